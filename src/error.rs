@@ -1,0 +1,125 @@
+//! The library's one error type: where, what was found, what was expected, and the way out.
+//!
+//! Messages are lowercase without a final period; a hint follows after an empty line. `main` maps [`Error::exit_code`] to the process.
+
+use std::path::{Path, PathBuf};
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The recipe or the command line is wrong; every problem at once.
+    #[error("{}", join(.0))]
+    Recipe(Vec<String>),
+
+    /// A file could not be read or written.
+    #[error("{}: {doing}: {source}{}", .path.display(), io_hint(.source))]
+    Io { path: PathBuf, doing: &'static str, source: std::io::Error },
+
+    /// A data file holds something that cannot be used; `line` counts from 1.
+    #[error("{}{}: {message}", .path.display(), .line.map(|line| format!(":{line}")).unwrap_or_default())]
+    Data { path: PathBuf, line: Option<usize>, message: String },
+
+    /// A model folder does not hold what its config promises; every misfit at once.
+    #[error("{}: {}", .path.display(), join(.problems))]
+    Model { path: PathBuf, problems: Vec<String> },
+
+    #[error("{0}")]
+    Tokenizer(String),
+
+    #[error("{}", clean_torch_message(.0))]
+    Torch(String),
+
+    /// Another process holds the run directory.
+    #[error("{}: another run (process {pid}) is using this directory\n\nhint: wait for it, or give this run another --out", .dir.display())]
+    Busy { dir: PathBuf, pid: String },
+
+    #[error("interrupted; the same command continues from here")]
+    Interrupted,
+
+    /// Anything else that one clear sentence can say.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Error {
+    pub fn io(path: impl Into<PathBuf>, doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, doing, source }
+    }
+
+    pub fn data(path: &Path, line: Option<usize>, message: impl Into<String>) -> Self {
+        Self::Data { path: path.to_owned(), line, message: message.into() }
+    }
+
+    pub fn model(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Model { path: path.to_owned(), problems: vec![problem.into()] }
+    }
+
+    pub fn recipe(problem: impl Into<String>) -> Self {
+        Self::Recipe(vec![problem.into()])
+    }
+
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::Failed(message.into())
+    }
+
+    /// 2 for usage and recipe errors, 1 for the rest.
+    pub fn exit_code(&self) -> u8 {
+        if matches!(self, Self::Recipe(_)) { 2 } else { 1 }
+    }
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        Self::Torch(error.to_string())
+    }
+}
+
+fn join(problems: &[String]) -> String {
+    match problems {
+        [one] => one.clone(),
+        many => format!("{} problems\n  {}", many.len(), many.join("\n").replace('\n', "\n  ")),
+    }
+}
+
+fn io_hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => "\n\nhint: free some space; the same command continues from the last finished write",
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => "\n\nhint: choose a writable folder with --out",
+        _ => "",
+    }
+}
+
+/// The one line of a libtorch error that a person can use: its C++ stack is cut off, and known failures get a hint.
+pub fn clean_torch_message(message: &str) -> String {
+    let first = message.split("Exception raised from").next().unwrap_or(message).trim();
+    let line = first.trim_start_matches("Internal torch error:").trim();
+    if line.contains("out of memory") || line.contains("can't allocate memory") {
+        format!("{line}\n\nhint: lower the batch size or the prompts in flight, or choose dtype = \"bfloat16\"")
+    } else if line.contains("CUDA error") {
+        format!("{line}\n\nhint: the CUDA context is lost; start the same command again")
+    } else {
+        line.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn torch_messages_lose_their_stack_and_gain_a_hint() {
+        let raw = "Internal torch error: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 12 bytes\nException raised from alloc at x.cpp:1\nframe #0: foo";
+        let clean = clean_torch_message(raw);
+        assert!(clean.contains("you tried 12 bytes") && clean.contains("hint: lower the batch size"), "{clean}");
+        assert!(!clean.contains("frame #0"), "{clean}");
+    }
+
+    #[test]
+    fn several_problems_are_listed_together() {
+        let error = Error::Recipe(vec!["a".into(), "b".into()]);
+        assert_eq!(error.to_string(), "2 problems\n  a\n  b");
+        assert_eq!(error.exit_code(), 2);
+    }
+}

@@ -1,0 +1,352 @@
+//! What a recipe file may say: one struct a table, one enum where there are alternatives, a default for all that has one.
+//!
+//! Unknown keys are errors. What values mean together (does the model exist, does the budget fit the context) is `validate`'s business;
+//! paths and per-stage defaults are settled by [`super::Plan`].
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    pub run: Run,
+    pub data: Data,
+    #[serde(default)]
+    pub models: BTreeMap<String, Model>,
+    pub pretrain: Option<Pretrain>,
+    pub gold: Option<Gold>,
+    pub preferences: Option<Preferences>,
+    pub sft: Option<Sft>,
+    pub dpo: Option<Dpo>,
+    pub steer: Option<Steer>,
+    pub evaluate: Option<Evaluate>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// Names the run directory below `checkpoints/`.
+    pub name: String,
+    /// The first seed drives data, training and preferences; steering is repeated for each.
+    #[serde(default = "one_seed")]
+    pub seeds: Vec<u64>,
+    /// `cpu`, `cuda` or `cuda:N`.
+    #[serde(default = "cpu")]
+    pub device: String,
+    /// Of weights at inference; training keeps f32.
+    #[serde(default)]
+    pub dtype: Dtype,
+    /// CPU threads; all cores by default.
+    pub threads: Option<usize>,
+}
+
+/// `auto` is bf16 where the processor multiplies it natively, f32 elsewhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    #[default]
+    Auto,
+    Float32,
+    Bfloat16,
+    Float16,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// `builtin:reviews`, a file (`.jsonl[.gz]`, `.json`, `.csv`), or a folder with `train`, `validation` and `test` files.
+    pub source: String,
+    #[serde(default)]
+    pub columns: Columns,
+    #[serde(default)]
+    pub prompt: PromptRule,
+    /// Rows of each split; 0 takes all there are (not for `builtin:`).
+    pub train: usize,
+    pub validation: usize,
+    pub test: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Columns {
+    pub text: String,
+    pub label: String,
+}
+
+/// A prompt is the first words of a text; how many is drawn between the two bounds from the seed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PromptRule {
+    pub min_words: usize,
+    pub max_words: usize,
+}
+
+/// Either `id` (a folder in Hugging Face layout) or `scratch`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    pub id: Option<String>,
+    pub scratch: Option<Scratch>,
+    /// What the model reads before the response; `{prompt}` is the raw prompt.
+    #[serde(default = "plain_prompt")]
+    pub prompt: String,
+    /// Whether the model's BOS token stands before the prompt, in training and in search alike.
+    #[serde(default = "yes")]
+    pub bos: bool,
+}
+
+/// A GPT-2 to be pretrained on the data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scratch {
+    pub architecture: Architecture,
+    pub n_layer: i64,
+    pub n_head: i64,
+    pub n_embd: i64,
+    #[serde(default = "default_positions")]
+    pub n_positions: i64,
+    pub tokenizer: ScratchTokenizer,
+    /// Optimiser steps for this model instead of `pretrain.training.steps`.
+    pub steps: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    Gpt2,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ScratchTokenizer {
+    /// Byte-level BPE trained on the training texts.
+    Bpe { vocab_size: usize },
+    /// The tokenizer of another scratch model.
+    SameAs { model: String },
+}
+
+/// Optimisation of one stage; what is left out takes the stage's default (`recipes/README.md`).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingTable {
+    /// Optimiser steps; instead of `epochs`.
+    pub steps: Option<usize>,
+    pub epochs: Option<f64>,
+    /// Examples per optimiser step.
+    pub batch_size: Option<usize>,
+    /// Examples per forward pass; must divide `batch_size`.
+    pub micro_batch_size: Option<usize>,
+    pub learning_rate: Option<f64>,
+    pub schedule: Option<Schedule>,
+    pub warmup_ratio: Option<f64>,
+    pub weight_decay: Option<f64>,
+    pub max_grad_norm: Option<f64>,
+    /// Tokens of one example (prompt and response).
+    pub max_length: Option<usize>,
+    /// Steps between validations; the best of them is kept.
+    pub eval_every: Option<usize>,
+    /// Steps between checkpoints that a killed run continues from.
+    pub checkpoint_every: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    Cosine,
+    Linear,
+    Constant,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pretrain {
+    #[serde(default)]
+    pub training: TrainingTable,
+}
+
+/// Either `id` (a folder with a sequence classifier) or `scratch`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gold {
+    pub id: Option<String>,
+    pub scratch: Option<GoldScratch>,
+    #[serde(default)]
+    pub training: TrainingTable,
+}
+
+/// A DistilBERT classifier with its own WordPiece vocabulary.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldScratch {
+    pub n_layers: i64,
+    pub n_heads: i64,
+    pub dim: i64,
+    pub hidden_dim: i64,
+    #[serde(default = "default_positions")]
+    pub max_position_embeddings: i64,
+    pub vocab_size: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preferences {
+    /// The model whose samples are judged: the untuned guide.
+    pub policy: String,
+    /// Prompts from the training split, and from the validation split.
+    pub prompts: usize,
+    pub validation_prompts: usize,
+    /// Even; samples (1, 2), (3, 4), … of a prompt make its pairs.
+    #[serde(default = "two")]
+    pub samples_per_prompt: usize,
+    #[serde(default)]
+    pub label: PreferenceLabel,
+    #[serde(default)]
+    pub sampling: SamplingTable,
+    pub max_new_tokens: usize,
+}
+
+/// `drawn`: chosen with probability σ(r1 − r2) (Bradley–Terry); `argmax`: the higher reward.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PreferenceLabel {
+    #[default]
+    Drawn,
+    Argmax,
+}
+
+/// Applied in this order: temperature (0 is greedy), top-k (0 is off), top-p (1 is off).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SamplingTable {
+    pub temperature: f64,
+    pub top_k: usize,
+    pub top_p: f64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sft {
+    /// A model of the recipe; `preferences.policy` by default.
+    pub model: Option<String>,
+    #[serde(default)]
+    pub training: TrainingTable,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dpo {
+    #[serde(default = "default_beta")]
+    pub beta: f64,
+    #[serde(default)]
+    pub training: TrainingTable,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Steer {
+    /// Models of the recipe to steer.
+    pub bases: Vec<String>,
+    /// Models of the recipe to guide with; the results of `[dpo]` and `[sft]` by default.
+    pub tuned: Option<String>,
+    pub untuned: Option<String>,
+    /// Prompts from the test split.
+    pub prompts: usize,
+    pub max_new_tokens: usize,
+    #[serde(default)]
+    pub sampling: SamplingTable,
+    /// A response ends before the first of these.
+    #[serde(default)]
+    pub stop: Vec<String>,
+    /// Write the search tree and the per-token rewards too.
+    #[serde(default)]
+    pub trace: bool,
+    pub method: Vec<MethodTable>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum MethodTable {
+    /// Plain sampling of the base.
+    Base { name: Option<String> },
+    BestOfN { name: Option<String>, n: usize },
+    Cbs { name: Option<String>, beam_width: usize, successors: usize, chunk_len: usize },
+    /// The guides sampled alone.
+    Tuned { name: Option<String> },
+    Untuned { name: Option<String> },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Evaluate {
+    /// Sample responses of each method shown in `report.html`.
+    pub examples: usize,
+}
+
+impl Default for Columns {
+    fn default() -> Self {
+        Self { text: "text".into(), label: "label".into() }
+    }
+}
+
+impl Default for PromptRule {
+    fn default() -> Self {
+        Self { min_words: 4, max_words: 8 }
+    }
+}
+
+impl Default for SamplingTable {
+    fn default() -> Self {
+        Self { temperature: 0.7, top_k: 50, top_p: 1.0 }
+    }
+}
+
+impl Default for Evaluate {
+    fn default() -> Self {
+        Self { examples: 3 }
+    }
+}
+
+impl MethodTable {
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Base { .. } => "base",
+            Self::BestOfN { .. } => "best_of_n",
+            Self::Cbs { .. } => "cbs",
+            Self::Tuned { .. } => "tuned",
+            Self::Untuned { .. } => "untuned",
+        }
+    }
+
+    /// The name of its folder below `steer/<base>/`: `name`, or the kind.
+    pub fn name(&self) -> &str {
+        let (Self::Base { name }
+        | Self::BestOfN { name, .. }
+        | Self::Cbs { name, .. }
+        | Self::Tuned { name }
+        | Self::Untuned { name }) = self;
+        name.as_deref().unwrap_or(self.kind())
+    }
+}
+
+fn one_seed() -> Vec<u64> {
+    vec![1]
+}
+fn cpu() -> String {
+    "cpu".into()
+}
+fn plain_prompt() -> String {
+    "{prompt}".into()
+}
+fn yes() -> bool {
+    true
+}
+fn default_positions() -> i64 {
+    128
+}
+fn two() -> usize {
+    2
+}
+fn default_beta() -> f64 {
+    0.1
+}

@@ -1,0 +1,90 @@
+//! The optimisation settings of one stage with every default filled in.
+
+use serde::{Deserialize, Serialize};
+
+use super::schema::{Schedule, TrainingTable};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Training {
+    pub length: Length,
+    pub batch_size: usize,
+    pub micro_batch_size: usize,
+    pub learning_rate: f64,
+    pub schedule: Schedule,
+    pub warmup_ratio: f64,
+    pub weight_decay: f64,
+    pub max_grad_norm: f64,
+    pub max_length: usize,
+    pub eval_every: usize,
+    pub checkpoint_every: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Length {
+    Steps(usize),
+    Epochs(f64),
+}
+
+impl Training {
+    /// Optimiser steps for `examples` training examples; at least one. A last, smaller batch of an epoch counts.
+    pub fn steps(&self, examples: usize) -> usize {
+        match self.length {
+            Length::Steps(steps) => steps,
+            Length::Epochs(epochs) => ((examples.div_ceil(self.batch_size) as f64 * epochs).round() as usize).max(1),
+        }
+    }
+
+    /// `table` over `default`; naming `steps` or `epochs` replaces the default length, and a micro-batch follows its batch.
+    pub fn resolve(table: &TrainingTable, default: Self) -> Self {
+        let batch_size = table.batch_size.unwrap_or(default.batch_size);
+        Self {
+            length: match (table.steps, table.epochs) {
+                (Some(steps), _) => Length::Steps(steps),
+                (None, Some(epochs)) => Length::Epochs(epochs),
+                (None, None) => default.length,
+            },
+            batch_size,
+            micro_batch_size: table.micro_batch_size.unwrap_or(default.micro_batch_size.min(batch_size)),
+            learning_rate: table.learning_rate.unwrap_or(default.learning_rate),
+            schedule: table.schedule.unwrap_or(default.schedule),
+            warmup_ratio: table.warmup_ratio.unwrap_or(default.warmup_ratio),
+            weight_decay: table.weight_decay.unwrap_or(default.weight_decay),
+            max_grad_norm: table.max_grad_norm.unwrap_or(default.max_grad_norm),
+            max_length: table.max_length.unwrap_or(default.max_length),
+            eval_every: table.eval_every.unwrap_or(default.eval_every),
+            checkpoint_every: table.checkpoint_every.unwrap_or(default.checkpoint_every),
+        }
+    }
+
+    /// Pretraining of a small model on windows of the texts.
+    pub fn pretrain() -> Self {
+        Self {
+            length: Length::Epochs(1.0),
+            batch_size: 16,
+            micro_batch_size: 16,
+            learning_rate: 1e-3,
+            schedule: Schedule::Cosine,
+            warmup_ratio: 0.05,
+            weight_decay: 0.1,
+            max_grad_norm: 1.0,
+            max_length: 128,
+            eval_every: 100,
+            checkpoint_every: 100,
+        }
+    }
+
+    pub fn gold() -> Self {
+        Self { length: Length::Epochs(3.0), learning_rate: 5e-4, weight_decay: 0.01, ..Self::pretrain() }
+    }
+
+    /// Paper B.1: batch 64, lr 2e-5, cosine, one epoch.
+    pub fn sft() -> Self {
+        Self { length: Length::Epochs(1.0), batch_size: 64, learning_rate: 2e-5, weight_decay: 0.0, ..Self::pretrain() }
+    }
+
+    /// Paper B.1: batch 256, lr 1e-6, cosine, one epoch.
+    pub fn dpo() -> Self {
+        Self { length: Length::Epochs(1.0), batch_size: 256, learning_rate: 1e-6, weight_decay: 0.0, ..Self::pretrain() }
+    }
+}
