@@ -1,1 +1,33 @@
-fn main(){}
+//! Parse, logging, panic hook, exit code.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use clap::Parser;
+use w2s::cli::Cli;
+use w2s::error::{Error, clean_torch_message};
+use w2s::monitor::{logging, progress};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // libtorch reports through panics what tch's plain operations cannot return (out of memory above all): one line, not a stack.
+    std::panic::set_hook(Box::new(|info| {
+        progress::clear_for_panic();
+        tracing::debug!("{info}");
+    }));
+    let result = catch_unwind(AssertUnwindSafe(|| logging::init().and_then(|()| cli.execute()))).unwrap_or_else(|panic| Err(Error::Torch(panic_message(&*panic))));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or("the program stopped unexpectedly");
+    // `unwrap` on a tch error prints its Debug form, with the line breaks escaped.
+    clean_torch_message(&text.replace("\\n", "\n").replace("called `Result::unwrap()` on an `Err` value: ", "").replace("Torch(\"", ""))
+}

@@ -1,1 +1,5 @@
-//! policy
+//! What continues text: the frozen models that search steers.
+
+mod local;
+
+pub use local::LocalPolicy;

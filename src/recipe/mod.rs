@@ -1,7 +1,40 @@
 //! The recipe: what is asked for, in words; knows no tensors.
+//!
+//! [`load`] reads a file strictly and applies `--set`, [`validate`] holds the rules between keys, [`Plan`] is the settled result with every
+//! default filled in and the sizes derived from it. What the words do is left to the stages.
 
+mod describe;
+mod deserialize;
+mod estimate;
+mod load;
+mod overrides;
+mod plan;
 mod schema;
+mod sizes;
 mod training;
+mod validate;
 
+pub use estimate::{MemoryPart, PROMPTS_IN_FLIGHT, StageMemory, memory_estimate};
+pub use load::load;
+pub use plan::{GuideSource, Plan, Stage, StageTraining};
 pub use schema::*;
+pub use sizes::{ClassifierSizes, LmSizes};
 pub use training::{Length, Training};
+pub use validate::{prompt_bound, validate};
+
+/// The candidate most like `word`, if any is like it at all.
+fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const ALIKE: f64 = 0.8;
+    let likeness = |candidate: &str| strsim::jaro_winkler(word, candidate).max(strsim::normalized_damerau_levenshtein(word, candidate));
+    candidates
+        .into_iter()
+        .map(|candidate| (likeness(candidate), candidate))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// `` `a`, `b` `` for messages.
+fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    words.into_iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}

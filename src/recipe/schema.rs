@@ -268,12 +268,26 @@ pub struct Steer {
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum MethodTable {
     /// Plain sampling of the base.
-    Base { name: Option<String> },
-    BestOfN { name: Option<String>, n: usize },
-    Cbs { name: Option<String>, beam_width: usize, successors: usize, chunk_len: usize },
+    Base {
+        name: Option<String>,
+    },
+    BestOfN {
+        name: Option<String>,
+        n: usize,
+    },
+    Cbs {
+        name: Option<String>,
+        beam_width: usize,
+        successors: usize,
+        chunk_len: usize,
+    },
     /// The guides sampled alone.
-    Tuned { name: Option<String> },
-    Untuned { name: Option<String> },
+    Tuned {
+        name: Option<String>,
+    },
+    Untuned {
+        name: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -307,6 +321,22 @@ impl Default for Evaluate {
     }
 }
 
+impl Recipe {
+    /// The model whose tokenizer `model` uses: itself, or the one named by `same_as`.
+    pub fn tokenizer_owner<'a>(&'a self, model: &'a str) -> &'a str {
+        match self.models.get(model).and_then(|model| model.scratch.as_ref()).map(|scratch| &scratch.tokenizer) {
+            Some(ScratchTokenizer::SameAs { model: owner }) => owner,
+            _ => model,
+        }
+    }
+
+    /// The model that `[sft]` tunes, or `[dpo]` where there is no `[sft]`; also the architecture of both guides that result.
+    pub fn guide_model(&self) -> Option<&str> {
+        let policy = self.preferences.as_ref().map(|preferences| preferences.policy.as_str());
+        self.sft.as_ref().and_then(|sft| sft.model.as_deref()).or(policy)
+    }
+}
+
 impl MethodTable {
     pub fn kind(&self) -> &'static str {
         match self {
@@ -318,13 +348,19 @@ impl MethodTable {
         }
     }
 
+    /// Continuations that one step samples for one prompt.
+    pub fn samples(&self) -> usize {
+        match self {
+            Self::BestOfN { n, .. } => *n,
+            Self::Cbs { beam_width, successors, .. } => beam_width.saturating_mul(*successors),
+            _ => 1,
+        }
+    }
+
     /// The name of its folder below `steer/<base>/`: `name`, or the kind.
     pub fn name(&self) -> &str {
-        let (Self::Base { name }
-        | Self::BestOfN { name, .. }
-        | Self::Cbs { name, .. }
-        | Self::Tuned { name }
-        | Self::Untuned { name }) = self;
+        let (Self::Base { name } | Self::BestOfN { name, .. } | Self::Cbs { name, .. } | Self::Tuned { name } | Self::Untuned { name }) =
+            self;
         name.as_deref().unwrap_or(self.kind())
     }
 }

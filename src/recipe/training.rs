@@ -35,7 +35,8 @@ impl Training {
         }
     }
 
-    /// `table` over `default`; naming `steps` or `epochs` replaces the default length, and a micro-batch follows its batch.
+    /// `table` over `default`; naming `steps` or `epochs` replaces the default length, and a micro-batch not given is the
+    /// largest divisor of the batch up to the default one.
     pub fn resolve(table: &TrainingTable, default: Self) -> Self {
         let batch_size = table.batch_size.unwrap_or(default.batch_size);
         Self {
@@ -45,7 +46,7 @@ impl Training {
                 (None, None) => default.length,
             },
             batch_size,
-            micro_batch_size: table.micro_batch_size.unwrap_or(default.micro_batch_size.min(batch_size)),
+            micro_batch_size: table.micro_batch_size.unwrap_or_else(|| largest_divisor(batch_size, default.micro_batch_size)),
             learning_rate: table.learning_rate.unwrap_or(default.learning_rate),
             schedule: table.schedule.unwrap_or(default.schedule),
             warmup_ratio: table.warmup_ratio.unwrap_or(default.warmup_ratio),
@@ -86,5 +87,28 @@ impl Training {
     /// Paper B.1: batch 256, lr 1e-6, cosine, one epoch.
     pub fn dpo() -> Self {
         Self { length: Length::Epochs(1.0), batch_size: 256, learning_rate: 1e-6, weight_decay: 0.0, ..Self::pretrain() }
+    }
+}
+
+fn largest_divisor(whole: usize, most: usize) -> usize {
+    (1..=most.min(whole)).rev().find(|divisor| whole.is_multiple_of(*divisor)).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_micro_batch_not_given_divides_its_batch() {
+        let resolved =
+            |batch_size| Training::resolve(&TrainingTable { batch_size: Some(batch_size), ..Default::default() }, Training::sft());
+        assert_eq!([4, 24, 64, 17].map(|batch| resolved(batch).micro_batch_size), [4, 12, 16, 1]);
+    }
+
+    #[test]
+    fn steps_count_the_last_smaller_batch() {
+        let training = Training { length: Length::Epochs(2.0), batch_size: 16, ..Training::sft() };
+        assert_eq!([1, 16, 17, 100].map(|examples| training.steps(examples)), [2, 2, 4, 14]);
+        assert_eq!(Training { length: Length::Steps(5), ..training }.steps(100), 5);
     }
 }

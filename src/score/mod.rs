@@ -1,1 +1,9 @@
-//! score
+//! What responses are worth: the guide pair's implicit reward, and the gold classifier.
+
+mod gold;
+mod logps;
+mod pair;
+
+pub use gold::{GoldReward, classify};
+pub use logps::{response_logps, target_logps};
+pub use pair::{Guide, GuidePair, NoGuide};

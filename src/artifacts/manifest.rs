@@ -1,0 +1,243 @@
+//! `manifest.json`: which tasks of a run are done, from what settings, and the size and hash of what they left.
+//!
+//! A task goes `begin` → `finish`. Names and fingerprints are the pipeline's to choose.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{atomic, hash_file};
+use crate::error::{Error, Result};
+
+#[derive(Debug)]
+pub struct Manifest {
+    folder: PathBuf,
+    tasks: BTreeMap<String, Task>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Task {
+    fingerprint: String,
+    #[serde(flatten)]
+    state: State,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+enum State {
+    Begun,
+    Done { seconds: f64, outputs: Vec<Output> },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Output {
+    /// Relative to the run directory, with `/`.
+    path: String,
+    bytes: u64,
+    sha256: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    tasks: BTreeMap<String, Task>,
+}
+
+impl Manifest {
+    /// Reads `<folder>/manifest.json`; an absent one is empty.
+    pub fn load(folder: &Path) -> Result<Self> {
+        let path = folder.join("manifest.json");
+        let tasks = match fs::read(&path) {
+            Ok(bytes) => {
+                let document: Document = serde_json::from_slice(&bytes).map_err(|error| {
+                    let hint = "hint: restore the file, or remove it to have the whole run done again";
+                    Error::data(&path, Some(error.line()), format!("not a manifest: {error}\n\n{hint}"))
+                })?;
+                document.tasks
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => return Err(Error::io(path, "reading")(error)),
+        };
+        Ok(Self { folder: folder.to_owned(), tasks })
+    }
+
+    /// Whether `task` was finished with this fingerprint and every file it left is still as it was left. Reads those files once;
+    /// sizes are compared first, so a truncated file is found without hashing its neighbours.
+    pub fn is_done(&self, task: &str, fingerprint: &str) -> bool {
+        let Some(Task { fingerprint: recorded, state: State::Done { outputs, .. } }) = self.tasks.get(task) else { return false };
+        recorded == fingerprint
+            && outputs.iter().all(|output| {
+                fs::metadata(self.folder.join(&output.path)).is_ok_and(|found| found.is_file() && found.len() == output.bytes)
+            })
+            && outputs.iter().all(|output| hash_file(&self.folder.join(&output.path)).is_ok_and(|found| found == output.sha256))
+    }
+
+    /// Records `task` as begun. True: an interrupted attempt with this very fingerprint left its partial work, which may be continued.
+    /// False: whatever lies at its outputs belongs to something else (or was tampered with) and the caller must wipe it first.
+    pub fn begin(&mut self, task: &str, fingerprint: &str) -> Result<bool> {
+        let begun = Task { fingerprint: fingerprint.to_owned(), state: State::Begun };
+        if self.tasks.get(task) == Some(&begun) {
+            return Ok(true);
+        }
+        self.record(task, begun)?;
+        Ok(false)
+    }
+
+    /// Records a begun `task` as done. `outputs` are relative to the run directory; a folder stands for all files in it.
+    pub fn finish(&mut self, task: &str, outputs: &[PathBuf], seconds: f64) -> Result<()> {
+        let Some(fingerprint) = self.fingerprint_of(task) else {
+            return Err(Error::failed(format!("task `{task}` was finished but never begun")));
+        };
+        let mut files = Vec::new();
+        for output in outputs {
+            list(&self.folder, output, &mut files)?;
+        }
+        files.sort();
+        files.dedup();
+        let outputs = files.iter().map(|file| self.describe(file)).collect::<Result<_>>()?;
+        self.record(task, Task { fingerprint, state: State::Done { seconds, outputs } })
+    }
+
+    /// Forgets the tasks that `which` names, so that they are done anew.
+    pub fn forget(&mut self, which: impl Fn(&str) -> bool) -> Result<()> {
+        let mut tasks = self.tasks.clone();
+        tasks.retain(|task, _| !which(task));
+        self.store(tasks)
+    }
+
+    /// Of the last attempt, finished or not.
+    pub fn fingerprint_of(&self, task: &str) -> Option<String> {
+        self.tasks.get(task).map(|task| task.fingerprint.clone())
+    }
+
+    /// What a finished task took.
+    pub fn seconds(&self, task: &str) -> Option<f64> {
+        match self.tasks.get(task)?.state {
+            State::Done { seconds, .. } => Some(seconds),
+            State::Begun => None,
+        }
+    }
+
+    fn describe(&self, file: &Path) -> Result<Output> {
+        let path = self.folder.join(file);
+        let bytes = fs::metadata(&path).map_err(Error::io(&path, "reading"))?.len();
+        let name = file.to_str().ok_or_else(|| Error::data(&path, None, "the name of an output must be UTF-8"))?;
+        Ok(Output { path: name.to_owned(), bytes, sha256: hash_file(&path)? })
+    }
+
+    fn record(&mut self, name: &str, task: Task) -> Result<()> {
+        let mut tasks = self.tasks.clone();
+        tasks.insert(name.to_owned(), task);
+        self.store(tasks)
+    }
+
+    /// The file is written before the state in memory changes, so that both tell the same story after a failure.
+    fn store(&mut self, tasks: BTreeMap<String, Task>) -> Result<()> {
+        let path = self.folder.join("manifest.json");
+        let document = Document { tasks };
+        let mut text = serde_json::to_vec_pretty(&document).map_err(|error| Error::data(&path, None, error.to_string()))?;
+        text.push(b'\n');
+        atomic::write(&path, &text)?;
+        self.tasks = document.tasks;
+        Ok(())
+    }
+}
+
+/// Adds `relative`, or all files below it, to `files`.
+fn list(root: &Path, relative: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let path = root.join(relative);
+    if !relative.is_relative() {
+        return Err(Error::failed(format!("output `{}` must be relative to the run directory", relative.display())));
+    }
+    if !fs::metadata(&path).map_err(Error::io(&path, "reading an output"))?.is_dir() {
+        files.push(relative.to_owned());
+        return Ok(());
+    }
+    for entry in fs::read_dir(&path).map_err(Error::io(&path, "reading an output"))? {
+        let entry = entry.map_err(Error::io(&path, "reading an output"))?;
+        if !atomic::is_temporary(&entry.path()) {
+            list(root, &relative.join(entry.file_name()), files)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finished() -> (tempfile::TempDir, Manifest) {
+        let folder = tempfile::tempdir().unwrap();
+        atomic::write(&folder.path().join("sft/config.json"), b"{}").unwrap();
+        atomic::write(&folder.path().join("sft/deep/model.safetensors"), b"weights").unwrap();
+        atomic::write(&folder.path().join("plan.json"), b"plan").unwrap();
+        let mut manifest = Manifest::load(folder.path()).unwrap();
+        assert!(!manifest.begin("sft", "f1").unwrap());
+        assert!(!manifest.is_done("sft", "f1"), "begun is not done");
+        manifest.finish("sft", &["sft".into(), "plan.json".into()], 12.5).unwrap();
+        (folder, manifest)
+    }
+
+    #[test]
+    fn survives_reloading() {
+        let (folder, _) = finished();
+        let manifest = Manifest::load(folder.path()).unwrap();
+        assert!(manifest.is_done("sft", "f1"));
+        assert!(!manifest.is_done("sft", "f2"), "other settings");
+        assert!(!manifest.is_done("dpo", "f1"), "another task");
+        assert_eq!(manifest.seconds("sft"), Some(12.5));
+        assert_eq!(manifest.fingerprint_of("sft").as_deref(), Some("f1"));
+        let text = fs::read_to_string(folder.path().join("manifest.json")).unwrap();
+        for path in ["plan.json", "sft/config.json", "sft/deep/model.safetensors"] {
+            assert!(text.contains(&format!("\"{path}\"")), "{path} is missing from {text}");
+        }
+    }
+
+    #[test]
+    fn a_changed_truncated_or_missing_output_is_found() {
+        type Damage = fn(&Path);
+        let damages: [Damage; 4] = [
+            |path| fs::write(path, b"weightz").unwrap(),
+            |path| fs::write(path, b"weigh").unwrap(),
+            |path| fs::remove_file(path).unwrap(),
+            |path| fs::remove_dir_all(path.parent().unwrap()).unwrap(),
+        ];
+        for (index, damage) in damages.into_iter().enumerate() {
+            let (folder, mut manifest) = finished();
+            assert!(manifest.is_done("sft", "f1"));
+            damage(&folder.path().join("sft/deep/model.safetensors"));
+            assert!(!manifest.is_done("sft", "f1"), "damage {index} went unseen");
+            assert!(!manifest.begin("sft", "f1").unwrap(), "damaged results must be wiped, not continued (damage {index})");
+        }
+    }
+
+    #[test]
+    fn only_an_interrupted_attempt_with_the_same_settings_is_continued() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manifest = Manifest::load(folder.path()).unwrap();
+        assert!(!manifest.begin("dpo", "f1").unwrap(), "nothing there yet");
+        drop(manifest);
+        let mut manifest = Manifest::load(folder.path()).unwrap();
+        assert!(manifest.begin("dpo", "f1").unwrap(), "the killed attempt");
+        assert!(!manifest.begin("dpo", "f2").unwrap(), "other settings");
+        assert!(!manifest.begin("dpo", "f1").unwrap(), "the partial work is now of f2");
+        manifest.finish("dpo", &[], 1.0).unwrap();
+        assert!(manifest.is_done("dpo", "f1"));
+        assert!(!manifest.begin("dpo", "f1").unwrap(), "done again from scratch");
+        assert!(!manifest.is_done("dpo", "f1"));
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_record() {
+        let (folder, mut manifest) = finished();
+        let missing = manifest.finish("sft", &["absent".into()], 0.0).unwrap_err().to_string();
+        assert!(missing.contains("absent: reading an output: "), "{missing}");
+        assert!(manifest.is_done("sft", "f1"), "a failed finish changes nothing");
+        assert!(manifest.finish("ppo", &[], 0.0).unwrap_err().to_string().contains("never begun"));
+        fs::write(folder.path().join("manifest.json"), "{\"tasks\": {").unwrap();
+        let broken = Manifest::load(folder.path()).unwrap_err().to_string();
+        assert!(broken.contains("manifest.json:1: not a manifest") && broken.contains("hint: "), "{broken}");
+    }
+}

@@ -1,0 +1,24 @@
+//! `w2s check`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::print;
+use crate::error::Result;
+use crate::recipe::{self, Plan};
+
+#[derive(Debug, Args)]
+pub struct CheckCommand {
+    recipe: PathBuf,
+    /// Override a key of the recipe, for example `steer.prompts=50`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl CheckCommand {
+    pub fn execute(self) -> Result<()> {
+        let recipe = recipe::load(&self.recipe, &self.set)?;
+        print(&Plan::new(recipe, &self.recipe)?.describe())
+    }
+}

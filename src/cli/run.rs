@@ -1,0 +1,59 @@
+//! `w2s run`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{print, to_json};
+use crate::artifacts::interrupt;
+use crate::error::{Error, Result};
+use crate::pipeline::{self, RunOptions};
+use crate::recipe::{self, Plan, Stage};
+use crate::report::table;
+
+#[derive(Debug, Args)]
+pub struct RunCommand {
+    recipe: PathBuf,
+    /// Override a key of the recipe, for example `steer.prompts=50`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// The run directory [default: checkpoints/<run.name>]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Only these stages: pretrain, gold, preferences, sft, dpo, steer, evaluate
+    #[arg(long, value_name = "STAGE", value_parser = stage)]
+    only: Vec<Stage>,
+    /// Do this stage and all after it anew
+    #[arg(long, value_name = "STAGE", value_parser = stage)]
+    from: Option<Stage>,
+    /// Empty the run directory first
+    #[arg(long)]
+    fresh: bool,
+    /// Print the summary as JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+fn stage(name: &str) -> Result<Stage, String> {
+    Stage::ALL.into_iter().find(|stage| stage.name() == name).ok_or_else(|| {
+        format!("the stages are {}", Stage::ALL.map(Stage::name).join(", "))
+    })
+}
+
+impl RunCommand {
+    pub fn execute(self) -> Result<()> {
+        let recipe = recipe::load(&self.recipe, &self.set)?;
+        let plan = Plan::new(recipe, &self.recipe)?;
+        let text = toml::to_string_pretty(&plan.recipe).map_err(|error| Error::failed(error.to_string()))?;
+        let dir = self.out.unwrap_or_else(|| PathBuf::from("checkpoints").join(&plan.recipe.run.name));
+        if let Some(threads) = plan.recipe.run.threads {
+            tch::set_num_threads(threads as i32);
+        }
+        interrupt::install()?;
+        let options = RunOptions { only: self.only, from: self.from, fresh: self.fresh };
+        match pipeline::run(plan, &text, &dir, &options)? {
+            Some(summary) => print(&if self.json { to_json(&summary)? } else { table(&summary) }),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! `w2s steer`: prompts from the shell or a file, one response each.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use clap::{Args, ValueEnum};
+
+use super::{print, to_json};
+use crate::artifacts::interrupt;
+use crate::error::{Error, Result};
+use crate::models::{Lm, device};
+use crate::policy::LocalPolicy;
+use crate::recipe::Dtype;
+use crate::sampling::Sampling;
+use crate::score::{GoldReward, Guide};
+use crate::stages::{LoadedGuide, Method, SteerSettings, check_prompt, steer_prompt};
+use crate::text::{PromptTemplate, Tokenizer, read_prompts};
+
+#[derive(Debug, Args)]
+pub struct SteerCommand {
+    /// Folder of the model to steer
+    #[arg(long, value_name = "MODEL")]
+    base: PathBuf,
+    /// Folder of the tuned guide
+    #[arg(long, value_name = "MODEL", requires = "untuned")]
+    tuned: Option<PathBuf>,
+    /// Folder of the untuned guide
+    #[arg(long, value_name = "MODEL", requires = "tuned")]
+    untuned: Option<PathBuf>,
+    /// Folder of a gold classifier; adds `gold_reward`
+    #[arg(long, value_name = "MODEL")]
+    gold: Option<PathBuf>,
+    #[arg(long, value_enum, default_value = "cbs")]
+    method: MethodName,
+    /// W of cbs: hypotheses kept after each chunk
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    beam_width: u32,
+    /// K of cbs: continuations of each hypothesis
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    successors: u32,
+    /// L of cbs: tokens of a continuation
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    chunk_len: u32,
+    /// N of best_of_n
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    n: u32,
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    max_new_tokens: u32,
+    /// 0 is greedy
+    #[arg(long, default_value_t = 0.7)]
+    temperature: f64,
+    /// 0 is off
+    #[arg(long, default_value_t = 50)]
+    top_k: usize,
+    /// 1 is off
+    #[arg(long, default_value_t = 1.0)]
+    top_p: f64,
+    /// A response ends before this text; may be repeated
+    #[arg(long)]
+    stop: Vec<String>,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// What the base reads; `{prompt}` is the prompt
+    #[arg(long, default_value = "{prompt}")]
+    base_template: String,
+    /// What the guides read
+    #[arg(long, default_value = "{prompt}")]
+    guide_template: String,
+    /// No BOS token before the prompts
+    #[arg(long)]
+    no_bos: bool,
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    #[arg(long, value_enum, default_value = "auto")]
+    dtype: DtypeName,
+    /// A steer line (JSON) for each prompt instead of its text
+    #[arg(long)]
+    json: bool,
+    /// With --json: the search tree and the per-token rewards too
+    #[arg(long, requires = "json")]
+    trace: bool,
+    /// JSONL of {"id", "prompt"}
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
+    #[arg(value_name = "PROMPT")]
+    prompt: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum MethodName {
+    Base,
+    BestOfN,
+    Cbs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DtypeName {
+    Auto,
+    Float32,
+    Bfloat16,
+    Float16,
+}
+
+impl SteerCommand {
+    pub fn execute(self) -> Result<()> {
+        let method = self.method();
+        self.refuse_bad_settings(&method)?;
+        let mut prompts: Vec<(String, String)> =
+            self.prompt.iter().enumerate().map(|(i, prompt)| (format!("prompt-{i}"), prompt.clone())).collect();
+        if let Some(file) = &self.prompts {
+            prompts.extend(read_prompts(file)?);
+        }
+        if prompts.is_empty() {
+            return Err(Error::recipe("no prompt given\n\nhint: `w2s steer --base M … \"The film\"`, or --prompts FILE"));
+        }
+        let device = device::parse(&self.device)?;
+        let kind = device::inference_kind(self.dtype(), device);
+        let open = |folder: &PathBuf| Lm::open(folder, device, kind).map(Rc::new);
+        let tokenizer = Rc::new(Tokenizer::open(&self.base)?);
+        let mut guide = match (&self.tuned, &self.untuned) {
+            (Some(tuned), Some(untuned)) => {
+                let template = PromptTemplate::new(&self.guide_template, !self.no_bos);
+                let guide_tokenizer = Rc::new(Tokenizer::open(tuned)?);
+                let guide = Guide { tuned: open(tuned)?, untuned: open(untuned)?, tokenizer: guide_tokenizer, template };
+                Some(LoadedGuide::for_base(Rc::new(guide), &tokenizer)?)
+            }
+            _ => None,
+        };
+        let gold = self.gold.as_ref().map(|folder| GoldReward::open(folder, device)).transpose()?;
+        let sampling = Sampling::new(self.temperature, self.top_k, self.top_p);
+        let settings =
+            SteerSettings { sampling, max_new_tokens: self.max_new_tokens as usize, stop: self.stop.clone(), trace: self.trace };
+        let template = PromptTemplate::new(&self.base_template, !self.no_bos);
+        let mut policy = LocalPolicy::new(open(&self.base)?, tokenizer, template, sampling, self.stop.clone());
+        for (id, prompt) in &prompts {
+            check_prompt(&policy, guide.as_ref(), &settings, id, prompt)?;
+        }
+        interrupt::install()?;
+        for (id, prompt) in &prompts {
+            interrupt::check()?;
+            let line = steer_prompt(&method, &settings, &mut policy, guide.as_mut(), gold.as_ref(), self.seed, id, prompt)?;
+            print(&if self.json { to_json(&line)? } else { format!("{prompt}{}", line.response) })?;
+        }
+        Ok(())
+    }
+
+    fn method(&self) -> Method {
+        match self.method {
+            MethodName::Base => Method::Base,
+            MethodName::BestOfN => Method::BestOfN { n: self.n as usize },
+            MethodName::Cbs => Method::Cbs {
+                beam_width: self.beam_width as usize,
+                successors: self.successors as usize,
+                chunk_len: self.chunk_len as usize,
+            },
+        }
+    }
+
+    fn dtype(&self) -> Dtype {
+        match self.dtype {
+            DtypeName::Auto => Dtype::Auto,
+            DtypeName::Float32 => Dtype::Float32,
+            DtypeName::Bfloat16 => Dtype::Bfloat16,
+            DtypeName::Float16 => Dtype::Float16,
+        }
+    }
+
+    fn refuse_bad_settings(&self, method: &Method) -> Result<()> {
+        let mut problems = Vec::new();
+        if method.compares() && self.tuned.is_none() {
+            problems.push("this method compares responses by a guide pair: give --tuned and --untuned, or --method base".to_owned());
+        }
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+            problems.push(format!("--temperature must be 0 or more, not {}", self.temperature));
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            problems.push(format!("--top-p must be above 0 and at most 1, not {}", self.top_p));
+        }
+        for (flag, template) in [("--base-template", &self.base_template), ("--guide-template", &self.guide_template)] {
+            if template.matches("{prompt}").count() != 1 {
+                problems.push(format!("{flag} must hold `{{prompt}}` once: `{template}`"));
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(Error::Recipe(problems)) }
+    }
+}

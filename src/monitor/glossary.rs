@@ -1,0 +1,64 @@
+//! The one list of metric names. The same names stand in TensorBoard, in `metrics.jsonl` and in the README's table.
+
+macro_rules! glossary {
+    ($($constant:ident = $name:literal: $meaning:literal;)+) => {
+        $(#[doc = $meaning] pub const $constant: &str = $name;)+
+
+        /// Name, and its meaning with what a healthy run shows, in the order of the README's table.
+        pub const GLOSSARY: &[(&str, &str)] = &[$(($name, $meaning)),+];
+    };
+}
+
+glossary! {
+    LOSS = "loss": "Mean training loss of the step. Pretraining and SFT: nats per token, starts near ln(vocabulary) from scratch. Gold: starts near ln 2. DPO: starts at ln 2 = 0.693. Must fall.";
+    LEARNING_RATE = "learning_rate": "Rate of this step: rises over the warm-up, then follows the schedule down.";
+    GRAD_NORM = "grad_norm": "Norm of the gradient before clipping. Healthy: settles; a jump of ten times and more precedes a diverging loss.";
+    TOKENS_PER_SECOND = "tokens_per_second": "Training tokens, padding excluded, per second since the last line. Healthy: flat.";
+    ACCURACY = "accuracy": "Gold classifier: share of the step's texts whose label is predicted. 0.5 is chance for two labels.";
+    VALIDATION_LOSS = "validation/loss": "The loss on held-out data. Rising while `loss` falls is overfitting; the best one's weights are kept.";
+    VALIDATION_ACCURACY = "validation/accuracy": "Gold classifier: accuracy on held-out texts. Everything downstream is judged by this model, so expect 0.9 and more.";
+    REWARDS_CHOSEN = "rewards/chosen": "DPO: mean of beta × (log-probability of the chosen response under the policy − under the reference). Starts at 0.";
+    REWARDS_REJECTED = "rewards/rejected": "DPO: the same for the rejected response. Starts at 0 and ends below `rewards/chosen`; both may fall.";
+    REWARDS_MARGINS = "rewards/margins": "DPO: `rewards/chosen` − `rewards/rejected`. Starts at 0, must rise.";
+    REWARDS_ACCURACIES = "rewards/accuracies": "DPO: share of pairs with chosen above rejected. From 0.5 (0 at the very first step: ties do not count) to 0.6–0.8; labels that are drawn at random from the gold reward keep it from 1.";
+    LOGPS_CHOSEN = "logps/chosen": "DPO: mean summed log-probability of the chosen response under the policy. A slow fall is usual, a collapse is not.";
+    LOGPS_REJECTED = "logps/rejected": "DPO: the same for the rejected response. Falls faster than `logps/chosen`.";
+    VALIDATION_REWARDS_CHOSEN = "validation/rewards/chosen": "`rewards/chosen` on held-out pairs.";
+    VALIDATION_REWARDS_REJECTED = "validation/rewards/rejected": "`rewards/rejected` on held-out pairs.";
+    VALIDATION_REWARDS_MARGINS = "validation/rewards/margins": "`rewards/margins` on held-out pairs. Falling while the training margin rises is overfitting.";
+    VALIDATION_REWARDS_ACCURACIES = "validation/rewards/accuracies": "`rewards/accuracies` on held-out pairs: how well the guide pair orders responses it has not seen.";
+    VALIDATION_LOGPS_CHOSEN = "validation/logps/chosen": "`logps/chosen` on held-out pairs.";
+    VALIDATION_LOGPS_REJECTED = "validation/logps/rejected": "`logps/rejected` on held-out pairs.";
+}
+
+/// The glossary as a Markdown table, ending in a line break.
+pub fn markdown_table() -> String {
+    let mut table = "| metric | meaning |\n|---|---|\n".to_owned();
+    for (name, meaning) in GLOSSARY {
+        table.push_str(&format!("| `{name}` | {meaning} |\n"));
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_every_dpo_metric_has_a_validation_twin() {
+        let names: BTreeSet<&str> = GLOSSARY.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names.len(), GLOSSARY.len());
+        for name in names.iter().filter(|name| name.starts_with("rewards/") || name.starts_with("logps/")) {
+            assert!(names.contains(format!("validation/{name}").as_str()), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_table_has_one_row_for_each_name() {
+        let table = markdown_table();
+        assert_eq!(table.lines().count(), GLOSSARY.len() + 2);
+        assert!(table.lines().all(|line| line.matches('|').count() == 3), "a cell must hold no bar");
+    }
+}

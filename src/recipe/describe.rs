@@ -1,0 +1,251 @@
+//! The plan in words: what `w2s check` prints. Nothing is left at an unseen default.
+
+use std::fmt::{self, Write};
+
+use super::estimate::product;
+use super::{
+    Gold, Length, MethodTable, Model, Plan, Preferences, SamplingTable, Schedule, ScratchTokenizer, Stage, Steer, Training, memory_estimate,
+};
+
+impl Plan {
+    /// Stages, every resolved setting, derived sizes and a memory estimate, as text of several paragraphs.
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        // Writing to a `String` cannot fail.
+        let _ = self.write(&mut text);
+        text
+    }
+
+    fn write(&self, out: &mut String) -> fmt::Result {
+        self.write_run(out)?;
+        if !self.recipe.models.is_empty() {
+            writeln!(out, "\nmodels")?;
+            for (name, model) in &self.recipe.models {
+                self.write_model(out, name, model)?;
+            }
+        }
+        writeln!(out, "\nstages")?;
+        for (index, stage) in self.stages.iter().enumerate() {
+            write!(out, "  {} {stage}: ", index + 1)?;
+            match stage {
+                Stage::Pretrain => self.write_pretrain(out)?,
+                Stage::Gold => self.recipe.gold.iter().try_for_each(|gold| self.write_gold(out, gold))?,
+                Stage::Preferences => {
+                    self.recipe.preferences.iter().try_for_each(|preferences| self.write_preferences(out, preferences))?
+                }
+                Stage::Sft => self.write_sft(out)?,
+                Stage::Dpo => self.write_dpo(out)?,
+                Stage::Steer => self.recipe.steer.iter().try_for_each(|steer| self.write_steer(out, steer))?,
+                Stage::Evaluate => {
+                    let examples = self.recipe.evaluate.as_ref().map_or(0, |evaluate| evaluate.examples);
+                    writeln!(out, "gold reward of every response; {examples} examples of each method in report.html")?;
+                }
+            }
+        }
+        self.write_memory(out)
+    }
+
+    fn write_run(&self, out: &mut String) -> fmt::Result {
+        let (run, data) = (&self.recipe.run, &self.recipe.data);
+        let seeds = run.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+        let threads = run.threads.map_or("all cores".to_owned(), |threads| format!("{threads} threads"));
+        let dtype = format!("{:?}", run.dtype).to_lowercase();
+        writeln!(out, "run {}\n  seeds {seeds}; device {}; dtype {dtype}; {threads}", run.name, run.device)?;
+        let rows = |rows: usize| if rows == 0 { "all".to_owned() } else { grouped(rows as u64) };
+        writeln!(out, "\ndata {}", data.source)?;
+        writeln!(out, "  rows: train {}, validation {}, test {}", rows(data.train), rows(data.validation), rows(data.test))?;
+        writeln!(out, "  columns: text `{}`, label `{}`", data.columns.text, data.columns.label)?;
+        writeln!(out, "  prompt: the first {} to {} words of a text", data.prompt.min_words, data.prompt.max_words)
+    }
+
+    fn write_model(&self, out: &mut String, name: &str, model: &Model) -> fmt::Result {
+        write!(out, "  {name}: ")?;
+        if let Some(sizes) = self.models.get(name) {
+            let parameters = grouped(sizes.parameters);
+            write!(out, "{parameters} parameters, {} layers × {} wide, {} heads, ", sizes.n_layer, sizes.hidden_size, sizes.n_head)?;
+            write!(out, "context {}, vocabulary {}", sizes.context, grouped(sizes.vocab_size))?;
+        }
+        match (&model.id, model.scratch.as_ref().map(|scratch| &scratch.tokenizer)) {
+            (Some(id), _) => writeln!(out, ", from {id}")?,
+            (None, Some(ScratchTokenizer::SameAs { model })) => writeln!(out, " (the tokenizer of {model}), from scratch")?,
+            (None, _) => writeln!(out, " (its own byte-level BPE), from scratch")?,
+        }
+        writeln!(out, "    prompt {:?}, {}", model.prompt, if model.bos { "after BOS" } else { "without BOS" })
+    }
+
+    fn write_pretrain(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "makes the models from scratch, on windows of the training texts")?;
+        for (name, training) in &self.training.pretrain {
+            write!(out, "     {name}: ")?;
+            write_training(out, training, None, 1)?;
+        }
+        Ok(())
+    }
+
+    fn write_gold(&self, out: &mut String, gold: &Gold) -> fmt::Result {
+        let parameters = self.gold.as_ref().map_or(0, |sizes| sizes.parameters);
+        let context = self.gold.as_ref().map_or(0, |sizes| sizes.context);
+        match &gold.id {
+            Some(id) => writeln!(out, "classifier from {id}, {} parameters, context {context}", grouped(parameters)),
+            None => {
+                writeln!(
+                    out,
+                    "trains a classifier of {} parameters, context {context}, with its own WordPiece vocabulary",
+                    grouped(parameters)
+                )?;
+                write!(out, "     ")?;
+                let examples = Some(self.recipe.data.train).filter(|rows| *rows > 0);
+                self.training.gold.iter().try_for_each(|training| write_training(out, training, examples, 1))
+            }
+        }
+    }
+
+    fn write_preferences(&self, out: &mut String, preferences: &Preferences) -> fmt::Result {
+        let Preferences { policy, prompts, validation_prompts, samples_per_prompt, max_new_tokens, .. } = preferences;
+        let all = product(&[*prompts as u64 + *validation_prompts as u64, *samples_per_prompt as u64]);
+        let label = match preferences.label {
+            super::PreferenceLabel::Drawn => "drawn with probability σ(r1 − r2)",
+            super::PreferenceLabel::Argmax => "the higher reward",
+        };
+        writeln!(out, "({prompts} + {validation_prompts} validation) prompts × {samples_per_prompt} samples of {policy}, judged by gold")?;
+        write!(out, "     up to {max_new_tokens} new tokens each, {} in all; ", grouped(product(&[all, *max_new_tokens as u64])))?;
+        writeln!(out, "{}; chosen is {label}", sampling_words(&preferences.sampling))?;
+        writeln!(out, "     at most {} pairs and {} for validation", self.pairs(), validation_prompts * (samples_per_prompt / 2))
+    }
+
+    fn write_sft(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "{} on both answers of every pair", self.recipe.guide_model().unwrap_or_default())?;
+        write!(out, "     ")?;
+        self.training.sft.iter().try_for_each(|training| write_training(out, training, Some(2 * self.pairs()), 1))
+    }
+
+    fn write_dpo(&self, out: &mut String) -> fmt::Result {
+        let beta = self.recipe.dpo.as_ref().map_or(0.0, |dpo| dpo.beta);
+        let start = self.reference().map(|source| source.to_string()).unwrap_or_default();
+        writeln!(out, "from {start}, which stays the reference; beta {beta}")?;
+        write!(out, "     ")?;
+        self.training.dpo.iter().try_for_each(|training| write_training(out, training, Some(self.pairs()), 2))
+    }
+
+    /// Pairs of the training prompts, before identical samples drop out.
+    fn pairs(&self) -> usize {
+        self.recipe.preferences.as_ref().map_or(0, |preferences| preferences.prompts.saturating_mul(preferences.samples_per_prompt / 2))
+    }
+
+    fn write_steer(&self, out: &mut String, steer: &Steer) -> fmt::Result {
+        let source = |source: Option<super::GuideSource>| source.map_or("none".to_owned(), |source| source.to_string());
+        writeln!(out, "{}; guides: tuned {}, untuned {}", steer.bases.join(", "), source(self.tuned()), source(self.untuned()))?;
+        write!(out, "     {} prompts, up to {} new tokens; {}; ", steer.prompts, steer.max_new_tokens, sampling_words(&steer.sampling))?;
+        let stop = if steer.stop.is_empty() { "no stop strings".to_owned() } else { format!("stops at {:?}", steer.stop) };
+        writeln!(out, "{stop}; {}", if steer.trace { "with trace" } else { "no trace" })?;
+        let (bases, seeds) = (steer.bases.len() as u64, self.recipe.run.seeds.len() as u64);
+        let mut all = 0_u64;
+        for method in &steer.method {
+            let samples = method.samples() as u64;
+            let sampled = product(&[bases, seeds, steer.prompts as u64, samples, steer.max_new_tokens as u64]);
+            all = all.saturating_add(sampled);
+            write!(out, "     {}: {}", method.name(), method_words(method))?;
+            write!(out, "; {bases} bases × {seeds} seeds × {} prompts × {samples} × {} tokens", steer.prompts, steer.max_new_tokens)?;
+            writeln!(out, " = {}", grouped(sampled))?;
+        }
+        writeln!(out, "     at most {} sampled tokens in all", grouped(all))
+    }
+
+    fn write_memory(&self, out: &mut String) -> fmt::Result {
+        let stages = memory_estimate(self);
+        if stages.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "\nmemory, at most, beside the program itself")?;
+        for memory in stages {
+            writeln!(out, "  {} ({}): {}", memory.stage, memory.model, bytes_in_words(memory.bytes()))?;
+            for part in &memory.parts {
+                writeln!(out, "    {}: {} = {}", part.name, part.arithmetic, bytes_in_words(part.bytes))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One line on the optimisation; `examples` where their number is known before the run.
+fn write_training(out: &mut String, training: &Training, examples: Option<usize>, texts: u64) -> fmt::Result {
+    match (training.length, examples) {
+        (Length::Steps(steps), _) => write!(out, "{} steps", grouped(steps as u64))?,
+        (Length::Epochs(epochs), Some(examples)) => {
+            write!(out, "{epochs} epochs of {} examples = {} steps", grouped(examples as u64), grouped(training.steps(examples) as u64))?;
+        }
+        (Length::Epochs(epochs), None) => write!(out, "{epochs} epochs (steps follow from the data)")?,
+    }
+    let Training { batch_size, micro_batch_size, max_length, .. } = *training;
+    let tokens = product(&[batch_size as u64, texts, max_length as u64]);
+    let of = if texts == 1 { String::new() } else { format!("{texts} texts of ") };
+    write!(out, ", batch {batch_size} = {} × {micro_batch_size}, ", batch_size / micro_batch_size)?;
+    writeln!(out, "{of}up to {max_length} tokens: {} tokens a step", grouped(tokens))?;
+    let schedule = match training.schedule {
+        Schedule::Cosine => "cosine",
+        Schedule::Linear => "linear",
+        Schedule::Constant => "constant",
+    };
+    write!(out, "       learning rate {:e} {schedule} after warm-up {}", training.learning_rate, training.warmup_ratio)?;
+    write!(out, ", weight decay {}, gradient norm up to {}", training.weight_decay, training.max_grad_norm)?;
+    writeln!(out, "; validated every {} steps, checkpoint every {}", training.eval_every, training.checkpoint_every)
+}
+
+fn sampling_words(sampling: &SamplingTable) -> String {
+    let SamplingTable { temperature, top_k, top_p } = *sampling;
+    if temperature == 0.0 {
+        return "greedy".to_owned();
+    }
+    let top_k = if top_k == 0 { "off".to_owned() } else { top_k.to_string() };
+    let top_p = if top_p == 1.0 { "off".to_owned() } else { top_p.to_string() };
+    format!("temperature {temperature}, top-k {top_k}, top-p {top_p}")
+}
+
+fn method_words(method: &MethodTable) -> String {
+    match method {
+        MethodTable::Base { .. } => "the base sampled alone".to_owned(),
+        MethodTable::BestOfN { n, .. } => format!("best of {n} by the guides"),
+        MethodTable::Cbs { beam_width, successors, chunk_len, .. } => {
+            format!("chunk-level beam search, beam width {beam_width}, {successors} successors, chunks of {chunk_len} tokens")
+        }
+        MethodTable::Tuned { .. } => "the tuned guide sampled alone".to_owned(),
+        MethodTable::Untuned { .. } => "the untuned guide sampled alone".to_owned(),
+    }
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn bytes_in_words(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut amount = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while amount >= 1024.0 && unit + 1 < UNITS.len() {
+        amount /= 1024.0;
+        unit += 1;
+    }
+    format!("{amount:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!([0, 12, 123, 1234, 1_234_567].map(grouped), ["0", "12", "123", "1,234", "1,234,567"]);
+        assert_eq!(bytes_in_words(512), "0.5 KiB");
+        assert_eq!(bytes_in_words(3 << 29), "1.5 GiB");
+        assert_eq!(bytes_in_words(u64::MAX), "16384.0 PiB");
+    }
+}

@@ -1,0 +1,182 @@
+//! How much memory each stage will need, with the arithmetic shown: an upper bound by sizes alone, before any weights are read.
+//!
+//! Not counted: the program and libtorch themselves, data sets, and the allocator's slack.
+
+use super::plan::GuideSource;
+use super::{ClassifierSizes, Dtype, LmSizes, Plan, Stage, Training, prompt_bound};
+
+/// Prompts that a sampling stage is taken to hold at once.
+pub const PROMPTS_IN_FLIGHT: usize = 8;
+
+const FLOAT32: u64 = 4;
+
+/// The peak of one stage; where it handles several models one after the other, of the largest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageMemory {
+    pub stage: Stage,
+    /// The model it is about.
+    pub model: String,
+    pub parts: Vec<MemoryPart>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryPart {
+    pub name: &'static str,
+    /// The product that gives `bytes`, in words and numbers.
+    pub arithmetic: String,
+    pub bytes: u64,
+}
+
+impl StageMemory {
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.bytes))
+    }
+}
+
+/// For every stage that holds a model, in the plan's order.
+pub fn memory_estimate(plan: &Plan) -> Vec<StageMemory> {
+    plan.stages.iter().filter_map(|stage| estimate(plan, *stage)).collect()
+}
+
+fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
+    let recipe = &plan.recipe;
+    let guide = || recipe.guide_model().and_then(|name| Some((name, plan.models.get(name)?)));
+    let gold = || plan.gold.as_ref().map(|gold| part("gold", &[("parameters", gold.parameters), ("B", FLOAT32)]));
+    match stage {
+        Stage::Pretrain => largest(plan.training.pretrain.iter().filter_map(|(name, training)| {
+            let model = plan.models.get(name)?;
+            Some(StageMemory { stage, model: name.clone(), parts: training_parts(&Shape::of_lm(model), training, 1) })
+        })),
+        Stage::Gold => {
+            let (sizes, training) = (plan.gold.as_ref()?, plan.training.gold.as_ref());
+            let parts = training.map(|training| training_parts(&Shape::of_classifier(sizes), training, 1));
+            Some(StageMemory { stage, model: "gold".to_owned(), parts: parts.or_else(|| Some(vec![gold()?]))? })
+        }
+        Stage::Preferences => {
+            let preferences = recipe.preferences.as_ref()?;
+            let model = plan.models.get(&preferences.policy)?;
+            let rows = product(&[PROMPTS_IN_FLIGHT as u64, preferences.samples_per_prompt as u64]);
+            let tokens = tokens(plan, &preferences.policy, preferences.max_new_tokens);
+            let mut parts = sampling_parts(plan, model, rows, tokens);
+            parts.extend(gold());
+            Some(StageMemory { stage, model: preferences.policy.clone(), parts })
+        }
+        Stage::Sft => {
+            let (name, model) = guide()?;
+            let parts = training_parts(&Shape::of_lm(model), plan.training.sft.as_ref()?, 1);
+            Some(StageMemory { stage, model: name.to_owned(), parts })
+        }
+        Stage::Dpo => {
+            let (name, model) = guide()?;
+            let mut parts = training_parts(&Shape::of_lm(model), plan.training.dpo.as_ref()?, 2);
+            parts.push(part("reference", &[("parameters", model.parameters), ("B", FLOAT32)]));
+            Some(StageMemory { stage, model: name.to_owned(), parts })
+        }
+        Stage::Steer => {
+            let steer = recipe.steer.as_ref()?;
+            let samples = steer.method.iter().map(|method| method.samples()).max().unwrap_or(1);
+            let rows = product(&[PROMPTS_IN_FLIGHT as u64, samples as u64]);
+            largest(steer.bases.iter().filter_map(|base| {
+                let tokens = tokens(plan, base, steer.max_new_tokens);
+                let mut parts = sampling_parts(plan, plan.models.get(base)?, rows, tokens);
+                for (name, cache, source) in [("tuned", "tuned cache", plan.tuned()), ("untuned", "untuned cache", plan.untuned())] {
+                    let Some(guide) = source.and_then(|source| guide_sizes(plan, &source)) else { continue };
+                    parts.push(part(name, &[("parameters", guide.parameters), ("B", weight_bytes(plan))]));
+                    parts.push(kv_cache(cache, plan, guide, rows, tokens));
+                }
+                Some(StageMemory { stage, model: base.clone(), parts })
+            }))
+        }
+        Stage::Evaluate => Some(StageMemory { stage, model: "gold".to_owned(), parts: vec![gold()?] }),
+    }
+}
+
+fn largest(stages: impl Iterator<Item = StageMemory>) -> Option<StageMemory> {
+    stages.max_by_key(StageMemory::bytes)
+}
+
+fn guide_sizes<'a>(plan: &'a Plan, source: &GuideSource) -> Option<&'a LmSizes> {
+    match source {
+        GuideSource::Stage(_) => plan.models.get(plan.recipe.guide_model()?),
+        GuideSource::Model(name) => plan.models.get(name),
+    }
+}
+
+/// Of a prompt and its response.
+fn tokens(plan: &Plan, model: &str, new_tokens: usize) -> u64 {
+    let prompt = plan.recipe.models.get(model).map_or(0, |model| prompt_bound(&plan.recipe.data.prompt, &model.prompt, model.bos));
+    prompt.saturating_add(new_tokens) as u64
+}
+
+/// Of weights at inference. Which way `auto` goes depends on the machine, so the wider is counted.
+fn weight_bytes(plan: &Plan) -> u64 {
+    match plan.recipe.run.dtype {
+        Dtype::Auto | Dtype::Float32 => FLOAT32,
+        Dtype::Bfloat16 | Dtype::Float16 => 2,
+    }
+}
+
+/// What a transformer's training memory depends on; `outputs` are the numbers that its head gives for each token.
+struct Shape {
+    parameters: u64,
+    layers: u64,
+    heads: u64,
+    width: u64,
+    outputs: u64,
+}
+
+impl Shape {
+    fn of_lm(sizes: &LmSizes) -> Self {
+        let LmSizes { parameters, n_layer: layers, n_head: heads, hidden_size: width, vocab_size: outputs, .. } = *sizes;
+        Self { parameters, layers, heads, width, outputs }
+    }
+
+    fn of_classifier(sizes: &ClassifierSizes) -> Self {
+        let ClassifierSizes { parameters, n_layers: layers, n_heads: heads, dim: width, .. } = *sizes;
+        Self { parameters, layers, heads, width, outputs: 0 }
+    }
+}
+
+fn training_parts(shape: &Shape, training: &Training, texts_per_example: u64) -> Vec<MemoryPart> {
+    let rows = product(&[training.micro_batch_size as u64, texts_per_example]);
+    let length = training.max_length as u64;
+    // Kept for the backward pass of one block: norms, q, k, v, attention's result and projection, the MLP's two wide layers, residuals
+    // (16 widths), and for each head the attention scores before and after the softmax.
+    let kept = shape.width.saturating_mul(16).saturating_add(product(&[2, shape.heads, length]));
+    let mut parts = vec![
+        part("weights", &[("parameters", shape.parameters), ("B", FLOAT32)]),
+        part("gradients", &[("parameters", shape.parameters), ("B", FLOAT32)]),
+        part("optimizer", &[("parameters", shape.parameters), ("moments", 2), ("B", FLOAT32)]),
+        part("activations", &[("rows", rows), ("tokens", length), ("layers", shape.layers), ("kept numbers", kept), ("B", FLOAT32)]),
+    ];
+    if shape.outputs > 0 {
+        // The logits and their gradient.
+        parts.push(part("logits", &[("rows", rows), ("tokens", length), ("vocabulary", shape.outputs), ("copies", 2), ("B", FLOAT32)]));
+    }
+    parts
+}
+
+fn sampling_parts(plan: &Plan, model: &LmSizes, rows: u64, tokens: u64) -> Vec<MemoryPart> {
+    vec![
+        part("weights", &[("parameters", model.parameters), ("B", weight_bytes(plan))]),
+        kv_cache("KV cache", plan, model, rows, tokens),
+        part("logits", &[("rows", rows), ("vocabulary", model.vocab_size), ("copies", 2), ("B", FLOAT32)]),
+    ]
+}
+
+fn kv_cache(name: &'static str, plan: &Plan, model: &LmSizes, rows: u64, tokens: u64) -> MemoryPart {
+    part(
+        name,
+        &[("rows", rows), ("tokens", tokens), ("layers", model.n_layer), ("keys and values", model.kv_size), ("B", weight_bytes(plan))],
+    )
+}
+
+fn part(name: &'static str, factors: &[(&str, u64)]) -> MemoryPart {
+    let numbers: Vec<u64> = factors.iter().map(|(_, number)| *number).collect();
+    let arithmetic = factors.iter().map(|(what, number)| format!("{number} {what}")).collect::<Vec<_>>().join(" × ");
+    MemoryPart { name, arithmetic, bytes: product(&numbers) }
+}
+
+pub(super) fn product(factors: &[u64]) -> u64 {
+    factors.iter().fold(1, |product, factor| product.saturating_mul(*factor))
+}

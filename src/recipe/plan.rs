@@ -1,0 +1,262 @@
+//! The plan: a valid recipe with absolute paths, its stages in order, every stage's optimisation settled, and the sizes of its models.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ClassifierSizes, LmSizes, Recipe, ScratchTokenizer, Training, TrainingTable, prompt_bound, validate};
+use crate::error::{Error, Result};
+
+/// What a run will do; written as `plan.json`. The same recipe gives the same plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub recipe: Recipe,
+    pub stages: Vec<Stage>,
+    pub training: StageTraining,
+    /// Of every model of the recipe.
+    pub models: BTreeMap<String, LmSizes>,
+    pub gold: Option<ClassifierSizes>,
+}
+
+/// In the order in which they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    Pretrain,
+    Gold,
+    Preferences,
+    Sft,
+    Dpo,
+    Steer,
+    Evaluate,
+}
+
+/// The settled optimisation of each stage that trains something.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageTraining {
+    /// For each model made from scratch.
+    pub pretrain: BTreeMap<String, Training>,
+    pub gold: Option<Training>,
+    pub sft: Option<Training>,
+    pub dpo: Option<Training>,
+}
+
+/// Where the weights of a guide come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuideSource {
+    /// The folder that a stage writes below the run directory: `dpo` or `sft`.
+    Stage(&'static str),
+    /// A model of the recipe.
+    Model(String),
+}
+
+impl Stage {
+    pub const ALL: [Self; 7] = [Self::Pretrain, Self::Gold, Self::Preferences, Self::Sft, Self::Dpo, Self::Steer, Self::Evaluate];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pretrain => "pretrain",
+            Self::Gold => "gold",
+            Self::Preferences => "preferences",
+            Self::Sft => "sft",
+            Self::Dpo => "dpo",
+            Self::Steer => "steer",
+            Self::Evaluate => "evaluate",
+        }
+    }
+
+    /// Whether `recipe` asks for it: its table is present and, for pretraining, there is a model to make.
+    fn is_in(self, recipe: &Recipe) -> bool {
+        match self {
+            Self::Pretrain => recipe.pretrain.is_some() && recipe.models.values().any(|model| model.scratch.is_some()),
+            Self::Gold => recipe.gold.is_some(),
+            Self::Preferences => recipe.preferences.is_some(),
+            Self::Sft => recipe.sft.is_some(),
+            Self::Dpo => recipe.dpo.is_some(),
+            Self::Steer => recipe.steer.is_some(),
+            Self::Evaluate => recipe.evaluate.is_some(),
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl fmt::Display for GuideSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stage(stage) => write!(f, "{stage}/"),
+            Self::Model(model) => write!(f, "models.{model}"),
+        }
+    }
+}
+
+impl Plan {
+    /// Settles `recipe`, whose relative paths start from the folder of `recipe_path`.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] with every rule of [`validate`] that the recipe breaks.
+    pub fn new(mut recipe: Recipe, recipe_path: &Path) -> Result<Self> {
+        let problems = validate(&recipe, recipe_path);
+        if !problems.is_empty() {
+            return Err(Error::Recipe(problems));
+        }
+        let folder = recipe_path.parent().unwrap_or(Path::new(""));
+        let ids = recipe
+            .models
+            .values_mut()
+            .filter_map(|model| model.id.as_mut())
+            .chain(recipe.gold.iter_mut().filter_map(|gold| gold.id.as_mut()));
+        let source = Some(&mut recipe.data.source).filter(|source| !source.starts_with("builtin:"));
+        for path in ids.chain(source) {
+            *path = absolute(folder, path).map_err(|what| Error::recipe(format!("{}: {what}", recipe_path.display())))?;
+        }
+        let sizes = Sizes::of(&recipe, folder);
+        let stages = Stage::ALL.into_iter().filter(|stage| stage.is_in(&recipe)).collect();
+        let training = StageTraining::resolve(&recipe, &sizes);
+        Ok(Self { recipe, stages, training, models: sizes.models, gold: sizes.gold })
+    }
+
+    pub fn has(&self, stage: Stage) -> bool {
+        self.stages.contains(&stage)
+    }
+
+    /// The tuned guide π*; `None` without `[dpo]` and `steer.tuned`.
+    pub fn tuned(&self) -> Option<GuideSource> {
+        tuned(&self.recipe)
+    }
+
+    /// The untuned guide π_ref: `steer.untuned`, or else [`Self::reference`].
+    pub fn untuned(&self) -> Option<GuideSource> {
+        untuned(&self.recipe)
+    }
+
+    /// What `[dpo]` starts from and keeps as its reference: the result of `[sft]`, or else `preferences.policy`.
+    pub fn reference(&self) -> Option<GuideSource> {
+        reference(&self.recipe)
+    }
+}
+
+pub(super) fn tuned(recipe: &Recipe) -> Option<GuideSource> {
+    match recipe.steer.as_ref().and_then(|steer| steer.tuned.clone()) {
+        Some(model) => Some(GuideSource::Model(model)),
+        None => recipe.dpo.as_ref().map(|_| GuideSource::Stage("dpo")),
+    }
+}
+
+pub(super) fn untuned(recipe: &Recipe) -> Option<GuideSource> {
+    match recipe.steer.as_ref().and_then(|steer| steer.untuned.clone()) {
+        Some(model) => Some(GuideSource::Model(model)),
+        None => reference(recipe),
+    }
+}
+
+fn reference(recipe: &Recipe) -> Option<GuideSource> {
+    match recipe.sft {
+        Some(_) => Some(GuideSource::Stage("sft")),
+        None => recipe.preferences.as_ref().map(|preferences| GuideSource::Model(preferences.policy.clone())),
+    }
+}
+
+/// The file or folder by its full path. Only its parent is resolved: a data file may be a link whose own name tells its format.
+fn absolute(folder: &Path, path: &str) -> Result<String, String> {
+    let joined = std::path::absolute(folder.join(path)).map_err(|error| format!("`{path}` has no absolute path: {error}"))?;
+    let full = match (joined.parent(), joined.file_name()) {
+        (Some(parent), Some(name)) => parent.canonicalize().map(|parent| parent.join(name)),
+        _ => joined.canonicalize(),
+    };
+    let full = full.map_err(|error| format!("`{path}` cannot be resolved: {error}"))?;
+    full.into_os_string().into_string().map_err(|full| format!("`{}` is not UTF-8", full.to_string_lossy()))
+}
+
+/// Sizes of all models, and what kept some from being known.
+pub(super) struct Sizes {
+    pub models: BTreeMap<String, LmSizes>,
+    pub gold: Option<ClassifierSizes>,
+    /// `models.<name>` or `gold`, and what is wrong with its config; folders and files that are missing have their own rules.
+    pub troubles: Vec<(String, String)>,
+}
+
+impl Sizes {
+    pub fn of(recipe: &Recipe, folder: &Path) -> Self {
+        let mut sizes = Self { models: BTreeMap::new(), gold: None, troubles: Vec::new() };
+        for (name, model) in &recipe.models {
+            let found = match (&model.scratch, &model.id) {
+                (Some(scratch), _) => vocab_size(recipe, name).and_then(|vocab_size| LmSizes::of_scratch(scratch, vocab_size)),
+                (None, Some(id)) => sizes.read(&format!("models.{name}"), &folder.join(id), LmSizes::of_folder),
+                (None, None) => None,
+            };
+            if let Some(found) = found {
+                sizes.models.insert(name.clone(), found);
+            }
+        }
+        sizes.gold = match recipe.gold.as_ref().map(|gold| (&gold.scratch, &gold.id)) {
+            Some((Some(scratch), _)) => ClassifierSizes::of_scratch(scratch),
+            Some((None, Some(id))) => sizes.read("gold", &folder.join(id), ClassifierSizes::of_folder),
+            _ => None,
+        };
+        sizes
+    }
+
+    fn read<T>(&mut self, name: &str, folder: &Path, read: impl Fn(&Path) -> Result<T, String>) -> Option<T> {
+        if !folder.join("config.json").is_file() {
+            return None;
+        }
+        read(folder).map_err(|trouble| self.troubles.push((name.to_owned(), trouble))).ok()
+    }
+}
+
+fn vocab_size(recipe: &Recipe, model: &str) -> Option<usize> {
+    match recipe.models.get(recipe.tokenizer_owner(model))?.scratch.as_ref()?.tokenizer {
+        ScratchTokenizer::Bpe { vocab_size } => Some(vocab_size),
+        ScratchTokenizer::SameAs { .. } => None,
+    }
+}
+
+impl StageTraining {
+    pub(super) fn resolve(recipe: &Recipe, sizes: &Sizes) -> Self {
+        let within = |default: Training, context: Option<u64>| {
+            let most = context.and_then(|context| usize::try_from(context).ok()).unwrap_or(usize::MAX);
+            Training { max_length: default.max_length.min(most), ..default }
+        };
+        let context = |model: &str| sizes.models.get(model).map(|sizes| sizes.context);
+
+        let mut resolved = Self::default();
+        if let Some(pretrain) = &recipe.pretrain {
+            for (name, scratch) in recipe.models.iter().filter_map(|(name, model)| Some((name, model.scratch.as_ref()?))) {
+                let table = match scratch.steps {
+                    Some(steps) => TrainingTable { steps: Some(steps), epochs: None, ..pretrain.training.clone() },
+                    None => pretrain.training.clone(),
+                };
+                resolved.pretrain.insert(name.clone(), Training::resolve(&table, within(Training::pretrain(), context(name))));
+            }
+        }
+        let gold_context = sizes.gold.as_ref().map(|gold| gold.context);
+        resolved.gold = recipe
+            .gold
+            .as_ref()
+            .filter(|gold| gold.scratch.is_some())
+            .map(|gold| Training::resolve(&gold.training, within(Training::gold(), gold_context)));
+
+        // Room for the longest pair, unless the model sees less.
+        let longest = longest_pair(recipe).unwrap_or_default();
+        let guide_context = recipe.guide_model().and_then(context);
+        let guide = |default: Training| within(Training { max_length: default.max_length.max(longest), ..default }, guide_context);
+        resolved.sft = recipe.sft.as_ref().map(|sft| Training::resolve(&sft.training, guide(Training::sft())));
+        resolved.dpo = recipe.dpo.as_ref().map(|dpo| Training::resolve(&dpo.training, guide(Training::dpo())));
+        resolved
+    }
+}
+
+/// Tokens of a prompt, its response and an end token, at most.
+pub(super) fn longest_pair(recipe: &Recipe) -> Option<usize> {
+    let preferences = recipe.preferences.as_ref()?;
+    let model = recipe.models.get(recipe.guide_model()?)?;
+    Some(prompt_bound(&recipe.data.prompt, &model.prompt, model.bos).saturating_add(preferences.max_new_tokens).saturating_add(1))
+}

@@ -1,0 +1,166 @@
+//! What the values of a recipe mean together: every broken rule is reported, nothing is repaired and no weights are read.
+
+mod models;
+mod stages;
+mod steer;
+
+use std::path::Path;
+
+use super::{PromptRule, Recipe, listed, nearest};
+
+pub(super) const BUILTIN: &str = "builtin:reviews";
+
+/// Tokens that a word of a prompt is taken to need at most, on average.
+const TOKENS_PER_WORD: usize = 3;
+
+/// Every broken rule, each as `file: what` with a hint where there is a way out; paths in the recipe are relative to `recipe_path`.
+pub fn validate(recipe: &Recipe, recipe_path: &Path) -> Vec<String> {
+    let mut rules = Rules::new(recipe, recipe_path);
+    rules.run();
+    rules.data();
+    rules.models();
+    rules.gold();
+    rules.stages();
+    rules.steer();
+    rules.problems
+}
+
+/// A generous number of tokens for a prompt in its template; `bos` counts as one.
+pub fn prompt_bound(rule: &PromptRule, template: &str, bos: bool) -> usize {
+    let words = template.replace("{prompt}", " ").split_whitespace().count();
+    TOKENS_PER_WORD.saturating_mul(rule.max_words.saturating_add(words)).saturating_add(usize::from(bos))
+}
+
+struct Rules<'a> {
+    recipe: &'a Recipe,
+    file: String,
+    /// The folder of the recipe.
+    folder: &'a Path,
+    sizes: super::plan::Sizes,
+    problems: Vec<String>,
+}
+
+impl<'a> Rules<'a> {
+    fn new(recipe: &'a Recipe, path: &'a Path) -> Self {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Self { recipe, file: path.display().to_string(), folder, sizes: super::plan::Sizes::of(recipe, folder), problems: Vec::new() }
+    }
+
+    fn problem(&mut self, what: impl AsRef<str>) {
+        self.problems.push(format!("{}: {}", self.file, what.as_ref()));
+    }
+
+    fn problem_hint(&mut self, what: impl AsRef<str>, hint: impl AsRef<str>) {
+        self.problems.push(format!("{}: {}\n\nhint: {}", self.file, what.as_ref(), hint.as_ref()));
+    }
+
+    fn at_least_one(&mut self, key: &str, value: usize) {
+        if value == 0 {
+            self.problem(format!("`{key}` is 0, expected 1 or more"));
+        }
+    }
+
+    fn positive(&mut self, key: &str, value: f64) {
+        if !(value > 0.0 && value.is_finite()) {
+            self.problem(format!("`{key}` is {value}, expected a number above 0"));
+        }
+    }
+
+    /// Letters, digits, `.`, `_` and `-`: a folder of that name is the same on every system and needs no quotes.
+    fn folder_name(&mut self, key: &str, name: &str) {
+        let plain = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
+        if name.is_empty() || name.len() > 100 || name.starts_with(['.', '-']) || !name.chars().all(plain) {
+            self.problem_hint(
+                format!("`{key}`: `{name}` cannot name a folder"),
+                "1 to 100 letters, digits, `.`, `_` or `-`, and neither `.` nor `-` first",
+            );
+        }
+    }
+
+    /// Whether `name` is a model of the recipe.
+    fn known_model(&mut self, key: &str, name: &str) -> bool {
+        if self.recipe.models.contains_key(name) {
+            return true;
+        }
+        let names = || self.recipe.models.keys().map(String::as_str);
+        let hint = match nearest(name, names()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if self.recipe.models.is_empty() => format!("add a table `[models.{name}]`"),
+            None => format!("models here: {}", listed(names())),
+        };
+        self.problem_hint(format!("`{key}` is `{name}`, but there is no `[models.{name}]`"), hint);
+        false
+    }
+
+    fn run(&mut self) {
+        let run = &self.recipe.run;
+        self.folder_name("run.name", &run.name);
+        if run.seeds.is_empty() {
+            self.problem("`run.seeds` is empty, expected one seed or more");
+        }
+        if let Some(twice) = run.seeds.iter().enumerate().find(|(index, seed)| run.seeds[..*index].contains(seed)).map(|(_, seed)| seed) {
+            self.problem(format!("`run.seeds` holds {twice} twice"));
+        }
+        let index = run.device.strip_prefix("cuda:").map(|index| index.parse::<u32>().is_ok() && index.chars().all(|c| c.is_ascii_digit()));
+        if !(matches!(run.device.as_str(), "cpu" | "cuda") || index == Some(true)) {
+            self.problem(format!("`run.device` is `{}`, expected `cpu`, `cuda` or `cuda:N`", run.device));
+        }
+        if run.threads == Some(0) {
+            self.problem_hint("`run.threads` is 0, expected 1 or more", "leave it out to use all cores");
+        }
+    }
+
+    fn data(&mut self) {
+        let data = &self.recipe.data;
+        let sizes = [("data.train", data.train), ("data.validation", data.validation), ("data.test", data.test)];
+        if let Some(name) = data.source.strip_prefix("builtin:") {
+            if data.source != BUILTIN {
+                self.problem_hint(
+                    format!("`data.source` is `{}`, but there is no built-in corpus `{name}`", data.source),
+                    format!("the built-in corpus is `{BUILTIN}`"),
+                );
+            }
+            for (key, _) in sizes.iter().filter(|(_, size)| *size == 0) {
+                self.problem(format!("`{key}` is 0, but the built-in corpus has no end: give its size"));
+            }
+        } else {
+            let path = self.folder.join(&data.source);
+            if data.source.is_empty() || !path.exists() {
+                let hint = if data.source.starts_with('~') {
+                    "`~` is not expanded in a recipe: write the whole path".to_owned()
+                } else if data.source.is_empty() || is_hub_name(&data.source) {
+                    format!("a file, a folder with train, validation and test files, or `{BUILTIN}`; hub data sets are not supported")
+                } else {
+                    "paths in a recipe are relative to the recipe's folder; --set data.source=PATH chooses another".to_owned()
+                };
+                self.problem_hint(format!("`data.source` is `{}`, but `{}` does not exist", data.source, path.display()), hint);
+            } else if path.is_file() {
+                for (key, _) in sizes[1..].iter().filter(|(_, size)| *size == 0) {
+                    self.problem(format!("`{key}` is 0, but one file is split by size: only `data.train` may be 0 and take the rest"));
+                }
+            }
+        }
+        for (key, column) in [("data.columns.text", &data.columns.text), ("data.columns.label", &data.columns.label)] {
+            if column.is_empty() {
+                self.problem(format!("`{key}` is empty"));
+            }
+        }
+        if data.columns.text == data.columns.label {
+            self.problem(format!("`data.columns.text` and `data.columns.label` are both `{}`", data.columns.text));
+        }
+        self.at_least_one("data.prompt.min_words", data.prompt.min_words);
+        if data.prompt.min_words > data.prompt.max_words {
+            let PromptRule { min_words, max_words } = data.prompt;
+            self.problem(format!("`data.prompt.min_words` = {min_words} is more than `data.prompt.max_words` = {max_words}"));
+        }
+    }
+}
+
+/// `org/name`, as on a model hub.
+fn is_hub_name(name: &str) -> bool {
+    let plain = |part: &str| {
+        part.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && part.chars().all(|character| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-'))
+    };
+    name.split_once('/').is_some_and(|(organisation, name)| plain(organisation) && plain(name))
+}

@@ -1,0 +1,156 @@
+//! Rules on `[models]`, `[pretrain]` and `[gold]`.
+
+use super::super::sizes::{LARGEST_SIZE, in_range};
+use super::super::{Scratch, ScratchTokenizer};
+use super::{Rules, is_hub_name};
+
+/// A byte-level vocabulary holds the 256 bytes and the special tokens.
+const SMALLEST_BPE: usize = 260;
+const SMALLEST_WORDPIECE: usize = 100;
+
+impl Rules<'_> {
+    pub(super) fn models(&mut self) {
+        for (name, model) in &self.recipe.models {
+            let table = format!("models.{name}");
+            self.folder_name("models", name);
+            self.id_or_scratch(&table, model.id.is_some(), model.scratch.is_some());
+            if let Some(id) = &model.id {
+                self.model_folder(&format!("{table}.id"), id);
+            }
+            if let Some(scratch) = &model.scratch {
+                self.scratch(&format!("{table}.scratch"), name, scratch);
+            }
+            let holes = model.prompt.matches("{prompt}").count();
+            if holes != 1 {
+                self.problem(format!("`{table}.prompt` holds `{{prompt}}` {holes} times, expected once"));
+            }
+        }
+        for (name, trouble) in self.sizes.troubles.clone() {
+            let key = if name == "gold" { "gold.id".to_owned() } else { format!("models.{}.id", &name["models.".len()..]) };
+            self.problem(format!("`{key}`: {trouble}"));
+        }
+        let scratch = self.recipe.models.iter().find(|(_, model)| model.scratch.is_some());
+        if let (Some((name, _)), None) = (scratch, &self.recipe.pretrain) {
+            self.problem_hint(
+                format!("`models.{name}.scratch` is to be pretrained, but there is no `[pretrain]`"),
+                "add `[pretrain]`; all its keys have defaults",
+            );
+        }
+    }
+
+    pub(super) fn gold(&mut self) {
+        let Some(gold) = &self.recipe.gold else { return };
+        self.id_or_scratch("gold", gold.id.is_some(), gold.scratch.is_some());
+        if let Some(id) = &gold.id {
+            self.model_folder("gold.id", id);
+        }
+        if let Some(scratch) = &gold.scratch {
+            self.sizes_in_range(
+                "gold.scratch",
+                &[
+                    ("n_layers", scratch.n_layers),
+                    ("n_heads", scratch.n_heads),
+                    ("dim", scratch.dim),
+                    ("hidden_dim", scratch.hidden_dim),
+                    ("max_position_embeddings", scratch.max_position_embeddings),
+                ],
+            );
+            self.divides("gold.scratch", ("n_heads", scratch.n_heads), ("dim", scratch.dim));
+            self.vocabulary("gold.scratch.vocab_size", scratch.vocab_size, SMALLEST_WORDPIECE);
+        }
+    }
+
+    fn id_or_scratch(&mut self, table: &str, id: bool, scratch: bool) {
+        if id && scratch {
+            self.problem(format!("`{table}` has both `id` and `scratch`, expected one of them"));
+        } else if !id && !scratch {
+            self.problem_hint(
+                format!("`{table}` has neither `id` nor `scratch`"),
+                "`id` is a model folder, `scratch` the sizes of a model to make",
+            );
+        }
+    }
+
+    fn model_folder(&mut self, key: &str, id: &str) {
+        let folder = self.folder.join(id);
+        if id.is_empty() || !folder.is_dir() {
+            let what = format!("`{key}` is `{id}`, but `{}` is not a folder", folder.display());
+            if id.starts_with('~') {
+                self.problem_hint(what, "`~` is not expanded in a recipe: write the whole path");
+            } else if is_hub_name(id) {
+                self.problem_hint(
+                    what,
+                    format!("`{id}` looks like the name of a hub model; it must be a local folder: download it and give its path"),
+                );
+            } else {
+                self.problem_hint(what, "paths in a recipe are relative to the recipe's folder");
+            }
+            return;
+        }
+        let missing: Vec<&str> = ["config.json", "tokenizer.json"].into_iter().filter(|file| !folder.join(file).is_file()).collect();
+        if !missing.is_empty() {
+            self.problem_hint(
+                format!("`{key}`: `{}` holds no {}", folder.display(), super::listed(missing)),
+                "a model folder has Hugging Face layout: config.json, model.safetensors and tokenizer.json",
+            );
+        }
+    }
+
+    fn scratch(&mut self, table: &str, name: &str, scratch: &Scratch) {
+        let Scratch { n_layer, n_head, n_embd, n_positions, .. } = *scratch;
+        self.sizes_in_range(table, &[("n_layer", n_layer), ("n_head", n_head), ("n_embd", n_embd), ("n_positions", n_positions)]);
+        self.divides(table, ("n_head", n_head), ("n_embd", n_embd));
+        if let Some(steps) = scratch.steps {
+            self.at_least_one(&format!("{table}.steps"), steps);
+        }
+        let owner = match &scratch.tokenizer {
+            ScratchTokenizer::Bpe { vocab_size } => {
+                return self.vocabulary(&format!("{table}.tokenizer.vocab_size"), *vocab_size, SMALLEST_BPE);
+            }
+            ScratchTokenizer::SameAs { model } => model,
+        };
+        let key = format!("{table}.tokenizer.model");
+        if owner == name {
+            return self.problem_hint(format!("`{key}` is the model itself"), "give it `kind = \"bpe\"` and a `vocab_size`");
+        }
+        if !self.known_model(&key, owner) {
+            return;
+        }
+        match self.recipe.models.get(owner).and_then(|model| model.scratch.as_ref()).map(|scratch| &scratch.tokenizer) {
+            Some(ScratchTokenizer::Bpe { .. }) => {}
+            Some(ScratchTokenizer::SameAs { model }) => {
+                self.problem(format!(
+                    "`{key}` is `{owner}`, which itself takes the tokenizer of `{model}`; name a model with `kind = \"bpe\"`"
+                ));
+            }
+            None => self.problem_hint(
+                format!("`{key}` is `{owner}`, which is not made from scratch"),
+                format!("give `{table}.tokenizer` its own `kind = \"bpe\"` and `vocab_size`"),
+            ),
+        }
+    }
+
+    fn sizes_in_range(&mut self, table: &str, sizes: &[(&str, i64)]) {
+        for (key, size) in sizes {
+            if in_range(*size).is_none() {
+                self.problem(format!("`{table}.{key}` is {size}, expected 1 to {LARGEST_SIZE}"));
+            }
+        }
+    }
+
+    fn divides(&mut self, table: &str, (heads_key, heads): (&str, i64), (width_key, width): (&str, i64)) {
+        if heads > 0 && width > 0 && width % heads != 0 {
+            let near = (width - width % heads, width + heads - width % heads);
+            self.problem_hint(
+                format!("`{table}.{heads_key}` = {heads} does not divide `{table}.{width_key}` = {width}"),
+                if near.0 > 0 { format!("{} and {} are near", near.0, near.1) } else { format!("{} is near", near.1) },
+            );
+        }
+    }
+
+    fn vocabulary(&mut self, key: &str, size: usize, smallest: usize) {
+        if !(smallest..=LARGEST_SIZE as usize).contains(&size) {
+            self.problem(format!("`{key}` is {size}, expected {smallest} to {LARGEST_SIZE}"));
+        }
+    }
+}

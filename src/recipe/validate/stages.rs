@@ -1,0 +1,171 @@
+//! Rules on what stages need from each other, and on their optimisation.
+
+use super::super::{Length, SamplingTable, StageTraining, Training, TrainingTable};
+use super::{Rules, prompt_bound};
+
+impl Rules<'_> {
+    pub(super) fn stages(&mut self) {
+        let recipe = self.recipe;
+        let [has_gold, has_preferences] = [recipe.gold.is_some(), recipe.preferences.is_some()];
+        let needs = [
+            ("preferences", has_preferences, "gold", has_gold),
+            ("sft", recipe.sft.is_some(), "preferences", has_preferences),
+            ("dpo", recipe.dpo.is_some(), "preferences", has_preferences),
+            ("evaluate", recipe.evaluate.is_some(), "steer", recipe.steer.is_some()),
+            ("evaluate", recipe.evaluate.is_some(), "gold", has_gold),
+        ];
+        for (stage, present, needed, there) in needs {
+            if present && !there {
+                self.problem(format!("`[{stage}]` needs `[{needed}]`"));
+            }
+        }
+        if recipe.pretrain.is_none() && !has_gold && recipe.steer.is_none() && needs.iter().all(|need| !need.1) {
+            self.problem_hint(
+                "the recipe has no stage",
+                "add the table of a stage: `[pretrain]`, `[gold]`, `[preferences]`, `[sft]`, `[dpo]`, `[steer]`",
+            );
+        }
+        self.preferences();
+        if let Some(model) = recipe.sft.as_ref().and_then(|sft| sft.model.as_ref()) {
+            self.known_model("sft.model", model);
+        }
+        if let Some(dpo) = &recipe.dpo {
+            self.positive("dpo.beta", dpo.beta);
+        }
+        self.trainings();
+    }
+
+    fn preferences(&mut self) {
+        let Some(preferences) = &self.recipe.preferences else { return };
+        let data = &self.recipe.data;
+        self.prompts("preferences.prompts", preferences.prompts, "data.train", data.train);
+        self.prompts("preferences.validation_prompts", preferences.validation_prompts, "data.validation", data.validation);
+        let samples = preferences.samples_per_prompt;
+        if samples < 2 || samples % 2 != 0 {
+            self.problem(format!(
+                "`preferences.samples_per_prompt` is {samples}, expected an even number of 2 or more: each two make a pair"
+            ));
+        }
+        self.at_least_one("preferences.max_new_tokens", preferences.max_new_tokens);
+        self.sampling("preferences.sampling", &preferences.sampling);
+        if preferences.sampling.temperature == 0.0 {
+            self.problem_hint(
+                "`preferences.sampling.temperature` is 0, so all samples of a prompt would be the same and make no pair",
+                "0.7 is the default",
+            );
+        }
+        if self.known_model("preferences.policy", &preferences.policy) {
+            self.fits_context("preferences.max_new_tokens", &preferences.policy, preferences.max_new_tokens);
+        }
+    }
+
+    /// Prompts come from a split, so it must have that many rows (0 rows: as many as the source has).
+    pub(super) fn prompts(&mut self, key: &str, prompts: usize, split_key: &str, rows: usize) {
+        self.at_least_one(key, prompts);
+        if rows > 0 && prompts > rows {
+            self.problem(format!("`{key}` = {prompts} is more than `{split_key}` = {rows}"));
+        }
+    }
+
+    pub(super) fn sampling(&mut self, table: &str, sampling: &SamplingTable) {
+        let SamplingTable { temperature, top_p, .. } = *sampling;
+        if !(temperature >= 0.0 && temperature.is_finite()) {
+            self.problem(format!("`{table}.temperature` is {temperature}, expected 0 (greedy) or more"));
+        }
+        if !(top_p > 0.0 && top_p <= 1.0) {
+            self.problem(format!("`{table}.top_p` is {top_p}, expected a number above 0 and up to 1 (1 is off)"));
+        }
+    }
+
+    /// Prompt and response must fit what the model can see.
+    pub(super) fn fits_context(&mut self, key: &str, model: &str, new_tokens: usize) {
+        let (Some(sizes), Some(table)) = (self.sizes.models.get(model), self.recipe.models.get(model)) else { return };
+        let context = sizes.context;
+        let prompt = prompt_bound(&self.recipe.data.prompt, &table.prompt, table.bos);
+        // One more for the end-of-sequence token.
+        let needed = prompt.saturating_add(new_tokens).saturating_add(1);
+        if needed as u64 > context {
+            self.problem_hint(
+                format!("`{key}`: a prompt of up to {prompt} tokens, {new_tokens} new ones and an end token make {needed}, but `models.{model}` sees {context}"),
+                format!("lower `{key}` or `data.prompt.max_words`, or take a model with a longer context"),
+            );
+        }
+    }
+
+    fn trainings(&mut self) {
+        let recipe = self.recipe;
+        let resolved = StageTraining::resolve(recipe, &self.sizes);
+        if let Some(pretrain) = &recipe.pretrain {
+            self.table("pretrain.training", &pretrain.training, &Training::resolve(&pretrain.training, Training::pretrain()));
+            for (name, training) in &resolved.pretrain {
+                self.length_fits(
+                    "pretrain.training",
+                    training,
+                    &format!("models.{name}"),
+                    self.sizes.models.get(name).map(|sizes| sizes.context),
+                );
+            }
+        }
+        let guide = recipe.guide_model().unwrap_or_default();
+        let guide_context = self.sizes.models.get(guide).map(|sizes| sizes.context);
+        let gold = (self.sizes.gold.as_ref().map(|sizes| sizes.context), "gold".to_owned());
+        let guide = (guide_context, format!("models.{guide}"));
+        let stages = [
+            ("gold.training", recipe.gold.as_ref().map(|gold| &gold.training), &resolved.gold, &gold),
+            ("sft.training", recipe.sft.as_ref().map(|sft| &sft.training), &resolved.sft, &guide),
+            ("dpo.training", recipe.dpo.as_ref().map(|dpo| &dpo.training), &resolved.dpo, &guide),
+        ];
+        for (key, table, training, (context, model)) in stages {
+            let (Some(table), Some(training)) = (table, training) else { continue };
+            self.table(key, table, training);
+            self.length_fits(key, training, model, *context);
+        }
+    }
+
+    fn table(&mut self, key: &str, given: &TrainingTable, training: &Training) {
+        if given.steps.is_some() && given.epochs.is_some() {
+            self.problem(format!("`{key}` has both `steps` and `epochs`, expected one of them"));
+        }
+        match training.length {
+            Length::Steps(steps) => self.at_least_one(&format!("{key}.steps"), steps),
+            Length::Epochs(epochs) => self.positive(&format!("{key}.epochs"), epochs),
+        }
+        let Training { batch_size, micro_batch_size, warmup_ratio, weight_decay, .. } = *training;
+        let counts = [
+            ("batch_size", batch_size),
+            ("micro_batch_size", micro_batch_size),
+            ("eval_every", training.eval_every),
+            ("checkpoint_every", training.checkpoint_every),
+        ];
+        for (name, count) in counts {
+            self.at_least_one(&format!("{key}.{name}"), count);
+        }
+        if batch_size > 0 && micro_batch_size > 0 && batch_size % micro_batch_size != 0 {
+            let divisors: Vec<String> = (1..=batch_size.min(1024))
+                .filter(|divisor| batch_size.is_multiple_of(*divisor))
+                .map(|divisor| divisor.to_string())
+                .collect();
+            self.problem_hint(
+                format!("`{key}.micro_batch_size` = {micro_batch_size} does not divide `{key}.batch_size` = {batch_size}"),
+                format!("use one of {}", divisors.join(", ")),
+            );
+        }
+        self.positive(&format!("{key}.learning_rate"), training.learning_rate);
+        self.positive(&format!("{key}.max_grad_norm"), training.max_grad_norm);
+        if !(0.0..1.0).contains(&warmup_ratio) {
+            self.problem(format!("`{key}.warmup_ratio` is {warmup_ratio}, expected 0 or more and below 1"));
+        }
+        if !(weight_decay >= 0.0 && weight_decay.is_finite()) {
+            self.problem(format!("`{key}.weight_decay` is {weight_decay}, expected 0 or more"));
+        }
+        if given.max_length.is_some_and(|length| length < 2) {
+            self.problem(format!("`{key}.max_length` is {}, expected 2 or more", training.max_length));
+        }
+    }
+
+    fn length_fits(&mut self, key: &str, training: &Training, model: &str, context: Option<u64>) {
+        if let Some(context) = context.filter(|context| training.max_length as u64 > *context) {
+            self.problem(format!("`{key}.max_length` = {} is more than the {context} tokens that `{model}` sees", training.max_length));
+        }
+    }
+}

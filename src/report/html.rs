@@ -1,0 +1,105 @@
+//! `report.html`: the tables and some responses side by side, one page without scripts or outside resources.
+
+use std::fmt::Write;
+
+use super::summary::{Answer, Summary};
+use super::table::table;
+
+/// Some responses of one base and method, to be read by people.
+pub struct Sample {
+    pub base: String,
+    pub method: String,
+    pub responses: Vec<Answer>,
+}
+
+pub fn html(summary: &Summary, samples: &[Sample]) -> String {
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n<title>{0}</title>\n\
+         <style>body{{font:15px/1.5 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 1em}}table{{border-collapse:collapse}}\
+         td,th{{padding:.3em .7em;border-bottom:1px solid #ccc;text-align:left;vertical-align:top}}td.n,th.n{{text-align:right}}\
+         .bar{{background:#48a;height:.8em;display:inline-block}}.neg{{background:#b54}}pre{{overflow-x:auto}}b{{font-weight:600}}</style></head><body>\n\
+         <h1>{0}</h1>\n",
+        escape(&summary.run)
+    );
+    rewards(&mut page, summary);
+    let _ = write!(page, "<h2>All numbers</h2>\n<pre>{}</pre>\n", escape(&table(summary)));
+    responses(&mut page, samples);
+    page.push_str("</body></html>\n");
+    page
+}
+
+/// Mean gold reward as bars with their numbers and intervals.
+fn rewards(page: &mut String, summary: &Summary) {
+    page.push_str("<h2>Gold reward</h2>\n<table><tr><th>base</th><th>method</th><th class=\"n\">mean</th><th class=\"n\">± 95 %</th><th></th></tr>\n");
+    let means = || summary.rows.iter().filter_map(|row| row.gold_reward.as_ref().map(|reward| reward.mean.abs()));
+    let scale = means().fold(f64::MIN_POSITIVE, f64::max);
+    for row in &summary.rows {
+        let Some(reward) = &row.gold_reward else { continue };
+        let _ = writeln!(
+            page,
+            "<tr><td>{}</td><td>{}</td><td class=\"n\">{:.3}</td><td class=\"n\">{:.3}</td><td><span class=\"bar{}\" style=\"width:{:.1}em\"></span></td></tr>",
+            escape(&row.base),
+            escape(&row.method),
+            reward.mean,
+            reward.ci95,
+            if reward.mean < 0.0 { " neg" } else { "" },
+            20.0 * reward.mean.abs() / scale
+        );
+    }
+    page.push_str("</table>\n");
+}
+
+/// For each prompt shown, the responses of all methods under it.
+fn responses(page: &mut String, samples: &[Sample]) {
+    let Some(first) = samples.first() else { return };
+    page.push_str("<h2>Responses</h2>\n");
+    for shown in &first.responses {
+        let _ = writeln!(page, "<h3>{}</h3>\n<table>", escape(&shown.prompt));
+        for sample in samples {
+            for answer in sample.responses.iter().filter(|answer| (answer.seed, &answer.id) == (shown.seed, &shown.id)) {
+                let reward = answer.gold_reward.map_or_else(String::new, |reward| format!("{reward:.2}"));
+                let _ = writeln!(
+                    page,
+                    "<tr><td>{} {}</td><td class=\"n\">{reward}</td><td><b>{}</b>{}{}</td></tr>",
+                    escape(&sample.base),
+                    escape(&sample.method),
+                    escape(&answer.prompt),
+                    escape(&answer.response),
+                    if answer.complete { "" } else { " …" }
+                );
+            }
+        }
+        page.push_str("</table>\n");
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_text_cannot_break_the_page() {
+        let mut summary = Summary::new("<run>");
+        let answer = Answer {
+            seed: 1,
+            id: "test-0".into(),
+            prompt: "A <b>".into(),
+            response: " <script>alert(1)</script>".into(),
+            complete: false,
+            score: None,
+            gold_reward: Some(-1.5),
+            base_logprob_per_token: None,
+            response_tokens: 4,
+            base_tokens: 4,
+            guide_tokens: 0,
+            seconds: 0.1,
+        };
+        summary.add("base", "cbs", serde_json::json!({ "beam_width": 4 }), std::slice::from_ref(&answer));
+        let page = html(&summary, &[Sample { base: "base".into(), method: "cbs".into(), responses: vec![answer] }]);
+        assert!(!page.contains("<script>") && page.contains("&lt;script&gt;") && page.contains("-1.500") && page.contains("W 4"), "{page}");
+    }
+}

@@ -1,0 +1,196 @@
+//! `evaluate/summary.json`: one row for each base and method, and the paired differences between the methods of a base.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::statistics::{distinct_2, mean, standard_deviation, standard_error};
+
+/// One response as evaluation sees it.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub seed: u64,
+    pub id: String,
+    pub prompt: String,
+    pub response: String,
+    /// Ended by itself, not by the token budget.
+    pub complete: bool,
+    pub score: Option<f64>,
+    pub gold_reward: Option<f64>,
+    pub base_logprob_per_token: Option<f64>,
+    pub response_tokens: usize,
+    pub base_tokens: u64,
+    pub guide_tokens: u64,
+    pub seconds: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    pub run: String,
+    pub rows: Vec<Row>,
+    #[serde(default)]
+    pub comparisons: Vec<Comparison>,
+    pub guide: Value,
+    pub gold: Value,
+    /// Gold reward by (base, method), then by prompt, the mean over seeds; for the comparisons.
+    #[serde(skip)]
+    by_prompt: Vec<(String, String, BTreeMap<String, f64>)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    pub base: String,
+    pub method: String,
+    pub settings: Value,
+    pub gold_reward: Option<Reward>,
+    /// Mean score by the guide pair.
+    pub score: Option<f64>,
+    pub base_logprob_per_token: Option<f64>,
+    pub response_tokens: f64,
+    pub complete_fraction: f64,
+    pub distinct_2: f64,
+    /// Mean tokens for one prompt.
+    pub tokens: Tokens,
+    /// Mean seconds for one prompt.
+    pub seconds: f64,
+    pub prompts: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Tokens {
+    pub base: f64,
+    pub guide: f64,
+}
+
+/// Over all responses: mean, standard deviation, 95 % interval half-width (prompts are the independent units: seeds of one prompt are
+/// averaged first), and the mean of each seed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reward {
+    pub mean: f64,
+    pub std: f64,
+    pub ci95: f64,
+    pub seeds: Vec<f64>,
+}
+
+/// Mean gold reward of method `a` minus that of `b` on the same base and prompts, and the standard error of that paired difference.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    pub base: String,
+    pub a: String,
+    pub b: String,
+    pub difference: f64,
+    pub standard_error: f64,
+    pub prompts: usize,
+}
+
+impl Summary {
+    pub fn new(run: &str) -> Self {
+        Self { run: run.to_owned(), rows: Vec::new(), comparisons: Vec::new(), guide: Value::Null, gold: Value::Null, by_prompt: Vec::new() }
+    }
+
+    /// Adds one base and method, and compares it with the same base's earlier ones.
+    pub fn add(&mut self, base: &str, method: &str, settings: Value, answers: &[Answer]) {
+        let by_prompt = mean_by_prompt(answers);
+        for (_, other, rewards) in self.by_prompt.iter().filter(|(known, ..)| known == base) {
+            let differences: Vec<f64> = by_prompt.iter().filter_map(|(id, reward)| Some(reward - rewards.get(id)?)).collect();
+            if !differences.is_empty() {
+                self.comparisons.push(Comparison {
+                    base: base.to_owned(),
+                    a: method.to_owned(),
+                    b: other.clone(),
+                    difference: mean(&differences),
+                    standard_error: standard_error(&differences),
+                    prompts: differences.len(),
+                });
+            }
+        }
+        let over = |value: &dyn Fn(&Answer) -> f64| mean(&answers.iter().map(value).collect::<Vec<_>>());
+        self.rows.push(Row {
+            base: base.to_owned(),
+            method: method.to_owned(),
+            settings,
+            gold_reward: reward(answers, &by_prompt),
+            score: mean_of(answers, |answer| answer.score),
+            base_logprob_per_token: mean_of(answers, |answer| answer.base_logprob_per_token),
+            response_tokens: over(&|answer| answer.response_tokens as f64),
+            complete_fraction: over(&|answer| f64::from(u8::from(answer.complete))),
+            distinct_2: distinct_2(answers.iter().map(|answer| answer.response.as_str())),
+            tokens: Tokens { base: over(&|answer| answer.base_tokens as f64), guide: over(&|answer| answer.guide_tokens as f64) },
+            seconds: over(&|answer| answer.seconds),
+            prompts: answers.iter().map(|answer| &answer.id).collect::<std::collections::HashSet<_>>().len(),
+        });
+        self.by_prompt.push((base.to_owned(), method.to_owned(), by_prompt));
+    }
+}
+
+fn mean_of(answers: &[Answer], value: impl Fn(&Answer) -> Option<f64>) -> Option<f64> {
+    let values: Vec<f64> = answers.iter().filter_map(value).collect();
+    (!values.is_empty()).then(|| mean(&values))
+}
+
+fn mean_by_prompt(answers: &[Answer]) -> BTreeMap<String, f64> {
+    let mut rewards: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for answer in answers {
+        if let Some(reward) = answer.gold_reward {
+            rewards.entry(answer.id.clone()).or_default().push(reward);
+        }
+    }
+    rewards.into_iter().map(|(id, rewards)| (id, mean(&rewards))).collect()
+}
+
+fn reward(answers: &[Answer], by_prompt: &BTreeMap<String, f64>) -> Option<Reward> {
+    let all: Vec<f64> = answers.iter().filter_map(|answer| answer.gold_reward).collect();
+    if all.is_empty() {
+        return None;
+    }
+    let mut seeds: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+    for answer in answers {
+        seeds.entry(answer.seed).or_default().extend(answer.gold_reward);
+    }
+    let units: Vec<f64> = by_prompt.values().copied().collect();
+    Some(Reward {
+        mean: mean(&all),
+        std: standard_deviation(&all),
+        ci95: 1.96 * standard_error(&units),
+        seeds: seeds.values().map(|rewards| mean(rewards)).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(seed: u64, id: &str, reward: f64) -> Answer {
+        Answer {
+            seed,
+            id: id.into(),
+            prompt: "p".into(),
+            response: "a b c".into(),
+            complete: seed == 1,
+            score: None,
+            gold_reward: Some(reward),
+            base_logprob_per_token: None,
+            response_tokens: 3,
+            base_tokens: 3,
+            guide_tokens: 0,
+            seconds: 1.0,
+        }
+    }
+
+    #[test]
+    fn rows_and_paired_comparisons_by_hand() {
+        let mut summary = Summary::new("test");
+        summary.add("m", "base", Value::Null, &[answer(1, "x", 0.0), answer(1, "y", 2.0), answer(2, "x", 2.0), answer(2, "y", 4.0)]);
+        summary.add("m", "cbs", Value::Null, &[answer(1, "x", 5.0), answer(1, "y", 5.0), answer(2, "x", 5.0), answer(2, "y", 9.0)]);
+        let reward = summary.rows[0].gold_reward.clone().unwrap();
+        assert_eq!((reward.mean, reward.seeds), (2.0, vec![1.0, 3.0]));
+        assert!((reward.ci95 - 1.96 * 1.0).abs() < 1e-12, "prompts x: 1, y: 3 have the standard error 1");
+        // per prompt: x 5 − 1 = 4, y 7 − 3 = 4
+        let comparison = &summary.comparisons[0];
+        assert_eq!((comparison.a.as_str(), comparison.b.as_str(), comparison.prompts), ("cbs", "base", 2));
+        assert_eq!((comparison.difference, comparison.standard_error), (4.0, 0.0));
+        assert_eq!(summary.rows[0].complete_fraction, 0.5);
+        assert_eq!(summary.rows[0].prompts, 2);
+    }
+}

@@ -1,0 +1,36 @@
+//! Log-probabilities of given tokens, in f32 whatever the weights' kind, a slice of positions at a time.
+
+use tch::{Kind, Tensor};
+
+use crate::error::Result;
+use crate::models::{CausalLm, Input};
+
+/// Rows of the (positions, vocab) logits that exist at once.
+const SLICE: i64 = 256;
+
+/// log p(target) for each row of `hidden` (positions, hidden_size); `targets` (positions) i64. Returns (positions) f32.
+pub fn target_logps(model: &dyn CausalLm, hidden: &Tensor, targets: &Tensor) -> Tensor {
+    let positions = targets.size()[0];
+    let slices: Vec<Tensor> = (0..positions)
+        .step_by(SLICE as usize)
+        .map(|start| {
+            let length = SLICE.min(positions - start);
+            let logits = model.logits(&hidden.narrow(0, start, length)).to_kind(Kind::Float);
+            let chosen = logits.gather(-1, &targets.narrow(0, start, length).unsqueeze(-1), false).squeeze_dim(-1);
+            chosen - logits.logsumexp([-1], false)
+        })
+        .collect();
+    Tensor::cat(&slices, 0)
+}
+
+/// log p of each token of `ids` from `prompt_len` on, given all before it, by one full forward pass without a cache.
+pub fn response_logps(model: &dyn CausalLm, ids: &[i64], prompt_len: usize) -> Result<Vec<f32>> {
+    let _no_grad = tch::no_grad_guard();
+    let (length, scored) = (ids.len() as i64, (ids.len() - prompt_len) as i64);
+    let device = model.device();
+    let tokens = Tensor::from_slice(ids).unsqueeze(0).to_device(device);
+    let positions = Tensor::arange(length, (Kind::Int64, device)).unsqueeze(0);
+    let hidden = model.hidden(&Input { ids: &tokens, positions: &positions, valid: None }, None);
+    let predicting = hidden.squeeze_dim(0).narrow(0, prompt_len as i64 - 1, scored);
+    Ok(Vec::<f32>::try_from(target_logps(model, &predicting, &tokens.squeeze_dim(0).narrow(0, prompt_len as i64, scored)))?)
+}

@@ -1,0 +1,192 @@
+//! What every stage needs: the plan, the run directory with its manifest, the data, and where models lie.
+
+use std::cell::{OnceCell, RefCell};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use tch::{Device, Kind};
+use tracing::info;
+
+use crate::artifacts::{Manifest, RunDir, atomic, fingerprint, hash_file, interrupt};
+use crate::error::{Error, Result};
+use crate::models::{Lm, device};
+use crate::recipe::{GuideSource, Model, Plan, Recipe};
+use crate::text::{Dataset, PromptTemplate, Tokenizer, load_dataset};
+use crate::train::Checkpoint;
+
+/// Enters every fingerprint: raised when the program's results change for the same recipe.
+const RESULTS_VERSION: u32 = 1;
+
+/// One run, opened: its directory is locked until this is dropped.
+pub struct Context {
+    pub plan: Plan,
+    pub device: Device,
+    /// Of weights at inference.
+    pub kind: Kind,
+    run: RunDir,
+    manifest: RefCell<Manifest>,
+    dataset: OnceCell<Dataset>,
+}
+
+impl Context {
+    pub fn new(plan: Plan, run: RunDir) -> Result<Self> {
+        let device = device::parse(&plan.recipe.run.device)?;
+        let kind = device::inference_kind(plan.recipe.run.dtype, device);
+        let manifest = RefCell::new(Manifest::load(run.path())?);
+        Ok(Self { plan, device, kind, run, manifest, dataset: OnceCell::new() })
+    }
+
+    pub fn recipe(&self) -> &Recipe {
+        &self.plan.recipe
+    }
+
+    pub fn run_dir(&self) -> &Path {
+        self.run.path()
+    }
+
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.run.join(relative)
+    }
+
+    /// Drives data, training and preferences.
+    pub fn seed(&self) -> u64 {
+        self.recipe().run.seeds[0]
+    }
+
+    pub fn dataset(&self) -> Result<&Dataset> {
+        if let Some(dataset) = self.dataset.get() {
+            return Ok(dataset);
+        }
+        let dataset = load_dataset(&self.recipe().data, self.seed())?;
+        Ok(self.dataset.get_or_init(|| dataset))
+    }
+
+    /// Runs one task unless the manifest says that it is done. `work` learns whether partial results of the same task may be continued;
+    /// otherwise they have been removed.
+    pub fn task(&self, name: &str, fingerprint: &str, outputs: &[&str], work: impl FnOnce(bool) -> Result<()>) -> Result<()> {
+        if self.manifest.borrow().is_done(name, fingerprint) {
+            info!("{name}: done already");
+            return Ok(());
+        }
+        interrupt::check()?;
+        let resume = self.manifest.borrow_mut().begin(name, fingerprint)?;
+        if !resume {
+            for partial in outputs.iter().map(|output| self.path(output)).chain([self.checkpoint(name).path().to_owned()]) {
+                remove(&partial)?;
+            }
+        }
+        info!("{name}: {}", if resume { "continuing" } else { "starting" });
+        let started = Instant::now();
+        work(resume)?;
+        let outputs: Vec<PathBuf> = outputs.iter().map(PathBuf::from).collect();
+        self.manifest.borrow_mut().finish(name, &outputs, started.elapsed().as_secs_f64())?;
+        self.checkpoint(name).remove()?;
+        info!("{name}: done in {:.1} s", started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Where a training task keeps its checkpoint while it runs.
+    pub fn checkpoint(&self, task: &str) -> Checkpoint {
+        Checkpoint::at(self.path(&format!("state/{}.safetensors", task.replace('/', "-"))))
+    }
+
+    /// Fingerprint of a task: its own settings, the fingerprints of what it builds on, and what all results depend on.
+    pub fn fingerprint(&self, task: &str, settings: impl Serialize, parents: &[String]) -> Result<String> {
+        let settings = serde_json::to_value(settings).map_err(|error| Error::failed(format!("{task}: {error}")))?;
+        let run = &self.recipe().run;
+        Ok(fingerprint(&[json!(RESULTS_VERSION), json!(task), settings, json!(parents), json!([run.device, format!("{:?}", self.kind)])]))
+    }
+
+    /// Fingerprint of the data as the recipe asks for it.
+    pub fn data_fingerprint(&self) -> Result<String> {
+        let data = &self.recipe().data;
+        let files: Value = match data.source.as_str() {
+            builtin if builtin.starts_with("builtin:") => json!(builtin),
+            path => json!(hash_tree(Path::new(path))?),
+        };
+        Ok(fingerprint(&[json!(data), files, json!(self.seed())]))
+    }
+
+    /// Fingerprint of a model's weights and of how it is prompted.
+    pub fn model_fingerprint(&self, name: &str) -> Result<String> {
+        let model = self.model(name)?;
+        let weights = match &model.id {
+            Some(folder) => json!(hash_tree(Path::new(folder))?),
+            None => json!(super::pretrain::fingerprint(self, name)?),
+        };
+        Ok(fingerprint(&[json!(model), weights]))
+    }
+
+    pub fn guide_fingerprint(&self, source: &GuideSource) -> Result<String> {
+        match source {
+            GuideSource::Model(name) => self.model_fingerprint(name),
+            GuideSource::Stage("sft") => super::sft::fingerprint(self),
+            GuideSource::Stage(_) => super::dpo::fingerprint(self),
+        }
+    }
+
+    pub fn model(&self, name: &str) -> Result<&Model> {
+        self.recipe().models.get(name).ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))
+    }
+
+    /// The folder of a model of the recipe: its `id`, or where pretraining puts it.
+    pub fn model_folder(&self, name: &str) -> Result<PathBuf> {
+        let model = self.model(name)?;
+        Ok(model.id.as_ref().map_or_else(|| self.path(&format!("models/{name}")), PathBuf::from))
+    }
+
+    pub fn guide_folder(&self, source: &GuideSource) -> Result<PathBuf> {
+        match source {
+            GuideSource::Model(name) => self.model_folder(name),
+            GuideSource::Stage(stage) => Ok(self.path(stage)),
+        }
+    }
+
+    /// The recipe's model that a guide descends from; its prompt template is the guide's.
+    pub fn guide_model<'a>(&'a self, source: &'a GuideSource) -> Result<&'a str> {
+        match source {
+            GuideSource::Model(name) => Ok(name),
+            GuideSource::Stage(_) => self.recipe().guide_model().ok_or_else(|| Error::recipe("the recipe has no model to tune")),
+        }
+    }
+
+    pub fn template(&self, name: &str) -> Result<PromptTemplate> {
+        let model = self.model(name)?;
+        Ok(PromptTemplate::new(&model.prompt, model.bos))
+    }
+
+    /// A frozen model and its tokenizer.
+    pub fn open(&self, folder: &Path) -> Result<(Rc<Lm>, Rc<Tokenizer>)> {
+        Ok((Rc::new(Lm::open(folder, self.device, self.kind)?), Rc::new(Tokenizer::open(folder)?)))
+    }
+}
+
+/// Writes a small report as pretty JSON.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::failed(error.to_string()))?;
+    atomic::write(path, format!("{text}\n").as_bytes())
+}
+
+fn remove(path: &Path) -> Result<()> {
+    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "removing")(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Names and hashes of a file, or of the files of a folder.
+fn hash_tree(path: &Path) -> Result<Vec<(String, String)>> {
+    if path.is_file() {
+        return Ok(vec![(String::new(), hash_file(path)?)]);
+    }
+    let mut files: Vec<PathBuf> = std::fs::read_dir(path)
+        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
+        .map_err(Error::io(path, "reading the folder"))?;
+    files.retain(|file| file.is_file());
+    files.sort();
+    files.iter().map(|file| Ok((file.file_name().unwrap_or_default().to_string_lossy().into_owned(), hash_file(file)?))).collect()
+}

@@ -1,0 +1,58 @@
+//! Turns the steer journals into `evaluate/summary.json` and `report.html`.
+
+use serde_json::json;
+
+use super::context::{Context, write_json};
+use super::steer::{self, Cell};
+use super::steer_method::SteerLine;
+use crate::artifacts::{Journal, atomic};
+use crate::error::Result;
+use crate::report::{Answer, Sample, Summary, html};
+use crate::search::Finish;
+
+pub fn run(context: &Context) -> Result<()> {
+    let fingerprint = context.fingerprint("evaluate", &context.recipe().evaluate, &steer::fingerprints(context)?)?;
+    context.task("evaluate", &fingerprint, &["evaluate/summary.json", "report.html"], |_| {
+        let mut summary = Summary::new(&context.recipe().run.name);
+        let mut samples = Vec::new();
+        let shown = context.recipe().evaluate.as_ref().map_or(0, |evaluate| evaluate.examples);
+        for cell in steer::cells(context)? {
+            let responses = read(context, &cell)?;
+            summary.add(&cell.base, &cell.name, cell.method.settings(), &responses);
+            samples.push(Sample { base: cell.base, method: cell.name, responses: responses.into_iter().take(shown).collect() });
+        }
+        summary.guide = json!({ "sft": report(context, "sft/training.json"), "dpo": report(context, "dpo/training.json"),
+            "preferences": report(context, "preferences/report.json") });
+        summary.gold = report(context, "gold/report.json");
+        write_json(&context.path("evaluate/summary.json"), &summary)?;
+        atomic::write(&context.path("report.html"), html(&summary, &samples).as_bytes())
+    })
+}
+
+/// All responses of one cell, seed after seed in prompt order.
+fn read(context: &Context, cell: &Cell) -> Result<Vec<Answer>> {
+    let mut all = Vec::new();
+    for &seed in &context.recipe().run.seeds {
+        let (_, lines) = Journal::<SteerLine>::open(&context.path(&cell.journal(seed)))?;
+        all.extend(lines.into_iter().map(|line| Answer {
+            seed,
+            id: line.id,
+            prompt: line.prompt,
+            response: line.response,
+            complete: line.finish != Finish::Length,
+            score: line.score.map(f64::from),
+            gold_reward: line.gold_reward,
+            base_logprob_per_token: line.base_logprob_per_token,
+            response_tokens: line.response_tokens,
+            base_tokens: line.tokens.base,
+            guide_tokens: line.tokens.guide,
+            seconds: line.seconds,
+        }));
+    }
+    Ok(all)
+}
+
+/// A stage's own report, or null where the stage did not run.
+fn report(context: &Context, file: &str) -> serde_json::Value {
+    std::fs::read_to_string(context.path(file)).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}

@@ -1,0 +1,158 @@
+//! The gold classifier: trained from scratch on the labelled texts, or opened from a folder; its held-out accuracy is measured either way.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use tch::{Kind, Tensor};
+use tracing::info;
+
+use super::context::{Context, write_json};
+use crate::error::{Error, Result};
+use crate::losses::classification;
+use crate::models::{Classifier, DistilBertConfig};
+use crate::monitor::glossary;
+use crate::recipe::{Gold, GoldScratch, Training};
+use crate::sampling::Stream;
+use crate::score::{GoldReward, classify};
+use crate::text::{Example, Tokenizer};
+use crate::train::{Fit, StepLoss, Task};
+
+/// Texts in one forward pass where nothing is learned.
+const BATCH: usize = 64;
+
+pub fn run(context: &Context) -> Result<()> {
+    context.task("gold", &fingerprint(context)?, &["gold"], |_| {
+        if let Some(scratch) = &settings(context)?.scratch {
+            train(context, scratch)?;
+        }
+        let dataset = context.dataset()?;
+        let held_out = if dataset.test.is_empty() { &dataset.validation } else { &dataset.test };
+        let reward = GoldReward::open(&folder(context)?, context.device)?;
+        let accuracy = reward.accuracy(&texts(held_out), &labels(held_out), BATCH)?;
+        info!("gold: accuracy {accuracy:.4} on {} held-out texts", held_out.len());
+        write_json(&context.path("gold/report.json"), &json!({ "accuracy": accuracy, "texts": held_out.len() }))
+    })
+}
+
+pub fn fingerprint(context: &Context) -> Result<String> {
+    let gold = settings(context)?;
+    let training = gold.scratch.is_some().then_some(&context.plan.training.gold);
+    context.fingerprint("gold", (gold, training), &[context.data_fingerprint()?])
+}
+
+/// Where the classifier lies once this stage is done.
+pub fn folder(context: &Context) -> Result<PathBuf> {
+    Ok(settings(context)?.id.as_ref().map_or_else(|| context.path("gold"), PathBuf::from))
+}
+
+fn settings(context: &Context) -> Result<&Gold> {
+    context.recipe().gold.as_ref().ok_or_else(|| Error::recipe("the recipe has no `[gold]` table"))
+}
+
+fn texts(examples: &[Example]) -> Vec<String> {
+    examples.iter().map(|example| example.text.clone()).collect()
+}
+
+fn labels(examples: &[Example]) -> Vec<u8> {
+    examples.iter().map(|example| example.label).collect()
+}
+
+fn train(context: &Context, scratch: &GoldScratch) -> Result<()> {
+    let folder = context.path("gold");
+    let dataset = context.dataset()?;
+    let training = context.plan.training.gold.clone().ok_or_else(|| Error::recipe("a scratch gold classifier needs training settings"))?;
+    let tokenizer = if folder.join("tokenizer_config.json").exists() {
+        Tokenizer::open(&folder)?
+    } else {
+        Tokenizer::train_wordpiece(dataset.train.iter().map(|example| example.text.clone()), scratch.vocab_size)?
+    };
+    tokenizer.save(&folder)?;
+    let config = DistilBertConfig::scratch(
+        tokenizer.vocab_size() as i64,
+        scratch.max_position_embeddings,
+        scratch.dim,
+        scratch.n_layers,
+        scratch.n_heads,
+        scratch.hidden_dim,
+    );
+    let classifier = Classifier::new(config, &mut Stream::new(context.seed(), "init", "gold").rng(), context.device);
+    let shortest = context.recipe().data.prompt.max_words;
+    let mut task = GoldTask {
+        classifier,
+        tokenizer,
+        train: dataset.train.iter().map(|example| (crop(example, shortest, context.seed()), example.label)).collect(),
+        validation: dataset.validation.iter().map(|example| (example.text.clone(), example.label)).collect(),
+        training: training.clone(),
+    };
+    let checkpoint = context.checkpoint("gold");
+    let fit = Fit { stage: "gold", training: &training, seed: context.seed(), run_dir: context.run_dir(), checkpoint: &checkpoint };
+    let report = fit.run(&mut task)?;
+    task.classifier.save(&folder)?;
+    write_json(&folder.join("training.json"), &report)
+}
+
+/// Every other text is cut to a random prefix of more than `shortest` words: the reward is asked of a prompt and its continuation, which
+/// seldom reach a review's last sentence.
+fn crop(example: &Example, shortest: usize, seed: u64) -> String {
+    let stream = Stream::new(seed, "gold/crop", &example.id);
+    let ends: Vec<usize> = example.text.match_indices(char::is_whitespace).map(|(at, _)| at).skip(shortest).collect();
+    if ends.is_empty() || stream.uniform(0, 0) < 0.5 {
+        return example.text.clone();
+    }
+    let end = ends[(stream.uniform(1, 0) * ends.len() as f64) as usize];
+    example.text[..end].to_owned()
+}
+
+struct GoldTask {
+    classifier: Classifier,
+    tokenizer: Tokenizer,
+    train: Vec<(String, u8)>,
+    validation: Vec<(String, u8)>,
+    training: Training,
+}
+
+impl GoldTask {
+    /// Losses and accuracies, (texts) each.
+    fn classify(&self, examples: &[&(String, u8)]) -> Result<crate::losses::ClassificationOutput> {
+        let texts: Vec<String> = examples.iter().map(|(text, _)| text.clone()).collect();
+        let labels: Vec<i64> = examples.iter().map(|(_, label)| i64::from(*label)).collect();
+        let logits = classify(&self.classifier, &self.tokenizer, &texts, self.training.max_length)?;
+        Ok(classification(&logits, &Tensor::from_slice(&labels).to_device(logits.device())))
+    }
+}
+
+impl Task for GoldTask {
+    fn examples(&self) -> usize {
+        self.train.len()
+    }
+
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.classifier.parameters()
+    }
+
+    fn loss(&mut self, examples: &[usize]) -> Result<StepLoss> {
+        let batch: Vec<&(String, u8)> = examples.iter().map(|&i| &self.train[i]).collect();
+        let output = self.classify(&batch)?;
+        let count = batch.len() as f64;
+        let accuracy = (glossary::ACCURACY, output.accuracies.sum(Kind::Double).double_value(&[]), count);
+        let tokens = batch.iter().map(|(text, _)| text.split_whitespace().count()).sum();
+        Ok(StepLoss { loss: output.losses.sum(Kind::Float), weight: count, metrics: vec![accuracy], tokens })
+    }
+
+    fn validate(&mut self) -> Result<Vec<(&'static str, f64)>> {
+        let _no_grad = tch::no_grad_guard();
+        let (mut loss, mut right) = (0.0, 0.0);
+        let examples: Vec<&(String, u8)> = self.validation.iter().collect();
+        for batch in examples.chunks(BATCH) {
+            let output = self.classify(batch)?;
+            loss += output.losses.sum(Kind::Double).double_value(&[]);
+            right += output.accuracies.sum(Kind::Double).double_value(&[]);
+        }
+        let count = examples.len() as f64;
+        Ok(if examples.is_empty() {
+            Vec::new()
+        } else {
+            vec![(glossary::VALIDATION_LOSS, loss / count), (glossary::VALIDATION_ACCURACY, right / count)]
+        })
+    }
+}

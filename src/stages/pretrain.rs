@@ -1,0 +1,87 @@
+//! Pretrains the recipe's scratch models on the training texts: tokenizer, then causal language model.
+
+use std::rc::Rc;
+
+use tracing::info;
+
+use super::context::{Context, write_json};
+use super::language_task::{LanguageTask, SamplePrompt};
+use crate::error::{Error, Result};
+use crate::models::{Gpt2Config, Lm, LmConfig};
+use crate::recipe::{Scratch, ScratchTokenizer, Training};
+use crate::sampling::Stream;
+use crate::text::{Example, Tokenizer, first_words_prompt};
+use crate::train::{Fit, Sequence};
+
+pub fn run(context: &Context) -> Result<()> {
+    // Models whose tokenizer another one shares come first.
+    let mut scratch: Vec<(&String, &Scratch)> =
+        context.recipe().models.iter().filter_map(|(name, model)| Some((name, model.scratch.as_ref()?))).collect();
+    scratch.sort_by_key(|(_, scratch)| matches!(scratch.tokenizer, ScratchTokenizer::SameAs { .. }));
+    for (name, scratch) in scratch {
+        let (task, folder) = (format!("pretrain/{name}"), format!("models/{name}"));
+        context.task(&task, &fingerprint(context, name)?, &[&folder], |_| pretrain(context, name, scratch))?;
+    }
+    Ok(())
+}
+
+pub fn fingerprint(context: &Context, name: &str) -> Result<String> {
+    let model = context.model(name)?;
+    let mut parents = vec![context.data_fingerprint()?];
+    if let Some(ScratchTokenizer::SameAs { model }) = model.scratch.as_ref().map(|scratch| &scratch.tokenizer) {
+        parents.push(fingerprint(context, model)?);
+    }
+    context.fingerprint(&format!("pretrain/{name}"), (&model.scratch, model.bos, training(context, name)?), &parents)
+}
+
+fn training<'a>(context: &'a Context, name: &str) -> Result<&'a Training> {
+    context.plan.training.pretrain.get(name).ok_or_else(|| Error::recipe("scratch models need a `[pretrain]` table"))
+}
+
+fn pretrain(context: &Context, name: &str, scratch: &Scratch) -> Result<()> {
+    let folder = context.model_folder(name)?;
+    let dataset = context.dataset()?;
+    let tokenizer = match &scratch.tokenizer {
+        ScratchTokenizer::SameAs { model } => Tokenizer::open(&context.model_folder(model)?)?,
+        ScratchTokenizer::Bpe { .. } if folder.join("tokenizer_config.json").exists() => Tokenizer::open(&folder)?,
+        ScratchTokenizer::Bpe { vocab_size } => Tokenizer::train_bpe(dataset.train.iter().map(|example| example.text.clone()), *vocab_size)?,
+    };
+    tokenizer.save(&folder)?;
+    let tokenizer = Rc::new(tokenizer);
+    let training = training(context, name)?;
+    let bos = if context.model(name)?.bos { tokenizer.bos_id() } else { None };
+    let sequences = |examples: &[Example]| -> Result<Vec<Sequence>> {
+        let windows = examples.iter().map(|example| {
+            let document = tokenizer.encode(&example.text)?;
+            Ok(Sequence::windows(&document, bos, tokenizer.eos_id(), training.max_length))
+        });
+        Ok(windows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    };
+    let vocab_size = tokenizer.vocab_size() as i64;
+    let config =
+        Gpt2Config::scratch(vocab_size, scratch.n_positions, scratch.n_embd, scratch.n_layer, scratch.n_head, tokenizer.bos_id());
+    let eos = tokenizer.eos_id().into_iter().collect();
+    let mut rng = Stream::new(context.seed(), "init", name).rng();
+    let lm = Rc::new(Lm::new(LmConfig::Gpt2(config), eos, &mut rng, context.device)?);
+    let first = dataset.validation.first().or(dataset.train.first()).ok_or_else(|| Error::failed("the data set is empty"))?;
+    let mut task = LanguageTask {
+        train: sequences(&dataset.train)?,
+        validation: sequences(&dataset.validation)?,
+        batch: training.batch_size,
+        sample: SamplePrompt {
+            prompt: first_words_prompt(first, &context.recipe().data.prompt, context.seed()).unwrap_or_default(),
+            template: context.template(name)?,
+            tokenizer: tokenizer.clone(),
+            max_new_tokens: (training.max_length / 2).min(48),
+        },
+        lm,
+    };
+    let parameters: usize = task.lm.parameters().iter().map(|(_, tensor)| tensor.numel()).sum();
+    info!("pretrain/{name}: {parameters} parameters, {} windows of up to {} tokens", task.train.len(), training.max_length);
+    let stage = format!("pretrain/{name}");
+    let checkpoint = context.checkpoint(&stage);
+    let fit = Fit { stage: &stage, training, seed: context.seed(), run_dir: context.run_dir(), checkpoint: &checkpoint };
+    let report = fit.run(&mut task)?;
+    task.lm.save(&folder)?;
+    write_json(&folder.join("training.json"), &report)
+}

@@ -1,0 +1,187 @@
+//! Steers every base with every method and seed over the test prompts; each (base, method, seed) is a task with its own journal.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::context::Context;
+use super::gold;
+use super::steer_method::{LoadedGuide, Method, SteerLine, SteerSettings, check_prompt, steer_prompt};
+use crate::artifacts::{Journal, interrupt};
+use crate::error::{Error, Result};
+use crate::models::Lm;
+use crate::monitor::Progress;
+use crate::policy::LocalPolicy;
+use crate::recipe::{GuideSource, Steer};
+use crate::sampling::Sampling;
+use crate::score::{GoldReward, Guide};
+use crate::text::{Tokenizer, first_words_prompt};
+
+/// One (base, method) of the recipe: a folder below `steer/`.
+pub struct Cell {
+    /// A model of the recipe; for the guides sampled alone, the model they descend from.
+    pub base: String,
+    pub name: String,
+    pub method: Method,
+    source: Source,
+}
+
+/// Which weights propose.
+enum Source {
+    Model(String),
+    Guide(GuideSource),
+}
+
+impl Cell {
+    pub fn journal(&self, seed: u64) -> String {
+        format!("steer/{}/{}/seed-{seed}.jsonl", self.base, self.name)
+    }
+
+    fn folder(&self, context: &Context) -> Result<PathBuf> {
+        match &self.source {
+            Source::Model(name) => context.model_folder(name),
+            Source::Guide(source) => context.guide_folder(source),
+        }
+    }
+}
+
+/// Every cell of the recipe, in its order: bases by methods, then the guides alone, once.
+pub fn cells(context: &Context) -> Result<Vec<Cell>> {
+    let steer = settings(context)?;
+    let mut cells = Vec::new();
+    for base in &steer.bases {
+        for table in &steer.method {
+            let method = Method::of(table);
+            if !matches!(method, Method::Tuned | Method::Untuned) {
+                cells.push(Cell { base: base.clone(), name: table.name().to_owned(), method, source: Source::Model(base.clone()) });
+            }
+        }
+    }
+    for table in &steer.method {
+        let method = Method::of(table);
+        let source = match method {
+            Method::Tuned => context.plan.tuned(),
+            Method::Untuned => context.plan.untuned(),
+            _ => continue,
+        };
+        let source = source.ok_or_else(|| Error::recipe(format!("method `{}` needs a guide pair", table.name())))?;
+        let base = context.guide_model(&source)?.to_owned();
+        cells.push(Cell { base, name: table.name().to_owned(), method, source: Source::Guide(source) });
+    }
+    Ok(cells)
+}
+
+pub fn run(context: &Context) -> Result<()> {
+    let mut models = Models { context, open: HashMap::new() };
+    for cell in cells(context)? {
+        for &seed in &context.recipe().run.seeds {
+            let journal = cell.journal(seed);
+            let task = journal.trim_end_matches(".jsonl");
+            context.task(task, &cell_fingerprint(context, &cell, seed)?, &[&journal], |_| steer(context, &mut models, &cell, seed))?;
+        }
+    }
+    Ok(())
+}
+
+/// Over all cells and seeds: what `evaluate` depends on.
+pub fn fingerprints(context: &Context) -> Result<Vec<String>> {
+    let seeds = &context.recipe().run.seeds;
+    let cells = cells(context)?;
+    cells.iter().flat_map(|cell| seeds.iter().map(move |&seed| cell_fingerprint(context, cell, seed))).collect()
+}
+
+fn settings(context: &Context) -> Result<&Steer> {
+    context.recipe().steer.as_ref().ok_or_else(|| Error::recipe("the recipe has no `[steer]` table"))
+}
+
+fn guide_sources(context: &Context) -> Option<(GuideSource, GuideSource)> {
+    Some((context.plan.tuned()?, context.plan.untuned()?))
+}
+
+fn cell_fingerprint(context: &Context, cell: &Cell, seed: u64) -> Result<String> {
+    let steer = settings(context)?;
+    let mut parents = vec![context.data_fingerprint()?];
+    parents.push(match &cell.source {
+        Source::Model(name) => context.model_fingerprint(name)?,
+        Source::Guide(source) => context.guide_fingerprint(source)?,
+    });
+    if let Some((tuned, untuned)) = guide_sources(context) {
+        parents.extend([context.guide_fingerprint(&tuned)?, context.guide_fingerprint(&untuned)?]);
+        parents.push(context.model_fingerprint(context.guide_model(&tuned)?)?);
+    }
+    if context.recipe().gold.is_some() {
+        parents.push(gold::fingerprint(context)?);
+    }
+    let search = (cell.method.settings(), cell.name.as_str(), steer.prompts, steer.max_new_tokens);
+    context.fingerprint("steer", (search, &steer.sampling, &steer.stop, steer.trace, seed), &parents)
+}
+
+/// Models and tokenizers opened so far; several cells share them.
+struct Models<'a> {
+    context: &'a Context,
+    open: HashMap<PathBuf, (Rc<Lm>, Rc<Tokenizer>)>,
+}
+
+impl Models<'_> {
+    fn get(&mut self, folder: &Path) -> Result<(Rc<Lm>, Rc<Tokenizer>)> {
+        if !self.open.contains_key(folder) {
+            self.open.insert(folder.to_owned(), self.context.open(folder)?);
+        }
+        let (lm, tokenizer) = &self.open[folder];
+        Ok((lm.clone(), tokenizer.clone()))
+    }
+
+    fn guide(&mut self, base: &Tokenizer) -> Result<Option<LoadedGuide>> {
+        let Some((tuned, untuned)) = guide_sources(self.context) else { return Ok(None) };
+        let template = self.context.template(self.context.guide_model(&tuned)?)?;
+        let (tuned, tokenizer) = self.get(&self.context.guide_folder(&tuned)?)?;
+        let (untuned, _) = self.get(&self.context.guide_folder(&untuned)?)?;
+        Ok(Some(LoadedGuide::for_base(Rc::new(Guide { tuned, untuned, tokenizer, template }), base)?))
+    }
+}
+
+fn steer(context: &Context, models: &mut Models, cell: &Cell, seed: u64) -> Result<()> {
+    let steer = settings(context)?;
+    let sampling = Sampling::new(steer.sampling.temperature, steer.sampling.top_k, steer.sampling.top_p);
+    let settings = SteerSettings { sampling, max_new_tokens: steer.max_new_tokens, stop: steer.stop.clone(), trace: steer.trace };
+    let (lm, tokenizer) = models.get(&cell.folder(context)?)?;
+    let mut guide = models.guide(&tokenizer)?;
+    let gold = match context.recipe().gold {
+        Some(_) => Some(GoldReward::open(&gold::folder(context)?, context.device)?),
+        None => None,
+    };
+    let mut policy = LocalPolicy::new(lm, tokenizer, context.template(&cell.base)?, sampling, settings.stop.clone());
+    let prompts = test_prompts(context, steer.prompts)?;
+    for (id, prompt) in &prompts {
+        check_prompt(&policy, guide.as_ref(), &settings, id, prompt)?;
+    }
+    let (mut journal, done) = Journal::<SteerLine>::open(&context.path(&cell.journal(seed)))?;
+    let done: HashSet<String> = done.into_iter().map(|line| line.id).collect();
+    let what = format!("{} {} seed {seed}", cell.base, cell.name);
+    let mut progress = Progress::start(&what, prompts.len() as u64, done.len() as u64);
+    for (id, prompt) in prompts.iter().filter(|(id, _)| !done.contains(id)) {
+        interrupt::check()?;
+        let line = steer_prompt(&cell.method, &settings, &mut policy, guide.as_mut(), gold.as_ref(), seed, id, prompt)?;
+        journal.append(&line)?;
+        progress.advance(1);
+    }
+    progress.finish();
+    Ok(())
+}
+
+/// (id, prompt) of the first `count` test texts that are long enough for one.
+fn test_prompts(context: &Context, count: usize) -> Result<Vec<(String, String)>> {
+    let rule = &context.recipe().data.prompt;
+    let prompts: Vec<(String, String)> = (context.dataset()?.test.iter())
+        .filter_map(|example| Some((example.id.clone(), first_words_prompt(example, rule, context.seed())?)))
+        .take(count)
+        .collect();
+    if prompts.len() < count {
+        return Err(Error::failed(format!(
+            "only {} test texts have the {} words of a prompt; `steer.prompts` asks for {count}\n\nhint: lower it, or raise `data.test`",
+            prompts.len(),
+            rule.min_words
+        )));
+    }
+    Ok(prompts)
+}

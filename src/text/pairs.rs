@@ -1,0 +1,86 @@
+//! Preference pairs and prompt files: JSON lines with fixed fields.
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::records;
+use crate::error::{Error, Result};
+
+/// Two responses to one prompt and the judgement on them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pair {
+    pub id: String,
+    pub prompt: String,
+    pub chosen: String,
+    pub rejected: String,
+    pub reward_chosen: f64,
+    pub reward_rejected: f64,
+    /// Bradley–Terry probability of the judgement that was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f64>,
+    /// Whether the response ended by itself: only then an EOS token is learned after it.
+    #[serde(default = "yes")]
+    pub chosen_complete: bool,
+    #[serde(default = "yes")]
+    pub rejected_complete: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// All pairs of a file; an empty file holds none.
+pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
+    if std::fs::metadata(path).map_err(Error::io(path, "opening the preference pairs"))?.len() == 0 {
+        return Ok(Vec::new());
+    }
+    rows(path)
+}
+
+/// (id, prompt) of each line `{"id": …, "prompt": …}`; ids are strings or numbers, and distinct.
+pub fn read_prompts(path: &Path) -> Result<Vec<(String, String)>> {
+    #[derive(Deserialize)]
+    struct Line {
+        id: Value,
+        prompt: String,
+    }
+    let mut prompts: Vec<(String, String)> = Vec::new();
+    for Line { id, prompt } in rows(path)? {
+        let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
+        if prompts.iter().any(|(known, _)| *known == id) {
+            return Err(Error::data(path, None, format!("two prompts have the id `{id}`")));
+        }
+        prompts.push((id, prompt));
+    }
+    Ok(prompts)
+}
+
+fn rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    let parse = |record: records::Record| {
+        serde_json::from_value(Value::Object(record.fields)).map_err(|error| Error::data(path, Some(record.line), error.to_string()))
+    };
+    records::read(path, 0)?.into_iter().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_without_a_field_is_named_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pairs.jsonl");
+        let pair = r#"{"id":"a","prompt":"p","chosen":"c","rejected":"r","reward_chosen":1.0,"reward_rejected":0}"#;
+        std::fs::write(&path, format!("{pair}\n")).unwrap();
+        let pairs = read_pairs(&path).unwrap();
+        assert!(pairs[0].chosen_complete && pairs[0].probability.is_none());
+        std::fs::write(&path, format!("{pair}\n{}\n", pair.replace("\"chosen\"", "\"winner\""))).unwrap();
+        let error = read_pairs(&path).unwrap_err().to_string();
+        assert!(error.contains("pairs.jsonl:2: missing field `chosen`"), "{error}");
+        std::fs::write(&path, "{\"id\":1,\"prompt\":\"a\"}\n{\"id\":\"1\",\"prompt\":\"b\"}\n").unwrap();
+        assert!(read_prompts(&path).unwrap_err().to_string().contains("two prompts have the id `1`"));
+    }
+}

@@ -1,0 +1,275 @@
+//! The loop itself: batches in a seeded order, micro-batches accumulated with their true weights, AdamW, validation, keep-best.
+
+use std::path::Path;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::checkpoint::{Checkpoint, Position};
+use super::{AdamW, AdamWSettings, learning_rate};
+use crate::artifacts::interrupt;
+use crate::error::{Error, Result};
+use crate::monitor::{Monitor, Progress, RunMonitor, glossary};
+use crate::recipe::Training;
+use crate::sampling::Stream;
+
+/// What one micro-batch gave.
+pub struct StepLoss {
+    /// Sum (not mean) of the losses, a scalar with a graph.
+    pub loss: Tensor,
+    /// What the sum is a sum over (tokens, pairs, texts): the step's loss is Σ loss / Σ weight over its micro-batches.
+    pub weight: f64,
+    /// Name, sum, and number of things summed.
+    pub metrics: Vec<(&'static str, f64, f64)>,
+    /// Real tokens read, padding not counted.
+    pub tokens: usize,
+}
+
+/// Something that can be trained by example.
+pub trait Task {
+    fn examples(&self) -> usize;
+    fn parameters(&self) -> Vec<(String, Tensor)>;
+    fn loss(&mut self, examples: &[usize]) -> Result<StepLoss>;
+    /// Values on held-out data; the first is the one to minimise. Empty where there is nothing to validate on.
+    fn validate(&mut self) -> Result<Vec<(&'static str, f64)>>;
+    /// A text to look at, made by the model as it stands.
+    fn sample(&mut self) -> Result<Option<String>> {
+        Ok(None)
+    }
+}
+
+/// One training run of one stage.
+pub struct Fit<'a> {
+    /// Name in metrics and TensorBoard, for example `sft` or `pretrain/base`.
+    pub stage: &'a str,
+    pub training: &'a Training,
+    pub seed: u64,
+    pub run_dir: &'a Path,
+    pub checkpoint: &'a Checkpoint,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FitReport {
+    pub steps: usize,
+    pub examples: usize,
+    pub best_step: usize,
+    /// Validation values of the kept weights, by name.
+    pub validation: Vec<(String, f64)>,
+}
+
+impl Fit<'_> {
+    /// Trains `task` from its checkpoint, if there is one, to the end, and leaves the best weights in it.
+    pub fn run(&self, task: &mut dyn Task) -> Result<FitReport> {
+        let (training, examples) = (self.training, task.examples());
+        if examples == 0 {
+            return Err(Error::failed(format!("stage `{}` has no training examples", self.stage)));
+        }
+        let steps = training.steps(examples);
+        let mut optimizer = AdamW::new(task.parameters(), AdamWSettings::with_decay(training.weight_decay));
+        let (mut position, mut best) = self.checkpoint.load(&mut optimizer)?.unwrap_or_default();
+        let resumed = (position.step > 0).then_some(position.step as u64);
+        let mut monitor = RunMonitor::open(self.run_dir, self.stage, resumed)?;
+        let mut progress = Progress::start(self.stage, steps as u64, position.step as u64);
+        while position.step < steps {
+            let values = self.step(task, &mut optimizer, position.step, steps)?;
+            position.step += 1;
+            position.optimizer_step += 1;
+            monitor.scalars(position.step as u64, &values)?;
+            progress.note(format!("loss {:.4}", values[0].1));
+            progress.advance(1);
+            let last = position.step == steps;
+            if position.step % training.eval_every == 0 || last {
+                self.validate(task, &optimizer, &mut position, &mut best, &mut monitor)?;
+            }
+            let stopping = interrupt::requested();
+            if position.step % training.checkpoint_every == 0 || last || stopping {
+                self.checkpoint.save(&position, &optimizer, best.as_deref())?;
+                monitor.flush()?;
+            }
+            if stopping && !last {
+                return Err(Error::Interrupted);
+            }
+        }
+        progress.finish();
+        if let Some(best) = &best {
+            let _no_grad = tch::no_grad_guard();
+            for ((_, parameter), best) in optimizer.parameters().iter().zip(best) {
+                parameter.shallow_clone().copy_(best);
+            }
+        }
+        let (best_step, validation) = position.best.unwrap_or((steps, Vec::new()));
+        Ok(FitReport { steps, examples, best_step, validation })
+    }
+
+    /// One optimiser step; returns its metrics, the loss first.
+    fn step(&self, task: &mut dyn Task, optimizer: &mut AdamW, step: usize, steps: usize) -> Result<Vec<(&'static str, f64)>> {
+        let started = Instant::now();
+        let batch = batch(self.seed, self.stage, task.examples(), self.training.batch_size, step);
+        optimizer.zero_gradients();
+        let (mut loss, mut weight, mut tokens) = (0.0, 0.0, 0);
+        let mut sums: Vec<(&'static str, f64, f64)> = Vec::new();
+        for micro_batch in batch.chunks(self.training.micro_batch_size) {
+            let output = task.loss(micro_batch)?;
+            output.loss.f_backward()?;
+            loss += output.loss.double_value(&[]);
+            weight += output.weight;
+            tokens += output.tokens;
+            for (name, sum, count) in output.metrics {
+                match sums.iter_mut().find(|(known, ..)| *known == name) {
+                    Some(entry) => (entry.1, entry.2) = (entry.1 + sum, entry.2 + count),
+                    None => sums.push((name, sum, count)),
+                }
+            }
+        }
+        let norm = optimizer.finish_gradients(weight, self.training.max_grad_norm)?;
+        if !(loss.is_finite() && norm.is_finite()) {
+            return Err(Error::failed(format!(
+                "stage `{}`: loss {loss} and gradient norm {norm} at step {}; the last checkpoint is intact\n\nhint: lower `training.learning_rate`, or raise `training.warmup_ratio`",
+                self.stage,
+                step + 1
+            )));
+        }
+        let rate = learning_rate(self.training, step, steps);
+        optimizer.step(rate);
+        let mut values = vec![(glossary::LOSS, loss / weight)];
+        values.extend(sums.into_iter().map(|(name, sum, count)| (name, sum / count)));
+        values.push((glossary::GRAD_NORM, norm));
+        values.push((glossary::LEARNING_RATE, rate));
+        values.push((glossary::TOKENS_PER_SECOND, tokens as f64 / started.elapsed().as_secs_f64()));
+        Ok(values)
+    }
+
+    fn validate(
+        &self,
+        task: &mut dyn Task,
+        optimizer: &AdamW,
+        position: &mut Position,
+        best: &mut Option<Vec<Tensor>>,
+        monitor: &mut RunMonitor,
+    ) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        let values = task.validate()?;
+        monitor.scalars(position.step as u64, &values)?;
+        if let Some(text) = task.sample()? {
+            monitor.text(position.step as u64, "sample", &text)?;
+        }
+        let Some(&(_, value)) = values.first() else { return Ok(()) };
+        let better = position.best.as_ref().is_none_or(|(_, best)| value < best[0].1);
+        if better {
+            position.best = Some((position.step, values.iter().map(|&(name, value)| (name.to_owned(), value)).collect()));
+            *best = Some(optimizer.parameters().iter().map(|(_, parameter)| parameter.detach().copy()).collect());
+        }
+        Ok(())
+    }
+}
+
+/// The examples of optimiser step `step`: each epoch is a fresh permutation from (seed, stage, epoch); its last batch may be smaller.
+fn batch(seed: u64, stage: &str, examples: usize, batch_size: usize, step: usize) -> Vec<usize> {
+    let per_epoch = examples.div_ceil(batch_size);
+    let (epoch, within) = (step / per_epoch, step % per_epoch);
+    let order = Stream::new(seed, stage, &format!("epoch-{epoch}")).permutation(examples);
+    order[within * batch_size..examples.min((within + 1) * batch_size)].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    /// Fits y = x·w by least squares, with weights per example as token counts would be.
+    struct Line {
+        weight: Tensor,
+    }
+
+    impl Line {
+        fn new() -> Self {
+            Self { weight: Tensor::zeros([2, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true) }
+        }
+    }
+
+    impl Task for Line {
+        fn examples(&self) -> usize {
+            10
+        }
+        fn parameters(&self) -> Vec<(String, Tensor)> {
+            vec![("weight".into(), self.weight.shallow_clone())]
+        }
+        fn loss(&mut self, examples: &[usize]) -> Result<StepLoss> {
+            let rows: Vec<f32> = examples.iter().flat_map(|&i| [i as f32 / 10.0, 1.0 - i as f32 / 7.0]).collect();
+            let x = Tensor::from_slice(&rows).view([-1, 2]);
+            let weights = Tensor::from_slice(&examples.iter().map(|&i| (i % 3 + 1) as f32).collect::<Vec<_>>()).unsqueeze(-1);
+            let loss = ((x.matmul(&self.weight) - 1.0).square() * &weights).sum(Kind::Float);
+            let weight = weights.sum(Kind::Float).double_value(&[]);
+            Ok(StepLoss { loss, weight, metrics: vec![], tokens: examples.len() })
+        }
+        fn validate(&mut self) -> Result<Vec<(&'static str, f64)>> {
+            let all: Vec<usize> = (0..10).collect();
+            let output = self.loss(&all)?;
+            Ok(vec![(glossary::VALIDATION_LOSS, output.loss.double_value(&[]) / output.weight)])
+        }
+    }
+
+    fn train(dir: &Path, training: &Training) -> (Vec<f32>, FitReport) {
+        let mut task = Line::new();
+        let checkpoint = Checkpoint::at(dir.join("checkpoint.safetensors"));
+        let report = Fit { stage: "line", training, seed: 3, run_dir: dir, checkpoint: &checkpoint }.run(&mut task).unwrap();
+        (Vec::try_from(task.weight.detach().flatten(0, -1)).unwrap(), report)
+    }
+
+    fn training() -> Training {
+        let length = crate::recipe::Length::Steps(23);
+        Training { length, batch_size: 4, micro_batch_size: 4, learning_rate: 0.05, eval_every: 5, checkpoint_every: 4, ..Training::sft() }
+    }
+
+    #[test]
+    fn micro_batches_equal_one_batch() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let (whole, report) = train(dirs[0].path(), &training());
+        let (split, _) = train(dirs[1].path(), &Training { micro_batch_size: 1, ..training() });
+        assert!(whole.iter().zip(&split).all(|(a, b)| (a - b).abs() < 1e-6), "{whole:?} {split:?}");
+        assert!(whole.iter().any(|w| w.abs() > 0.1) && report.steps == 23, "{whole:?} {report:?}");
+    }
+
+    #[test]
+    fn a_resumed_run_ends_bit_equal() {
+        let whole_dir = tempfile::tempdir().unwrap();
+        let whole = train(whole_dir.path(), &training());
+        // The state as it was after 12 steps of 23: run to the end of a copy cut short is another schedule, so stop the same run midway.
+        let dir = tempfile::tempdir().unwrap();
+        struct Stops(Line, usize);
+        impl Task for Stops {
+            fn examples(&self) -> usize {
+                self.0.examples()
+            }
+            fn parameters(&self) -> Vec<(String, Tensor)> {
+                self.0.parameters()
+            }
+            fn loss(&mut self, examples: &[usize]) -> Result<StepLoss> {
+                self.1 += 1;
+                if self.1 == 15 { Err(Error::failed("killed")) } else { self.0.loss(examples) }
+            }
+            fn validate(&mut self) -> Result<Vec<(&'static str, f64)>> {
+                self.0.validate()
+            }
+        }
+        let checkpoint = Checkpoint::at(dir.path().join("checkpoint.safetensors"));
+        let settings = training();
+        let fit = Fit { stage: "line", training: &settings, seed: 3, run_dir: dir.path(), checkpoint: &checkpoint };
+        assert!(fit.run(&mut Stops(Line::new(), 0)).is_err());
+        let resumed = train(dir.path(), &training());
+        assert_eq!(whole, resumed);
+    }
+
+    #[test]
+    fn every_epoch_visits_every_example_once_in_a_new_order() {
+        let epoch = |e: usize| -> Vec<usize> { (0..3).flat_map(|i| batch(1, "s", 10, 4, e * 3 + i)).collect() };
+        for e in 0..2 {
+            let mut sorted = epoch(e);
+            sorted.sort();
+            assert_eq!(sorted, (0..10).collect::<Vec<_>>());
+        }
+        assert_ne!(epoch(0), epoch(1));
+    }
+}

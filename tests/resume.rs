@@ -1,0 +1,93 @@
+//! A run killed in pretraining, in DPO and while steering ends with the same weights and texts as one that nobody touched.
+
+mod common;
+
+use std::path::Path;
+
+use common::{kill_when, lines, recipe, success, w2s};
+
+/// The smoke recipe with few enough steps that the test is short, and checkpoints between which there are steps to lose.
+fn run(out: &Path) -> std::process::Command {
+    let mut command = w2s();
+    command.arg("run").arg(recipe("smoke.toml")).arg("--out").arg(out);
+    for set in ["pretrain.training.checkpoint_every=7", "dpo.training.checkpoint_every=3", "dpo.training.epochs=2", "steer.prompts=6"] {
+        command.args(["--set", set]);
+    }
+    command
+}
+
+/// How many lines of the stage's metrics are on disk.
+fn steps(out: &Path, stage: &str) -> usize {
+    let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default();
+    text.lines().filter(|line| line.contains(&format!("\"stage\":\"{stage}\""))).count()
+}
+
+#[test]
+fn killed_runs_end_like_uninterrupted_ones() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (whole, killed) = (scratch.path().join("whole"), scratch.path().join("killed"));
+    let table = success(&mut run(&whole));
+    assert!(table.contains("best_of_n") && table.contains("cbs"), "{table}");
+
+    kill_when(&mut run(&killed), "pretrain", || steps(&killed, "pretrain/base") >= 17);
+    assert!(killed.join("state/pretrain-base.safetensors").exists() && !killed.join("models/base/model.safetensors").exists());
+    kill_when(&mut run(&killed), "dpo", || steps(&killed, "dpo") >= 5);
+    assert!(killed.join("state/dpo.safetensors").exists() && !killed.join("dpo/model.safetensors").exists());
+    let journal = killed.join("steer/base/cbs/seed-1.jsonl");
+    let complete = |path: &Path| std::fs::read(path).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count();
+    kill_when(&mut run(&killed), "steer", || complete(&journal) >= 2);
+    assert!(complete(&journal) < 6);
+    success(&mut run(&killed));
+
+    for file in [
+        "models/guide/model.safetensors",
+        "models/base/model.safetensors",
+        "models/other/model.safetensors",
+        "models/other/tokenizer.json",
+        "gold/model.safetensors",
+        "gold/tokenizer.json",
+        "sft/model.safetensors",
+        "dpo/model.safetensors",
+        "preferences/train.jsonl",
+        "preferences/validation.jsonl",
+    ] {
+        let (a, b) = (std::fs::read(whole.join(file)).unwrap(), std::fs::read(killed.join(file)).unwrap());
+        assert!(a == b, "{file} differs");
+    }
+    let mut journals = 0;
+    for base in std::fs::read_dir(whole.join("steer")).unwrap() {
+        for method in std::fs::read_dir(base.unwrap().path()).unwrap() {
+            for journal in std::fs::read_dir(method.unwrap().path()).unwrap() {
+                let path = journal.unwrap().path();
+                let other = killed.join(path.strip_prefix(&whole).unwrap());
+                let without_time = |path: &Path| {
+                    let mut lines = lines(path);
+                    for line in &mut lines {
+                        line.as_object_mut().unwrap().remove("seconds").unwrap();
+                    }
+                    lines
+                };
+                assert_eq!(without_time(&path), without_time(&other), "{}", path.display());
+                assert_eq!(lines(&path).len(), 6);
+                journals += 1;
+            }
+        }
+    }
+    assert!(journals >= 8, "{journals} journals");
+    // Each step of each stage stands in the metrics once, though some were computed twice.
+    for stage in ["pretrain/base", "dpo"] {
+        let steps: Vec<u64> = (lines(&killed.join("metrics.jsonl")).iter())
+            .filter(|line| line["stage"] == stage && line.get("grad_norm").is_some())
+            .map(|line| line["step"].as_u64().unwrap())
+            .collect();
+        assert_eq!(steps, (1..=steps.len() as u64).collect::<Vec<_>>(), "{stage}");
+    }
+    // Nothing is left to do, and nothing is done again.
+    let again = common::output(&mut run(&whole));
+    let log = common::stderr(&again);
+    assert!(again.status.success() && log.contains("done already") && !log.contains("starting"), "{log}");
+    // A changed setting redoes what depends on it and nothing else.
+    let changed = common::output(run(&whole).args(["--set", "steer.max_new_tokens=5"]));
+    let log = common::stderr(&changed);
+    assert!(log.contains("dpo: done already") && log.contains("steer/base/cbs/seed-1: starting"), "{log}");
+}

@@ -1,0 +1,263 @@
+//! Chunk-level beam search against a brute-force Algorithm 1, with a scripted proposer and scorer: no tensors.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use w2s::error::Result;
+use w2s::sampling::Stream;
+use w2s::search::{Cbs, Extend, Finish, Judge, Judged, Node, Proposer, Response, Scorer};
+
+const EOS: char = '.';
+
+/// Token t of a response, drawn from a..=d and EOS by random number (t, slot) and what stands before it.
+fn token(before: &str, stream: &Stream, slot: u64) -> char {
+    let u = stream.uniform(before.len() as u64, slot);
+    let shift = before.bytes().map(usize::from).sum::<usize>();
+    ['a', 'b', 'c', 'd', 'a', 'b', EOS][((u * 7.0) as usize + shift) % 7]
+}
+
+/// A response's worth: any function of the whole text and its completeness that is hard to guess.
+fn worth(text: &str, complete: bool) -> f32 {
+    let mut state = 17u32;
+    for byte in text.bytes().chain(complete.then_some(b'!')) {
+        state = state.wrapping_mul(31).wrapping_add(u32::from(byte));
+    }
+    (state % 1009) as f32 / 100.0 - 5.0
+}
+
+#[derive(Default)]
+struct Scripted {
+    responses: HashMap<Node, Response>,
+    next: u64,
+    sampled: u64,
+    /// Nodes alive after the last `retain`.
+    live: usize,
+}
+
+impl Proposer for Scripted {
+    fn open(&mut self, _prompt: &str) -> Result<Node> {
+        self.next += 1;
+        self.responses.insert(Node(self.next), Response { text: String::new(), ids: Vec::new(), finish: None });
+        Ok(Node(self.next))
+    }
+
+    fn extend(&mut self, requests: &[Extend]) -> Result<Vec<(Node, Response)>> {
+        let mut extended = Vec::new();
+        for request in requests {
+            let mut response = self.responses[&request.node].clone();
+            assert_eq!(response.finish, None, "a finished response must not be extended");
+            for _ in 0..request.max_tokens {
+                self.sampled += 1;
+                let token = token(&response.text, request.stream, request.slot);
+                if token == EOS {
+                    response.finish = Some(Finish::Eos);
+                    break;
+                }
+                response.text.push(token);
+                response.ids.push(token as i64);
+            }
+            self.next += 1;
+            self.responses.insert(Node(self.next), response.clone());
+            extended.push((Node(self.next), response));
+        }
+        Ok(extended)
+    }
+
+    fn retain(&mut self, live: &[Node]) {
+        self.responses.retain(|node, _| live.contains(node));
+        self.live = self.responses.len();
+    }
+
+    fn sampled_tokens(&self) -> u64 {
+        self.sampled
+    }
+}
+
+/// Knows the text behind each node, to check that every request continues its parent.
+#[derive(Default)]
+struct Judge31 {
+    texts: HashMap<Node, String>,
+    next: u64,
+    judged: Vec<(String, Option<Finish>)>,
+}
+
+impl Scorer for Judge31 {
+    fn open(&mut self, _prompt: &str) -> Result<Node> {
+        self.next += 1;
+        self.texts.insert(Node(self.next), String::new());
+        Ok(Node(self.next))
+    }
+
+    fn score(&mut self, requests: &[Judge]) -> Result<Vec<Judged>> {
+        let mut judged = Vec::new();
+        for request in requests {
+            let text = &request.response.text;
+            assert!(text.starts_with(&self.texts[&request.parent]), "{text} does not continue its parent");
+            self.next += 1;
+            let (node, text) = (Node(self.next), text.clone());
+            self.judged.push((text.clone(), request.response.finish));
+            let complete = request.response.finish.is_some_and(Finish::is_complete);
+            judged.push(Judged { node, score: worth(&text, complete) });
+            self.texts.insert(node, text);
+        }
+        Ok(judged)
+    }
+
+    fn retain(&mut self, live: &[Node]) {
+        self.texts.retain(|node, _| live.contains(node));
+    }
+
+    fn scored_tokens(&self) -> u64 {
+        0
+    }
+}
+
+/// Algorithm 1 as it stands in the paper, over plain strings and sets; nothing is kept between rounds but the texts.
+fn brute_force(cbs: &Cbs, stream: &Stream) -> (String, Option<Finish>, f32) {
+    type Key = (String, Option<Finish>);
+    let chunk = cbs.chunk_len.unwrap_or(usize::MAX);
+    let mut beam: Vec<Key> = vec![(String::new(), None); cbs.beam_width];
+    let mut first_round = true;
+    let mut used = 0;
+    while used < cbs.max_new_tokens && beam.iter().any(|(_, finish)| finish.is_none()) {
+        let budget = cbs.max_new_tokens.min(used.saturating_add(chunk));
+        let mut candidates: Vec<Key> = beam.iter().filter(|(_, finish)| finish.is_some()).cloned().collect();
+        let open: Vec<String> = beam.iter().filter(|(_, finish)| finish.is_none()).map(|(text, _)| text.clone()).collect();
+        for (i, parent) in open.iter().enumerate() {
+            for k in 0..cbs.successors {
+                let slot = (i * cbs.successors + k) as u64;
+                let (mut text, mut finish) = (parent.clone(), None);
+                while finish.is_none() && text.len() < budget {
+                    match token(&text, stream, slot) {
+                        EOS => finish = Some(Finish::Eos),
+                        token => text.push(token),
+                    }
+                }
+                if finish.is_none() && budget == cbs.max_new_tokens {
+                    finish = Some(Finish::Length);
+                }
+                candidates.push((text, finish));
+            }
+        }
+        let mut seen = BTreeSet::new();
+        candidates.retain(|key| seen.insert(key.clone()));
+        let value = |(text, finish): &Key| worth(text, finish.is_some_and(Finish::is_complete));
+        let mut order: Vec<usize> = (0..candidates.len()).collect();
+        order.sort_by(|&a, &b| value(&candidates[b]).partial_cmp(&value(&candidates[a])).unwrap().then(a.cmp(&b)));
+        beam = order.into_iter().take(cbs.beam_width).map(|i| candidates[i].clone()).collect();
+        used = budget;
+        assert!(first_round || !beam.is_empty());
+        first_round = false;
+    }
+    let (text, finish) = beam[0].clone();
+    let score = worth(&text, finish.is_some_and(Finish::is_complete));
+    (text, finish, score)
+}
+
+fn search(cbs: &Cbs, stream: &Stream) -> (w2s::search::Found, Scripted, Judge31) {
+    let (mut proposer, mut scorer) = (Scripted::default(), Judge31::default());
+    let found = cbs.search("prompt", stream, &mut proposer, &mut scorer, true).unwrap();
+    (found, proposer, scorer)
+}
+
+#[test]
+fn equals_algorithm_1() {
+    let mut finishes: BTreeMap<Option<Finish>, usize> = BTreeMap::new();
+    let mut improved = 0;
+    for seed in 0..40 {
+        for (beam_width, successors, chunk_len, max_new_tokens) in
+            [(1, 1, Some(1), 6), (1, 4, None, 9), (2, 2, Some(1), 8), (2, 3, Some(2), 7), (4, 4, Some(5), 17), (3, 2, Some(3), 3), (4, 1, Some(2), 11)]
+        {
+            let cbs = Cbs { beam_width, successors, chunk_len, max_new_tokens };
+            let stream = Stream::new(seed, "test", "prompt");
+            let (found, proposer, scorer) = search(&cbs, &stream);
+            let (text, finish, score) = brute_force(&cbs, &stream);
+            assert_eq!((&found.best.response.text, found.best.response.finish, found.best.score), (&text, finish, score), "{cbs:?} seed {seed}");
+            assert_eq!(proposer.live, 0, "the search frees its rows");
+            let distinct: BTreeSet<_> = scorer.judged.iter().collect();
+            assert_eq!(distinct.len(), scorer.judged.len(), "no candidate is scored twice");
+            *finishes.entry(finish).or_default() += 1;
+            improved += usize::from(score > search(&Cbs::plain(max_new_tokens), &stream).0.best.score);
+        }
+    }
+    assert!(finishes.len() == 2 && finishes.values().all(|&count| count > 20), "both endings occur: {finishes:?}");
+    assert!(improved > 100, "search finds better responses than one sample: {improved}");
+}
+
+#[test]
+fn width_one_and_no_chunks_is_best_of_n() {
+    for seed in 0..20 {
+        let stream = Stream::new(seed, "test", "prompt");
+        let (found, ..) = search(&Cbs { beam_width: 1, successors: 8, chunk_len: None, max_new_tokens: 12 }, &stream);
+        let mut best: Option<(String, f32)> = None;
+        for slot in 0..8 {
+            let (mut proposer, mut text) = (Scripted::default(), String::new());
+            let node = proposer.open("prompt").unwrap();
+            let response = proposer.extend(&[Extend { node, stream: &stream, slot, max_tokens: 12 }]).unwrap().remove(0).1;
+            text.push_str(&response.text);
+            let score = worth(&text, response.finish.is_some());
+            if best.as_ref().is_none_or(|(_, best)| score > *best) {
+                best = Some((text, score));
+            }
+        }
+        assert_eq!((found.best.response.text, found.best.score), best.unwrap());
+    }
+}
+
+#[test]
+fn one_by_one_is_plain_sampling_for_any_chunk_length() {
+    for seed in 0..20 {
+        let stream = Stream::new(seed, "test", "prompt");
+        let (plain, ..) = search(&Cbs::plain(13), &stream);
+        for chunk_len in 1..14 {
+            let (found, ..) = search(&Cbs { beam_width: 1, successors: 1, chunk_len: Some(chunk_len), max_new_tokens: 13 }, &stream);
+            assert_eq!(found.best.response, plain.best.response, "L = {chunk_len}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_finished_answer_holds_one_place_and_is_kept() {
+    // Every slot of the first chunk gives the same text: one candidate enters, not W·K.
+    struct Same(Scripted);
+    impl Proposer for Same {
+        fn open(&mut self, prompt: &str) -> Result<Node> {
+            self.0.open(prompt)
+        }
+        fn extend(&mut self, requests: &[Extend]) -> Result<Vec<(Node, Response)>> {
+            let same: Vec<Extend> = requests.iter().map(|r| Extend { node: r.node, stream: r.stream, slot: 0, max_tokens: r.max_tokens }).collect();
+            self.0.extend(&same)
+        }
+        fn retain(&mut self, live: &[Node]) {
+            self.0.retain(live);
+        }
+        fn sampled_tokens(&self) -> u64 {
+            self.0.sampled_tokens()
+        }
+    }
+    let cbs = Cbs { beam_width: 2, successors: 3, chunk_len: Some(2), max_new_tokens: 8 };
+    let stream = Stream::new(5, "test", "prompt");
+    let (mut proposer, mut scorer) = (Same(Scripted::default()), Judge31::default());
+    let found = cbs.search("prompt", &stream, &mut proposer, &mut scorer, true).unwrap();
+    assert!(found.trace.iter().all(|step| step.candidates.len() == 1), "{:?}", found.trace);
+    assert_eq!(found.best.response, search(&Cbs::plain(8), &stream).0.best.response);
+}
+
+#[test]
+fn a_score_that_is_no_number_stops_the_search() {
+    struct Broken;
+    impl Scorer for Broken {
+        fn open(&mut self, _prompt: &str) -> Result<Node> {
+            Ok(Node(0))
+        }
+        fn score(&mut self, requests: &[Judge]) -> Result<Vec<Judged>> {
+            Ok(requests.iter().map(|_| Judged { node: Node(0), score: f32::NAN }).collect())
+        }
+        fn retain(&mut self, _live: &[Node]) {}
+        fn scored_tokens(&self) -> u64 {
+            0
+        }
+    }
+    let stream = Stream::new(1, "test", "prompt");
+    let error = Cbs::plain(4).search("prompt", &stream, &mut Scripted::default(), &mut Broken, false).unwrap_err();
+    assert!(error.to_string().contains("NaN"), "{error}");
+}
