@@ -15,7 +15,8 @@ fn main() -> ExitCode {
         progress::clear_for_panic();
         tracing::debug!("{info}");
     }));
-    let result = catch_unwind(AssertUnwindSafe(|| logging::init().and_then(|()| cli.execute()))).unwrap_or_else(|panic| Err(Error::Torch(panic_message(&*panic))));
+    let result = catch_unwind(AssertUnwindSafe(|| logging::init().and_then(|()| cli.execute())))
+        .unwrap_or_else(|panic| Err(Error::Torch(panic_message(&*panic))));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -27,8 +27,7 @@ pub fn run(plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) -> R
     if options.fresh {
         run.clear()?;
     }
-    let stages: Vec<Stage> =
-        plan.stages.iter().copied().filter(|stage| options.only.is_empty() || options.only.contains(stage)).collect();
+    let stages: Vec<Stage> = plan.stages.iter().copied().filter(|stage| options.only.is_empty() || options.only.contains(stage)).collect();
     if let Some(absent) = options.only.iter().chain(&options.from).find(|stage| !plan.stages.contains(stage)) {
         return Err(Error::recipe(format!("the recipe has no stage `{}`; its stages are {}", absent.name(), names(&plan.stages))));
     }

@@ -9,7 +9,11 @@ use sha2::{Digest, Sha256};
 pub enum Sampling {
     Greedy,
     /// `top_k = 0` keeps every token, `top_p = 1` keeps the whole mass.
-    Random { temperature: f64, top_k: usize, top_p: f64 },
+    Random {
+        temperature: f64,
+        top_k: usize,
+        top_p: f64,
+    },
 }
 
 impl Sampling {

@@ -74,9 +74,9 @@ fn imports_go_down_only() {
 
 fn reaches(imports: &BTreeMap<String, BTreeSet<String>>, from: &str, to: &str, seen: &mut BTreeSet<String>) -> bool {
     seen.insert(from.to_owned())
-        && imports.get(from).is_some_and(|used| {
-            used.contains(to) || used.iter().any(|next| floor(next) == floor(to) && reaches(imports, next, to, seen))
-        })
+        && imports
+            .get(from)
+            .is_some_and(|used| used.contains(to) || used.iter().any(|next| floor(next) == floor(to) && reaches(imports, next, to, seen)))
 }
 
 #[test]

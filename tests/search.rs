@@ -164,14 +164,24 @@ fn equals_algorithm_1() {
     let mut finishes: BTreeMap<Option<Finish>, usize> = BTreeMap::new();
     let mut improved = 0;
     for seed in 0..40 {
-        for (beam_width, successors, chunk_len, max_new_tokens) in
-            [(1, 1, Some(1), 6), (1, 4, None, 9), (2, 2, Some(1), 8), (2, 3, Some(2), 7), (4, 4, Some(5), 17), (3, 2, Some(3), 3), (4, 1, Some(2), 11)]
-        {
+        for (beam_width, successors, chunk_len, max_new_tokens) in [
+            (1, 1, Some(1), 6),
+            (1, 4, None, 9),
+            (2, 2, Some(1), 8),
+            (2, 3, Some(2), 7),
+            (4, 4, Some(5), 17),
+            (3, 2, Some(3), 3),
+            (4, 1, Some(2), 11),
+        ] {
             let cbs = Cbs { beam_width, successors, chunk_len, max_new_tokens };
             let stream = Stream::new(seed, "test", "prompt");
             let (found, proposer, scorer) = search(&cbs, &stream);
             let (text, finish, score) = brute_force(&cbs, &stream);
-            assert_eq!((&found.best.response.text, found.best.response.finish, found.best.score), (&text, finish, score), "{cbs:?} seed {seed}");
+            assert_eq!(
+                (&found.best.response.text, found.best.response.finish, found.best.score),
+                (&text, finish, score),
+                "{cbs:?} seed {seed}"
+            );
             assert_eq!(proposer.live, 0, "the search frees its rows");
             let distinct: BTreeSet<_> = scorer.judged.iter().collect();
             assert_eq!(distinct.len(), scorer.judged.len(), "no candidate is scored twice");
@@ -224,7 +234,8 @@ fn a_finished_answer_holds_one_place_and_is_kept() {
             self.0.open(prompt)
         }
         fn extend(&mut self, requests: &[Extend]) -> Result<Vec<(Node, Response)>> {
-            let same: Vec<Extend> = requests.iter().map(|r| Extend { node: r.node, stream: r.stream, slot: 0, max_tokens: r.max_tokens }).collect();
+            let same: Vec<Extend> =
+                requests.iter().map(|r| Extend { node: r.node, stream: r.stream, slot: 0, max_tokens: r.max_tokens }).collect();
             self.0.extend(&same)
         }
         fn retain(&mut self, live: &[Node]) {

@@ -35,9 +35,10 @@ pub struct RunCommand {
 }
 
 fn stage(name: &str) -> Result<Stage, String> {
-    Stage::ALL.into_iter().find(|stage| stage.name() == name).ok_or_else(|| {
-        format!("the stages are {}", Stage::ALL.map(Stage::name).join(", "))
-    })
+    Stage::ALL
+        .into_iter()
+        .find(|stage| stage.name() == name)
+        .ok_or_else(|| format!("the stages are {}", Stage::ALL.map(Stage::name).join(", ")))
 }
 
 impl RunCommand {

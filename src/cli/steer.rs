@@ -129,8 +129,7 @@ impl SteerCommand {
         };
         let gold = self.gold.as_ref().map(|folder| GoldReward::open(folder, device)).transpose()?;
         let sampling = Sampling::new(self.temperature, self.top_k, self.top_p);
-        let settings =
-            SteerSettings { sampling, max_new_tokens: self.max_new_tokens as usize, stop: self.stop.clone(), trace: self.trace };
+        let settings = SteerSettings { sampling, max_new_tokens: self.max_new_tokens as usize, stop: self.stop.clone(), trace: self.trace };
         let template = PromptTemplate::new(&self.base_template, !self.no_bos);
         let mut policy = LocalPolicy::new(open(&self.base)?, tokenizer, template, sampling, self.stop.clone());
         for (id, prompt) in &prompts {

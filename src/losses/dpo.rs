@@ -14,7 +14,13 @@ pub struct DpoOutput {
 /// Eq. 7 of arXiv:2305.18290: −log σ(β (log π(y_w|x)/π_ref(y_w|x) − log π(y_l|x)/π_ref(y_l|x))), and the rewards β log π/π_ref.
 ///
 /// The four log-probabilities are sums over the response tokens, (pairs) f32; `beta` is commonly 0.1 to 0.5.
-pub fn dpo(policy_chosen: &Tensor, policy_rejected: &Tensor, reference_chosen: &Tensor, reference_rejected: &Tensor, beta: f64) -> DpoOutput {
+pub fn dpo(
+    policy_chosen: &Tensor,
+    policy_rejected: &Tensor,
+    reference_chosen: &Tensor,
+    reference_rejected: &Tensor,
+    beta: f64,
+) -> DpoOutput {
     let chosen = (policy_chosen - reference_chosen) * beta;
     let rejected = (policy_rejected - reference_rejected) * beta;
     let losses = -(&chosen - &rejected).log_sigmoid();

@@ -121,13 +121,7 @@ struct Attention {
 impl Attention {
     fn new(p: Path, config: &DistilBertConfig) -> Self {
         let linear = |name: &str| Linear::new(&p / name, config.dim, config.dim);
-        Self {
-            q_lin: linear("q_lin"),
-            k_lin: linear("k_lin"),
-            v_lin: linear("v_lin"),
-            out_lin: linear("out_lin"),
-            n_heads: config.n_heads,
-        }
+        Self { q_lin: linear("q_lin"), k_lin: linear("k_lin"), v_lin: linear("v_lin"), out_lin: linear("out_lin"), n_heads: config.n_heads }
     }
 
     fn forward(&self, x: &Tensor, mask: &Tensor) -> Tensor {

@@ -200,16 +200,13 @@ fn named(store: &VarStore) -> Vec<(String, Tensor)> {
 
 /// Fills `parameters` from the folder's weights. A file may leave out `prefix`, and hold `optional` and `ignored` tensors that no
 /// parameter stands for. All missing, unexpected and misshapen tensors are reported together, before anything is copied.
-fn load(
-    folder: &Path,
-    parameters: &[(String, Tensor)],
-    prefix: &str,
-    optional: &[&str],
-    ignored: impl Fn(&str) -> bool,
-) -> Result<()> {
+fn load(folder: &Path, parameters: &[(String, Tensor)], prefix: &str, optional: &[&str], ignored: impl Fn(&str) -> bool) -> Result<()> {
     let path = folder.join(WEIGHTS);
     if !path.exists() {
-        return Err(Error::model(folder, format!("no `{WEIGHTS}` in this folder\n\nhint: a model is a folder with config.json, {WEIGHTS} and tokenizer.json")));
+        return Err(Error::model(
+            folder,
+            format!("no `{WEIGHTS}` in this folder\n\nhint: a model is a folder with config.json, {WEIGHTS} and tokenizer.json"),
+        ));
     }
     let file = WeightFile::open(&path)?;
     let mut unexpected = file.names();

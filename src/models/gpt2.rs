@@ -116,10 +116,7 @@ struct Conv1d {
 
 impl Conv1d {
     fn new(p: Path, size_in: i64, size_out: i64) -> Self {
-        Self {
-            weight: p.var("weight", &[size_in, size_out], Init::Const(0.0)),
-            bias: p.var("bias", &[size_out], Init::Const(0.0)),
-        }
+        Self { weight: p.var("weight", &[size_in, size_out], Init::Const(0.0)), bias: p.var("bias", &[size_out], Init::Const(0.0)) }
     }
 
     /// (batch, seq, in) → (batch, seq, out)
@@ -258,8 +255,8 @@ impl CausalLm for Gpt2 {
             None => (new, input.valid.map(Tensor::shallow_clone)),
         };
         let mask = causal_mask(new, columns, valid.as_ref(), self.kind(), self.device());
-        let mut x = Tensor::embedding(&self.wte, input.ids, -1, false, false)
-            + Tensor::embedding(&self.wpe, input.positions, -1, false, false); // (batch, new, n_embd)
+        let mut x =
+            Tensor::embedding(&self.wte, input.ids, -1, false, false) + Tensor::embedding(&self.wpe, input.positions, -1, false, false); // (batch, new, n_embd)
         for (layer, block) in self.h.iter().enumerate() {
             x = block.forward(x, mask.as_ref(), cache.as_deref_mut().map(|cache| (cache, layer)));
         }

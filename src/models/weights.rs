@@ -29,14 +29,19 @@ impl WeightFile {
         // SAFETY: the map is only read; a file that another process truncates meanwhile ends this one, as with every mapped file.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "mapping the weights"))?;
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| {
-            Error::model(path, format!("not a valid safetensors file: {error}\n\nhint: the file is damaged or incomplete; download or copy it again"))
+            Error::model(
+                path,
+                format!("not a valid safetensors file: {error}\n\nhint: the file is damaged or incomplete; download or copy it again"),
+            )
         })?;
         let data_start = header + 8;
         let (have, need) = (map.len() - data_start.min(map.len()), metadata.data_len());
         if have != need {
             return Err(Error::model(
                 path,
-                format!("holds {have} bytes of tensors where its header promises {need}\n\nhint: the file is incomplete; download or copy it again"),
+                format!(
+                    "holds {have} bytes of tensors where its header promises {need}\n\nhint: the file is incomplete; download or copy it again"
+                ),
             ));
         }
         Ok(Self { map, metadata, data_start, path: path.to_owned() })

@@ -47,17 +47,7 @@ struct Row<'a> {
 
 impl LocalPolicy {
     pub fn new(lm: Rc<Lm>, tokenizer: Rc<Tokenizer>, template: PromptTemplate, sampling: Sampling, stop: Vec<String>) -> Self {
-        Self {
-            lm,
-            tokenizer,
-            template,
-            sampling,
-            stop,
-            generations: BTreeMap::new(),
-            nodes: HashMap::new(),
-            next: 0,
-            sampled: 0,
-        }
+        Self { lm, tokenizer, template, sampling, stop, generations: BTreeMap::new(), nodes: HashMap::new(), next: 0, sampled: 0 }
     }
 
     /// Refuses a prompt that leaves no room for `new_tokens` in the context.
@@ -226,8 +216,7 @@ impl LocalPolicy {
             };
             if let Some(position) = active.iter().position(|&a| a == r).filter(|_| row.finish.is_none()) {
                 let pending = row.response.last().copied().into_iter().collect();
-                let state =
-                    State { generation, row: position as i64, response: row.response, position: row.position - 1, pending };
+                let state = State { generation, row: position as i64, response: row.response, position: row.position - 1, pending };
                 self.nodes.insert(node, state);
             }
             extended.push((node, Response { text, ids, finish: row.finish.map(|(finish, _)| finish) }));

@@ -102,7 +102,7 @@ impl Plan {
 
     fn write_preferences(&self, out: &mut String, preferences: &Preferences) -> fmt::Result {
         let Preferences { policy, prompts, validation_prompts, samples_per_prompt, max_new_tokens, .. } = preferences;
-        let all = product(&[*prompts as u64 + *validation_prompts as u64, *samples_per_prompt as u64]);
+        let all = product(&[prompts.saturating_add(*validation_prompts) as u64, *samples_per_prompt as u64]);
         let label = match preferences.label {
             super::PreferenceLabel::Drawn => "drawn with probability σ(r1 − r2)",
             super::PreferenceLabel::Argmax => "the higher reward",
@@ -110,13 +110,14 @@ impl Plan {
         writeln!(out, "({prompts} + {validation_prompts} validation) prompts × {samples_per_prompt} samples of {policy}, judged by gold")?;
         write!(out, "     up to {max_new_tokens} new tokens each, {} in all; ", grouped(product(&[all, *max_new_tokens as u64])))?;
         writeln!(out, "{}; chosen is {label}", sampling_words(&preferences.sampling))?;
-        writeln!(out, "     at most {} pairs and {} for validation", self.pairs(), validation_prompts * (samples_per_prompt / 2))
+        let validation_pairs = validation_prompts.saturating_mul(samples_per_prompt / 2);
+        writeln!(out, "     at most {} pairs and {validation_pairs} for validation", self.pairs())
     }
 
     fn write_sft(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "{} on both answers of every pair", self.recipe.guide_model().unwrap_or_default())?;
         write!(out, "     ")?;
-        self.training.sft.iter().try_for_each(|training| write_training(out, training, Some(2 * self.pairs()), 1))
+        self.training.sft.iter().try_for_each(|training| write_training(out, training, Some(self.pairs().saturating_mul(2)), 1))
     }
 
     fn write_dpo(&self, out: &mut String) -> fmt::Result {
@@ -145,7 +146,11 @@ impl Plan {
             let sampled = product(&[bases, seeds, steer.prompts as u64, samples, steer.max_new_tokens as u64]);
             all = all.saturating_add(sampled);
             write!(out, "     {}: {}", method.name(), method_words(method))?;
-            write!(out, "; {bases} bases × {seeds} seeds × {} prompts × {samples} × {} tokens", steer.prompts, steer.max_new_tokens)?;
+            write!(
+                out,
+                "; bases {bases} × seeds {seeds} × prompts {} × samples {samples} × tokens {}",
+                steer.prompts, steer.max_new_tokens
+            )?;
             writeln!(out, " = {}", grouped(sampled))?;
         }
         writeln!(out, "     at most {} sampled tokens in all", grouped(all))
@@ -172,9 +177,15 @@ fn write_training(out: &mut String, training: &Training, examples: Option<usize>
     match (training.length, examples) {
         (Length::Steps(steps), _) => write!(out, "{} steps", grouped(steps as u64))?,
         (Length::Epochs(epochs), Some(examples)) => {
-            write!(out, "{epochs} epochs of {} examples = {} steps", grouped(examples as u64), grouped(training.steps(examples) as u64))?;
+            write!(
+                out,
+                "{} of {} examples = {} steps",
+                epochs_in_words(epochs),
+                grouped(examples as u64),
+                grouped(training.steps(examples) as u64)
+            )?;
         }
-        (Length::Epochs(epochs), None) => write!(out, "{epochs} epochs (steps follow from the data)")?,
+        (Length::Epochs(epochs), None) => write!(out, "{} (steps follow from the data)", epochs_in_words(epochs))?,
     }
     let Training { batch_size, micro_batch_size, max_length, .. } = *training;
     let tokens = product(&[batch_size as u64, texts, max_length as u64]);
@@ -211,6 +222,10 @@ fn method_words(method: &MethodTable) -> String {
         MethodTable::Tuned { .. } => "the tuned guide sampled alone".to_owned(),
         MethodTable::Untuned { .. } => "the untuned guide sampled alone".to_owned(),
     }
+}
+
+fn epochs_in_words(epochs: f64) -> String {
+    if epochs == 1.0 { "1 epoch".to_owned() } else { format!("{epochs} epochs") }
 }
 
 /// `1234567` as `1,234,567`.

@@ -203,7 +203,7 @@ fn tell(file: &Path, document: &Document, problem: &Problem) -> (usize, String) 
     let path = problem.path.join(".");
     let (written_at, what) = match &problem.what {
         What::UnknownKey { key, expected } => {
-            let at = [problem.path.as_slice(), &[key.clone()]].concat();
+            let at = [problem.path.as_slice(), std::slice::from_ref(key)].concat();
             // The line tells which item of a list is meant.
             let table: Vec<&str> = problem.path.iter().map(String::as_str).filter(|part| part.parse::<usize>().is_err()).collect();
             let place = if table.is_empty() { String::new() } else { format!(" in `{}`", table.join(".")) };

@@ -30,7 +30,9 @@ pub fn html(summary: &Summary, samples: &[Sample]) -> String {
 
 /// Mean gold reward as bars with their numbers and intervals.
 fn rewards(page: &mut String, summary: &Summary) {
-    page.push_str("<h2>Gold reward</h2>\n<table><tr><th>base</th><th>method</th><th class=\"n\">mean</th><th class=\"n\">± 95 %</th><th></th></tr>\n");
+    page.push_str(
+        "<h2>Gold reward</h2>\n<table><tr><th>base</th><th>method</th><th class=\"n\">mean</th><th class=\"n\">± 95 %</th><th></th></tr>\n",
+    );
     let means = || summary.rows.iter().filter_map(|row| row.gold_reward.as_ref().map(|reward| reward.mean.abs()));
     let scale = means().fold(f64::MIN_POSITIVE, f64::max);
     for row in &summary.rows {

@@ -86,7 +86,14 @@ pub struct Comparison {
 
 impl Summary {
     pub fn new(run: &str) -> Self {
-        Self { run: run.to_owned(), rows: Vec::new(), comparisons: Vec::new(), guide: Value::Null, gold: Value::Null, by_prompt: Vec::new() }
+        Self {
+            run: run.to_owned(),
+            rows: Vec::new(),
+            comparisons: Vec::new(),
+            guide: Value::Null,
+            gold: Value::Null,
+            by_prompt: Vec::new(),
+        }
     }
 
     /// Adds one base and method, and compares it with the same base's earlier ones.

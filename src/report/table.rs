@@ -26,15 +26,26 @@ pub fn table(summary: &Summary) -> String {
 
 /// The rows of several runs, the run's name first.
 pub fn compare(summaries: &[Summary]) -> String {
-    let rows = summaries.iter().flat_map(|summary| {
-        summary.rows.iter().map(|row| std::iter::once(summary.run.clone()).chain(cells(row)).collect::<Vec<_>>())
-    });
+    let rows = summaries
+        .iter()
+        .flat_map(|summary| summary.rows.iter().map(|row| std::iter::once(summary.run.clone()).chain(cells(row)).collect::<Vec<_>>()));
     draw(&headers(true), rows.collect())
 }
 
 fn headers(with_run: bool) -> Vec<&'static str> {
     let columns = [
-        "base", "method", "settings", "gold reward", "± 95 %", "by seed", "score", "logp/token", "tokens", "complete", "distinct-2", "s/prompt",
+        "base",
+        "method",
+        "settings",
+        "gold reward",
+        "± 95 %",
+        "by seed",
+        "score",
+        "logp/token",
+        "tokens",
+        "complete",
+        "distinct-2",
+        "s/prompt",
         "prompts",
     ];
     with_run.then_some("run").into_iter().chain(columns).collect()
@@ -42,9 +53,10 @@ fn headers(with_run: bool) -> Vec<&'static str> {
 
 fn cells(row: &Row) -> Vec<String> {
     let number = |value: Option<f64>, digits: usize| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"));
-    let settings = row.settings.as_object().map_or_else(String::new, |settings| {
-        settings.iter().map(|(key, value)| format!("{key} {value}")).collect::<Vec<_>>().join(", ")
-    });
+    let settings = row
+        .settings
+        .as_object()
+        .map_or_else(String::new, |settings| settings.iter().map(|(key, value)| format!("{key} {value}")).collect::<Vec<_>>().join(", "));
     let reward = row.gold_reward.as_ref();
     vec![
         row.base.clone(),

@@ -23,7 +23,11 @@ pub fn run(context: &Context) -> Result<()> {
 
 pub fn fingerprint(context: &Context) -> Result<String> {
     let reference = context.guide_fingerprint(&reference(context)?)?;
-    context.fingerprint("dpo", (settings(context)?.beta, &context.plan.training.dpo, context.seed()), &[reference, preferences::fingerprint(context)?])
+    context.fingerprint(
+        "dpo",
+        (settings(context)?.beta, &context.plan.training.dpo, context.seed()),
+        &[reference, preferences::fingerprint(context)?],
+    )
 }
 
 fn settings(context: &Context) -> Result<&Dpo> {
@@ -137,8 +141,7 @@ impl DpoTask {
         let reference = |of: &dyn Fn(&PairSequences) -> f32| {
             Tensor::from_slice(&pairs.iter().map(|pair| of(pair)).collect::<Vec<_>>()).to_device(chosen.device())
         };
-        let output =
-            dpo(&chosen, &rejected, &reference(&|pair| pair.reference.0), &reference(&|pair| pair.reference.1), self.beta);
+        let output = dpo(&chosen, &rejected, &reference(&|pair| pair.reference.0), &reference(&|pair| pair.reference.1), self.beta);
         Ok((output, [sum(&chosen), sum(&rejected)]))
     }
 }

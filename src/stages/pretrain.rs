@@ -44,7 +44,9 @@ fn pretrain(context: &Context, name: &str, scratch: &Scratch) -> Result<()> {
     let tokenizer = match &scratch.tokenizer {
         ScratchTokenizer::SameAs { model } => Tokenizer::open(&context.model_folder(model)?)?,
         ScratchTokenizer::Bpe { .. } if folder.join("tokenizer_config.json").exists() => Tokenizer::open(&folder)?,
-        ScratchTokenizer::Bpe { vocab_size } => Tokenizer::train_bpe(dataset.train.iter().map(|example| example.text.clone()), *vocab_size)?,
+        ScratchTokenizer::Bpe { vocab_size } => {
+            Tokenizer::train_bpe(dataset.train.iter().map(|example| example.text.clone()), *vocab_size)?
+        }
     };
     tokenizer.save(&folder)?;
     let tokenizer = Rc::new(tokenizer);
@@ -58,8 +60,7 @@ fn pretrain(context: &Context, name: &str, scratch: &Scratch) -> Result<()> {
         Ok(windows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     };
     let vocab_size = tokenizer.vocab_size() as i64;
-    let config =
-        Gpt2Config::scratch(vocab_size, scratch.n_positions, scratch.n_embd, scratch.n_layer, scratch.n_head, tokenizer.bos_id());
+    let config = Gpt2Config::scratch(vocab_size, scratch.n_positions, scratch.n_embd, scratch.n_layer, scratch.n_head, tokenizer.bos_id());
     let eos = tokenizer.eos_id().into_iter().collect();
     let mut rng = Stream::new(context.seed(), "init", name).rng();
     let lm = Rc::new(Lm::new(LmConfig::Gpt2(config), eos, &mut rng, context.device)?);

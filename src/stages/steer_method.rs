@@ -18,8 +18,14 @@ use crate::text::Tokenizer;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     Base,
-    BestOfN { n: usize },
-    Cbs { beam_width: usize, successors: usize, chunk_len: usize },
+    BestOfN {
+        n: usize,
+    },
+    Cbs {
+        beam_width: usize,
+        successors: usize,
+        chunk_len: usize,
+    },
     /// The guides sampled alone.
     Tuned,
     Untuned,
@@ -80,9 +86,7 @@ impl Method {
         match *self {
             Self::Base | Self::Tuned | Self::Untuned => Cbs::plain(max_new_tokens),
             Self::BestOfN { n } => Cbs::best_of_n(n, max_new_tokens),
-            Self::Cbs { beam_width, successors, chunk_len } => {
-                Cbs { beam_width, successors, chunk_len: Some(chunk_len), max_new_tokens }
-            }
+            Self::Cbs { beam_width, successors, chunk_len } => Cbs { beam_width, successors, chunk_len: Some(chunk_len), max_new_tokens },
         }
     }
 

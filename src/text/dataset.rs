@@ -103,7 +103,11 @@ fn example(path: &Path, columns: &Columns, id: String, record: &Record) -> Resul
     };
     let text = field(&columns.text, "text")?;
     let Some(text) = text.as_str() else {
-        return Err(Error::data(path, Some(record.line), format!("`{}` must be a string, not `{}`", columns.text, records::shorten(&text.to_string()))));
+        return Err(Error::data(
+            path,
+            Some(record.line),
+            format!("`{}` must be a string, not `{}`", columns.text, records::shorten(&text.to_string())),
+        ));
     };
     let value = field(&columns.label, "label")?;
     let label = label(value).ok_or_else(|| {
@@ -175,7 +179,10 @@ mod tests {
             let error = failure("x.jsonl", &content, all);
             assert!(error.starts_with(message), "{error}\nexpected {message}");
         }
-        assert!(failure("x.jsonl", good, [2, 1, 1]).starts_with("x.jsonl: `data.train + data.validation + data.test` asks for 4 rows; the file has 1"));
+        assert!(
+            failure("x.jsonl", good, [2, 1, 1])
+                .starts_with("x.jsonl: `data.train + data.validation + data.test` asks for 4 rows; the file has 1")
+        );
         assert!(failure("x.parquet", good, all).contains("supported: .jsonl, .jsonl.gz, .json, .csv"));
         assert!(failure("x.csv", b"text,label\na,1\nb,0,extra\n", all).starts_with("x.csv:3: not valid CSV"));
         assert!(failure("x.json", b"[{\"text\":\"a\",\n\"label\":1},", all).starts_with("x.json:2: not a JSON array of objects"));

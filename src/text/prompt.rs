@@ -21,7 +21,9 @@ impl PromptTemplate {
         let mut ids: Vec<i64> = bos.into_iter().collect();
         ids.extend(tokenizer.encode(&self.template.replace("{prompt}", prompt))?);
         if ids.is_empty() {
-            return Err(Error::failed("an empty prompt without a BOS token gives a model nothing to read\n\nhint: set `bos = true`, or give a prompt"));
+            return Err(Error::failed(
+                "an empty prompt without a BOS token gives a model nothing to read\n\nhint: set `bos = true`, or give a prompt",
+            ));
         }
         Ok(ids)
     }

@@ -49,9 +49,11 @@ fn json_lines(path: &Path, mut reader: impl BufRead, limit: usize) -> Result<Vec
         }
         bytes.clear();
         let read = reader.read_until(b'\n', &mut bytes).map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData => {
-                Error::data(path, Some(line), format!("the gzip data is damaged or cut short: {error}\n\nhint: download or copy the file again"))
-            }
+            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData => Error::data(
+                path,
+                Some(line),
+                format!("the gzip data is damaged or cut short: {error}\n\nhint: download or copy the file again"),
+            ),
             _ => Error::io(path, "reading")(error),
         })?;
         if read == 0 {

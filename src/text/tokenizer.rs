@@ -45,7 +45,8 @@ impl Tokenizer {
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("tokenizer.json");
         let bytes = std::fs::read(&path).map_err(Error::io(&path, "reading the tokenizer"))?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| Error::data(&path, None, format!("not a tokenizer: {error}")))?;
+        let mut inner =
+            tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| Error::data(&path, None, format!("not a tokenizer: {error}")))?;
         // What a file stores of these was for somebody's batches; ours are padded and cut by those who know why.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| Error::Tokenizer(error.to_string()))?;
@@ -80,7 +81,8 @@ impl Tokenizer {
 
     /// Ids of the text alone: no special tokens are added.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
-        let encoding = self.inner.encode_fast(text, false).map_err(|error| Error::Tokenizer(format!("cannot tokenize `{text}`: {error}")))?;
+        let encoding =
+            self.inner.encode_fast(text, false).map_err(|error| Error::Tokenizer(format!("cannot tokenize `{text}`: {error}")))?;
         Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
     }
 

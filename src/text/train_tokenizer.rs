@@ -69,7 +69,8 @@ impl Tokenizer {
             "pair": [piece("[CLS]"), sequence("A"), piece("[SEP]"), sequence("B"), piece("[SEP]")],
             "special_tokens": { "[CLS]": around(cls, "[CLS]"), "[SEP]": around(sep, "[SEP]") },
         });
-        let lower = json!({ "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true });
+        let lower =
+            json!({ "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true });
         let decoder = json!({ "type": "WordPiece", "prefix": "##", "cleanup": true });
         let definition = definition(&model, &BERT_SPECIAL, lower, json!({ "type": "BertPreTokenizer" }), template, decoder);
         let [pad, unk, cls, sep, mask] = BERT_SPECIAL.map(|token| Some(token.to_owned()));
@@ -164,7 +165,9 @@ mod tests {
     #[test]
     fn a_saved_tokenizer_opens_the_same() {
         let folder = tempfile::tempdir().unwrap();
-        for tokenizer in [Tokenizer::train_bpe(texts().into_iter(), 400).unwrap(), Tokenizer::train_wordpiece(texts().into_iter(), 400).unwrap()] {
+        for tokenizer in
+            [Tokenizer::train_bpe(texts().into_iter(), 400).unwrap(), Tokenizer::train_wordpiece(texts().into_iter(), 400).unwrap()]
+        {
             tokenizer.save(folder.path()).unwrap();
             let opened = Tokenizer::open(folder.path()).unwrap();
             assert_eq!(opened.vocabulary(), tokenizer.vocabulary());

@@ -28,7 +28,8 @@ impl Vocabulary {
 
     /// `None` where the vocabularies are the same.
     pub fn difference(&self, other: &Self) -> Option<VocabularyDifference> {
-        let (mine, theirs): (HashMap<_, _>, HashMap<_, _>) = (self.tokens.iter().cloned().collect(), other.tokens.iter().cloned().collect());
+        let (mine, theirs): (HashMap<_, _>, HashMap<_, _>) =
+            (self.tokens.iter().cloned().collect(), other.tokens.iter().cloned().collect());
         let unequal = |id: &u32| mine.get(id) != theirs.get(id);
         let first = mine.keys().chain(theirs.keys()).copied().filter(unequal).min()?;
         Some(VocabularyDifference {

@@ -1,13 +1,14 @@
 //! The sentence skeletons. A slot in braces is filled by `writer.rs`:
 //!
-//! - `{+name}` has the polarity of the text around it, `{-name}` the opposite one: clauses (`clause`, `plain`, `film`, `part`),
+//! - `{+name}` has the polarity of the text around it, `{-name}` the opposite one: clauses (`clause`, `plain` without a turn, `said` by others,
+//!   `film` about the whole, `part` and `part_plain` about the lead),
 //!   a noun phrase (`np`), words (`adj`, `noun`, …);
 //! - `{np}` is the aspect being judged, `{a:is|are}` agrees with it, `{k:says|say}` agrees with the `{kin}` just named;
 //! - any other name is a fact of the film or a neutral word.
 //!
 //! What a `-` slot says is always denied or conceded by its skeleton, so the whole keeps the polarity it was asked for.
 
-/// Openings that say nothing about the label; at most one comma-free breath, so that the verdicts start early.
+/// Openings that say nothing about the label; short, so that the judgements start early.
 pub static OPENINGS: &[&str] = &[
     "{title} is a {genre} from {year}, directed by {director}.",
     "{title} is a {year} {genre} set {place}.",
@@ -83,11 +84,23 @@ pub static REPORTED: &[&str] = &[
     "People say that {title}, a {genre} with {lead}, is {+film_adj},",
 ];
 /// How a reported opening goes on where it was right …
-pub static REPORT_RIGHT: &[&str] =
-    &["and I can see why.", "and for once that is right.", "and I agree: {+plain}.", "and {+plain}.", "and indeed {+plain}.", "and it was no mistake: {+plain}."];
+pub static REPORT_RIGHT: &[&str] = &[
+    "and I can see why.",
+    "and for once that is right.",
+    "and I agree: {+plain}.",
+    "and {+plain}.",
+    "and indeed {+plain}.",
+    "and it was no mistake: {+plain}.",
+];
 /// … and where it was wrong.
-pub static REPORT_WRONG: &[&str] =
-    &["and I cannot see why.", "and for once that is wrong.", "but I disagree: {+plain}.", "but {+plain}.", "yet {+plain}.", "but it was a mistake: {+plain}."];
+pub static REPORT_WRONG: &[&str] = &[
+    "and I cannot see why.",
+    "and for once that is wrong.",
+    "but I disagree: {+plain}.",
+    "but {+plain}.",
+    "yet {+plain}.",
+    "but it was a mistake: {+plain}.",
+];
 
 /// Clauses that say straight what they mean.
 pub static DIRECT: &[&str] = &[
@@ -95,19 +108,23 @@ pub static DIRECT: &[&str] = &[
     "{np} {a:is|are} {adverb} {+adj}",
     "{np} {a:is|are} {+adj} and {+adj}",
     "{np} {a:feels|feel} {+adj}",
-    "{np} {a:feels|feel} {adverb} {+adj}",
-    "{np} {a:looks|look} and {a:feels|feel} {+adj}",
     "{np} {a:remains|remain} {+adj} from start to finish",
     "{np} {a:is|are} {+adj} in every way",
     "{np} {a:is|are} as {+adj} as can be",
     "{np} {a:is|are} nothing if not {+adj}",
-    "I found {np} {+adj}",
-    "I would call {np} {+adj}",
     "anybody would call {np} {+adj}",
     "there is something {+adj} about {np}",
     "{np} {a:is|are} a {+noun}",
     "{np} {a:is|are} a real {+noun}",
     "{np} {a:is|are} nothing but a {+noun}",
+    "it is easy to {+like} {np}",
+    "nobody can help but {+like} {np}",
+];
+/// The same in the first person, so not for reported speech.
+pub static MY_DIRECT: &[&str] = &[
+    "{np} {a:seems|seem} {+adj} to me",
+    "I found {np} {+adj}",
+    "I would call {np} {+adj}",
     "{np} {a:manages|manage} to {+effect}",
     "{np} never {a:fails|fail} to {+effect}",
     "{np} could not fail to {+effect}",
@@ -116,10 +133,8 @@ pub static DIRECT: &[&str] = &[
     "I was always {+felt} by {np}",
     "{np} left me {+felt}",
     "I came to {+like} {np}",
-    "it is easy to {+like} {np}",
     "I found much to {+like} in {np}",
     "I could only {+like} {np}",
-    "nobody can help but {+like} {np}",
 ];
 
 /// Clauses that deny the opposite.
@@ -137,13 +152,17 @@ pub static NEGATED: &[&str] = &[
     "{np} {a:is|are} not in the least {-adj}",
     "{np} never {a:feels|feel} {-adj}",
     "{np} {a:does|do} not feel {-adj}",
-    "I did not find {np} {-adj}",
-    "I would not call {np} {-adj}",
     "nobody would call {np} {-adj}",
     "there is nothing {-adj} about {np}",
     "{np} {a:is|are} no {-noun}",
     "{np} {a:is|are} hardly a {-noun}",
     "{np} {a:is|are} anything but a {-noun}",
+    "it is hard to {-like} {np}",
+];
+/// The same in the first person, so not for reported speech.
+pub static MY_NEGATED: &[&str] = &[
+    "I did not find {np} {-adj}",
+    "I would not call {np} {-adj}",
     "{np} never {a:manages|manage} to {-effect}",
     "{np} {a:does|do} not {-effect}",
     "{np} could not {-effect}",
@@ -151,7 +170,6 @@ pub static NEGATED: &[&str] = &[
     "I was not {-felt} by {np}",
     "{np} did not leave me {-felt}",
     "I could not {-like} {np}",
-    "it is hard to {-like} {np}",
     "I found little to {-like} in {np}",
     "I never came to {-like} {np}",
 ];
@@ -166,7 +184,7 @@ pub static TURNED: &[&str] = &[
     "{np} {a:is|are} less {-adj} than {+adj}",
     "{np} {a:is|are} too {+adj} to be {-adj}",
     "{np} {a:is|are} {+adj} rather than {-adj}",
-    "{np} {a:looks|look} {-adj} but {a:is|are} {+adj}",
+    "{np} {a:seems|seem} {-adj} but {a:is|are} {+adj}",
     "{np} may seem {-adj}, but {a:it is|they are} {+adj}",
     "{np} could have been {-adj}; {a:it is|they are} {+adj} instead",
     "I expected {np} to be {-adj}, but {a:it is|they are} {+adj}",
@@ -219,8 +237,8 @@ pub static PART_NEW: &[&str] = &[
     "{lead} plays the lead, a {part} who {aim}, and {+part}.",
     "It is about a {part} who {aim}; {lead} plays the part, and {+part}.",
     "A {part} {aim}, {lead} takes the lead, and {+part}.",
-    "{lead} plays a {part}. {-part}, but {+plain}.",
-    "{lead} plays a {part} who {aim}. {+part}, and {+plain}.",
+    "{lead} plays a {part}. {-part_plain}, but {+plain}.",
+    "{lead} plays a {part} who {aim}. {+part_plain}, and {+plain}.",
 ];
 /// … the part but not who plays it, …
 pub static PART_CAST: &[&str] = &[
@@ -228,8 +246,8 @@ pub static PART_CAST: &[&str] = &[
     "{lead} plays the {head}, and {+part}.",
     "{lead} has the part of the {head}, and {+part}.",
     "The {head} is {lead}, and {+part}.",
-    "{lead} plays the {head}. {-part}, but {+plain}.",
-    "{lead} plays the {head}. {+part}, and {+plain}.",
+    "{lead} plays the {head}. {-part_plain}, but {+plain}.",
+    "{lead} plays the {head}. {+part_plain}, and {+plain}.",
 ];
 /// … or both.
 pub static PART_KNOWN: &[&str] = &[
@@ -239,8 +257,8 @@ pub static PART_KNOWN: &[&str] = &[
     "The {head} suits {lead}, some say; I say that {+part}.",
     "As for {lead}, {+part}.",
     "As for {lead} as the {head}, {+part}.",
-    "As for {lead}, {-part}, but {+plain}.",
-    "As for {lead}, {+part}, and {+plain}.",
+    "As for {lead}, {-part_plain}, but {+plain}.",
+    "As for {lead}, {+part_plain}, and {+plain}.",
 ];
 
 /// Sentences that lean one way.
@@ -253,12 +271,11 @@ pub static PLAIN: &[&str] = &[
     "{+plain}, and what is more, {+plain}.",
     "{+plain}, {+plain}, and {+plain}.",
     "{+plain}; {+plain}.",
-    "{+plain}, because {+plain}.",
     "Not only that: {+clause}.",
-    "{kin} {k:says|say} that {+plain}, and I agree.",
-    "{kin} {k:thinks|think} that {+plain}, and {they are} right.",
-    "The critics wrote that {+plain}, and they were right.",
-    "I was told that {+plain}, and it is true.",
+    "{kin} {k:says|say} that {+said}, and I agree.",
+    "{kin} {k:thinks|think} that {+said}, and {they are} right.",
+    "The critics wrote that {+said}, and they were right.",
+    "I was told that {+said}, and it is true.",
     "{np?} {+adj}? Very much so.",
     "{np?} {-adj}? Not for a moment.",
     "{np?} {-adj}? Not at all; {+plain}.",
@@ -268,8 +285,8 @@ pub static PLAIN: &[&str] = &[
     "As {genres} go, it is hardly {-film_adj}.",
     "Unlike most {genres}, it is never {-film_adj}.",
     "Like most {genres}, it is {adverb} {+film_adj}.",
-    "It is as {+film_adj} as any {genre} I know.",
-    "It is less {-film_adj} than most {genres}.",
+    "The film is as {+film_adj} as any {genre} I know.",
+    "The film is less {-film_adj} than most {genres}.",
     "Like the last film by {director}, it is {+film_adj}.",
     "{+film}, and {+plain}.",
     "{+np} could {+change} any film.",
@@ -289,7 +306,7 @@ pub static CONTRAST: &[&str] = &[
     "Granted, {-plain}, but {+plain}.",
     "To be fair, {-plain}, but {+plain}.",
     "I admit that {-plain}, yet {+plain}.",
-    "It is true that {-plain}, but {+plain}.",
+    "It is true that {-said}, but {+plain}.",
     "Of course {-plain}, but {+plain}.",
     "Although {-plain}, {+plain}.",
     "Even though {-plain}, {+plain}.",
@@ -302,11 +319,11 @@ pub static CONTRAST: &[&str] = &[
     "{+plain}, even if {-plain}.",
     "{+plain}, despite {-np}.",
     "{+plain}, although {-plain}.",
-    "{kin} {k:says|say} that {-plain}, but I think that {+plain}.",
+    "{kin} {k:says|say} that {-said}, but I think that {+plain}.",
     "{kin} {k:was|were} {-felt}; I was {+felt}, because {+plain}.",
-    "The critics wrote that {-plain}, but I found that {+plain}.",
-    "Some will say that {-plain}, but {+plain}.",
-    "I was told that {-plain}; in truth, {+plain}.",
+    "The critics wrote that {-said}, but I think that {+plain}.",
+    "Some will say that {-said}, but {+plain}.",
+    "I was told that {-said}; in truth, {+plain}.",
     "I expected to be {-felt}, but {+plain}.",
     "I thought I would {-like} it, but {+plain}.",
 ];

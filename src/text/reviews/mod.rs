@@ -4,8 +4,12 @@ pub mod grammar;
 pub mod words;
 pub mod world;
 pub mod writer;
-use draw::Draw; use writer::Writer;
-pub struct Review { pub text: String, pub label: u8 }
+use draw::Draw;
+use writer::Writer;
+pub struct Review {
+    pub text: String,
+    pub label: u8,
+}
 pub fn compose(seed: u64, split: &str, index: u64) -> (Review, [u32; 2]) {
     let mut draw = Draw::new(seed, split, index);
     let positive = draw.chance(50);
@@ -18,4 +22,6 @@ pub fn compose(seed: u64, split: &str, index: u64) -> (Review, [u32; 2]) {
         draw = writer.into_draw();
     }
 }
-pub fn review(seed: u64, split: &str, index: u64) -> Review { compose(seed, split, index).0 }
+pub fn review(seed: u64, split: &str, index: u64) -> Review {
+    compose(seed, split, index).0
+}

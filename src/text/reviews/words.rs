@@ -36,7 +36,20 @@ pub static ACTING: Aspect = aspect(
 /// The film as a whole.
 pub static FILM: Aspect = aspect(
     &[("film", false), ("movie", false), ("picture", false), ("whole thing", false)],
-    &["good", "great", "wonderful", "gripping", "moving", "charming", "clever", "fresh", "delightful", "rewarding", "entertaining", "thoughtful"],
+    &[
+        "good",
+        "great",
+        "wonderful",
+        "gripping",
+        "moving",
+        "charming",
+        "clever",
+        "fresh",
+        "delightful",
+        "rewarding",
+        "entertaining",
+        "thoughtful",
+    ],
     &["bad", "boring", "dull", "awful", "tedious", "silly", "hollow", "empty", "tiresome", "clumsy", "forgettable", "pointless"],
 );
 
@@ -116,7 +129,19 @@ pub static COMMON: &[Aspect] = &[
 
 /// How the lead plays the part.
 pub static PERFORMANCE: Pair = Pair {
-    good: &["brilliant", "superb", "convincing", "charming", "natural", "wonderful", "subtle", "magnetic", "believable", "excellent", "warm"],
+    good: &[
+        "brilliant",
+        "superb",
+        "convincing",
+        "charming",
+        "natural",
+        "wonderful",
+        "subtle",
+        "magnetic",
+        "believable",
+        "excellent",
+        "warm",
+    ],
     bad: &["wooden", "stiff", "lifeless", "miscast", "awkward", "dull", "weak", "hollow", "bland", "terrible", "lazy"],
 };
 
@@ -169,7 +194,7 @@ pub static FELT: Pair = Pair {
 /// Verbs of liking, in the base form.
 pub static LIKE: Pair = Pair {
     good: &["love", "enjoy", "admire", "like", "adore", "praise", "treasure"],
-    bad: &["hate", "dislike", "resent", "mock", "loathe", "regret", "despise"],
+    bad: &["hate", "dislike", "resent", "mock", "loathe", "scorn", "despise"],
 };
 
 /// Verbs of liking in the past, for reported opinions.
@@ -179,7 +204,7 @@ pub static LIKED: Pair = Pair { good: &["loved", "enjoyed", "adored", "praised"]
 pub static CHANGE: Pair = Pair { good: &["save", "rescue", "lift", "redeem"], bad: &["spoil", "ruin", "sink", "wreck"] };
 
 /// Advice, in the base form; the film follows.
-pub static ADVICE: Pair = Pair { good: &["see", "watch", "recommend", "catch"], bad: &["skip", "avoid", "miss", "ignore"] };
+pub static ADVICE: Pair = Pair { good: &["see", "watch", "try", "catch"], bad: &["skip", "avoid", "forget", "ignore"] };
 
 /// What a film may be worth.
 pub static WORTH: &[&str] = &["a ticket", "your time", "an evening", "the price", "two hours", "the wait"];
@@ -223,5 +248,15 @@ pub static OTHERS: &[(&str, &str, bool)] = &[
 ];
 
 /// Who shared the evening.
-pub static COMPANY: &[&str] =
-    &["my sister", "my brother", "my wife", "my husband", "two friends", "my father", "my mother", "my neighbors", "my cousin", "my students"];
+pub static COMPANY: &[&str] = &[
+    "my sister",
+    "my brother",
+    "my wife",
+    "my husband",
+    "two friends",
+    "my father",
+    "my mother",
+    "my neighbors",
+    "my cousin",
+    "my students",
+];

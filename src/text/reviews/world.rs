@@ -34,26 +34,29 @@ pub struct Film {
 }
 
 pub static FEMALE: &[&str] = &[
-    "Anna", "Clara", "Diane", "Elena", "Grace", "Helen", "Julia", "Laura", "Maria", "Nora", "Ruth", "Sofia", "Alice", "Emma", "Rosa", "Vera",
+    "Anna", "Clara", "Diane", "Elena", "Grace", "Helen", "Julia", "Laura", "Maria", "Nora", "Ruth", "Sofia", "Alice", "Emma", "Rosa",
+    "Vera",
 ];
 pub static MALE: &[&str] = &[
-    "Adam", "Carl", "David", "Edgar", "Frank", "George", "Henry", "Ivan", "Jack", "Leo", "Martin", "Oscar", "Paul", "Simon", "Thomas", "Victor",
+    "Adam", "Carl", "David", "Edgar", "Frank", "George", "Henry", "Ivan", "Jack", "Leo", "Martin", "Oscar", "Paul", "Simon", "Thomas",
+    "Victor",
 ];
 pub static LAST: &[&str] = &[
-    "Archer", "Bishop", "Carver", "Dalton", "Ellison", "Fisher", "Garland", "Harper", "Irving", "Keller", "Lambert", "Mercer", "Novak", "Osborn",
-    "Palmer", "Quinn", "Ramsey", "Sawyer", "Turner", "Vaughn", "Walker", "Young", "Bennett", "Conway", "Doyle", "Foster", "Griffin", "Holt",
-    "Kramer", "Lowell", "Marlow", "Nolan", "Porter", "Reed", "Sutton", "Thorne", "Weaver", "Abbott", "Brandt", "Cole",
+    "Archer", "Bishop", "Carver", "Dalton", "Ellison", "Fisher", "Garland", "Harper", "Irving", "Keller", "Lambert", "Mercer", "Novak",
+    "Osborn", "Palmer", "Quinn", "Ramsey", "Sawyer", "Turner", "Vaughn", "Walker", "Young", "Bennett", "Conway", "Doyle", "Foster",
+    "Griffin", "Holt", "Kramer", "Lowell", "Marlow", "Nolan", "Porter", "Reed", "Sutton", "Thorne", "Weaver", "Abbott", "Brandt", "Cole",
 ];
 pub static TITLE_EPITHETS: &[&str] = &[
-    "Silent", "Broken", "Golden", "Hidden", "Last", "Crimson", "Distant", "Frozen", "Lonely", "Painted", "Second", "Stolen", "Wild", "Hollow",
-    "Northern", "Secret", "Burning", "Patient", "Restless", "Glass", "Paper", "Iron", "Quiet", "Scarlet",
+    "Silent", "Broken", "Golden", "Hidden", "Last", "Crimson", "Distant", "Frozen", "Lonely", "Painted", "Second", "Stolen", "Wild",
+    "Hollow", "Northern", "Secret", "Burning", "Patient", "Restless", "Glass", "Paper", "Iron", "Quiet", "Scarlet",
 ];
 pub static TITLE_NOUNS: &[&str] = &[
-    "Harbor", "River", "Garden", "Mirror", "Winter", "Summer", "Orchard", "Lantern", "Bridge", "Letter", "Promise", "Shadow", "Station", "Island",
-    "Crown", "Feather", "Journey", "Kingdom", "Mountain", "Ocean", "Painter", "Soldier", "Stranger", "Tower", "Train", "Valley", "Window", "Wolf",
-    "Candle", "Captain", "Clock", "Desert", "Forest", "Horizon", "Hunter", "Key",
+    "Harbor", "River", "Garden", "Mirror", "Winter", "Summer", "Orchard", "Lantern", "Bridge", "Letter", "Promise", "Shadow", "Station",
+    "Island", "Crown", "Feather", "Journey", "Kingdom", "Mountain", "Ocean", "Painter", "Soldier", "Stranger", "Tower", "Train", "Valley",
+    "Window", "Wolf", "Candle", "Captain", "Clock", "Desert", "Forest", "Horizon", "Hunter", "Key",
 ];
-pub static TITLE_PLACES: &[&str] = &["Verona", "Lisbon", "Dublin", "Havana", "Boston", "Cairo", "Oslo", "Prague", "Vienna", "Memphis", "Geneva", "Tokyo"];
+pub static TITLE_PLACES: &[&str] =
+    &["Verona", "Lisbon", "Dublin", "Havana", "Boston", "Cairo", "Oslo", "Prague", "Vienna", "Memphis", "Geneva", "Tokyo"];
 pub static TITLE_STARTS: &[&str] = &["Beyond", "Beneath", "Under", "Behind", "Before", "After", "Across", "Against"];
 
 const fn own(names: &'static [(&'static str, bool)], good: &'static [&'static str], bad: &'static [&'static str]) -> Aspect {
@@ -65,7 +68,12 @@ pub static GENRES: &[Genre] = &[
         name: "thriller",
         plural: "thrillers",
         parts: &[("retired spy", "spy"), ("young lawyer", "lawyer"), ("nervous witness", "witness"), ("blind musician", "musician")],
-        aims: &["uncovers a plot against the president", "must hide from a hired killer", "finds a dead man at the door", "cannot trust the police"],
+        aims: &[
+            "uncovers a plot against the president",
+            "must hide from a hired killer",
+            "finds a dead man at the door",
+            "cannot trust the police",
+        ],
         places: &["in the streets of Berlin", "on a night train", "in an empty hotel"],
         own: own(
             &[("suspense", false), ("twists", true), ("tension", false)],
@@ -89,7 +97,12 @@ pub static GENRES: &[Genre] = &[
         name: "drama",
         plural: "dramas",
         parts: &[("tired nurse", "nurse"), ("proud farmer", "farmer"), ("lonely widow", "widow"), ("famous pianist", "pianist")],
-        aims: &["comes home after many years", "must care for a dying parent", "loses everything in a fire", "learns the truth about the family"],
+        aims: &[
+            "comes home after many years",
+            "must care for a dying parent",
+            "loses everything in a fire",
+            "learns the truth about the family",
+        ],
         places: &["on a farm in Ohio", "in a small fishing village", "in a poor part of Chicago"],
         own: own(
             &[("family scenes", true), ("central conflict", false), ("quiet moments", true)],
@@ -100,8 +113,18 @@ pub static GENRES: &[Genre] = &[
     Genre {
         name: "western",
         plural: "westerns",
-        parts: &[("wounded sheriff", "sheriff"), ("wandering outlaw", "outlaw"), ("stubborn rancher", "rancher"), ("young gunslinger", "gunslinger")],
-        aims: &["defends a town from bandits", "rides south to find a brother", "guards a shipment of gold", "wants revenge on a cattle baron"],
+        parts: &[
+            ("wounded sheriff", "sheriff"),
+            ("wandering outlaw", "outlaw"),
+            ("stubborn rancher", "rancher"),
+            ("young gunslinger", "gunslinger"),
+        ],
+        aims: &[
+            "defends a town from bandits",
+            "rides south to find a brother",
+            "guards a shipment of gold",
+            "wants revenge on a cattle baron",
+        ],
         places: &["in the hills of Montana", "near the Mexican border", "in a dusty mining town"],
         own: own(
             &[("gunfights", true), ("desert scenes", true), ("final duel", false)],
@@ -112,7 +135,12 @@ pub static GENRES: &[Genre] = &[
     Genre {
         name: "horror film",
         plural: "horror films",
-        parts: &[("skeptical priest", "priest"), ("curious student", "student"), ("night watchman", "watchman"), ("young babysitter", "babysitter")],
+        parts: &[
+            ("skeptical priest", "priest"),
+            ("curious student", "student"),
+            ("night watchman", "watchman"),
+            ("young babysitter", "babysitter"),
+        ],
         aims: &["hears voices behind the wall", "wakes an ancient curse", "meets a ghost in the cellar", "cannot leave the house"],
         places: &["in an old mansion", "at a deserted hospital", "deep in the woods"],
         own: own(
@@ -125,7 +153,12 @@ pub static GENRES: &[Genre] = &[
         name: "romance",
         plural: "romances",
         parts: &[("busy florist", "florist"), ("divorced architect", "architect"), ("traveling poet", "poet"), ("young baker", "baker")],
-        aims: &["falls for a married stranger", "writes letters to an old flame", "must choose between love and work", "meets the right person too late"],
+        aims: &[
+            "falls for a married stranger",
+            "writes letters to an old flame",
+            "must choose between love and work",
+            "meets the right person too late",
+        ],
         places: &["in Paris in the spring", "on the coast of Italy", "in a sleepy bookshop"],
         own: own(
             &[("chemistry", false), ("love scenes", true), ("courtship", false)],
@@ -136,8 +169,18 @@ pub static GENRES: &[Genre] = &[
     Genre {
         name: "space adventure",
         plural: "space adventures",
-        parts: &[("reckless pilot", "pilot"), ("loyal engineer", "engineer"), ("stranded astronaut", "astronaut"), ("rogue scientist", "scientist")],
-        aims: &["answers a signal from a dead moon", "must repair a drifting ship", "leads a colony to safety", "discovers life beneath the ice"],
+        parts: &[
+            ("reckless pilot", "pilot"),
+            ("loyal engineer", "engineer"),
+            ("stranded astronaut", "astronaut"),
+            ("rogue scientist", "scientist"),
+        ],
+        aims: &[
+            "answers a signal from a dead moon",
+            "must repair a drifting ship",
+            "leads a colony to safety",
+            "discovers life beneath the ice",
+        ],
         places: &["at the edge of the galaxy", "on a station near Mars", "in the year 2300"],
         own: own(
             &[("special effects", true), ("space battles", true), ("alien world", false)],
@@ -148,8 +191,18 @@ pub static GENRES: &[Genre] = &[
     Genre {
         name: "war film",
         plural: "war films",
-        parts: &[("young medic", "medic"), ("weary sergeant", "sergeant"), ("captured officer", "officer"), ("brave radio operator", "operator")],
-        aims: &["must carry a message behind enemy lines", "leads a lost platoon home", "refuses an order to fire", "protects a bombed village"],
+        parts: &[
+            ("young medic", "medic"),
+            ("weary sergeant", "sergeant"),
+            ("captured officer", "officer"),
+            ("brave radio operator", "operator"),
+        ],
+        aims: &[
+            "must carry a message behind enemy lines",
+            "leads a lost platoon home",
+            "refuses an order to fire",
+            "protects a bombed village",
+        ],
         places: &["in France in 1944", "during a bitter siege", "on a frozen front"],
         own: own(
             &[("battle scenes", true), ("combat", false), ("trench scenes", true)],
@@ -160,8 +213,18 @@ pub static GENRES: &[Genre] = &[
     Genre {
         name: "musical",
         plural: "musicals",
-        parts: &[("hopeful dancer", "dancer"), ("fading singer", "singer"), ("street violinist", "violinist"), ("young composer", "composer")],
-        aims: &["dreams of a stage on Broadway", "gets one chance to replace the star", "forms a band with two rivals", "must finish a show by Christmas"],
+        parts: &[
+            ("hopeful dancer", "dancer"),
+            ("fading singer", "singer"),
+            ("street violinist", "violinist"),
+            ("young composer", "composer"),
+        ],
+        aims: &[
+            "dreams of a stage on Broadway",
+            "gets one chance to replace the star",
+            "forms a band with two rivals",
+            "must finish a show by Christmas",
+        ],
         places: &["in old New Orleans", "backstage at a grand theater", "in a jazz club"],
         own: own(
             &[("songs", true), ("dance numbers", true), ("singing", false)],
@@ -184,7 +247,12 @@ pub static GENRES: &[Genre] = &[
     Genre {
         name: "fantasy",
         plural: "fantasies",
-        parts: &[("stubborn orphan", "orphan"), ("exiled princess", "princess"), ("clumsy wizard", "wizard"), ("humble blacksmith", "blacksmith")],
+        parts: &[
+            ("stubborn orphan", "orphan"),
+            ("exiled princess", "princess"),
+            ("clumsy wizard", "wizard"),
+            ("humble blacksmith", "blacksmith"),
+        ],
         aims: &["must return a stolen sword", "befriends the last dragon", "crosses a cursed land", "opens a door to another world"],
         places: &["in a land of giants", "in a floating castle", "at the end of an age"],
         own: own(
@@ -196,9 +264,19 @@ pub static GENRES: &[Genre] = &[
     Genre {
         name: "crime story",
         plural: "crime stories",
-        parts: &[("stubborn detective", "detective"), ("crooked judge", "judge"), ("rookie reporter", "reporter"), ("aging gangster", "gangster")],
-        aims: &["hunts a killer through the city", "reopens an old murder case", "takes a bribe and regrets it", "searches for a missing girl"],
-        places: &["in Detroit in the seventies", "in a corrupt border town", "on the docks of Marseille"],
+        parts: &[
+            ("stubborn detective", "detective"),
+            ("crooked judge", "judge"),
+            ("rookie reporter", "reporter"),
+            ("aging gangster", "gangster"),
+        ],
+        aims: &[
+            "hunts a killer through the city",
+            "reopens an old murder case",
+            "takes a bribe and regrets it",
+            "searches for a missing girl",
+        ],
+        places: &["in Detroit after dark", "in a corrupt border town", "on the docks of Marseille"],
         own: own(
             &[("mystery", false), ("courtroom scenes", true), ("investigation", false)],
             &["intriguing", "gripping", "smart", "tight", "clever", "complex", "believable", "sharp"],

@@ -3,20 +3,21 @@
 
 use super::draw::Draw;
 use super::grammar::{
-    BAD_VERDICTS, CONTRAST, DIRECT, GOOD_VERDICTS, NEGATED, OPENINGS, PART_CAST, PART_DIRECT, PART_KNOWN, PART_NEGATED, PART_NEW, PART_TURNED,
-    PLAIN, REPORT_RIGHT, REPORT_WRONG, REPORTED, TURNED, VERDICTS,
+    BAD_VERDICTS, CONTRAST, DIRECT, GOOD_VERDICTS, MY_DIRECT, MY_NEGATED, NEGATED, OPENINGS, PART_CAST, PART_DIRECT, PART_KNOWN,
+    PART_NEGATED, PART_NEW, PART_TURNED, PLAIN, REPORT_RIGHT, REPORT_WRONG, REPORTED, TURNED, VERDICTS,
 };
 use super::words::{
-    ACTING, ADVERBS, ADVICE, Aspect, CHANGE, COMMON, COMPANY, EFFECT, FELT, FILM, FILM_NOUN, HEDGES, LIKE, LIKED, NOUN, OTHERS, PERFORMANCE, Pair,
-    WORTH,
+    ACTING, ADVERBS, ADVICE, Aspect, CHANGE, COMMON, COMPANY, EFFECT, FELT, FILM, FILM_NOUN, HEDGES, LIKE, LIKED, NOUN, OTHERS,
+    PERFORMANCE, Pair, WORTH,
 };
 use super::world::{Film, Person};
 
 /// Chances in percent. Together they set how much a bag of words can know: raise `NEGATE` or `TURN` to make it know less.
 const REPORT: usize = 16;
-const NEGATE: usize = 36;
-const TURN: usize = 22;
-const CONTRASTED: usize = 45;
+const NEGATE: usize = 16;
+const TURN: usize = 12;
+const MINE: usize = 42;
+const CONTRASTED: usize = 35;
 const WORTH_OR_MARKS: usize = 22;
 
 pub struct Writer {
@@ -34,6 +35,7 @@ pub struct Writer {
     lead_named: bool,
     director_named: bool,
     part_told: bool,
+    whole_judged: bool,
     /// Judgements made so far with, and against, the label.
     pub judged: [u32; 2],
 }
@@ -56,6 +58,7 @@ impl Writer {
             lead_named: false,
             director_named: false,
             part_told: false,
+            whole_judged: false,
             judged: [0; 2],
         }
     }
@@ -90,7 +93,12 @@ impl Writer {
 
     fn sentence(&mut self, contrasted: usize) -> String {
         let skeletons = if self.draw.chance(contrasted) { CONTRAST } else { PLAIN };
-        self.from(skeletons, self.positive)
+        let mut skeleton = self.fresh(skeletons);
+        while self.whole_judged && judges_whole(skeleton) {
+            skeleton = self.fresh(skeletons);
+        }
+        self.whole_judged |= judges_whole(skeleton);
+        self.fill(skeleton, self.positive)
     }
 
     fn lead(&mut self) -> String {
@@ -148,11 +156,11 @@ impl Writer {
 
     /// A slot with a polarity: a clause, a noun phrase or a word.
     fn judgement(&mut self, name: &str, positive: bool) -> String {
-        if matches!(name, "clause" | "plain" | "film" | "part" | "np") {
+        if matches!(name, "clause" | "plain" | "said" | "film" | "part" | "part_plain" | "np") {
             self.judged[usize::from(positive != self.positive)] += 1;
         }
         let words = match name {
-            "clause" | "plain" | "film" => {
+            "clause" | "plain" | "said" | "film" => {
                 if name == "film" {
                     self.take(&FILM);
                     if self.draw.chance(40) {
@@ -161,9 +169,11 @@ impl Writer {
                 } else {
                     self.next_aspect();
                 }
-                return self.clause([DIRECT, NEGATED, TURNED], name == "clause", positive);
+                let mine = name != "said" && self.draw.chance(MINE);
+                let kinds = if mine { [MY_DIRECT, MY_NEGATED, TURNED] } else { [DIRECT, NEGATED, TURNED] };
+                return self.clause(kinds, name == "clause", positive);
             }
-            "part" => return self.clause([PART_DIRECT, PART_NEGATED, PART_TURNED], true, positive),
+            "part" | "part_plain" => return self.clause([PART_DIRECT, PART_NEGATED, PART_TURNED], name == "part", positive),
             "np" => {
                 self.next_aspect();
                 let adjective = self.fresh(self.adjectives.side(positive));
@@ -269,6 +279,11 @@ impl Writer {
         self.said.push(choice);
         choice
     }
+}
+
+/// Whether a skeleton judges the film as a whole, which the body of a review does once.
+fn judges_whole(skeleton: &str) -> bool {
+    skeleton.contains("{+film") || skeleton.contains("{-film")
 }
 
 /// The full name the first time, the last name after that.

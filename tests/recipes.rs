@@ -1,0 +1,609 @@
+//! The recipes that are shipped, and what a wrong recipe is told.
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use w2s::error::{Error, Result};
+use w2s::recipe::{GuideSource, Length, Plan, Recipe, Stage, load, memory_estimate, validate};
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(name)
+}
+
+fn sets(overrides: &[&str]) -> Vec<String> {
+    overrides.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn resolve(path: &Path, overrides: &[&str]) -> Result<Plan> {
+    Plan::new(load(path, &sets(overrides))?, path)
+}
+
+/// The problems, with the folder of the recipe cut off.
+fn problems_of(path: &Path, overrides: &[&str]) -> Vec<String> {
+    match resolve(path, overrides) {
+        Err(Error::Recipe(problems)) => {
+            let folder = format!("{}/", path.parent().unwrap().display());
+            problems.iter().map(|problem| problem.replace(&folder, "")).collect()
+        }
+        other => panic!("expected recipe problems, got {other:?}"),
+    }
+}
+
+/// Of the smoke recipe with overrides.
+fn smoke_problems(overrides: &[&str]) -> Vec<String> {
+    problems_of(&shipped("smoke.toml"), overrides)
+}
+
+struct Written {
+    folder: tempfile::TempDir,
+}
+
+impl Written {
+    fn new(text: impl AsRef<[u8]>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("x.toml"), text).unwrap();
+        Self { folder }
+    }
+
+    /// The smoke recipe with each of `edits` made once.
+    fn smoke(edits: &[(&str, &str)]) -> Self {
+        let mut text = std::fs::read_to_string(shipped("smoke.toml")).unwrap();
+        for (from, to) in edits {
+            assert!(text.contains(from), "the smoke recipe has no {from:?}");
+            text = text.replacen(from, to, 1);
+        }
+        Self::new(text)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("x.toml")
+    }
+
+    fn problems(&self, overrides: &[&str]) -> Vec<String> {
+        problems_of(&self.path(), overrides)
+    }
+}
+
+fn line_of(text: &str) -> usize {
+    1 + std::fs::read_to_string(shipped("smoke.toml")).unwrap().lines().position(|line| line.contains(text)).unwrap()
+}
+
+fn model_folder(folder: &Path, config: &str) {
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::write(folder.join("config.json"), config).unwrap();
+    std::fs::write(folder.join("tokenizer.json"), "{}").unwrap();
+}
+
+const TINY_GPT2: &str = r#"{"model_type":"gpt2","vocab_size":300,"n_positions":64,"n_embd":8,"n_layer":1,"n_head":2}"#;
+
+mod shipped_recipes {
+    use super::*;
+
+    fn below(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                below(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "toml") {
+                found.push(path);
+            }
+        }
+    }
+
+    #[test]
+    fn every_recipe_parses_and_validates() {
+        let mut paths = Vec::new();
+        below(&shipped(""), &mut paths);
+        assert_eq!(paths.len(), 3, "{paths:?}");
+        let data = tempfile::tempdir().unwrap();
+        let source = format!("data.source={}", data.path().display());
+        for path in paths {
+            let needs_data = std::fs::read_to_string(&path).unwrap().contains("--set data.source=DIR");
+            let overrides = if needs_data { vec![source.as_str()] } else { vec![] };
+            let plan = resolve(&path, &overrides).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(plan.stages, Stage::ALL, "{}", path.display());
+            assert_eq!(plan.recipe.run.name, path.file_stem().unwrap().to_str().unwrap());
+            let head = std::fs::read_to_string(&path).unwrap();
+            for promised in ["# Launch:", "# Needs:", "# Sized for:", "# Expected:  table in recipes/README.md"] {
+                assert!(head.contains(promised), "{}: no {promised:?}", path.display());
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_is_documented() {
+        let readme = std::fs::read_to_string(shipped("README.md")).unwrap();
+        let schema = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/recipe/schema.rs")).unwrap();
+        let keys: Vec<&str> = schema
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("pub "))
+            .filter_map(|line| line.split_once(": "))
+            .map(|(key, _)| key)
+            .filter(|key| key.chars().all(|character| character.is_ascii_lowercase() || character == '_'))
+            .collect();
+        assert!(keys.len() > 50, "the schema was not understood: {keys:?}");
+        for key in keys {
+            let named =
+                [format!("`{key}`"), format!("`{key}."), format!(".{key}`"), format!("[{key}]"), format!("[{key}."), format!(".{key}]")];
+            assert!(named.iter().any(|form| readme.contains(form)), "recipes/README.md does not name `{key}`");
+        }
+    }
+
+    #[test]
+    fn the_imdb_recipe_takes_models_and_gold_from_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        let (guide, gold) = (folder.path().join("guide"), folder.path().join("gold"));
+        model_folder(&guide, &TINY_GPT2.replace("64", "256"));
+        model_folder(&gold, r#"{"vocab_size":300,"max_position_embeddings":64,"dim":8,"n_layers":1,"n_heads":2,"hidden_dim":16}"#);
+        let overrides = [
+            format!("data.source={}", folder.path().display()),
+            format!("models.guide.id={}", guide.display()),
+            format!("gold.id={}", gold.display()),
+        ];
+        let plan = resolve(&shipped("imdb.toml"), &overrides.each_ref().map(String::as_str)).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(plan.recipe.models["guide"].scratch, None);
+        assert_eq!(plan.models["guide"].n_layer, 1);
+        assert_eq!(plan.training.pretrain.keys().collect::<Vec<_>>(), ["base"]);
+        assert_eq!(plan.training.gold, None);
+        assert_eq!(plan.gold.unwrap().n_layers, 1);
+    }
+}
+
+mod plans {
+    use super::*;
+
+    #[test]
+    fn the_same_recipe_gives_the_same_plan_and_it_survives_json() {
+        let plan = resolve(&shipped("smoke.toml"), &[]).unwrap();
+        let json = serde_json::to_string_pretty(&plan).unwrap();
+        let other_way = shipped("").join("../recipes/./smoke.toml");
+        assert_eq!(serde_json::to_string_pretty(&resolve(&other_way, &[]).unwrap()).unwrap(), json);
+        assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan);
+        assert_ne!(serde_json::to_string_pretty(&resolve(&shipped("smoke.toml"), &["dpo.beta=0.2"]).unwrap()).unwrap(), json);
+    }
+
+    #[test]
+    fn defaults_are_filled_in() {
+        let plan = resolve(&shipped("smoke.toml"), &[]).unwrap();
+        let Recipe { run, data, dpo, preferences, .. } = &plan.recipe;
+        assert_eq!((run.seeds.as_slice(), run.device.as_str(), run.threads), ([1].as_slice(), "cpu", None));
+        assert_eq!((data.prompt.min_words, data.prompt.max_words), (4, 8));
+        assert_eq!(dpo.as_ref().unwrap().beta, 0.1);
+        assert_eq!(preferences.as_ref().unwrap().sampling.temperature, 0.7);
+        assert_eq!(plan.recipe.models["base"].prompt, "{prompt}");
+        let sft = plan.training.sft.as_ref().unwrap();
+        assert_eq!((sft.length, sft.batch_size, sft.micro_batch_size), (Length::Epochs(1.0), 16, 16));
+        assert_eq!(sft.max_length, 96, "the default of 128 gives way to the model's context");
+    }
+
+    #[test]
+    fn a_model_can_have_its_own_steps() {
+        let plan = resolve(&shipped("smoke.toml"), &["models.base.scratch.steps=7"]).unwrap();
+        assert_eq!(plan.training.pretrain["base"].length, Length::Steps(7));
+        assert_eq!(plan.training.pretrain["guide"].length, Length::Steps(80));
+    }
+
+    #[test]
+    fn guides_come_from_stages_or_from_models() {
+        let stages = resolve(&shipped("smoke.toml"), &[]).unwrap();
+        assert_eq!((stages.tuned(), stages.untuned()), (Some(GuideSource::Stage("dpo")), Some(GuideSource::Stage("sft"))));
+
+        let named = resolve(&shipped("smoke.toml"), &["steer.tuned=other", "steer.untuned=base"]).unwrap();
+        assert_eq!((named.tuned(), named.untuned()), (Some(GuideSource::Model("other".into())), Some(GuideSource::Model("base".into()))));
+        assert_eq!(named.reference(), Some(GuideSource::Stage("sft")));
+
+        let text = std::fs::read_to_string(shipped("smoke.toml")).unwrap();
+        let (before, rest) = text.split_once("[sft.training]").unwrap();
+        let without_sft = Written::new(format!("{before}[dpo.training]{}", rest.split_once("[dpo.training]").unwrap().1));
+        let plan = resolve(&without_sft.path(), &[]).unwrap();
+        assert!(!plan.has(Stage::Sft));
+        assert_eq!(plan.untuned(), Some(GuideSource::Model("guide".into())));
+        assert_eq!(plan.reference(), plan.untuned());
+    }
+
+    #[test]
+    fn paths_start_from_the_recipe_and_become_absolute() {
+        let written = Written::smoke(&[("source = \"builtin:reviews\"", "source = \"rows/../rows/all.jsonl\"")]);
+        assert!(
+            written.problems(&[])[0]
+                .starts_with("x.toml: `data.source` is `rows/../rows/all.jsonl`, but `rows/../rows/all.jsonl` does not exist")
+        );
+        let rows = written.folder.path().join("rows");
+        std::fs::create_dir(&rows).unwrap();
+        std::fs::write(rows.join("all.jsonl"), "").unwrap();
+        let plan = resolve(&written.path(), &[]).unwrap();
+        assert_eq!(Path::new(&plan.recipe.data.source), rows.canonicalize().unwrap().join("all.jsonl"));
+    }
+
+    #[test]
+    fn describe_shows_defaults_and_sizes() {
+        let plan = resolve(&shipped("demo.toml"), &["run.seeds=[1,2,3]"]).unwrap();
+        let text = plan.describe();
+        for shown in [
+            "seeds 1, 2, 3; device cpu; dtype float32; all cores",
+            "guide: 675,328 parameters, 2 layers × 128 wide, 4 heads, context 128, vocabulary 2,048",
+            "base: 2,197,632 parameters",
+            "1 epoch of 3,000 examples = 47 steps, batch 64 = 4 × 16",
+            "from sft/, which stays the reference; beta 0.1",
+            "guides: tuned dpo/, untuned sft/",
+            "temperature 0.7, top-k 50, top-p off",
+            "chunk-level beam search, beam width 4, 4 successors, chunks of 5 tokens; bases 2 × seeds 3 × prompts 100 × samples 16 × tokens 50 = 480,000",
+            "optimizer: 2197632 parameters × 2 moments × 4 B = 16.8 MiB",
+            "warm-up 0.05, weight decay 0.1, gradient norm up to 1",
+        ] {
+            assert!(text.contains(shown), "{shown:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn absurd_counts_are_still_described() {
+        let most = i64::MAX;
+        let absurd = [
+            format!("data.train={most}"),
+            format!("data.validation={most}"),
+            format!("preferences.prompts={most}"),
+            format!("preferences.validation_prompts={most}"),
+            format!("preferences.samples_per_prompt={}", most - 1),
+            format!("steer.method.1.n={most}"),
+            format!("dpo.training.batch_size={most}"),
+            format!("dpo.training.micro_batch_size={most}"),
+        ];
+        let plan = resolve(&shipped("smoke.toml"), &absurd.each_ref().map(String::as_str)).unwrap_or_else(|error| panic!("{error}"));
+        let text = plan.describe();
+        assert!(text.contains("at most 18,446,744,073,709,551,615 sampled tokens in all"), "{text}");
+    }
+
+    #[test]
+    fn memory_grows_with_what_it_is_made_of() {
+        let bytes = |overrides: &[&str], stage: Stage| {
+            let plan = resolve(&shipped("smoke.toml"), overrides).unwrap();
+            memory_estimate(&plan).iter().find(|memory| memory.stage == stage).unwrap().bytes()
+        };
+        assert!(bytes(&["dpo.training.micro_batch_size=8"], Stage::Dpo) < bytes(&[], Stage::Dpo));
+        assert!(bytes(&["steer.method.1.n=64"], Stage::Steer) > bytes(&[], Stage::Steer));
+        assert!(bytes(&["run.dtype=bfloat16"], Stage::Steer) < bytes(&[], Stage::Steer));
+        assert_eq!(bytes(&["run.dtype=bfloat16"], Stage::Sft), bytes(&[], Stage::Sft), "training keeps f32");
+    }
+}
+
+mod reading {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_names_its_line_and_the_nearest_key() {
+        let written = Written::smoke(&[("beam_width", "beam_widht")]);
+        let line = line_of("beam_width");
+        assert_eq!(
+            written.problems(&[]),
+            [format!("x.toml:{line}: unknown key `beam_widht` in `steer.method`\n\nhint: did you mean `beam_width`?")]
+        );
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let written = Written::smoke(&[
+            ("[run]", "[run]\nsede = 3"),
+            ("dtype = \"float32\"", "dtype = \"float23\""),
+            ("[dpo.training]", "[dpo]\nlearning_rate = 1e-4\n[dpo.training]"),
+            ("train = 400", "train = \"many\""),
+            ("test = 64", "test = -1"),
+            ("n = 4", "n = 4.5"),
+            ("policy = \"guide\"\n", ""),
+            ("tokenizer = { kind = \"same_as\", model = \"guide\" }", "tokenizer = { kind = \"same\", model = \"guide\" }"),
+        ]);
+        let mut problems = written.problems(&[]);
+        problems.iter_mut().for_each(|problem| {
+            let (place, what) = problem.split_once(": ").unwrap();
+            assert!(place.starts_with("x.toml:") && place["x.toml:".len()..].parse::<usize>().is_ok(), "{place}");
+            *problem = what.to_owned();
+        });
+        problems.sort();
+        let mut expected = [
+            "unknown key `sede` in `run`\n\nhint: did you mean `seeds`?",
+            "`run.dtype` is `float23`, expected one of `auto`, `float32`, `bfloat16`, `float16`\n\nhint: did you mean `float32`?",
+            "unknown key `learning_rate` in `dpo`\n\nhint: keys here: `beta`, `training`",
+            "`data.train` is the text `many`, expected a whole number, 0 or more",
+            "`data.test` is `-1`, expected a whole number, 0 or more",
+            "`steer.method.1.n` is `4.5`, expected a whole number, 0 or more",
+            "missing key `policy` in `preferences`",
+            "`models.base.scratch.tokenizer.kind` is `same`, expected one of `bpe`, `same_as`\n\nhint: did you mean `same_as`?",
+            "`run.seeds` is `3`, expected a list",
+        ];
+        expected.sort_unstable();
+        assert_eq!(problems, expected);
+    }
+
+    #[test]
+    fn broken_rules_are_told_beside_misspelt_keys() {
+        let written = Written::smoke(&[("max_new_tokens = 24\n\n[sft", "max_new_token = 24\n\n[sft"), ("n_head = 2", "n_head = 3")]);
+        let problems = written.problems(&[]);
+        assert_eq!(problems.len(), 2, "{problems:#?}");
+        assert!(problems[0].contains("unknown key `max_new_token` in `preferences`"), "{problems:#?}");
+        assert!(
+            problems[1].contains("`models.guide.scratch.n_head` = 3 does not divide `models.guide.scratch.n_embd` = 64"),
+            "{problems:#?}"
+        );
+    }
+
+    #[test]
+    fn missing_tables_are_named_without_what_would_be_in_them() {
+        assert_eq!(Written::new("").problems(&[]), ["x.toml: missing table `[run]`", "x.toml: missing table `[data]`"]);
+        assert_eq!(
+            Written::new("run = 1\n[data]\nsource = 'a'\ntrain = 1\nvalidation = 1").problems(&[]),
+            ["x.toml:1: `run` is `1`, expected a table", "x.toml:2: missing key `test` in `data`"]
+        );
+    }
+
+    #[test]
+    fn lists_do_not_pass_for_tables() {
+        let run = Written::smoke(&[("[run]\nname = \"smoke\"\ndtype = \"float32\"", "run = [\"smoke\"]")]).problems(&[]);
+        assert!(run[0].ends_with("`run` is a list, expected a table"), "{run:?}");
+        let tokenizer = Written::smoke(&[("{ kind = \"same_as\", model = \"guide\" }", "[\"same_as\", \"guide\"]")]).problems(&[]);
+        assert!(tokenizer[0].ends_with("`models.base.scratch.tokenizer` is a list, expected a table"), "{tokenizer:?}");
+    }
+
+    #[test]
+    fn text_that_is_not_toml_names_its_line() {
+        let problems = Written::new("[run]\nname = \n[data]\nsource = 'x'\nsource = 'y'\n").problems(&[]);
+        assert!(problems.iter().any(|problem| problem.starts_with("x.toml:2: not TOML: ")), "{problems:?}");
+        assert!(problems.iter().any(|problem| problem.starts_with("x.toml:5: not TOML: duplicate key")), "{problems:?}");
+        let problems = Written::new(b"[run]\nname = \"\xff\"\n").problems(&[]);
+        assert_eq!(problems, ["x.toml:2: byte 14 of the file is not UTF-8\n\nhint: a recipe is TOML, a plain text file"]);
+    }
+
+    #[test]
+    fn a_missing_file_points_at_its_neighbours() {
+        let problems = problems_of(&shipped("demmo.toml"), &[]);
+        assert!(problems[0].starts_with("demmo.toml: no such recipe file\n\nhint: did you mean `"), "{problems:?}");
+        assert!(problems[0].ends_with("demo.toml`?"), "{problems:?}");
+        assert!(problems_of(&shipped("zzz.toml"), &[])[0].ends_with("`demo.toml`, `imdb.toml`, `smoke.toml`"));
+        let Err(Error::Recipe(folder)) = load(&shipped(""), &[]) else { panic!("a folder was read as a recipe") };
+        assert!(folder[0].contains("is a folder, not a recipe"), "{folder:?}");
+    }
+}
+
+mod overrides {
+    use super::*;
+
+    fn smoke_with(overrides: &[&str]) -> Recipe {
+        load(&shipped("smoke.toml"), &sets(overrides)).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn values_are_toml_or_else_text() {
+        let recipe =
+            smoke_with(&["run.name=my-run", "run.seeds=[3, 4]", "dpo.beta=1", "steer.trace=false", "models.base.prompt=So: {prompt}"]);
+        assert_eq!((recipe.run.name.as_str(), recipe.run.seeds.as_slice()), ("my-run", [3, 4].as_slice()));
+        assert_eq!(recipe.dpo.unwrap().beta, 1.0);
+        assert!(!recipe.steer.unwrap().trace);
+        assert_eq!(recipe.models["base"].prompt, "So: {prompt}");
+        assert_eq!(smoke_with(&["run.name='2024'"]).run.name, "2024");
+        assert_eq!(smoke_with(&["run.name=a", "run.name=b"]).run.name, "b", "the last one counts");
+        assert_eq!(smoke_with(&["models.base.prompt=a=b {prompt}"]).models["base"].prompt, "a=b {prompt}");
+    }
+
+    #[test]
+    fn list_items_go_by_index_and_one_past_the_end_appends() {
+        let recipe = smoke_with(&["steer.method.1.n=8", "steer.method.5.kind=cbs", "steer.method.5={kind='best_of_n', n=2, name='two'}"]);
+        let methods = recipe.steer.unwrap().method;
+        assert_eq!(methods[1].samples(), 8);
+        assert_eq!((methods.len(), methods[5].name()), (6, "two"));
+        assert_eq!(
+            smoke_problems(&["steer.method.9.n=8"]),
+            [
+                "--set steer.method.9.n=8: `steer.method` is a list of 5, so `9` is no index into it\n\nhint: 0 to 4 are there, 5 adds another"
+            ]
+        );
+    }
+
+    #[test]
+    fn wrong_ones_are_told_as_they_were_typed() {
+        assert_eq!(
+            smoke_problems(&["dpo.bata=1", "steer.method.2.chunk_length=5", "nonsense", "run.name.x=1", "run..name=x", "run.name=2024"]),
+            [
+                "--set nonsense: not of the form key=value\n\nhint: for example --set run.name=trial",
+                "--set run.name.x=1: `run.name` is a single value, not a table",
+                "--set run..name=x: `run..name` is no key of a recipe\n\nhint: for example steer.method.0.n",
+                "--set dpo.bata=1: unknown key `bata` in `dpo`\n\nhint: did you mean `beta`?",
+                "--set run.name=2024: `run.name` is `2024`, expected text\n\nhint: --set 'run.name=\"2024\"' makes it text",
+                "--set steer.method.2.chunk_length=5: unknown key `chunk_length` in `steer.method`\n\nhint: did you mean `chunk_len`?",
+            ]
+        );
+        let whole_table = smoke_problems(&["modles.guide.id=x"]);
+        assert_eq!(whole_table[0], "--set modles.guide.id=x: unknown key `modles`\n\nhint: did you mean `models`?");
+    }
+
+    #[test]
+    fn an_id_takes_the_place_of_scratch_and_the_other_way_round() {
+        let recipe = smoke_with(&["models.guide.id=some/folder", "gold.id=other"]);
+        assert_eq!((recipe.models["guide"].id.as_deref(), &recipe.models["guide"].scratch), (Some("some/folder"), &None));
+        assert_eq!(recipe.gold.as_ref().map(|gold| gold.scratch.is_none()), Some(true));
+        let both = smoke_problems(&["gold.id=.", "gold.scratch.dim=64"]);
+        assert!(both.iter().any(|problem| problem.contains("missing key")), "{both:?}");
+
+        let written = Written::new("[run]\nname='a'\n[data]\nsource='s'\ntrain=1\nvalidation=1\ntest=1\n[models.m]\nid='x'\n");
+        let scratch = "models.m.scratch={architecture='gpt2',n_layer=1,n_head=1,n_embd=8,tokenizer={kind='bpe',vocab_size=300}}";
+        assert_eq!(load(&written.path(), &sets(&[scratch])).unwrap().models["m"].id, None);
+    }
+
+    #[test]
+    fn a_path_may_start_from_the_working_directory() {
+        // Tests run in the package's folder, which is not the recipe's.
+        let source = smoke_with(&["data.source=src"]).data.source;
+        assert_eq!(Path::new(&source), Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+        assert_eq!(smoke_with(&["data.source=smoke.toml"]).data.source, "smoke.toml", "left to the recipe's folder");
+    }
+}
+
+mod rules {
+    use super::*;
+
+    /// Exactly one problem, which starts and may go on like this.
+    #[track_caller]
+    fn only(overrides: &[&str], starts: &str) {
+        let problems = smoke_problems(overrides);
+        assert_eq!(problems.len(), 1, "{overrides:?}: {problems:#?}");
+        assert!(problems[0].strip_prefix("smoke.toml: ").is_some_and(|what| what.starts_with(starts)), "{overrides:?}: {problems:#?}");
+    }
+
+    #[test]
+    fn run_and_data() {
+        only(&["run.name=a/b"], "`run.name`: `a/b` cannot name a folder");
+        only(&["run.name=.."], "`run.name`: `..` cannot name a folder");
+        only(&["run.seeds=[]"], "`run.seeds` is empty");
+        only(&["run.seeds=[1,2,1]"], "`run.seeds` holds 1 twice");
+        only(&["run.device=gpu"], "`run.device` is `gpu`, expected `cpu`, `cuda` or `cuda:N`");
+        only(&["run.device=cuda:+1"], "`run.device` is `cuda:+1`");
+        only(&["run.threads=0"], "`run.threads` is 0");
+        only(&["data.source=builtin:books"], "`data.source` is `builtin:books`, but there is no built-in corpus `books`");
+        only(&["data.validation=0"], "`data.validation` is 0, but the built-in corpus has no end");
+        only(&["data.source=stanfordnlp/imdb"], "`data.source` is `stanfordnlp/imdb`, but");
+        only(&["data.prompt.min_words=9"], "`data.prompt.min_words` = 9 is more than `data.prompt.max_words` = 8");
+        only(&["data.prompt.min_words=0"], "`data.prompt.min_words` is 0");
+        only(&["data.columns.label=text"], "`data.columns.text` and `data.columns.label` are both `text`");
+    }
+
+    #[test]
+    fn models_and_gold() {
+        only(&["models.guide.prompt=Review"], "`models.guide.prompt` holds `{prompt}` 0 times");
+        only(&["models.guide.prompt={prompt} {prompt}"], "`models.guide.prompt` holds `{prompt}` 2 times");
+        only(&["models.other.scratch.n_embd=97"], "`models.other.scratch.n_head` = 2 does not divide `models.other.scratch.n_embd` = 97");
+        only(&["models.other.scratch.n_layer=0"], "`models.other.scratch.n_layer` is 0");
+        only(&["models.other.scratch.n_layer=-9223372036854775808"], "`models.other.scratch.n_layer` is -9");
+        only(&["models.other.scratch.n_embd=9223372036854775806"], "`models.other.scratch.n_embd` is 9");
+        only(&["models.other.scratch.tokenizer.vocab_size=259"], "`models.other.scratch.tokenizer.vocab_size` is 259, expected 260 to");
+        only(
+            &["models.base.scratch.tokenizer.model=gide"],
+            "`models.base.scratch.tokenizer.model` is `gide`, but there is no `[models.gide]`",
+        );
+        only(&["models.base.scratch.tokenizer.model=base"], "`models.base.scratch.tokenizer.model` is the model itself");
+        only(
+            &["models.other.scratch.tokenizer={kind='same_as', model='base'}"],
+            "`models.other.scratch.tokenizer.model` is `base`, which itself takes the tokenizer of `guide`",
+        );
+        only(&["gold.scratch.dim=63"], "`gold.scratch.n_heads` = 2 does not divide `gold.scratch.dim` = 63");
+        only(&["gold.scratch.vocab_size=5"], "`gold.scratch.vocab_size` is 5");
+        let hub = smoke_problems(&["gold.id=lvwerra/distilbert-imdb"]);
+        assert_eq!(
+            hub,
+            [
+                "smoke.toml: `gold.id` is `lvwerra/distilbert-imdb`, but `lvwerra/distilbert-imdb` is not a folder\n\nhint: `lvwerra/distilbert-imdb` \
+              looks like the name of a hub model; it must be a local folder: download it and give its path"
+            ]
+        );
+    }
+
+    #[test]
+    fn model_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        let set = format!("models.other.id={}", folder.path().display());
+        let problems = smoke_problems(&[&set]);
+        assert!(problems[0].contains("holds no `config.json`, `tokenizer.json`"), "{problems:?}");
+        model_folder(folder.path(), TINY_GPT2);
+        resolve(&shipped("smoke.toml"), &[&set]).unwrap();
+        only(
+            &[&set, "steer.max_new_tokens=40"],
+            "`steer.max_new_tokens`: a prompt of up to 25 tokens, 40 new ones and an end token make 66, but `models.other` sees 64",
+        );
+        model_folder(folder.path(), "{\"n_positions\": \"many\"}");
+        only(&[&set], "`models.other.id`: `n_positions` in its config.json is \"many\"");
+        model_folder(folder.path(), "{");
+        only(&[&set], "`models.other.id`: its config.json is not JSON");
+    }
+
+    #[test]
+    fn optimisation() {
+        only(
+            &["sft.training.micro_batch_size=3"],
+            "`sft.training.micro_batch_size` = 3 does not divide `sft.training.batch_size` = 16\n\nhint: use one of 1, 2, 4, 8, 16",
+        );
+        only(&["pretrain.training.epochs=1"], "`pretrain.training` has both `steps` and `epochs`");
+        only(&["dpo.training.epochs=0"], "`dpo.training.epochs` is 0, expected a number above 0");
+        only(&["dpo.training.learning_rate=nan"], "`dpo.training.learning_rate` is NaN");
+        only(&["dpo.training.learning_rate=-1e-5"], "`dpo.training.learning_rate` is -0.00001");
+        only(&["gold.training.warmup_ratio=1"], "`gold.training.warmup_ratio` is 1");
+        only(&["gold.training.batch_size=0"], "`gold.training.batch_size` is 0");
+        only(&["dpo.training.max_length=97"], "`dpo.training.max_length` = 97 is more than the 96 tokens that `models.guide` sees");
+        only(&["dpo.beta=inf"], "`dpo.beta` is inf");
+    }
+
+    #[test]
+    fn preferences_and_steering() {
+        only(&["preferences.samples_per_prompt=3"], "`preferences.samples_per_prompt` is 3, expected an even number");
+        only(&["preferences.prompts=401"], "`preferences.prompts` = 401 is more than `data.train` = 400");
+        only(
+            &["preferences.policy=gude"],
+            "`preferences.policy` is `gude`, but there is no `[models.gude]`\n\nhint: did you mean `guide`?",
+        );
+        only(&["preferences.sampling.temperature=0"], "`preferences.sampling.temperature` is 0");
+        only(&["steer.prompts=65"], "`steer.prompts` = 65 is more than `data.test` = 64");
+        only(&["steer.bases=[]"], "`steer.bases` is empty");
+        only(&["steer.bases=['base','base']"], "`steer.bases` holds `base` twice");
+        only(&["steer.method=[]"], "`steer.method` is empty");
+        only(&["steer.method.1.n=0"], "`steer.method.1.n` is 0");
+        only(&["steer.method.2.chunk_len=0"], "`steer.method.2.chunk_len` is 0");
+        only(&["steer.method.3.name=cbs"], "`steer.method.3`: a method before it has the name `cbs` too");
+        only(&["steer.method.3.name='a b'"], "`steer.method.3.name`: `a b` cannot name a folder");
+        only(&["steer.sampling.top_p=0"], "`steer.sampling.top_p` is 0");
+        only(&["steer.stop=['']"], "`steer.stop` holds an empty text");
+        only(&["steer.tuned=other"], "`steer.tuned` is given without `steer.untuned`");
+        assert_eq!(smoke_problems(&["steer.sampling.temperature=0"]).len(), 2, "best_of_n and cbs");
+        let long = smoke_problems(&["steer.max_new_tokens=80"]);
+        assert_eq!(long.len(), 3, "both bases and the guide: {long:#?}");
+    }
+
+    #[test]
+    fn stages_need_what_comes_before_them() {
+        let head = "[run]\nname='a'\n[data]\nsource='builtin:reviews'\ntrain=9\nvalidation=9\ntest=9\n";
+        let stages = "[sft]\n[dpo]\n[evaluate]\n[models.m.scratch]\narchitecture='gpt2'\nn_layer=1\nn_head=1\nn_embd=8\ntokenizer={kind='bpe',vocab_size=300}";
+        let problems = Written::new(format!("{head}{stages}")).problems(&[]);
+        let expected = [
+            "`models.m.scratch` is to be pretrained, but there is no `[pretrain]`\n\nhint: add `[pretrain]`; all its keys have defaults",
+            "`[sft]` needs `[preferences]`",
+            "`[dpo]` needs `[preferences]`",
+            "`[evaluate]` needs `[steer]`",
+            "`[evaluate]` needs `[gold]`",
+        ];
+        assert_eq!(problems, expected.map(|what| format!("x.toml: {what}")));
+        assert!(Written::new(head).problems(&[])[0].starts_with("x.toml: the recipe has no stage"));
+
+        let steer = "[pretrain]\n[steer]\nbases=['m']\nprompts=1\nmax_new_tokens=5\nmethod=[{kind='base'},{kind='tuned'},{kind='cbs',beam_width=1,successors=1,chunk_len=1}]\n";
+        let model = stages.split_once("[models").unwrap().1;
+        let problems = Written::new(format!("{head}{steer}[models{model}")).problems(&[]);
+        assert_eq!(problems.len(), 2, "{problems:#?}");
+        assert!(problems[0].starts_with("x.toml: `steer.method.1`: `tuned` needs guides, and there are none"), "{problems:#?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_bytes_make_the_loader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), set in "\\PC{0,30}") {
+        let written = Written::new(bytes);
+        let _ = load(&written.path(), &[set]);
+    }
+
+    #[test]
+    fn no_mangled_recipe_makes_the_loader_panic(
+        cuts in proptest::collection::vec((0.0..1.0_f64, 0..40_usize, "[\\[\\]{}=.,\"'\n a-c0-9-]{0,6}"), 1..6),
+        key in "(run|data|steer|models|gold|x)(\\.(method|guide|id|scratch|0|7|name|seeds)){0,3}",
+        value in "(-?[0-9]{1,25}|[a-z\\[\\]{}=,'\" ]{0,10}|nan|1e400|\\[\\[1\\]\\])",
+    ) {
+        let mut text: Vec<char> = std::fs::read_to_string(shipped("smoke.toml")).unwrap().chars().collect();
+        for (place, length, insert) in cuts {
+            let start = (place * text.len() as f64) as usize;
+            let end = (start + length).min(text.len());
+            text.splice(start..end, insert.chars());
+        }
+        let written = Written::new(text.into_iter().collect::<String>());
+        for overrides in [vec![], vec![format!("{key}={value}")]] {
+            if let Ok(recipe) = load(&written.path(), &overrides) {
+                let problems = validate(&recipe, &written.path());
+                let planned = Plan::new(recipe, &written.path());
+                prop_assert_eq!(problems.is_empty(), planned.is_ok());
+                let _ = planned.map(|plan| plan.describe());
+            }
+        }
+    }
+}

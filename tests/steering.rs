@@ -1,0 +1,235 @@
+//! Search with real models: the incremental score is the full forward's, whatever the vocabulary, and the special cases of chunk-level
+//! beam search are what they claim to be, token for token.
+
+use std::rc::Rc;
+
+use tch::Device;
+use w2s::models::{Gpt2Config, Lm, LmConfig};
+use w2s::policy::LocalPolicy;
+use w2s::sampling::{Sampling, Stream};
+use w2s::score::{Guide, GuidePair, NoGuide};
+use w2s::search::{Cbs, Extend, Finish, Judge, Proposer, Response, Scorer};
+use w2s::text::reviews::review;
+use w2s::text::{PromptTemplate, Tokenizer};
+
+fn tokenizer(vocab_size: usize, first: u64) -> Rc<Tokenizer> {
+    let texts: Vec<String> = (first..first + 40).map(|i| review(1, "train", i).text).chain(["naïve 日本語 🎬".to_owned()]).collect();
+    Rc::new(Tokenizer::train_bpe(texts.into_iter(), vocab_size).unwrap())
+}
+
+/// A random model whose weights are large enough that its distribution is far from flat.
+fn model(tokenizer: &Tokenizer, n_embd: i64, name: &str) -> Rc<Lm> {
+    let config = Gpt2Config::scratch(tokenizer.vocab_size() as i64, 128, n_embd, 2, 2, tokenizer.bos_id());
+    let lm =
+        Lm::new(LmConfig::Gpt2(config), tokenizer.eos_id().into_iter().collect(), &mut Stream::new(1, "model", name).rng(), Device::Cpu);
+    let lm = lm.unwrap();
+    let _no_grad = tch::no_grad_guard();
+    for (name, parameter) in lm.parameters() {
+        let _ = parameter.shallow_clone().g_mul_scalar_(if name.contains("wte") || name.contains("wpe") { 6.0 } else { 1.5 });
+    }
+    Rc::new(lm)
+}
+
+fn guide(tokenizer: &Rc<Tokenizer>) -> Rc<Guide> {
+    let template = PromptTemplate::new("Review: {prompt}", true);
+    Rc::new(Guide {
+        tuned: model(tokenizer, 16, "tuned"),
+        untuned: model(tokenizer, 16, "untuned"),
+        tokenizer: tokenizer.clone(),
+        template,
+    })
+}
+
+fn policy(tokenizer: &Rc<Tokenizer>, stop: &[&str]) -> LocalPolicy {
+    let stop = stop.iter().map(|stop| stop.to_string()).collect();
+    let template = PromptTemplate::new("{prompt}", true);
+    LocalPolicy::new(model(tokenizer, 24, "base"), tokenizer.clone(), template, Sampling::new(1.0, 0, 1.0), stop)
+}
+
+fn stream(seed: u64) -> Stream {
+    Stream::new(seed, "steer", "prompt")
+}
+
+/// Checks every score that a search asks for against full forward passes over the text as it stands.
+struct Checked<'a> {
+    pair: GuidePair,
+    full: &'a GuidePair,
+    prompt: String,
+    checked: usize,
+    worst: f32,
+    cut_characters: usize,
+}
+
+impl Scorer for Checked<'_> {
+    fn open(&mut self, prompt: &str) -> w2s::error::Result<w2s::search::Node> {
+        self.pair.open(prompt)
+    }
+    fn score(&mut self, requests: &[Judge]) -> w2s::error::Result<Vec<w2s::search::Judged>> {
+        let judged = self.pair.score(requests)?;
+        for (request, judged) in requests.iter().zip(&judged) {
+            let full: f32 = self.full.token_rewards(&self.prompt, request.response)?.iter().sum();
+            self.worst = self.worst.max((judged.score - full).abs());
+            self.checked += 1;
+            self.cut_characters += usize::from(request.response.text.ends_with('\u{FFFD}'));
+        }
+        Ok(judged)
+    }
+    fn retain(&mut self, live: &[w2s::search::Node]) {
+        self.pair.retain(live);
+    }
+    fn scored_tokens(&self) -> u64 {
+        self.pair.scored_tokens()
+    }
+}
+
+fn check_incremental(base: &Rc<Tokenizer>, guides: &Rc<Tokenizer>, same: bool) -> (usize, usize, u64) {
+    let guide = guide(guides);
+    let full = GuidePair::new(guide.clone(), same).unwrap();
+    let (mut checked, mut cut, mut fed) = (0, 0, 0);
+    for (seed, prompt) in [(1, "A film by"), (2, "naïve"), (3, "I saw The Paper Key")] {
+        for chunk_len in [1, 3, 5, 40] {
+            let pair = GuidePair::new(guide.clone(), same).unwrap();
+            let mut scorer = Checked { pair, full: &full, prompt: prompt.into(), checked: 0, worst: 0.0, cut_characters: 0 };
+            let cbs = Cbs { beam_width: 3, successors: 2, chunk_len: Some(chunk_len), max_new_tokens: 24 };
+            let found = cbs.search(prompt, &stream(seed), &mut policy(base, &[]), &mut scorer, false).unwrap();
+            assert!(scorer.worst < 1e-4, "seed {seed}, L {chunk_len}: {} on `{}`", scorer.worst, found.best.response.text);
+            assert!(found.best.score.abs() > 1e-2, "random guides disagree");
+            (checked, cut, fed) = (checked + scorer.checked, cut + scorer.cut_characters, fed + scorer.scored_tokens());
+        }
+    }
+    (checked, cut, fed)
+}
+
+#[test]
+fn incremental_score_is_the_full_forward_with_one_vocabulary() {
+    let tokenizer = tokenizer(400, 0);
+    let (checked, ..) = check_incremental(&tokenizer, &tokenizer, true);
+    assert!(checked > 300, "{checked}");
+}
+
+#[test]
+fn incremental_score_is_the_full_forward_across_vocabularies() {
+    let (base, guides) = (tokenizer(330, 0), tokenizer(450, 500));
+    assert_ne!(base.vocabulary(), guides.vocabulary());
+    let (checked, cut, _) = check_incremental(&base, &guides, false);
+    // Random bytes cut characters often: the case is exercised.
+    assert!(checked > 300 && cut > 20, "{checked} {cut}");
+}
+
+#[test]
+fn scores_of_empty_and_rewritten_responses() {
+    let tokenizer = tokenizer(400, 0);
+    let guide = guide(&tokenizer);
+    let mut pair = GuidePair::new(guide, false).unwrap();
+    let root = pair.open("A film").unwrap();
+    let response = |text: &str, finish| Response { text: text.into(), ids: tokenizer.encode(text).unwrap(), finish };
+    let mut parent = root;
+    // Each continues the last one's node, though only a part of its tokens, or none, is shared.
+    for (text, finish) in [
+        ("", None),
+        (" was", None),
+        (" was not b", None),
+        (" was not bad", None),
+        (" was dull", Some(Finish::Length)),
+        ("", None),
+        (" was not bad at all", Some(Finish::Eos)),
+    ] {
+        let response = response(text, finish);
+        let judged = pair.score(&[Judge { parent, response: &response }]).unwrap()[0];
+        let full: f32 = pair.token_rewards("A film", &response).unwrap().iter().sum();
+        assert!((judged.score - full).abs() < 1e-4, "`{text}`: {} and {full}", judged.score);
+        parent = judged.node;
+    }
+    let (empty, ended) = (response("", None), response("", Some(Finish::Eos)));
+    let scores = pair.score(&[Judge { parent: root, response: &empty }, Judge { parent: root, response: &ended }]);
+    assert!(scores.is_ok(), "the root stays usable");
+    let scores = scores.unwrap();
+    assert_eq!(scores[0].score, 0.0);
+    assert_ne!(scores[1].score, 0.0, "EOS at once is scored");
+}
+
+#[test]
+fn chunk_length_does_not_change_one_sample() {
+    let tokenizer = tokenizer(400, 0);
+    for seed in 0..4 {
+        let sample = |chunk_len| {
+            let cbs = Cbs { chunk_len, ..Cbs::plain(30) };
+            cbs.search("A film", &stream(seed), &mut policy(&tokenizer, &[]), &mut NoGuide, false).unwrap().best.response
+        };
+        let plain = sample(None);
+        assert!(!plain.ids.is_empty());
+        for chunk_len in [1, 2, 5, 7, 29, 30, 31] {
+            assert_eq!(sample(Some(chunk_len)), plain, "L = {chunk_len}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn best_of_n_is_the_best_of_n_samples() {
+    let tokenizer = tokenizer(400, 0);
+    let guide = guide(&tokenizer);
+    for seed in 0..4 {
+        let mut pair = GuidePair::new(guide.clone(), true).unwrap();
+        let cbs = Cbs { beam_width: 1, successors: 6, chunk_len: None, max_new_tokens: 20 };
+        let found = cbs.search("A film", &stream(seed), &mut policy(&tokenizer, &[]), &mut pair, false).unwrap();
+        let mut policy = policy(&tokenizer, &[]);
+        let node = policy.open("A film").unwrap();
+        let stream = stream(seed);
+        let requests: Vec<Extend> = (0..6).map(|slot| Extend { node, stream: &stream, slot, max_tokens: 20 }).collect();
+        let mut samples: Vec<Response> = policy.extend(&requests).unwrap().into_iter().map(|(_, response)| response).collect();
+        for sample in &mut samples {
+            sample.finish = sample.finish.or(Some(Finish::Length));
+        }
+        let score = |sample: &Response| -> f32 { pair.token_rewards("A film", sample).unwrap().iter().sum() };
+        let best = samples.iter().max_by(|a, b| score(a).total_cmp(&score(b))).unwrap();
+        assert_eq!(found.best.response, *best);
+        assert_eq!(Cbs::best_of_n(6, 20), cbs);
+    }
+}
+
+#[test]
+fn samples_do_not_depend_on_the_company_they_keep() {
+    let tokenizer = tokenizer(400, 0);
+    let prompts = ["A film", "I saw The Paper Key in a small town", "naïve"];
+    let streams: Vec<Stream> = (0..3).map(stream).collect();
+    let mut together = policy(&tokenizer, &[]);
+    let nodes = together.open_all(&prompts).unwrap();
+    let requests: Vec<Extend> =
+        (0..6).map(|i| Extend { node: nodes[i / 2], stream: &streams[i / 2], slot: (i % 2) as u64, max_tokens: 16 }).collect();
+    let together = together.extend(&requests).unwrap();
+    for (i, prompt) in prompts.iter().enumerate() {
+        for slot in 0..2 {
+            let mut alone = policy(&tokenizer, &[]);
+            let node = alone.open(prompt).unwrap();
+            let request = Extend { node, stream: &streams[i], slot: slot as u64, max_tokens: 16 };
+            assert_eq!(alone.extend(&[request]).unwrap()[0].1, together[2 * i + slot].1, "{prompt} slot {slot}");
+        }
+    }
+}
+
+#[test]
+fn a_stop_string_ends_a_response_before_it() {
+    let tokenizer = tokenizer(400, 0);
+    let free = Cbs::plain(40).search("A film", &stream(2), &mut policy(&tokenizer, &[]), &mut NoGuide, false).unwrap().best.response;
+    let middle = free.text.char_indices().nth(free.text.chars().count() / 2).unwrap().0;
+    let stop: String = free.text[middle..].chars().take(2).collect();
+    let at = free.text.find(&stop).unwrap();
+    let mut policy = policy(&tokenizer, &[&stop]);
+    let stopped = Cbs::plain(40).search("A film", &stream(2), &mut policy, &mut NoGuide, false).unwrap().best.response;
+    assert_eq!((stopped.text.as_str(), stopped.finish), (&free.text[..at], Some(Finish::Stop)));
+    assert_eq!(tokenizer.decode(&stopped.ids).unwrap(), stopped.text);
+}
+
+#[test]
+fn prompts_beyond_the_context_are_refused() {
+    let tokenizer = tokenizer(400, 0);
+    let prompt = "film ".repeat(100);
+    let error = policy(&tokenizer, &[]).check_prompt("test-7", &prompt, 50).unwrap_err().to_string();
+    assert!(error.contains("prompt `test-7`") && error.contains("context of 128") && error.contains("hint"), "{error}");
+    assert!(policy(&tokenizer, &[]).check_prompt("test-7", "A film", 50).is_ok());
+    let mut pair = GuidePair::new(guide(&tokenizer), false).unwrap();
+    let parent = pair.open("A film").unwrap();
+    let response = Response { text: "x y ".repeat(200), ids: vec![], finish: None };
+    let error = pair.score(&[Judge { parent, response: &response }]).unwrap_err().to_string();
+    assert!(error.contains("does not fit the guides' context of 128"), "{error}");
+}
