@@ -120,6 +120,11 @@ impl Stream {
         ChaCha8Rng::from_seed(self.key)
     }
 
+    /// A seed for code that makes its own stream of one.
+    pub fn seed(&self) -> u64 {
+        self.rng().next_u64()
+    }
+
     /// 0..n in a random order (Fisher–Yates).
     pub fn permutation(&self, n: usize) -> Vec<usize> {
         let mut rng = self.rng();

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use tch::Device;
-use w2s::models::{Gpt2Config, Lm, LmConfig};
+use w2s::models::{Gpt2Config, Lm, LmConfig, TokenIds};
 use w2s::policy::LocalPolicy;
 use w2s::sampling::{Sampling, Stream};
 use w2s::score::{Guide, GuidePair, NoGuide};
@@ -19,10 +19,17 @@ fn tokenizer(vocab_size: usize, first: u64) -> Rc<Tokenizer> {
 
 /// A random model whose weights are large enough that its distribution is far from flat.
 fn model(tokenizer: &Tokenizer, n_embd: i64, name: &str) -> Rc<Lm> {
-    let config = Gpt2Config::scratch(tokenizer.vocab_size() as i64, 128, n_embd, 2, 2, tokenizer.bos_id());
-    let lm =
-        Lm::new(LmConfig::Gpt2(config), tokenizer.eos_id().into_iter().collect(), &mut Stream::new(1, "model", name).rng(), Device::Cpu);
-    let lm = lm.unwrap();
+    let config = Gpt2Config {
+        vocab_size: tokenizer.vocab_size() as i64,
+        n_positions: 128,
+        n_embd,
+        n_layer: 2,
+        n_head: 2,
+        bos_token_id: tokenizer.bos_id(),
+        eos_token_id: tokenizer.eos_id().map(TokenIds::One),
+        ..Gpt2Config::default()
+    };
+    let lm = Lm::new(LmConfig::Gpt2(config), Stream::new(1, "model", name).seed(), Device::Cpu).unwrap();
     let _no_grad = tch::no_grad_guard();
     for (name, parameter) in lm.parameters() {
         let _ = parameter.shallow_clone().g_mul_scalar_(if name.contains("wte") || name.contains("wpe") { 6.0 } else { 1.5 });

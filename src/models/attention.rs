@@ -1,33 +1,112 @@
-//! Scaled dot-product attention with a causal mask that is right with a cache, padding and holes.
+//! Scaled dot-product attention with the masks that a KV cache and padding need.
+//!
+//! libtorch's `is_causal` aligns the triangle at the top left, which is right only while the cache is empty; with earlier columns the
+//! mask here is explicit and aligned at the bottom right. Masked scores are the kind's lowest finite number, not minus infinity: a query
+//! with no real key then averages all keys instead of becoming NaN.
 
 use tch::{Device, Kind, Tensor};
 
-/// Which columns each new token may attend to, as an additive mask in `kind`, or `None` where it may attend to all.
-///
-/// `new` tokens are the last of `columns`; token i may see columns up to `columns − new + i` (aligned bottom-right: torch's own `is_causal`
-/// aligns top-left and is wrong with a cache). `valid` (batch, columns) bool hides padding and holes. Hidden places hold the kind's lowest
-/// number, not −∞, so that a row with nothing to see stays finite. Shape: (1 or batch, 1, new, columns).
-pub fn causal_mask(new: i64, columns: i64, valid: Option<&Tensor>, kind: Kind, device: Device) -> Option<Tensor> {
-    let causal = (new > 1).then(|| Tensor::ones([new, columns], (Kind::Bool, device)).tril(columns - new).view([1, 1, new, columns]));
-    let visible = valid.map(|valid| valid.unsqueeze(1).unsqueeze(1)); // (batch, 1, 1, columns)
-    let visible = match (causal, visible) {
-        (Some(causal), Some(visible)) => causal.logical_and(&visible),
-        (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => return None,
-    };
-    Some(additive(&visible, kind))
+use super::{Input, KvCache};
+
+pub(super) enum Mask {
+    /// Every query sees every key.
+    None,
+    /// As many keys as queries, none of them padded.
+    Causal,
+    /// Added to the scores; broadcasts to (batch, heads, queries, keys).
+    Bias(Tensor),
 }
 
-/// 0 where `visible` (bool), the lowest finite number of `kind` elsewhere.
-pub fn additive(visible: &Tensor, kind: Kind) -> Tensor {
+impl Mask {
+    /// The mask for new tokens that see the columns of `cache` and, causally, each other.
+    pub(super) fn causal(input: &Input, cache: Option<&KvCache>, kind: Kind) -> Self {
+        let (batch, seq) = input.ids.size2().expect("ids are (batch, seq)");
+        let device = input.ids.device();
+        let past = cache.map_or(0, KvCache::columns);
+        let past_valid = cache.and_then(KvCache::valid);
+        let new_valid = padded(input.valid);
+        if past_valid.is_none() && new_valid.is_none() {
+            return match (past, seq) {
+                (_, 1) => Self::None,
+                (0, _) => Self::Causal,
+                _ => Self::Bias(bias(&bottom_right(seq, past, device), kind)),
+            };
+        }
+        let ones = |columns| Tensor::ones([batch, columns], (Kind::Bool, device));
+        let past_valid = past_valid.map_or_else(|| ones(past), Tensor::shallow_clone);
+        let new_valid = new_valid.map_or_else(|| ones(seq), Tensor::shallow_clone);
+        let keys = Tensor::cat(&[past_valid, new_valid], 1).view([batch, 1, 1, past + seq]);
+        let allowed = if seq == 1 { keys } else { keys.logical_and(&bottom_right(seq, past, device)) };
+        Self::Bias(bias(&allowed, kind))
+    }
+
+    /// The mask of an encoder: every query sees the real keys. `valid`: (batch, seq) bool.
+    pub(super) fn keys(valid: &Tensor, kind: Kind) -> Self {
+        match padded(Some(valid)) {
+            None => Self::None,
+            Some(valid) => Self::Bias(bias(&valid.unsqueeze(1).unsqueeze(1), kind)), // (batch, 1, 1, seq)
+        }
+    }
+}
+
+/// All of (batch, heads, queries or keys, head_dim); the result is (batch, queries, heads * head_dim). `scale` multiplies the scores.
+pub(super) fn attend(query: &Tensor, key: &Tensor, value: &Tensor, mask: &Mask, scale: f64) -> Tensor {
+    let (bias, is_causal) = match mask {
+        Mask::None => (None, false),
+        Mask::Causal => (None, true),
+        Mask::Bias(bias) => (Some(bias), false),
+    };
+    let (batch, n_head, queries, head_dim) = query.size4().expect("queries are (batch, heads, queries, head_dim)");
+    Tensor::scaled_dot_product_attention(query, key, value, bias, 0.0, is_causal, scale, false).transpose(1, 2).reshape([
+        batch,
+        queries,
+        n_head * head_dim,
+    ])
+}
+
+/// (batch, seq, n_head * head_dim) to (batch, n_head, seq, head_dim).
+pub(super) fn split_heads(input: &Tensor, n_head: i64) -> Tensor {
+    let (batch, seq, size) = input.size3().expect("hidden states are (batch, seq, size)");
+    input.view([batch, seq, n_head, size / n_head]).transpose(1, 2)
+}
+
+/// `valid` if it excludes anything.
+pub(super) fn padded(valid: Option<&Tensor>) -> Option<&Tensor> {
+    valid.filter(|valid| valid.all().int64_value(&[]) == 0)
+}
+
+/// Query q sees the keys 0 ..= past + q: (seq, past + seq) bool.
+fn bottom_right(seq: i64, past: i64, device: Device) -> Tensor {
+    Tensor::ones([seq, past + seq], (Kind::Bool, device)).tril(past)
+}
+
+fn bias(allowed: &Tensor, kind: Kind) -> Tensor {
     let lowest = match kind {
         Kind::Half => -65504.0,
-        _ => f64::from(f32::MIN) * 0.99, // in range of bf16 too
+        Kind::BFloat16 => -3.3895313892515355e38,
+        _ => f64::from(f32::MIN),
     };
-    Tensor::zeros(visible.size(), (kind, visible.device())).masked_fill(&visible.logical_not(), lowest)
+    Tensor::zeros(allowed.size(), (kind, allowed.device())).masked_fill(&allowed.logical_not(), lowest)
 }
 
-/// softmax(q kᵀ · scale + mask) v; q (batch, heads, new, head_dim), k and v (batch, heads, columns, head_dim). Returns q's shape.
-pub fn attend(query: &Tensor, keys: &Tensor, values: &Tensor, mask: Option<&Tensor>, scale: f64) -> Tensor {
-    Tensor::scaled_dot_product_attention(query, keys, values, mask, 0.0, false, scale, false)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causal_masks_align_at_the_bottom_right() {
+        let mask = bottom_right(2, 3, Device::Cpu);
+        assert_eq!(Vec::<bool>::try_from(mask.view(-1)).unwrap(), [true, true, true, true, false, true, true, true, true, true]);
+    }
+
+    #[test]
+    fn a_query_without_a_real_key_stays_finite_in_every_kind() {
+        for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {
+            let states = (Tensor::arange(24, (Kind::Float, Device::Cpu)) - 12.0).view([1, 2, 3, 4]).to_kind(kind);
+            let nothing = Tensor::zeros([1, 1, 3, 3], (Kind::Bool, Device::Cpu));
+            let out = attend(&states, &states, &states, &Mask::Bias(bias(&nothing, kind)), 0.5);
+            assert_eq!(out.kind(), kind);
+            assert!(bool::try_from(out.isfinite().all()).unwrap(), "{kind:?}");
+        }
+    }
 }

@@ -1,18 +1,24 @@
-//! DistilBERT with a sequence-classification head: transformers' `DistilBertForSequenceClassification`.
+//! DistilBERT (arXiv 1910.01108) with its sequence classification head, as Hugging Face defines it: learned positions, post-norm blocks,
+//! and a classifier on the first token.
 
 use std::collections::BTreeMap;
 
+use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
-use tch::nn::{Init, Path};
-use tch::{Device, Kind, Tensor};
+use serde_json::{Map, Value};
+use tch::nn::Path;
+use tch::{Kind, Tensor};
 
-use super::attention::{additive, attend};
+use super::attention::{Mask, attend, split_heads};
+use super::init::Fill;
+use super::layers::{Embedding, LayerNorm, Linear};
 
-/// `config.json` of `model_type = "distilbert"`; the fields that matter to inference, under their own names.
+const LAYER_NORM_EPSILON: f64 = 1e-12; // fixed in the reference, not in the config
+
+/// `config.json` under its own names. Keys that do not matter here are kept in `extra` and saved again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DistilBertConfig {
     pub vocab_size: i64,
-    #[serde(default = "default_positions")]
     pub max_position_embeddings: i64,
     pub dim: i64,
     pub n_layers: i64,
@@ -20,188 +26,198 @@ pub struct DistilBertConfig {
     pub hidden_dim: i64,
     #[serde(default = "gelu")]
     pub activation: String,
+    #[serde(default = "default_range")]
+    pub initializer_range: f64,
     #[serde(default)]
-    pub pad_token_id: i64,
-    /// Label names by index, as strings; transformers leaves them out for two unnamed labels.
-    #[serde(default = "unnamed_labels")]
-    pub id2label: BTreeMap<String, String>,
-    #[serde(default)]
-    pub label2id: BTreeMap<String, i64>,
+    pub pad_token_id: Option<i64>,
+    /// The labels' names by index.
+    #[serde(default = "default_labels", deserialize_with = "labels")]
+    pub id2label: BTreeMap<i64, String>,
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
-fn default_positions() -> i64 {
-    512
-}
-fn gelu() -> String {
-    "gelu".into()
-}
-fn unnamed_labels() -> BTreeMap<String, String> {
-    [("0".into(), "LABEL_0".into()), ("1".into(), "LABEL_1".into())].into()
+impl Default for DistilBertConfig {
+    /// The released DistilBERT (66 M parameters) with the labels NEGATIVE and POSITIVE.
+    fn default() -> Self {
+        Self {
+            vocab_size: 30522,
+            max_position_embeddings: 512,
+            dim: 768,
+            n_layers: 6,
+            n_heads: 12,
+            hidden_dim: 3072,
+            activation: gelu(),
+            initializer_range: default_range(),
+            pad_token_id: Some(0),
+            id2label: BTreeMap::from([(0, "NEGATIVE".to_owned()), (1, "POSITIVE".to_owned())]),
+            extra: Map::new(),
+        }
+    }
 }
 
 impl DistilBertConfig {
-    /// The shape of a sentiment classifier trained from scratch.
-    pub fn scratch(vocab_size: i64, max_position_embeddings: i64, dim: i64, n_layers: i64, n_heads: i64, hidden_dim: i64) -> Self {
-        Self {
-            vocab_size,
-            max_position_embeddings,
-            dim,
-            n_layers,
-            n_heads,
-            hidden_dim,
-            activation: gelu(),
-            pad_token_id: 0,
-            id2label: [("0".into(), "NEGATIVE".into()), ("1".into(), "POSITIVE".into())].into(),
-            label2id: [("NEGATIVE".into(), 0), ("POSITIVE".into(), 1)].into(),
-        }
-    }
-
-    /// Every way in which this config cannot be computed.
+    /// Everything that keeps this config from being built.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if self.activation != "gelu" {
-            problems.push(format!("`activation` is `{}`; supported: gelu", self.activation));
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+            ("dim", self.dim),
+            ("n_layers", self.n_layers),
+            ("n_heads", self.n_heads),
+            ("hidden_dim", self.hidden_dim),
+        ];
+        problems.extend(sizes.iter().filter(|(_, size)| *size < 1).map(|(name, size)| format!("`{name}` must be positive, not {size}")));
+        if self.n_heads > 0 && self.dim % self.n_heads != 0 {
+            problems.push(format!("`n_heads` = {} does not divide `dim` = {}", self.n_heads, self.dim));
         }
-        if self.n_heads < 1 || self.dim % self.n_heads.max(1) != 0 {
-            problems.push(format!("`dim` = {} is not a multiple of `n_heads` = {}", self.dim, self.n_heads));
+        if self.activation != "gelu" {
+            problems.push(format!("`activation` = `{}` is not supported, only `gelu`", self.activation));
+        }
+        if !self.id2label.keys().copied().eq(0..self.id2label.len() as i64) || self.id2label.is_empty() {
+            problems.push(format!("`id2label` must name the labels 0, 1, …, not {:?}", self.id2label));
+        } else if let Err(problem) = self.positive_label() {
+            problems.push(problem);
         }
         problems
     }
 
-    /// The index of the label that means a positive text, by its name; `None` where no name says so or there are not two labels.
-    pub fn positive_label(&self) -> Option<i64> {
-        let named = |wanted: &str| self.id2label.iter().find(|(_, name)| name.to_uppercase().contains(wanted));
-        let (index, _) = named("POSITIVE").or_else(|| named("LABEL_1"))?;
-        index.parse().ok().filter(|_| self.id2label.len() == 2)
+    pub fn num_labels(&self) -> i64 {
+        self.id2label.len() as i64
+    }
+
+    /// The label called POSITIVE, else the one whose name contains it, else LABEL_1; upper and lower case are the same.
+    pub fn positive_label(&self) -> Result<i64, String> {
+        let rules: [fn(&str) -> bool; 3] = [|name| name == "POSITIVE", |name| name.contains("POSITIVE"), |name| name == "LABEL_1"];
+        for rule in rules {
+            let found: Vec<i64> = self.id2label.iter().filter(|(_, name)| rule(&name.to_uppercase())).map(|(id, _)| *id).collect();
+            match found[..] {
+                [] => {}
+                [label] => return Ok(label),
+                _ => break,
+            }
+        }
+        let names = self.id2label.values().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        Err(format!(
+            "`id2label` does not say which label is the positive one: {names}\n\nhint: call exactly one label `POSITIVE` in config.json"
+        ))
+    }
+
+    pub(super) fn initial(&self, name: &str) -> Fill {
+        if name.ends_with(".bias") {
+            Fill::Zeros
+        } else if name.ends_with("layer_norm.weight") || name.ends_with("LayerNorm.weight") {
+            Fill::Ones
+        } else {
+            Fill::Normal(self.initializer_range)
+        }
     }
 }
 
-#[derive(Debug)]
-struct Linear {
-    weight: Tensor,
-    bias: Tensor,
+pub struct DistilBert {
+    word_embeddings: Embedding,
+    position_embeddings: Embedding,
+    layer_norm: LayerNorm,
+    layer: Vec<Block>,
+    pre_classifier: Linear,
+    classifier: Linear,
+    kind: Kind,
 }
 
-impl Linear {
-    fn new(p: Path, size_in: i64, size_out: i64) -> Self {
-        Self { weight: p.var("weight", &[size_out, size_in], Init::Const(0.0)), bias: p.var("bias", &[size_out], Init::Const(0.0)) }
+impl DistilBert {
+    /// Makes the variables, all zeros, in the store of `root`; `config` must be free of [`DistilBertConfig::problems`].
+    pub fn new(root: &Path, config: &DistilBertConfig) -> Self {
+        let p = root / "distilbert";
+        let embeddings = &p / "embeddings";
+        Self {
+            word_embeddings: Embedding::new(&(&embeddings / "word_embeddings"), config.vocab_size, config.dim),
+            position_embeddings: Embedding::new(&(&embeddings / "position_embeddings"), config.max_position_embeddings, config.dim),
+            layer_norm: LayerNorm::new(&(&embeddings / "LayerNorm"), config.dim, LAYER_NORM_EPSILON),
+            layer: (0..config.n_layers).map(|index| Block::new(&(&p / "transformer" / "layer" / index), config)).collect(),
+            pre_classifier: Linear::new(&(root / "pre_classifier"), config.dim, config.dim),
+            classifier: Linear::new(&(root / "classifier"), config.dim, config.num_labels()),
+            kind: root.kind(),
+        }
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, Some(&self.bias))
+    /// ids (batch, seq) i64, mask (batch, seq) bool with the real tokens true and the first always real; (batch, num_labels) in the
+    /// weights' kind.
+    ///
+    /// # Panics
+    /// Where libtorch does: ids out of range, or more tokens than `max_position_embeddings`.
+    pub fn forward(&self, ids: &Tensor, mask: &Tensor) -> Tensor {
+        let (_, seq) = ids.size2().expect("ids are (batch, seq)");
+        let mask = Mask::keys(mask, self.kind);
+        let positions = Tensor::arange(seq, (Kind::Int64, ids.device())).unsqueeze(0); // (1, seq)
+        let embedded = self.word_embeddings.forward(ids) + self.position_embeddings.forward(&positions);
+        let mut hidden = self.layer_norm.forward(&embedded); // (batch, seq, dim)
+        for block in &self.layer {
+            hidden = block.forward(&hidden, &mask);
+        }
+        let first = hidden.select(1, 0); // (batch, dim)
+        self.classifier.forward(&self.pre_classifier.forward(&first).relu())
     }
 }
 
-/// BERT's LayerNorm, epsilon 1e-12.
-#[derive(Debug)]
-struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl LayerNorm {
-    fn new(p: Path, size: i64) -> Self {
-        Self { weight: p.var("weight", &[size], Init::Const(1.0)), bias: p.var("bias", &[size], Init::Const(0.0)) }
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
-        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), 1e-12, false)
-    }
-}
-
-#[derive(Debug)]
-struct Attention {
+struct Block {
     q_lin: Linear,
     k_lin: Linear,
     v_lin: Linear,
     out_lin: Linear,
-    n_heads: i64,
-}
-
-impl Attention {
-    fn new(p: Path, config: &DistilBertConfig) -> Self {
-        let linear = |name: &str| Linear::new(&p / name, config.dim, config.dim);
-        Self { q_lin: linear("q_lin"), k_lin: linear("k_lin"), v_lin: linear("v_lin"), out_lin: linear("out_lin"), n_heads: config.n_heads }
-    }
-
-    fn forward(&self, x: &Tensor, mask: &Tensor) -> Tensor {
-        let shape = x.size();
-        let (batch, seq, dim) = (shape[0], shape[1], shape[2]);
-        let heads = |tensor: Tensor| tensor.view([batch, seq, self.n_heads, -1]).transpose(1, 2); // (batch, n_heads, seq, head_dim)
-        let scale = ((dim / self.n_heads) as f64).powf(-0.5);
-        let [query, keys, values] = [&self.q_lin, &self.k_lin, &self.v_lin].map(|linear| heads(linear.forward(x)));
-        let attended = attend(&query, &keys, &values, Some(mask), scale);
-        self.out_lin.forward(&attended.transpose(1, 2).reshape([batch, seq, dim]))
-    }
-}
-
-#[derive(Debug)]
-struct Layer {
-    attention: Attention,
     sa_layer_norm: LayerNorm,
     lin1: Linear,
     lin2: Linear,
     output_layer_norm: LayerNorm,
+    n_heads: i64,
+    scale: f64,
 }
 
-impl Layer {
-    fn new(p: Path, config: &DistilBertConfig) -> Self {
+impl Block {
+    fn new(p: &Path, config: &DistilBertConfig) -> Self {
+        let (attention, ffn, dim) = (p / "attention", p / "ffn", config.dim);
         Self {
-            attention: Attention::new(&p / "attention", config),
-            sa_layer_norm: LayerNorm::new(&p / "sa_layer_norm", config.dim),
-            lin1: Linear::new(&p / "ffn" / "lin1", config.dim, config.hidden_dim),
-            lin2: Linear::new(&p / "ffn" / "lin2", config.hidden_dim, config.dim),
-            output_layer_norm: LayerNorm::new(&p / "output_layer_norm", config.dim),
+            q_lin: Linear::new(&(&attention / "q_lin"), dim, dim),
+            k_lin: Linear::new(&(&attention / "k_lin"), dim, dim),
+            v_lin: Linear::new(&(&attention / "v_lin"), dim, dim),
+            out_lin: Linear::new(&(&attention / "out_lin"), dim, dim),
+            sa_layer_norm: LayerNorm::new(&(p / "sa_layer_norm"), dim, LAYER_NORM_EPSILON),
+            lin1: Linear::new(&(&ffn / "lin1"), dim, config.hidden_dim),
+            lin2: Linear::new(&(&ffn / "lin2"), config.hidden_dim, dim),
+            output_layer_norm: LayerNorm::new(&(p / "output_layer_norm"), dim, LAYER_NORM_EPSILON),
+            n_heads: config.n_heads,
+            scale: ((dim / config.n_heads) as f64).powf(-0.5),
         }
     }
 
-    fn forward(&self, x: &Tensor, mask: &Tensor) -> Tensor {
-        let x = self.sa_layer_norm.forward(&(self.attention.forward(x, mask) + x));
-        let ffn = self.lin2.forward(&self.lin1.forward(&x).gelu("none"));
-        self.output_layer_norm.forward(&(ffn + x))
+    /// (batch, seq, dim) to the same shape.
+    fn forward(&self, hidden: &Tensor, mask: &Mask) -> Tensor {
+        let [query, key, value] = [&self.q_lin, &self.k_lin, &self.v_lin].map(|lin| split_heads(&lin.forward(hidden), self.n_heads));
+        let attended = self.out_lin.forward(&attend(&query, &key, &value, mask, self.scale));
+        let hidden = self.sa_layer_norm.forward(&(attended + hidden));
+        let expanded = self.lin1.forward(&hidden).gelu("none");
+        self.output_layer_norm.forward(&(self.lin2.forward(&expanded) + hidden))
     }
 }
 
-#[derive(Debug)]
-pub struct DistilBert {
-    word_embeddings: Tensor,
-    position_embeddings: Tensor,
-    layer_norm: LayerNorm,
-    layers: Vec<Layer>,
-    pre_classifier: Linear,
-    classifier: Linear,
+fn gelu() -> String {
+    "gelu".to_owned()
 }
 
-impl DistilBert {
-    pub fn new(p: Path, config: &DistilBertConfig) -> Self {
-        let embeddings = &p / "distilbert" / "embeddings";
-        let table = |name: &str, size: i64| (&embeddings / name).var("weight", &[size, config.dim], Init::Const(0.0));
-        let layers = &p / "distilbert" / "transformer" / "layer";
-        Self {
-            word_embeddings: table("word_embeddings", config.vocab_size),
-            position_embeddings: table("position_embeddings", config.max_position_embeddings),
-            layer_norm: LayerNorm::new(&embeddings / "LayerNorm", config.dim),
-            layers: (0..config.n_layers).map(|layer| Layer::new(&layers / layer, config)).collect(),
-            pre_classifier: Linear::new(&p / "pre_classifier", config.dim, config.dim),
-            classifier: Linear::new(&p / "classifier", config.dim, config.id2label.len() as i64),
-        }
-    }
+fn default_range() -> f64 {
+    0.02
+}
 
-    pub fn device(&self) -> Device {
-        self.word_embeddings.device()
-    }
+fn default_labels() -> BTreeMap<i64, String> {
+    BTreeMap::from([(0, "LABEL_0".to_owned()), (1, "LABEL_1".to_owned())])
+}
 
-    /// `ids` (batch, seq) i64, `mask` (batch, seq) bool, false for padding; returns (batch, num_labels). The first token must be real.
-    pub fn logits(&self, ids: &Tensor, mask: &Tensor) -> Tensor {
-        let seq = ids.size()[1];
-        let mask = additive(&mask.unsqueeze(1).unsqueeze(1), self.word_embeddings.kind()); // (batch, 1, 1, seq)
-        let positions = Tensor::arange(seq, (Kind::Int64, self.device()));
-        let embedded = Tensor::embedding(&self.word_embeddings, ids, -1, false, false)
-            + Tensor::embedding(&self.position_embeddings, &positions, -1, false, false);
-        let mut x = self.layer_norm.forward(&embedded); // (batch, seq, dim)
-        for layer in &self.layers {
-            x = layer.forward(&x, &mask);
-        }
-        self.classifier.forward(&self.pre_classifier.forward(&x.select(1, 0)).relu())
-    }
+/// JSON keys are text, and serde does not turn them into numbers beside a flattened field.
+fn labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<i64, String>, D::Error> {
+    let by_text = BTreeMap::<String, String>::deserialize(deserializer)?;
+    let by_number = by_text.into_iter().map(|(id, name)| match id.parse() {
+        Ok(id) => Ok((id, name)),
+        Err(_) => Err(D::Error::custom(format!("`id2label` has the key `{id}`, which is not a number"))),
+    });
+    by_number.collect()
 }

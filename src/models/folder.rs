@@ -1,27 +1,65 @@
-//! Models as folders in Hugging Face layout: `config.json`, `model.safetensors`, `generation_config.json`.
+//! Models as folders in Hugging Face layout: config.json, generation_config.json and model.safetensors. Tokenizer files are the caller's.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
 
-use rand::rngs::ChaCha8Rng;
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
-use super::weights::{WeightFile, write_tensors};
-use super::{CausalLm, DistilBert, DistilBertConfig, Gpt2, Gpt2Config, init};
+use super::distilbert::{DistilBert, DistilBertConfig};
+use super::gpt2::{Gpt2, Gpt2Config, TokenIds};
+use super::{CausalLm, init, weights};
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
 
-const WEIGHTS: &str = "model.safetensors";
-
-/// The config of any supported causal language model.
-#[derive(Debug, Clone, PartialEq)]
+/// The config of a language model, one variant a family.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "model_type", rename_all = "lowercase")]
 pub enum LmConfig {
     Gpt2(Gpt2Config),
 }
 
-/// A causal language model and the variables it is made of.
+const LM_TYPES: [&str; 1] = ["gpt2"];
+const CLASSIFIER_TYPES: [&str; 1] = ["distilbert"];
+
+impl LmConfig {
+    fn problems(&self) -> Vec<String> {
+        let Self::Gpt2(config) = self;
+        config.problems()
+    }
+
+    fn build(&self, store: &VarStore, eos_token_ids: Vec<i64>) -> Box<dyn CausalLm> {
+        let Self::Gpt2(config) = self;
+        Box::new(Gpt2::new(&store.root(), config, eos_token_ids))
+    }
+
+    fn eos_token_ids(&self) -> Vec<i64> {
+        let Self::Gpt2(config) = self;
+        config.eos_token_id.as_ref().map(TokenIds::to_vec).unwrap_or_default()
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        let Self::Gpt2(config) = self;
+        config.variable(name)
+    }
+
+    fn initial(&self, name: &str) -> init::Fill {
+        let Self::Gpt2(config) = self;
+        config.initial(name)
+    }
+
+    /// The class that opens the folder in transformers.
+    fn architecture(&self) -> &'static str {
+        let Self::Gpt2(_) = self;
+        "GPT2LMHeadModel"
+    }
+}
+
+/// A language model with its variables.
 pub struct Lm {
     pub model: Box<dyn CausalLm>,
     pub config: LmConfig,
@@ -29,245 +67,215 @@ pub struct Lm {
 }
 
 impl Lm {
-    /// Frozen weights in `kind`, whatever float kind the folder holds.
+    /// Opens a folder for inference: frozen, its weights converted to `kind` whatever they are stored as.
     pub fn open(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         let mut lm = Self::read(folder, device, kind)?;
         lm.store.freeze();
         Ok(lm)
     }
 
-    /// f32 weights that gradients reach.
+    /// Opens a folder for training: f32, with gradients.
     pub fn open_trainable(folder: &Path, device: Device) -> Result<Self> {
         Self::read(folder, device, Kind::Float)
     }
 
-    /// A fresh, trainable model.
-    pub fn new(config: LmConfig, eos_token_ids: Vec<i64>, rng: &mut ChaCha8Rng, device: Device) -> Result<Self> {
-        let lm = Self::build(config, eos_token_ids, device, Kind::Float)?;
-        init::gpt2(&lm.parameters(), lm.model.info().n_layer, rng);
-        Ok(lm)
-    }
-
-    fn read(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        let (config, eos) = read_lm_config(folder)?;
-        let lm = Self::build(config, eos, device, kind)?;
-        // Buffers that old GPT-2 files carry.
-        let ignored = |name: &str| name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
-        load(folder, &lm.parameters(), "transformer.", &["lm_head.weight"], ignored)?;
-        Ok(lm)
-    }
-
-    fn build(config: LmConfig, eos_token_ids: Vec<i64>, device: Device, kind: Kind) -> Result<Self> {
-        let mut store = VarStore::new(device);
-        store.set_kind(kind); // before anything is built: a large model must never exist in f32
-        let LmConfig::Gpt2(gpt2) = &config;
-        let model: Box<dyn CausalLm> = Box::new(Gpt2::new(store.root(), gpt2, eos_token_ids));
+    /// A fresh model for training: f32, with gradients, its values decided by `seed` alone.
+    ///
+    /// # Errors
+    /// `Error::Recipe` with everything that is wrong with the config.
+    pub fn new(config: LmConfig, seed: u64, device: Device) -> Result<Self> {
+        refuse(config.problems(), Error::Recipe)?;
+        let store = store(device, Kind::Float);
+        let model = config.build(&store, config.eos_token_ids());
+        init::fill(&variables(&store), seed, |name| config.initial(name))?;
         Ok(Self { model, config, store })
     }
 
-    pub fn device(&self) -> Device {
-        self.model.device()
+    fn read(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+        let config: LmConfig = read_config(folder, "language models", &LM_TYPES)?;
+        refuse(config.problems(), |problems| Error::Model { path: folder.join("config.json"), problems })?;
+        let eos_token_ids = generation_eos(folder)?.unwrap_or_else(|| config.eos_token_ids());
+        let store = store(device, kind);
+        let model = config.build(&store, eos_token_ids);
+        weights::load(folder, &variables(&store), |name| config.variable(name))?;
+        Ok(Self { model, config, store })
     }
 
-    /// Every variable once, in the order of the names; a tied head is its embedding.
+    /// All weights under their Hugging Face names, sorted, each once (a tied head is the embedding). They alias the model's own.
     pub fn parameters(&self) -> Vec<(String, Tensor)> {
-        named(&self.store)
+        variables(&self.store).into_iter().collect()
     }
 
-    /// Writes config and weights; tokenizer files are the caller's.
+    pub fn device(&self) -> Device {
+        self.store.device()
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.store.kind()
+    }
+
+    /// Saves config.json, generation_config.json (BOS and EOS ids) and model.safetensors, each atomically and the config last.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        let LmConfig::Gpt2(config) = &self.config;
         let info = self.model.info();
         let eos = match info.eos_token_ids[..] {
             [] => Value::Null,
             [one] => json!(one),
-            ref many => json!(many),
+            _ => json!(info.eos_token_ids),
         };
-        let mut fields = to_fields(config)?;
-        fields["architectures"] = json!(["GPT2LMHeadModel"]);
-        fields["model_type"] = json!("gpt2");
-        fields["eos_token_id"] = eos.clone();
-        fields["tie_word_embeddings"] = json!(true);
-        // We never drop out, and who tunes the folder elsewhere should start from the same model.
-        for dropout in ["resid_pdrop", "embd_pdrop", "attn_pdrop"] {
-            fields[dropout] = json!(0.0);
-        }
-        save(folder, fields, &self.parameters())?;
-        let generation = json!({ "bos_token_id": info.bos_token_id, "eos_token_id": eos });
-        write_pretty(&folder.join("generation_config.json"), &generation)
+        weights::write_tensors(&folder.join("model.safetensors"), &self.parameters(), &[])?;
+        write_json(&folder.join("generation_config.json"), &json!({ "bos_token_id": info.bos_token_id, "eos_token_id": eos }))?;
+        write_config(folder, &self.config, None, self.config.architecture(), self.store.kind())
     }
 }
 
-/// Config and end-of-sequence ids; those of `generation_config.json` come first where it has any.
-fn read_lm_config(folder: &Path) -> Result<(LmConfig, Vec<i64>)> {
-    let path = folder.join("config.json");
-    let fields = read_json(&path)?;
-    let config = match fields["model_type"].as_str() {
-        Some("gpt2") => {
-            let config: Gpt2Config = parse(&path, fields.clone())?;
-            refuse(&path, config.problems())?;
-            LmConfig::Gpt2(config)
-        }
-        other => return Err(unsupported(&path, other, "gpt2")),
-    };
-    let mut eos = Vec::new();
-    let generation = folder.join("generation_config.json");
-    if generation.exists() {
-        eos.extend(ids(&read_json(&generation)?["eos_token_id"]));
-    }
-    for id in ids(&fields["eos_token_id"]) {
-        if !eos.contains(&id) {
-            eos.push(id);
-        }
-    }
-    Ok((config, eos))
-}
-
-/// An id, or a list of them.
-fn ids(value: &Value) -> Vec<i64> {
-    value.as_array().map_or_else(|| value.as_i64().into_iter().collect(), |ids| ids.iter().filter_map(Value::as_i64).collect())
-}
-
-/// A sequence classifier and the variables it is made of.
+/// A sequence classifier with its variables.
 pub struct Classifier {
-    model: DistilBert,
+    pub model: DistilBert,
     pub config: DistilBertConfig,
     store: VarStore,
+    positive: i64,
 }
 
 impl Classifier {
+    /// Opens a folder for inference: frozen, its weights converted to `kind` whatever they are stored as. Fails if the labels' names
+    /// do not say which one is positive.
     pub fn open(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        let path = folder.join("config.json");
-        let fields = read_json(&path)?;
-        match fields["model_type"].as_str() {
-            Some("distilbert") => {}
-            other => return Err(unsupported(&path, other, "distilbert")),
-        }
-        let config: DistilBertConfig = parse(&path, fields)?;
-        refuse(&path, config.problems())?;
-        if config.positive_label().is_none() {
-            return Err(Error::model(&path, "`id2label` must name two labels, one of them POSITIVE (or LABEL_1)"));
-        }
-        let mut classifier = Self::build(config, device, kind);
-        load(folder, &classifier.parameters(), "distilbert.", &[], |_| false)?;
+        let mut classifier = Self::read(folder, device, kind)?;
         classifier.store.freeze();
         Ok(classifier)
     }
 
-    /// A fresh, trainable model.
-    pub fn new(config: DistilBertConfig, rng: &mut ChaCha8Rng, device: Device) -> Self {
-        let classifier = Self::build(config, device, Kind::Float);
-        init::bert(&classifier.parameters(), rng);
-        classifier
+    /// Opens a folder for training: f32, with gradients.
+    pub fn open_trainable(folder: &Path, device: Device) -> Result<Self> {
+        Self::read(folder, device, Kind::Float)
     }
 
-    fn build(config: DistilBertConfig, device: Device, kind: Kind) -> Self {
-        let mut store = VarStore::new(device);
-        store.set_kind(kind);
-        let model = DistilBert::new(store.root(), &config);
-        Self { model, config, store }
+    /// A fresh model for training: f32, with gradients, its values decided by `seed` alone.
+    ///
+    /// # Errors
+    /// `Error::Recipe` with everything that is wrong with the config.
+    pub fn new(config: DistilBertConfig, seed: u64, device: Device) -> Result<Self> {
+        refuse(config.problems(), Error::Recipe)?;
+        let classifier = Self::build(config, device, Kind::Float)?;
+        init::fill(&variables(&classifier.store), seed, |name| classifier.config.initial(name))?;
+        Ok(classifier)
+    }
+
+    fn read(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+        let mut config: DistilBertConfig = read_config(folder, "classifiers", &CLASSIFIER_TYPES)?;
+        config.extra.shift_remove("model_type");
+        refuse(config.problems(), |problems| Error::Model { path: folder.join("config.json"), problems })?;
+        let classifier = Self::build(config, device, kind)?;
+        // Old files hold the constant row 0, 1, 2, … of position ids.
+        let variable = |name: &str| (name != "distilbert.embeddings.position_ids").then(|| name.to_owned());
+        weights::load(folder, &variables(&classifier.store), variable)?;
+        Ok(classifier)
+    }
+
+    fn build(config: DistilBertConfig, device: Device, kind: Kind) -> Result<Self> {
+        let positive = config.positive_label().map_err(Error::failed)?;
+        let store = store(device, kind);
+        Ok(Self { model: DistilBert::new(&store.root(), &config), config, store, positive })
+    }
+
+    /// ids (batch, seq) i64, mask (batch, seq) bool with the real tokens true; (batch, num_labels) in the weights' kind.
+    ///
+    /// # Panics
+    /// Where libtorch does: ids out of range, or more tokens than `max_position_embeddings`.
+    pub fn logits(&self, ids: &Tensor, mask: &Tensor) -> Tensor {
+        self.model.forward(ids, mask)
+    }
+
+    /// Index of the label that means positive, by its name in the config.
+    pub fn positive_label(&self) -> i64 {
+        self.positive
+    }
+
+    /// All weights under their Hugging Face names, sorted. They alias the model's own.
+    pub fn parameters(&self) -> Vec<(String, Tensor)> {
+        variables(&self.store).into_iter().collect()
     }
 
     pub fn device(&self) -> Device {
-        self.model.device()
+        self.store.device()
     }
 
-    pub fn parameters(&self) -> Vec<(String, Tensor)> {
-        named(&self.store)
+    pub fn kind(&self) -> Kind {
+        self.store.kind()
     }
 
-    /// See [`DistilBert::logits`].
-    pub fn logits(&self, ids: &Tensor, mask: &Tensor) -> Tensor {
-        self.model.logits(ids, mask)
-    }
-
+    /// Saves config.json and model.safetensors, each atomically and the config last.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        let mut fields = to_fields(&self.config)?;
-        fields["architectures"] = json!(["DistilBertForSequenceClassification"]);
-        fields["model_type"] = json!("distilbert");
-        for dropout in ["dropout", "attention_dropout", "seq_classif_dropout"] {
-            fields[dropout] = json!(0.0);
-        }
-        save(folder, fields, &self.parameters())
+        weights::write_tensors(&folder.join("model.safetensors"), &self.parameters(), &[])?;
+        write_config(folder, &self.config, Some("distilbert"), "DistilBertForSequenceClassification", self.store.kind())
     }
 }
 
-fn named(store: &VarStore) -> Vec<(String, Tensor)> {
-    let mut variables: Vec<(String, Tensor)> = store.variables().into_iter().collect();
-    variables.sort_by(|a, b| a.0.cmp(&b.0));
-    variables
+/// The kind is set before anything is built, so a large model never exists in f32.
+fn store(device: Device, kind: Kind) -> VarStore {
+    let mut store = VarStore::new(device);
+    store.set_kind(kind);
+    store
 }
 
-/// Fills `parameters` from the folder's weights. A file may leave out `prefix`, and hold `optional` and `ignored` tensors that no
-/// parameter stands for. All missing, unexpected and misshapen tensors are reported together, before anything is copied.
-fn load(folder: &Path, parameters: &[(String, Tensor)], prefix: &str, optional: &[&str], ignored: impl Fn(&str) -> bool) -> Result<()> {
-    let path = folder.join(WEIGHTS);
-    if !path.exists() {
-        return Err(Error::model(
-            folder,
-            format!("no `{WEIGHTS}` in this folder\n\nhint: a model is a folder with config.json, {WEIGHTS} and tokenizer.json"),
-        ));
+fn variables(store: &VarStore) -> BTreeMap<String, Tensor> {
+    store.variables().into_iter().collect()
+}
+
+fn refuse(problems: Vec<String>, error: impl FnOnce(Vec<String>) -> Error) -> Result<()> {
+    if problems.is_empty() { Ok(()) } else { Err(error(problems)) }
+}
+
+/// Reads config.json if its `model_type` is among `supported`.
+fn read_config<T: DeserializeOwned>(folder: &Path, what: &str, supported: &[&str]) -> Result<T> {
+    let path = folder.join("config.json");
+    if !path.is_file() {
+        return Err(Error::model(folder, "there is no `config.json`\n\nhint: name a folder with a model in Hugging Face layout"));
     }
-    let file = WeightFile::open(&path)?;
-    let mut unexpected = file.names();
-    let mut problems = Vec::new();
-    let mut sources = Vec::with_capacity(parameters.len());
-    for (name, parameter) in parameters {
-        let stored = [name.as_str(), name.strip_prefix(prefix).unwrap_or(name)].into_iter().find(|name| file.shape(name).is_some());
-        let Some(stored) = stored else {
-            problems.push(format!("missing tensor `{name}` {:?}", parameter.size()));
-            continue;
-        };
-        unexpected.retain(|name| name != stored);
-        match file.shape(stored) {
-            Some(shape) if shape != parameter.size() => {
-                problems.push(format!("tensor `{stored}` is {shape:?}; the config says {:?}", parameter.size()));
-            }
-            _ => sources.push((stored.to_owned(), parameter)),
-        }
+    let value = read_json(&path)?;
+    let names = supported.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    match value.get("model_type").and_then(Value::as_str) {
+        Some(found) if supported.contains(&found) => {}
+        Some(found) => return Err(Error::model(&path, format!("`model_type` is `{found}`; supported {what}: {names}"))),
+        None => return Err(Error::model(&path, format!("there is no `model_type`; supported {what}: {names}"))),
     }
-    unexpected.retain(|name| !optional.contains(&name.as_str()) && !ignored(name));
-    problems.extend(unexpected.into_iter().map(|name| format!("unexpected tensor `{name}`")));
-    if !problems.is_empty() {
-        problems.sort();
-        return Err(Error::Model { path, problems });
+    serde_json::from_value(value).map_err(|error| Error::model(&path, error.to_string()))
+}
+
+/// The end-of-sequence ids of generation_config.json, which replace those of the config.
+fn generation_eos(folder: &Path) -> Result<Option<Vec<i64>>> {
+    #[derive(Deserialize)]
+    struct GenerationConfig {
+        eos_token_id: Option<TokenIds>,
     }
-    let _no_grad = tch::no_grad_guard();
-    for (name, parameter) in sources {
-        parameter.shallow_clone().f_copy_(&file.tensor(&name)?)?;
+    let path = folder.join("generation_config.json");
+    if !path.is_file() {
+        return Ok(None);
     }
-    Ok(())
+    let parsed: GenerationConfig =
+        serde_json::from_value(read_json(&path)?).map_err(|error| Error::data(&path, None, error.to_string()))?;
+    Ok(parsed.eos_token_id.map(|ids| ids.to_vec()))
 }
 
-fn save(folder: &Path, fields: Value, parameters: &[(String, Tensor)]) -> Result<()> {
-    write_pretty(&folder.join("config.json"), &fields)?;
-    // Older transformers refuse files without this mark.
-    write_tensors(&folder.join(WEIGHTS), parameters, &[("format", "pt")])
+fn read_json(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path, "reading"))?;
+    serde_json::from_str(&text).map_err(|error| Error::data(path, Some(error.line()), error.to_string()))
 }
 
-fn to_fields(config: &impl Serialize) -> Result<Value> {
-    serde_json::to_value(config).map_err(|error| Error::failed(error.to_string()))
+/// `model_type` is given where the config does not carry it.
+fn write_config(folder: &Path, config: &impl Serialize, model_type: Option<&str>, architecture: &str, kind: Kind) -> Result<()> {
+    let Value::Object(fields) = serde_json::to_value(config).expect("a config is JSON") else { unreachable!("a config is a table") };
+    let mut table = Map::new();
+    table.insert("architectures".to_owned(), json!([architecture]));
+    if let Some(model_type) = model_type {
+        table.insert("model_type".to_owned(), json!(model_type));
+    }
+    // Newer files say `dtype`; every version of transformers reads `torch_dtype`.
+    table.extend(fields.into_iter().filter(|(key, _)| key != "architectures" && key != "dtype"));
+    table.insert("torch_dtype".to_owned(), json!(weights::dtype_name(kind)));
+    write_json(&folder.join("config.json"), &Value::Object(table))
 }
 
-fn write_pretty(path: &Path, value: &Value) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Error::failed(error.to_string()))?;
-    atomic::write(path, format!("{text}\n").as_bytes())
-}
-
-fn read_json(path: &PathBuf) -> Result<Value> {
-    let text = std::fs::read(path).map_err(Error::io(path, "reading the model's config"))?;
-    serde_json::from_slice(&text).map_err(|error| Error::data(path, Some(error.line()), format!("not valid JSON: {error}")))
-}
-
-fn parse<T: serde::de::DeserializeOwned>(path: &Path, fields: Value) -> Result<T> {
-    serde_json::from_value(fields).map_err(|error| Error::model(path, error.to_string()))
-}
-
-fn refuse(path: &Path, problems: Vec<String>) -> Result<()> {
-    if problems.is_empty() { Ok(()) } else { Err(Error::Model { path: path.to_owned(), problems }) }
-}
-
-fn unsupported(path: &Path, found: Option<&str>, supported: &str) -> Error {
-    let found = found.map_or_else(|| "no `model_type`".to_owned(), |found| format!("`model_type` is `{found}`"));
-    Error::model(path, format!("{found}; supported here: {supported}"))
+fn write_json(path: &Path, value: &Value) -> Result<()> {
+    atomic::write_with(path, |file| writeln!(file, "{value:#}"))
 }

@@ -1,237 +1,189 @@
-//! GPT-2 (124M to 1.5B): the `GPT2LMHeadModel` of transformers, head tied to the embedding.
+//! GPT-2 (Radford et al., 2019) as Hugging Face defines it: learned positions, pre-norm blocks, a fused query-key-value projection and an
+//! output head that is by default the token embedding.
 
 use serde::{Deserialize, Serialize};
-use tch::nn::{Init, Path};
+use serde_json::{Map, Value};
+use tch::nn::Path;
 use tch::{Device, Kind, Tensor};
 
-use super::attention::{attend, causal_mask};
+use super::attention::{Mask, attend, padded, split_heads};
+use super::init::Fill;
+use super::layers::{Conv1d, Embedding, LayerNorm, zeros};
 use super::{CausalLm, Input, KvCache, LmInfo};
 
-/// `config.json` of `model_type = "gpt2"`; the fields that matter to inference, under their own names.
+/// `config.json` under its own names. Keys that do not matter here are kept in `extra` and saved again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Gpt2Config {
     pub vocab_size: i64,
-    #[serde(default = "default_positions")]
     pub n_positions: i64,
     pub n_embd: i64,
     pub n_layer: i64,
     pub n_head: i64,
+    /// Width of the feed-forward layer; `None` is 4 * `n_embd`.
     #[serde(default)]
     pub n_inner: Option<i64>,
     #[serde(default = "gelu_new")]
     pub activation_function: String,
     #[serde(default = "default_epsilon")]
     pub layer_norm_epsilon: f64,
+    #[serde(default = "default_range")]
+    pub initializer_range: f64,
     #[serde(default = "yes")]
     pub scale_attn_weights: bool,
     #[serde(default)]
     pub scale_attn_by_inverse_layer_idx: bool,
+    #[serde(default = "yes")]
+    pub tie_word_embeddings: bool,
+    #[serde(default)]
+    pub add_cross_attention: bool,
     #[serde(default)]
     pub bos_token_id: Option<i64>,
+    #[serde(default)]
+    pub eos_token_id: Option<TokenIds>,
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
-fn default_positions() -> i64 {
-    1024
-}
-fn gelu_new() -> String {
-    "gelu_new".into()
-}
-fn default_epsilon() -> f64 {
-    1e-5
-}
-fn yes() -> bool {
-    true
+/// Some configs name one end-of-sequence token, some a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TokenIds {
+    One(i64),
+    Many(Vec<i64>),
 }
 
-impl Gpt2Config {
-    /// The shape of a model trained from scratch; everything else as in OpenAI's GPT-2.
-    pub fn scratch(vocab_size: i64, n_positions: i64, n_embd: i64, n_layer: i64, n_head: i64, bos_token_id: Option<i64>) -> Self {
+impl TokenIds {
+    pub fn to_vec(&self) -> Vec<i64> {
+        match self {
+            Self::One(id) => vec![*id],
+            Self::Many(ids) => ids.clone(),
+        }
+    }
+}
+
+const ACTIVATIONS: [&str; 2] = ["gelu_new", "gelu_pytorch_tanh"]; // two names of one function
+
+impl Default for Gpt2Config {
+    /// The smallest released GPT-2 (124 M parameters).
+    fn default() -> Self {
         Self {
-            vocab_size,
-            n_positions,
-            n_embd,
-            n_layer,
-            n_head,
+            vocab_size: 50257,
+            n_positions: 1024,
+            n_embd: 768,
+            n_layer: 12,
+            n_head: 12,
             n_inner: None,
             activation_function: gelu_new(),
             layer_norm_epsilon: default_epsilon(),
+            initializer_range: default_range(),
             scale_attn_weights: true,
             scale_attn_by_inverse_layer_idx: false,
-            bos_token_id,
+            tie_word_embeddings: true,
+            add_cross_attention: false,
+            bos_token_id: Some(50256),
+            eos_token_id: Some(TokenIds::One(50256)),
+            extra: Map::new(),
         }
     }
+}
 
-    pub fn info(&self, eos_token_ids: Vec<i64>) -> LmInfo {
-        LmInfo {
-            vocab_size: self.vocab_size,
-            context: self.n_positions,
-            n_layer: self.n_layer,
-            hidden_size: self.n_embd,
-            bos_token_id: self.bos_token_id,
-            eos_token_ids,
-        }
-    }
-
-    /// Every way in which this config cannot be computed.
+impl Gpt2Config {
+    /// Everything that keeps this config from being built.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if self.activation_function != "gelu_new" {
-            problems.push(format!("`activation_function` is `{}`; supported: gelu_new", self.activation_function));
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("n_positions", self.n_positions),
+            ("n_embd", self.n_embd),
+            ("n_layer", self.n_layer),
+            ("n_head", self.n_head),
+            ("n_inner", self.inner()),
+        ];
+        problems.extend(sizes.iter().filter(|(_, size)| *size < 1).map(|(name, size)| format!("`{name}` must be positive, not {size}")));
+        if self.n_head > 0 && self.n_embd % self.n_head != 0 {
+            problems.push(format!("`n_head` = {} does not divide `n_embd` = {}", self.n_head, self.n_embd));
         }
-        if self.n_head < 1 || self.n_embd % self.n_head.max(1) != 0 {
-            problems.push(format!("`n_embd` = {} is not a multiple of `n_head` = {}", self.n_embd, self.n_head));
+        if !ACTIVATIONS.contains(&self.activation_function.as_str()) {
+            let known = ACTIVATIONS.map(|name| format!("`{name}`")).join(", ");
+            problems.push(format!("`activation_function` = `{}` is not supported, only {known}", self.activation_function));
         }
-        for (name, value) in [("vocab_size", self.vocab_size), ("n_positions", self.n_positions), ("n_embd", self.n_embd)] {
-            if value < 1 {
-                problems.push(format!("`{name}` must be positive, not {value}"));
-            }
+        if self.add_cross_attention {
+            problems.push("`add_cross_attention` = true is not supported".to_owned());
         }
         problems
     }
-}
 
-#[derive(Debug)]
-struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
-    epsilon: f64,
-}
-
-impl LayerNorm {
-    fn new(p: Path, size: i64, epsilon: f64) -> Self {
-        Self { weight: p.var("weight", &[size], Init::Const(1.0)), bias: p.var("bias", &[size], Init::Const(0.0)), epsilon }
+    fn inner(&self) -> i64 {
+        self.n_inner.unwrap_or(4 * self.n_embd)
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
-        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.epsilon, false)
-    }
-}
-
-/// transformers' Conv1D: a linear layer whose weight is stored (in, out).
-#[derive(Debug)]
-struct Conv1d {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl Conv1d {
-    fn new(p: Path, size_in: i64, size_out: i64) -> Self {
-        Self { weight: p.var("weight", &[size_in, size_out], Init::Const(0.0)), bias: p.var("bias", &[size_out], Init::Const(0.0)) }
+    /// Factor of layer `index`'s attention scores.
+    fn attention_scale(&self, index: i64) -> f64 {
+        let by_size = if self.scale_attn_weights { ((self.n_embd / self.n_head) as f64).powf(-0.5) } else { 1.0 };
+        if self.scale_attn_by_inverse_layer_idx { by_size / (index + 1) as f64 } else { by_size }
     }
 
-    /// (batch, seq, in) → (batch, seq, out)
-    fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight.tr(), Some(&self.bias))
-    }
-}
-
-#[derive(Debug)]
-struct Attention {
-    c_attn: Conv1d,
-    c_proj: Conv1d,
-    n_head: i64,
-    scale: f64,
-}
-
-impl Attention {
-    fn new(p: Path, config: &Gpt2Config, layer: i64) -> Self {
-        let head_dim = config.n_embd / config.n_head;
-        let mut scale = if config.scale_attn_weights { (head_dim as f64).powf(-0.5) } else { 1.0 };
-        if config.scale_attn_by_inverse_layer_idx {
-            scale /= (layer + 1) as f64;
+    /// The variable that a tensor of a weights file belongs in; `None` if it is of no use (old files hold causal masks, and a tied
+    /// head is the embedding again).
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        if name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") || (self.tie_word_embeddings && name == "lm_head.weight") {
+            return None;
         }
-        Self {
-            c_attn: Conv1d::new(&p / "c_attn", config.n_embd, 3 * config.n_embd),
-            c_proj: Conv1d::new(&p / "c_proj", config.n_embd, config.n_embd),
-            n_head: config.n_head,
-            scale,
+        let has_prefix = name.starts_with("transformer.") || name.starts_with("lm_head.");
+        Some(if has_prefix { name.to_owned() } else { format!("transformer.{name}") })
+    }
+
+    /// As in the GPT-2 release: projections into the residual stream start smaller, the more so the deeper the model.
+    pub(super) fn initial(&self, name: &str) -> Fill {
+        if name.ends_with(".bias") {
+            Fill::Zeros
+        } else if name.contains(".ln_") {
+            Fill::Ones
+        } else if name.ends_with(".c_proj.weight") {
+            Fill::Normal(self.initializer_range / ((2 * self.n_layer) as f64).sqrt())
+        } else {
+            Fill::Normal(self.initializer_range)
         }
     }
-
-    fn forward(&self, x: &Tensor, mask: Option<&Tensor>, cache: Option<(&mut KvCache, usize)>) -> Tensor {
-        let shape = x.size();
-        let (batch, seq, n_embd) = (shape[0], shape[1], shape[2]);
-        let heads = |tensor: Tensor| tensor.view([batch, seq, self.n_head, -1]).transpose(1, 2); // (batch, n_head, seq, head_dim)
-        let [query, keys, values]: [Tensor; 3] = match self.c_attn.forward(x).split(n_embd, 2).try_into() {
-            Ok(parts) => parts,
-            Err(_) => unreachable!("3 · n_embd columns split by n_embd"),
-        };
-        let (query, keys, values) = (heads(query), heads(keys), heads(values));
-        let attended = match cache {
-            Some((cache, layer)) => {
-                let (keys, values) = cache.append(layer, &keys, &values);
-                attend(&query, &keys, &values, mask, self.scale)
-            }
-            None => attend(&query, &keys, &values, mask, self.scale),
-        };
-        self.c_proj.forward(&attended.transpose(1, 2).reshape([batch, seq, n_embd]))
-    }
 }
 
-#[derive(Debug)]
-struct Mlp {
-    c_fc: Conv1d,
-    c_proj: Conv1d,
-}
-
-impl Mlp {
-    fn new(p: Path, config: &Gpt2Config) -> Self {
-        let n_inner = config.n_inner.unwrap_or(4 * config.n_embd);
-        Self { c_fc: Conv1d::new(&p / "c_fc", config.n_embd, n_inner), c_proj: Conv1d::new(&p / "c_proj", n_inner, config.n_embd) }
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
-        self.c_proj.forward(&self.c_fc.forward(x).gelu("tanh"))
-    }
-}
-
-#[derive(Debug)]
-struct Block {
-    ln_1: LayerNorm,
-    attn: Attention,
-    ln_2: LayerNorm,
-    mlp: Mlp,
-}
-
-impl Block {
-    fn new(p: Path, config: &Gpt2Config, layer: i64) -> Self {
-        let epsilon = config.layer_norm_epsilon;
-        Self {
-            ln_1: LayerNorm::new(&p / "ln_1", config.n_embd, epsilon),
-            attn: Attention::new(&p / "attn", config, layer),
-            ln_2: LayerNorm::new(&p / "ln_2", config.n_embd, epsilon),
-            mlp: Mlp::new(&p / "mlp", config),
-        }
-    }
-
-    fn forward(&self, x: Tensor, mask: Option<&Tensor>, cache: Option<(&mut KvCache, usize)>) -> Tensor {
-        let x = &x + self.attn.forward(&self.ln_1.forward(&x), mask, cache);
-        &x + self.mlp.forward(&self.ln_2.forward(&x))
-    }
-}
-
-#[derive(Debug)]
 pub struct Gpt2 {
-    wte: Tensor,
-    wpe: Tensor,
+    info: LmInfo,
+    wte: Embedding,
+    wpe: Embedding,
     h: Vec<Block>,
     ln_f: LayerNorm,
-    info: LmInfo,
+    /// (vocab_size, n_embd), the same tensor as `wte.weight` if tied.
+    head: Tensor,
+    kind: Kind,
 }
 
 impl Gpt2 {
-    /// Variables under `transformer.…`, as transformers saves them; to be filled by a loader or an initialisation.
-    pub fn new(p: Path, config: &Gpt2Config, eos_token_ids: Vec<i64>) -> Self {
-        let p = p / "transformer";
-        let wte = (&p / "wte").var("weight", &[config.vocab_size, config.n_embd], Init::Const(0.0));
-        let wpe = (&p / "wpe").var("weight", &[config.n_positions, config.n_embd], Init::Const(0.0));
-        let h = (0..config.n_layer).map(|layer| Block::new(&p / "h" / layer, config, layer)).collect();
-        let ln_f = LayerNorm::new(&p / "ln_f", config.n_embd, config.layer_norm_epsilon);
-        Self { wte, wpe, h, ln_f, info: config.info(eos_token_ids) }
-    }
-
-    fn kind(&self) -> Kind {
-        self.wte.kind()
+    /// Makes the variables, all zeros, in the store of `root`; `config` must be free of [`Gpt2Config::problems`].
+    pub fn new(root: &Path, config: &Gpt2Config, eos_token_ids: Vec<i64>) -> Self {
+        let p = root / "transformer";
+        let wte = Embedding::new(&(&p / "wte"), config.vocab_size, config.n_embd);
+        let head = if config.tie_word_embeddings {
+            wte.weight.shallow_clone()
+        } else {
+            zeros(&(root / "lm_head"), "weight", &[config.vocab_size, config.n_embd])
+        };
+        Self {
+            info: LmInfo {
+                vocab_size: config.vocab_size,
+                context: config.n_positions,
+                n_layer: config.n_layer,
+                hidden_size: config.n_embd,
+                bos_token_id: config.bos_token_id,
+                eos_token_ids,
+            },
+            wpe: Embedding::new(&(&p / "wpe"), config.n_positions, config.n_embd),
+            h: (0..config.n_layer).map(|index| Block::new(&(&p / "h" / index), config, index)).collect(),
+            ln_f: LayerNorm::new(&(&p / "ln_f"), config.n_embd, config.layer_norm_epsilon),
+            wte,
+            head,
+            kind: root.kind(),
+        }
     }
 }
 
@@ -241,29 +193,110 @@ impl CausalLm for Gpt2 {
     }
 
     fn device(&self) -> Device {
-        self.wte.device()
+        self.head.device()
     }
 
     fn hidden(&self, input: &Input, mut cache: Option<&mut KvCache>) -> Tensor {
-        let shape = input.ids.size();
-        let (batch, new) = (shape[0], shape[1]);
-        let (columns, valid) = match &mut cache {
-            Some(cache) => {
-                let valid = cache.grow(batch, new, input.valid);
-                (cache.columns(), valid)
-            }
-            None => (new, input.valid.map(Tensor::shallow_clone)),
-        };
-        let mask = causal_mask(new, columns, valid.as_ref(), self.kind(), self.device());
-        let mut x =
-            Tensor::embedding(&self.wte, input.ids, -1, false, false) + Tensor::embedding(&self.wpe, input.positions, -1, false, false); // (batch, new, n_embd)
-        for (layer, block) in self.h.iter().enumerate() {
-            x = block.forward(x, mask.as_ref(), cache.as_deref_mut().map(|cache| (cache, layer)));
+        let _no_grad = cache.is_some().then(tch::no_grad_guard);
+        let mask = Mask::causal(input, cache.as_deref(), self.kind);
+        let mut hidden = self.wte.forward(input.ids) + self.wpe.forward(input.positions); // (batch, seq, n_embd)
+        for (index, block) in self.h.iter().enumerate() {
+            hidden = block.forward(&hidden, &mask, cache.as_deref_mut().map(|cache| (cache, index)));
         }
-        self.ln_f.forward(&x)
+        if let Some(cache) = cache {
+            let (_, seq) = input.ids.size2().expect("ids are (batch, seq)");
+            cache.commit(seq, padded(input.valid));
+        }
+        self.ln_f.forward(&hidden)
     }
 
     fn logits(&self, hidden: &Tensor) -> Tensor {
-        hidden.linear(&self.wte, None::<&Tensor>)
+        hidden.linear(&self.head, None::<&Tensor>)
     }
+}
+
+struct Block {
+    ln_1: LayerNorm,
+    attn: Attention,
+    ln_2: LayerNorm,
+    mlp: Mlp,
+}
+
+impl Block {
+    fn new(p: &Path, config: &Gpt2Config, index: i64) -> Self {
+        Self {
+            ln_1: LayerNorm::new(&(p / "ln_1"), config.n_embd, config.layer_norm_epsilon),
+            attn: Attention::new(&(p / "attn"), config, index),
+            ln_2: LayerNorm::new(&(p / "ln_2"), config.n_embd, config.layer_norm_epsilon),
+            mlp: Mlp::new(&(p / "mlp"), config),
+        }
+    }
+
+    fn forward(&self, hidden: &Tensor, mask: &Mask, cache: Option<(&mut KvCache, usize)>) -> Tensor {
+        let hidden = hidden + self.attn.forward(&self.ln_1.forward(hidden), mask, cache);
+        &hidden + self.mlp.forward(&self.ln_2.forward(&hidden))
+    }
+}
+
+struct Attention {
+    c_attn: Conv1d,
+    c_proj: Conv1d,
+    n_head: i64,
+    scale: f64,
+}
+
+impl Attention {
+    fn new(p: &Path, config: &Gpt2Config, index: i64) -> Self {
+        Self {
+            c_attn: Conv1d::new(&(p / "c_attn"), config.n_embd, 3 * config.n_embd),
+            c_proj: Conv1d::new(&(p / "c_proj"), config.n_embd, config.n_embd),
+            n_head: config.n_head,
+            scale: config.attention_scale(index),
+        }
+    }
+
+    /// (batch, seq, n_embd) to the same shape; the cache comes with this layer's index in it.
+    fn forward(&self, hidden: &Tensor, mask: &Mask, cache: Option<(&mut KvCache, usize)>) -> Tensor {
+        let parts = self.c_attn.forward(hidden).chunk(3, -1);
+        let [query, key, value] = [0, 1, 2].map(|part| split_heads(&parts[part], self.n_head)); // (batch, n_head, seq, head_dim)
+        let (key, value) = match cache {
+            Some((cache, index)) => cache.write(index, &key, &value),
+            None => (key, value),
+        };
+        self.c_proj.forward(&attend(&query, &key, &value, mask, self.scale))
+    }
+}
+
+struct Mlp {
+    c_fc: Conv1d,
+    c_proj: Conv1d,
+}
+
+impl Mlp {
+    fn new(p: &Path, config: &Gpt2Config) -> Self {
+        Self {
+            c_fc: Conv1d::new(&(p / "c_fc"), config.n_embd, config.inner()),
+            c_proj: Conv1d::new(&(p / "c_proj"), config.inner(), config.n_embd),
+        }
+    }
+
+    fn forward(&self, hidden: &Tensor) -> Tensor {
+        self.c_proj.forward(&self.c_fc.forward(hidden).gelu("tanh"))
+    }
+}
+
+fn gelu_new() -> String {
+    ACTIVATIONS[0].to_owned()
+}
+
+fn default_epsilon() -> f64 {
+    1e-5
+}
+
+fn default_range() -> f64 {
+    0.02
+}
+
+fn yes() -> bool {
+    true
 }

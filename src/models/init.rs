@@ -1,56 +1,92 @@
-//! Fresh weights from our own random stream, never torch's global one: a model's start depends on its seed alone.
+//! First values of new models, drawn from our own random stream: the same seed gives the same model whatever else libtorch has drawn.
 
+use std::collections::BTreeMap;
 use std::f64::consts::TAU;
 
-use rand::Rng;
 use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
 use tch::Tensor;
 
-/// GPT-2's initialisation: every matrix N(0, 0.02), the projections back into the residual stream scaled by 1/√(2 · n_layer); norms and
-/// biases stay at the 1 and 0 they were built with. `parameters` in a fixed order.
-pub fn gpt2(parameters: &[(String, Tensor)], n_layer: i64, rng: &mut ChaCha8Rng) {
-    let residual = (2.0 * n_layer as f64).powf(-0.5);
-    for (name, parameter) in parameters.iter().filter(|(_, parameter)| parameter.dim() >= 2) {
-        fill_normal(parameter, if name.ends_with("c_proj.weight") { 0.02 * residual } else { 0.02 }, rng);
-    }
+use crate::error::Result;
+
+/// How one variable starts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fill {
+    Zeros,
+    Ones,
+    /// Normal with mean 0 and this standard deviation.
+    Normal(f64),
 }
 
-/// BERT's: every matrix N(0, 0.02).
-pub fn bert(parameters: &[(String, Tensor)], rng: &mut ChaCha8Rng) {
-    for (_, parameter) in parameters.iter().filter(|(_, parameter)| parameter.dim() >= 2) {
-        fill_normal(parameter, 0.02, rng);
-    }
-}
-
-/// Normal numbers by Box–Muller, in the tensor's memory order.
-fn fill_normal(parameter: &Tensor, deviation: f64, rng: &mut ChaCha8Rng) {
+/// Fills the variables in the order of their names from one stream seeded by `seed`.
+pub fn fill(variables: &BTreeMap<String, Tensor>, seed: u64, rule: impl Fn(&str) -> Fill) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
-    let mut uniform = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-    let numbers: Vec<f32> = (0..parameter.numel().div_ceil(2))
-        .flat_map(|_| {
-            let (radius, angle) = ((-2.0 * (1.0 - uniform()).ln()).sqrt() * deviation, uniform() * TAU);
-            [(radius * angle.cos()) as f32, (radius * angle.sin()) as f32]
-        })
-        .collect();
-    parameter.shallow_clone().copy_(&Tensor::from_slice(&numbers[..parameter.numel()]).view(&parameter.size()[..]));
+    let mut normals = Normals::new(seed);
+    for (name, variable) in variables {
+        let mut variable = variable.shallow_clone();
+        match rule(name) {
+            Fill::Zeros => drop(variable.f_zero_()?),
+            Fill::Ones => drop(variable.f_fill_(1.0)?),
+            Fill::Normal(deviation) => {
+                let values: Vec<f32> = (0..variable.numel()).map(|_| (deviation * normals.next()) as f32).collect();
+                variable.f_copy_(&Tensor::f_from_slice(&values)?.f_view(variable.size().as_slice())?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Standard normal numbers by the Box-Muller transform, which makes them in pairs.
+struct Normals {
+    random: ChaCha8Rng,
+    spare: Option<f64>,
+}
+
+impl Normals {
+    fn new(seed: u64) -> Self {
+        Self { random: ChaCha8Rng::seed_from_u64(seed), spare: None }
+    }
+
+    fn next(&mut self) -> f64 {
+        if let Some(spare) = self.spare.take() {
+            return spare;
+        }
+        let above_zero = 1.0 - self.random.random::<f64>(); // (0, 1]: its logarithm is finite
+        let radius = (-2.0 * above_zero.ln()).sqrt();
+        let (sine, cosine) = (TAU * self.random.random::<f64>()).sin_cos();
+        self.spare = Some(radius * sine);
+        radius * cosine
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use tch::{Device, Kind};
 
-    use super::*;
-    use crate::sampling::Stream;
+    #[test]
+    fn normals_have_the_moments_of_a_normal() {
+        let mut normals = Normals::new(7);
+        let drawn: Vec<f64> = (0..200_000).map(|_| normals.next()).collect();
+        let moment = |power| drawn.iter().map(|x| x.powi(power)).sum::<f64>() / drawn.len() as f64;
+        let lag = drawn.windows(2).map(|pair| pair[0] * pair[1]).sum::<f64>() / drawn.len() as f64;
+        // Four standard errors: sqrt(1, 2, 15, 96, 1) / sqrt(200,000).
+        for (found, expected, tolerance) in
+            [(moment(1), 0.0, 0.009), (moment(2), 1.0, 0.013), (moment(3), 0.0, 0.035), (moment(4), 3.0, 0.09), (lag, 0.0, 0.009)]
+        {
+            assert!((found - expected).abs() < tolerance, "{found} is not {expected}");
+        }
+    }
 
     #[test]
-    fn matrices_are_normal_and_the_residual_projections_smaller() {
-        let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
-        let names = [("h.0.c_proj.weight", vec![200, 200]), ("wte.weight", vec![200, 200]), ("ln.bias", vec![200])];
-        let parameters: Vec<(String, Tensor)> = names.iter().map(|(name, shape)| (name.to_string(), zeros(shape))).collect();
-        gpt2(&parameters, 8, &mut Stream::new(1, "init", "x").rng());
-        let deviation = |i: usize| f64::try_from(parameters[i].1.std(true)).unwrap();
-        assert!((deviation(0) - 0.005).abs() < 1e-4 && (deviation(1) - 0.02).abs() < 4e-4, "{} {}", deviation(0), deviation(1));
-        assert!(f64::try_from(parameters[1].1.mean(Kind::Float)).unwrap().abs() < 5e-4);
-        assert_eq!(f64::try_from(parameters[2].1.abs().max()).unwrap(), 0.0);
+    fn the_seed_and_nothing_else_decides() {
+        let drawn = |seed| {
+            let variables = BTreeMap::from([("w".to_owned(), Tensor::zeros([3, 5], (Kind::Float, Device::Cpu)))]);
+            fill(&variables, seed, |_| Fill::Normal(0.02)).unwrap();
+            let _unrelated = Tensor::randn([4], (Kind::Float, Device::Cpu));
+            Vec::<f32>::try_from(variables["w"].view(-1)).unwrap()
+        };
+        assert_eq!(drawn(1), drawn(1));
+        assert_ne!(drawn(1), drawn(2));
     }
 }

@@ -1,23 +1,25 @@
-//! Keys and values of the tokens read so far, for a batch of rows.
+//! Keys and values of the tokens a model has read, so that only new tokens are computed.
 //!
-//! Columns are slots: every forward pass appends the same number of columns to all rows, and a validity mask says which of a row's columns
-//! are real. Ragged rows are padded, rolled-back tokens are holes; positions are the caller's and explicit, so neither shifts anything.
+//! A column is a slot that one forward pass fills in every row. A validity mask (rows, columns) says which slots are real, so ragged rows
+//! and rollback are holes in the mask; it exists only while there is a hole. Which position a column stands for is the caller's knowledge.
 
 use tch::{Kind, Tensor};
+
+/// Room for this many columns at first; then the room doubles.
+const FIRST_CAPACITY: i64 = 64;
 
 #[derive(Debug, Default)]
 pub struct KvCache {
     layers: Vec<Layer>,
     columns: i64,
-    /// (rows, columns) bool; `None` while every column of every row is real.
-    valid: Option<Tensor>,
+    valid: Option<Tensor>, // (rows, columns) bool
 }
 
-/// (rows, heads, capacity, head_dim) each; the first `columns` of the capacity are in use.
+/// Both (rows, heads, capacity, head_dim).
 #[derive(Debug)]
 struct Layer {
-    keys: Tensor,
-    values: Tensor,
+    key: Tensor,
+    value: Tensor,
 }
 
 impl KvCache {
@@ -26,71 +28,156 @@ impl KvCache {
         Self::default()
     }
 
+    /// Slots filled so far, holes included.
     pub fn columns(&self) -> i64 {
         self.columns
     }
 
-    /// The given rows, in this order, repeats allowed: a copy that shares nothing with this cache.
-    pub fn select(&self, rows: &[i64]) -> Self {
-        let Some(first) = self.layers.first() else { return Self::new() };
-        let index = Tensor::from_slice(rows).to_device(first.keys.device());
-        let pick = |tensor: &Tensor| tensor.narrow(2, 0, self.columns).index_select(0, &index);
-        Self {
-            layers: self.layers.iter().map(|layer| Layer { keys: pick(&layer.keys), values: pick(&layer.values) }).collect(),
+    /// A new cache whose row i is row `rows[i]` of this one; repeats are allowed and nothing is shared.
+    ///
+    /// # Panics
+    /// If a row is out of range.
+    pub fn select(&self, rows: &[i64]) -> KvCache {
+        let _no_grad = tch::no_grad_guard();
+        let Some(first) = self.layers.first() else { return KvCache::new() };
+        let index = Tensor::from_slice(rows).to_device(first.key.device());
+        let pick = |from: &Tensor| {
+            let (_, n_head, capacity, head_dim) = from.size4().expect("keys and values have 4 dimensions");
+            let picked = Tensor::empty([rows.len() as i64, n_head, capacity, head_dim], (from.kind(), from.device()));
+            let _ = from.narrow(2, 0, self.columns).index_select_out(&picked.narrow(2, 0, self.columns), 0, &index);
+            picked
+        };
+        KvCache {
+            layers: self.layers.iter().map(|layer| Layer { key: pick(&layer.key), value: pick(&layer.value) }).collect(),
             columns: self.columns,
-            valid: self.valid.as_ref().map(|valid| valid.index_select(0, &index)),
+            // The holes may all have been in rows that are left behind.
+            valid: self.valid.as_ref().map(|valid| valid.index_select(0, &index)).filter(|valid| valid.all().int64_value(&[]) == 0),
         }
     }
 
-    /// The row's columns from `from_column` on are no longer real.
+    /// From now on the columns of `row` from `from_column` on are not real. They stay as holes; the next tokens go to new columns.
+    ///
+    /// # Panics
+    /// If the row is out of range.
     pub fn invalidate(&mut self, row: i64, from_column: i64) {
-        let Some(first) = self.layers.first() else { return };
-        let shape = [first.keys.size()[0], self.columns];
-        let valid = self.valid.get_or_insert_with(|| Tensor::ones(shape, (Kind::Bool, first.keys.device())));
+        let Some(layer) = self.layers.first() else { return };
+        if from_column >= self.columns {
+            return;
+        }
+        let rows = layer.key.size()[0];
+        let ones = || Tensor::ones([rows, self.columns], (Kind::Bool, layer.key.device()));
+        let valid = self.valid.get_or_insert_with(ones);
         let _ = valid.narrow(0, row, 1).narrow(1, from_column, self.columns - from_column).fill_(0);
     }
 
-    /// Makes room for `new` columns, of which `valid` (rows, new) bool are real, and returns which (row, column) pairs of the grown cache
-    /// are, if not all are. Each layer's keys and values follow by [`KvCache::append`].
-    pub(super) fn grow(&mut self, rows: i64, new: i64, valid: Option<&Tensor>) -> Option<Tensor> {
-        let old = self.columns;
-        self.columns += new;
-        if self.valid.is_none() && valid.is_none() {
-            return None;
-        }
-        let device = valid.or(self.valid.as_ref()).map_or(tch::Device::Cpu, Tensor::device);
-        let ones = |columns: i64| Tensor::ones([rows, columns], (Kind::Bool, device));
-        let before = self.valid.take().unwrap_or_else(|| ones(old));
-        let grown = Tensor::cat(&[before, valid.map_or_else(|| ones(new), Tensor::shallow_clone)], 1);
-        self.valid = Some(grown.shallow_clone());
-        Some(grown)
+    /// Which columns are real, (rows, columns) bool; `None` when all are.
+    pub(super) fn valid(&self) -> Option<&Tensor> {
+        self.valid.as_ref()
     }
 
-    /// Appends a layer's new keys and values, (rows, heads, new, head_dim), and returns all of its keys and values so far. Called for
-    /// layers 0, 1, … after [`KvCache::grow`].
-    pub(super) fn append(&mut self, layer: usize, keys: &Tensor, values: &Tensor) -> (Tensor, Tensor) {
-        let new = keys.size()[2];
-        let old = self.columns - new;
-        if self.layers.len() <= layer {
-            self.layers.push(Layer { keys: with_capacity(keys, self.columns), values: with_capacity(values, self.columns) });
+    /// Writes a layer's keys and values of the new tokens, (rows, heads, new, head_dim), behind the columns and returns views on all:
+    /// (rows, heads, columns + new, head_dim). The columns count once [`Self::commit`] is called after the last layer.
+    pub(super) fn write(&mut self, index: usize, key: &Tensor, value: &Tensor) -> (Tensor, Tensor) {
+        if index == self.layers.len() {
+            let room = |like: &Tensor| {
+                let (rows, n_head, _, head_dim) = like.size4().expect("keys and values have 4 dimensions");
+                Tensor::empty([rows, n_head, 0, head_dim], (like.kind(), like.device()))
+            };
+            self.layers.push(Layer { key: room(key), value: room(value) });
         }
-        let Layer { keys: all_keys, values: all_values } = &mut self.layers[layer];
-        for (all, new_ones) in [(all_keys, keys), (all_values, values)] {
-            if all.size()[2] < self.columns {
-                let grown = with_capacity(all, (self.columns + self.columns / 2).max(32));
-                grown.narrow(2, 0, old).copy_(&all.narrow(2, 0, old));
-                *all = grown;
-            }
-            all.narrow(2, old, new).copy_(new_ones);
+        let layer = &mut self.layers[index];
+        (append(&mut layer.key, self.columns, key), append(&mut layer.value, self.columns, value))
+    }
+
+    /// Counts the columns that every layer has written. `valid`: (rows, new) bool, which of them are real; `None` when all are.
+    pub(super) fn commit(&mut self, new: i64, valid: Option<&Tensor>) {
+        if self.valid.is_some() || valid.is_some() {
+            let Some(layer) = self.layers.first() else { return };
+            let ones = |columns| Tensor::ones([layer.key.size()[0], columns], (Kind::Bool, layer.key.device()));
+            let before = self.valid.take().unwrap_or_else(|| ones(self.columns));
+            let after = valid.map_or_else(|| ones(new), Tensor::shallow_clone);
+            self.valid = Some(Tensor::cat(&[before, after], 1));
         }
-        let Layer { keys, values } = &self.layers[layer];
-        (keys.narrow(2, 0, self.columns), values.narrow(2, 0, self.columns))
+        self.columns += new;
     }
 }
 
-/// An uninitialised tensor like `like` (rows, heads, _, head_dim) with room for `columns`.
-fn with_capacity(like: &Tensor, columns: i64) -> Tensor {
-    let mut shape = like.size();
-    shape[2] = columns;
-    Tensor::empty(shape, (like.kind(), like.device()))
+/// Copies `new` behind the first `columns` of `store`, which grows if need be, and returns a view on both.
+fn append(store: &mut Tensor, columns: i64, new: &Tensor) -> Tensor {
+    let (rows, n_head, capacity, head_dim) = store.size4().expect("keys and values have 4 dimensions");
+    let (new_rows, _, added, _) = new.size4().expect("keys and values have 4 dimensions");
+    // A single row would otherwise be broadcast into all rows.
+    assert_eq!(new_rows, rows, "a batch of {new_rows} does not fit a cache of {rows} rows");
+    let total = columns + added;
+    if total > capacity {
+        let roomier = total.max(2 * capacity).max(FIRST_CAPACITY);
+        let grown = Tensor::empty([rows, n_head, roomier, head_dim], (store.kind(), store.device()));
+        grown.narrow(2, 0, columns).copy_(&store.narrow(2, 0, columns));
+        *store = grown;
+    }
+    store.narrow(2, columns, added).copy_(new);
+    store.narrow(2, 0, total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    /// (rows, 1 head, columns, 1): row * 100 + column.
+    fn numbered(rows: i64, columns: std::ops::Range<i64>) -> Tensor {
+        let row = Tensor::arange(rows, (Kind::Float, Device::Cpu)).view([rows, 1, 1, 1]) * 100.0;
+        let column = Tensor::arange_start(columns.start, columns.end, (Kind::Float, Device::Cpu)).view([1, 1, -1, 1]);
+        row + column
+    }
+
+    fn values(tensor: &Tensor) -> Vec<f32> {
+        Vec::try_from(tensor.contiguous().view(-1)).unwrap()
+    }
+
+    #[test]
+    fn columns_survive_growth_and_selection() {
+        let mut cache = KvCache::new();
+        let mut at = 0;
+        for new in [3, 1, 70, 1, 200] {
+            let states = numbered(2, at..at + new);
+            let (key, value) = cache.write(0, &states, &(&states + 0.5));
+            cache.commit(new, None);
+            at += new;
+            assert_eq!(values(&key), values(&numbered(2, 0..at)));
+            assert_eq!(values(&value), values(&(numbered(2, 0..at) + 0.5)));
+        }
+        assert_eq!(cache.columns(), 275);
+        let mut picked = cache.select(&[1, 0, 1]);
+        let (key, _) = picked.write(0, &numbered(3, 275..276), &numbered(3, 275..276));
+        assert_eq!(values(&key.narrow(2, 0, 275)), values(&numbered(2, 0..275).index_select(0, &Tensor::from_slice(&[1i64, 0, 1]))));
+        let (untouched, _) = cache.write(0, &numbered(2, 0..1), &numbered(2, 0..1));
+        assert_eq!(values(&untouched.narrow(2, 0, 275)), values(&numbered(2, 0..275)), "a copy shares nothing with its source");
+    }
+
+    #[test]
+    fn the_mask_exists_only_while_there_is_a_hole() {
+        let mut cache = KvCache::new();
+        let _ = cache.write(0, &numbered(2, 0..4), &numbered(2, 0..4));
+        cache.commit(4, None);
+        assert!(cache.valid().is_none());
+        cache.invalidate(1, 4);
+        assert!(cache.valid().is_none(), "there is no column 4 yet");
+        cache.invalidate(1, 2);
+        let _ = cache.write(0, &numbered(2, 4..5), &numbered(2, 4..5));
+        cache.commit(1, None);
+        let valid = Vec::<bool>::try_from(cache.valid().unwrap().view(-1)).unwrap();
+        assert_eq!(valid, [true, true, true, true, true, true, true, false, false, true]);
+        assert!(cache.select(&[0, 0]).valid().is_none(), "the row with the holes is gone");
+        assert!(cache.select(&[0, 1]).valid().is_some());
+    }
+
+    #[test]
+    #[should_panic(expected = "a batch of 1 does not fit a cache of 2 rows")]
+    fn a_smaller_batch_is_not_broadcast() {
+        let mut cache = KvCache::new();
+        let _ = cache.write(0, &numbered(2, 0..1), &numbered(2, 0..1));
+        cache.commit(1, None);
+        let _ = cache.write(0, &numbered(1, 0..1), &numbered(1, 0..1));
+    }
 }

@@ -1,145 +1,229 @@
-//! safetensors files: read memory-mapped and tensor by tensor, written atomically in a stable order.
+//! Tensors in safetensors files: memory-mapped reading, loading into a model's variables, and atomic writing.
 //!
-//! The safetensors crate checks header, shapes and offsets; nothing in a file is trusted beyond that, and nothing is executed.
+//! Nothing here knows a model. The kinds are ours to map: libtorch's own loaders change kinds silently and ignore what they do not expect.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
-use std::path::Path;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
-use safetensors::tensor::{Metadata, TensorInfo};
-use safetensors::{Dtype, SafeTensors};
-use tch::{Kind, Tensor};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
+use serde_json::{Map, Value};
+use tch::{Device, Kind, Tensor};
 
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
 
-/// A memory-mapped safetensors file whose header is valid.
-pub struct WeightFile {
-    map: Mmap,
-    metadata: Metadata,
-    data_start: usize,
-    path: std::path::PathBuf,
+/// All tensors of a file, copied into memory in the file's kinds.
+pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    let file = TensorFile::open(path)?;
+    let mut tensors = BTreeMap::new();
+    for (name, info) in file.header.tensors() {
+        let kind = kind_of(info.dtype).ok_or_else(|| Error::model(path, unsupported(&name, info.dtype)))?;
+        let mapped = file.tensor(info, kind)?;
+        let mut owned = Tensor::f_empty(mapped.size(), (kind, Device::Cpu))?;
+        owned.f_copy_(&mapped)?;
+        tensors.insert(name, owned);
+    }
+    Ok(tensors)
 }
 
-impl WeightFile {
-    pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io(path, "opening the weights"))?;
-        // SAFETY: the map is only read; a file that another process truncates meanwhile ends this one, as with every mapped file.
-        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "mapping the weights"))?;
-        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| {
+/// The text that [`write_tensors`] stored beside the tensors.
+pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
+    let file = TensorFile::open(path)?;
+    Ok(file.header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect())
+}
+
+/// Writes a file that appears whole or not at all. The order on disk depends on kinds and names only, so equal tensors give equal bytes.
+/// `format = "pt"` is added to the metadata, which transformers asks for.
+pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: &[(&str, &str)]) -> Result<()> {
+    let mut sorted: Vec<&(String, Tensor)> = tensors.iter().collect();
+    // Wide elements first, so that every tensor begins at a multiple of its element size.
+    sorted.sort_by(|(left, a), (right, b)| b.kind().elt_size_in_bytes().cmp(&a.kind().elt_size_in_bytes()).then_with(|| left.cmp(right)));
+
+    let mut header = Map::new();
+    let mut texts: BTreeMap<&str, &str> = metadata.iter().copied().collect();
+    texts.insert("format", "pt");
+    header.insert("__metadata__".to_owned(), serde_json::to_value(texts).expect("a map of strings is JSON"));
+    let mut end = 0;
+    for (name, tensor) in &sorted {
+        let dtype = dtype_of(tensor.kind()).ok_or_else(|| Error::failed(format!("`{name}`: cannot save {:?}", tensor.kind())))?;
+        let start = end;
+        end += tensor.numel() * tensor.kind().elt_size_in_bytes();
+        let shape = tensor.size().iter().map(|&size| size as usize).collect();
+        let info = serde_json::to_value(TensorInfo { dtype, shape, data_offsets: (start, end) }).expect("a tensor's info is JSON");
+        if header.insert(name.clone(), info).is_some() {
+            return Err(Error::failed(format!("`{name}` is given twice to be saved in {}", path.display())));
+        }
+    }
+    let mut header = Value::Object(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+
+    atomic::write_with(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        for (_, tensor) in &sorted {
+            write_bytes(tensor, file)?;
+        }
+        Ok(())
+    })
+}
+
+/// Copies the weights of a model folder into `variables`, converting to their kind and device. `variable` names the variable that a
+/// tensor belongs in, `None` for tensors of no use. The variables and the files must agree in every name and shape; else the error
+/// lists all that is missing, unexpected or misshapen.
+pub fn load(folder: &Path, variables: &BTreeMap<String, Tensor>, variable: impl Fn(&str) -> Option<String>) -> Result<()> {
+    let _no_grad = tch::no_grad_guard();
+    let files = weight_files(folder)?.iter().map(|path| TensorFile::open(path)).collect::<Result<Vec<_>>>()?;
+    let mut problems = Vec::new();
+    let mut found: BTreeMap<String, (&TensorFile, &TensorInfo, Kind)> = BTreeMap::new();
+    for file in &files {
+        let tensors: BTreeMap<String, &TensorInfo> = file.header.tensors().into_iter().collect();
+        for (name, info) in tensors {
+            let Some(target) = variable(&name) else { continue };
+            let Some(expected) = variables.get(&target) else {
+                problems.push(format!("unexpected tensor `{name}` {:?}", info.shape));
+                continue;
+            };
+            if !expected.size().iter().map(|&size| size as usize).eq(info.shape.iter().copied()) {
+                problems.push(format!("tensor `{name}` has shape {:?}, config.json asks for {:?}", info.shape, expected.size()));
+            }
+            let kind = kind_of(info.dtype).filter(|kind| matches!(kind, Kind::Half | Kind::BFloat16 | Kind::Float | Kind::Double));
+            if kind.is_none() {
+                problems.push(unsupported(&name, info.dtype));
+            }
+            if found.insert(target, (file, info, kind.unwrap_or(Kind::Float))).is_some() {
+                problems.push(format!("tensor `{name}` is there twice"));
+            }
+        }
+    }
+    for (name, expected) in variables.iter().filter(|(name, _)| !found.contains_key(*name)) {
+        problems.push(format!("missing tensor `{name}` {:?}", expected.size()));
+    }
+    if !problems.is_empty() {
+        return Err(Error::Model { path: folder.to_owned(), problems });
+    }
+    for (name, (file, info, kind)) in found {
+        variables[&name].shallow_clone().f_copy_(&file.tensor(info, kind)?)?;
+    }
+    Ok(())
+}
+
+/// `model.safetensors`, or the shards that its index names.
+fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let single = folder.join("model.safetensors");
+    if single.is_file() {
+        return Ok(vec![single]);
+    }
+    let index = folder.join("model.safetensors.index.json");
+    if !index.is_file() {
+        return Err(Error::model(
+            folder,
+            "holds neither `model.safetensors` nor `model.safetensors.index.json`\n\n\
+             hint: only safetensors are read; open the model in transformers and save it again if it has other weights",
+        ));
+    }
+    let text = std::fs::read_to_string(&index).map_err(Error::io(&index, "reading"))?;
+    let parsed: Value = serde_json::from_str(&text).map_err(|error| Error::data(&index, Some(error.line()), error.to_string()))?;
+    let Some(map) = parsed["weight_map"].as_object() else {
+        return Err(Error::data(&index, None, "has no table `weight_map`"));
+    };
+    let mut shards = Vec::new();
+    for shard in map.values() {
+        let name = shard.as_str().filter(|name| Path::new(name).file_name().is_some_and(|file| file == *name));
+        let name = name.ok_or_else(|| Error::data(&index, None, format!("`weight_map` names {shard}, which is no file of this folder")))?;
+        shards.push(folder.join(name));
+    }
+    shards.sort();
+    shards.dedup();
+    Ok(shards)
+}
+
+/// A mapped file and its checked header. Nobody may truncate the file while it is open; what we write is replaced by rename, never in place.
+struct TensorFile {
+    map: Mmap,
+    header: Metadata,
+    data: usize,
+}
+
+impl TensorFile {
+    fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io(path, "opening"))?;
+        // SAFETY: see the type's contract on truncation.
+        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "mapping"))?;
+        let (length, header) = SafeTensors::read_metadata(&map).map_err(|error| {
             Error::model(
                 path,
-                format!("not a valid safetensors file: {error}\n\nhint: the file is damaged or incomplete; download or copy it again"),
+                format!("not a whole safetensors file: {error}\n\nhint: it is damaged or cut short; download or copy it again"),
             )
         })?;
-        let data_start = header + 8;
-        let (have, need) = (map.len() - data_start.min(map.len()), metadata.data_len());
-        if have != need {
-            return Err(Error::model(
-                path,
-                format!(
-                    "holds {have} bytes of tensors where its header promises {need}\n\nhint: the file is incomplete; download or copy it again"
-                ),
-            ));
-        }
-        Ok(Self { map, metadata, data_start, path: path.to_owned() })
+        Ok(Self { map, header, data: size_of::<u64>() + length })
     }
 
-    /// Names in order.
-    pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.metadata.tensors().into_keys().collect();
-        names.sort();
-        names
-    }
-
-    /// Shape of a tensor; `None` where the file has none of that name.
-    pub fn shape(&self, name: &str) -> Option<Vec<i64>> {
-        Some(self.metadata.info(name)?.shape.iter().map(|&size| size as i64).collect())
-    }
-
-    /// A copy of one tensor in the kind that the file holds it in.
-    pub fn tensor(&self, name: &str) -> Result<Tensor> {
-        let missing = || Error::model(&self.path, format!("no tensor `{name}`"));
-        let info = self.metadata.info(name).ok_or_else(missing)?;
-        let kind = kind_of(info.dtype)
-            .ok_or_else(|| Error::model(&self.path, format!("tensor `{name}` is {:?}; supported: {}", info.dtype, supported())))?;
+    /// A tensor on the mapped bytes where they are aligned, else a copy. Valid as long as the file is.
+    fn tensor(&self, info: &TensorInfo, kind: Kind) -> Result<Tensor> {
         let (start, end) = info.data_offsets;
-        let bytes = &self.map[self.data_start + start..self.data_start + end];
+        let bytes = &self.map[self.data + start..self.data + end];
         let shape: Vec<i64> = info.shape.iter().map(|&size| size as i64).collect();
-        Ok(Tensor::f_from_data_size(bytes, &shape, kind)?)
-    }
-
-    /// The strings stored beside the tensors.
-    pub fn strings(&self) -> BTreeMap<String, String> {
-        self.metadata.metadata().clone().unwrap_or_default().into_iter().collect()
+        let unaligned = bytes.as_ptr().align_offset(kind.elt_size_in_bytes()) != 0;
+        if unaligned || bytes.is_empty() {
+            return Ok(Tensor::f_from_data_size(bytes, &shape, kind)?);
+        }
+        let mut strides = vec![1; shape.len()];
+        for dim in (1..shape.len()).rev() {
+            strides[dim - 1] = strides[dim] * shape[dim];
+        }
+        // SAFETY: the header was checked, so shape and kind span exactly these bytes; callers only copy from the result while `self` lives.
+        Ok(unsafe { Tensor::f_from_blob(bytes.as_ptr(), &shape, &strides, kind, Device::Cpu) }?)
     }
 }
 
-const KINDS: [(Dtype, Kind); 9] = [
-    (Dtype::F32, Kind::Float),
+fn write_bytes(tensor: &Tensor, file: &mut impl Write) -> io::Result<()> {
+    let other = |error: tch::TchError| io::Error::other(error.to_string());
+    let tensor = tensor.detach().f_to_device(Device::Cpu).and_then(|tensor| tensor.f_contiguous()).map_err(other)?;
+    if tensor.numel() == 0 {
+        return Ok(());
+    }
+    // SAFETY: a contiguous tensor in main memory, alive until the slice has been written.
+    let bytes = unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), tensor.numel() * tensor.kind().elt_size_in_bytes()) };
+    file.write_all(bytes)
+}
+
+fn unsupported(name: &str, dtype: Dtype) -> String {
+    format!("tensor `{name}` is stored as {dtype}, which is not supported")
+}
+
+const KINDS: [(Dtype, Kind); 10] = [
+    (Dtype::BOOL, Kind::Bool),
+    (Dtype::U8, Kind::Uint8),
+    (Dtype::I8, Kind::Int8),
+    (Dtype::I16, Kind::Int16),
+    (Dtype::I32, Kind::Int),
+    (Dtype::I64, Kind::Int64),
     (Dtype::F16, Kind::Half),
     (Dtype::BF16, Kind::BFloat16),
+    (Dtype::F32, Kind::Float),
     (Dtype::F64, Kind::Double),
-    (Dtype::I64, Kind::Int64),
-    (Dtype::I32, Kind::Int),
-    (Dtype::I8, Kind::Int8),
-    (Dtype::U8, Kind::Uint8),
-    (Dtype::BOOL, Kind::Bool),
 ];
 
 fn kind_of(dtype: Dtype) -> Option<Kind> {
     KINDS.iter().find(|(known, _)| *known == dtype).map(|(_, kind)| *kind)
 }
 
-fn supported() -> String {
-    KINDS.map(|(dtype, _)| format!("{dtype:?}")).join(", ")
+fn dtype_of(kind: Kind) -> Option<Dtype> {
+    KINDS.iter().find(|(_, known)| *known == kind).map(|(dtype, _)| *dtype)
 }
 
-/// Every tensor of a small file, by name.
-pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
-    let file = WeightFile::open(path)?;
-    file.names().into_iter().map(|name| Ok((name.clone(), file.tensor(&name)?))).collect()
-}
-
-/// The strings stored beside the tensors of a file.
-pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
-    Ok(WeightFile::open(path)?.strings())
-}
-
-/// Writes tensors in the order of their names, one at a time, with `strings` beside them. Atomic.
-pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], strings: &[(&str, &str)]) -> Result<()> {
-    let mut sorted: Vec<&(String, Tensor)> = tensors.iter().collect();
-    sorted.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut infos = Vec::with_capacity(sorted.len());
-    let mut offset = 0;
-    for (name, tensor) in &sorted {
-        let dtype = KINDS.iter().find(|(_, kind)| *kind == tensor.kind()).map(|(dtype, _)| *dtype);
-        let dtype = dtype.ok_or_else(|| Error::failed(format!("tensor `{name}` of kind {:?} cannot be saved", tensor.kind())))?;
-        let bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
-        let shape = tensor.size().into_iter().map(|size| size as usize).collect();
-        infos.push((name.clone(), TensorInfo { dtype, shape, data_offsets: (offset, offset + bytes) }));
-        offset += bytes;
+/// The name that configs give a kind of weights.
+pub(super) fn dtype_name(kind: Kind) -> Cow<'static, str> {
+    match kind {
+        Kind::Float => "float32".into(),
+        Kind::BFloat16 => "bfloat16".into(),
+        Kind::Half => "float16".into(),
+        other => format!("{other:?}").to_lowercase().into(),
     }
-    let strings: HashMap<String, String> = strings.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-    let refused = |error: String| Error::model(path, error);
-    let metadata = Metadata::new(Some(strings), infos).map_err(|error| refused(error.to_string()))?;
-    let mut header = serde_json::to_vec(&metadata).map_err(|error| refused(error.to_string()))?;
-    header.resize(header.len().next_multiple_of(8), b' ');
-    atomic::write_with(path, |file| {
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(&header)?;
-        for (_, tensor) in &sorted {
-            let tensor = tensor.detach().to_device(tch::Device::Cpu).contiguous();
-            let length = tensor.numel() * tensor.kind().elt_size_in_bytes();
-            if length > 0 {
-                // SAFETY: a contiguous CPU tensor owns `length` initialised bytes at its data pointer and lives to the end of this block.
-                file.write_all(unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), length) })?;
-            }
-        }
-        Ok(())
-    })
 }
 
 #[cfg(test)]
@@ -147,45 +231,61 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tensors_survive_the_round_trip_bit_for_bit() {
+    fn every_kind_comes_back_bit_by_bit_with_its_metadata() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("deep/x.safetensors");
-        let tensors = [
-            ("b".to_owned(), Tensor::from_slice(&[1.5f32, f32::NAN, -0.0]).view([3, 1])),
-            ("a".to_owned(), Tensor::from_slice(&[1i64, -2]).to_kind(Kind::BFloat16)),
-            ("t".to_owned(), Tensor::from_slice(&[1i64, 2, 3, 4]).view([2, 2]).transpose(0, 1)),
-            ("empty".to_owned(), Tensor::zeros([0, 4], (Kind::Float, tch::Device::Cpu))),
-        ];
-        write_tensors(&path, &tensors, &[("format", "pt")]).unwrap();
-        let first = std::fs::read(&path).unwrap();
-        write_tensors(&path, &tensors, &[("format", "pt")]).unwrap();
-        assert_eq!(first, std::fs::read(&path).unwrap(), "the same tensors give the same file");
+        let path = folder.path().join("state/checkpoint.safetensors");
+        let numbers = Tensor::from_slice(&[0.1f32, -2.5, 3e-5, 7.0, 1e9, -0.0]).view([2, 3]);
+        let mut tensors: Vec<(String, Tensor)> = [Kind::Float, Kind::BFloat16, Kind::Half, Kind::Double]
+            .iter()
+            .map(|kind| (format!("{kind:?}"), numbers.to_kind(*kind)))
+            .collect();
+        tensors.push(("odd bytes".into(), Tensor::from_slice(&[1u8, 2, 255])));
+        tensors.push(("step".into(), Tensor::from(1i64 << 40)));
+        tensors.push(("transposed".into(), numbers.transpose(0, 1)));
+        tensors.push(("empty".into(), Tensor::zeros([0, 4], (Kind::Float, Device::Cpu))));
+        tensors.push(("mask".into(), numbers.gt(0.0)));
+        write_tensors(&path, &tensors, &[("step", "12"), ("stage", "dpo")]).unwrap();
+
         let read = read_tensors(&path).unwrap();
-        assert_eq!(read.keys().collect::<Vec<_>>(), ["a", "b", "empty", "t"]);
-        assert_eq!(Vec::<i64>::try_from(read["t"].flatten(0, -1)).unwrap(), [1, 3, 2, 4]);
-        assert_eq!(read["a"].kind(), Kind::BFloat16);
-        assert_eq!(read["b"].size(), [3, 1]);
-        let bits: Vec<u32> = Vec::<f32>::try_from(read["b"].flatten(0, -1)).unwrap().iter().map(|x| x.to_bits()).collect();
-        assert_eq!(bits, [1.5f32.to_bits(), f32::NAN.to_bits(), (-0.0f32).to_bits()]);
-        assert_eq!(read_metadata(&path).unwrap()["format"], "pt");
+        assert_eq!(read.len(), tensors.len());
+        for (name, tensor) in &tensors {
+            assert_eq!((read[name].kind(), read[name].size()), (tensor.kind(), tensor.size()), "{name}");
+            assert!(read[name].equal(tensor), "{name}");
+        }
+        let metadata = read_metadata(&path).unwrap();
+        assert_eq!(metadata.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(), ["format=pt", "stage=dpo", "step=12"]);
+
+        let bytes = std::fs::read(&path).unwrap();
+        tensors.reverse();
+        write_tensors(&path, &tensors, &[("stage", "dpo"), ("step", "12")]).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "the order given does not matter");
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_name_given_twice_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        let twice = ["a", "a"].map(|name| (name.to_owned(), Tensor::from(1.0)));
+        assert!(write_tensors(&path, &twice, &[]).unwrap_err().to_string().contains("`a` is given twice"));
+        assert!(!path.exists());
     }
 
     #[test]
     fn damaged_files_are_one_clear_error() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.safetensors");
-        write_tensors(&path, &[("a".into(), Tensor::from_slice(&[1.0f32, 2.0]))], &[]).unwrap();
-        let good = std::fs::read(&path).unwrap();
-        let mut huge_header = good.clone();
-        huge_header[..8].copy_from_slice(&u64::MAX.to_le_bytes());
-        let mut garbage = good.clone();
-        garbage[8..14].copy_from_slice(b"}}{{::");
-        let mut longer = good.clone();
-        longer.push(0);
-        for bad in [&good[..good.len() - 1], &good[..4], &[], &huge_header, &garbage, &longer] {
-            std::fs::write(&path, bad).unwrap();
-            let error = WeightFile::open(&path).map(|_| ()).unwrap_err().to_string();
-            assert!(error.contains("x.safetensors") && !error.contains("panicked"), "{error}");
+        let path = folder.path().join("model.safetensors");
+        write_tensors(&path, &[("a".into(), Tensor::from_slice(&[1.0f32; 100]))], &[]).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let mut garbled = whole.clone();
+        garbled[12] = 0xff;
+        let mut huge = whole.clone();
+        huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        for damaged in [&[][..], &whole[..4], &whole[..60], &whole[..whole.len() - 1], &[&whole[..], b"x"].concat(), &garbled, &huge] {
+            std::fs::write(&path, damaged).unwrap();
+            let message = read_tensors(&path).unwrap_err().to_string();
+            assert!(message.contains("model.safetensors: not a whole safetensors file: "), "{message}");
+            assert!(message.contains("hint: it is damaged or cut short; download or copy it again"), "{message}");
         }
     }
 }

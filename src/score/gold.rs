@@ -17,7 +17,7 @@ pub struct GoldReward {
 impl GoldReward {
     pub fn open(folder: &Path, device: Device) -> Result<Self> {
         let classifier = Classifier::open(folder, device, Kind::Float)?;
-        let positive = classifier.config.positive_label().unwrap_or(1);
+        let positive = classifier.positive_label();
         Ok(Self { classifier, tokenizer: Tokenizer::open(folder)?, positive })
     }
 
@@ -25,8 +25,11 @@ impl GoldReward {
     pub fn rewards(&self, texts: &[String]) -> Result<Vec<f64>> {
         let _no_grad = tch::no_grad_guard();
         let logits = classify(&self.classifier, &self.tokenizer, texts, self.classifier.config.max_position_embeddings as usize)?;
-        let logps = logits.to_kind(Kind::Float).log_softmax(-1, Kind::Float);
-        let difference = logps.select(1, self.positive) - logps.select(1, 1 - self.positive);
+        // log p − log (1 − p): the softmax's denominators cancel, for two labels as for more.
+        let logits = logits.to_kind(Kind::Float);
+        let others =
+            logits.slice_scatter(&logits.narrow(1, self.positive, 1).full_like(f64::NEG_INFINITY), 1, self.positive, self.positive + 1, 1);
+        let difference = logits.select(1, self.positive) - others.logsumexp([-1], false);
         Ok(Vec::<f64>::try_from(difference.to_kind(Kind::Double))?)
     }
 

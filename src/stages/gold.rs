@@ -67,15 +67,16 @@ fn train(context: &Context, scratch: &GoldScratch) -> Result<()> {
         Tokenizer::train_wordpiece(dataset.train.iter().map(|example| example.text.clone()), scratch.vocab_size)?
     };
     tokenizer.save(&folder)?;
-    let config = DistilBertConfig::scratch(
-        tokenizer.vocab_size() as i64,
-        scratch.max_position_embeddings,
-        scratch.dim,
-        scratch.n_layers,
-        scratch.n_heads,
-        scratch.hidden_dim,
-    );
-    let classifier = Classifier::new(config, &mut Stream::new(context.seed(), "init", "gold").rng(), context.device);
+    let config = DistilBertConfig {
+        vocab_size: tokenizer.vocab_size() as i64,
+        max_position_embeddings: scratch.max_position_embeddings,
+        dim: scratch.dim,
+        n_layers: scratch.n_layers,
+        n_heads: scratch.n_heads,
+        hidden_dim: scratch.hidden_dim,
+        ..DistilBertConfig::default()
+    };
+    let classifier = Classifier::new(config, Stream::new(context.seed(), "init", "gold").seed(), context.device)?;
     let shortest = context.recipe().data.prompt.max_words;
     let mut task = GoldTask {
         classifier,

@@ -7,7 +7,7 @@ use tracing::info;
 use super::context::{Context, write_json};
 use super::language_task::{LanguageTask, SamplePrompt};
 use crate::error::{Error, Result};
-use crate::models::{Gpt2Config, Lm, LmConfig};
+use crate::models::{Gpt2Config, Lm, LmConfig, TokenIds};
 use crate::recipe::{Scratch, ScratchTokenizer, Training};
 use crate::sampling::Stream;
 use crate::text::{Example, Tokenizer, first_words_prompt};
@@ -60,10 +60,18 @@ fn pretrain(context: &Context, name: &str, scratch: &Scratch) -> Result<()> {
         Ok(windows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     };
     let vocab_size = tokenizer.vocab_size() as i64;
-    let config = Gpt2Config::scratch(vocab_size, scratch.n_positions, scratch.n_embd, scratch.n_layer, scratch.n_head, tokenizer.bos_id());
-    let eos = tokenizer.eos_id().into_iter().collect();
-    let mut rng = Stream::new(context.seed(), "init", name).rng();
-    let lm = Rc::new(Lm::new(LmConfig::Gpt2(config), eos, &mut rng, context.device)?);
+    let config = Gpt2Config {
+        vocab_size,
+        n_positions: scratch.n_positions,
+        n_embd: scratch.n_embd,
+        n_layer: scratch.n_layer,
+        n_head: scratch.n_head,
+        bos_token_id: tokenizer.bos_id(),
+        eos_token_id: tokenizer.eos_id().map(TokenIds::One),
+        ..Gpt2Config::default()
+    };
+    let seed = Stream::new(context.seed(), "init", name).seed();
+    let lm = Rc::new(Lm::new(LmConfig::Gpt2(config), seed, context.device)?);
     let first = dataset.validation.first().or(dataset.train.first()).ok_or_else(|| Error::failed("the data set is empty"))?;
     let mut task = LanguageTask {
         train: sequences(&dataset.train)?,

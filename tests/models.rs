@@ -1,0 +1,264 @@
+//! The models' arithmetic: equal to transformers, and equal to itself with a cache, with padding, after reordering and after rollback.
+
+mod golden;
+
+use golden::{difference, folder, ids, logits, positions, tensor, values};
+use tch::{Device, Kind, Tensor};
+use w2s::models::{Classifier, Input, KvCache, Lm};
+
+const CPU: Device = Device::Cpu;
+
+fn open(name: &str) -> Lm {
+    Lm::open(&folder(name), CPU, Kind::Float).unwrap()
+}
+
+/// Numbers between -1 and 1 without a pattern along any dimension, so that no norm takes them out again: (count).
+fn direction(parameter: &Tensor) -> Tensor {
+    (Tensor::arange(parameter.numel() as i64, (Kind::Double, CPU)) * 12.9898).sin().to_kind(Kind::Float).view(parameter.size().as_slice())
+}
+
+fn perturb(parameter: &Tensor, step: f64) {
+    let _no_grad = tch::no_grad_guard();
+    let _ = parameter.shallow_clone().g_add_(&(direction(parameter) * step));
+}
+
+/// Every parameter matters: a perturbation by 0.01 breaks the tolerance, so none is left out or read into the wrong place.
+fn assert_tolerance_bites(parameters: &[(String, Tensor)], tolerance: f64, difference: impl Fn() -> f64) {
+    for (name, parameter) in parameters {
+        perturb(parameter, 0.01);
+        assert!(difference() > 3.0 * tolerance, "{name} does not matter: {}", difference());
+        perturb(parameter, -0.01);
+    }
+    assert!(difference() < tolerance);
+}
+
+#[test]
+fn gpt2_logits_equal_those_of_transformers() {
+    for name in ["gpt2", "gpt2-scaled", "gpt2-bf16"] {
+        let (lm, values) = (open(name), values(name));
+        let expected = tensor(&values["logits"]);
+        let error = || difference(&logits(&lm, &ids(&values)), &expected);
+        println!("{name}: {:.1e}", error());
+        assert!(error() < 1e-4, "{name}: {}", error());
+        assert_tolerance_bites(&lm.parameters(), 1e-4, error);
+    }
+}
+
+#[test]
+fn gpt2_logits_in_bf16_equal_those_of_transformers() {
+    let values = values("gpt2-bf16");
+    let lm = Lm::open(&folder("gpt2-bf16"), CPU, Kind::BFloat16).unwrap();
+    let ids = ids(&values);
+    let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions(&ids), valid: None }, None);
+    assert_eq!((hidden.kind(), lm.model.logits(&hidden).kind()), (Kind::BFloat16, Kind::BFloat16));
+    let (ours, theirs, exact) = (logits(&lm, &ids), tensor(&values["logits_in_own_dtype"]), tensor(&values["logits"]));
+    let largest = exact.abs().max().double_value(&[]);
+    println!("of {largest:.2}: {:.1e}, from f32 {:.1e}", difference(&ours, &theirs), difference(&ours, &exact));
+    assert!(difference(&ours, &theirs) < 2e-2 * largest);
+    assert!(difference(&ours, &exact) < 1.5 * difference(&theirs, &exact), "no further from f32 than transformers is");
+    for (name, parameter) in lm.parameters() {
+        let before = parameter.copy();
+        let _ = parameter.shallow_clone().g_add_(&(direction(&parameter) * 0.25).to_kind(Kind::BFloat16));
+        assert!(difference(&logits(&lm, &ids), &theirs) > 2e-2 * largest, "{name} does not matter");
+        parameter.shallow_clone().copy_(&before);
+    }
+}
+
+#[test]
+fn distilbert_logits_equal_those_of_transformers() {
+    let classifier = Classifier::open(&folder("distilbert"), CPU, Kind::Float).unwrap();
+    let values = values("distilbert");
+    let (ids, expected) = (ids(&values), tensor(&values["logits"]));
+    let lengths: Vec<i64> = serde_json::from_value(values["lengths"].clone()).unwrap();
+    let mask = Tensor::arange(12, (Kind::Int64, CPU)).lt_tensor(&Tensor::from_slice(&lengths).unsqueeze(1));
+    let error = || difference(&classifier.logits(&ids, &mask), &expected);
+    println!("distilbert: {:.1e}", error());
+    assert!(error() < 1e-4, "{}", error());
+    assert!(difference(&classifier.logits(&ids, &mask.ones_like()), &expected) > 1e-2, "the mask matters");
+    let elsewhere = ids.where_self(&mask, &(&ids + 1).remainder(97));
+    assert!(difference(&classifier.logits(&elsewhere, &mask), &expected) < 1e-4, "padding does not matter");
+    // A key's bias adds the same to all scores of a query, which the softmax takes out again.
+    let parameters: Vec<_> = classifier.parameters().into_iter().filter(|(name, _)| !name.ends_with("k_lin.bias")).collect();
+    assert_tolerance_bites(&parameters, 1e-4, error);
+    assert_eq!(classifier.positive_label(), 1);
+}
+
+/// A forward pass of columns `from .. to` of the rows, all real.
+fn feed(lm: &Lm, ids: &Tensor, from: i64, to: i64, cache: &mut KvCache) -> Tensor {
+    let part = |of: &Tensor| of.narrow(1, from, to - from);
+    let hidden = lm.model.hidden(&Input { ids: &part(ids), positions: &part(&positions(ids)), valid: None }, Some(cache));
+    lm.model.logits(&hidden)
+}
+
+#[test]
+fn logits_with_a_cache_equal_those_without() {
+    for name in ["gpt2", "gpt2-scaled"] {
+        let (lm, ids) = (open(name), ids(&values(name)));
+        let expected = logits(&lm, &ids);
+        for chunks in [vec![12], vec![1; 12], vec![5, 7], vec![5, 1, 1, 5], vec![11, 1], vec![1, 11], vec![3, 4, 5]] {
+            let mut cache = KvCache::new();
+            let mut parts = Vec::new();
+            for chunk in &chunks {
+                let from = cache.columns();
+                parts.push(feed(&lm, &ids, from, from + chunk, &mut cache));
+            }
+            let error = difference(&Tensor::cat(&parts, 1), &expected);
+            assert!(error < 1e-5, "{name} {chunks:?}: {error}");
+        }
+    }
+}
+
+/// Rows of different lengths laid out with gaps: at which column each token of a row stands.
+struct Layout {
+    columns: i64,
+    places: Vec<Vec<i64>>,
+}
+
+impl Layout {
+    /// ids, positions and validity of the rows' first tokens in this layout; gaps hold token 5 at position 3.
+    fn input(&self, rows: &[Vec<i64>]) -> (Tensor, Tensor, Tensor) {
+        let shape = [rows.len() as i64, self.columns];
+        let mut ids = vec![5i64; (shape[0] * shape[1]) as usize];
+        let (mut positions, mut valid) = (vec![3i64; ids.len()], vec![false; ids.len()]);
+        for (row, places) in self.places.iter().enumerate() {
+            for (position, place) in places.iter().enumerate() {
+                let at = row * self.columns as usize + *place as usize;
+                (ids[at], positions[at], valid[at]) = (rows[row][position], position as i64, true);
+            }
+        }
+        (Tensor::from_slice(&ids).view(shape), Tensor::from_slice(&positions).view(shape), Tensor::from_slice(&valid).view(shape))
+    }
+
+    /// The largest difference between a row's logits (batch, columns, vocab_size) at its places and the row computed alone.
+    fn error(&self, lm: &Lm, rows: &[Vec<i64>], found: &Tensor) -> f64 {
+        let errors = self.places.iter().enumerate().map(|(row, places)| {
+            let alone = logits(lm, &Tensor::from_slice(&rows[row][..places.len()]).unsqueeze(0));
+            difference(&found.get(row as i64).index_select(0, &Tensor::from_slice(places)), &alone)
+        });
+        errors.fold(0.0, f64::max)
+    }
+}
+
+fn rows_of(ids: &Tensor) -> Vec<Vec<i64>> {
+    Vec::<Vec<i64>>::try_from(ids).unwrap()
+}
+
+#[test]
+fn padding_anywhere_changes_nothing() {
+    let lm = open("gpt2");
+    let rows = rows_of(&ids(&values("gpt2")));
+    let layouts = [
+        ("left", Layout { columns: 12, places: vec![(0..12).collect(), (5..12).collect(), (8..12).collect()] }),
+        ("right", Layout { columns: 12, places: vec![(0..12).collect(), (0..7).collect(), (0..4).collect()] }),
+        ("holes", Layout { columns: 15, places: vec![(1..13).collect(), vec![0, 3, 4, 9, 14], vec![2, 4, 5, 6, 11, 13]] }),
+    ];
+    for (name, layout) in layouts {
+        let (ids, positions, valid) = layout.input(&rows);
+        let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: Some(&valid) }, None);
+        assert!(bool::try_from(hidden.isfinite().all()).unwrap(), "{name}: padded queries are finite");
+        let error = layout.error(&lm, &rows, &lm.model.logits(&hidden));
+        assert!(error < 1e-5, "{name}: {error}");
+        let unmasked = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: None }, None);
+        // On the right nothing looks back at padding, so there only the mask itself is on trial.
+        assert!(name == "right" || layout.error(&lm, &rows, &lm.model.logits(&unmasked)) > 1e-2, "{name}: the mask matters");
+
+        for chunk in [1, 4] {
+            let mut cache = KvCache::new();
+            let mut parts = Vec::new();
+            while cache.columns() < layout.columns {
+                let from = cache.columns();
+                let part = |of: &Tensor| of.narrow(1, from, chunk.min(layout.columns - from));
+                let input = Input { ids: &part(&ids), positions: &part(&positions), valid: Some(&part(&valid)) };
+                parts.push(lm.model.logits(&lm.model.hidden(&input, Some(&mut cache))));
+            }
+            let found = Tensor::cat(&parts, 1);
+            assert!(bool::try_from(found.isfinite().all()).unwrap(), "{name} by {chunk}");
+            let error = layout.error(&lm, &rows, &found);
+            assert!(error < 1e-5, "{name} by {chunk}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_cache_with_selected_rows_continues_as_if_recomputed() {
+    let (lm, ids) = (open("gpt2"), ids(&values("gpt2")));
+    let mut cache = KvCache::new();
+    let _ = feed(&lm, &ids, 0, 7, &mut cache);
+    let picked = [2, 0, 0, 1];
+    let mut reordered = cache.select(&picked);
+    let fresh = Tensor::arange(20, (Kind::Int64, CPU)).view([4, 5]); // other tokens, different in every row
+    let continued = Tensor::cat(&[ids.narrow(1, 0, 7).index_select(0, &Tensor::from_slice(&picked)), fresh], 1);
+    let found = Tensor::cat(&[feed(&lm, &continued, 7, 8, &mut reordered), feed(&lm, &continued, 8, 12, &mut reordered)], 1);
+    let error = difference(&found, &logits(&lm, &continued).narrow(1, 7, 5));
+    assert!(error < 1e-5, "{error}");
+
+    let error = difference(&feed(&lm, &ids, 7, 12, &mut cache), &logits(&lm, &ids).narrow(1, 7, 5));
+    assert!(error < 1e-5, "the source goes on undisturbed: {error}");
+    assert!(KvCache::new().select(&[0]).columns() == 0);
+}
+
+#[test]
+fn a_cache_rolled_back_continues_as_if_recomputed() {
+    let (lm, ids) = (open("gpt2"), ids(&values("gpt2")));
+    let mut cache = KvCache::new();
+    let _ = feed(&lm, &ids, 0, 8, &mut cache);
+    // Row 0 keeps all 8 tokens, row 1 keeps 5, row 2 none; then each continues with 4 other tokens where it stands.
+    let kept = [8, 5, 0];
+    cache.invalidate(1, 5);
+    cache.invalidate(2, 0);
+    let fresh = (ids.narrow(1, 8, 4) + 11).remainder(97);
+    let positions = Tensor::from_slice(&kept).unsqueeze(1) + Tensor::arange(4, (Kind::Int64, CPU));
+    let check = |cache: &mut KvCache, what: &str| {
+        let hidden = lm.model.hidden(&Input { ids: &fresh, positions: &positions, valid: None }, Some(cache));
+        let found = lm.model.logits(&hidden);
+        for (row, kept) in kept.iter().enumerate() {
+            let whole = Tensor::cat(&[ids.get(row as i64).narrow(0, 0, *kept), fresh.get(row as i64)], 0).unsqueeze(0);
+            let error = difference(&found.get(row as i64), &logits(&lm, &whole).narrow(1, *kept, 4));
+            assert!(error < 1e-5, "{what}, row {row}: {error}");
+        }
+    };
+    check(&mut cache.select(&[0, 1, 2]), "a copy");
+    check(&mut cache, "the cache");
+    assert_eq!(cache.columns(), 12);
+    // And back again to where it was: the second continuation replaces the first.
+    for row in 0..3 {
+        cache.invalidate(row, 8);
+    }
+    check(&mut cache, "after a second rollback");
+}
+
+#[test]
+fn gradients_reach_every_parameter_but_no_cache() {
+    let lm = Lm::open_trainable(&folder("gpt2"), CPU).unwrap();
+    let ids = ids(&values("gpt2"));
+    logits(&lm, &ids).log_softmax(-1, Kind::Float).select(2, 3).mean(Kind::Float).backward();
+    for (name, parameter) in lm.parameters() {
+        assert!(parameter.grad().defined() && parameter.grad().abs().max().double_value(&[]) > 1e-6, "{name}");
+    }
+    let mut cache = KvCache::new();
+    assert!(!lm.model.hidden(&Input { ids: &ids, positions: &positions(&ids), valid: None }, Some(&mut cache)).requires_grad());
+    assert!(open("gpt2").parameters().iter().all(|(_, parameter)| !parameter.requires_grad()), "an opened model is frozen");
+}
+
+#[test]
+fn gradients_equal_finite_differences_with_padding() {
+    let lm = Lm::open_trainable(&folder("gpt2"), CPU).unwrap();
+    let rows = rows_of(&ids(&values("gpt2")));
+    let (ids, positions, valid) = Layout { columns: 6, places: vec![(0..6).collect(), (2..6).collect(), vec![1, 4]] }.input(&rows);
+    let loss = || {
+        let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: Some(&valid) }, None);
+        let chosen = lm.model.logits(&hidden).log_softmax(-1, Kind::Float).select(2, 3);
+        (chosen * valid.to_kind(Kind::Float)).sum(Kind::Float)
+    };
+    loss().backward();
+    for (name, parameter) in lm.parameters() {
+        let analytic = (parameter.grad() * direction(&parameter)).sum(Kind::Float).double_value(&[]);
+        perturb(&parameter, 1e-3);
+        let above = tch::no_grad(|| loss().double_value(&[]));
+        perturb(&parameter, -2e-3);
+        let below = tch::no_grad(|| loss().double_value(&[]));
+        perturb(&parameter, 1e-3);
+        let numeric = (above - below) / 2e-3;
+        assert!((analytic - numeric).abs() < 1e-2 * (1.0 + analytic.abs()), "{name}: {analytic} but {numeric} by differences");
+    }
+}
