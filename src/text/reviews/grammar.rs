@@ -1,8 +1,7 @@
 //! The sentence skeletons. A slot in braces is filled by `writer.rs`:
 //!
 //! - `{+name}` has the polarity of the text around it, `{-name}` the opposite one: clauses (`clause`, `plain` without a turn, `said` by others,
-//!   `film` about the whole, `part` and `part_plain` about the lead),
-//!   a noun phrase (`np`), words (`adj`, `noun`, …);
+//!   `film` about the whole, `part` and `part_plain` about the lead), a noun phrase (`np`), words (`adj`, `noun`, …);
 //! - `{np}` is the aspect being judged, `{a:is|are}` agrees with it, `{k:says|say}` agrees with the `{kin}` just named;
 //! - any other name is a fact of the film or a neutral word.
 //!

@@ -13,12 +13,15 @@ use super::words::{
 use super::world::{Film, Person};
 
 /// Chances in percent. Together they set how much a bag of words can know: raise `NEGATE` or `TURN` to make it know less.
-const REPORT: usize = 16;
-const NEGATE: usize = 16;
-const TURN: usize = 12;
+const REPORT: usize = 8;
+const NEGATE: usize = 4;
+const TURN: usize = 3;
 const MINE: usize = 42;
-const CONTRASTED: usize = 35;
+const CONTRASTED: usize = 12;
 const WORTH_OR_MARKS: usize = 22;
+
+/// In words, so that the judgements start within the first 25.
+const LONGEST_OPENING: usize = 14;
 
 pub struct Writer {
     draw: Draw,
@@ -37,7 +40,7 @@ pub struct Writer {
     part_told: bool,
     whole_judged: bool,
     /// Judgements made so far with, and against, the label.
-    pub judged: [u32; 2],
+    judged: [u32; 2],
 }
 
 impl Writer {
@@ -68,13 +71,18 @@ impl Writer {
         self.draw
     }
 
+    /// How many judgements agree and disagree with the label so far.
+    pub fn judged(&self) -> [u32; 2] {
+        self.judged
+    }
+
     /// The whole text: an opening, a first judgement, the lead, more judgements, the verdict.
     pub fn write(&mut self) -> String {
         let mut sentences = vec![self.opening()];
         sentences.push(self.sentence(15));
         sentences.push(self.lead());
         let wanted = 38 + self.draw.below(22);
-        while sentences.iter().map(|sentence| words(sentence)).sum::<usize>() < wanted {
+        while sentences.iter().map(|sentence| word_count(sentence)).sum::<usize>() < wanted {
             sentences.push(self.sentence(CONTRASTED));
         }
         sentences.push(self.verdict());
@@ -83,7 +91,13 @@ impl Writer {
 
     fn opening(&mut self) -> String {
         if !self.draw.chance(REPORT) {
-            return self.from(OPENINGS, self.positive);
+            loop {
+                (self.lead_named, self.director_named, self.part_told) = (false, false, false);
+                let opening = self.from(OPENINGS, self.positive);
+                if word_count(&opening) <= LONGEST_OPENING {
+                    return opening;
+                }
+            }
         }
         let reported = self.draw.chance(50);
         let start = self.from(REPORTED, reported);
@@ -97,7 +111,10 @@ impl Writer {
         while self.whole_judged && judges_whole(skeleton) {
             skeleton = self.fresh(skeletons);
         }
-        self.whole_judged |= judges_whole(skeleton);
+        if judges_whole(skeleton) {
+            self.whole_judged = true;
+            self.judged[0] += u32::from(!skeleton.contains("{+film}")); // which counts itself
+        }
         self.fill(skeleton, self.positive)
     }
 
@@ -117,6 +134,7 @@ impl Writer {
             (true, true) => GOOD_VERDICTS,
             (true, false) => BAD_VERDICTS,
         };
+        self.judged[0] += 1;
         self.from(skeletons, self.positive)
     }
 
@@ -296,7 +314,7 @@ fn choose(forms: &str, plural: bool) -> String {
     (if plural { several } else { singular }).to_owned()
 }
 
-pub fn words(text: &str) -> usize {
+pub fn word_count(text: &str) -> usize {
     text.split_whitespace().count()
 }
 
@@ -323,5 +341,5 @@ fn polish(text: &str) -> String {
 }
 
 fn vowel_sound(word: &str) -> bool {
-    word.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U', '8']) && !word.starts_with("use") || word.starts_with("honest")
+    word.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U', '8']) || word.starts_with("honest")
 }

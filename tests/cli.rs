@@ -1,0 +1,191 @@
+//! Bad input through the real program: one clear error each, the right exit code, and nothing lost or half written.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{failure, recipe, success, w2s};
+
+/// A copy of the tiny golden GPT-2 with a tokenizer that fits it: 97 tokens, context 32.
+fn tiny_model(folder: &Path) -> PathBuf {
+    let model = folder.join("model");
+    fs::create_dir_all(&model).unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2");
+    for file in fs::read_dir(golden).unwrap() {
+        let file = file.unwrap().path();
+        fs::copy(&file, model.join(file.file_name().unwrap())).unwrap();
+    }
+    let mut vocabulary = serde_json::Map::new();
+    for id in 0..97u32 {
+        // Printable ASCII from the space on, byte-level style: the space itself is Ġ.
+        let token = if id == 0 { "<|endoftext|>".into() } else { char::from_u32(0x20 + id).map(|c| c.to_string()).unwrap() };
+        vocabulary.insert(token, id.into());
+    }
+    let tokenizer = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
+        "added_tokens": [{"id": 0, "content": "<|endoftext|>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": {"type": "BPE", "dropout": null, "unk_token": "<|endoftext|>", "continuing_subword_prefix": null, "end_of_word_suffix": null,
+                  "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary, "merges": []},
+    });
+    fs::write(model.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    fs::write(model.join("tokenizer_config.json"), r#"{"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>"}"#).unwrap();
+    model
+}
+
+fn steer(model: &Path) -> std::process::Command {
+    let mut command = w2s();
+    command.args(["steer", "--method", "base", "--dtype", "float32", "--max-new-tokens", "5", "--base"]).arg(model);
+    command
+}
+
+/// The smoke recipe reading `source`.
+fn check_data(source: &Path, out: &Path) -> std::process::Command {
+    let mut command = w2s();
+    command.arg("run").arg(recipe("smoke.toml")).arg("--out").arg(out);
+    for set in [format!("data.source={}", source.display()), "data.train=2".into(), "data.validation=1".into(), "data.test=1".into()] {
+        command.args(["--set", &set]);
+    }
+    for set in ["steer.prompts=1", "preferences.prompts=1", "preferences.validation_prompts=1"] {
+        command.args(["--set", set]);
+    }
+    command
+}
+
+#[test]
+fn recipes_with_mistakes() {
+    let folder = tempfile::tempdir().unwrap();
+    let smoke = fs::read_to_string(recipe("smoke.toml")).unwrap();
+    let path = folder.path().join("bad.toml");
+    fs::write(&path, smoke.replace("beam_width = 2", "beam_widht = 2").replace("n_head = 2\nn_embd = 96", "n_head = 5\nn_embd = 96"))
+        .unwrap();
+    for command in ["check", "run"] {
+        let error = failure(w2s().arg(command).arg(&path), 2);
+        assert!(error.contains("bad.toml:") && error.contains("`beam_widht`") && error.contains("did you mean `beam_width`"), "{error}");
+    }
+    let error = failure(w2s().args(["check", "nowhere.toml"]), 2);
+    assert!(error.contains("nowhere.toml: no such recipe file"), "{error}");
+    let error = failure(w2s().arg("run").arg(recipe("smoke.toml")).args(["--set", "steer.prompst=3"]), 2);
+    assert!(error.contains("did you mean") && error.contains("prompts"), "{error}");
+    let plan = success(w2s().arg("check").arg(recipe("smoke.toml")));
+    assert!(plan.contains("stages") && plan.contains("memory"), "{plan}");
+}
+
+#[test]
+fn data_with_mistakes_is_named_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = b"{\"text\":\"a b c d e f g h i j\",\"label\":1}\n";
+    for (name, bad, message) in [
+        ("empty", &b"\n"[..], ":2: an empty line"),
+        ("bytes", b"{\"text\":\"\xc3\x28\",\"label\":0}\n", ":2: not UTF-8 at byte 10"),
+        ("half", b"{\"text\":\"x\",", ":2: a half-written last line"),
+    ] {
+        let source = folder.path().join(format!("{name}.jsonl"));
+        fs::write(&source, [&good[..], bad].concat()).unwrap();
+        let error = failure(&mut check_data(&source, &folder.path().join("run")), 1);
+        assert!(error.contains(&format!("{name}.jsonl{message}")), "{error}");
+    }
+    let error = failure(&mut check_data(&folder.path().join("missing.jsonl"), &folder.path().join("run")), 2);
+    assert!(error.contains("missing.jsonl"), "{error}");
+}
+
+#[test]
+fn a_prompt_longer_than_the_context_is_refused_before_any_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny_model(folder.path());
+    let error = failure(steer(&model).args(["ok", &"x".repeat(40)]), 1);
+    assert!(error.contains("prompt `prompt-1`: 41 tokens and 5 new ones do not fit the model's context of 32"), "{error}");
+    let answers = success(steer(&model).args(["--json", "ok", "x"]));
+    let lines: Vec<serde_json::Value> = answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0]["response_tokens"].as_u64().unwrap() <= 5 && lines[0]["prompt"] == "ok" && lines[0]["score"].is_null());
+    assert_eq!(
+        answers.replace(|c: char| c.is_ascii_digit(), ""),
+        success(steer(&model).args(["--json", "ok", "x"])).replace(|c: char| c.is_ascii_digit(), "")
+    );
+}
+
+#[test]
+fn weights_that_do_not_fit_are_listed_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny_model(folder.path());
+    let config = fs::read_to_string(model.join("config.json")).unwrap();
+    let mut fields: serde_json::Value = serde_json::from_str(&config).unwrap();
+    fields["n_layer"] = 3.into();
+    fields["n_positions"] = 40.into();
+    fs::write(model.join("config.json"), fields.to_string()).unwrap();
+    let error = failure(steer(&model).arg("ok"), 1);
+    assert!(error.contains("problems") && error.contains("h.2.attn.c_attn.weight") && error.contains("wpe.weight"), "{error}");
+    fs::write(model.join("config.json"), config).unwrap();
+    let weights = model.join("model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    bytes[..8].copy_from_slice(&[0xff; 8]);
+    fs::write(&weights, bytes).unwrap();
+    let error = failure(steer(&model).arg("ok"), 1);
+    assert!(error.contains("model.safetensors"), "{error}");
+    let error = failure(steer(&folder.path().join("absent")).arg("ok"), 1);
+    assert!(error.contains("absent"), "{error}");
+}
+
+#[test]
+fn cuda_where_there_is_none_says_why() {
+    if Path::new("/proc/driver/nvidia/version").exists() {
+        return; // a machine with a GPU
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let error = failure(steer(&tiny_model(folder.path())).args(["--device", "cuda", "ok"]), 1);
+    assert!(error.contains("device = `cuda`") && error.contains("hint"), "{error}");
+    let report = success(w2s().arg("doctor"));
+    assert!(report.contains("libtorch") && report.contains("cuda"), "{report}");
+}
+
+#[test]
+fn a_run_directory_is_for_one_run_and_must_be_writable() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let mut first = w2s().arg("run").arg(recipe("smoke.toml")).arg("--out").arg(&out).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !out.join("plan.json").exists() {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let error = failure(w2s().arg("run").arg(recipe("smoke.toml")).arg("--out").arg(&out), 1);
+    assert!(error.contains(&format!("process {}", first.id())) && error.contains("another run"), "{error}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let blocked = folder.path().join("file");
+    fs::write(&blocked, "").unwrap();
+    let error = failure(w2s().arg("run").arg(recipe("smoke.toml")).arg("--out").arg(blocked.join("run")), 1);
+    assert!(error.contains("file/run") && error.contains("creating the run directory"), "{error}");
+}
+
+#[test]
+fn a_full_disk_stops_the_run_with_one_line_and_it_continues_afterwards() {
+    // A limit on the size of files stands for a full disk: the write fails, whatever the file system.
+    let folder = tempfile::tempdir().unwrap();
+    let run = |limit: &str| {
+        let mut command = std::process::Command::new("bash");
+        let program = env!("CARGO_BIN_EXE_w2s");
+        // SIGXFSZ must be ignored for the write to fail instead of the process.
+        let script = format!(
+            "trap '' XFSZ; ulimit -f {limit}; exec {program} --no-progress run {} --out {}/run --only pretrain",
+            recipe("smoke.toml").display(),
+            folder.path().display()
+        );
+        command.args(["-c", &script]).env("OMP_NUM_THREADS", "1");
+        command
+    };
+    let error = failure(&mut run("200"), 1);
+    assert!(error.contains("writing") && error.contains("run"), "{error}");
+    success(&mut run("unlimited"));
+}
+
+#[test]
+fn usage_errors_exit_with_two() {
+    for arguments in [&["steer"][..], &["run"], &["nonsense"], &["steer", "--base", "x", "--method", "cbs", "prompt"]] {
+        let output = common::output(w2s().args(arguments));
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", common::stderr(&output));
+    }
+}
