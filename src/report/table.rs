@@ -6,7 +6,7 @@ use super::summary::{Row, Summary};
 
 /// The rows of one run and the paired differences of its methods.
 pub fn table(summary: &Summary) -> String {
-    let mut text = draw(&headers(false), summary.rows.iter().map(|row| cells(row)).collect());
+    let mut text = draw(&headers(false), summary.rows.iter().map(cells).collect());
     if !summary.comparisons.is_empty() {
         text.push_str("\n\ngold reward, paired by prompt (difference ± 2 standard errors):\n");
         for comparison in &summary.comparisons {

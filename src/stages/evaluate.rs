@@ -33,7 +33,7 @@ pub fn run(context: &Context) -> Result<()> {
 fn read(context: &Context, cell: &Cell) -> Result<Vec<Answer>> {
     let mut all = Vec::new();
     for &seed in &context.recipe().run.seeds {
-        let (_, lines) = Journal::<SteerLine>::open(&context.path(&cell.journal(seed)))?;
+        let (_, lines) = Journal::<SteerLine>::open(context.path(&cell.journal(seed)))?;
         all.extend(lines.into_iter().map(|line| Answer {
             seed,
             id: line.id,

@@ -86,7 +86,7 @@ fn sample(context: &Context, settings: &Preferences, examples: &[Example], promp
     for (id, prompt) in &usable {
         policy.check_prompt(id, prompt, settings.max_new_tokens)?;
     }
-    let (mut journal, done) = Journal::<Pair>::open(&context.path(file))?;
+    let (mut journal, done) = Journal::<Pair>::open(context.path(file))?;
     // The last prompt of the journal may be half written, and prompts without a usable pair leave no line: from it on, all is made
     // again and only what is new is appended.
     let resume_at = done.last().and_then(|last| usable.iter().position(|(id, _)| last.id.starts_with(&format!("{id}/")))).unwrap_or(0);

@@ -155,7 +155,7 @@ fn steer(context: &Context, models: &mut Models, cell: &Cell, seed: u64) -> Resu
     for (id, prompt) in &prompts {
         check_prompt(&policy, guide.as_ref(), &settings, id, prompt)?;
     }
-    let (mut journal, done) = Journal::<SteerLine>::open(&context.path(&cell.journal(seed)))?;
+    let (mut journal, done) = Journal::<SteerLine>::open(context.path(&cell.journal(seed)))?;
     let done: HashSet<String> = done.into_iter().map(|line| line.id).collect();
     let what = format!("{} {} seed {seed}", cell.base, cell.name);
     let mut progress = Progress::start(&what, prompts.len() as u64, done.len() as u64);
