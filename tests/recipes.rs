@@ -217,7 +217,10 @@ mod plans {
 
     #[test]
     fn describe_shows_defaults_and_sizes() {
-        let plan = resolve(&shipped("demo.toml"), &["run.seeds=[1,2,3]"]).unwrap();
+        let mut overrides = vec!["run.seeds=[1,2,3]", "preferences.prompts=1500", "steer.prompts=100"];
+        overrides.extend(["models.base.scratch.n_layer=4", "models.base.scratch.n_head=6", "models.base.scratch.n_embd=192"]);
+        overrides.extend(["models.other.scratch.n_layer=4", "models.other.scratch.n_head=6", "models.other.scratch.n_embd=192"]);
+        let plan = resolve(&shipped("demo.toml"), &overrides).unwrap();
         let text = plan.describe();
         for shown in [
             "seeds 1, 2, 3; device cpu; dtype float32; all cores",
