@@ -104,7 +104,7 @@ mod shipped_recipes {
             assert_eq!(plan.stages, Stage::ALL, "{}", path.display());
             assert_eq!(plan.recipe.run.name, path.file_stem().unwrap().to_str().unwrap());
             let head = std::fs::read_to_string(&path).unwrap();
-            for promised in ["# Launch:", "# Needs:", "# Sized for:", "# Expected:  table in recipes/README.md"] {
+            for promised in ["# Launch:", "# Needs:", "# Takes:", "# Expected:  table in recipes/README.md"] {
                 assert!(head.contains(promised), "{}: no {promised:?}", path.display());
             }
         }
