@@ -1,60 +1,22 @@
 //! Model folders: what is saved opens again bit by bit, here and in transformers, and what is wrong with a folder is said at once.
 
+#[path = "golden/edit.rs"]
+mod edit;
 mod golden;
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use golden::{difference, folder, ids, logits, tensor, values};
+use edit::{assert_same, copy, edit_json, open, refusal};
+use golden::{folder, logits};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
-use w2s::models::distilbert::DistilBertConfig;
-use w2s::models::gpt2::{Gpt2Config, TokenIds};
-use w2s::models::weights::{read_metadata, read_tensors, write_tensors};
-use w2s::models::{Classifier, Lm, LmConfig};
+use w2s::models::weights::read_metadata;
+use w2s::models::{
+    Classifier, ClassifierConfig, DistilBertConfig, Gpt2Config, Input, Lm, LmConfig, RewardHead, RewardModel, TokenIds, open_with_tokenizer,
+};
 
 const CPU: Device = Device::Cpu;
 
 fn small() -> Gpt2Config {
     Gpt2Config { vocab_size: 50, n_positions: 16, n_embd: 24, n_layer: 3, n_head: 4, ..Gpt2Config::default() }
-}
-
-/// A copy of a golden folder in which tests may change things.
-fn copy(name: &str) -> tempfile::TempDir {
-    let target = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(folder(name)).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::copy(&path, target.path().join(path.file_name().unwrap())).unwrap();
-    }
-    target
-}
-
-fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
-    let mut value: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    edit(&mut value);
-    std::fs::write(path, value.to_string()).unwrap();
-}
-
-fn edit_weights(folder: &Path, edit: impl FnOnce(&mut BTreeMap<String, Tensor>)) {
-    let path = folder.join("model.safetensors");
-    let mut tensors = read_tensors(&path).unwrap();
-    edit(&mut tensors);
-    write_tensors(&path, &tensors.into_iter().collect::<Vec<_>>(), &[]).unwrap();
-}
-
-fn open(folder: &Path) -> Lm {
-    Lm::open(folder, CPU, Kind::Float).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn refusal(folder: &Path) -> String {
-    Lm::open(folder, CPU, Kind::Float).err().expect("this folder must not open").to_string()
-}
-
-fn assert_same(left: &[(String, Tensor)], right: &[(String, Tensor)]) {
-    assert_eq!(left.iter().map(|(name, _)| name).collect::<Vec<_>>(), right.iter().map(|(name, _)| name).collect::<Vec<_>>());
-    for ((name, left), (_, right)) in left.iter().zip(right) {
-        assert!(left.kind() == right.kind() && left.equal(right), "{name}");
-    }
 }
 
 #[test]
@@ -95,7 +57,7 @@ fn a_language_model_comes_back_bit_by_bit() {
 #[test]
 fn a_classifier_comes_back_bit_by_bit() {
     let config = DistilBertConfig { vocab_size: 50, dim: 24, n_layers: 2, n_heads: 4, hidden_dim: 30, ..DistilBertConfig::default() };
-    let fresh = Classifier::new(config, 11, CPU).unwrap();
+    let fresh = Classifier::new(ClassifierConfig::DistilBert(config), 11, CPU).unwrap();
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fresh.save(first.path()).unwrap();
     let opened = Classifier::open_trainable(first.path(), CPU).unwrap();
@@ -129,41 +91,6 @@ fn new_models_start_as_gpt2_does_and_only_the_seed_decides() {
 }
 
 #[test]
-fn names_with_and_without_prefix_old_masks_and_a_repeated_head_are_read() {
-    let values = values("gpt2");
-    let target = copy("gpt2");
-    edit_weights(target.path(), |tensors| {
-        let bare = std::mem::take(tensors).into_iter().map(|(name, tensor)| (name.replace("transformer.", ""), tensor));
-        tensors.extend(bare);
-        tensors.insert("h.0.attn.bias".into(), Tensor::ones([1, 1, 32, 32], (Kind::Uint8, CPU)).tril(0));
-        tensors.insert("h.1.attn.masked_bias".into(), Tensor::from(-1e4));
-        tensors.insert("lm_head.weight".into(), tensors["wte.weight"].copy());
-    });
-    let error = difference(&logits(&open(target.path()), &ids(&values)), &tensor(&values["logits"]));
-    assert!(error < 1e-4, "{error}");
-}
-
-#[test]
-fn shards_are_read_as_one() {
-    let target = copy("gpt2");
-    let tensors = read_tensors(&target.path().join("model.safetensors")).unwrap();
-    std::fs::remove_file(target.path().join("model.safetensors")).unwrap();
-    let mut map = serde_json::Map::new();
-    for (shard, keep) in [("model-00001-of-00002.safetensors", true), ("model-00002-of-00002.safetensors", false)] {
-        let part: Vec<_> =
-            tensors.iter().filter(|(name, _)| name.contains(".h.0.") == keep).map(|(n, t)| (n.clone(), t.shallow_clone())).collect();
-        map.extend(part.iter().map(|(name, _)| (name.clone(), json!(shard))));
-        write_tensors(&target.path().join(shard), &part, &[]).unwrap();
-    }
-    let index = target.path().join("model.safetensors.index.json");
-    std::fs::write(&index, json!({ "weight_map": map }).to_string()).unwrap();
-    assert_same(&open(target.path()).parameters(), &open(&folder("gpt2")).parameters());
-
-    edit_json(&index, |index| index["weight_map"]["transformer.wte.weight"] = json!("../elsewhere.safetensors"));
-    assert!(refusal(target.path()).contains("which is no file of this folder"));
-}
-
-#[test]
 fn generation_config_decides_where_sequences_end() {
     let target = copy("gpt2");
     edit_json(&target.path().join("config.json"), |config| config["eos_token_id"] = json!([4, 5]));
@@ -173,44 +100,6 @@ fn generation_config_decides_where_sequences_end() {
     assert_eq!(open(target.path()).model.info().eos_token_ids, [6, 7, 8]);
     std::fs::remove_file(target.path().join("generation_config.json")).unwrap();
     assert_eq!(open(target.path()).model.info().eos_token_ids, [4, 5]);
-}
-
-#[test]
-fn all_misfits_are_listed_together() {
-    let target = copy("gpt2");
-    edit_weights(target.path(), |tensors| {
-        tensors.remove("transformer.h.1.ln_2.bias");
-        tensors.insert("transformer.h.2.ln_2.bias".into(), Tensor::zeros([16], (Kind::Float, CPU)));
-        tensors.insert("transformer.h.0.mlp.c_fc.weight".into(), Tensor::zeros([64, 16], (Kind::Float, CPU)));
-        tensors.insert("transformer.wpe.weight".into(), Tensor::zeros([32, 16], (Kind::Int64, CPU)));
-        tensors.insert("wte.weight".into(), Tensor::zeros([97, 16], (Kind::Float, CPU)));
-    });
-    let message = refusal(target.path());
-    for line in [
-        ": 5 problems",
-        "\n  tensor `transformer.h.0.mlp.c_fc.weight` has shape [64, 16], config.json asks for [16, 64]",
-        "\n  unexpected tensor `transformer.h.2.ln_2.bias` [16]",
-        "\n  tensor `transformer.wpe.weight` is stored as I64, which is not supported",
-        "\n  tensor `wte.weight` is there twice",
-        "\n  missing tensor `transformer.h.1.ln_2.bias` [16]",
-    ] {
-        assert!(message.contains(line), "{line} is not in\n{message}");
-    }
-}
-
-#[test]
-fn damaged_weights_are_one_clear_error() {
-    let target = copy("gpt2");
-    let path = target.path().join("model.safetensors");
-    let whole = std::fs::read(&path).unwrap();
-    for damaged in [&whole[..whole.len() / 2], &whole[..100], &[], &whole[8..]] {
-        std::fs::write(&path, damaged).unwrap();
-        let message = refusal(target.path());
-        assert!(message.contains("model.safetensors: not a whole safetensors file: "), "{message}");
-        assert!(message.ends_with("hint: it is damaged or cut short; download or copy it again"), "{message}");
-    }
-    std::fs::remove_file(&path).unwrap();
-    assert!(refusal(target.path()).contains("holds neither `model.safetensors` nor"));
 }
 
 #[test]
@@ -224,9 +113,13 @@ fn configs_that_cannot_be_built_are_refused_with_every_reason() {
         refusal(target.path())
     };
     assert!(
-        message(&|c| c["model_type"] = json!("bloom")).ends_with("config.json: `model_type` is `bloom`; supported language models: `gpt2`")
+        message(&|c| c["model_type"] = json!("bloom"))
+            .ends_with("config.json: `model_type` is `bloom`; supported language models: `gpt2`, `llama`, `mistral`, `qwen2`")
     );
-    assert!(message(&|c| c["model_type"] = Value::Null).ends_with("there is no `model_type`; supported language models: `gpt2`"));
+    assert!(
+        message(&|c| c["model_type"] = Value::Null)
+            .ends_with("there is no `model_type`; supported language models: `gpt2`, `llama`, `mistral`, `qwen2`")
+    );
     assert!(message(&|c| c["n_embd"] = json!("wide")).contains("invalid type: string \"wide\""));
     let several = message(&|c| {
         c["n_head"] = json!(3);
@@ -267,7 +160,90 @@ fn the_positive_label_is_found_by_name_or_refused() {
     assert!(open(json!({ "zero": "NEGATIVE" })).unwrap_err().contains("key `zero`, which is not a number"));
     let three = open(json!({ "0": "NEGATIVE", "1": "POSITIVE", "2": "NEUTRAL" })).unwrap_err();
     assert!(three.contains("tensor `classifier.weight` has shape [2, 16], config.json asks for [3, 16]"), "{three}");
-    assert!(refusal(target.path()).contains("`model_type` is `distilbert`; supported language models: `gpt2`"));
+    assert!(
+        refusal(target.path()).contains("`model_type` is `distilbert`; supported language models: `gpt2`, `llama`, `mistral`, `qwen2`")
+    );
+}
+
+#[test]
+fn a_reward_model_comes_back_as_transformers_names_it() {
+    for name in ["llama-reward", "ultrarm", "starling"] {
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let opened = RewardModel::open(&folder(name), CPU, Kind::Float).unwrap();
+        opened.save(first.path()).unwrap();
+        let again = RewardModel::open_trainable(first.path(), CPU).unwrap();
+        assert_eq!(again.head, RewardHead::Score, "{name}");
+        assert_same(&opened.parameters(), &again.parameters());
+        again.save(second.path()).unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            assert_eq!(std::fs::read(first.path().join(file)).unwrap(), std::fs::read(second.path().join(file)).unwrap(), "{name} {file}");
+        }
+    }
+}
+
+#[test]
+fn every_family_comes_back_bit_by_bit() {
+    for name in ["llama", "llama-31", "mistral", "qwen2"] {
+        let target = tempfile::tempdir().unwrap();
+        let opened = Lm::open(&folder(name), CPU, Kind::BFloat16).unwrap();
+        opened.save(target.path()).unwrap();
+        let again = Lm::open(target.path(), CPU, Kind::BFloat16).unwrap();
+        assert_same(&opened.parameters(), &again.parameters());
+        assert_eq!(opened.model.info(), again.model.info(), "{name}");
+        let second = tempfile::tempdir().unwrap();
+        again.save(second.path()).unwrap();
+        let saved = [&target, &second].map(|folder| std::fs::read(folder.path().join("config.json")).unwrap());
+        assert_eq!(saved[0], saved[1], "{name}");
+        let fresh = Lm::new(opened.config, 3, CPU).unwrap();
+        assert!(fresh.parameters().iter().all(|(name, values)| name.ends_with("bias") || values.abs().max().double_value(&[]) > 0.0));
+    }
+    assert_eq!(open(&folder("llama-31")).model.info().eos_token_ids, [2, 5]);
+}
+
+#[test]
+fn configs_of_the_llama_family_are_checked() {
+    let target = copy("llama");
+    let config = target.path().join("config.json");
+    let original = std::fs::read(&config).unwrap();
+    let message = |edit: &dyn Fn(&mut Value)| {
+        std::fs::write(&config, &original).unwrap();
+        edit_json(&config, edit);
+        refusal(target.path())
+    };
+    for (key, value, expected) in [
+        ("num_key_value_heads", json!(3), "`num_key_value_heads` = 3 does not divide `num_attention_heads` = 4"),
+        ("head_dim", json!(5), "`head_dim` = 5 must be even"),
+        ("hidden_act", json!("relu"), "`hidden_act` = `relu` is not supported"),
+        ("rope_parameters", json!({ "rope_type": "yarn" }), "rope scaling of type `yarn` is not supported"),
+        ("layer_types", json!(["full_attention"]), "`layer_types` names 1 layers, `num_hidden_layers` is 2"),
+        ("vocab_size", json!(96), "tensor `lm_head.weight` has shape [97, 16], config.json asks for [96, 16]"),
+        ("num_hidden_layers", json!(1), "unexpected tensor `model.layers.1.input_layernorm.weight` [16]"),
+        ("tie_word_embeddings", json!("yes"), "invalid type: string \"yes\""),
+    ] {
+        let found = message(&|c| c[key] = value.clone());
+        assert!(found.contains(expected), "{key}: {expected} is not in\n{found}");
+    }
+}
+
+#[test]
+fn a_tokenizer_must_fit_its_model() {
+    let target = copy("llama");
+    let texts = ["one two three four five six seven eight".to_owned()];
+    w2s::text::Tokenizer::train_bpe(texts.into_iter(), 262).unwrap().save(target.path()).unwrap();
+    let open = || open_with_tokenizer(target.path(), CPU, Kind::Float).err().expect("they do not fit").to_string();
+    assert!(open().contains("the tokenizer has ids up to 26"), "{}", open());
+    assert!(open().contains("the embedding of config.json has 97 rows"), "{}", open());
+    let mut config = w2s::models::LmConfig::read(&folder("llama")).unwrap();
+    let LmConfig::Llama(llama) = &mut config else { panic!("a llama") };
+    (llama.vocab_size, llama.eos_token_id) = (300, None);
+    Lm::new(config, 1, CPU).unwrap().save(target.path()).unwrap();
+    let (lm, tokenizer) = open_with_tokenizer(target.path(), CPU, Kind::Float).unwrap();
+    assert_eq!(Some(lm.model.info().eos_token_ids[0]), tokenizer.eos_id(), "the tokenizer's, where the configs name none");
+    edit_json(&target.path().join("generation_config.json"), |config| config["eos_token_id"] = json!(300));
+    assert!(open().contains("the end-of-sequence id 300 is not among the 300 of the embedding"), "{}", open());
+    edit_json(&target.path().join("generation_config.json"), |config| config["eos_token_id"] = Value::Null);
+    edit_json(&target.path().join("tokenizer_config.json"), |config| config["eos_token"] = Value::Null);
+    assert!(open().contains("there is no end-of-sequence token"), "{}", open());
 }
 
 /// Runs only where W2S_PYTHON names a python with torch and transformers.
@@ -309,13 +285,27 @@ fn transformers_opens_what_we_save() {
         initializer_range: 0.2,
         ..DistilBertConfig::default()
     };
-    let classifier = Classifier::new(config, 3, CPU).unwrap();
+    let classifier = Classifier::new(ClassifierConfig::DistilBert(config), 3, CPU).unwrap();
     classifier.save(&target.path().join("classifier")).unwrap();
     let answers = tch::no_grad(|| rows(&classifier.logits(&ids, &ids.ge(0))));
     expected.insert(
         "classifier".into(),
         json!({ "class": "AutoModelForSequenceClassification", "ids": ids_json, "logits": answers, "tolerance": 1e-4 }),
     );
+    for name in ["llama", "llama-31", "mistral", "qwen2"] {
+        let lm = open(&folder(name));
+        lm.save(&target.path().join(name)).unwrap();
+        let logits = rows(&golden::logits(&lm, &ids));
+        expected.insert(name.into(), json!({ "class": "AutoModelForCausalLM", "ids": ids_json, "logits": logits, "tolerance": 1e-4 }));
+    }
+    for name in ["llama-reward", "gpt2-reward", "ultrarm", "starling"] {
+        let reward = RewardModel::open(&folder(name), CPU, Kind::Float).unwrap();
+        reward.save(&target.path().join(name)).unwrap();
+        let input = Input { ids: &ids, positions: &golden::positions(&ids), valid: None };
+        let rewards = rows(&reward.rewards(&input, &Tensor::from_slice(&[11i64, 11])).unsqueeze(1));
+        let class = "AutoModelForSequenceClassification";
+        expected.insert(name.into(), json!({ "class": class, "ids": ids_json, "logits": rewards, "tolerance": 1e-4 }));
+    }
     std::fs::write(target.path().join("expected.json"), Value::Object(expected).to_string()).unwrap();
     let output = std::process::Command::new(python).arg(folder("check_saved.py")).arg(target.path()).output().unwrap();
     println!("{}", String::from_utf8_lossy(&output.stdout));

@@ -3,10 +3,14 @@
 mod golden;
 
 use golden::{difference, folder, ids, logits, positions, tensor, values};
+use serde_json::Value;
 use tch::{Device, Kind, Tensor};
-use w2s::models::{Classifier, Input, KvCache, Lm};
+use w2s::models::{Classifier, Input, KvCache, Lm, RewardHead, RewardModel};
 
 const CPU: Device = Device::Cpu;
+
+/// One golden for each architecture: all that differs between families is in one of them.
+const FAMILIES: [&str; 5] = ["gpt2", "llama", "llama-31", "mistral", "qwen2"];
 
 fn open(name: &str) -> Lm {
     Lm::open(&folder(name), CPU, Kind::Float).unwrap()
@@ -33,8 +37,8 @@ fn assert_tolerance_bites(parameters: &[(String, Tensor)], tolerance: f64, diffe
 }
 
 #[test]
-fn gpt2_logits_equal_those_of_transformers() {
-    for name in ["gpt2", "gpt2-scaled", "gpt2-bf16"] {
+fn logits_equal_those_of_transformers() {
+    for name in FAMILIES.into_iter().chain(["gpt2-scaled", "gpt2-bf16"]) {
         let (lm, values) = (open(name), values(name));
         let expected = tensor(&values["logits"]);
         let error = || difference(&logits(&lm, &ids(&values)), &expected);
@@ -45,42 +49,109 @@ fn gpt2_logits_equal_those_of_transformers() {
 }
 
 #[test]
-fn gpt2_logits_in_bf16_equal_those_of_transformers() {
-    let values = values("gpt2-bf16");
-    let lm = Lm::open(&folder("gpt2-bf16"), CPU, Kind::BFloat16).unwrap();
-    let ids = ids(&values);
-    let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions(&ids), valid: None }, None);
-    assert_eq!((hidden.kind(), lm.model.logits(&hidden).kind()), (Kind::BFloat16, Kind::BFloat16));
-    let (ours, theirs, exact) = (logits(&lm, &ids), tensor(&values["logits_in_own_dtype"]), tensor(&values["logits"]));
-    let largest = exact.abs().max().double_value(&[]);
-    println!("of {largest:.2}: {:.1e}, from f32 {:.1e}", difference(&ours, &theirs), difference(&ours, &exact));
-    assert!(difference(&ours, &theirs) < 2e-2 * largest);
-    assert!(difference(&ours, &exact) < 1.5 * difference(&theirs, &exact), "no further from f32 than transformers is");
-    for (name, parameter) in lm.parameters() {
-        let before = parameter.copy();
-        let _ = parameter.shallow_clone().g_add_(&(direction(&parameter) * 0.25).to_kind(Kind::BFloat16));
-        assert!(difference(&logits(&lm, &ids), &theirs) > 2e-2 * largest, "{name} does not matter");
-        parameter.shallow_clone().copy_(&before);
+fn logits_in_bf16_equal_those_of_transformers() {
+    for name in ["gpt2-bf16", "llama", "llama-31", "mistral", "qwen2"] {
+        let values = values(name);
+        let lm = Lm::open(&folder(name), CPU, Kind::BFloat16).unwrap();
+        let ids = ids(&values);
+        let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions(&ids), valid: None }, None);
+        assert_eq!((hidden.kind(), lm.model.logits(&hidden).kind()), (Kind::BFloat16, Kind::BFloat16));
+        let (ours, theirs, exact) = (logits(&lm, &ids), tensor(&values["logits_in_own_dtype"]), tensor(&values["logits"]));
+        let largest = exact.abs().max().double_value(&[]);
+        let error = difference(&ours, &theirs);
+        println!(
+            "{name}: of {largest:.2}: {error:.1e}, from f32 {:.1e}, theirs {:.1e}",
+            difference(&ours, &exact),
+            difference(&theirs, &exact)
+        );
+        assert!(error < 2e-2 * largest, "{name}: {error}");
+        assert!(difference(&ours, &exact) < 1.5 * difference(&theirs, &exact), "{name}: no further from f32 than transformers is");
+        for (parameter_name, parameter) in lm.parameters() {
+            let before = parameter.copy();
+            let _ = parameter.shallow_clone().g_add_(&(direction(&parameter) * 0.5).to_kind(Kind::BFloat16));
+            assert!(difference(&logits(&lm, &ids), &theirs) > 2e-2 * largest, "{name}: {parameter_name} does not matter");
+            parameter.shallow_clone().copy_(&before);
+        }
     }
 }
 
 #[test]
-fn distilbert_logits_equal_those_of_transformers() {
-    let classifier = Classifier::open(&folder("distilbert"), CPU, Kind::Float).unwrap();
-    let values = values("distilbert");
-    let (ids, expected) = (ids(&values), tensor(&values["logits"]));
+fn logits_in_f16_are_near_those_in_f32() {
+    for name in FAMILIES {
+        let values = values(name);
+        let (lm, exact) = (Lm::open(&folder(name), CPU, Kind::Half).unwrap(), tensor(&values["logits"]));
+        let ours = logits(&lm, &ids(&values));
+        assert!(difference(&ours, &exact) < 5e-3 * exact.abs().max().double_value(&[]), "{name}: {}", difference(&ours, &exact));
+        assert!(difference(&ours, &exact) > 0.0, "{name}: it was computed in f16");
+    }
+}
+
+#[test]
+fn classifier_logits_equal_those_of_transformers() {
+    for name in ["distilbert", "bert"] {
+        let classifier = Classifier::open(&folder(name), CPU, Kind::Float).unwrap();
+        let values = values(name);
+        let (ids, expected, mask) = (ids(&values), tensor(&values["logits"]), length_mask(&values));
+        let error = || difference(&classifier.logits(&ids, &mask), &expected);
+        println!("{name}: {:.1e}", error());
+        assert!(error() < 1e-4, "{name}: {}", error());
+        assert!(difference(&classifier.logits(&ids, &mask.ones_like()), &expected) > 1e-2, "{name}: the mask matters");
+        let elsewhere = ids.where_self(&mask, &(&ids + 1).remainder(97));
+        assert!(difference(&classifier.logits(&elsewhere, &mask), &expected) < 1e-4, "{name}: padding does not matter");
+        // A key's bias adds the same to all scores of a query, which the softmax takes out again.
+        let keys = ["k_lin.bias", "self.key.bias"];
+        let parameters: Vec<_> =
+            classifier.parameters().into_iter().filter(|(name, _)| !keys.iter().any(|key| name.ends_with(key))).collect();
+        assert_tolerance_bites(&parameters, 1e-4, error);
+        assert_eq!(classifier.positive_label(), 1);
+    }
+}
+
+#[test]
+fn rewards_equal_the_references() {
+    for (name, head) in [
+        ("llama-reward", RewardHead::Score),
+        ("gpt2-reward", RewardHead::Score),
+        ("ultrarm", RewardHead::Regression),
+        ("starling", RewardHead::Value),
+    ] {
+        let model = RewardModel::open(&folder(name), CPU, Kind::Float).unwrap();
+        assert_eq!(model.head, head, "{name}");
+        let values = values(name);
+        let (ids, mask) = (ids(&values), length_mask(&values));
+        let expected = Tensor::from_slice(&serde_json::from_value::<Vec<f64>>(values["rewards"].clone()).unwrap());
+        let lengths = Tensor::from_slice(&serde_json::from_value::<Vec<i64>>(values["lengths"].clone()).unwrap());
+        let rewards = |ids: &Tensor| model.rewards(&Input { ids, positions: &positions(ids), valid: Some(&mask) }, &(&lengths - 1));
+        let error = || difference(&rewards(&ids), &expected);
+        println!("{name}: {:.1e}", error());
+        assert!(error() < 1e-4, "{name}: {}", error());
+        let elsewhere = ids.where_self(&mask, &(&ids + 1).remainder(97));
+        assert!(difference(&rewards(&elsewhere), &expected) < 1e-4, "{name}: padding does not matter");
+        for (row, length) in Vec::<i64>::try_from(&lengths).unwrap().into_iter().enumerate() {
+            let alone = ids.get(row as i64).narrow(0, 0, length).unsqueeze(0);
+            let input = Input { ids: &alone, positions: &positions(&alone), valid: None };
+            let reward = model.rewards(&input, &Tensor::from_slice(&[length - 1]));
+            let error = difference(&reward, &expected.narrow(0, row as i64, 1));
+            assert!(error < 1e-4, "{name}: row {row} alone: {error}");
+            let early = difference(&model.rewards(&input, &Tensor::from_slice(&[length - 2])), &expected.narrow(0, row as i64, 1));
+            assert!(early > 1e-2, "{name}: where the reward is read matters");
+        }
+        let shuffled = Tensor::from_slice(&[2i64, 0, 1]);
+        let input = |of: &Tensor| of.index_select(0, &shuffled);
+        let again =
+            model.rewards(&Input { ids: &input(&ids), positions: &positions(&ids), valid: Some(&input(&mask)) }, &(input(&lengths) - 1));
+        assert!(difference(&again, &input(&expected)) < 1e-4, "{name}: the order of a batch does not matter");
+        assert_tolerance_bites(&model.parameters(), 1e-4, error);
+        assert!(Lm::open(&folder(name), CPU, Kind::Float).is_err(), "{name} is no language model");
+    }
+    let error = RewardModel::open(&folder("llama"), CPU, Kind::Float).err().unwrap().to_string();
+    assert!(error.contains("is no reward model: its weights hold none of `score.weight`"), "{error}");
+}
+
+/// Real tokens (batch, seq) bool by the values' lengths.
+fn length_mask(values: &Value) -> Tensor {
     let lengths: Vec<i64> = serde_json::from_value(values["lengths"].clone()).unwrap();
-    let mask = Tensor::arange(12, (Kind::Int64, CPU)).lt_tensor(&Tensor::from_slice(&lengths).unsqueeze(1));
-    let error = || difference(&classifier.logits(&ids, &mask), &expected);
-    println!("distilbert: {:.1e}", error());
-    assert!(error() < 1e-4, "{}", error());
-    assert!(difference(&classifier.logits(&ids, &mask.ones_like()), &expected) > 1e-2, "the mask matters");
-    let elsewhere = ids.where_self(&mask, &(&ids + 1).remainder(97));
-    assert!(difference(&classifier.logits(&elsewhere, &mask), &expected) < 1e-4, "padding does not matter");
-    // A key's bias adds the same to all scores of a query, which the softmax takes out again.
-    let parameters: Vec<_> = classifier.parameters().into_iter().filter(|(name, _)| !name.ends_with("k_lin.bias")).collect();
-    assert_tolerance_bites(&parameters, 1e-4, error);
-    assert_eq!(classifier.positive_label(), 1);
+    Tensor::arange(12, (Kind::Int64, CPU)).lt_tensor(&Tensor::from_slice(&lengths).unsqueeze(1))
 }
 
 /// A forward pass of columns `from .. to` of the rows, all real.
@@ -92,7 +163,7 @@ fn feed(lm: &Lm, ids: &Tensor, from: i64, to: i64, cache: &mut KvCache) -> Tenso
 
 #[test]
 fn logits_with_a_cache_equal_those_without() {
-    for name in ["gpt2", "gpt2-scaled"] {
+    for name in FAMILIES.into_iter().chain(["gpt2-scaled"]) {
         let (lm, ids) = (open(name), ids(&values(name)));
         let expected = logits(&lm, &ids);
         for chunks in [vec![12], vec![1; 12], vec![5, 7], vec![5, 1, 1, 5], vec![11, 1], vec![1, 11], vec![3, 4, 5]] {
@@ -145,120 +216,130 @@ fn rows_of(ids: &Tensor) -> Vec<Vec<i64>> {
 
 #[test]
 fn padding_anywhere_changes_nothing() {
-    let lm = open("gpt2");
-    let rows = rows_of(&ids(&values("gpt2")));
-    let layouts = [
-        ("left", Layout { columns: 12, places: vec![(0..12).collect(), (5..12).collect(), (8..12).collect()] }),
-        ("right", Layout { columns: 12, places: vec![(0..12).collect(), (0..7).collect(), (0..4).collect()] }),
-        ("holes", Layout { columns: 15, places: vec![(1..13).collect(), vec![0, 3, 4, 9, 14], vec![2, 4, 5, 6, 11, 13]] }),
-    ];
-    for (name, layout) in layouts {
-        let (ids, positions, valid) = layout.input(&rows);
-        let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: Some(&valid) }, None);
-        assert!(bool::try_from(hidden.isfinite().all()).unwrap(), "{name}: padded queries are finite");
-        let error = layout.error(&lm, &rows, &lm.model.logits(&hidden));
-        assert!(error < 1e-5, "{name}: {error}");
-        let unmasked = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: None }, None);
-        // On the right nothing looks back at padding, so there only the mask itself is on trial.
-        assert!(name == "right" || layout.error(&lm, &rows, &lm.model.logits(&unmasked)) > 1e-2, "{name}: the mask matters");
+    for family in FAMILIES {
+        let lm = open(family);
+        let rows = rows_of(&ids(&values(family)));
+        let layouts = [
+            ("left", Layout { columns: 12, places: vec![(0..12).collect(), (5..12).collect(), (8..12).collect()] }),
+            ("right", Layout { columns: 12, places: vec![(0..12).collect(), (0..7).collect(), (0..4).collect()] }),
+            ("holes", Layout { columns: 15, places: vec![(1..13).collect(), vec![0, 3, 4, 9, 14], vec![2, 4, 5, 6, 11, 13]] }),
+        ];
+        for (name, layout) in layouts {
+            let (ids, positions, valid) = layout.input(&rows);
+            let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: Some(&valid) }, None);
+            assert!(bool::try_from(hidden.isfinite().all()).unwrap(), "{family} {name}: padded queries are finite");
+            let error = layout.error(&lm, &rows, &lm.model.logits(&hidden));
+            assert!(error < 1e-5, "{family} {name}: {error}");
+            let unmasked = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: None }, None);
+            // On the right nothing looks back at padding, so there only the mask itself is on trial.
+            assert!(name == "right" || layout.error(&lm, &rows, &lm.model.logits(&unmasked)) > 1e-2, "{name}: the mask matters");
 
-        for chunk in [1, 4] {
-            let mut cache = KvCache::new();
-            let mut parts = Vec::new();
-            while cache.columns() < layout.columns {
-                let from = cache.columns();
-                let part = |of: &Tensor| of.narrow(1, from, chunk.min(layout.columns - from));
-                let input = Input { ids: &part(&ids), positions: &part(&positions), valid: Some(&part(&valid)) };
-                parts.push(lm.model.logits(&lm.model.hidden(&input, Some(&mut cache))));
+            for chunk in [1, 4] {
+                let mut cache = KvCache::new();
+                let mut parts = Vec::new();
+                while cache.columns() < layout.columns {
+                    let from = cache.columns();
+                    let part = |of: &Tensor| of.narrow(1, from, chunk.min(layout.columns - from));
+                    let input = Input { ids: &part(&ids), positions: &part(&positions), valid: Some(&part(&valid)) };
+                    parts.push(lm.model.logits(&lm.model.hidden(&input, Some(&mut cache))));
+                }
+                let found = Tensor::cat(&parts, 1);
+                assert!(bool::try_from(found.isfinite().all()).unwrap(), "{name} by {chunk}");
+                let error = layout.error(&lm, &rows, &found);
+                assert!(error < 1e-5, "{family} {name} by {chunk}: {error}");
             }
-            let found = Tensor::cat(&parts, 1);
-            assert!(bool::try_from(found.isfinite().all()).unwrap(), "{name} by {chunk}");
-            let error = layout.error(&lm, &rows, &found);
-            assert!(error < 1e-5, "{name} by {chunk}: {error}");
         }
     }
 }
 
 #[test]
 fn a_cache_with_selected_rows_continues_as_if_recomputed() {
-    let (lm, ids) = (open("gpt2"), ids(&values("gpt2")));
-    let mut cache = KvCache::new();
-    let _ = feed(&lm, &ids, 0, 7, &mut cache);
-    let picked = [2, 0, 0, 1];
-    let mut reordered = cache.select(&picked);
-    let fresh = Tensor::arange(20, (Kind::Int64, CPU)).view([4, 5]); // other tokens, different in every row
-    let continued = Tensor::cat(&[ids.narrow(1, 0, 7).index_select(0, &Tensor::from_slice(&picked)), fresh], 1);
-    let found = Tensor::cat(&[feed(&lm, &continued, 7, 8, &mut reordered), feed(&lm, &continued, 8, 12, &mut reordered)], 1);
-    let error = difference(&found, &logits(&lm, &continued).narrow(1, 7, 5));
-    assert!(error < 1e-5, "{error}");
+    for family in FAMILIES {
+        let (lm, ids) = (open(family), ids(&values(family)));
+        let mut cache = KvCache::new();
+        let _ = feed(&lm, &ids, 0, 7, &mut cache);
+        let picked = [2, 0, 0, 1];
+        let mut reordered = cache.select(&picked);
+        let fresh = Tensor::arange(20, (Kind::Int64, CPU)).view([4, 5]); // other tokens, different in every row
+        let continued = Tensor::cat(&[ids.narrow(1, 0, 7).index_select(0, &Tensor::from_slice(&picked)), fresh], 1);
+        let found = Tensor::cat(&[feed(&lm, &continued, 7, 8, &mut reordered), feed(&lm, &continued, 8, 12, &mut reordered)], 1);
+        let error = difference(&found, &logits(&lm, &continued).narrow(1, 7, 5));
+        assert!(error < 1e-5, "{family}: {error}");
 
-    let error = difference(&feed(&lm, &ids, 7, 12, &mut cache), &logits(&lm, &ids).narrow(1, 7, 5));
-    assert!(error < 1e-5, "the source goes on undisturbed: {error}");
-    assert!(KvCache::new().select(&[0]).columns() == 0);
+        let error = difference(&feed(&lm, &ids, 7, 12, &mut cache), &logits(&lm, &ids).narrow(1, 7, 5));
+        assert!(error < 1e-5, "the source goes on undisturbed: {family} {error}");
+        assert!(KvCache::new().select(&[0]).columns() == 0);
+    }
 }
 
 #[test]
 fn a_cache_rolled_back_continues_as_if_recomputed() {
-    let (lm, ids) = (open("gpt2"), ids(&values("gpt2")));
-    let mut cache = KvCache::new();
-    let _ = feed(&lm, &ids, 0, 8, &mut cache);
-    // Row 0 keeps all 8 tokens, row 1 keeps 5, row 2 none; then each continues with 4 other tokens where it stands.
-    let kept = [8, 5, 0];
-    cache.invalidate(1, 5);
-    cache.invalidate(2, 0);
-    let fresh = (ids.narrow(1, 8, 4) + 11).remainder(97);
-    let positions = Tensor::from_slice(&kept).unsqueeze(1) + Tensor::arange(4, (Kind::Int64, CPU));
-    let check = |cache: &mut KvCache, what: &str| {
-        let hidden = lm.model.hidden(&Input { ids: &fresh, positions: &positions, valid: None }, Some(cache));
-        let found = lm.model.logits(&hidden);
-        for (row, kept) in kept.iter().enumerate() {
-            let whole = Tensor::cat(&[ids.get(row as i64).narrow(0, 0, *kept), fresh.get(row as i64)], 0).unsqueeze(0);
-            let error = difference(&found.get(row as i64), &logits(&lm, &whole).narrow(1, *kept, 4));
-            assert!(error < 1e-5, "{what}, row {row}: {error}");
+    for family in FAMILIES {
+        let (lm, ids) = (open(family), ids(&values(family)));
+        let mut cache = KvCache::new();
+        let _ = feed(&lm, &ids, 0, 8, &mut cache);
+        // Row 0 keeps all 8 tokens, row 1 keeps 5, row 2 none; then each continues with 4 other tokens where it stands.
+        let kept = [8, 5, 0];
+        cache.invalidate(1, 5);
+        cache.invalidate(2, 0);
+        let fresh = (ids.narrow(1, 8, 4) + 11).remainder(97);
+        let positions = Tensor::from_slice(&kept).unsqueeze(1) + Tensor::arange(4, (Kind::Int64, CPU));
+        let check = |cache: &mut KvCache, what: &str| {
+            let hidden = lm.model.hidden(&Input { ids: &fresh, positions: &positions, valid: None }, Some(cache));
+            let found = lm.model.logits(&hidden);
+            for (row, kept) in kept.iter().enumerate() {
+                let whole = Tensor::cat(&[ids.get(row as i64).narrow(0, 0, *kept), fresh.get(row as i64)], 0).unsqueeze(0);
+                let error = difference(&found.get(row as i64), &logits(&lm, &whole).narrow(1, *kept, 4));
+                assert!(error < 1e-5, "{family}, {what}, row {row}: {error}");
+            }
+        };
+        check(&mut cache.select(&[0, 1, 2]), "a copy");
+        check(&mut cache, "the cache");
+        assert_eq!(cache.columns(), 12);
+        // And back again to where it was: the second continuation replaces the first.
+        for row in 0..3 {
+            cache.invalidate(row, 8);
         }
-    };
-    check(&mut cache.select(&[0, 1, 2]), "a copy");
-    check(&mut cache, "the cache");
-    assert_eq!(cache.columns(), 12);
-    // And back again to where it was: the second continuation replaces the first.
-    for row in 0..3 {
-        cache.invalidate(row, 8);
+        check(&mut cache, "after a second rollback");
     }
-    check(&mut cache, "after a second rollback");
 }
 
 #[test]
 fn gradients_reach_every_parameter_but_no_cache() {
-    let lm = Lm::open_trainable(&folder("gpt2"), CPU).unwrap();
-    let ids = ids(&values("gpt2"));
-    logits(&lm, &ids).log_softmax(-1, Kind::Float).select(2, 3).mean(Kind::Float).backward();
-    for (name, parameter) in lm.parameters() {
-        assert!(parameter.grad().defined() && parameter.grad().abs().max().double_value(&[]) > 1e-6, "{name}");
+    for family in FAMILIES {
+        let lm = Lm::open_trainable(&folder(family), CPU).unwrap();
+        let ids = ids(&values(family));
+        logits(&lm, &ids).log_softmax(-1, Kind::Float).select(2, 3).mean(Kind::Float).backward();
+        for (name, parameter) in lm.parameters() {
+            assert!(parameter.grad().defined() && parameter.grad().abs().max().double_value(&[]) > 1e-6, "{family} {name}");
+        }
+        let mut cache = KvCache::new();
+        assert!(!lm.model.hidden(&Input { ids: &ids, positions: &positions(&ids), valid: None }, Some(&mut cache)).requires_grad());
+        assert!(open(family).parameters().iter().all(|(_, parameter)| !parameter.requires_grad()), "an opened model is frozen");
     }
-    let mut cache = KvCache::new();
-    assert!(!lm.model.hidden(&Input { ids: &ids, positions: &positions(&ids), valid: None }, Some(&mut cache)).requires_grad());
-    assert!(open("gpt2").parameters().iter().all(|(_, parameter)| !parameter.requires_grad()), "an opened model is frozen");
 }
 
 #[test]
 fn gradients_equal_finite_differences_with_padding() {
-    let lm = Lm::open_trainable(&folder("gpt2"), CPU).unwrap();
-    let rows = rows_of(&ids(&values("gpt2")));
-    let (ids, positions, valid) = Layout { columns: 6, places: vec![(0..6).collect(), (2..6).collect(), vec![1, 4]] }.input(&rows);
-    let loss = || {
-        let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: Some(&valid) }, None);
-        let chosen = lm.model.logits(&hidden).log_softmax(-1, Kind::Float).select(2, 3);
-        (chosen * valid.to_kind(Kind::Float)).sum(Kind::Float)
-    };
-    loss().backward();
-    for (name, parameter) in lm.parameters() {
-        let analytic = (parameter.grad() * direction(&parameter)).sum(Kind::Float).double_value(&[]);
-        perturb(&parameter, 1e-3);
-        let above = tch::no_grad(|| loss().double_value(&[]));
-        perturb(&parameter, -2e-3);
-        let below = tch::no_grad(|| loss().double_value(&[]));
-        perturb(&parameter, 1e-3);
-        let numeric = (above - below) / 2e-3;
-        assert!((analytic - numeric).abs() < 1e-2 * (1.0 + analytic.abs()), "{name}: {analytic} but {numeric} by differences");
+    for family in FAMILIES {
+        let lm = Lm::open_trainable(&folder(family), CPU).unwrap();
+        let rows = rows_of(&ids(&values(family)));
+        let (ids, positions, valid) = Layout { columns: 6, places: vec![(0..6).collect(), (2..6).collect(), vec![1, 4]] }.input(&rows);
+        let loss = || {
+            let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: Some(&valid) }, None);
+            let chosen = lm.model.logits(&hidden).log_softmax(-1, Kind::Float).select(2, 3);
+            (chosen * valid.to_kind(Kind::Float)).sum(Kind::Float)
+        };
+        loss().backward();
+        for (name, parameter) in lm.parameters() {
+            let analytic = (parameter.grad() * direction(&parameter)).sum(Kind::Float).double_value(&[]);
+            perturb(&parameter, 1e-3);
+            let above = tch::no_grad(|| loss().double_value(&[]));
+            perturb(&parameter, -2e-3);
+            let below = tch::no_grad(|| loss().double_value(&[]));
+            perturb(&parameter, 1e-3);
+            let numeric = (above - below) / 2e-3;
+            assert!((analytic - numeric).abs() < 1e-2 * (1.0 + analytic.abs()), "{family} {name}: {analytic} but {numeric} by differences");
+        }
     }
 }

@@ -8,13 +8,13 @@ use clap::{Args, ValueEnum};
 use super::{print, to_json};
 use crate::artifacts::interrupt;
 use crate::error::{Error, Result};
-use crate::models::{Lm, device};
+use crate::models::{device, open_with_tokenizer};
 use crate::policy::LocalPolicy;
 use crate::recipe::Dtype;
 use crate::sampling::Sampling;
 use crate::score::{GoldReward, Guide};
 use crate::stages::{LoadedGuide, Method, SteerSettings, check_prompt, steer_prompt};
-use crate::text::{PromptTemplate, Tokenizer, read_prompts};
+use crate::text::{PromptTemplate, read_prompts};
 
 #[derive(Debug, Args)]
 pub struct SteerCommand {
@@ -27,9 +27,12 @@ pub struct SteerCommand {
     /// Folder of the untuned guide
     #[arg(long, value_name = "MODEL", requires = "tuned")]
     untuned: Option<PathBuf>,
-    /// Folder of a gold classifier; adds `gold_reward`
+    /// Folder of a gold classifier or reward model; adds `gold_reward`
     #[arg(long, value_name = "MODEL")]
     gold: Option<PathBuf>,
+    /// What the gold model reads, with `{prompt}` and `{response}`, instead of the layout it was trained with
+    #[arg(long, requires = "gold")]
+    gold_text: Option<String>,
     #[arg(long, value_enum, default_value = "cbs")]
     method: MethodName,
     /// W of cbs: hypotheses kept after each chunk
@@ -116,22 +119,22 @@ impl SteerCommand {
         }
         let device = device::parse(&self.device)?;
         let kind = device::inference_kind(self.dtype(), device);
-        let open = |folder: &PathBuf| Lm::open(folder, device, kind).map(Rc::new);
-        let tokenizer = Rc::new(Tokenizer::open(&self.base)?);
+        let open = |folder: &PathBuf| open_with_tokenizer(folder, device, kind).map(|(lm, tokenizer)| (Rc::new(lm), Rc::new(tokenizer)));
+        let (base, tokenizer) = open(&self.base)?;
         let mut guide = match (&self.tuned, &self.untuned) {
             (Some(tuned), Some(untuned)) => {
                 let template = PromptTemplate::new(&self.guide_template, !self.no_bos);
-                let guide_tokenizer = Rc::new(Tokenizer::open(tuned)?);
-                let guide = Guide { tuned: open(tuned)?, untuned: open(untuned)?, tokenizer: guide_tokenizer, template };
+                let ((tuned, guide_tokenizer), (untuned, _)) = (open(tuned)?, open(untuned)?);
+                let guide = Guide { tuned, untuned, tokenizer: guide_tokenizer, template };
                 Some(LoadedGuide::for_base(Rc::new(guide), &tokenizer)?)
             }
             _ => None,
         };
-        let gold = self.gold.as_ref().map(|folder| GoldReward::open(folder, device)).transpose()?;
+        let gold = self.gold.as_ref().map(|folder| GoldReward::open(folder, device, kind, self.gold_text.as_deref())).transpose()?;
         let sampling = Sampling::new(self.temperature, self.top_k, self.top_p);
         let settings = SteerSettings { sampling, max_new_tokens: self.max_new_tokens as usize, stop: self.stop.clone(), trace: self.trace };
         let template = PromptTemplate::new(&self.base_template, !self.no_bos);
-        let mut policy = LocalPolicy::new(open(&self.base)?, tokenizer, template, sampling, self.stop.clone());
+        let mut policy = LocalPolicy::new(base, tokenizer, template, sampling, self.stop.clone());
         for (id, prompt) in &prompts {
             check_prompt(&policy, guide.as_ref(), &settings, id, prompt)?;
         }
@@ -179,6 +182,11 @@ impl SteerCommand {
         for (flag, template) in [("--base-template", &self.base_template), ("--guide-template", &self.guide_template)] {
             if template.matches("{prompt}").count() != 1 {
                 problems.push(format!("{flag} must hold `{{prompt}}` once: `{template}`"));
+            }
+        }
+        for hole in ["{prompt}", "{response}"] {
+            if self.gold_text.as_ref().is_some_and(|text| text.matches(hole).count() != 1) {
+                problems.push(format!("--gold-text must hold `{hole}` once"));
             }
         }
         if problems.is_empty() { Ok(()) } else { Err(Error::Recipe(problems)) }

@@ -20,24 +20,31 @@ pub(super) enum Mask {
 impl Mask {
     /// The mask for new tokens that see the columns of `cache` and, causally, each other.
     pub(super) fn causal(input: &Input, cache: Option<&KvCache>, kind: Kind) -> Self {
-        let (batch, seq) = input.ids.size2().expect("ids are (batch, seq)");
-        let device = input.ids.device();
+        let (_, seq) = input.ids.size2().expect("ids are (batch, seq)");
         let past = cache.map_or(0, KvCache::columns);
-        let past_valid = cache.and_then(KvCache::valid);
-        let new_valid = padded(input.valid);
-        if past_valid.is_none() && new_valid.is_none() {
-            return match (past, seq) {
-                (_, 1) => Self::None,
-                (0, _) => Self::Causal,
-                _ => Self::Bias(bias(&bottom_right(seq, past, device), kind)),
-            };
+        match (allowed(input, cache), past, seq) {
+            (Some(allowed), _, _) => Self::Bias(bias(&allowed, kind)),
+            (None, _, 1) => Self::None,
+            (None, 0, _) => Self::Causal,
+            (None, _, _) => Self::Bias(bias(&bottom_right(seq, past, input.ids.device()), kind)),
         }
-        let ones = |columns| Tensor::ones([batch, columns], (Kind::Bool, device));
-        let past_valid = past_valid.map_or_else(|| ones(past), Tensor::shallow_clone);
-        let new_valid = new_valid.map_or_else(|| ones(seq), Tensor::shallow_clone);
-        let keys = Tensor::cat(&[past_valid, new_valid], 1).view([batch, 1, 1, past + seq]);
-        let allowed = if seq == 1 { keys } else { keys.logical_and(&bottom_right(seq, past, device)) };
-        Self::Bias(bias(&allowed, kind))
+    }
+
+    /// As [`Self::causal`], and a token sees no further back than `window` positions, its own included. The cache must know its
+    /// columns' positions.
+    pub(super) fn sliding(input: &Input, cache: Option<&KvCache>, window: i64, kind: Kind) -> Self {
+        if input.positions.max().int64_value(&[]) < window {
+            return Self::causal(input, cache, kind);
+        }
+        let (batch, seq) = input.ids.size2().expect("ids are (batch, seq)");
+        let past = cache.map_or(0, KvCache::columns);
+        let positions = match cache.and_then(KvCache::positions) {
+            Some(before) => Tensor::cat(&[before, input.positions], 1), // (batch, past + seq)
+            None => input.positions.shallow_clone(),
+        };
+        let near = positions.view([batch, 1, 1, past + seq]).gt_tensor(&(input.positions.view([batch, 1, seq, 1]) - window));
+        let causal = allowed(input, cache).unwrap_or_else(|| bottom_right(seq, past, input.ids.device()));
+        Self::Bias(bias(&near.logical_and(&causal), kind))
     }
 
     /// The mask of an encoder: every query sees the real keys. `valid`: (batch, seq) bool.
@@ -49,19 +56,40 @@ impl Mask {
     }
 }
 
-/// All of (batch, heads, queries or keys, head_dim); the result is (batch, queries, heads * head_dim). `scale` multiplies the scores.
+/// What each new token may see where something is padded, broadcasting to (batch, 1, seq, past + seq) bool; `None` where nothing is.
+fn allowed(input: &Input, cache: Option<&KvCache>) -> Option<Tensor> {
+    let (batch, seq) = input.ids.size2().expect("ids are (batch, seq)");
+    let device = input.ids.device();
+    let past = cache.map_or(0, KvCache::columns);
+    let (past_valid, new_valid) = (cache.and_then(KvCache::valid), padded(input.valid));
+    if past_valid.is_none() && new_valid.is_none() {
+        return None;
+    }
+    let ones = |columns| Tensor::ones([batch, columns], (Kind::Bool, device));
+    let past_valid = past_valid.map_or_else(|| ones(past), Tensor::shallow_clone);
+    let new_valid = new_valid.map_or_else(|| ones(seq), Tensor::shallow_clone);
+    let keys = Tensor::cat(&[past_valid, new_valid], 1).view([batch, 1, 1, past + seq]);
+    Some(if seq == 1 { keys } else { keys.logical_and(&bottom_right(seq, past, device)) })
+}
+
+/// query (batch, heads, queries, head_dim), key and value (batch, kv_heads, keys, head_dim) where each of the kv_heads serves
+/// heads / kv_heads neighbouring ones; the result is (batch, queries, heads * head_dim). `scale` multiplies the scores.
 pub(super) fn attend(query: &Tensor, key: &Tensor, value: &Tensor, mask: &Mask, scale: f64) -> Tensor {
     let (bias, is_causal) = match mask {
         Mask::None => (None, false),
         Mask::Causal => (None, true),
         Mask::Bias(bias) => (Some(bias), false),
     };
-    let (batch, n_head, queries, head_dim) = query.size4().expect("queries are (batch, heads, queries, head_dim)");
-    Tensor::scaled_dot_product_attention(query, key, value, bias, 0.0, is_causal, scale, false).transpose(1, 2).reshape([
-        batch,
-        queries,
-        n_head * head_dim,
-    ])
+    let (batch, heads, queries, head_dim) = query.size4().expect("queries are (batch, heads, queries, head_dim)");
+    let (_, kv_heads, _, _) = key.size4().expect("keys are (batch, kv_heads, keys, head_dim)");
+    if kv_heads < heads && queries == 1 {
+        // The heads of a group ask the same keys: as its queries, without a copy of the keys for each head.
+        let grouped = query.view([batch, kv_heads, heads / kv_heads, head_dim]);
+        let attended = Tensor::scaled_dot_product_attention(&grouped, key, value, bias, 0.0, false, scale, false);
+        return attended.reshape([batch, 1, heads * head_dim]);
+    }
+    let attended = Tensor::scaled_dot_product_attention(query, key, value, bias, 0.0, is_causal, scale, kv_heads < heads);
+    attended.transpose(1, 2).reshape([batch, queries, heads * head_dim])
 }
 
 /// (batch, seq, n_head * head_dim) to (batch, n_head, seq, head_dim).

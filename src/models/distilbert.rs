@@ -1,16 +1,16 @@
 //! DistilBERT (arXiv 1910.01108) with its sequence classification head, as Hugging Face defines it: learned positions, post-norm blocks,
 //! and a classifier on the first token.
 
-use std::collections::BTreeMap;
-
-use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tch::nn::Path;
 use tch::{Kind, Tensor};
 
-use super::attention::{Mask, attend, split_heads};
+use super::attention::Mask;
+use super::config::{SequenceClassifier, default_range, gelu};
+use super::encoder::{BlockNames, BlockSizes, EncoderBlock};
 use super::init::Fill;
+use super::labels::Labels;
 use super::layers::{Embedding, LayerNorm, Linear};
 
 const LAYER_NORM_EPSILON: f64 = 1e-12; // fixed in the reference, not in the config
@@ -30,9 +30,8 @@ pub struct DistilBertConfig {
     pub initializer_range: f64,
     #[serde(default)]
     pub pad_token_id: Option<i64>,
-    /// The labels' names by index.
-    #[serde(default = "default_labels", deserialize_with = "labels")]
-    pub id2label: BTreeMap<i64, String>,
+    #[serde(default)]
+    pub id2label: Labels,
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
@@ -50,7 +49,7 @@ impl Default for DistilBertConfig {
             activation: gelu(),
             initializer_range: default_range(),
             pad_token_id: Some(0),
-            id2label: BTreeMap::from([(0, "NEGATIVE".to_owned()), (1, "POSITIVE".to_owned())]),
+            id2label: Labels::sentiment(),
             extra: Map::new(),
         }
     }
@@ -75,33 +74,8 @@ impl DistilBertConfig {
         if self.activation != "gelu" {
             problems.push(format!("`activation` = `{}` is not supported, only `gelu`", self.activation));
         }
-        if !self.id2label.keys().copied().eq(0..self.id2label.len() as i64) || self.id2label.is_empty() {
-            problems.push(format!("`id2label` must name the labels 0, 1, …, not {:?}", self.id2label));
-        } else if let Err(problem) = self.positive_label() {
-            problems.push(problem);
-        }
+        problems.extend(self.id2label.problem());
         problems
-    }
-
-    pub fn num_labels(&self) -> i64 {
-        self.id2label.len() as i64
-    }
-
-    /// The label called POSITIVE, else the one whose name contains it, else LABEL_1; upper and lower case are the same.
-    pub fn positive_label(&self) -> Result<i64, String> {
-        let rules: [fn(&str) -> bool; 3] = [|name| name == "POSITIVE", |name| name.contains("POSITIVE"), |name| name == "LABEL_1"];
-        for rule in rules {
-            let found: Vec<i64> = self.id2label.iter().filter(|(_, name)| rule(&name.to_uppercase())).map(|(id, _)| *id).collect();
-            match found[..] {
-                [] => {}
-                [label] => return Ok(label),
-                _ => break,
-            }
-        }
-        let names = self.id2label.values().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        Err(format!(
-            "`id2label` does not say which label is the positive one: {names}\n\nhint: call exactly one label `POSITIVE` in config.json"
-        ))
     }
 
     pub(super) fn initial(&self, name: &str) -> Fill {
@@ -115,11 +89,22 @@ impl DistilBertConfig {
     }
 }
 
-pub struct DistilBert {
+const NAMES: BlockNames = BlockNames {
+    query: "attention.q_lin",
+    key: "attention.k_lin",
+    value: "attention.v_lin",
+    attention_out: "attention.out_lin",
+    attention_norm: "sa_layer_norm",
+    inner: "ffn.lin1",
+    out: "ffn.lin2",
+    norm: "output_layer_norm",
+};
+
+pub(super) struct DistilBert {
     word_embeddings: Embedding,
     position_embeddings: Embedding,
     layer_norm: LayerNorm,
-    layer: Vec<Block>,
+    layer: Vec<EncoderBlock>,
     pre_classifier: Linear,
     classifier: Linear,
     kind: Kind,
@@ -130,23 +115,21 @@ impl DistilBert {
     pub fn new(root: &Path, config: &DistilBertConfig) -> Self {
         let p = root / "distilbert";
         let embeddings = &p / "embeddings";
+        let sizes = BlockSizes { hidden: config.dim, inner: config.hidden_dim, heads: config.n_heads, epsilon: LAYER_NORM_EPSILON };
         Self {
             word_embeddings: Embedding::new(&(&embeddings / "word_embeddings"), config.vocab_size, config.dim),
             position_embeddings: Embedding::new(&(&embeddings / "position_embeddings"), config.max_position_embeddings, config.dim),
             layer_norm: LayerNorm::new(&(&embeddings / "LayerNorm"), config.dim, LAYER_NORM_EPSILON),
-            layer: (0..config.n_layers).map(|index| Block::new(&(&p / "transformer" / "layer" / index), config)).collect(),
+            layer: (0..config.n_layers).map(|index| EncoderBlock::new(&(&p / "transformer" / "layer" / index), &NAMES, &sizes)).collect(),
             pre_classifier: Linear::new(&(root / "pre_classifier"), config.dim, config.dim),
-            classifier: Linear::new(&(root / "classifier"), config.dim, config.num_labels()),
+            classifier: Linear::new(&(root / "classifier"), config.dim, config.id2label.count()),
             kind: root.kind(),
         }
     }
+}
 
-    /// ids (batch, seq) i64, mask (batch, seq) bool with the real tokens true and the first always real; (batch, num_labels) in the
-    /// weights' kind.
-    ///
-    /// # Panics
-    /// Where libtorch does: ids out of range, or more tokens than `max_position_embeddings`.
-    pub fn forward(&self, ids: &Tensor, mask: &Tensor) -> Tensor {
+impl SequenceClassifier for DistilBert {
+    fn forward(&self, ids: &Tensor, mask: &Tensor) -> Tensor {
         let (_, seq) = ids.size2().expect("ids are (batch, seq)");
         let mask = Mask::keys(mask, self.kind);
         let positions = Tensor::arange(seq, (Kind::Int64, ids.device())).unsqueeze(0); // (1, seq)
@@ -158,66 +141,4 @@ impl DistilBert {
         let first = hidden.select(1, 0); // (batch, dim)
         self.classifier.forward(&self.pre_classifier.forward(&first).relu())
     }
-}
-
-struct Block {
-    q_lin: Linear,
-    k_lin: Linear,
-    v_lin: Linear,
-    out_lin: Linear,
-    sa_layer_norm: LayerNorm,
-    lin1: Linear,
-    lin2: Linear,
-    output_layer_norm: LayerNorm,
-    n_heads: i64,
-    scale: f64,
-}
-
-impl Block {
-    fn new(p: &Path, config: &DistilBertConfig) -> Self {
-        let (attention, ffn, dim) = (p / "attention", p / "ffn", config.dim);
-        Self {
-            q_lin: Linear::new(&(&attention / "q_lin"), dim, dim),
-            k_lin: Linear::new(&(&attention / "k_lin"), dim, dim),
-            v_lin: Linear::new(&(&attention / "v_lin"), dim, dim),
-            out_lin: Linear::new(&(&attention / "out_lin"), dim, dim),
-            sa_layer_norm: LayerNorm::new(&(p / "sa_layer_norm"), dim, LAYER_NORM_EPSILON),
-            lin1: Linear::new(&(&ffn / "lin1"), dim, config.hidden_dim),
-            lin2: Linear::new(&(&ffn / "lin2"), config.hidden_dim, dim),
-            output_layer_norm: LayerNorm::new(&(p / "output_layer_norm"), dim, LAYER_NORM_EPSILON),
-            n_heads: config.n_heads,
-            scale: ((dim / config.n_heads) as f64).powf(-0.5),
-        }
-    }
-
-    /// (batch, seq, dim) to the same shape.
-    fn forward(&self, hidden: &Tensor, mask: &Mask) -> Tensor {
-        let [query, key, value] = [&self.q_lin, &self.k_lin, &self.v_lin].map(|lin| split_heads(&lin.forward(hidden), self.n_heads));
-        let attended = self.out_lin.forward(&attend(&query, &key, &value, mask, self.scale));
-        let hidden = self.sa_layer_norm.forward(&(attended + hidden));
-        let expanded = self.lin1.forward(&hidden).gelu("none");
-        self.output_layer_norm.forward(&(self.lin2.forward(&expanded) + hidden))
-    }
-}
-
-fn gelu() -> String {
-    "gelu".to_owned()
-}
-
-fn default_range() -> f64 {
-    0.02
-}
-
-fn default_labels() -> BTreeMap<i64, String> {
-    BTreeMap::from([(0, "LABEL_0".to_owned()), (1, "LABEL_1".to_owned())])
-}
-
-/// JSON keys are text, and serde does not turn them into numbers beside a flattened field.
-fn labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<i64, String>, D::Error> {
-    let by_text = BTreeMap::<String, String>::deserialize(deserializer)?;
-    let by_number = by_text.into_iter().map(|(id, name)| match id.parse() {
-        Ok(id) => Ok((id, name)),
-        Err(_) => Err(D::Error::custom(format!("`id2label` has the key `{id}`, which is not a number"))),
-    });
-    by_number.collect()
 }

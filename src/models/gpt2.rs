@@ -4,12 +4,13 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tch::nn::Path;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::attention::{Mask, attend, padded, split_heads};
+use super::config::{TokenIds, default_range};
 use super::init::Fill;
-use super::layers::{Conv1d, Embedding, LayerNorm, zeros};
-use super::{CausalLm, Input, KvCache, LmInfo};
+use super::layers::{Conv1d, Embedding, LayerNorm};
+use super::{Decoder, Input, KvCache};
 
 /// `config.json` under its own names. Keys that do not matter here are kept in `extra` and saved again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,23 +43,6 @@ pub struct Gpt2Config {
     pub eos_token_id: Option<TokenIds>,
     #[serde(flatten)]
     pub extra: Map<String, Value>,
-}
-
-/// Some configs name one end-of-sequence token, some a list.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum TokenIds {
-    One(i64),
-    Many(Vec<i64>),
-}
-
-impl TokenIds {
-    pub fn to_vec(&self) -> Vec<i64> {
-        match self {
-            Self::One(id) => vec![*id],
-            Self::Many(ids) => ids.clone(),
-        }
-    }
 }
 
 const ACTIVATIONS: [&str; 2] = ["gelu_new", "gelu_pytorch_tanh"]; // two names of one function
@@ -123,14 +107,9 @@ impl Gpt2Config {
         if self.scale_attn_by_inverse_layer_idx { by_size / (index + 1) as f64 } else { by_size }
     }
 
-    /// The variable that a tensor of a weights file belongs in; `None` if it is of no use (old files hold causal masks, and a tied
-    /// head is the embedding again).
-    pub(super) fn variable(&self, name: &str) -> Option<String> {
-        if name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") || (self.tie_word_embeddings && name == "lm_head.weight") {
-            return None;
-        }
-        let has_prefix = name.starts_with("transformer.") || name.starts_with("lm_head.");
-        Some(if has_prefix { name.to_owned() } else { format!("transformer.{name}") })
+    /// Old files hold causal masks.
+    pub(super) fn is_obsolete(name: &str) -> bool {
+        name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
     }
 
     /// As in the GPT-2 release: projections into the residual stream start smaller, the more so the deeper the model.
@@ -147,55 +126,28 @@ impl Gpt2Config {
     }
 }
 
-pub struct Gpt2 {
-    info: LmInfo,
+pub(super) struct Gpt2 {
     wte: Embedding,
     wpe: Embedding,
     h: Vec<Block>,
     ln_f: LayerNorm,
-    /// (vocab_size, n_embd), the same tensor as `wte.weight` if tied.
-    head: Tensor,
     kind: Kind,
 }
 
 impl Gpt2 {
-    /// Makes the variables, all zeros, in the store of `root`; `config` must be free of [`Gpt2Config::problems`].
-    pub fn new(root: &Path, config: &Gpt2Config, eos_token_ids: Vec<i64>) -> Self {
-        let p = root / "transformer";
-        let wte = Embedding::new(&(&p / "wte"), config.vocab_size, config.n_embd);
-        let head = if config.tie_word_embeddings {
-            wte.weight.shallow_clone()
-        } else {
-            zeros(&(root / "lm_head"), "weight", &[config.vocab_size, config.n_embd])
-        };
+    /// Makes the variables, all zeros, below `p`; `config` must be free of [`Gpt2Config::problems`].
+    pub fn new(p: &Path, config: &Gpt2Config) -> Self {
         Self {
-            info: LmInfo {
-                vocab_size: config.vocab_size,
-                context: config.n_positions,
-                n_layer: config.n_layer,
-                hidden_size: config.n_embd,
-                bos_token_id: config.bos_token_id,
-                eos_token_ids,
-            },
-            wpe: Embedding::new(&(&p / "wpe"), config.n_positions, config.n_embd),
-            h: (0..config.n_layer).map(|index| Block::new(&(&p / "h" / index), config, index)).collect(),
-            ln_f: LayerNorm::new(&(&p / "ln_f"), config.n_embd, config.layer_norm_epsilon),
-            wte,
-            head,
-            kind: root.kind(),
+            wte: Embedding::new(&(p / "wte"), config.vocab_size, config.n_embd),
+            wpe: Embedding::new(&(p / "wpe"), config.n_positions, config.n_embd),
+            h: (0..config.n_layer).map(|index| Block::new(&(p / "h" / index), config, index)).collect(),
+            ln_f: LayerNorm::new(&(p / "ln_f"), config.n_embd, config.layer_norm_epsilon),
+            kind: p.kind(),
         }
     }
 }
 
-impl CausalLm for Gpt2 {
-    fn info(&self) -> &LmInfo {
-        &self.info
-    }
-
-    fn device(&self) -> Device {
-        self.head.device()
-    }
-
+impl Decoder for Gpt2 {
     fn hidden(&self, input: &Input, mut cache: Option<&mut KvCache>) -> Tensor {
         let _no_grad = cache.is_some().then(tch::no_grad_guard);
         let mask = Mask::causal(input, cache.as_deref(), self.kind);
@@ -205,13 +157,13 @@ impl CausalLm for Gpt2 {
         }
         if let Some(cache) = cache {
             let (_, seq) = input.ids.size2().expect("ids are (batch, seq)");
-            cache.commit(seq, padded(input.valid));
+            cache.commit(seq, padded(input.valid), None);
         }
         self.ln_f.forward(&hidden)
     }
 
-    fn logits(&self, hidden: &Tensor) -> Tensor {
-        hidden.linear(&self.head, None::<&Tensor>)
+    fn embedding(&self) -> &Tensor {
+        &self.wte.weight
     }
 }
 
@@ -291,10 +243,6 @@ fn gelu_new() -> String {
 
 fn default_epsilon() -> f64 {
     1e-5
-}
-
-fn default_range() -> f64 {
-    0.02
 }
 
 fn yes() -> bool {

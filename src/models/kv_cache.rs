@@ -1,7 +1,7 @@
 //! Keys and values of the tokens a model has read, so that only new tokens are computed.
 //!
 //! A column is a slot that one forward pass fills in every row. A validity mask (rows, columns) says which slots are real, so ragged rows
-//! and rollback are holes in the mask; it exists only while there is a hole. Which position a column stands for is the caller's knowledge.
+//! and rollback are holes in the mask; it exists only while there is a hole. Positions are kept for models that look through a window only.
 
 use tch::{Kind, Tensor};
 
@@ -12,7 +12,8 @@ const FIRST_CAPACITY: i64 = 64;
 pub struct KvCache {
     layers: Vec<Layer>,
     columns: i64,
-    valid: Option<Tensor>, // (rows, columns) bool
+    valid: Option<Tensor>,     // (rows, columns) bool
+    positions: Option<Tensor>, // (rows, columns) i64
 }
 
 /// Both (rows, heads, capacity, head_dim).
@@ -52,6 +53,7 @@ impl KvCache {
             columns: self.columns,
             // The holes may all have been in rows that are left behind.
             valid: self.valid.as_ref().map(|valid| valid.index_select(0, &index)).filter(|valid| valid.all().int64_value(&[]) == 0),
+            positions: self.positions.as_ref().map(|positions| positions.index_select(0, &index)),
         }
     }
 
@@ -75,6 +77,11 @@ impl KvCache {
         self.valid.as_ref()
     }
 
+    /// Which position each column stands for, (rows, columns) i64, if the model told.
+    pub(super) fn positions(&self) -> Option<&Tensor> {
+        self.positions.as_ref()
+    }
+
     /// Writes a layer's keys and values of the new tokens, (rows, heads, new, head_dim), behind the columns and returns views on all:
     /// (rows, heads, columns + new, head_dim). The columns count once [`Self::commit`] is called after the last layer.
     pub(super) fn write(&mut self, index: usize, key: &Tensor, value: &Tensor) -> (Tensor, Tensor) {
@@ -90,7 +97,14 @@ impl KvCache {
     }
 
     /// Counts the columns that every layer has written. `valid`: (rows, new) bool, which of them are real; `None` when all are.
-    pub(super) fn commit(&mut self, new: i64, valid: Option<&Tensor>) {
+    /// `positions`: (rows, new) i64, given always or never.
+    pub(super) fn commit(&mut self, new: i64, valid: Option<&Tensor>, positions: Option<&Tensor>) {
+        if let Some(positions) = positions {
+            self.positions = Some(match self.positions.take() {
+                Some(before) => Tensor::cat(&[&before, positions], 1),
+                None => positions.copy(),
+            });
+        }
         if self.valid.is_some() || valid.is_some() {
             let Some(layer) = self.layers.first() else { return };
             let ones = |columns| Tensor::ones([layer.key.size()[0], columns], (Kind::Bool, layer.key.device()));
@@ -142,7 +156,7 @@ mod tests {
         for new in [3, 1, 70, 1, 200] {
             let states = numbered(2, at..at + new);
             let (key, value) = cache.write(0, &states, &(&states + 0.5));
-            cache.commit(new, None);
+            cache.commit(new, None, None);
             at += new;
             assert_eq!(values(&key), values(&numbered(2, 0..at)));
             assert_eq!(values(&value), values(&(numbered(2, 0..at) + 0.5)));
@@ -159,13 +173,13 @@ mod tests {
     fn the_mask_exists_only_while_there_is_a_hole() {
         let mut cache = KvCache::new();
         let _ = cache.write(0, &numbered(2, 0..4), &numbered(2, 0..4));
-        cache.commit(4, None);
+        cache.commit(4, None, None);
         assert!(cache.valid().is_none());
         cache.invalidate(1, 4);
         assert!(cache.valid().is_none(), "there is no column 4 yet");
         cache.invalidate(1, 2);
         let _ = cache.write(0, &numbered(2, 4..5), &numbered(2, 4..5));
-        cache.commit(1, None);
+        cache.commit(1, None, None);
         let valid = Vec::<bool>::try_from(cache.valid().unwrap().view(-1)).unwrap();
         assert_eq!(valid, [true, true, true, true, true, true, true, false, false, true]);
         assert!(cache.select(&[0, 0]).valid().is_none(), "the row with the holes is gone");
@@ -177,7 +191,7 @@ mod tests {
     fn a_smaller_batch_is_not_broadcast() {
         let mut cache = KvCache::new();
         let _ = cache.write(0, &numbered(2, 0..1), &numbered(2, 0..1));
-        cache.commit(1, None);
+        cache.commit(1, None, None);
         let _ = cache.write(0, &numbered(1, 0..1), &numbered(1, 0..1));
     }
 }

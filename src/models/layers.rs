@@ -1,21 +1,25 @@
 //! The layers that all families share, under the parameter names of Hugging Face. Variables start as zeros: loading or `init` follows.
 
-use tch::Tensor;
 use tch::nn::{Init, Path};
+use tch::{Kind, Tensor};
 
 pub(super) struct Linear {
     weight: Tensor, // (out, in)
-    bias: Tensor,
+    bias: Option<Tensor>,
 }
 
 impl Linear {
     pub(super) fn new(p: &Path, n_in: i64, n_out: i64) -> Self {
-        Self { weight: zeros(p, "weight", &[n_out, n_in]), bias: zeros(p, "bias", &[n_out]) }
+        Self::with_bias(p, n_in, n_out, true)
+    }
+
+    pub(super) fn with_bias(p: &Path, n_in: i64, n_out: i64, bias: bool) -> Self {
+        Self { weight: zeros(p, "weight", &[n_out, n_in]), bias: bias.then(|| zeros(p, "bias", &[n_out])) }
     }
 
     /// (.., in) to (.., out).
     pub(super) fn forward(&self, input: &Tensor) -> Tensor {
-        input.linear(&self.weight, Some(&self.bias))
+        input.linear(&self.weight, self.bias.as_ref())
     }
 }
 
@@ -51,6 +55,25 @@ impl LayerNorm {
     /// (.., size) to the same shape; the statistics are in f32 whatever the kind.
     pub(super) fn forward(&self, input: &Tensor) -> Tensor {
         input.layer_norm(self.size, Some(&self.weight), Some(&self.bias), self.epsilon, true)
+    }
+}
+
+/// Root mean square norm (arXiv 1910.07467): no mean is taken out and there is no bias.
+pub(super) struct RmsNorm {
+    weight: Tensor,
+    epsilon: f64,
+}
+
+impl RmsNorm {
+    pub(super) fn new(p: &Path, size: i64, epsilon: f64) -> Self {
+        Self { weight: zeros(p, "weight", &[size]), epsilon }
+    }
+
+    /// (.., size) to the same shape; the statistics are in f32 whatever the kind, the weight is applied in the kind.
+    pub(super) fn forward(&self, input: &Tensor) -> Tensor {
+        let exact = input.to_kind(Kind::Float);
+        let scale = (exact.square().mean_dim([-1i64].as_slice(), true, Kind::Float) + self.epsilon).rsqrt();
+        (exact * scale).to_kind(input.kind()) * &self.weight
     }
 }
 

@@ -75,7 +75,7 @@ impl LocalPolicy {
         if scored == 0 {
             return Ok(None);
         }
-        let logps = crate::score::response_logps(&*self.lm.model, &ids, prompt_len)?;
+        let logps = crate::score::response_logps(&self.lm.model, &ids, prompt_len)?;
         Ok(Some(logps.iter().map(|&logp| f64::from(logp)).sum::<f64>() / scored as f64))
     }
 

@@ -91,6 +91,10 @@ pub struct Model {
     /// What the model reads before the response; `{prompt}` is the raw prompt.
     #[serde(default = "plain_prompt")]
     pub prompt: String,
+    /// Where this model is put instead of `run.device`, for inference and training.
+    pub device: Option<String>,
+    /// Of its weights at inference, instead of `run.dtype`.
+    pub dtype: Option<Dtype>,
     /// Whether the model's BOS token stands before the prompt, in training and in search alike.
     #[serde(default = "yes")]
     pub bos: bool,
@@ -165,12 +169,18 @@ pub struct Pretrain {
     pub training: TrainingTable,
 }
 
-/// Either `id` (a folder with a sequence classifier) or `scratch`.
+/// Either `id` (a folder with a sequence classifier or a reward model) or `scratch`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gold {
     pub id: Option<String>,
     pub scratch: Option<GoldScratch>,
+    /// What the judge reads, with `{prompt}` and `{response}`; by default the layout that its kind was trained with.
+    pub text: Option<String>,
+    /// Instead of `run.device`.
+    pub device: Option<String>,
+    /// Of a reward model's weights, instead of `run.dtype`; classifiers are always f32.
+    pub dtype: Option<Dtype>,
     #[serde(default)]
     pub training: TrainingTable,
 }

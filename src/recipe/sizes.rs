@@ -26,7 +26,7 @@ pub struct LmSizes {
     pub parameters: u64,
 }
 
-/// Of a DistilBERT sequence classifier.
+/// Of a sequence classifier, or of a reward model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassifierSizes {
     pub vocab_size: u64,
@@ -84,6 +84,19 @@ impl ClassifierSizes {
 
     pub fn of_folder(folder: &Path) -> Result<Self, String> {
         let config = read_config(folder)?;
+        if config.0.get("model_type").and_then(Value::as_str) == Some("bert") {
+            let [n_layers, n_heads] = [config.first(&["num_hidden_layers"])?, config.first(&["num_attention_heads"])?];
+            let [dim, hidden_dim] = [config.first(&["hidden_size"])?, config.first(&["intermediate_size"])?];
+            let [vocab_size, context] = [config.first(&["vocab_size"])?, config.first(&["max_position_embeddings"])?];
+            // The pooler stands for DistilBERT's pre_classifier; the segments' embeddings come on top.
+            let sizes = Self::distilbert(vocab_size, context, n_layers, n_heads, dim, hidden_dim);
+            let segments = config.optional("type_vocab_size")?.unwrap_or(2);
+            return Ok(Self { parameters: sizes.parameters + segments * dim, ..sizes });
+        }
+        if config.0.contains_key("n_embd") || config.0.contains_key("num_hidden_layers") {
+            let LmSizes { vocab_size, context, n_layer, n_head, hidden_size, parameters, .. } = LmSizes::of_folder(folder)?;
+            return Ok(Self { vocab_size, context, n_layers: n_layer, n_heads: n_head, dim: hidden_size, parameters });
+        }
         let [n_layers, n_heads, dim] = [config.first(&["n_layers"])?, config.first(&["n_heads"])?, config.first(&["dim"])?];
         let [vocab_size, context] = [config.first(&["vocab_size"])?, config.first(&["max_position_embeddings"])?];
         Ok(Self::distilbert(vocab_size, context, n_layers, n_heads, dim, config.first(&["hidden_dim"])?))
@@ -158,6 +171,11 @@ mod tests {
         let distilbert =
             folder_with(r#"{"vocab_size":30522,"max_position_embeddings":512,"dim":768,"n_layers":6,"n_heads":12,"hidden_dim":3072}"#);
         assert_eq!(ClassifierSizes::of_folder(distilbert.path()).unwrap().parameters, 66_955_010);
+        let bert = folder_with(
+            r#"{"model_type":"bert","vocab_size":30522,"max_position_embeddings":512,"hidden_size":768,"num_hidden_layers":12,
+                "num_attention_heads":12,"intermediate_size":3072}"#,
+        );
+        assert_eq!(ClassifierSizes::of_folder(bert.path()).unwrap().parameters, 109_483_778);
     }
 
     #[test]

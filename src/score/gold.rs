@@ -1,59 +1,139 @@
-//! The gold reward: r = log p(positive) − log p(negative) of a sentiment classifier on prompt + response.
+//! The gold reward of a response: r = log p(positive) − log p(negative) of a sentiment classifier on prompt + response, or what a reward
+//! model says of the text that its `text` template makes of both.
 
 use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::error::Result;
-use crate::models::Classifier;
+use crate::error::{Error, Result};
+use crate::models::config::{self, CLASSIFIER_TYPES};
+use crate::models::{Classifier, Input, RewardHead, RewardModel};
 use crate::text::Tokenizer;
 
 pub struct GoldReward {
-    classifier: Classifier,
+    judge: Judge,
     tokenizer: Tokenizer,
-    positive: i64,
+    /// Holds `{prompt}` and `{response}`.
+    text: String,
 }
 
+enum Judge {
+    Classifier(Classifier),
+    RewardModel(RewardModel),
+}
+
+/// Starling-RM reads no more.
+const VALUE_HEAD_CONTEXT: i64 = 2048;
+
 impl GoldReward {
-    pub fn open(folder: &Path, device: Device) -> Result<Self> {
-        let classifier = Classifier::open(folder, device, Kind::Float)?;
-        let positive = classifier.positive_label();
-        Ok(Self { classifier, tokenizer: Tokenizer::open(folder)?, positive })
+    /// Opens a classifier (always in f32) or a reward model (in `kind`). `text` replaces the layout that the judge was trained with:
+    /// prompt and response as they follow each other, UltraRM's `Human: … Assistant: …`, or Starling-RM's chat turns.
+    pub fn open(folder: &Path, device: Device, kind: Kind, text: Option<&str>) -> Result<Self> {
+        let judge = if CLASSIFIER_TYPES.contains(&config::model_type(folder)?.as_str()) {
+            Judge::Classifier(Classifier::open(folder, device, Kind::Float)?)
+        } else {
+            Judge::RewardModel(RewardModel::open(folder, device, kind)?)
+        };
+        let own = match &judge {
+            Judge::RewardModel(reward) => match reward.head {
+                RewardHead::Score => "{prompt}{response}",
+                RewardHead::Regression => "Human: {prompt}\n\nAssistant: {response}",
+                RewardHead::Value => "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{response}<|im_end|>",
+            },
+            Judge::Classifier(_) => "{prompt}{response}",
+        };
+        Ok(Self { judge, tokenizer: Tokenizer::open(folder)?, text: text.unwrap_or(own).to_owned() })
     }
 
-    /// One reward for each text, by one padded forward pass over all of them; tokens beyond the classifier's context are cut.
-    pub fn rewards(&self, texts: &[String]) -> Result<Vec<f64>> {
+    /// Whether the sign of the reward says positive or negative; a reward model's zero means nothing.
+    pub fn is_classifier(&self) -> bool {
+        matches!(self.judge, Judge::Classifier(_))
+    }
+
+    /// One reward for each (prompt, response), by one padded forward pass over all of them. A classifier's text is cut after its
+    /// context, a reward model's before, where the response is not.
+    pub fn rewards(&self, answers: &[(&str, &str)]) -> Result<Vec<f64>> {
         let _no_grad = tch::no_grad_guard();
-        let logits = classify(&self.classifier, &self.tokenizer, texts, self.classifier.config.max_position_embeddings as usize)?;
-        // log p − log (1 − p): the softmax's denominators cancel, for two labels as for more.
-        let logits = logits.to_kind(Kind::Float);
-        let others =
-            logits.slice_scatter(&logits.narrow(1, self.positive, 1).full_like(f64::NEG_INFINITY), 1, self.positive, self.positive + 1, 1);
-        let difference = logits.select(1, self.positive) - others.logsumexp([-1], false);
-        Ok(Vec::<f64>::try_from(difference.to_kind(Kind::Double))?)
+        let texts: Vec<String> = answers.iter().map(|(prompt, response)| self.layout(prompt, response)).collect();
+        let rewards = match &self.judge {
+            Judge::Classifier(classifier) => log_odds(classifier, &self.tokenizer, &texts)?,
+            Judge::RewardModel(reward) => self.model_rewards(reward, &texts)?,
+        };
+        let rewards = Vec::<f64>::try_from(rewards.to_kind(Kind::Double))?;
+        match rewards.iter().position(|reward| !reward.is_finite()) {
+            None => Ok(rewards),
+            Some(row) => Err(Error::failed(format!("the gold reward is {} for the text {:?}", rewards[row], texts[row]))),
+        }
     }
 
     /// Share of (text, label) that the sign of the reward gets right; label 1 is positive.
     pub fn accuracy(&self, texts: &[String], labels: &[u8], batch: usize) -> Result<f64> {
         let mut right = 0;
         for (texts, labels) in texts.chunks(batch).zip(labels.chunks(batch)) {
-            right += self.rewards(texts)?.iter().zip(labels).filter(|&(reward, label)| (*reward > 0.0) == (*label == 1)).count();
+            let answers: Vec<(&str, &str)> = texts.iter().map(|text| ("", text.as_str())).collect();
+            right += self.rewards(&answers)?.iter().zip(labels).filter(|&(reward, label)| (*reward > 0.0) == (*label == 1)).count();
         }
         Ok(right as f64 / texts.len().max(1) as f64)
     }
+
+    /// Neither text is looked at for the other's hole.
+    fn layout(&self, prompt: &str, response: &str) -> String {
+        let fill = |part: &str| part.replace("{prompt}", prompt);
+        self.text.split("{response}").map(fill).collect::<Vec<_>>().join(response)
+    }
+
+    fn model_rewards(&self, reward: &RewardModel, texts: &[String]) -> Result<Tensor> {
+        let mut context = reward.info().context;
+        if reward.head == RewardHead::Value {
+            context = context.min(VALUE_HEAD_CONTEXT);
+        }
+        let mut rows = texts.iter().map(|text| self.tokenizer.encode_with_special(text)).collect::<Result<Vec<_>>>()?;
+        let mut at = Vec::new();
+        for (row, text) in rows.iter_mut().zip(texts) {
+            row.drain(..row.len().saturating_sub(context as usize));
+            if row.is_empty() {
+                return Err(Error::failed("an empty text has no reward"));
+            }
+            // Starling-RM looks for its padding, id 0, to find the end, also where the text itself holds it.
+            let cut = row.iter().position(|&id| id == 0).filter(|_| reward.head == RewardHead::Value).unwrap_or(row.len());
+            let last =
+                cut.checked_sub(1).ok_or_else(|| Error::failed(format!("the text begins with the token 0, which ends it: {text:?}")))?;
+            at.push(last as i64);
+        }
+        let (ids, valid) = padded(&rows, 0);
+        let device = reward.device();
+        let positions = Tensor::arange(ids.size()[1], (Kind::Int64, Device::Cpu)).expand_as(&ids);
+        let [ids, positions, valid] = [ids, positions, valid].map(|tensor| tensor.to_device(device));
+        let input = Input { ids: &ids, positions: &positions, valid: Some(&valid) };
+        Ok(reward.rewards(&input, &Tensor::from_slice(&at).to_device(device)))
+    }
+}
+
+/// log p(positive) − log (1 − p(positive)): the softmax's denominators cancel, for two labels as for more.
+fn log_odds(classifier: &Classifier, tokenizer: &Tokenizer, texts: &[String]) -> Result<Tensor> {
+    let positive = classifier.positive_label();
+    let logits = classify(classifier, tokenizer, texts, classifier.config.context() as usize)?.to_kind(Kind::Float);
+    let nothing = logits.narrow(1, positive, 1).full_like(f64::NEG_INFINITY);
+    let others = logits.slice_scatter(&nothing, 1, positive, positive + 1, 1);
+    Ok(logits.select(1, positive) - others.logsumexp([-1], false))
 }
 
 /// Logits (texts, num_labels) of `texts` padded to the longest and cut at `max_length` tokens.
 pub fn classify(classifier: &Classifier, tokenizer: &Tokenizer, texts: &[String], max_length: usize) -> Result<Tensor> {
     let rows: Vec<Vec<i64>> = texts.iter().map(|text| tokenizer.encode_classifier(text, max_length)).collect::<Result<_>>()?;
+    let (ids, mask) = padded(&rows, tokenizer.pad_id().unwrap_or(0));
+    let device = classifier.device();
+    Ok(classifier.logits(&ids.to_device(device), &mask.to_device(device)))
+}
+
+/// Right-padded ids and what of them is real, both (rows, longest).
+fn padded(rows: &[Vec<i64>], pad: i64) -> (Tensor, Tensor) {
     let width = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let pad = tokenizer.pad_id().unwrap_or(0);
-    let (mut ids, mut mask) = (Vec::new(), Vec::new());
-    for row in &rows {
+    let (mut ids, mut real) = (Vec::new(), Vec::new());
+    for row in rows {
         ids.extend(row.iter().copied().chain(std::iter::repeat_n(pad, width - row.len())));
-        mask.extend((0..width).map(|i| i < row.len()));
+        real.extend((0..width).map(|column| column < row.len()));
     }
     let shape = [rows.len() as i64, width as i64];
-    let device = classifier.device();
-    Ok(classifier.logits(&Tensor::from_slice(&ids).view(shape).to_device(device), &Tensor::from_slice(&mask).view(shape).to_device(device)))
+    (Tensor::from_slice(&ids).view(shape), Tensor::from_slice(&real).view(shape))
 }

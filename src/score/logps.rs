@@ -9,7 +9,7 @@ use crate::models::{CausalLm, Input};
 const SLICE: i64 = 256;
 
 /// log p(target) for each row of `hidden` (positions, hidden_size); `targets` (positions) i64. Returns (positions) f32.
-pub fn target_logps(model: &dyn CausalLm, hidden: &Tensor, targets: &Tensor) -> Tensor {
+pub fn target_logps(model: &CausalLm, hidden: &Tensor, targets: &Tensor) -> Tensor {
     let positions = targets.size()[0];
     let slices: Vec<Tensor> = (0..positions)
         .step_by(SLICE as usize)
@@ -24,7 +24,7 @@ pub fn target_logps(model: &dyn CausalLm, hidden: &Tensor, targets: &Tensor) -> 
 }
 
 /// log p of each token of `ids` from `prompt_len` on, given all before it, by one full forward pass without a cache.
-pub fn response_logps(model: &dyn CausalLm, ids: &[i64], prompt_len: usize) -> Result<Vec<f32>> {
+pub fn response_logps(model: &CausalLm, ids: &[i64], prompt_len: usize) -> Result<Vec<f32>> {
     let _no_grad = tch::no_grad_guard();
     let (length, scored) = (ids.len() as i64, (ids.len() - prompt_len) as i64);
     let device = model.device();

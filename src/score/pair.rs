@@ -109,8 +109,8 @@ impl GuidePair {
         if ids.len() == prompt_len {
             return Ok(Vec::new());
         }
-        let tuned = super::response_logps(&*self.guide.tuned.model, &ids, prompt_len)?;
-        let untuned = super::response_logps(&*self.guide.untuned.model, &ids, prompt_len)?;
+        let tuned = super::response_logps(&self.guide.tuned.model, &ids, prompt_len)?;
+        let untuned = super::response_logps(&self.guide.untuned.model, &ids, prompt_len)?;
         Ok(tuned.iter().zip(&untuned).map(|(tuned, untuned)| tuned - untuned).collect())
     }
 
@@ -190,7 +190,7 @@ impl GuidePair {
             logps.push(match &targets {
                 Some(targets) => {
                     let predicting = flat.index_select(0, &targets.states);
-                    Vec::<f32>::try_from(target_logps(&*lm.model, &predicting, &targets.ids))?
+                    Vec::<f32>::try_from(target_logps(&lm.model, &predicting, &targets.ids))?
                 }
                 None => Vec::new(),
             });

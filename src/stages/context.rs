@@ -1,6 +1,7 @@
 //! What every stage needs: the plan, the run directory with its manifest, the data, and where models lie.
 
 use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
@@ -12,8 +13,9 @@ use tracing::info;
 
 use crate::artifacts::{Manifest, RunDir, atomic, fingerprint, hash_file, interrupt};
 use crate::error::{Error, Result};
-use crate::models::{Lm, device};
-use crate::recipe::{GuideSource, Model, Plan, Recipe};
+use crate::models::{Lm, device, open_with_tokenizer};
+use crate::recipe::{Dtype, GuideSource, Model, Plan, Recipe};
+use crate::score::GoldReward;
 use crate::text::{Dataset, PromptTemplate, Tokenizer, load_dataset};
 use crate::train::Checkpoint;
 
@@ -23,20 +25,35 @@ const RESULTS_VERSION: u32 = 1;
 /// One run, opened: its directory is locked until this is dropped.
 pub struct Context {
     pub plan: Plan,
-    pub device: Device,
-    /// Of weights at inference.
-    pub kind: Kind,
+    /// Of every model of the recipe.
+    placements: BTreeMap<String, Placement>,
+    gold: Placement,
     run: RunDir,
     manifest: RefCell<Manifest>,
     dataset: OnceCell<Dataset>,
+    /// Of inputs, by path.
+    hashes: RefCell<BTreeMap<String, Value>>,
+}
+
+/// Where a model is put, and the kind of its weights at inference.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Placement {
+    pub device: Device,
+    pub kind: Kind,
 }
 
 impl Context {
     pub fn new(plan: Plan, run: RunDir) -> Result<Self> {
-        let device = device::parse(&plan.recipe.run.device)?;
-        let kind = device::inference_kind(plan.recipe.run.dtype, device);
+        let settings = &plan.recipe.run;
+        let place = |device: &Option<String>, dtype: Option<Dtype>| -> Result<Placement> {
+            let device = device::parse(device.as_ref().unwrap_or(&settings.device))?;
+            Ok(Placement { device, kind: device::inference_kind(dtype.unwrap_or(settings.dtype), device) })
+        };
+        let models = plan.recipe.models.iter().map(|(name, model)| Ok((name.clone(), place(&model.device, model.dtype)?)));
+        let placements = models.collect::<Result<_>>()?;
+        let gold = plan.recipe.gold.as_ref().map_or_else(|| place(&None, None), |gold| place(&gold.device, gold.dtype))?;
         let manifest = RefCell::new(Manifest::load(run.path())?);
-        Ok(Self { plan, device, kind, run, manifest, dataset: OnceCell::new() })
+        Ok(Self { plan, placements, gold, run, manifest, dataset: OnceCell::new(), hashes: RefCell::default() })
     }
 
     pub fn recipe(&self) -> &Recipe {
@@ -96,8 +113,7 @@ impl Context {
     /// Fingerprint of a task: its own settings, the fingerprints of what it builds on, and what all results depend on.
     pub fn fingerprint(&self, task: &str, settings: impl Serialize, parents: &[String]) -> Result<String> {
         let settings = serde_json::to_value(settings).map_err(|error| Error::failed(format!("{task}: {error}")))?;
-        let run = &self.recipe().run;
-        Ok(fingerprint(&[json!(RESULTS_VERSION), json!(task), settings, json!(parents), json!([run.device, format!("{:?}", self.kind)])]))
+        Ok(fingerprint(&[json!(RESULTS_VERSION), json!(task), settings, json!(parents)]))
     }
 
     /// Fingerprint of the data as the recipe asks for it.
@@ -105,7 +121,7 @@ impl Context {
         let data = &self.recipe().data;
         let files: Value = match data.source.as_str() {
             builtin if builtin.starts_with("builtin:") => json!(builtin),
-            path => json!(hash_tree(Path::new(path))?),
+            path => self.hash(path)?,
         };
         Ok(fingerprint(&[json!(data), files, json!(self.seed())]))
     }
@@ -114,10 +130,10 @@ impl Context {
     pub fn model_fingerprint(&self, name: &str) -> Result<String> {
         let model = self.model(name)?;
         let weights = match &model.id {
-            Some(folder) => json!(hash_tree(Path::new(folder))?),
+            Some(folder) => self.hash(folder)?,
             None => json!(super::pretrain::fingerprint(self, name)?),
         };
-        Ok(fingerprint(&[json!(model), weights]))
+        Ok(fingerprint(&[json!(model), weights, json!(format!("{:?}", self.placement(name)?))]))
     }
 
     pub fn guide_fingerprint(&self, source: &GuideSource) -> Result<String> {
@@ -158,9 +174,36 @@ impl Context {
         Ok(PromptTemplate::new(&model.prompt, model.bos))
     }
 
-    /// A frozen model and its tokenizer.
-    pub fn open(&self, folder: &Path) -> Result<(Rc<Lm>, Rc<Tokenizer>)> {
-        Ok((Rc::new(Lm::open(folder, self.device, self.kind)?), Rc::new(Tokenizer::open(folder)?)))
+    /// Where the model `name` of the recipe is put; the guides that descend from it go with it.
+    pub fn placement(&self, name: &str) -> Result<Placement> {
+        self.placements.get(name).copied().ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))
+    }
+
+    /// A frozen model and its tokenizer, put where the recipe puts its model `name`.
+    pub fn open(&self, folder: &Path, name: &str) -> Result<(Rc<Lm>, Rc<Tokenizer>)> {
+        let Placement { device, kind } = self.placement(name)?;
+        let (lm, tokenizer) = open_with_tokenizer(folder, device, kind)?;
+        Ok((Rc::new(lm), Rc::new(tokenizer)))
+    }
+
+    pub fn open_gold(&self) -> Result<GoldReward> {
+        let text = self.recipe().gold.as_ref().and_then(|gold| gold.text.as_deref());
+        GoldReward::open(&super::gold::folder(self)?, self.gold.device, self.gold.kind, text)
+    }
+
+    /// Where the gold classifier is put.
+    pub fn gold_placement(&self) -> Placement {
+        self.gold
+    }
+
+    /// Names and hashes of a file, or of the files of a folder; computed once.
+    pub fn hash(&self, path: &str) -> Result<Value> {
+        if let Some(known) = self.hashes.borrow().get(path) {
+            return Ok(known.clone());
+        }
+        let hash = json!(hash_tree(Path::new(path))?);
+        self.hashes.borrow_mut().insert(path.to_owned(), hash.clone());
+        Ok(hash)
     }
 }
 

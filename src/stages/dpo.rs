@@ -11,10 +11,10 @@ use super::language_task::{SamplePrompt, sample_text};
 use super::preferences::{self, TRAIN, VALIDATION};
 use crate::error::{Error, Result};
 use crate::losses::{DpoOutput, dpo, sum_by_row};
-use crate::models::Lm;
+use crate::models::{Lm, open_trainable_with_tokenizer};
 use crate::monitor::{Progress, glossary};
 use crate::recipe::{Dpo, GuideSource};
-use crate::text::{Tokenizer, read_pairs};
+use crate::text::read_pairs;
 use crate::train::{Fit, Sequence, StepLoss, Task, sequence_logps};
 
 pub fn run(context: &Context) -> Result<()> {
@@ -42,10 +42,11 @@ fn train(context: &Context) -> Result<()> {
     let training = context.plan.training.dpo.clone().ok_or_else(|| Error::recipe("the recipe has no `[dpo]` table"))?;
     let beta = settings(context)?.beta;
     let source: PathBuf = context.guide_folder(&reference(context)?)?;
-    let tokenizer = Rc::new(Tokenizer::open(&source)?);
     let model = context.recipe().guide_model().ok_or_else(|| Error::recipe("the recipe has no model to tune"))?;
     let template = context.template(model)?;
-    let policy = Rc::new(Lm::open_trainable(&source, context.device)?);
+    let device = context.placement(model)?.device;
+    let (policy, tokenizer) = open_trainable_with_tokenizer(&source, device)?;
+    let (policy, tokenizer) = (Rc::new(policy), Rc::new(tokenizer));
     let eos = policy.model.info().eos_token_ids.first().copied();
     let mut first_prompt = String::new();
     let mut read = |file: &str| -> Result<Vec<PairSequences>> {
@@ -72,7 +73,7 @@ fn train(context: &Context) -> Result<()> {
     let (mut train, mut validation) = (read(TRAIN)?, read(VALIDATION)?);
     info!("dpo: {} training and {} validation pairs, beta {beta}", train.len(), validation.len());
     // The reference never changes, so its log-probabilities are computed once, and the model is gone before training starts.
-    let reference = Lm::open(&source, context.device, Kind::Float)?;
+    let reference = Lm::open(&source, device, Kind::Float)?;
     for pairs in [&mut train, &mut validation] {
         fill_reference(&reference, pairs, training.micro_batch_size)?;
     }
@@ -104,7 +105,7 @@ struct PairSequences {
 /// Summed response log-probabilities of chosen and rejected, (pairs) each, by one forward pass over both.
 fn pair_logps(lm: &Lm, pairs: &[&PairSequences]) -> Result<(Tensor, Tensor)> {
     let sequences: Vec<&Sequence> = pairs.iter().map(|pair| &pair.chosen).chain(pairs.iter().map(|pair| &pair.rejected)).collect();
-    let (logps, rows) = sequence_logps(&*lm.model, &sequences)?;
+    let (logps, rows) = sequence_logps(&lm.model, &sequences)?;
     let summed = sum_by_row(&logps, &rows, sequences.len() as i64);
     let count = pairs.len() as i64;
     Ok((summed.narrow(0, 0, count), summed.narrow(0, count, count)))

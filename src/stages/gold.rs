@@ -9,11 +9,11 @@ use tracing::info;
 use super::context::{Context, write_json};
 use crate::error::{Error, Result};
 use crate::losses::classification;
-use crate::models::{Classifier, DistilBertConfig};
+use crate::models::{Classifier, ClassifierConfig, DistilBertConfig};
 use crate::monitor::glossary;
 use crate::recipe::{Gold, GoldScratch, Training};
 use crate::sampling::Stream;
-use crate::score::{GoldReward, classify};
+use crate::score::classify;
 use crate::text::{Example, Tokenizer};
 use crate::train::{Fit, StepLoss, Task};
 
@@ -27,9 +27,12 @@ pub fn run(context: &Context) -> Result<()> {
         }
         let dataset = context.dataset()?;
         let held_out = if dataset.test.is_empty() { &dataset.validation } else { &dataset.test };
-        let reward = GoldReward::open(&folder(context)?, context.device)?;
-        let accuracy = reward.accuracy(&texts(held_out), &labels(held_out), BATCH)?;
-        info!("gold: accuracy {accuracy:.4} on {} held-out texts", held_out.len());
+        let reward = context.open_gold()?;
+        let accuracy = if reward.is_classifier() { Some(reward.accuracy(&texts(held_out), &labels(held_out), BATCH)?) } else { None };
+        match accuracy {
+            Some(accuracy) => info!("gold: accuracy {accuracy:.4} on {} held-out texts", held_out.len()),
+            None => info!("gold: a reward model, whose sign says nothing of labels"),
+        }
         write_json(&context.path("gold/report.json"), &json!({ "accuracy": accuracy, "texts": held_out.len() }))
     })
 }
@@ -37,7 +40,9 @@ pub fn run(context: &Context) -> Result<()> {
 pub fn fingerprint(context: &Context) -> Result<String> {
     let gold = settings(context)?;
     let training = gold.scratch.is_some().then_some(&context.plan.training.gold);
-    context.fingerprint("gold", (gold, training), &[context.data_fingerprint()?])
+    let weights = gold.id.as_ref().map(|folder| context.hash(folder)).transpose()?;
+    let placement = format!("{:?}", context.gold_placement());
+    context.fingerprint("gold", (gold, training, weights, placement), &[context.data_fingerprint()?])
 }
 
 /// Where the classifier lies once this stage is done.
@@ -76,7 +81,11 @@ fn train(context: &Context, scratch: &GoldScratch) -> Result<()> {
         hidden_dim: scratch.hidden_dim,
         ..DistilBertConfig::default()
     };
-    let classifier = Classifier::new(config, Stream::new(context.seed(), "init", "gold").seed(), context.device)?;
+    let classifier = Classifier::new(
+        ClassifierConfig::DistilBert(config),
+        Stream::new(context.seed(), "init", "gold").seed(),
+        context.gold_placement().device,
+    )?;
     let mut task = GoldTask {
         classifier,
         tokenizer,

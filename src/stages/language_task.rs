@@ -40,7 +40,7 @@ impl Task for LanguageTask {
 
     fn loss(&mut self, examples: &[usize]) -> Result<StepLoss> {
         let sequences: Vec<&Sequence> = examples.iter().map(|&i| &self.train[i]).collect();
-        let (logps, _) = sequence_logps(&*self.lm.model, &sequences)?;
+        let (logps, _) = sequence_logps(&self.lm.model, &sequences)?;
         let scored: usize = sequences.iter().map(|sequence| sequence.scored()).sum();
         let tokens = sequences.iter().map(|sequence| sequence.ids.len()).sum();
         Ok(StepLoss { loss: -logps.sum(Kind::Float), weight: scored as f64, metrics: Vec::new(), tokens })
@@ -51,7 +51,7 @@ impl Task for LanguageTask {
         let (mut loss, mut scored) = (0.0, 0);
         for batch in length_batches(&self.validation, self.batch) {
             let sequences: Vec<&Sequence> = batch.iter().map(|&i| &self.validation[i]).collect();
-            let (logps, _) = sequence_logps(&*self.lm.model, &sequences)?;
+            let (logps, _) = sequence_logps(&self.lm.model, &sequences)?;
             loss -= logps.sum(Kind::Double).double_value(&[]);
             scored += sequences.iter().map(|sequence| sequence.scored()).sum::<usize>();
         }

@@ -71,8 +71,8 @@ fn settings(context: &Context) -> Result<&Preferences> {
 
 fn sample(context: &Context, settings: &Preferences, examples: &[Example], prompts: usize, file: &str) -> Result<Report> {
     let seed = context.seed();
-    let reward = GoldReward::open(&gold::folder(context)?, context.device)?;
-    let (lm, tokenizer) = context.open(&context.model_folder(&settings.policy)?)?;
+    let reward = context.open_gold()?;
+    let (lm, tokenizer) = context.open(&context.model_folder(&settings.policy)?, &settings.policy)?;
     let sampling = Sampling::new(settings.sampling.temperature, settings.sampling.top_k, settings.sampling.top_p);
     let mut policy = LocalPolicy::new(lm, tokenizer, context.template(&settings.policy)?, sampling, Vec::new());
     let rule = &context.recipe().data.prompt;
@@ -136,8 +136,8 @@ fn pairs_of_group(
     let mut pairs = Vec::new();
     for (i, (id, prompt)) in group.iter().enumerate() {
         let responses = &responses[i * samples..(i + 1) * samples];
-        let texts: Vec<String> = responses.iter().map(|response| format!("{prompt}{}", response.text)).collect();
-        let rewards = reward.rewards(&texts)?;
+        let answers: Vec<(&str, &str)> = responses.iter().map(|response| (prompt.as_str(), response.text.as_str())).collect();
+        let rewards = reward.rewards(&answers)?;
         let coin = Stream::new(seed, "preferences/label", id);
         for k in 0..samples / 2 {
             let (a, b) = (2 * k, 2 * k + 1);

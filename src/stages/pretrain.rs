@@ -31,7 +31,11 @@ pub fn fingerprint(context: &Context, name: &str) -> Result<String> {
     if let Some(ScratchTokenizer::SameAs { model }) = model.scratch.as_ref().map(|scratch| &scratch.tokenizer) {
         parents.push(fingerprint(context, model)?);
     }
-    context.fingerprint(&format!("pretrain/{name}"), (&model.scratch, model.bos, training(context, name)?), &parents)
+    context.fingerprint(
+        &format!("pretrain/{name}"),
+        (&model.scratch, model.bos, training(context, name)?, format!("{:?}", context.placement(name)?.device)),
+        &parents,
+    )
 }
 
 fn training<'a>(context: &'a Context, name: &str) -> Result<&'a Training> {
@@ -71,7 +75,7 @@ fn pretrain(context: &Context, name: &str, scratch: &Scratch) -> Result<()> {
         ..Gpt2Config::default()
     };
     let seed = Stream::new(context.seed(), "init", name).seed();
-    let lm = Rc::new(Lm::new(LmConfig::Gpt2(config), seed, context.device)?);
+    let lm = Rc::new(Lm::new(LmConfig::Gpt2(config), seed, context.placement(name)?.device)?);
     let first = dataset.validation.first().or(dataset.train.first()).ok_or_else(|| Error::failed("the data set is empty"))?;
     let mut task = LanguageTask {
         train: sequences(&dataset.train)?,

@@ -6,8 +6,8 @@ use super::context::{Context, write_json};
 use super::language_task::{LanguageTask, SamplePrompt};
 use super::preferences::{self, TRAIN, VALIDATION};
 use crate::error::{Error, Result};
-use crate::models::Lm;
-use crate::text::{Pair, Tokenizer, read_pairs};
+use crate::models::open_trainable_with_tokenizer;
+use crate::text::{Pair, read_pairs};
 use crate::train::{Fit, Sequence};
 
 pub fn run(context: &Context) -> Result<()> {
@@ -27,9 +27,9 @@ fn train(context: &Context) -> Result<()> {
     let training = context.plan.training.sft.clone().ok_or_else(|| Error::recipe("the recipe has no `[sft]` table"))?;
     let model = model(context)?;
     let source = context.model_folder(model)?;
-    let tokenizer = Rc::new(Tokenizer::open(&source)?);
+    let (lm, tokenizer) = open_trainable_with_tokenizer(&source, context.placement(model)?.device)?;
+    let (lm, tokenizer) = (Rc::new(lm), Rc::new(tokenizer));
     let template = context.template(model)?;
-    let lm = Rc::new(Lm::open_trainable(&source, context.device)?);
     let eos = lm.model.info().eos_token_ids.first().copied();
     let sequences = |file: &str| -> Result<(Vec<Pair>, Vec<Sequence>)> {
         let pairs = read_pairs(&context.path(file))?;

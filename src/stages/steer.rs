@@ -14,7 +14,7 @@ use crate::monitor::Progress;
 use crate::policy::LocalPolicy;
 use crate::recipe::{GuideSource, Steer};
 use crate::sampling::Sampling;
-use crate::score::{GoldReward, Guide};
+use crate::score::Guide;
 use crate::text::{Tokenizer, first_words_prompt};
 
 /// One (base, method) of the recipe: a folder below `steer/`.
@@ -123,9 +123,10 @@ struct Models<'a> {
 }
 
 impl Models<'_> {
-    fn get(&mut self, folder: &Path) -> Result<(Rc<Lm>, Rc<Tokenizer>)> {
+    /// `name`: the recipe's model that the folder is or descends from.
+    fn get(&mut self, folder: &Path, name: &str) -> Result<(Rc<Lm>, Rc<Tokenizer>)> {
         if !self.open.contains_key(folder) {
-            self.open.insert(folder.to_owned(), self.context.open(folder)?);
+            self.open.insert(folder.to_owned(), self.context.open(folder, name)?);
         }
         let (lm, tokenizer) = &self.open[folder];
         Ok((lm.clone(), tokenizer.clone()))
@@ -133,9 +134,10 @@ impl Models<'_> {
 
     fn guide(&mut self, base: &Tokenizer) -> Result<Option<LoadedGuide>> {
         let Some((tuned, untuned)) = guide_sources(self.context) else { return Ok(None) };
-        let template = self.context.template(self.context.guide_model(&tuned)?)?;
-        let (tuned, tokenizer) = self.get(&self.context.guide_folder(&tuned)?)?;
-        let (untuned, _) = self.get(&self.context.guide_folder(&untuned)?)?;
+        let [tuned_name, untuned_name] = [self.context.guide_model(&tuned)?, self.context.guide_model(&untuned)?];
+        let template = self.context.template(tuned_name)?;
+        let (tuned, tokenizer) = self.get(&self.context.guide_folder(&tuned)?, tuned_name)?;
+        let (untuned, _) = self.get(&self.context.guide_folder(&untuned)?, untuned_name)?;
         Ok(Some(LoadedGuide::for_base(Rc::new(Guide { tuned, untuned, tokenizer, template }), base)?))
     }
 }
@@ -144,10 +146,10 @@ fn steer(context: &Context, models: &mut Models, cell: &Cell, seed: u64) -> Resu
     let steer = settings(context)?;
     let sampling = Sampling::new(steer.sampling.temperature, steer.sampling.top_k, steer.sampling.top_p);
     let settings = SteerSettings { sampling, max_new_tokens: steer.max_new_tokens, stop: steer.stop.clone(), trace: steer.trace };
-    let (lm, tokenizer) = models.get(&cell.folder(context)?)?;
+    let (lm, tokenizer) = models.get(&cell.folder(context)?, &cell.base)?;
     let mut guide = models.guide(&tokenizer)?;
     let gold = match context.recipe().gold {
-        Some(_) => Some(GoldReward::open(&gold::folder(context)?, context.device)?),
+        Some(_) => Some(context.open_gold()?),
         None => None,
     };
     let mut policy = LocalPolicy::new(lm, tokenizer, context.template(&cell.base)?, sampling, settings.stop.clone());

@@ -155,7 +155,7 @@ pub fn steer_prompt(
     let found = search.search(prompt, &stream, policy, scorer, settings.trace)?;
     let response = &found.best.response;
     let gold_reward = match gold {
-        Some(gold) => Some(gold.rewards(&[format!("{prompt}{}", response.text)])?[0]),
+        Some(gold) => Some(gold.rewards(&[(prompt, &response.text)])?[0]),
         None => None,
     };
     let tokens = TokenCounts {

@@ -86,6 +86,11 @@ impl Tokenizer {
         Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
     }
 
+    /// Ids with the special tokens that the post-processor adds, such as BOS.
+    pub fn encode_with_special(&self, text: &str) -> Result<Vec<i64>> {
+        self.encode_classifier(text, usize::MAX)
+    }
+
     /// Ids with the special tokens that the post-processor adds ([CLS] … [SEP]), cut to `max_length` with those kept.
     pub fn encode_classifier(&self, text: &str, max_length: usize) -> Result<Vec<i64>> {
         let failed = |error: tokenizers::Error| Error::Tokenizer(format!("cannot tokenize `{text}`: {error}"));
@@ -107,6 +112,11 @@ impl Tokenizer {
     /// Added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+
+    /// The largest id of any token, added ones included; -1 if there is none.
+    pub fn largest_id(&self) -> i64 {
+        self.inner.get_vocab(true).into_values().max().map_or(-1, i64::from)
     }
 
     pub fn bos_id(&self) -> Option<i64> {

@@ -49,7 +49,7 @@ impl Sequence {
 
 /// Log-probabilities (f32, with a graph where grad mode is on) of all scored tokens of `sequences`, row after row, and the row number of
 /// each (i64). One forward pass, padded on the right: a causal model never sees that padding.
-pub fn sequence_logps(model: &dyn CausalLm, sequences: &[&Sequence]) -> Result<(Tensor, Tensor)> {
+pub fn sequence_logps(model: &CausalLm, sequences: &[&Sequence]) -> Result<(Tensor, Tensor)> {
     let width = sequences.iter().map(|sequence| sequence.ids.len()).max().unwrap_or(0);
     if width > model.info().context as usize {
         return Err(Error::failed(format!("a sequence of {width} tokens does not fit the model's context of {}", model.info().context)));

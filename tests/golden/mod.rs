@@ -1,5 +1,7 @@
 //! What the model tests share: the golden folders and values of make.py, and plain forward passes.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;

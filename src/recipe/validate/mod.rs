@@ -92,6 +92,13 @@ impl<'a> Rules<'a> {
         false
     }
 
+    fn device(&mut self, key: &str, device: &str) {
+        let index = device.strip_prefix("cuda:").map(|index| index.parse::<u32>().is_ok() && index.chars().all(|c| c.is_ascii_digit()));
+        if !(matches!(device, "cpu" | "cuda") || index == Some(true)) {
+            self.problem(format!("`{key}` is `{device}`, expected `cpu`, `cuda` or `cuda:N`"));
+        }
+    }
+
     fn run(&mut self) {
         let run = &self.recipe.run;
         self.folder_name("run.name", &run.name);
@@ -101,10 +108,7 @@ impl<'a> Rules<'a> {
         if let Some(twice) = run.seeds.iter().enumerate().find(|(index, seed)| run.seeds[..*index].contains(seed)).map(|(_, seed)| seed) {
             self.problem(format!("`run.seeds` holds {twice} twice"));
         }
-        let index = run.device.strip_prefix("cuda:").map(|index| index.parse::<u32>().is_ok() && index.chars().all(|c| c.is_ascii_digit()));
-        if !(matches!(run.device.as_str(), "cpu" | "cuda") || index == Some(true)) {
-            self.problem(format!("`run.device` is `{}`, expected `cpu`, `cuda` or `cuda:N`", run.device));
-        }
+        self.device("run.device", &run.device);
         if run.threads == Some(0) {
             self.problem_hint("`run.threads` is 0, expected 1 or more", "leave it out to use all cores");
         }

@@ -20,6 +20,9 @@ impl Rules<'_> {
             if let Some(scratch) = &model.scratch {
                 self.scratch(&format!("{table}.scratch"), name, scratch);
             }
+            if let Some(device) = &model.device {
+                self.device(&format!("{table}.device"), device);
+            }
             let holes = model.prompt.matches("{prompt}").count();
             if holes != 1 {
                 self.problem(format!("`{table}.prompt` holds `{{prompt}}` {holes} times, expected once"));
@@ -43,6 +46,15 @@ impl Rules<'_> {
         self.id_or_scratch("gold", gold.id.is_some(), gold.scratch.is_some());
         if let Some(id) = &gold.id {
             self.model_folder("gold.id", id);
+        }
+        if let Some(device) = &gold.device {
+            self.device("gold.device", device);
+        }
+        for hole in ["{prompt}", "{response}"] {
+            let count = gold.text.as_ref().map_or(1, |text| text.matches(hole).count());
+            if count != 1 {
+                self.problem(format!("`gold.text` holds `{hole}` {count} times, expected once"));
+            }
         }
         if let Some(scratch) = &gold.scratch {
             self.sizes_in_range(

@@ -1,39 +1,51 @@
-//! Tensors in safetensors files: memory-mapped reading, loading into a model's variables, and atomic writing.
+//! Tensors in files: memory-mapped reading of safetensors and of `torch.save`, loading into a model's variables, and atomic writing.
 //!
 //! Nothing here knows a model. The kinds are ours to map: libtorch's own loaders change kinds silently and ignore what they do not expect.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+mod files;
+mod pickle;
+mod tensor_file;
 
-use memmap2::Mmap;
-use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::path::Path;
+
+use safetensors::tensor::TensorInfo;
 use serde_json::{Map, Value};
 use tch::{Device, Kind, Tensor};
 
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
+use files::weight_files;
+use tensor_file::{Stored, TensorFile, dtype_of};
 
 /// All tensors of a file, copied into memory in the file's kinds.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let file = TensorFile::open(path)?;
     let mut tensors = BTreeMap::new();
-    for (name, info) in file.header.tensors() {
-        let kind = kind_of(info.dtype).ok_or_else(|| Error::model(path, unsupported(&name, info.dtype)))?;
-        let mapped = file.tensor(info, kind)?;
+    for (name, stored) in &file.tensors {
+        let kind = stored.kind.ok_or_else(|| Error::model(path, unsupported(name, stored)))?;
+        let mapped = file.tensor(stored)?;
         let mut owned = Tensor::f_empty(mapped.size(), (kind, Device::Cpu))?;
         owned.f_copy_(&mapped)?;
-        tensors.insert(name, owned);
+        tensors.insert(name.clone(), owned);
     }
     Ok(tensors)
 }
 
 /// The text that [`write_tensors`] stored beside the tensors.
 pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
-    let file = TensorFile::open(path)?;
-    Ok(file.header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect())
+    Ok(TensorFile::open(path)?.metadata)
+}
+
+/// The names of all tensors of a model folder.
+pub fn tensor_names(folder: &Path) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for path in weight_files(folder)? {
+        names.extend(TensorFile::open(&path)?.tensors.into_keys());
+    }
+    Ok(names)
 }
 
 /// Writes a file that appears whole or not at all. The order on disk depends on kinds and names only, so equal tensors give equal bytes.
@@ -78,25 +90,23 @@ pub fn load(folder: &Path, variables: &BTreeMap<String, Tensor>, variable: impl 
     let _no_grad = tch::no_grad_guard();
     let files = weight_files(folder)?.iter().map(|path| TensorFile::open(path)).collect::<Result<Vec<_>>>()?;
     let mut problems = Vec::new();
-    let mut found: BTreeMap<String, (&TensorFile, &TensorInfo, Kind)> = BTreeMap::new();
-    for file in &files {
-        let tensors: BTreeMap<String, &TensorInfo> = file.header.tensors().into_iter().collect();
-        for (name, info) in tensors {
-            let Some(target) = variable(&name) else { continue };
-            let Some(expected) = variables.get(&target) else {
-                problems.push(format!("unexpected tensor `{name}` {:?}", info.shape));
-                continue;
-            };
-            if !expected.size().iter().map(|&size| size as usize).eq(info.shape.iter().copied()) {
-                problems.push(format!("tensor `{name}` has shape {:?}, config.json asks for {:?}", info.shape, expected.size()));
-            }
-            let kind = kind_of(info.dtype).filter(|kind| matches!(kind, Kind::Half | Kind::BFloat16 | Kind::Float | Kind::Double));
-            if kind.is_none() {
-                problems.push(unsupported(&name, info.dtype));
-            }
-            if found.insert(target, (file, info, kind.unwrap_or(Kind::Float))).is_some() {
-                problems.push(format!("tensor `{name}` is there twice"));
-            }
+    let mut found: BTreeMap<String, (usize, &Stored)> = BTreeMap::new();
+    for (file, name, stored) in
+        files.iter().enumerate().flat_map(|(i, file)| file.tensors.iter().map(move |(name, stored)| (i, name, stored)))
+    {
+        let Some(target) = variable(name) else { continue };
+        let Some(expected) = variables.get(&target) else {
+            problems.push(format!("unexpected tensor `{name}` {:?}", stored.shape));
+            continue;
+        };
+        if !expected.size().iter().map(|&size| size as usize).eq(stored.shape.iter().copied()) {
+            problems.push(format!("tensor `{name}` has shape {:?}, config.json asks for {:?}", stored.shape, expected.size()));
+        }
+        if !stored.kind.is_some_and(|kind| matches!(kind, Kind::Half | Kind::BFloat16 | Kind::Float | Kind::Double)) {
+            problems.push(unsupported(name, stored));
+        }
+        if found.insert(target, (file, stored)).is_some() {
+            problems.push(format!("tensor `{name}` is there twice"));
         }
     }
     for (name, expected) in variables.iter().filter(|(name, _)| !found.contains_key(*name)) {
@@ -105,79 +115,15 @@ pub fn load(folder: &Path, variables: &BTreeMap<String, Tensor>, variable: impl 
     if !problems.is_empty() {
         return Err(Error::Model { path: folder.to_owned(), problems });
     }
-    for (name, (file, info, kind)) in found {
-        variables[&name].shallow_clone().f_copy_(&file.tensor(info, kind)?)?;
+    // In the order of the disk.
+    let mut in_order: Vec<(usize, &Stored, &Tensor)> =
+        found.iter().map(|(name, &(file, stored))| (file, stored, &variables[name])).collect();
+    in_order.sort_by_key(|(file, stored, _)| (*file, stored.start));
+    for (file, stored, variable) in in_order {
+        variable.shallow_clone().f_copy_(&files[file].tensor(stored)?)?;
+        files[file].release(stored);
     }
     Ok(())
-}
-
-/// `model.safetensors`, or the shards that its index names.
-fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let single = folder.join("model.safetensors");
-    if single.is_file() {
-        return Ok(vec![single]);
-    }
-    let index = folder.join("model.safetensors.index.json");
-    if !index.is_file() {
-        return Err(Error::model(
-            folder,
-            "holds neither `model.safetensors` nor `model.safetensors.index.json`\n\n\
-             hint: only safetensors are read; open the model in transformers and save it again if it has other weights",
-        ));
-    }
-    let text = std::fs::read_to_string(&index).map_err(Error::io(&index, "reading"))?;
-    let parsed: Value = serde_json::from_str(&text).map_err(|error| Error::data(&index, Some(error.line()), error.to_string()))?;
-    let Some(map) = parsed["weight_map"].as_object() else {
-        return Err(Error::data(&index, None, "has no table `weight_map`"));
-    };
-    let mut shards = Vec::new();
-    for shard in map.values() {
-        let name = shard.as_str().filter(|name| Path::new(name).file_name().is_some_and(|file| file == *name));
-        let name = name.ok_or_else(|| Error::data(&index, None, format!("`weight_map` names {shard}, which is no file of this folder")))?;
-        shards.push(folder.join(name));
-    }
-    shards.sort();
-    shards.dedup();
-    Ok(shards)
-}
-
-/// A mapped file and its checked header. Nobody may truncate the file while it is open; what we write is replaced by rename, never in place.
-struct TensorFile {
-    map: Mmap,
-    header: Metadata,
-    data: usize,
-}
-
-impl TensorFile {
-    fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io(path, "opening"))?;
-        // SAFETY: see the type's contract on truncation.
-        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "mapping"))?;
-        let (length, header) = SafeTensors::read_metadata(&map).map_err(|error| {
-            Error::model(
-                path,
-                format!("not a whole safetensors file: {error}\n\nhint: it is damaged or cut short; download or copy it again"),
-            )
-        })?;
-        Ok(Self { map, header, data: size_of::<u64>() + length })
-    }
-
-    /// A tensor on the mapped bytes where they are aligned, else a copy. Valid as long as the file is.
-    fn tensor(&self, info: &TensorInfo, kind: Kind) -> Result<Tensor> {
-        let (start, end) = info.data_offsets;
-        let bytes = &self.map[self.data + start..self.data + end];
-        let shape: Vec<i64> = info.shape.iter().map(|&size| size as i64).collect();
-        let unaligned = bytes.as_ptr().align_offset(kind.elt_size_in_bytes()) != 0;
-        if unaligned || bytes.is_empty() {
-            return Ok(Tensor::f_from_data_size(bytes, &shape, kind)?);
-        }
-        let mut strides = vec![1; shape.len()];
-        for dim in (1..shape.len()).rev() {
-            strides[dim - 1] = strides[dim] * shape[dim];
-        }
-        // SAFETY: the header was checked, so shape and kind span exactly these bytes; callers only copy from the result while `self` lives.
-        Ok(unsafe { Tensor::f_from_blob(bytes.as_ptr(), &shape, &strides, kind, Device::Cpu) }?)
-    }
 }
 
 fn write_bytes(tensor: &Tensor, file: &mut impl Write) -> io::Result<()> {
@@ -191,29 +137,8 @@ fn write_bytes(tensor: &Tensor, file: &mut impl Write) -> io::Result<()> {
     file.write_all(bytes)
 }
 
-fn unsupported(name: &str, dtype: Dtype) -> String {
-    format!("tensor `{name}` is stored as {dtype}, which is not supported")
-}
-
-const KINDS: [(Dtype, Kind); 10] = [
-    (Dtype::BOOL, Kind::Bool),
-    (Dtype::U8, Kind::Uint8),
-    (Dtype::I8, Kind::Int8),
-    (Dtype::I16, Kind::Int16),
-    (Dtype::I32, Kind::Int),
-    (Dtype::I64, Kind::Int64),
-    (Dtype::F16, Kind::Half),
-    (Dtype::BF16, Kind::BFloat16),
-    (Dtype::F32, Kind::Float),
-    (Dtype::F64, Kind::Double),
-];
-
-fn kind_of(dtype: Dtype) -> Option<Kind> {
-    KINDS.iter().find(|(known, _)| *known == dtype).map(|(_, kind)| *kind)
-}
-
-fn dtype_of(kind: Kind) -> Option<Dtype> {
-    KINDS.iter().find(|(_, known)| *known == kind).map(|(dtype, _)| *dtype)
+fn unsupported(name: &str, stored: &Stored) -> String {
+    format!("tensor `{name}` is stored as {}, which is not supported", stored.dtype)
 }
 
 /// The name that configs give a kind of weights.

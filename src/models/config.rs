@@ -1,0 +1,303 @@
+//! `config.json` of every supported family: reading it by `model_type`, what it says of names and sizes, and building what it describes.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tch::nn;
+
+use super::bert::{Bert, BertConfig};
+use super::distilbert::{DistilBert, DistilBertConfig};
+use super::gpt2::{Gpt2, Gpt2Config};
+use super::init::Fill;
+use super::labels::Labels;
+use super::llama::{Llama, LlamaConfig};
+use super::{Decoder, LmInfo};
+use crate::error::{Error, Result};
+
+/// The config of a language model; the Llama family is one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum LmConfig {
+    Gpt2(Gpt2Config),
+    Llama(LlamaConfig),
+}
+
+/// The config of a sequence classifier.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum ClassifierConfig {
+    DistilBert(DistilBertConfig),
+    Bert(BertConfig),
+}
+
+/// Some configs name one end-of-sequence token, some a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TokenIds {
+    One(i64),
+    Many(Vec<i64>),
+}
+
+pub const LM_TYPES: [&str; 4] = ["gpt2", "llama", "mistral", "qwen2"];
+pub const CLASSIFIER_TYPES: [&str; 2] = ["distilbert", "bert"];
+
+/// From token ids to the logits of labels.
+pub trait SequenceClassifier {
+    /// ids (batch, seq) i64, mask (batch, seq) bool with the real tokens true and the first always real; (batch, num_labels) in the
+    /// weights' kind.
+    ///
+    /// # Panics
+    /// Where libtorch does: ids out of range, or more tokens than `max_position_embeddings`.
+    fn forward(&self, ids: &tch::Tensor, mask: &tch::Tensor) -> tch::Tensor;
+}
+
+impl TokenIds {
+    pub fn to_vec(&self) -> Vec<i64> {
+        match self {
+            Self::One(id) => vec![*id],
+            Self::Many(ids) => ids.clone(),
+        }
+    }
+}
+
+impl LmConfig {
+    /// Reads config.json of `folder`.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if it is no config of a supported language model, with everything that keeps it from being built.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let (path, value) = read_json_config(folder)?;
+        let model_type = supported(&path, &value, "language models", &LM_TYPES)?;
+        let wrong = |error: serde_json::Error| Error::model(&path, error.to_string());
+        let config = if model_type == "gpt2" {
+            let mut config: Gpt2Config = serde_json::from_value(value).map_err(wrong)?;
+            config.extra.shift_remove("model_type");
+            Self::Gpt2(config)
+        } else {
+            Self::Llama(serde_json::from_value(value).map_err(wrong)?)
+        };
+        refuse(config.problems(), |problems| Error::Model { path, problems })?;
+        Ok(config)
+    }
+
+    pub(super) fn problems(&self) -> Vec<String> {
+        match self {
+            Self::Gpt2(config) => config.problems(),
+            Self::Llama(config) => config.problems(),
+        }
+    }
+
+    pub fn model_type(&self) -> &'static str {
+        match self {
+            Self::Gpt2(_) => "gpt2",
+            Self::Llama(config) => config.model_type.name(),
+        }
+    }
+
+    pub fn eos_token_ids(&self) -> Vec<i64> {
+        let ids = match self {
+            Self::Gpt2(config) => &config.eos_token_id,
+            Self::Llama(config) => &config.eos_token_id,
+        };
+        ids.as_ref().map(TokenIds::to_vec).unwrap_or_default()
+    }
+
+    pub(super) fn info(&self, eos_token_ids: Vec<i64>) -> LmInfo {
+        match self {
+            Self::Gpt2(config) => LmInfo {
+                vocab_size: config.vocab_size,
+                context: config.n_positions,
+                n_layer: config.n_layer,
+                hidden_size: config.n_embd,
+                bos_token_id: config.bos_token_id,
+                eos_token_ids,
+            },
+            Self::Llama(config) => LmInfo {
+                vocab_size: config.vocab_size,
+                context: config.max_position_embeddings,
+                n_layer: config.num_hidden_layers,
+                hidden_size: config.hidden_size,
+                bos_token_id: config.bos_token_id,
+                eos_token_ids,
+            },
+        }
+    }
+
+    pub(super) fn tied(&self) -> bool {
+        match self {
+            Self::Gpt2(config) => config.tie_word_embeddings,
+            Self::Llama(config) => config.tie_word_embeddings,
+        }
+    }
+
+    /// Where the decoder's variables lie in the store.
+    fn prefix(&self) -> &'static str {
+        match self {
+            Self::Gpt2(_) => "transformer",
+            Self::Llama(_) => "model",
+        }
+    }
+
+    pub(super) fn build(&self, root: &nn::Path) -> Box<dyn Decoder> {
+        let p = root / self.prefix();
+        match self {
+            Self::Gpt2(config) => Box::new(Gpt2::new(&p, config)),
+            Self::Llama(config) => Box::new(Llama::new(&p, config)),
+        }
+    }
+
+    /// The variable that a decoder's tensor of a weights file belongs in, whatever prefix the file gives it; `None` for leftovers of
+    /// old files.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        let obsolete = match self {
+            Self::Gpt2(_) => Gpt2Config::is_obsolete(name),
+            Self::Llama(_) => LlamaConfig::is_obsolete(name),
+        };
+        let bare = ["transformer.", "model."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+        (!obsolete).then(|| format!("{}.{bare}", self.prefix()))
+    }
+
+    pub(super) fn initial(&self, name: &str) -> Fill {
+        match self {
+            Self::Gpt2(config) => config.initial(name),
+            Self::Llama(config) => config.initial(name),
+        }
+    }
+
+    /// The class of transformers that opens it with this head, such as `ForSequenceClassification`.
+    pub(super) fn architecture(&self, head: &str) -> String {
+        match (self, head) {
+            (Self::Gpt2(_), "ForCausalLM") => "GPT2LMHeadModel".to_owned(),
+            (Self::Gpt2(_), head) => format!("GPT2{head}"),
+            (Self::Llama(config), head) => format!("{}{head}", config.model_type.class()),
+        }
+    }
+}
+
+impl ClassifierConfig {
+    /// As [`LmConfig::read`].
+    pub fn read(folder: &Path) -> Result<Self> {
+        let (path, value) = read_json_config(folder)?;
+        let model_type = supported(&path, &value, "classifiers", &CLASSIFIER_TYPES)?;
+        let wrong = |error: serde_json::Error| Error::model(&path, error.to_string());
+        let mut config = match model_type {
+            "bert" => Self::Bert(serde_json::from_value(value).map_err(wrong)?),
+            _ => Self::DistilBert(serde_json::from_value(value).map_err(wrong)?),
+        };
+        match &mut config {
+            Self::DistilBert(config) => config.extra.shift_remove("model_type"),
+            Self::Bert(config) => config.extra.shift_remove("model_type"),
+        };
+        refuse(config.problems(), |problems| Error::Model { path, problems })?;
+        Ok(config)
+    }
+
+    pub(super) fn problems(&self) -> Vec<String> {
+        match self {
+            Self::DistilBert(config) => config.problems(),
+            Self::Bert(config) => config.problems(),
+        }
+    }
+
+    pub fn model_type(&self) -> &'static str {
+        match self {
+            Self::DistilBert(_) => "distilbert",
+            Self::Bert(_) => "bert",
+        }
+    }
+
+    pub fn labels(&self) -> &Labels {
+        match self {
+            Self::DistilBert(config) => &config.id2label,
+            Self::Bert(config) => &config.id2label,
+        }
+    }
+
+    /// Tokens that one text may have.
+    pub fn context(&self) -> i64 {
+        match self {
+            Self::DistilBert(config) => config.max_position_embeddings,
+            Self::Bert(config) => config.max_position_embeddings,
+        }
+    }
+
+    pub fn vocab_size(&self) -> i64 {
+        match self {
+            Self::DistilBert(config) => config.vocab_size,
+            Self::Bert(config) => config.vocab_size,
+        }
+    }
+
+    pub(super) fn build(&self, root: &nn::Path) -> Box<dyn SequenceClassifier> {
+        match self {
+            Self::DistilBert(config) => Box::new(DistilBert::new(root, config)),
+            Self::Bert(config) => Box::new(Bert::new(root, config)),
+        }
+    }
+
+    /// The variable of a tensor: old files hold the constant row of position ids, and names that TensorFlow gave to norms.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        let renamed = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias");
+        (!name.ends_with("embeddings.position_ids")).then_some(renamed)
+    }
+
+    pub(super) fn initial(&self, name: &str) -> Fill {
+        match self {
+            Self::DistilBert(config) => config.initial(name),
+            Self::Bert(config) => config.initial(name),
+        }
+    }
+
+    pub(super) fn architecture(&self) -> &'static str {
+        match self {
+            Self::DistilBert(_) => "DistilBertForSequenceClassification",
+            Self::Bert(_) => "BertForSequenceClassification",
+        }
+    }
+}
+
+/// `model_type` of the config.json in `folder`.
+pub fn model_type(folder: &Path) -> Result<String> {
+    let (path, value) = read_json_config(folder)?;
+    let all: Vec<&str> = LM_TYPES.into_iter().chain(CLASSIFIER_TYPES).collect();
+    supported(&path, &value, "models", &all).map(str::to_owned)
+}
+
+pub(super) fn refuse(problems: Vec<String>, error: impl FnOnce(Vec<String>) -> Error) -> Result<()> {
+    if problems.is_empty() { Ok(()) } else { Err(error(problems)) }
+}
+
+fn read_json_config(folder: &Path) -> Result<(std::path::PathBuf, Value)> {
+    let path = folder.join("config.json");
+    if !path.is_file() {
+        return Err(Error::model(folder, "there is no `config.json`\n\nhint: name a folder with a model in Hugging Face layout"));
+    }
+    let value = read_json(&path)?;
+    Ok((path, value))
+}
+
+/// `model_type` if it is among `supported`.
+fn supported<'a>(path: &Path, config: &Value, what: &str, supported: &[&'a str]) -> Result<&'a str> {
+    let names = || supported.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let Some(found) = config.get("model_type").and_then(Value::as_str) else {
+        return Err(Error::model(path, format!("there is no `model_type`; supported {what}: {}", names())));
+    };
+    match supported.iter().find(|name| **name == found) {
+        Some(name) => Ok(name),
+        None => Err(Error::model(path, format!("`model_type` is `{found}`; supported {what}: {}", names()))),
+    }
+}
+
+pub(super) fn read_json(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path, "reading"))?;
+    serde_json::from_str(&text).map_err(|error| Error::data(path, Some(error.line()), error.to_string()))
+}
+
+pub(super) fn default_range() -> f64 {
+    0.02
+}
+
+pub(super) fn gelu() -> String {
+    "gelu".to_owned()
+}

@@ -1,0 +1,136 @@
+//! Reward models: a decoder with a scalar head, read at one token of each text. `ForSequenceClassification` with one label (Llama,
+//! Mistral, Qwen2, GPT-2), UltraRM (`regression_head`) and Starling-RM (`v_head`); a folder's weights tell which.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
+
+use super::config::{LmConfig, refuse};
+use super::folder::{Variables, write_config};
+use super::{Decoder, Input, LmInfo, init, layers, weights};
+use crate::error::{Error, Result};
+
+/// Where the scalar head comes from, which also settles how texts are laid out and scored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RewardHead {
+    /// `score`: transformers' sequence classification with one label.
+    Score,
+    /// `regression_head`: UltraRM.
+    Regression,
+    /// `v_head`: Starling-RM.
+    Value,
+}
+
+impl RewardHead {
+    const ALL: [Self; 3] = [Self::Score, Self::Regression, Self::Value];
+
+    fn tensor(self) -> &'static str {
+        match self {
+            Self::Score => "score.weight",
+            Self::Regression => "regression_head.weight",
+            Self::Value => "v_head.weight",
+        }
+    }
+}
+
+pub struct RewardModel {
+    decoder: Box<dyn Decoder>,
+    score: Tensor, // (1, hidden_size)
+    info: LmInfo,
+    pub head: RewardHead,
+    pub config: LmConfig,
+    variables: Variables,
+}
+
+impl RewardModel {
+    /// Opens a folder for inference: frozen, its weights converted to `kind` whatever they are stored as.
+    pub fn open(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+        let mut reward = Self::read(folder, device, kind)?;
+        reward.variables.freeze();
+        Ok(reward)
+    }
+
+    /// Opens a folder for training: f32, with gradients.
+    pub fn open_trainable(folder: &Path, device: Device) -> Result<Self> {
+        Self::read(folder, device, Kind::Float)
+    }
+
+    /// A fresh model for training: f32, with gradients, its values decided by `seed` alone.
+    ///
+    /// # Errors
+    /// `Error::Recipe` with everything that is wrong with the config.
+    pub fn new(config: LmConfig, seed: u64, device: Device) -> Result<Self> {
+        refuse(config.problems(), Error::Recipe)?;
+        let reward = Self::build(config, RewardHead::Score, device, Kind::Float);
+        init::fill(&reward.variables.all(), seed, |name| reward.config.initial(name))?;
+        Ok(reward)
+    }
+
+    fn read(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+        let config = LmConfig::read(folder)?;
+        let names = weights::tensor_names(folder)?;
+        let Some(head) = RewardHead::ALL.into_iter().find(|head| names.contains(head.tensor())) else {
+            let heads = RewardHead::ALL.map(|head| format!("`{}`", head.tensor())).join(", ");
+            return Err(Error::model(
+                folder,
+                format!("is no reward model: its weights hold none of {heads}\n\nhint: a language model's `lm_head` gives no reward"),
+            ));
+        };
+        let reward = Self::build(config, head, device, kind);
+        let variable = |name: &str| match name {
+            name if name == head.tensor() => Some(RewardHead::Score.tensor().to_owned()),
+            "lm_head.weight" => None, // kept by some from the model that was tuned
+            _ => reward.config.variable(name),
+        };
+        weights::load(folder, &reward.variables.all(), variable)?;
+        Ok(reward)
+    }
+
+    fn build(config: LmConfig, head: RewardHead, device: Device, kind: Kind) -> Self {
+        let variables = Variables::new(device, kind);
+        let root = variables.root();
+        let decoder = config.build(&root);
+        let info = config.info(config.eos_token_ids());
+        let score = layers::zeros(&(&root / "score"), "weight", &[1, info.hidden_size]);
+        Self { decoder, score, info, head, config, variables }
+    }
+
+    pub fn info(&self) -> &LmInfo {
+        &self.info
+    }
+
+    /// Rewards (batch) f32 of right-padded texts, each read at its token `at[row]`, (batch) i64.
+    pub fn rewards(&self, input: &Input, at: &Tensor) -> Tensor {
+        let hidden = self.decoder.hidden(input, None); // (batch, seq, hidden_size)
+        let (batch, _, hidden_size) = hidden.size3().expect("hidden states are (batch, seq, hidden_size)");
+        let read = hidden.gather(1, &at.view([batch, 1, 1]).expand([batch, 1, hidden_size], false), false).squeeze_dim(1);
+        read.to_kind(Kind::Float).linear(&self.score.to_kind(Kind::Float), None::<&Tensor>).squeeze_dim(1)
+    }
+
+    /// All weights, sorted, under the names of transformers' sequence classification. They alias the model's own.
+    pub fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.variables.all().into_iter().collect()
+    }
+
+    pub fn device(&self) -> Device {
+        self.variables.device()
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.variables.kind()
+    }
+
+    /// Saves config.json and model.safetensors for transformers' sequence classification with one label.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        weights::write_tensors(&folder.join("model.safetensors"), &self.parameters(), &[])?;
+        let mut config = serde_json::to_value(&self.config).expect("a config is JSON");
+        config["id2label"] = json!({ "0": "reward" });
+        config["label2id"] = json!({ "reward": 0 });
+        if config["pad_token_id"] == Value::Null {
+            // transformers refuses batches without one; it only tells padding from text.
+            config["pad_token_id"] = json!(self.info.eos_token_ids.first().copied().unwrap_or(0));
+        }
+        write_config(folder, &config, self.config.model_type(), &self.config.architecture("ForSequenceClassification"), self.kind())
+    }
+}

@@ -1,0 +1,58 @@
+//! Which files hold a folder's weights: one of safetensors, its shards by their index, or the same of `torch.save`.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+const SINGLE: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+/// A thousand times the index of a 70B model.
+const LARGEST_INDEX: u64 = 64 << 20;
+const MOST_SHARDS: usize = 10_000;
+
+/// Safetensors are taken where both are there.
+pub fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    for name in SINGLE {
+        let single = folder.join(name);
+        if single.is_file() {
+            return Ok(vec![single]);
+        }
+        let index = folder.join(format!("{name}.index.json"));
+        if index.is_file() {
+            return shards(folder, &index);
+        }
+    }
+    let names = SINGLE.map(|name| format!("`{name}` nor `{name}.index.json`"));
+    Err(Error::model(
+        folder,
+        format!("holds neither {}\n\nhint: open the model in transformers and save it again if it has other weights", names.join(" nor ")),
+    ))
+}
+
+/// The files that an index names, each checked to be a plain name of this folder.
+fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
+    let size = std::fs::metadata(index).map_err(Error::io(index, "reading"))?.len();
+    if size > LARGEST_INDEX {
+        return Err(Error::data(index, None, format!("has {size} bytes, more than any index of weights")));
+    }
+    let text = std::fs::read_to_string(index).map_err(Error::io(index, "reading"))?;
+    let parsed: Value = serde_json::from_str(&text).map_err(|error| Error::data(index, Some(error.line()), error.to_string()))?;
+    let Some(map) = parsed["weight_map"].as_object() else {
+        return Err(Error::data(index, None, "has no table `weight_map`"));
+    };
+    let mut shards = Vec::new();
+    for shard in map.values() {
+        let name = shard.as_str().filter(|name| Path::new(name).file_name().is_some_and(|file| file == *name));
+        let name = name.ok_or_else(|| Error::data(index, None, format!("`weight_map` names {shard}, which is no file of this folder")))?;
+        shards.push(folder.join(name));
+    }
+    shards.sort();
+    shards.dedup();
+    if shards.len() > MOST_SHARDS {
+        return Err(Error::data(index, None, format!("names {} files, more than any model has", shards.len())));
+    }
+    let missing: Vec<String> =
+        shards.iter().filter(|shard| !shard.is_file()).map(|shard| format!("missing shard `{}`", shard.display())).collect();
+    if missing.is_empty() { Ok(shards) } else { Err(Error::Model { path: index.to_owned(), problems: missing }) }
+}

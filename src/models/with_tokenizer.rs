@@ -1,0 +1,62 @@
+//! A language model together with its tokenizer, checked to belong together.
+
+use std::path::Path;
+
+use tch::{Device, Kind};
+
+use super::Lm;
+use crate::error::{Error, Result};
+use crate::text::Tokenizer;
+
+/// [`Lm::open`] and the folder's tokenizer.
+///
+/// # Errors
+/// [`Error::Model`] also where the tokenizer has ids that the embedding has not, or no end-of-sequence token is known.
+pub fn open_with_tokenizer(folder: &Path, device: Device, kind: Kind) -> Result<(Lm, Tokenizer)> {
+    // The tokenizer first: it is small, and what is wrong with it is said before gigabytes are read.
+    let tokenizer = Tokenizer::open(folder)?;
+    let mut lm = Lm::open(folder, device, kind)?;
+    fit(folder, &mut lm, &tokenizer)?;
+    Ok((lm, tokenizer))
+}
+
+/// [`Lm::open_trainable`] and the folder's tokenizer, with the same checks.
+pub fn open_trainable_with_tokenizer(folder: &Path, device: Device) -> Result<(Lm, Tokenizer)> {
+    let tokenizer = Tokenizer::open(folder)?;
+    let mut lm = Lm::open_trainable(folder, device)?;
+    fit(folder, &mut lm, &tokenizer)?;
+    Ok((lm, tokenizer))
+}
+
+/// Sequences end at any of the ids that the model's configs name, or else at the tokenizer's; the tokenizer's own comes first, because
+/// that is the one that ends what is scored and learned.
+fn fit(folder: &Path, lm: &mut Lm, tokenizer: &Tokenizer) -> Result<()> {
+    let vocab_size = lm.model.info().vocab_size;
+    let mut problems = Vec::new();
+    if tokenizer.largest_id() >= vocab_size {
+        problems.push(format!(
+            "the tokenizer has ids up to {}, the embedding of config.json has {vocab_size} rows (`vocab_size`)\n\n\
+             hint: is the tokenizer that of another model?",
+            tokenizer.largest_id()
+        ));
+    }
+    let mut ids = lm.model.info().eos_token_ids.clone();
+    match tokenizer.eos_id() {
+        Some(own) if ids.is_empty() => ids.push(own),
+        Some(own) => ids.sort_by_key(|id| *id != own),
+        None if ids.is_empty() => problems.push(
+            "there is no end-of-sequence token: neither generation_config.json, config.json nor tokenizer_config.json names one\n\n\
+             hint: set `eos_token_id` in config.json; without it no response would ever be complete"
+                .to_owned(),
+        ),
+        None => {}
+    }
+    if let Some(id) = ids.iter().find(|id| !(0..vocab_size).contains(*id)) {
+        problems.push(format!("the end-of-sequence id {id} is not among the {vocab_size} of the embedding"));
+    }
+    if !problems.is_empty() {
+        return Err(Error::Model { path: folder.to_owned(), problems });
+    }
+    lm.model.set_eos(ids);
+    Ok(())
+}
