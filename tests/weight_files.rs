@@ -11,8 +11,8 @@ use edit::{assert_same, copy, edit_json, open, refusal};
 use golden::{difference, folder, ids, logits, tensor, values};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
-use w2s::models::weights::{read_tensors, write_tensors};
 use w2s::models::RewardModel;
+use w2s::models::weights::{read_tensors, write_tensors};
 
 const CPU: Device = Device::Cpu;
 

@@ -1,5 +1,7 @@
 //! Copies of golden folders in which tests may change things.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use std::path::Path;
 
 use serde_json::Value;

@@ -120,9 +120,28 @@ pub fn load(folder: &Path, variables: &BTreeMap<String, Tensor>, variable: impl 
         found.iter().map(|(name, &(file, stored))| (file, stored, &variables[name])).collect();
     in_order.sort_by_key(|(file, stored, _)| (*file, stored.start));
     for (file, stored, variable) in in_order {
-        variable.shallow_clone().f_copy_(&files[file].tensor(stored)?)?;
-        files[file].release(stored);
+        copy(&files[file], stored, variable)?;
     }
+    Ok(())
+}
+
+/// Copies in slices of the first dimension and lets go of each slice's pages, so that a large embedding is never there twice.
+fn copy(file: &TensorFile, stored: &Stored, variable: &Tensor) -> Result<()> {
+    const SLICE: usize = 32 << 20;
+    let mapped = file.tensor(stored)?;
+    let rows = stored.shape.first().copied().unwrap_or(1);
+    let pieces = stored.bytes().div_ceil(SLICE).clamp(1, rows.max(1));
+    if pieces == 1 {
+        variable.shallow_clone().f_copy_(&mapped)?;
+    } else {
+        let step = rows.div_ceil(pieces);
+        for start in (0..rows).step_by(step) {
+            let count = step.min(rows - start) as i64;
+            variable.f_narrow(0, start as i64, count)?.f_copy_(&mapped.f_narrow(0, start as i64, count)?)?;
+            file.release(stored);
+        }
+    }
+    file.release(stored);
     Ok(())
 }
 

@@ -35,6 +35,13 @@ pub struct Stored {
     end: usize,
 }
 
+impl Stored {
+    /// That it takes in the file.
+    pub fn bytes(&self) -> usize {
+        self.end - self.start
+    }
+}
+
 const DAMAGED: &str = "hint: it is damaged or cut short; download or copy it again";
 
 impl TensorFile {
@@ -73,7 +80,7 @@ impl TensorFile {
     /// Lets go of a tensor's pages, so that loading a model does not hold it twice. They are read again if asked for.
     pub fn release(&self, stored: &Stored) {
         // SAFETY: the map is of a file and never written, so that its pages come back with the same bytes.
-        let advised = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, stored.start, stored.end - stored.start) };
+        let advised = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, stored.start, stored.bytes()) };
         if let Err(error) = advised {
             tracing::debug!("{}: releasing pages: {error}", self.path.display());
         }
