@@ -28,18 +28,27 @@ pub fn open_trainable_with_tokenizer(folder: &Path, device: Device) -> Result<(L
     Ok((lm, tokenizer))
 }
 
+/// Refuses a tokenizer with ids that the `vocab_size` rows of the embedding have not.
+pub fn check_vocabulary(folder: &Path, tokenizer: &Tokenizer, vocab_size: i64) -> Result<()> {
+    let largest = tokenizer.largest_id();
+    if largest < vocab_size {
+        return Ok(());
+    }
+    Err(Error::model(
+        folder,
+        format!(
+            "the tokenizer has ids up to {largest}, the embedding of config.json has {vocab_size} rows (`vocab_size`)\n\n\
+             hint: is the tokenizer that of another model?"
+        ),
+    ))
+}
+
 /// Sequences end at any of the ids that the model's configs name, or else at the tokenizer's; the tokenizer's own comes first, because
 /// that is the one that ends what is scored and learned.
 fn fit(folder: &Path, lm: &mut Lm, tokenizer: &Tokenizer) -> Result<()> {
     let vocab_size = lm.model.info().vocab_size;
+    check_vocabulary(folder, tokenizer, vocab_size)?;
     let mut problems = Vec::new();
-    if tokenizer.largest_id() >= vocab_size {
-        problems.push(format!(
-            "the tokenizer has ids up to {}, the embedding of config.json has {vocab_size} rows (`vocab_size`)\n\n\
-             hint: is the tokenizer that of another model?",
-            tokenizer.largest_id()
-        ));
-    }
     let mut ids = lm.model.info().eos_token_ids.clone();
     match tokenizer.eos_id() {
         Some(own) if ids.is_empty() => ids.push(own),

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::models::config::{self, CLASSIFIER_TYPES};
-use crate::models::{Classifier, Input, RewardHead, RewardModel};
+use crate::models::{Classifier, Input, RewardHead, RewardModel, check_vocabulary};
 use crate::text::Tokenizer;
 
 pub struct GoldReward {
@@ -42,7 +42,13 @@ impl GoldReward {
             },
             Judge::Classifier(_) => "{prompt}{response}",
         };
-        Ok(Self { judge, tokenizer: Tokenizer::open(folder)?, text: text.unwrap_or(own).to_owned() })
+        let tokenizer = Tokenizer::open(folder)?;
+        let vocab_size = match &judge {
+            Judge::Classifier(classifier) => classifier.config.vocab_size(),
+            Judge::RewardModel(reward) => reward.info().vocab_size,
+        };
+        check_vocabulary(folder, &tokenizer, vocab_size)?;
+        Ok(Self { judge, tokenizer, text: text.unwrap_or(own).to_owned() })
     }
 
     /// Whether the sign of the reward says positive or negative; a reward model's zero means nothing.

@@ -109,6 +109,12 @@ impl Tokenizer {
         self.inner.decode(&ids, true).map_err(|error| Error::Tokenizer(format!("cannot decode: {error}")))
     }
 
+    /// As [`Self::decode`], special tokens included.
+    pub fn decode_with_special(&self, ids: &[i64]) -> Result<String> {
+        let ids: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
+        self.inner.decode(&ids, false).map_err(|error| Error::Tokenizer(format!("cannot decode: {error}")))
+    }
+
     /// Added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
