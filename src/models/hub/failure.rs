@@ -138,7 +138,9 @@ impl Failure {
             Self::Status { status: 429, .. } => "wait some minutes and start the same command again; HF_TOKEN raises the limit".to_owned(),
             Self::Status { .. } => "start the same command again later".to_owned(),
             Self::Unreachable(_) => {
-                "check the network, HF_ENDPOINT and the proxy variables; HF_HUB_OFFLINE=1 uses the cache alone".to_owned()
+                "check the network, HF_ENDPOINT and the proxy variables, or the path if a local folder was meant; HF_HUB_OFFLINE=1 uses the \
+                 cache alone"
+                    .to_owned()
             }
             Self::Locked(_) => "wait for it, and start the same command again".to_owned(),
             Self::Cut { .. } => "start the same command again: it continues where this ended".to_owned(),
