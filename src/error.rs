@@ -24,6 +24,10 @@ pub enum Error {
     #[error("{}: {}", .path.display(), join(.problems))]
     Model { path: PathBuf, problems: Vec<String> },
 
+    /// A repository of the model hub could not be had whole; `id` is what the user wrote.
+    #[error("{id}: {problem}\n\nhint: {hint}")]
+    Hub { id: String, problem: String, hint: String },
+
     #[error("{0}")]
     Tokenizer(String),
 

@@ -3,37 +3,9 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use common::{failure, recipe, success, w2s};
-
-/// A copy of the tiny golden GPT-2 with a tokenizer that fits it: 97 tokens, context 32.
-fn tiny_model(folder: &Path) -> PathBuf {
-    let model = folder.join("model");
-    fs::create_dir_all(&model).unwrap();
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2");
-    for file in fs::read_dir(golden).unwrap() {
-        let file = file.unwrap().path();
-        fs::copy(&file, model.join(file.file_name().unwrap())).unwrap();
-    }
-    let mut vocabulary = serde_json::Map::new();
-    for id in 0..97u32 {
-        // Printable ASCII from the space on, byte-level style: the space itself is Ġ.
-        let token = if id == 0 { "<|endoftext|>".into() } else { char::from_u32(0x20 + id).map(|c| c.to_string()).unwrap() };
-        vocabulary.insert(token, id.into());
-    }
-    let tokenizer = serde_json::json!({
-        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
-        "added_tokens": [{"id": 0, "content": "<|endoftext|>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
-        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
-        "model": {"type": "BPE", "dropout": null, "unk_token": "<|endoftext|>", "continuing_subword_prefix": null, "end_of_word_suffix": null,
-                  "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary, "merges": []},
-    });
-    fs::write(model.join("tokenizer.json"), tokenizer.to_string()).unwrap();
-    fs::write(model.join("tokenizer_config.json"), r#"{"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>"}"#).unwrap();
-    model
-}
+use common::{failure, recipe, success, tiny_model, w2s};
 
 fn steer(model: &Path) -> std::process::Command {
     let mut command = w2s();

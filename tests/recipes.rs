@@ -460,7 +460,14 @@ mod rules {
         only(&["run.threads=0"], "`run.threads` is 0");
         only(&["data.source=builtin:books"], "`data.source` is `builtin:books`, but there is no built-in corpus `books`");
         only(&["data.validation=0"], "`data.validation` is 0, but the built-in corpus has no end");
-        only(&["data.source=stanfordnlp/imdb"], "`data.source` is `stanfordnlp/imdb`, but");
+        only(&["data.source=data/imdb.jsonl"], "`data.source` is `data/imdb.jsonl`, but `data/imdb.jsonl` does not exist");
+        only(&["data.source=imdb"], "`data.source` is `imdb`, but `imdb` does not exist\n\nhint: ");
+        assert!(smoke_problems(&["data.source=imdb"])[0].contains("a hub data set is `owner/name`"));
+        // Which splits a hub data set has shows when it has been fetched.
+        assert!(
+            validate(&load(&shipped("smoke.toml"), &["data.source=stanfordnlp/imdb@main".into()]).unwrap(), &shipped("smoke.toml"))
+                .is_empty()
+        );
         only(&["data.prompt.min_words=9"], "`data.prompt.min_words` = 9 is more than `data.prompt.max_words` = 8");
         only(&["data.prompt.min_words=0"], "`data.prompt.min_words` is 0");
         only(&["data.columns.label=text"], "`data.columns.text` and `data.columns.label` are both `text`");
@@ -486,13 +493,12 @@ mod rules {
         );
         only(&["gold.scratch.dim=63"], "`gold.scratch.n_heads` = 2 does not divide `gold.scratch.dim` = 63");
         only(&["gold.scratch.vocab_size=5"], "`gold.scratch.vocab_size` is 5");
-        let hub = smoke_problems(&["gold.id=lvwerra/distilbert-imdb"]);
-        assert_eq!(
-            hub,
-            [
-                "smoke.toml: `gold.id` is `lvwerra/distilbert-imdb`, but `lvwerra/distilbert-imdb` is not a folder\n\nhint: `lvwerra/distilbert-imdb` \
-              looks like the name of a hub model; it must be a local folder: download it and give its path"
-            ]
+        let set = ["gold.id=lvwerra/distilbert-imdb", "models.other.id=openai-community/gpt2"].map(str::to_owned);
+        assert!(validate(&load(&shipped("smoke.toml"), &set).unwrap(), &shipped("smoke.toml")).is_empty());
+        only(
+            &["gold.id=distilbert-imdb"],
+            "`gold.id` is `distilbert-imdb`, but `distilbert-imdb` is not a folder\n\nhint: paths in a recipe are relative to the recipe's \
+             folder; a hub id is `owner/name`",
         );
     }
 

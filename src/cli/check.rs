@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::print;
+use super::{hub, print};
 use crate::error::Result;
+use crate::models::hub::Files;
 use crate::recipe::{self, Plan};
 
 #[derive(Debug, Args)]
@@ -18,7 +19,9 @@ pub struct CheckCommand {
 
 impl CheckCommand {
     pub fn execute(self) -> Result<()> {
-        let recipe = recipe::load(&self.recipe, &self.set)?;
-        print(&Plan::new(recipe, &self.recipe)?.describe())
+        let asked = recipe::load(&self.recipe, &self.set)?;
+        let mut plan = Plan::new(hub::resolve(&asked, &self.recipe, Files::WithoutWeights)?, &self.recipe)?;
+        plan.recipe = hub::as_written(&plan.recipe, &asked, &self.recipe);
+        print(&plan.describe())
     }
 }

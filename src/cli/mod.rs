@@ -3,6 +3,7 @@
 mod check;
 mod compare;
 mod doctor;
+mod hub;
 mod run;
 mod steer;
 

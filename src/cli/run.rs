@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{print, to_json};
+use super::{hub, print, to_json};
 use crate::artifacts::interrupt;
 use crate::error::{Error, Result};
+use crate::models::hub::Files;
 use crate::pipeline::{self, RunOptions};
 use crate::recipe::{self, Plan, Stage};
 use crate::report::table;
@@ -43,9 +44,10 @@ fn stage(name: &str) -> Result<Stage, String> {
 
 impl RunCommand {
     pub fn execute(self) -> Result<()> {
-        let recipe = recipe::load(&self.recipe, &self.set)?;
-        let plan = Plan::new(recipe, &self.recipe)?;
-        let text = toml::to_string_pretty(&plan.recipe).map_err(|error| Error::failed(error.to_string()))?;
+        let asked = recipe::load(&self.recipe, &self.set)?;
+        let plan = Plan::new(hub::resolve(&asked, &self.recipe, Files::All)?, &self.recipe)?;
+        let written = hub::as_written(&plan.recipe, &asked, &self.recipe);
+        let text = toml::to_string_pretty(&written).map_err(|error| Error::failed(error.to_string()))?;
         let dir = self.out.unwrap_or_else(|| PathBuf::from("checkpoints").join(&plan.recipe.run.name));
         if let Some(threads) = plan.recipe.run.threads {
             tch::set_num_threads(threads as i32);

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use clap::{Args, ValueEnum};
 
-use super::{print, to_json};
+use super::{hub, print, to_json};
 use crate::artifacts::interrupt;
 use crate::error::{Error, Result};
 use crate::models::{device, open_with_tokenizer};
@@ -18,18 +18,18 @@ use crate::text::{PromptTemplate, read_prompts};
 
 #[derive(Debug, Args)]
 pub struct SteerCommand {
-    /// Folder of the model to steer
+    /// The model to steer: a folder, or a hub id `owner/name[@revision]`
     #[arg(long, value_name = "MODEL")]
-    base: PathBuf,
-    /// Folder of the tuned guide
+    base: String,
+    /// The tuned guide: a folder or a hub id
     #[arg(long, value_name = "MODEL", requires = "untuned")]
-    tuned: Option<PathBuf>,
-    /// Folder of the untuned guide
+    tuned: Option<String>,
+    /// The untuned guide: a folder or a hub id
     #[arg(long, value_name = "MODEL", requires = "tuned")]
-    untuned: Option<PathBuf>,
-    /// Folder of a gold classifier or reward model; adds `gold_reward`
+    untuned: Option<String>,
+    /// A gold classifier or reward model, a folder or a hub id; adds `gold_reward`
     #[arg(long, value_name = "MODEL")]
-    gold: Option<PathBuf>,
+    gold: Option<String>,
     /// What the gold model reads, with `{prompt}` and `{response}`, instead of the layout it was trained with
     #[arg(long, requires = "gold")]
     gold_text: Option<String>,
@@ -118,10 +118,13 @@ impl SteerCommand {
             return Err(Error::recipe("no prompt given\n\nhint: `w2s steer --base M … \"The film\"`, or --prompts FILE"));
         }
         let device = device::parse(&self.device)?;
+        let base = hub::model(&self.base)?;
+        let folder = |id: &Option<String>| id.as_deref().map(hub::model).transpose();
+        let (tuned, untuned, gold) = (folder(&self.tuned)?, folder(&self.untuned)?, folder(&self.gold)?);
         let kind = device::inference_kind(self.dtype(), device);
         let open = |folder: &PathBuf| open_with_tokenizer(folder, device, kind).map(|(lm, tokenizer)| (Rc::new(lm), Rc::new(tokenizer)));
-        let (base, tokenizer) = open(&self.base)?;
-        let mut guide = match (&self.tuned, &self.untuned) {
+        let (base, tokenizer) = open(&base)?;
+        let mut guide = match (&tuned, &untuned) {
             (Some(tuned), Some(untuned)) => {
                 let template = PromptTemplate::new(&self.guide_template, !self.no_bos);
                 let ((tuned, guide_tokenizer), (untuned, _)) = (open(tuned)?, open(untuned)?);
@@ -130,7 +133,7 @@ impl SteerCommand {
             }
             _ => None,
         };
-        let gold = self.gold.as_ref().map(|folder| GoldReward::open(folder, device, kind, self.gold_text.as_deref())).transpose()?;
+        let gold = gold.as_ref().map(|folder| GoldReward::open(folder, device, kind, self.gold_text.as_deref())).transpose()?;
         let sampling = Sampling::new(self.temperature, self.top_k, self.top_p);
         let settings = SteerSettings { sampling, max_new_tokens: self.max_new_tokens as usize, stop: self.stop.clone(), trace: self.trace };
         let template = PromptTemplate::new(&self.base_template, !self.no_bos);

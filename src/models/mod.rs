@@ -9,6 +9,7 @@ pub mod device;
 pub mod distilbert;
 pub mod folder;
 pub mod gpt2;
+pub mod hub;
 pub mod init;
 pub mod kv_cache;
 pub mod llama;

@@ -4,7 +4,8 @@ use std::fmt::{self, Write};
 
 use super::estimate::product;
 use super::{
-    Gold, Length, MethodTable, Model, Plan, Preferences, SamplingTable, Schedule, ScratchTokenizer, Stage, Steer, Training, memory_estimate,
+    Gold, HubId, Length, MethodTable, Model, Plan, Preferences, SamplingTable, Schedule, ScratchTokenizer, Stage, Steer, Training,
+    memory_estimate,
 };
 
 impl Plan {
@@ -52,7 +53,9 @@ impl Plan {
         let dtype = format!("{:?}", run.dtype).to_lowercase();
         writeln!(out, "run {}\n  seeds {seeds}; device {}; dtype {dtype}; {threads}", run.name, run.device)?;
         let rows = |rows: usize| if rows == 0 { "all".to_owned() } else { grouped(rows as u64) };
-        writeln!(out, "\ndata {}", data.source)?;
+        // A local path is absolute in a plan, so what still reads like an id is one.
+        let hub = if HubId::parse(&data.source).is_some() { " (a hub data set; a run fetches it first)" } else { "" };
+        writeln!(out, "\ndata {}{hub}", data.source)?;
         writeln!(out, "  rows: train {}, validation {}, test {}", rows(data.train), rows(data.validation), rows(data.test))?;
         writeln!(out, "  columns: text `{}`, label `{}`", data.columns.text, data.columns.label)?;
         writeln!(out, "  prompt: the first {} to {} words of a text", data.prompt.min_words, data.prompt.max_words)

@@ -6,6 +6,7 @@
 mod describe;
 mod deserialize;
 mod estimate;
+mod hub_id;
 mod load;
 mod overrides;
 mod plan;
@@ -15,6 +16,7 @@ mod training;
 mod validate;
 
 pub use estimate::{MemoryPart, PROMPTS_IN_FLIGHT, StageMemory, memory_estimate};
+pub use hub_id::{HubId, hub_dataset, hub_model};
 pub use load::load;
 pub use plan::{GuideSource, Plan, Stage, StageTraining};
 pub use schema::*;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClassifierSizes, LmSizes, Recipe, ScratchTokenizer, Training, TrainingTable, prompt_bound, validate};
+use super::{ClassifierSizes, LmSizes, Recipe, ScratchTokenizer, Training, TrainingTable, hub_dataset, prompt_bound, validate};
 use crate::error::{Error, Result};
 
 /// What a run will do; written as `plan.json`. The same recipe gives the same plan.
@@ -98,7 +98,8 @@ impl fmt::Display for GuideSource {
 }
 
 impl Plan {
-    /// Settles `recipe`, whose relative paths start from the folder of `recipe_path`.
+    /// Settles `recipe`, whose relative paths start from the folder of `recipe_path`. Hub models have been replaced by folders before;
+    /// a hub data set may stay one, in a plan that is only shown.
     ///
     /// # Errors
     /// [`Error::Recipe`] with every rule of [`validate`] that the recipe breaks.
@@ -113,7 +114,8 @@ impl Plan {
             .values_mut()
             .filter_map(|model| model.id.as_mut())
             .chain(recipe.gold.iter_mut().filter_map(|gold| gold.id.as_mut()));
-        let source = Some(&mut recipe.data.source).filter(|source| !source.starts_with("builtin:"));
+        let source =
+            Some(&mut recipe.data.source).filter(|source| !source.starts_with("builtin:") && hub_dataset(folder, source).is_none());
         for path in ids.chain(source) {
             *path = absolute(folder, path).map_err(|what| Error::recipe(format!("{}: {what}", recipe_path.display())))?;
         }

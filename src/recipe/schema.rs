@@ -55,7 +55,7 @@ pub enum Dtype {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// `builtin:reviews`, a file (`.jsonl[.gz]`, `.json`, `.csv`), or a folder with `train`, `validation` and `test` files.
+    /// `builtin:reviews`, a file (`.jsonl[.gz]`, `.json`, `.csv`), a folder with `train`, `validation` and `test` files, or a hub data set.
     pub source: String,
     #[serde(default)]
     pub columns: Columns,
@@ -82,7 +82,7 @@ pub struct PromptRule {
     pub max_words: usize,
 }
 
-/// Either `id` (a folder in Hugging Face layout) or `scratch`.
+/// Either `id` (a folder in Hugging Face layout or a hub id) or `scratch`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
@@ -169,7 +169,7 @@ pub struct Pretrain {
     pub training: TrainingTable,
 }
 
-/// Either `id` (a folder with a sequence classifier or a reward model) or `scratch`.
+/// Either `id` (a sequence classifier or a reward model, as a folder or a hub id) or `scratch`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gold {

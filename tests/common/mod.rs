@@ -65,3 +65,31 @@ pub fn lines(path: &Path) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{}: {error}: {line}", path.display()))).collect()
 }
+
+/// A copy of the tiny golden GPT-2 with a tokenizer that fits it: 97 tokens, context 32.
+pub fn tiny_model(folder: &Path) -> PathBuf {
+    let model = folder.join("model");
+    std::fs::create_dir_all(&model).unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2");
+    for file in std::fs::read_dir(golden).unwrap() {
+        let file = file.unwrap().path();
+        std::fs::copy(&file, model.join(file.file_name().unwrap())).unwrap();
+    }
+    let mut vocabulary = serde_json::Map::new();
+    for id in 0..97u32 {
+        // Printable ASCII from the space on, byte-level style: the space itself is Ġ.
+        let token = if id == 0 { "<|endoftext|>".into() } else { char::from_u32(0x20 + id).map(|c| c.to_string()).unwrap() };
+        vocabulary.insert(token, id.into());
+    }
+    let tokenizer = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
+        "added_tokens": [{"id": 0, "content": "<|endoftext|>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": {"type": "BPE", "dropout": null, "unk_token": "<|endoftext|>", "continuing_subword_prefix": null, "end_of_word_suffix": null,
+                  "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary, "merges": []},
+    });
+    std::fs::write(model.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    std::fs::write(model.join("tokenizer_config.json"), r#"{"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>"}"#).unwrap();
+    model
+}

@@ -6,7 +6,7 @@ mod steer;
 
 use std::path::Path;
 
-use super::{PromptRule, Recipe, listed, nearest};
+use super::{PromptRule, Recipe, hub_dataset, listed, nearest};
 
 pub(super) const BUILTIN: &str = "builtin:reviews";
 
@@ -127,15 +127,17 @@ impl<'a> Rules<'a> {
             for (key, _) in sizes.iter().filter(|(_, size)| *size == 0) {
                 self.problem(format!("`{key}` is 0, but the built-in corpus has no end: give its size"));
             }
-        } else {
+        } else if hub_dataset(self.folder, &data.source).is_none() {
             let path = self.folder.join(&data.source);
             if data.source.is_empty() || !path.exists() {
                 let hint = if data.source.starts_with('~') {
                     "`~` is not expanded in a recipe: write the whole path".to_owned()
-                } else if data.source.is_empty() || is_hub_name(&data.source) {
-                    format!("a file, a folder with train, validation and test files, or `{BUILTIN}`; hub data sets are not supported")
+                } else if data.source.is_empty() {
+                    format!("a file, a folder with train, validation and test files, a hub data set `owner/name`, or `{BUILTIN}`")
                 } else {
-                    "paths in a recipe are relative to the recipe's folder; --set data.source=PATH chooses another".to_owned()
+                    "paths in a recipe are relative to the recipe's folder; --set data.source=PATH chooses another, and a hub data set is \
+                     `owner/name`"
+                        .to_owned()
                 };
                 self.problem_hint(format!("`data.source` is `{}`, but `{}` does not exist", data.source, path.display()), hint);
             } else if path.is_file() {
@@ -158,13 +160,4 @@ impl<'a> Rules<'a> {
             self.problem(format!("`data.prompt.min_words` = {min_words} is more than `data.prompt.max_words` = {max_words}"));
         }
     }
-}
-
-/// `org/name`, as on a model hub.
-fn is_hub_name(name: &str) -> bool {
-    let plain = |part: &str| {
-        part.starts_with(|first: char| first.is_ascii_alphanumeric())
-            && part.chars().all(|character| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-'))
-    };
-    name.split_once('/').is_some_and(|(organisation, name)| plain(organisation) && plain(name))
 }

@@ -1,8 +1,8 @@
 //! Rules on `[models]`, `[pretrain]` and `[gold]`.
 
 use super::super::sizes::{LARGEST_SIZE, in_range};
-use super::super::{Scratch, ScratchTokenizer};
-use super::{Rules, is_hub_name};
+use super::super::{Scratch, ScratchTokenizer, hub_model};
+use super::Rules;
 
 /// A byte-level vocabulary holds the 256 bytes and the special tokens.
 const SMALLEST_BPE: usize = 260;
@@ -78,24 +78,23 @@ impl Rules<'_> {
         } else if !id && !scratch {
             self.problem_hint(
                 format!("`{table}` has neither `id` nor `scratch`"),
-                "`id` is a model folder, `scratch` the sizes of a model to make",
+                "`id` is a model folder or a hub id, `scratch` the sizes of a model to make",
             );
         }
     }
 
     fn model_folder(&mut self, key: &str, id: &str) {
+        // What a repository on the hub holds shows when it is there; a plan is then made of the folder in the cache.
+        if hub_model(self.folder, id).is_some() {
+            return;
+        }
         let folder = self.folder.join(id);
         if id.is_empty() || !folder.is_dir() {
             let what = format!("`{key}` is `{id}`, but `{}` is not a folder", folder.display());
             if id.starts_with('~') {
                 self.problem_hint(what, "`~` is not expanded in a recipe: write the whole path");
-            } else if is_hub_name(id) {
-                self.problem_hint(
-                    what,
-                    format!("`{id}` looks like the name of a hub model; it must be a local folder: download it and give its path"),
-                );
             } else {
-                self.problem_hint(what, "paths in a recipe are relative to the recipe's folder");
+                self.problem_hint(what, "paths in a recipe are relative to the recipe's folder; a hub id is `owner/name`");
             }
             return;
         }

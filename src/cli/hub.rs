@@ -1,0 +1,74 @@
+//! Hub ids in recipes and on the command line: fetched before any work, so that all else sees local folders.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::models::hub::{Files, Hub};
+use crate::recipe::{Recipe, hub_dataset, hub_model, validate};
+
+/// The folder that `--base` and its like name: a path as it is, a hub id as its folder in the cache.
+pub(super) fn model(id: &str) -> Result<PathBuf> {
+    match hub_model(Path::new(""), id) {
+        Some(id) => Hub::from_env()?.model(&id, Files::All),
+        None => Ok(PathBuf::from(id)),
+    }
+}
+
+/// The recipe with folders of the cache in place of its hub ids. A data set, which has no part without weights, is fetched with
+/// [`Files::All`] only.
+pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recipe> {
+    let folder = folder_of(path);
+    let mut recipe = asked.clone();
+    let ids = recipe.models.values_mut().filter_map(|model| model.id.as_mut());
+    let ids = ids.chain(recipe.gold.iter_mut().filter_map(|gold| gold.id.as_mut()));
+    let models: Vec<_> = ids.filter_map(|id| hub_model(folder, id).map(|hub_id| (id, hub_id))).collect();
+    let dataset = hub_dataset(folder, &recipe.data.source).filter(|_| files == Files::All);
+    if models.is_empty() && dataset.is_none() {
+        return Ok(recipe);
+    }
+    // A mistake in the recipe must not show after gigabytes.
+    let problems = validate(asked, path);
+    if !problems.is_empty() {
+        return Err(Error::Recipe(problems));
+    }
+    let hub = Hub::from_env()?;
+    for (id, hub_id) in models {
+        *id = text(hub.model(&hub_id, files)?)?;
+    }
+    if let Some(hub_id) = dataset {
+        recipe.data.source = text(hub.dataset(&hub_id)?)?;
+    }
+    Ok(recipe)
+}
+
+/// What [`resolve`] made of `asked`, and a plan absolute, with the hub ids as they were written: for people, and for another machine.
+pub(super) fn as_written(resolved: &Recipe, asked: &Recipe, path: &Path) -> Recipe {
+    let folder = folder_of(path);
+    let mut recipe = resolved.clone();
+    let restore = |id: &mut Option<String>, asked: &Option<String>| {
+        if asked.as_ref().is_some_and(|asked| hub_model(folder, asked).is_some()) {
+            id.clone_from(asked);
+        }
+    };
+    for (model, asked) in recipe.models.values_mut().zip(asked.models.values()) {
+        restore(&mut model.id, &asked.id);
+    }
+    if let (Some(gold), Some(asked)) = (&mut recipe.gold, &asked.gold) {
+        restore(&mut gold.id, &asked.id);
+    }
+    if hub_dataset(folder, &asked.data.source).is_some() {
+        recipe.data.source.clone_from(&asked.data.source);
+    }
+    recipe
+}
+
+fn folder_of(recipe: &Path) -> &Path {
+    recipe.parent().unwrap_or(Path::new(""))
+}
+
+fn text(folder: PathBuf) -> Result<String> {
+    let not_text = |folder: std::ffi::OsString| {
+        Error::failed(format!("the hub cache lies at `{}`, which is not UTF-8\n\nhint: set HF_HOME", folder.to_string_lossy()))
+    };
+    std::path::absolute(&folder).map_err(Error::io(&folder, "finding its place"))?.into_os_string().into_string().map_err(not_text)
+}
