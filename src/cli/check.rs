@@ -7,6 +7,7 @@ use clap::Args;
 use super::print;
 use crate::error::Result;
 use crate::recipe::{self, Plan};
+use crate::text::plan_report;
 
 #[derive(Debug, Args)]
 pub struct CheckCommand {
@@ -19,6 +20,8 @@ pub struct CheckCommand {
 impl CheckCommand {
     pub fn execute(self) -> Result<()> {
         let recipe = recipe::load(&self.recipe, &self.set)?;
-        print(&Plan::new(recipe, &self.recipe)?.describe())
+        let plan = Plan::new(recipe, &self.recipe)?;
+        let text = [plan.describe(), plan_report(&plan)?].join("\n");
+        print(text.trim_end())
     }
 }

@@ -66,7 +66,19 @@ pub struct SteerCommand {
     /// What the guides read
     #[arg(long, default_value = "{prompt}")]
     guide_template: String,
-    /// No BOS token before the prompts
+    /// The filled base template is the user's turn of the base's chat template
+    #[arg(long)]
+    base_chat: bool,
+    /// What the system says to the base before it; "" for an empty turn
+    #[arg(long, value_name = "TEXT", requires = "base_chat")]
+    base_system: Option<String>,
+    /// The filled guide template is the user's turn of the guides' chat template
+    #[arg(long)]
+    guide_chat: bool,
+    /// What the system says to the guides before it; "" for an empty turn
+    #[arg(long, value_name = "TEXT", requires = "guide_chat")]
+    guide_system: Option<String>,
+    /// No BOS token before plain prompts; before a chat only its template puts one
     #[arg(long)]
     no_bos: bool,
     #[arg(long, default_value = "cpu")]
@@ -97,8 +109,11 @@ enum MethodName {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum DtypeName {
     Auto,
+    #[value(alias = "f32")]
     Float32,
+    #[value(alias = "bf16")]
     Bfloat16,
+    #[value(alias = "f16")]
     Float16,
 }
 
@@ -118,10 +133,14 @@ impl SteerCommand {
         let kind = device::inference_kind(self.dtype(), device);
         let open = |folder: &PathBuf| Lm::open(folder, device, kind).map(Rc::new);
         let tokenizer = Rc::new(Tokenizer::open(&self.base)?);
+        let template = self.template(&self.base_template, self.base_chat, self.base_system.as_deref());
+        // A folder without a chat template is told before any weights are read.
+        template.render(&tokenizer, &prompts[0].1)?;
         let mut guide = match (&self.tuned, &self.untuned) {
             (Some(tuned), Some(untuned)) => {
-                let template = PromptTemplate::new(&self.guide_template, !self.no_bos);
+                let template = self.template(&self.guide_template, self.guide_chat, self.guide_system.as_deref());
                 let guide_tokenizer = Rc::new(Tokenizer::open(tuned)?);
+                template.render(&guide_tokenizer, &prompts[0].1)?;
                 let guide = Guide { tuned: open(tuned)?, untuned: open(untuned)?, tokenizer: guide_tokenizer, template };
                 Some(LoadedGuide::for_base(Rc::new(guide), &tokenizer)?)
             }
@@ -130,7 +149,6 @@ impl SteerCommand {
         let gold = self.gold.as_ref().map(|folder| GoldReward::open(folder, device)).transpose()?;
         let sampling = Sampling::new(self.temperature, self.top_k, self.top_p);
         let settings = SteerSettings { sampling, max_new_tokens: self.max_new_tokens as usize, stop: self.stop.clone(), trace: self.trace };
-        let template = PromptTemplate::new(&self.base_template, !self.no_bos);
         let mut policy = LocalPolicy::new(open(&self.base)?, tokenizer, template, sampling, self.stop.clone());
         for (id, prompt) in &prompts {
             check_prompt(&policy, guide.as_ref(), &settings, id, prompt)?;
@@ -142,6 +160,10 @@ impl SteerCommand {
             print(&if self.json { to_json(&line)? } else { format!("{prompt}{}", line.response) })?;
         }
         Ok(())
+    }
+
+    fn template(&self, template: &str, chat: bool, system: Option<&str>) -> PromptTemplate {
+        if chat { PromptTemplate::chat(template, system) } else { PromptTemplate::new(template, !self.no_bos) }
     }
 
     fn method(&self) -> Method {

@@ -52,7 +52,8 @@ impl Plan {
         let dtype = format!("{:?}", run.dtype).to_lowercase();
         writeln!(out, "run {}\n  seeds {seeds}; device {}; dtype {dtype}; {threads}", run.name, run.device)?;
         let rows = |rows: usize| if rows == 0 { "all".to_owned() } else { grouped(rows as u64) };
-        writeln!(out, "\ndata {}", data.source)?;
+        let subset = data.subset.iter().map(|subset| format!(", subset {subset}")).collect::<String>();
+        writeln!(out, "\ndata {}{subset}", data.source)?;
         writeln!(out, "  rows: train {}, validation {}, test {}", rows(data.train), rows(data.validation), rows(data.test))?;
         writeln!(out, "  columns: text `{}`, label `{}`", data.columns.text, data.columns.label)?;
         writeln!(out, "  prompt: the first {} to {} words of a text", data.prompt.min_words, data.prompt.max_words)
@@ -70,7 +71,14 @@ impl Plan {
             (None, Some(ScratchTokenizer::SameAs { model })) => writeln!(out, " (the tokenizer of {model}), from scratch")?,
             (None, _) => writeln!(out, " (its own byte-level BPE), from scratch")?,
         }
-        writeln!(out, "    prompt {:?}, {}", model.prompt, if model.bos { "after BOS" } else { "without BOS" })
+        write!(out, "    prompt {:?}", model.prompt)?;
+        match model.chat.as_ref().map(|chat| &chat.system) {
+            None => {}
+            Some(None) => write!(out, " as the user's turn of the chat template")?,
+            Some(Some(system)) => write!(out, " as the user's turn of the chat template, after the system's {system:?}")?,
+        }
+        let template_decides = model.chat.is_some() && !model.has_bos();
+        writeln!(out, ", {}", if template_decides { "BOS as the template has it" } else if model.has_bos() { "after BOS" } else { "without BOS" })
     }
 
     fn write_pretrain(&self, out: &mut String) -> fmt::Result {

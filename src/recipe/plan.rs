@@ -258,5 +258,5 @@ impl StageTraining {
 pub(super) fn longest_pair(recipe: &Recipe) -> Option<usize> {
     let preferences = recipe.preferences.as_ref()?;
     let model = recipe.models.get(recipe.guide_model()?)?;
-    Some(prompt_bound(&recipe.data.prompt, &model.prompt, model.bos).saturating_add(preferences.max_new_tokens).saturating_add(1))
+    Some(prompt_bound(&recipe.data.prompt, model).saturating_add(preferences.max_new_tokens).saturating_add(1))
 }

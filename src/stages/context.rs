@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tch::{Device, Kind};
 use tracing::info;
 
@@ -14,7 +14,7 @@ use crate::artifacts::{Manifest, RunDir, atomic, fingerprint, hash_file, interru
 use crate::error::{Error, Result};
 use crate::models::{Lm, device};
 use crate::recipe::{GuideSource, Model, Plan, Recipe};
-use crate::text::{Dataset, PromptTemplate, Tokenizer, load_dataset};
+use crate::text::{Dataset, PromptTemplate, Tokenizer, dataset_files, load_dataset};
 use crate::train::Checkpoint;
 
 /// Enters every fingerprint: raised when the program's results change for the same recipe.
@@ -103,11 +103,10 @@ impl Context {
     /// Fingerprint of the data as the recipe asks for it.
     pub fn data_fingerprint(&self) -> Result<String> {
         let data = &self.recipe().data;
-        let files: Value = match data.source.as_str() {
-            builtin if builtin.starts_with("builtin:") => json!(builtin),
-            path => json!(hash_tree(Path::new(path))?),
-        };
-        Ok(fingerprint(&[json!(data), files, json!(self.seed())]))
+        let name = |file: &Path| file.strip_prefix(&data.source).unwrap_or(file).to_string_lossy().into_owned();
+        let hashes: Vec<(String, String)> =
+            dataset_files(data)?.iter().map(|file| Ok((name(file), hash_file(file)?))).collect::<Result<_>>()?;
+        Ok(fingerprint(&[json!(data), json!(hashes), json!(self.seed())]))
     }
 
     /// Fingerprint of a model's weights and of how it is prompted.
@@ -154,8 +153,7 @@ impl Context {
     }
 
     pub fn template(&self, name: &str) -> Result<PromptTemplate> {
-        let model = self.model(name)?;
-        Ok(PromptTemplate::new(&model.prompt, model.bos))
+        Ok(PromptTemplate::of(self.model(name)?))
     }
 
     /// A frozen model and its tokenizer.
@@ -178,11 +176,8 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Names and hashes of a file, or of the files of a folder.
+/// Names and hashes of the files of a folder.
 fn hash_tree(path: &Path) -> Result<Vec<(String, String)>> {
-    if path.is_file() {
-        return Ok(vec![(String::new(), hash_file(path)?)]);
-    }
     let mut files: Vec<PathBuf> = std::fs::read_dir(path)
         .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
         .map_err(Error::io(path, "reading the folder"))?;

@@ -31,7 +31,7 @@ pub fn fingerprint(context: &Context, name: &str) -> Result<String> {
     if let Some(ScratchTokenizer::SameAs { model }) = model.scratch.as_ref().map(|scratch| &scratch.tokenizer) {
         parents.push(fingerprint(context, model)?);
     }
-    context.fingerprint(&format!("pretrain/{name}"), (&model.scratch, model.bos, training(context, name)?), &parents)
+    context.fingerprint(&format!("pretrain/{name}"), (&model.scratch, model.has_bos(), training(context, name)?), &parents)
 }
 
 fn training<'a>(context: &'a Context, name: &str) -> Result<&'a Training> {
@@ -51,7 +51,7 @@ fn pretrain(context: &Context, name: &str, scratch: &Scratch) -> Result<()> {
     tokenizer.save(&folder)?;
     let tokenizer = Rc::new(tokenizer);
     let training = training(context, name)?;
-    let bos = if context.model(name)?.bos { tokenizer.bos_id() } else { None };
+    let bos = if context.model(name)?.has_bos() { tokenizer.bos_id() } else { None };
     let sequences = |examples: &[Example]| -> Result<Vec<Sequence>> {
         let windows = examples.iter().map(|example| {
             let document = tokenizer.encode(&example.text)?;
