@@ -70,6 +70,7 @@ impl ChatTemplate {
         environment.add_filter("tojson", jinja_python::tojson);
         environment.add_filter("trim", jinja_python::trim);
         environment.add_test("sequence", jinja_python::is_sequence);
+        environment.add_test("iterable", jinja_python::is_iterable);
         environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
         });

@@ -89,6 +89,11 @@ pub fn is_sequence(value: &Value) -> bool {
     }
 }
 
+/// Nothing can be iterated over but what has items; minijinja also takes `none`.
+pub fn is_iterable(value: &Value) -> bool {
+    !value.is_none() && value.try_iter().is_ok()
+}
+
 /// `json.dumps` with transformers' default of `ensure_ascii=False`.
 pub fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
     let indent = match options.get::<Option<Value>>("indent")?.filter(|indent| !indent.is_none()) {
