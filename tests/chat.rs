@@ -22,14 +22,17 @@ fn every_template_and_chat_renders_as_in_transformers() {
         goldens["special"].as_object().unwrap().iter().map(|(role, token)| (role.clone(), token.as_str().unwrap().to_owned())).collect();
     let (mut compared, mut wrong) = (0, Vec::new());
     for (name, source) in goldens["templates"].as_object().unwrap() {
-        let template = ChatTemplate::new(Path::new("template"), source.as_str().unwrap(), &special).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let template =
+            ChatTemplate::new(Path::new("template"), source.as_str().unwrap(), &special).unwrap_or_else(|error| panic!("{name}: {error}"));
         for (chat, turns) in goldens["chats"].as_object().unwrap() {
             for add_generation_prompt in [false, true] {
                 let expected = &goldens["rendered"][name][chat][usize::from(add_generation_prompt)];
                 let found = template.render(&messages(turns), add_generation_prompt);
                 let equal = match (&found, expected["text"].as_str(), expected["raises"].as_str()) {
                     (Ok(text), Some(expected), _) => text == expected,
-                    (Err(error), _, Some(raised)) => error.to_string() == format!("template: the chat template refuses this chat: {raised}"),
+                    (Err(error), _, Some(raised)) => {
+                        error.to_string() == format!("template: the chat template refuses this chat: {raised}")
+                    }
                     _ => false,
                 };
                 compared += 1;

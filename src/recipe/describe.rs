@@ -77,8 +77,12 @@ impl Plan {
             Some(None) => write!(out, " as the user's turn of the chat template")?,
             Some(Some(system)) => write!(out, " as the user's turn of the chat template, after the system's {system:?}")?,
         }
-        let template_decides = model.chat.is_some() && !model.has_bos();
-        writeln!(out, ", {}", if template_decides { "BOS as the template has it" } else if model.has_bos() { "after BOS" } else { "without BOS" })
+        let bos = match (model.has_bos(), &model.chat) {
+            (true, _) => "after BOS",
+            (false, Some(_)) => "BOS as the template has it",
+            (false, None) => "without BOS",
+        };
+        writeln!(out, ", {bos}")
     }
 
     fn write_pretrain(&self, out: &mut String) -> fmt::Result {

@@ -350,13 +350,6 @@ impl Recipe {
     }
 }
 
-impl Model {
-    /// `bos`, or else: yes for a plain prompt, no for a chat, whose template brings what it needs.
-    pub fn has_bos(&self) -> bool {
-        self.bos.unwrap_or(self.chat.is_none())
-    }
-}
-
 impl MethodTable {
     pub fn kind(&self) -> &'static str {
         match self {

@@ -76,12 +76,7 @@ impl SpecialTokens {
 
     /// What must be added to a tokenizer that has `known`: the declared tokens that it lacks or has with other flags, then the tokens with
     /// a role and the extra ones.
-    fn missing(
-        &self,
-        declared: Vec<AddedToken>,
-        known: &[&AddedToken],
-        as_given: impl Fn(&str) -> Option<AddedToken>,
-    ) -> Vec<AddedToken> {
+    fn missing(&self, declared: Vec<AddedToken>, known: &[&AddedToken], as_given: impl Fn(&str) -> Option<AddedToken>) -> Vec<AddedToken> {
         let by_content: HashMap<String, AddedToken> = declared.iter().map(|token| (token.content.clone(), token.clone())).collect();
         let mut added: Vec<AddedToken> = declared.into_iter().filter(|token| !known.contains(&token)).collect();
         let mut there: HashSet<String> = known.iter().map(|token| token.content.clone()).collect();

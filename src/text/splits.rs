@@ -36,7 +36,11 @@ pub(super) fn root(data: &Data) -> Result<PathBuf> {
     let source = Path::new(&data.source);
     let Some(subset) = &data.subset else { return Ok(source.to_owned()) };
     let root = source.join(subset);
-    if root.is_dir() { Ok(root) } else { Err(Error::data(source, None, format!("`data.subset` is `{subset}`, but there is no such folder"))) }
+    if root.is_dir() {
+        Ok(root)
+    } else {
+        Err(Error::data(source, None, format!("`data.subset` is `{subset}`, but there is no such folder")))
+    }
 }
 
 /// The files of one split in the order of their names; empty where there are none.
@@ -60,7 +64,10 @@ pub(super) fn find(root: &Path, names: &[&str]) -> Result<Vec<PathBuf>> {
             return Err(Error::data(
                 &folder,
                 None,
-                format!("the {} split has files of several kinds: {listed}\n\nhint: keep one kind, or name a file as `data.source`", names[0]),
+                format!(
+                    "the {} split has files of several kinds: {listed}\n\nhint: keep one kind, or name a file as `data.source`",
+                    names[0]
+                ),
             ));
         }
         return Ok(files);
