@@ -3,6 +3,7 @@
 //! `W2S_SHARED_DATA` names a folder with `tokenizers/`, `imdb/`, `summarize/` and `alpaca_eval/` (CONTRIBUTING.md has the layout), and
 //! `W2S_PYTHON` a Python with transformers; otherwise this is skipped, loudly.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +12,10 @@ use serde_json::{Value, json};
 use w2s::text::{ChatTemplate, Message, PromptTemplate, Tokenizer};
 
 const TOKENIZERS: [&str; 6] = ["gpt2", "llama-2", "tulu-2", "llama-3", "zephyr", "bert-base-uncased"];
-const CHATS: [&str; 4] = ["zephyr", "tulu-2", "llama-2", "llama-3"];
+/// Saved by us, these must be the same to transformers.
+const SAVED: [&str; 2] = ["zephyr", "bert-base-uncased"];
+
+const CHATS: [&str; 5] = ["zephyr", "zephyr, saved", "tulu-2", "llama-2", "llama-3"];
 
 /// Turns between marks, a default system turn, as the Qwen2 models have them.
 const MARKED_TURNS: &str = "{% for turn in messages %}{% if loop.first and turn.role != 'system' %}\
@@ -104,11 +108,17 @@ fn ids_texts_and_chats_equal_transformers() {
     let Some((data, python)) = environment() else { return };
     let (texts, chats) = (texts(&data), chats());
     assert!(texts.len() >= 1000, "{} texts", texts.len());
-    let folder = |name: &str| data.join("tokenizers").join(name);
-    let folders: serde_json::Map<String, Value> = TOKENIZERS.iter().map(|name| (name.to_string(), json!(folder(name)))).collect();
+    let exchange = tempfile::tempdir().unwrap();
+    let mut folders: BTreeMap<String, PathBuf> =
+        TOKENIZERS.iter().map(|name| (name.to_string(), data.join("tokenizers").join(name))).collect();
+    for name in SAVED {
+        let copy = exchange.path().join(name);
+        std::fs::create_dir(&copy).unwrap();
+        Tokenizer::open(&folders[name]).unwrap().save(&copy).unwrap();
+        folders.insert(format!("{name}, saved"), copy);
+    }
     let mut templates: serde_json::Map<String, Value> = CHATS.iter().map(|name| (name.to_string(), Value::Null)).collect();
     templates.insert("gpt2".into(), json!(MARKED_TURNS));
-    let exchange = tempfile::tempdir().unwrap();
     let [request, answer] = ["request.json", "answer.json"].map(|name| exchange.path().join(name));
     let asked = json!({
         "folders": folders, "texts": texts, "templates": templates, "chats": chats.iter().map(|chat| to_json(chat)).collect::<Vec<_>>(),
@@ -121,8 +131,8 @@ fn ids_texts_and_chats_equal_transformers() {
 
     let mut compared = Comparison::default();
     let mut tokens = 0;
-    for name in TOKENIZERS {
-        let tokenizer = Tokenizer::open(&folder(name)).unwrap();
+    for (name, folder) in &folders {
+        let tokenizer = Tokenizer::open(folder).unwrap();
         let expected = &expected[name];
         let special = [tokenizer.bos_id(), tokenizer.eos_id(), tokenizer.pad_id()];
         compared.same(|| format!("{name}: special ids"), json!(special), expected["special"].clone());
@@ -139,7 +149,7 @@ fn ids_texts_and_chats_equal_transformers() {
         let Some(answers) = expected["chats"].as_array() else { continue };
         let template = match templates[name].as_str() {
             Some(source) => ChatTemplate::new(Path::new(name), source, &[]).unwrap(),
-            None => ChatTemplate::open(&folder(name)).unwrap().expect("this folder has a chat template"),
+            None => ChatTemplate::open(folder).unwrap().expect("this folder has a chat template"),
         };
         for (chat, expected) in chats.iter().zip(answers) {
             for flag in [false, true] {
@@ -174,7 +184,7 @@ fn ids_texts_and_chats_equal_transformers() {
         "{} comparisons equal: {} texts ({tokens} tokens) by {} tokenizers, {} chats by {} templates",
         compared.equal,
         texts.len(),
-        TOKENIZERS.len(),
+        folders.len(),
         chats.len(),
         templates.len()
     );
