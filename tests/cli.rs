@@ -169,16 +169,16 @@ fn vocabularies_are_compared_before_any_weights_are_read() {
         success(&mut command)
     };
     let plan = success(w2s().arg("check").arg(recipe("smoke.toml")));
-    assert!(plan.contains("vocabularies\n  base and guide guide: one tokenizer, so ids pass straight through\n"), "{plan}");
-    assert!(plan.contains("  other and guide guide: each trains its own, so the guides read text"), "{plan}");
+    assert!(plan.contains("vocabularies\n  base, guided by guide: one tokenizer, so ids pass straight through\n"), "{plan}");
+    assert!(plan.contains("  other, guided by guide: each trains its own, so the guides read text"), "{plan}");
     let mixed = check(&model, &[]);
-    assert!(mixed.contains("  base and guide guide: one is still to be trained, so the guides read text"), "{mixed}");
+    assert!(mixed.contains("  base, guided by guide: one is still to be trained, so the guides read text"), "{mixed}");
     let guide = format!("models.guide.id={}", other.display());
     let steered = ["models.other.scratch.tokenizer={kind='bpe',vocab_size=300}", &guide];
     let differing = check(&model, &steered);
-    assert!(differing.contains(&format!("  base and guide guide: not the same, so the guides read text: {difference}\n")), "{differing}");
+    assert!(differing.contains(&format!("  base, guided by guide: not the same, so the guides read text: {difference}\n")), "{differing}");
     let same = check(&other, &steered);
-    assert!(same.contains("  base and guide guide: one tokenizer, so ids pass straight through"), "{same}");
+    assert!(same.contains("  base, guided by guide: one tokenizer, so ids pass straight through"), "{same}");
 }
 
 #[test]

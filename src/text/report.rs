@@ -36,7 +36,7 @@ pub fn plan_report(plan: &Plan) -> Result<String> {
     let mut text = String::new();
     for base in plan.recipe.steer.iter().flat_map(|steer| &steer.bases) {
         for guide in &guides {
-            let _ = write!(text, "\n  {base} and guide {guide}: {}", tokenizers.identity(plan, base, guide)?);
+            let _ = write!(text, "\n  {base}, guided by {guide}: {}", tokenizers.identity(plan, base, guide)?);
         }
     }
     let vocabularies = if text.is_empty() { text } else { format!("vocabularies{text}\n") };
