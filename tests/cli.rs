@@ -80,6 +80,80 @@ fn a_prompt_longer_than_the_context_is_refused_before_any_work() {
 }
 
 #[test]
+fn a_chat_is_rendered_by_the_models_own_template() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny_model(folder.path());
+    // Told by the tokens that do not fit: the template's own are among them, and BOS only where the template puts it.
+    let long = "x".repeat(40);
+    let tokens = |arguments: &[&str]| {
+        let error = failure(steer(&model).args(arguments).arg(&long), 1);
+        let counted = error.split("`prompt-0`: ").nth(1).unwrap_or_else(|| panic!("{error}"));
+        counted.split(' ').next().unwrap().parse::<usize>().unwrap()
+    };
+    assert_eq!((tokens(&[]), tokens(&["--no-bos"])), (41, 40));
+    let weights = model.join("model.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    fs::remove_file(&weights).unwrap();
+    let error = failure(steer(&model).args(["--base-chat", "hi"]), 1);
+    assert!(error.contains("model: a chat was asked of it, but it has no chat template\n\nhint: "), "{error}");
+    let template = "{% for m in messages %}{% if m.role == 'system' %}({{ m.content }}){% elif m.content == 'no' %}{{ raise_exception('not that') }}\
+        {% else %}<{{ m.content }}>{% endif %}{% endfor %}";
+    fs::write(model.join("chat_template.jinja"), template).unwrap();
+    let error = failure(steer(&model).args(["--base-chat", "no"]), 1);
+    assert!(error.ends_with("chat_template.jinja: the chat template refuses this chat: not that"), "{error}");
+    fs::write(&weights, bytes).unwrap();
+    assert_eq!((tokens(&["--base-chat"]), tokens(&["--base-chat", "--base-system", ""])), (42, 44));
+    assert_eq!(tokens(&["--base-chat", "--base-system", "yes", "--base-template", "a{prompt}"]), 48);
+    failure(steer(&model).args(["--base-system", "x", "hi"]), 2);
+}
+
+#[test]
+fn vocabularies_are_compared_before_any_weights_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny_model(folder.path());
+    fs::remove_file(model.join("model.safetensors")).unwrap();
+    let other = folder.path().join("other");
+    fs::create_dir(&other).unwrap();
+    for file in fs::read_dir(&model).unwrap() {
+        let file = file.unwrap().path();
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(other.join(file.file_name().unwrap()), text.replace("\"A\":33,\"B\":34", "\"B\":33,\"A\":34")).unwrap();
+    }
+    fs::write(other.join("chat_template.jinja"), "<{{ messages[0].content }}>").unwrap();
+    let difference = "95 of 97 and 97 tokens have the same id, 97 are in both; the first difference is id 33: `A` and `B`";
+    let report = success(w2s().arg("doctor").args([&model, &other]));
+    for said in [
+        "  family         gpt2\n",
+        "  eos            0 `<|endoftext|>`\n",
+        "  chat template  yes\n",
+        &format!("not the same: {difference}"),
+    ] {
+        assert!(report.contains(said), "{report}\nlacks {said}");
+    }
+    let error = failure(w2s().args(["doctor", "http://localhost:8000/v1"]), 2);
+    assert!(error.contains("is a URL, and this version does not ask servers yet"), "{error}");
+
+    let check = |base: &Path, sets: &[&str]| {
+        let mut command = w2s();
+        command.arg("check").arg(recipe("smoke.toml")).args(["--set", &format!("models.base.id={}", base.display())]);
+        command.args(["--set", "data.prompt.max_words=4", "--set", "steer.max_new_tokens=8", "--set", "preferences.max_new_tokens=8"]);
+        command.args(sets.iter().flat_map(|set| ["--set", set]));
+        success(&mut command)
+    };
+    let plan = success(w2s().arg("check").arg(recipe("smoke.toml")));
+    assert!(plan.contains("vocabularies\n  base, guided by guide: one tokenizer, so ids pass straight through\n"), "{plan}");
+    assert!(plan.contains("  other, guided by guide: each trains its own, so the guides read text"), "{plan}");
+    let mixed = check(&model, &[]);
+    assert!(mixed.contains("  base, guided by guide: one is still to be trained, so the guides read text"), "{mixed}");
+    let guide = format!("models.guide.id={}", other.display());
+    let steered = ["models.other.scratch.tokenizer={kind='bpe',vocab_size=300}", &guide];
+    let differing = check(&model, &steered);
+    assert!(differing.contains(&format!("  base, guided by guide: not the same, so the guides read text: {difference}\n")), "{differing}");
+    let same = check(&other, &steered);
+    assert!(same.contains("  base, guided by guide: one tokenizer, so ids pass straight through"), "{same}");
+}
+
+#[test]
 fn weights_that_do_not_fit_are_listed_together() {
     let folder = tempfile::tempdir().unwrap();
     let model = tiny_model(folder.path());

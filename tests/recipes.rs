@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use w2s::error::{Error, Result};
-use w2s::recipe::{GuideSource, Length, Plan, Recipe, Stage, load, memory_estimate, validate};
+use w2s::recipe::{Chat, Dtype, GuideSource, Length, Plan, Recipe, Stage, load, memory_estimate, validate};
+use w2s::text::{PromptTemplate, Tokenizer};
 
 fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(name)
@@ -303,7 +304,7 @@ mod reading {
         problems.sort();
         let mut expected = [
             "unknown key `sede` in `run`\n\nhint: did you mean `seeds`?",
-            "`run.dtype` is `float23`, expected one of `auto`, `float32`, `bfloat16`, `float16`\n\nhint: did you mean `float32`?",
+            "`run.dtype` is `float23`, expected one of `auto`, `f32`, `float32`, `bf16`, `bfloat16`, `f16`, `float16`\n\nhint: did you mean `float32`?",
             "unknown key `learning_rate` in `dpo`\n\nhint: keys here: `beta`, `training`",
             "`data.train` is the text `many`, expected a whole number, 0 or more",
             "`data.test` is `-1`, expected a whole number, 0 or more",
@@ -471,6 +472,73 @@ mod rules {
         only(&["data.prompt.min_words=9"], "`data.prompt.min_words` = 9 is more than `data.prompt.max_words` = 8");
         only(&["data.prompt.min_words=0"], "`data.prompt.min_words` is 0");
         only(&["data.columns.label=text"], "`data.columns.text` and `data.columns.label` are both `text`");
+        only(&["data.subset=plain_text"], "`data.subset` names a folder below `data.source`, which is not a folder");
+        only(&["data.source=src", "data.subset=recpie"], "`data.subset` is `recpie`, but `");
+        for (name, dtype) in [("f32", Dtype::Float32), ("bf16", Dtype::Bfloat16), ("f16", Dtype::Float16)] {
+            assert_eq!(load(&shipped("smoke.toml"), &sets(&[&format!("run.dtype={name}")])).unwrap().run.dtype, dtype);
+        }
+    }
+
+    #[test]
+    fn chats() {
+        only(
+            &["models.base.chat={}", "steer.max_new_tokens=4"],
+            "`models.base.chat` is asked of a model made from scratch, which has no chat template",
+        );
+        assert!(smoke_problems(&["models.base.chat={sytem='x'}"])[0].contains("did you mean `system`?"));
+        let written = Written::smoke(&[(
+            "[pretrain.training]",
+            "[models.talking]\nid = \"m\"\nchat = { system = \"Be kind.\" }\n\n[pretrain.training]",
+        )]);
+        let folder = written.folder.path().join("m");
+        model_folder(&folder, TINY_GPT2);
+        assert!(
+            written.problems(&[])[0].starts_with("x.toml: `models.talking.chat` is asked of `m`, which has no chat template\n\nhint: ")
+        );
+        std::fs::write(folder.join("tokenizer_config.json"), r#"{"chat_template":[{"name":"rag","template":""}]}"#).unwrap();
+        assert!(written.problems(&[])[0].contains("has chat templates `rag` and none named `default`"));
+        std::fs::write(folder.join("chat_template.jinja"), "{{ messages }}").unwrap();
+        let plan = resolve(&written.path(), &[]).unwrap_or_else(|error| panic!("{error}"));
+        let [talking, guide] = ["talking", "guide"].map(|name| &plan.recipe.models[name]);
+        assert_eq!((talking.has_bos(), guide.has_bos()), (false, true));
+        let bos = resolve(&written.path(), &["models.talking.bos=true", "models.guide.bos=false"]).unwrap();
+        assert_eq!((bos.recipe.models["talking"].has_bos(), bos.recipe.models["guide"].has_bos()), (true, false));
+        let shown =
+            "prompt \"{prompt}\" as the user's turn of the chat template, after the system's \"Be kind.\", BOS as the template has it";
+        assert!(plan.describe().contains(shown), "{}", plan.describe());
+        let again: Recipe = toml::from_str(&toml::to_string_pretty(&plan.recipe).unwrap()).unwrap();
+        assert_eq!(again, plan.recipe);
+        let silent = resolve(&written.path(), &["models.talking.chat={}"]).unwrap().recipe;
+        assert_eq!(silent.models["talking"].chat, Some(Chat { system: None }));
+        assert_eq!(toml::from_str::<Recipe>(&toml::to_string_pretty(&silent).unwrap()).unwrap(), silent);
+        std::fs::remove_file(folder.join("tokenizer.json")).unwrap();
+        std::fs::write(folder.join("tokenizer.model"), "").unwrap();
+        assert!(
+            written.problems(&[])[0]
+                .contains("holds no `tokenizer.json`\n\nhint: `tokenizer.model` must be converted once, with transformers")
+        );
+    }
+
+    #[test]
+    fn the_few_shot_example_is_a_prompt_with_one_place() {
+        let readme = std::fs::read_to_string(shipped("README.md")).unwrap();
+        let example =
+            readme.split("```toml\n").skip(1).filter_map(|block| block.split("```").next()).find(|block| block.contains("TL;DR")).unwrap();
+        let models: toml::Table = example.parse().unwrap();
+        let prompt = models["models"]["base"]["prompt"].as_str().unwrap();
+        assert_eq!((prompt.matches("{prompt}").count(), prompt.matches("\nTL;DR: ").count()), (1, 2));
+        assert!(prompt.starts_with("SUBREDDIT: ") && prompt.ends_with("---\n\n{prompt}"), "{prompt}");
+        let tokenizer = Tokenizer::train_bpe([readme.clone()].into_iter(), 600).unwrap();
+        let post = "SUBREDDIT: r/books\n\nTITLE: {prompt}?\n\nPOST: What is {prompt}?\n\nTL;DR:";
+        let ids = PromptTemplate::new(prompt, true).encode(&tokenizer, post).unwrap();
+        assert_eq!(tokenizer.decode(&ids[1..]).unwrap(), prompt.replace("{prompt}", "") + post);
+        let written = Written::smoke(&[
+            ("[models.base.scratch]", &format!("{example}[models.base.scratch]")),
+            ("n_positions = 96\ntokenizer = { kind = \"same_as\"", "n_positions = 1024\ntokenizer = { kind = \"same_as\""),
+        ]);
+        let text = std::fs::read_to_string(written.path()).unwrap().replace("id = \"../models/gpt2-large\"\n", "");
+        std::fs::write(written.path(), text).unwrap();
+        assert_eq!(resolve(&written.path(), &[]).unwrap_or_else(|error| panic!("{error}")).recipe.models["base"].prompt, prompt);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::{hub, print};
 use crate::error::Result;
 use crate::models::hub::Files;
 use crate::recipe::{self, Plan};
+use crate::text::plan_report;
 
 #[derive(Debug, Args)]
 pub struct CheckCommand {
@@ -21,7 +22,8 @@ impl CheckCommand {
     pub fn execute(self) -> Result<()> {
         let asked = recipe::load(&self.recipe, &self.set)?;
         let mut plan = Plan::new(hub::resolve(&asked, &self.recipe, Files::WithoutWeights)?, &self.recipe)?;
+        let vocabularies = plan_report(&plan)?;
         plan.recipe = hub::as_written(&plan.recipe, &asked, &self.recipe);
-        print(&plan.describe())
+        print([plan.describe(), vocabularies].join("\n").trim_end())
     }
 }

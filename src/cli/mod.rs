@@ -31,7 +31,7 @@ enum Command {
     /// Report every problem of a recipe, and its plan; touches no weights
     Check(check::CheckCommand),
     /// Answer prompts from the shell
-    Steer(steer::SteerCommand),
+    Steer(Box<steer::SteerCommand>),
     /// One table over runs
     Compare(compare::CompareCommand),
     /// What this machine offers: libtorch, devices, threads

@@ -14,7 +14,7 @@ use crate::recipe::Dtype;
 use crate::sampling::Sampling;
 use crate::score::{GoldReward, Guide};
 use crate::stages::{LoadedGuide, Method, SteerSettings, check_prompt, steer_prompt};
-use crate::text::{PromptTemplate, read_prompts};
+use crate::text::{PromptTemplate, Tokenizer, read_prompts};
 
 #[derive(Debug, Args)]
 pub struct SteerCommand {
@@ -69,7 +69,19 @@ pub struct SteerCommand {
     /// What the guides read
     #[arg(long, default_value = "{prompt}")]
     guide_template: String,
-    /// No BOS token before the prompts
+    /// The filled base template is the user's turn of the base's chat template
+    #[arg(long)]
+    base_chat: bool,
+    /// What the system says to the base before it; "" for an empty turn
+    #[arg(long, value_name = "TEXT", requires = "base_chat")]
+    base_system: Option<String>,
+    /// The filled guide template is the user's turn of the guides' chat template
+    #[arg(long)]
+    guide_chat: bool,
+    /// What the system says to the guides before it; "" for an empty turn
+    #[arg(long, value_name = "TEXT", requires = "guide_chat")]
+    guide_system: Option<String>,
+    /// No BOS token before plain prompts; before a chat only its template puts one
     #[arg(long)]
     no_bos: bool,
     #[arg(long, default_value = "cpu")]
@@ -100,8 +112,11 @@ enum MethodName {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum DtypeName {
     Auto,
+    #[value(alias = "f32")]
     Float32,
+    #[value(alias = "bf16")]
     Bfloat16,
+    #[value(alias = "f16")]
     Float16,
 }
 
@@ -122,13 +137,17 @@ impl SteerCommand {
         let folder = |id: &Option<String>| id.as_deref().map(hub::model).transpose();
         let (tuned, untuned, gold) = (folder(&self.tuned)?, folder(&self.untuned)?, folder(&self.gold)?);
         let kind = device::inference_kind(self.dtype(), device);
+        let template = self.template(&self.base_template, self.base_chat, self.base_system.as_deref());
+        let guide_template = self.template(&self.guide_template, self.guide_chat, self.guide_system.as_deref());
+        // A folder without a chat template is told before any weights are read.
+        template.render(&Tokenizer::open(&base)?, &prompts[0].1)?;
+        tuned.iter().try_for_each(|tuned| guide_template.render(&Tokenizer::open(tuned)?, &prompts[0].1).map(drop))?;
         let open = |folder: &PathBuf| open_with_tokenizer(folder, device, kind).map(|(lm, tokenizer)| (Rc::new(lm), Rc::new(tokenizer)));
         let (base, tokenizer) = open(&base)?;
         let mut guide = match (&tuned, &untuned) {
             (Some(tuned), Some(untuned)) => {
-                let template = PromptTemplate::new(&self.guide_template, !self.no_bos);
                 let ((tuned, guide_tokenizer), (untuned, _)) = (open(tuned)?, open(untuned)?);
-                let guide = Guide { tuned, untuned, tokenizer: guide_tokenizer, template };
+                let guide = Guide { tuned, untuned, tokenizer: guide_tokenizer, template: guide_template };
                 Some(LoadedGuide::for_base(Rc::new(guide), &tokenizer)?)
             }
             _ => None,
@@ -136,7 +155,6 @@ impl SteerCommand {
         let gold = gold.as_ref().map(|folder| GoldReward::open(folder, device, kind, self.gold_text.as_deref())).transpose()?;
         let sampling = Sampling::new(self.temperature, self.top_k, self.top_p);
         let settings = SteerSettings { sampling, max_new_tokens: self.max_new_tokens as usize, stop: self.stop.clone(), trace: self.trace };
-        let template = PromptTemplate::new(&self.base_template, !self.no_bos);
         let mut policy = LocalPolicy::new(base, tokenizer, template, sampling, self.stop.clone());
         for (id, prompt) in &prompts {
             check_prompt(&policy, guide.as_ref(), &settings, id, prompt)?;
@@ -148,6 +166,10 @@ impl SteerCommand {
             print(&if self.json { to_json(&line)? } else { format!("{prompt}{}", line.response) })?;
         }
         Ok(())
+    }
+
+    fn template(&self, template: &str, chat: bool, system: Option<&str>) -> PromptTemplate {
+        if chat { PromptTemplate::chat(template, system) } else { PromptTemplate::new(template, !self.no_bos) }
     }
 
     fn method(&self) -> Method {

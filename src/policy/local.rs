@@ -192,7 +192,7 @@ impl LocalPolicy {
             row.response.push(token);
             row.position += 1;
             if !self.stop.is_empty() {
-                let text = self.tokenizer.decode(&row.response)?;
+                let text = self.tokenizer.decode_continuation(&row.response)?;
                 if let Some(cut) = self.stop.iter().filter_map(|stop| text.find(stop)).min() {
                     row.finish = Some((Finish::Stop, Some(text[..cut].to_owned())));
                 }
@@ -211,8 +211,8 @@ impl LocalPolicy {
         for (r, row) in rows.into_iter().enumerate() {
             let node = Node(self.fresh());
             let (text, ids) = match &row.finish {
-                Some((Finish::Stop, Some(text))) => (text.clone(), self.tokenizer.encode(text)?),
-                _ => (self.tokenizer.decode(&row.response)?, row.response.clone()),
+                Some((Finish::Stop, Some(text))) => (text.clone(), self.tokenizer.encode_continuation(text)?),
+                _ => (self.tokenizer.decode_continuation(&row.response)?, row.response.clone()),
             };
             if let Some(position) = active.iter().position(|&a| a == r).filter(|_| row.finish.is_none()) {
                 let pending = row.response.last().copied().into_iter().collect();

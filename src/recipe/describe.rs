@@ -55,7 +55,8 @@ impl Plan {
         let rows = |rows: usize| if rows == 0 { "all".to_owned() } else { grouped(rows as u64) };
         // A local path is absolute in a plan, so what still reads like an id is one.
         let hub = if HubId::parse(&data.source).is_some() { " (a hub data set; a run fetches it first)" } else { "" };
-        writeln!(out, "\ndata {}{hub}", data.source)?;
+        let subset = data.subset.iter().map(|subset| format!(", subset {subset}")).collect::<String>();
+        writeln!(out, "\ndata {}{subset}{hub}", data.source)?;
         writeln!(out, "  rows: train {}, validation {}, test {}", rows(data.train), rows(data.validation), rows(data.test))?;
         writeln!(out, "  columns: text `{}`, label `{}`", data.columns.text, data.columns.label)?;
         writeln!(out, "  prompt: the first {} to {} words of a text", data.prompt.min_words, data.prompt.max_words)
@@ -73,7 +74,18 @@ impl Plan {
             (None, Some(ScratchTokenizer::SameAs { model })) => writeln!(out, " (the tokenizer of {model}), from scratch")?,
             (None, _) => writeln!(out, " (its own byte-level BPE), from scratch")?,
         }
-        writeln!(out, "    prompt {:?}, {}", model.prompt, if model.bos { "after BOS" } else { "without BOS" })
+        write!(out, "    prompt {:?}", model.prompt)?;
+        match model.chat.as_ref().map(|chat| &chat.system) {
+            None => {}
+            Some(None) => write!(out, " as the user's turn of the chat template")?,
+            Some(Some(system)) => write!(out, " as the user's turn of the chat template, after the system's {system:?}")?,
+        }
+        let bos = match (model.has_bos(), &model.chat) {
+            (true, _) => "after BOS",
+            (false, Some(_)) => "BOS as the template has it",
+            (false, None) => "without BOS",
+        };
+        writeln!(out, ", {bos}")
     }
 
     fn write_pretrain(&self, out: &mut String) -> fmt::Result {

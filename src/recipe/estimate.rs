@@ -104,7 +104,7 @@ fn guide_sizes<'a>(plan: &'a Plan, source: &GuideSource) -> Option<&'a LmSizes> 
 
 /// Of a prompt and its response.
 fn tokens(plan: &Plan, model: &str, new_tokens: usize) -> u64 {
-    let prompt = plan.recipe.models.get(model).map_or(0, |model| prompt_bound(&plan.recipe.data.prompt, &model.prompt, model.bos));
+    let prompt = plan.recipe.models.get(model).map_or(0, |model| prompt_bound(&plan.recipe.data.prompt, model));
     prompt.saturating_add(new_tokens) as u64
 }
 

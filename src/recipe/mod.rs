@@ -12,6 +12,7 @@ mod overrides;
 mod plan;
 mod schema;
 mod sizes;
+mod tokenizer_folder;
 mod training;
 mod validate;
 
@@ -21,6 +22,7 @@ pub use load::load;
 pub use plan::{GuideSource, Plan, Stage, StageTraining};
 pub use schema::*;
 pub use sizes::{ClassifierSizes, LmSizes};
+pub use tokenizer_folder::{chat_template, conversion_hint};
 pub use training::{Length, Training};
 pub use validate::{prompt_bound, validate};
 

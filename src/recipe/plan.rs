@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClassifierSizes, LmSizes, Recipe, ScratchTokenizer, Training, TrainingTable, hub_dataset, prompt_bound, validate};
+use super::{ClassifierSizes, LmSizes, Model, Recipe, ScratchTokenizer, Training, TrainingTable, hub_dataset, prompt_bound, validate};
 use crate::error::{Error, Result};
 
 /// What a run will do; written as `plan.json`. The same recipe gives the same plan.
@@ -94,6 +94,13 @@ impl fmt::Display for GuideSource {
             Self::Stage(stage) => write!(f, "{stage}/"),
             Self::Model(model) => write!(f, "models.{model}"),
         }
+    }
+}
+
+impl Model {
+    /// `bos`, or else: yes for a plain prompt, no for a chat, whose template brings what it needs.
+    pub fn has_bos(&self) -> bool {
+        self.bos.unwrap_or(self.chat.is_none())
     }
 }
 
@@ -260,5 +267,5 @@ impl StageTraining {
 pub(super) fn longest_pair(recipe: &Recipe) -> Option<usize> {
     let preferences = recipe.preferences.as_ref()?;
     let model = recipe.models.get(recipe.guide_model()?)?;
-    Some(prompt_bound(&recipe.data.prompt, &model.prompt, model.bos).saturating_add(preferences.max_new_tokens).saturating_add(1))
+    Some(prompt_bound(&recipe.data.prompt, model).saturating_add(preferences.max_new_tokens).saturating_add(1))
 }

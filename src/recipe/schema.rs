@@ -47,16 +47,21 @@ pub struct Run {
 pub enum Dtype {
     #[default]
     Auto,
+    #[serde(alias = "f32")]
     Float32,
+    #[serde(alias = "bf16")]
     Bfloat16,
+    #[serde(alias = "f16")]
     Float16,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// `builtin:reviews`, a file (`.jsonl[.gz]`, `.json`, `.csv`), a folder with `train`, `validation` and `test` files, or a hub data set.
+    /// `builtin:reviews`, a file (`.jsonl[.gz]`, `.json`, `.csv`, `.parquet`), a folder with such files for each split, or a hub data set.
     pub source: String,
+    /// A folder below `source`, where that holds several data sets.
+    pub subset: Option<String>,
     #[serde(default)]
     pub columns: Columns,
     #[serde(default)]
@@ -95,9 +100,17 @@ pub struct Model {
     pub device: Option<String>,
     /// Of its weights at inference, instead of `run.dtype`.
     pub dtype: Option<Dtype>,
-    /// Whether the model's BOS token stands before the prompt, in training and in search alike.
-    #[serde(default = "yes")]
-    pub bos: bool,
+    /// Whether the model's BOS token stands before the prompt, in training and in search alike; see [`Model::has_bos`].
+    pub bos: Option<bool>,
+    /// Makes the filled `prompt` the user's turn of the tokenizer's chat template.
+    pub chat: Option<Chat>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chat {
+    /// The system's turn; an empty one is said too, none is left out.
+    pub system: Option<String>,
 }
 
 /// A GPT-2 to be pretrained on the data.
@@ -383,9 +396,6 @@ fn cpu() -> String {
 }
 fn plain_prompt() -> String {
     "{prompt}".into()
-}
-fn yes() -> bool {
-    true
 }
 fn default_positions() -> i64 {
     128

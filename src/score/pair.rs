@@ -132,7 +132,7 @@ impl GuidePair {
             Some(finish) if finish.is_complete() => response.text.as_str(),
             _ => response.text.trim_end_matches('\u{FFFD}'),
         };
-        self.guide.tokenizer.encode(text)
+        self.guide.tokenizer.encode_continuation(text)
     }
 
     fn plan(&self, request: &Judge) -> Result<Work> {

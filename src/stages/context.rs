@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::models::{Lm, device, open_with_tokenizer};
 use crate::recipe::{Dtype, GuideSource, Model, Plan, Recipe};
 use crate::score::GoldReward;
-use crate::text::{Dataset, PromptTemplate, Tokenizer, load_dataset};
+use crate::text::{Dataset, PromptTemplate, Tokenizer, dataset_files, load_dataset};
 use crate::train::Checkpoint;
 
 /// Enters every fingerprint: raised when the program's results change for the same recipe.
@@ -32,7 +32,7 @@ pub struct Context {
     manifest: RefCell<Manifest>,
     dataset: OnceCell<Dataset>,
     /// Of inputs, by path.
-    hashes: RefCell<BTreeMap<String, Value>>,
+    hashes: RefCell<BTreeMap<PathBuf, Value>>,
 }
 
 /// Where a model is put, and the kind of its weights at inference.
@@ -119,11 +119,10 @@ impl Context {
     /// Fingerprint of the data as the recipe asks for it.
     pub fn data_fingerprint(&self) -> Result<String> {
         let data = &self.recipe().data;
-        let files: Value = match data.source.as_str() {
-            builtin if builtin.starts_with("builtin:") => json!(builtin),
-            path => self.hash(path)?,
-        };
-        Ok(fingerprint(&[json!(data), files, json!(self.seed())]))
+        let name = |file: &Path| file.strip_prefix(&data.source).unwrap_or(file).to_string_lossy().into_owned();
+        let hashes: Vec<(String, Value)> =
+            dataset_files(data)?.iter().map(|file| Ok((name(file), self.hash(file)?))).collect::<Result<_>>()?;
+        Ok(fingerprint(&[json!(data), json!(hashes), json!(self.seed())]))
     }
 
     /// Fingerprint of a model's weights and of how it is prompted.
@@ -170,8 +169,7 @@ impl Context {
     }
 
     pub fn template(&self, name: &str) -> Result<PromptTemplate> {
-        let model = self.model(name)?;
-        Ok(PromptTemplate::new(&model.prompt, model.bos))
+        Ok(PromptTemplate::of(self.model(name)?))
     }
 
     /// Where the model `name` of the recipe is put; the guides that descend from it go with it.
@@ -197,11 +195,12 @@ impl Context {
     }
 
     /// Names and hashes of a file, or of the files of a folder; computed once.
-    pub fn hash(&self, path: &str) -> Result<Value> {
+    pub fn hash(&self, path: impl AsRef<Path>) -> Result<Value> {
+        let path = path.as_ref();
         if let Some(known) = self.hashes.borrow().get(path) {
             return Ok(known.clone());
         }
-        let hash = json!(hash_tree(Path::new(path))?);
+        let hash = json!(hash_tree(path)?);
         self.hashes.borrow_mut().insert(path.to_owned(), hash.clone());
         Ok(hash)
     }
@@ -221,11 +220,8 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Names and hashes of a file, or of the files of a folder.
+/// Names and hashes of the files of a folder.
 fn hash_tree(path: &Path) -> Result<Vec<(String, String)>> {
-    if path.is_file() {
-        return Ok(vec![(String::new(), hash_file(path)?)]);
-    }
     let mut files: Vec<PathBuf> = std::fs::read_dir(path)
         .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
         .map_err(Error::io(path, "reading the folder"))?;

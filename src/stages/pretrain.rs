@@ -33,7 +33,7 @@ pub fn fingerprint(context: &Context, name: &str) -> Result<String> {
     }
     context.fingerprint(
         &format!("pretrain/{name}"),
-        (&model.scratch, model.bos, training(context, name)?, format!("{:?}", context.placement(name)?.device)),
+        (&model.scratch, model.has_bos(), training(context, name)?, format!("{:?}", context.placement(name)?.device)),
         &parents,
     )
 }
@@ -55,7 +55,7 @@ fn pretrain(context: &Context, name: &str, scratch: &Scratch) -> Result<()> {
     tokenizer.save(&folder)?;
     let tokenizer = Rc::new(tokenizer);
     let training = training(context, name)?;
-    let bos = if context.model(name)?.bos { tokenizer.bos_id() } else { None };
+    let bos = if context.model(name)?.has_bos() { tokenizer.bos_id() } else { None };
     let sequences = |examples: &[Example]| -> Result<Vec<Sequence>> {
         let windows = examples.iter().map(|example| {
             let document = tokenizer.encode(&example.text)?;

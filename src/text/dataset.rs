@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::records::{self, Record};
-use super::reviews;
+use super::{reviews, splits};
 use crate::error::{Error, Result};
 use crate::recipe::{Columns, Data, PromptRule};
 use crate::sampling::Stream;
@@ -27,50 +27,75 @@ pub struct Dataset {
     pub test: Vec<Example>,
 }
 
-/// Reads what `data` asks for; its `source` is `builtin:reviews` or a path. The seed draws the built-in texts, and splits a single file.
+/// Reads what `data` asks for; its `source` is `builtin:reviews` or a path. The seed draws the built-in texts, splits a single file, and
+/// takes validation rows out of the training files of a folder that has none.
 pub fn load(data: &Data, seed: u64) -> Result<Dataset> {
-    let sizes = [("train", data.train), ("validation", data.validation), ("test", data.test)];
     if data.source == BUILTIN {
-        let [train, validation, test] = sizes.map(|(split, size)| builtin(seed, split, size));
+        let [train, validation, test] = [("train", data.train), ("validation", data.validation), ("test", data.test)]
+            .map(|(split, size)| (0..size).map(|index| builtin(seed, split, index)).collect());
         return Ok(Dataset { train, validation, test });
     }
     let source = Path::new(&data.source);
-    if !source.is_dir() {
-        return split_file(source, data, seed);
-    }
-    let mut splits = Vec::new();
-    for (split, size) in sizes {
-        splits.push(match find_split(source, split) {
-            Some(path) => from_file(&path, &data.columns, split, size)?,
-            None => {
-                let wanted = records::EXTENSIONS.map(|extension| format!("{split}{extension}")).join(", ");
-                return Err(Error::data(source, None, format!("no file for the {split} split; looked for {wanted}")));
-            }
-        });
-    }
-    let [train, validation, test]: [Vec<Example>; 3] = splits.try_into().map_err(|_| Error::failed("three splits"))?;
-    Ok(Dataset { train, validation, test })
+    if source.is_dir() { folder(&splits::root(data)?, data, seed) } else { split_file(source, data, seed) }
 }
 
-fn builtin(seed: u64, split: &str, size: usize) -> Vec<Example> {
-    let example = |index: usize| {
-        let review = reviews::review(seed, split, index as u64);
-        Example { id: format!("{split}-{index}"), text: review.text, label: review.label }
+fn builtin(seed: u64, split: &str, index: usize) -> Example {
+    let review = reviews::review(seed, split, index as u64);
+    Example { id: format!("{split}-{index}"), text: review.text, label: review.label }
+}
+
+fn folder(root: &Path, data: &Data, seed: u64) -> Result<Dataset> {
+    let split = |names: &[&str], rows: usize| {
+        let files = splits::find(root, names)?;
+        if files.is_empty() { Err(no_files(root, names[0])) } else { from_files(&files, &data.columns, names[0], rows) }
     };
-    (0..size).map(example).collect()
-}
-
-fn find_split(folder: &Path, split: &str) -> Option<PathBuf> {
-    records::EXTENSIONS.iter().map(|extension| folder.join(format!("{split}{extension}"))).find(|path| path.is_file())
-}
-
-fn from_file(path: &Path, columns: &Columns, split: &str, size: usize) -> Result<Vec<Example>> {
-    let records = records::read(path, size)?;
-    if records.len() < size {
-        return Err(too_few(path, &format!("data.{split}"), size, records.len()));
+    let test = split(splits::TEST, data.test)?;
+    if !splits::find(root, splits::VALIDATION)?.is_empty() {
+        return Ok(Dataset { train: split(splits::TRAIN, data.train)?, validation: split(splits::VALIDATION, data.validation)?, test });
     }
-    let example = |(row, record): (usize, Record)| example(path, columns, format!("{split}-{row}"), &record);
-    records.into_iter().enumerate().map(example).collect()
+    if data.validation == 0 {
+        let hint = "give the number of rows to take from the training split instead, or add a file";
+        return Err(Error::data(root, None, format!("no file for the validation split, and `data.validation` is 0\n\nhint: {hint}")));
+    }
+    let all = split(splits::TRAIN, 0)?;
+    let asked = data.validation + data.train.max(1);
+    if all.len() < asked {
+        return Err(too_few(root, "data.train + data.validation", asked, all.len()));
+    }
+    tracing::info!("{}: no validation file; {} rows of the training split are held out by the seed", root.display(), data.validation);
+    let order = Stream::new(seed, "data", "validation").permutation(all.len());
+    let (validation, rest) = order.split_at(data.validation);
+    let train = if data.train == 0 { rest } else { &rest[..data.train] };
+    let take = |split: &str, rows: &[usize]| -> Vec<Example> {
+        let mut rows = rows.to_vec();
+        rows.sort_unstable();
+        rows.iter().enumerate().map(|(row, &from)| Example { id: format!("{split}-{row}"), ..all[from].clone() }).collect()
+    };
+    Ok(Dataset { train: take("train", train), validation: take("validation", validation), test })
+}
+
+fn no_files(root: &Path, split: &str) -> Error {
+    let kinds = records::EXTENSIONS.join(", ");
+    let looked = format!("looked for `{split}.…`, `{split}-…` and `{split}_…` here and up to two folders down");
+    Error::data(root, None, format!("no file for the {split} split; {looked}\n\nhint: supported kinds: {kinds}"))
+}
+
+/// The first `size` rows of the files in their order (0 for all).
+fn from_files(paths: &[PathBuf], columns: &Columns, split: &str, size: usize) -> Result<Vec<Example>> {
+    let mut examples: Vec<Example> = Vec::new();
+    for path in paths {
+        if size > 0 && examples.len() == size {
+            break;
+        }
+        let limit = if size == 0 { 0 } else { size - examples.len() };
+        for record in records::read(path, limit)? {
+            examples.push(example(path, columns, format!("{split}-{}", examples.len()), &record)?);
+        }
+    }
+    if examples.len() < size {
+        return Err(too_few(&paths[0], &format!("data.{split}"), size, examples.len()));
+    }
+    Ok(examples)
 }
 
 /// One file, shuffled by the seed: test first, then validation, then train (0 takes the rest).
@@ -144,12 +169,15 @@ pub fn first_words_prompt(example: &Example, rule: &PromptRule, seed: u64) -> Op
 mod tests {
     use std::io::Write;
 
+    use parquet::basic::Compression;
+
+    use super::super::parquet::tests::write;
     use super::*;
 
     fn data(source: &Path, sizes: [usize; 3]) -> Data {
         let [train, validation, test] = sizes;
         let source = source.to_string_lossy().into_owned();
-        Data { source, columns: Columns::default(), prompt: PromptRule::default(), train, validation, test }
+        Data { source, subset: None, columns: Columns::default(), prompt: PromptRule::default(), train, validation, test }
     }
 
     fn failure(name: &str, content: &[u8], sizes: [usize; 3]) -> String {
@@ -183,7 +211,7 @@ mod tests {
             failure("x.jsonl", good, [2, 1, 1])
                 .starts_with("x.jsonl: `data.train + data.validation + data.test` asks for 4 rows; the file has 1")
         );
-        assert!(failure("x.parquet", good, all).contains("supported: .jsonl, .jsonl.gz, .json, .csv"));
+        assert!(failure("x.arrow", good, all).contains("supported: .jsonl, .jsonl.gz, .json, .csv, .parquet"));
         assert!(failure("x.csv", b"text,label\na,1\nb,0,extra\n", all).starts_with("x.csv:3: not valid CSV"));
         assert!(failure("x.json", b"[{\"text\":\"a\",\n\"label\":1},", all).starts_with("x.json:2: not a JSON array of objects"));
         let error = load(&data(Path::new("nowhere.jsonl"), all), 1).unwrap_err().to_string();
@@ -221,6 +249,47 @@ mod tests {
         assert_eq!(texts.len(), 50);
         assert_eq!(dataset, load(&data(&path, [0, 5, 10]), 3).unwrap());
         assert_ne!(dataset, load(&data(&path, [0, 5, 10]), 4).unwrap());
+    }
+
+    #[test]
+    fn a_folder_of_shards_is_read_in_order_and_lends_validation_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("plain_text");
+        std::fs::create_dir(&below).unwrap();
+        let text = |number: i64| format!("text number {number}");
+        for shard in 0..3_i64 {
+            let texts: Vec<String> = (0..4).map(|row| text(shard * 4 + row)).collect();
+            let rows: Vec<(&str, i64)> = texts.iter().map(|text| (text.as_str(), shard % 2)).collect();
+            write(&below.join(format!("train-{shard:05}-of-00003.parquet")), &rows, Compression::SNAPPY);
+        }
+        write(&below.join("test-00000-of-00001.parquet"), &[("last", 1)], Compression::SNAPPY);
+        let dataset = load(&data(folder.path(), [0, 3, 1]), 5).unwrap();
+        assert_eq!((dataset.train.len(), dataset.validation.len(), dataset.test[0].text.as_str()), (9, 3, "last"));
+        let mut numbers: Vec<&str> = dataset.train.iter().chain(&dataset.validation).map(|example| example.text.as_str()).collect();
+        assert!(dataset.train.is_sorted_by_key(|example| example.text.rsplit(' ').next().unwrap().parse::<usize>().unwrap()));
+        numbers.sort();
+        numbers.dedup();
+        assert_eq!(numbers.len(), 12);
+        assert_ne!(dataset.validation, load(&data(folder.path(), [0, 3, 1]), 6).unwrap().validation);
+        let fewer = load(&data(folder.path(), [5, 3, 1]), 5).unwrap();
+        assert_eq!((fewer.train.len(), &fewer.validation), (5, &dataset.validation));
+        assert!(fewer.train.iter().all(|example| dataset.train.iter().any(|other| other.text == example.text)));
+
+        let error = |sizes: [usize; 3]| load(&data(folder.path(), sizes), 5).unwrap_err().to_string();
+        assert!(error([0, 0, 1]).contains("no file for the validation split, and `data.validation` is 0"));
+        assert!(error([10, 3, 1]).contains("`data.train + data.validation` asks for 13 rows; the file has 12"));
+        assert!(error([0, 12, 1]).contains("asks for 13 rows"));
+        std::fs::copy(below.join("test-00000-of-00001.parquet"), below.join("dev-0.parquet")).unwrap();
+        let whole = load(&data(folder.path(), [0, 0, 0]), 5).unwrap();
+        assert_eq!((whole.train.len(), whole.train[4].text.clone(), whole.validation[0].text.as_str()), (12, text(4), "last"));
+        assert_eq!(load(&data(folder.path(), [6, 0, 0]), 5).unwrap().train, whole.train[..6]);
+        assert!(error([0, 0, 2]).contains("`data.test` asks for 2 rows; the file has 1"));
+        assert!(load(&data(&folder.path().join("plain_text"), [0, 0, 0]), 5).unwrap() == whole);
+        let subset = |subset: &str| Data { subset: Some(subset.into()), ..data(folder.path(), [0, 0, 0]) };
+        assert!(load(&subset("plain_text"), 5).unwrap() == whole);
+        assert!(load(&subset("text"), 5).unwrap_err().to_string().contains("`data.subset` is `text`, but there is no such folder"));
+        std::fs::remove_file(below.join("test-00000-of-00001.parquet")).unwrap();
+        assert!(error([0, 0, 0]).contains("no file for the test split; looked for `test.…`"));
     }
 
     #[test]

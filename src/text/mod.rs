@@ -1,16 +1,26 @@
 //! Text: tokenizers and their vocabularies, prompts, data sets, preference pairs, and the built-in corpus.
 
+mod chat;
+mod continuation;
 mod dataset;
+mod jinja_python;
 mod pairs;
+mod parquet;
 mod prompt;
 mod records;
+mod report;
 pub mod reviews;
+mod special_tokens;
+mod splits;
 mod tokenizer;
 mod train_tokenizer;
 mod vocabulary;
 
+pub use chat::{ChatTemplate, Message};
 pub use dataset::{Dataset, Example, first_words_prompt, load as load_dataset};
 pub use pairs::{Pair, read_pairs, read_prompts};
 pub use prompt::PromptTemplate;
+pub use report::{folder_reports, plan_report};
+pub use splits::files as dataset_files;
 pub use tokenizer::Tokenizer;
 pub use vocabulary::{Vocabulary, VocabularyDifference};

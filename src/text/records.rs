@@ -1,4 +1,4 @@
-//! Rows of local files: JSON lines (plain or gzip), a JSON array, or CSV. Every error names file and line.
+//! Rows of local files: JSON lines (plain or gzip), a JSON array, CSV, or Parquet. Every error names file and line.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -7,15 +7,16 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use serde_json::{Map, Value};
 
+use super::parquet;
 use crate::error::{Error, Result};
 
-/// One row: its line (from 1) and its fields.
+/// One row: its line or number (from 1) and its fields.
 pub struct Record {
     pub line: usize,
     pub fields: Map<String, Value>,
 }
 
-pub const EXTENSIONS: [&str; 4] = [".jsonl", ".jsonl.gz", ".json", ".csv"];
+pub const EXTENSIONS: [&str; 5] = [".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet"];
 
 /// The first `limit` rows (0 for all) of a file of any supported kind, told by its name.
 pub fn read(path: &Path, limit: usize) -> Result<Vec<Record>> {
@@ -30,6 +31,8 @@ pub fn read(path: &Path, limit: usize) -> Result<Vec<Record>> {
         json_array(path, limit)?
     } else if name.ends_with(".csv") {
         csv_rows(path, open()?, limit)?
+    } else if name.ends_with(".parquet") {
+        parquet::read(path, open()?, limit)?
     } else {
         return Err(Error::data(path, None, format!("unknown kind of data file; supported: {}", EXTENSIONS.join(", "))));
     };

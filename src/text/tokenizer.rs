@@ -1,85 +1,75 @@
-//! A tokenizer folder: `tokenizer.json`, and which of its tokens begin, end and pad, from `tokenizer_config.json`,
-//! `special_tokens_map.json` or `config.json`.
+//! A tokenizer folder: `tokenizer.json`, which of its tokens begin, end and pad, and its chat template. Ids and texts are those of
+//! transformers' `PreTrainedTokenizerFast` on the same folder.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use tokenizers::AddedToken;
 
+use super::chat::ChatTemplate;
+use super::continuation::Anchor;
+use super::special_tokens::SpecialTokens;
 use super::vocabulary::Vocabulary;
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
+use crate::recipe::{chat_template, conversion_hint};
+
+/// What a saved `tokenizer_config.json` takes over beside the special tokens and the chat template.
+const KEPT: [&str; 5] = ["model_max_length", "padding_side", "truncation_side", "split_special_tokens", "model_input_names"];
 
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// As the tokenizer's own files name them.
     special: SpecialTokens,
-}
-
-/// Token strings by role.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct SpecialTokens {
-    pub bos: Option<String>,
-    pub eos: Option<String>,
-    pub unk: Option<String>,
-    pub pad: Option<String>,
-    pub cls: Option<String>,
-    pub sep: Option<String>,
-    pub mask: Option<String>,
-}
-
-impl SpecialTokens {
-    fn roles(&self) -> [(&'static str, &Option<String>); 7] {
-        [
-            ("bos_token", &self.bos),
-            ("eos_token", &self.eos),
-            ("unk_token", &self.unk),
-            ("pad_token", &self.pad),
-            ("cls_token", &self.cls),
-            ("sep_token", &self.sep),
-            ("mask_token", &self.mask),
-        ]
-    }
+    /// Where those name none: the ids that the model's config gives for BOS, EOS and padding.
+    fallback: [Option<i64>; 3],
+    kept: Map<String, Value>,
+    /// Where it was opened; empty for one just trained.
+    folder: PathBuf,
+    /// Where the chat template lies and its text, or what is wrong with it.
+    chat_source: Result<Option<(PathBuf, String)>, String>,
+    chat: OnceLock<ChatTemplate>,
+    anchor: OnceLock<Option<Anchor>>,
 }
 
 impl Tokenizer {
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("tokenizer.json");
+        if let Some(hint) = conversion_hint(folder).filter(|_| !path.exists()) {
+            return Err(Error::data(&path, None, format!("there is no such file\n\nhint: {hint}")));
+        }
         let bytes = std::fs::read(&path).map_err(Error::io(&path, "reading the tokenizer"))?;
         let mut inner =
             tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| Error::data(&path, None, format!("not a tokenizer: {error}")))?;
         // What a file stores of these was for somebody's batches; ours are padded and cut by those who know why.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| Error::Tokenizer(error.to_string()))?;
-        let mut special = SpecialTokens::default();
-        for name in ["tokenizer_config.json", "special_tokens_map.json"] {
-            let path = folder.join(name);
-            if path.exists() {
-                fill_special(&mut special, &read_json(&path)?);
-            }
-        }
-        let mut tokenizer = Self { inner, special };
-        let config = folder.join("config.json");
-        if config.exists() {
-            tokenizer.fill_from_ids(&read_json(&config)?);
-        }
-        Ok(tokenizer)
+        let config = read_json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
+        let known = inner.get_added_tokens_decoder();
+        let (special, added) = SpecialTokens::read(folder, &config, &known.values().collect::<Vec<&AddedToken>>())?;
+        inner.add_tokens(added).map_err(|error| Error::data(folder, None, format!("its special tokens cannot be added: {error}")))?;
+        inner.set_encode_special_tokens(config.get("split_special_tokens").and_then(Value::as_bool).unwrap_or(false));
+        let model = read_json(&folder.join("config.json"))?.unwrap_or_default();
+        let id = |key: &str| {
+            let value = model.get(key)?;
+            let id = value.as_u64().or_else(|| value.get(0)?.as_u64()).and_then(|id| u32::try_from(id).ok())?;
+            inner.id_to_token(id).map(|_| i64::from(id))
+        };
+        let fallback = ["bos_token_id", "eos_token_id", "pad_token_id"].map(id);
+        let kept = KEPT.into_iter().filter_map(|key| Some((key.to_owned(), config.get(key)?.clone()))).collect();
+        let chat_source = chat_template(folder);
+        Ok(Self { inner, special, fallback, kept, folder: folder.to_owned(), chat_source, chat: OnceLock::new(), anchor: OnceLock::new() })
     }
 
     pub(super) fn from_json(definition: &Value, special: SpecialTokens) -> Result<Self> {
         let inner = tokenizers::Tokenizer::from_bytes(definition.to_string()).map_err(|error| Error::Tokenizer(error.to_string()))?;
-        Ok(Self { inner, special })
+        let (kept, folder, chat_source) = (Map::new(), PathBuf::new(), Ok(None));
+        Ok(Self { inner, special, fallback: [None; 3], kept, folder, chat_source, chat: OnceLock::new(), anchor: OnceLock::new() })
     }
 
-    /// Where no tokenizer file names a role, the model's config may, by id.
-    fn fill_from_ids(&mut self, config: &Value) {
-        let token = |name: &str| self.inner.id_to_token(u32::try_from(config[name].as_u64()?).ok()?);
-        let (bos, eos, pad) = (token("bos_token_id"), token("eos_token_id"), token("pad_token_id"));
-        self.special.bos = self.special.bos.take().or(bos);
-        self.special.eos = self.special.eos.take().or(eos);
-        self.special.pad = self.special.pad.take().or(pad);
-    }
-
-    /// Ids of the text alone: no special tokens are added.
+    /// Ids of the text alone: no special tokens are added, but those that stand in the text are found.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
         let encoding =
             self.inner.encode_fast(text, false).map_err(|error| Error::Tokenizer(format!("cannot tokenize `{text}`: {error}")))?;
@@ -115,30 +105,45 @@ impl Tokenizer {
         self.inner.decode(&ids, false).map_err(|error| Error::Tokenizer(format!("cannot decode: {error}")))
     }
 
+    /// What continuations are encoded and decoded behind; found out once.
+    pub(super) fn anchor(&self) -> Result<Option<&Anchor>> {
+        if let Some(known) = self.anchor.get() {
+            return Ok(known.as_ref());
+        }
+        let found = Anchor::of(self)?;
+        Ok(self.anchor.get_or_init(|| found).as_ref())
+    }
+
     /// Added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
 
-    /// The largest id of any token, added ones included; -1 if there is none.
+    /// A model's embedding needs a row for every id up to this one; ids may have gaps, so it can exceed [`Self::vocab_size`]. -1 if there
+    /// are no tokens.
     pub fn largest_id(&self) -> i64 {
         self.inner.get_vocab(true).into_values().max().map_or(-1, i64::from)
     }
 
     pub fn bos_id(&self) -> Option<i64> {
-        self.id_of(&self.special.bos)
+        self.id_of("bos_token").or(self.fallback[0])
     }
 
     pub fn eos_id(&self) -> Option<i64> {
-        self.id_of(&self.special.eos)
+        self.id_of("eos_token").or(self.fallback[1])
     }
 
     pub fn pad_id(&self) -> Option<i64> {
-        self.id_of(&self.special.pad)
+        self.id_of("pad_token").or(self.fallback[2])
     }
 
-    fn id_of(&self, token: &Option<String>) -> Option<i64> {
-        self.inner.token_to_id(token.as_ref()?).map(i64::from)
+    fn id_of(&self, role: &str) -> Option<i64> {
+        self.inner.token_to_id(self.special.get(role)?).map(i64::from)
+    }
+
+    /// The string of one id, as the vocabulary has it.
+    pub fn token(&self, id: i64) -> Option<String> {
+        self.inner.id_to_token(u32::try_from(id).ok()?)
     }
 
     /// The full map of ids to tokens, added ones included.
@@ -146,42 +151,58 @@ impl Tokenizer {
         Vocabulary::new(self.inner.get_vocab(true))
     }
 
+    /// The folder's chat template, compiled on the first call; `None` where it has none.
+    pub fn chat_template(&self) -> Result<Option<&ChatTemplate>> {
+        if let Some(chat) = self.chat.get() {
+            return Ok(Some(chat));
+        }
+        let Some((path, source)) = self.chat_source.as_ref().map_err(|trouble| Error::Tokenizer(trouble.clone()))? else {
+            return Ok(None);
+        };
+        let chat = ChatTemplate::new(path, source, &self.special.roles)?;
+        Ok(Some(self.chat.get_or_init(|| chat)))
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Writes `tokenizer.json` and a `tokenizer_config.json` with which transformers opens it.
     pub fn save(&self, folder: &Path) -> Result<()> {
         let definition = self.inner.to_string(true).map_err(|error| Error::Tokenizer(error.to_string()))?;
         atomic::write(&folder.join("tokenizer.json"), definition.as_bytes())?;
         let mut config = json!({ "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false });
-        for (role, token) in self.special.roles() {
-            if let Some(token) = token {
+        for (key, value) in &self.kept {
+            config[key] = value.clone();
+        }
+        for (role, id) in [("bos_token", self.bos_id()), ("eos_token", self.eos_id()), ("pad_token", self.pad_id())] {
+            if let Some(token) = id.and_then(|id| self.token(id)) {
                 config[role] = json!(token);
             }
+        }
+        for (role, token) in &self.special.roles {
+            config[role] = json!(token);
+        }
+        if !self.special.extra.is_empty() {
+            config["additional_special_tokens"] = json!(self.special.extra);
+        }
+        if let Ok(Some((_, template))) = &self.chat_source {
+            config["chat_template"] = json!(template);
         }
         let text = serde_json::to_string_pretty(&config).map_err(|error| Error::Tokenizer(error.to_string()))?;
         atomic::write(&folder.join("tokenizer_config.json"), format!("{text}\n").as_bytes())
     }
 }
 
-/// A role's token is a string, or an object with `content`.
-fn fill_special(special: &mut SpecialTokens, fields: &Value) {
-    let token = |role: &str| {
-        let value = &fields[role];
-        value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned)
+/// The object in a JSON file; `None` where there is no such file.
+pub(super) fn read_json(path: &Path) -> Result<Option<Map<String, Value>>> {
+    let bytes = match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.map_err(Error::io(path, "reading"))?,
     };
-    let SpecialTokens { bos, eos, unk, pad, cls, sep, mask } = special;
-    for (role, slot) in [
-        ("bos_token", bos),
-        ("eos_token", eos),
-        ("unk_token", unk),
-        ("pad_token", pad),
-        ("cls_token", cls),
-        ("sep_token", sep),
-        ("mask_token", mask),
-    ] {
-        *slot = slot.take().or_else(|| token(role));
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(fields)) => Ok(Some(fields)),
+        Ok(_) => Err(Error::data(path, None, "a JSON object was expected")),
+        Err(error) => Err(Error::data(path, Some(error.line()), format!("not valid JSON: {error}"))),
     }
-}
-
-fn read_json(path: &Path) -> Result<Value> {
-    let bytes = std::fs::read(path).map_err(Error::io(path, "reading"))?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::data(path, Some(error.line()), format!("not valid JSON: {error}")))
 }

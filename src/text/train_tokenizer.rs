@@ -10,7 +10,8 @@ use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Trainer};
 
-use super::tokenizer::{SpecialTokens, Tokenizer};
+use super::special_tokens::SpecialTokens;
+use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 
 const END_OF_TEXT: &str = "<|endoftext|>";
@@ -28,8 +29,7 @@ impl Tokenizer {
         let model = train(trainer.build(), texts, |text| pieces(&split, NormalizedString::from(text)))?;
         let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
         let definition = definition(&to_value(&model)?, &[END_OF_TEXT], Value::Null, byte_level.clone(), Value::Null, byte_level);
-        let end = Some(END_OF_TEXT.to_owned());
-        Self::from_json(&definition, SpecialTokens { bos: end.clone(), eos: end.clone(), unk: end, ..SpecialTokens::default() })
+        Self::from_json(&definition, SpecialTokens::of(&["bos_token", "eos_token", "unk_token"].map(|role| (role, END_OF_TEXT))))
     }
 
     /// WordPiece as uncased BERT has it: `[PAD]` is id 0, texts are lower-cased and stand between `[CLS]` and `[SEP]`.
@@ -73,8 +73,9 @@ impl Tokenizer {
             json!({ "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true });
         let decoder = json!({ "type": "WordPiece", "prefix": "##", "cleanup": true });
         let definition = definition(&model, &BERT_SPECIAL, lower, json!({ "type": "BertPreTokenizer" }), template, decoder);
-        let [pad, unk, cls, sep, mask] = BERT_SPECIAL.map(|token| Some(token.to_owned()));
-        Self::from_json(&definition, SpecialTokens { pad, unk, cls, sep, mask, ..SpecialTokens::default() })
+        let [pad, unk, cls, sep, mask] = BERT_SPECIAL;
+        let roles = [("unk_token", unk), ("sep_token", sep), ("pad_token", pad), ("cls_token", cls), ("mask_token", mask)];
+        Self::from_json(&definition, SpecialTokens::of(&roles))
     }
 }
 

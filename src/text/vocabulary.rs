@@ -1,6 +1,7 @@
 //! Vocabulary identity: two models share ids only if every id means the same token in both. Equal sizes prove nothing.
 
-use std::collections::HashMap;
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct VocabularyDifference {
     pub sizes: (usize, usize),
     /// Tokens with the same id in both.
     pub shared: usize,
+    /// Tokens that both have, under whatever id.
+    pub common: usize,
     /// The lowest id that does not mean the same, and what it means in each.
     pub first: (u32, Option<String>, Option<String>),
 }
@@ -22,21 +25,43 @@ pub struct VocabularyDifference {
 impl Vocabulary {
     pub fn new(ids: HashMap<String, u32>) -> Self {
         let mut tokens: Vec<(u32, String)> = ids.into_iter().map(|(token, id)| (id, token)).collect();
-        tokens.sort();
+        tokens.sort_unstable();
         Self { tokens }
+    }
+
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
     }
 
     /// `None` where the vocabularies are the same.
     pub fn difference(&self, other: &Self) -> Option<VocabularyDifference> {
-        let (mine, theirs): (HashMap<_, _>, HashMap<_, _>) =
-            (self.tokens.iter().cloned().collect(), other.tokens.iter().cloned().collect());
-        let unequal = |id: &u32| mine.get(id) != theirs.get(id);
-        let first = mine.keys().chain(theirs.keys()).copied().filter(unequal).min()?;
-        Some(VocabularyDifference {
-            sizes: (mine.len(), theirs.len()),
-            shared: mine.iter().filter(|(id, token)| theirs.get(id) == Some(token)).count(),
-            first: (first, mine.get(&first).cloned(), theirs.get(&first).cloned()),
-        })
+        let (mine, theirs) = (&self.tokens, &other.tokens);
+        let (mut i, mut j, mut shared) = (0, 0, 0);
+        let mut first = None;
+        while i < mine.len() || j < theirs.len() {
+            let order = match (mine.get(i), theirs.get(j)) {
+                (Some(a), Some(b)) => a.0.cmp(&b.0),
+                (Some(_), None) => Ordering::Less,
+                _ => Ordering::Greater,
+            };
+            let here = (order != Ordering::Greater).then(|| &mine[i]);
+            let there = (order != Ordering::Less).then(|| &theirs[j]);
+            if here == there {
+                shared += 1;
+            } else if first.is_none() {
+                let id = here.or(there).map_or(0, |(id, _)| *id);
+                first = Some((id, here.map(|(_, token)| token.clone()), there.map(|(_, token)| token.clone())));
+            }
+            i += usize::from(here.is_some());
+            j += usize::from(there.is_some());
+        }
+        let known: HashSet<&str> = mine.iter().map(|(_, token)| token.as_str()).collect();
+        let common = theirs.iter().filter(|(_, token)| known.contains(token.as_str())).count();
+        first.map(|first| VocabularyDifference { sizes: (mine.len(), theirs.len()), shared, common, first })
     }
 }
 
@@ -46,10 +71,11 @@ impl fmt::Display for VocabularyDifference {
         let name = |token: &Option<String>| token.as_ref().map_or_else(|| "no token".to_owned(), |token| format!("`{token}`"));
         write!(
             formatter,
-            "{} of {} and {} tokens have the same id; the first difference is id {id}: {} and {}",
+            "{} of {} and {} tokens have the same id, {} are in both; the first difference is id {id}: {} and {}",
             self.shared,
             self.sizes.0,
             self.sizes.1,
+            self.common,
             name(mine),
             name(theirs)
         )
@@ -70,9 +96,19 @@ mod tests {
         assert_eq!(a, vocabulary(&["x", "y", "z"]));
         assert_eq!(a.difference(&a), None);
         let difference = a.difference(&b).unwrap();
-        assert_eq!((difference.shared, difference.first.0), (1, 1));
+        assert_eq!((difference.shared, difference.common, difference.first.0), (1, 3, 1));
         assert!(difference.to_string().contains("id 1: `y` and `z`"), "{difference}");
         let longer = a.difference(&vocabulary(&["x", "y", "z", "w"])).unwrap();
         assert!(longer.to_string().ends_with("id 3: no token and `w`"), "{longer}");
+    }
+
+    #[test]
+    fn gaps_between_ids_are_differences() {
+        let with = |ids: &[(&str, u32)]| Vocabulary::new(ids.iter().map(|(token, id)| (token.to_string(), *id)).collect());
+        let (gap, whole) = (with(&[("a", 0), ("c", 2), ("d", 5)]), with(&[("a", 0), ("b", 1), ("c", 2)]));
+        let difference = gap.difference(&whole).unwrap();
+        assert_eq!((difference.shared, difference.common), (2, 2));
+        assert_eq!(difference.first, (1, None, Some("b".into())));
+        assert_eq!(whole.difference(&gap).unwrap().first, (1, Some("b".into()), None));
     }
 }

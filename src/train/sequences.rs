@@ -27,7 +27,7 @@ impl Sequence {
     ) -> Result<Option<Self>> {
         let mut ids = template.encode(tokenizer, prompt)?;
         let scored_from = ids.len();
-        ids.extend(tokenizer.encode(response)?);
+        ids.extend(tokenizer.encode_continuation(response)?);
         ids.extend(eos);
         Ok((ids.len() > scored_from && ids.len() <= max_length).then_some(Self { ids, scored_from }))
     }

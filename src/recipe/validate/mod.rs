@@ -6,12 +6,18 @@ mod steer;
 
 use std::path::Path;
 
-use super::{PromptRule, Recipe, hub_dataset, listed, nearest};
+use super::{Model, PromptRule, Recipe, hub_dataset, listed, nearest};
 
 pub(super) const BUILTIN: &str = "builtin:reviews";
 
 /// Tokens that a word of a prompt is taken to need at most, on average.
 const TOKENS_PER_WORD: usize = 3;
+
+/// The same for a model's `prompt` around it, which is longer and so nearer to the usual 1.3.
+const TOKENS_PER_TEMPLATE_WORD: usize = 2;
+
+/// Tokens that a chat template puts around a user's turn, at most.
+const CHAT_TOKENS: usize = 64;
 
 /// Every broken rule, each as `file: what` with a hint where there is a way out; paths in the recipe are relative to `recipe_path`.
 pub fn validate(recipe: &Recipe, recipe_path: &Path) -> Vec<String> {
@@ -25,10 +31,13 @@ pub fn validate(recipe: &Recipe, recipe_path: &Path) -> Vec<String> {
     rules.problems
 }
 
-/// A generous number of tokens for a prompt in its template; `bos` counts as one.
-pub fn prompt_bound(rule: &PromptRule, template: &str, bos: bool) -> usize {
-    let words = template.replace("{prompt}", " ").split_whitespace().count();
-    TOKENS_PER_WORD.saturating_mul(rule.max_words.saturating_add(words)).saturating_add(usize::from(bos))
+/// A generous number of tokens for a prompt as `model` reads it.
+pub fn prompt_bound(rule: &PromptRule, model: &Model) -> usize {
+    let system = model.chat.as_ref().and_then(|chat| chat.system.as_deref()).unwrap_or_default();
+    let words = model.prompt.replace("{prompt}", " ").split_whitespace().chain(system.split_whitespace()).count();
+    let chat = if model.chat.is_some() { CHAT_TOKENS } else { 0 };
+    let around = TOKENS_PER_TEMPLATE_WORD * words + chat + usize::from(model.has_bos());
+    TOKENS_PER_WORD.saturating_mul(rule.max_words).saturating_add(around)
 }
 
 struct Rules<'a> {
@@ -146,6 +155,7 @@ impl<'a> Rules<'a> {
                 }
             }
         }
+        self.subset();
         for (key, column) in [("data.columns.text", &data.columns.text), ("data.columns.label", &data.columns.label)] {
             if column.is_empty() {
                 self.problem(format!("`{key}` is empty"));
@@ -160,4 +170,32 @@ impl<'a> Rules<'a> {
             self.problem(format!("`data.prompt.min_words` = {min_words} is more than `data.prompt.max_words` = {max_words}"));
         }
     }
+
+    fn subset(&mut self) {
+        let data = &self.recipe.data;
+        let (Some(subset), source) = (&data.subset, self.folder.join(&data.source)) else { return };
+        if !source.is_dir() {
+            if data.source.starts_with("builtin:") || source.exists() {
+                self.problem("`data.subset` names a folder below `data.source`, which is not a folder");
+            }
+        } else if subset.is_empty() || !source.join(subset).is_dir() {
+            let names = subfolders(&source);
+            let hint = match nearest(subset, names.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if names.is_empty() => "leave it out: there is no folder below `data.source`".to_owned(),
+                None => format!("folders there: {}", listed(names.iter().map(String::as_str))),
+            };
+            self.problem_hint(format!("`data.subset` is `{subset}`, but `{}` has no such folder", source.display()), hint);
+        }
+    }
+}
+
+/// Names of the folders below one, in order.
+fn subfolders(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.filter(|entry| entry.path().is_dir()).filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.retain(|name| !name.starts_with('.'));
+    names.sort();
+    names
 }

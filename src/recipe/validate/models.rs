@@ -1,7 +1,7 @@
 //! Rules on `[models]`, `[pretrain]` and `[gold]`.
 
 use super::super::sizes::{LARGEST_SIZE, in_range};
-use super::super::{Scratch, ScratchTokenizer, hub_model};
+use super::super::{Model, Scratch, ScratchTokenizer, chat_template, conversion_hint, hub_model};
 use super::Rules;
 
 /// A byte-level vocabulary holds the 256 bytes and the special tokens.
@@ -23,6 +23,7 @@ impl Rules<'_> {
             if let Some(device) = &model.device {
                 self.device(&format!("{table}.device"), device);
             }
+            self.chat(&table, model);
             let holes = model.prompt.matches("{prompt}").count();
             if holes != 1 {
                 self.problem(format!("`{table}.prompt` holds `{{prompt}}` {holes} times, expected once"));
@@ -72,6 +73,25 @@ impl Rules<'_> {
         }
     }
 
+    fn chat(&mut self, table: &str, model: &Model) {
+        if model.chat.is_none() {
+            return;
+        }
+        let plain = "leave `chat` out; a plain `prompt` can hold the turns as text";
+        if model.scratch.is_some() {
+            return self.problem_hint(format!("`{table}.chat` is asked of a model made from scratch, which has no chat template"), plain);
+        }
+        let Some(folder) = model.id.as_ref().map(|id| self.folder.join(id)).filter(|folder| folder.is_dir()) else { return };
+        match chat_template(&folder) {
+            Ok(Some(_)) => {}
+            Ok(None) => self.problem_hint(
+                format!("`{table}.chat` is asked of `{}`, which has no chat template", folder.display()),
+                format!("{plain}, or add a `chat_template.jinja` to the folder"),
+            ),
+            Err(trouble) => self.problem(format!("`{table}.chat`: {trouble}")),
+        }
+    }
+
     fn id_or_scratch(&mut self, table: &str, id: bool, scratch: bool) {
         if id && scratch {
             self.problem(format!("`{table}` has both `id` and `scratch`, expected one of them"));
@@ -100,9 +120,11 @@ impl Rules<'_> {
         }
         let missing: Vec<&str> = ["config.json", "tokenizer.json"].into_iter().filter(|file| !folder.join(file).is_file()).collect();
         if !missing.is_empty() {
+            let layout = "a model folder has Hugging Face layout: config.json, model.safetensors and tokenizer.json";
+            let conversion = conversion_hint(&folder).filter(|_| missing == ["tokenizer.json"]);
             self.problem_hint(
                 format!("`{key}`: `{}` holds no {}", folder.display(), super::listed(missing)),
-                "a model folder has Hugging Face layout: config.json, model.safetensors and tokenizer.json",
+                conversion.unwrap_or_else(|| layout.to_owned()),
             );
         }
     }

@@ -81,7 +81,7 @@ impl Rules<'_> {
     pub(super) fn fits_context(&mut self, key: &str, model: &str, new_tokens: usize) {
         let (Some(sizes), Some(table)) = (self.sizes.models.get(model), self.recipe.models.get(model)) else { return };
         let context = sizes.context;
-        let prompt = prompt_bound(&self.recipe.data.prompt, &table.prompt, table.bos);
+        let prompt = prompt_bound(&self.recipe.data.prompt, table);
         // One more for the end-of-sequence token.
         let needed = prompt.saturating_add(new_tokens).saturating_add(1);
         if needed as u64 > context {

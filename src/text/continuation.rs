@@ -1,0 +1,130 @@
+//! Responses continue a prompt, but SentencePiece-like tokenizers treat every text as a beginning: they put a space in front when they
+//! encode, and take the first one away when they decode. Here a text is encoded and decoded as it stands after other text.
+//!
+//! That is done behind an anchor, a short text that keeps its own tokens whatever follows it. Tokenizers without that habit need none.
+
+use super::Tokenizer;
+use crate::error::Result;
+
+/// A text whose tokens stay the same in front of any other.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Anchor {
+    ids: Vec<i64>,
+    /// What its ids decode to.
+    text: String,
+}
+
+/// A line break never joins another token where it falls back to its byte; the others are for vocabularies without one.
+const CANDIDATES: [&str; 4] = ["\n", "\t", "|", "="];
+const SPACE: char = '\u{2581}';
+
+impl Anchor {
+    /// The anchor that this tokenizer needs, if it needs one.
+    pub fn of(tokenizer: &Tokenizer) -> Result<Option<Self>> {
+        let marks = |ids: &[i64]| ids.first().and_then(|&id| tokenizer.token(id)).is_some_and(|token| token.starts_with(SPACE));
+        if !marks(&tokenizer.encode("x")?) {
+            return Ok(None);
+        }
+        for candidate in CANDIDATES {
+            let ids = tokenizer.encode(candidate)?;
+            let text = tokenizer.decode(&ids)?;
+            let follows = |after: &str, spaced: bool| -> Result<bool> {
+                let all = tokenizer.encode(&format!("{candidate}{after}"))?;
+                Ok(all.strip_prefix(&ids[..]).is_some_and(|rest| marks(rest) == spaced)
+                    && tokenizer.decode(&all)? == format!("{text}{after}"))
+            };
+            if text == candidate && follows("x", false)? && follows(" x", true)? {
+                return Ok(Some(Self { ids, text }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Tokenizer {
+    /// Ids of a text that continues other text.
+    pub fn encode_continuation(&self, text: &str) -> Result<Vec<i64>> {
+        if let Some(anchor) = self.anchor()? {
+            let all = self.encode(&format!("{}{text}", anchor.text))?;
+            if let Some(ids) = all.strip_prefix(&anchor.ids[..]) {
+                return Ok(ids.to_vec());
+            }
+        }
+        self.encode(text)
+    }
+
+    /// The text of ids that continue others, special tokens left out.
+    pub fn decode_continuation(&self, ids: &[i64]) -> Result<String> {
+        if let Some(anchor) = self.anchor()? {
+            let text = self.decode(&[&anchor.ids[..], ids].concat())?;
+            if let Some(text) = text.strip_prefix(&anchor.text) {
+                return Ok(text.to_owned());
+            }
+        }
+        self.decode(ids)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::special_tokens::SpecialTokens;
+    use super::*;
+
+    /// A BPE as llama's: spaces are marked, one is put in front of every text, unknown characters fall back to bytes.
+    fn llama_like() -> Tokenizer {
+        let mut vocab = serde_json::Map::new();
+        let bytes = (0..256).map(|byte| format!("<0x{byte:02X}>"));
+        let letters = "\u{2581}abcdefghijklmnopqrstuvwxyz".chars().map(String::from);
+        for token in ["<unk>", "<s>", "</s>"].map(String::from).into_iter().chain(bytes).chain(letters) {
+            let id = vocab.len();
+            vocab.insert(token, json!(id));
+        }
+        for (id, token) in ["\u{2581}\u{2581}", "\u{2581}g", "oo"].iter().enumerate() {
+            vocab.insert((*token).to_owned(), json!(300 + id));
+        }
+        let definition = json!({
+            "version": "1.0",
+            "added_tokens": [],
+            "normalizer": { "type": "Sequence", "normalizers": [
+                { "type": "Prepend", "prepend": "\u{2581}" },
+                { "type": "Replace", "pattern": { "String": " " }, "content": "\u{2581}" }
+            ] },
+            "decoder": { "type": "Sequence", "decoders": [
+                { "type": "Replace", "pattern": { "String": "\u{2581}" }, "content": " " },
+                { "type": "ByteFallback" }, { "type": "Fuse" },
+                { "type": "Strip", "content": " ", "start": 1, "stop": 0 }
+            ] },
+            "model": {
+                "type": "BPE", "unk_token": "<unk>", "fuse_unk": true, "byte_fallback": true, "vocab": vocab,
+                "merges": [["\u{2581}", "\u{2581}"], ["\u{2581}", "g"], ["o", "o"]]
+            }
+        });
+        Tokenizer::from_json(&definition, SpecialTokens::default()).unwrap()
+    }
+
+    #[test]
+    fn a_continuation_keeps_its_own_spaces() {
+        let tokenizer = llama_like();
+        assert_eq!(tokenizer.decode(&tokenizer.encode(" good").unwrap()[1..]).unwrap(), "good", "the habit that is worked around");
+        for text in [" good", "good", "  good", "", " ", "é", " é film", "\n", "\ngood", "ood film\n\n"] {
+            let ids = tokenizer.encode_continuation(text).unwrap();
+            assert_eq!(tokenizer.decode_continuation(&ids).unwrap(), text, "{text:?}");
+            let whole = tokenizer.encode(&format!("a{text}")).unwrap();
+            assert_eq!(whole[2..], ids, "{text:?}: as it stands after other text");
+        }
+        let cut = &tokenizer.encode_continuation(" é").unwrap()[..2];
+        assert_eq!(tokenizer.decode_continuation(cut).unwrap(), " \u{FFFD}", "half a character");
+    }
+
+    #[test]
+    fn byte_level_tokenizers_need_no_anchor() {
+        let tokenizer = Tokenizer::train_bpe(["good film good film".to_owned()].into_iter(), 270).unwrap();
+        assert_eq!(Anchor::of(&tokenizer).unwrap(), None);
+        for text in [" good", "good", "\n film"] {
+            assert_eq!(tokenizer.encode_continuation(text).unwrap(), tokenizer.encode(text).unwrap());
+            assert_eq!(tokenizer.decode_continuation(&tokenizer.encode(text).unwrap()).unwrap(), text);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What can be said of tokenizers before any weights are read: each folder's own, and which vocabularies are one.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::rc::Rc;
+
+use serde_json::Value;
+
+use super::tokenizer::read_json;
+use super::{PromptTemplate, Tokenizer};
+use crate::error::Result;
+use crate::recipe::{GuideSource, Plan};
+
+/// For each base of `[steer]` whether the guides share its vocabulary, and how each chat model is addressed; empty where a plan has
+/// neither.
+pub fn plan_report(plan: &Plan) -> Result<String> {
+    let mut tokenizers = Tokenizers::default();
+    let mut text = String::new();
+    for (name, model) in &plan.recipe.models {
+        let (Some(id), true) = (&model.id, model.chat.is_some()) else { continue };
+        let rendered = PromptTemplate::of(model).render(&*tokenizers.open(id)?, "{prompt}")?;
+        // Writing to a `String` cannot fail.
+        let _ = write!(text, "\n  {name} reads {rendered:?}");
+    }
+    let chats = if text.is_empty() { text } else { format!("chat{text}\n") };
+    let mut guides: Vec<&str> = Vec::new();
+    let sources = [plan.tuned(), plan.untuned()];
+    for source in sources.iter().flatten() {
+        let model = match source {
+            GuideSource::Stage(_) => plan.recipe.guide_model(),
+            GuideSource::Model(name) => Some(name.as_str()),
+        };
+        guides.extend(model.filter(|model| !guides.contains(model)));
+    }
+    let mut text = String::new();
+    for base in plan.recipe.steer.iter().flat_map(|steer| &steer.bases) {
+        for guide in &guides {
+            let _ = write!(text, "\n  {base}, guided by {guide}: {}", tokenizers.identity(plan, base, guide)?);
+        }
+    }
+    let vocabularies = if text.is_empty() { text } else { format!("vocabularies{text}\n") };
+    Ok([chats, vocabularies].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))
+}
+
+/// Each is read once, however many models share its folder.
+#[derive(Default)]
+struct Tokenizers(BTreeMap<String, Rc<Tokenizer>>);
+
+impl Tokenizers {
+    fn open(&mut self, folder: &str) -> Result<Rc<Tokenizer>> {
+        if let Some(tokenizer) = self.0.get(folder) {
+            return Ok(tokenizer.clone());
+        }
+        let tokenizer = Rc::new(Tokenizer::open(Path::new(folder))?);
+        self.0.insert(folder.to_owned(), tokenizer.clone());
+        Ok(tokenizer)
+    }
+
+    fn identity(&mut self, plan: &Plan, base: &str, guide: &str) -> Result<String> {
+        let [mine, theirs] = [base, guide].map(|model| plan.recipe.tokenizer_owner(model));
+        let [my_folder, their_folder] = [mine, theirs].map(|model| plan.recipe.models.get(model).and_then(|model| model.id.clone()));
+        Ok(match (my_folder, their_folder) {
+            _ if mine == theirs => "one tokenizer, so ids pass straight through".to_owned(),
+            (Some(a), Some(b)) if a == b => "one tokenizer, so ids pass straight through".to_owned(),
+            (Some(a), Some(b)) => identity(&*self.open(&a)?, &*self.open(&b)?),
+            (None, None) => "each trains its own, so the guides read text".to_owned(),
+            _ => "one is still to be trained, so the guides read text".to_owned(),
+        })
+    }
+}
+
+fn identity(base: &Tokenizer, guide: &Tokenizer) -> String {
+    let (base, guide) = (base.vocabulary(), guide.vocabulary());
+    match base.difference(&guide) {
+        None => format!("the same {} tokens, so ids pass straight through", base.len()),
+        Some(difference) => format!("not the same, so the guides read text: {difference}"),
+    }
+}
+
+/// What each model folder's tokenizer and config say, and whether the others have the vocabulary of the first.
+pub fn folder_reports(folders: &[&Path]) -> Result<String> {
+    let mut text = String::new();
+    let mut first = None;
+    for folder in folders {
+        let tokenizer = Tokenizer::open(folder)?;
+        text.push_str(&describe(folder, &tokenizer)?);
+        match &first {
+            None => first = Some(tokenizer.vocabulary()),
+            Some(vocabulary) => {
+                let said = match vocabulary.difference(&tokenizer.vocabulary()) {
+                    None => "the same, id by id".to_owned(),
+                    Some(difference) => format!("not the same: {difference}"),
+                };
+                let _ = writeln!(text, "  against {}: {said}", folders[0].display());
+            }
+        }
+    }
+    Ok(text.trim_end().to_owned())
+}
+
+fn describe(folder: &Path, tokenizer: &Tokenizer) -> Result<String> {
+    let config = read_json(&folder.join("config.json"))?;
+    let field = |name: &str| config.as_ref().and_then(|config| config.get(name));
+    let (size, largest) = (tokenizer.vocab_size(), tokenizer.largest_id());
+    let rows = field("vocab_size").and_then(Value::as_i64);
+    let embedding = match rows {
+        None => "unknown, no `vocab_size` in config.json".to_owned(),
+        Some(rows) if largest >= rows => format!("{rows} rows, too few for id {largest}"),
+        Some(rows) => format!("{rows} rows"),
+    };
+    let special = |id: Option<i64>| match id.and_then(|id| Some((id, tokenizer.token(id)?))) {
+        Some((id, token)) => format!("{id} `{token}`"),
+        None => "none".to_owned(),
+    };
+    let chat = match tokenizer.chat_template() {
+        Ok(Some(_)) => "yes".to_owned(),
+        Ok(None) => "none".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let lines = [
+        ("family", field("model_type").and_then(Value::as_str).unwrap_or("unknown, no `model_type` in config.json").to_owned()),
+        ("vocabulary", format!("{size} tokens, largest id {largest}")),
+        ("embedding", embedding),
+        ("bos", special(tokenizer.bos_id())),
+        ("eos", special(tokenizer.eos_id())),
+        ("pad", special(tokenizer.pad_id())),
+        ("chat template", chat),
+    ];
+    let lines = lines.map(|(what, is)| format!("  {what:<14} {is}\n"));
+    Ok(format!("{}\n{}", folder.display(), lines.concat()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_described_and_compared_with_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
+        for (path, text) in [(&a, "ab ab ab "), (&b, "cd cd cd ")] {
+            std::fs::create_dir(path).unwrap();
+            Tokenizer::train_bpe([text.repeat(9)].into_iter(), 258).unwrap().save(path).unwrap();
+        }
+        std::fs::write(a.join("config.json"), r#"{"model_type":"gpt2","vocab_size":258}"#).unwrap();
+        std::fs::write(b.join("config.json"), r#"{"vocab_size":200}"#).unwrap();
+        std::fs::write(b.join("chat_template.jinja"), "{{ messages[0].content }}").unwrap();
+        let report = folder_reports(&[&a, &b, &a]).unwrap();
+        for expected in [
+            "  family         gpt2\n  vocabulary     258 tokens, largest id 257\n  embedding      258 rows\n  bos            0 `<|endoftext|>`\n",
+            "  pad            none\n  chat template  none\n",
+            "  embedding      200 rows, too few for id 257\n",
+            "  chat template  yes\n",
+            "b\n  family         unknown, no `model_type` in config.json\n",
+            "not the same: 257 of 258 and 258 tokens have the same id, 257 are in both; the first difference is id 257: ",
+            "a: the same, id by id",
+        ] {
+            assert!(report.contains(expected), "{report}\nlacks {expected}");
+        }
+    }
+}
