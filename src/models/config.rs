@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 /// The config of a language model; the Llama family is one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each open model")]
 pub enum LmConfig {
     Gpt2(Gpt2Config),
     Llama(LlamaConfig),

@@ -17,6 +17,7 @@ pub struct GoldReward {
     text: String,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one in a run")]
 enum Judge {
     Classifier(Classifier),
     RewardModel(RewardModel),

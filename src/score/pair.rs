@@ -157,14 +157,15 @@ impl GuidePair {
                 prompt.length, self.context
             )));
         }
-        let fed = Fed::new(&work, prompt.length, widest, self.guide.tuned.device());
-        let targets = Targets::new(&work, self.eos, widest, self.guide.tuned.device());
         let rows: Vec<i64> = work.iter().map(|row| row.parent.row).collect();
         let mut columns_before = 0;
         let mut logps: Vec<Vec<f32>> = Vec::with_capacity(2);
         let mut models: Vec<ModelState> = Vec::with_capacity(2);
         for (which, lm) in self.models().into_iter().enumerate() {
             let source = &source.models[which];
+            // Each guide has its own device.
+            let fed = Fed::new(&work, prompt.length, widest, lm.device());
+            let targets = Targets::new(&work, self.eos, widest, lm.device());
             let mut cache = source.cache.select(&rows);
             columns_before = cache.columns();
             for (row, item) in work.iter().enumerate() {
@@ -277,10 +278,9 @@ impl Scorer for GuidePair {
         let _no_grad = tch::no_grad_guard();
         let ids = self.guide.template.encode(&self.guide.tokenizer, prompt)?;
         let length = ids.len() as i64;
-        let device = self.guide.tuned.device();
-        let tokens = Tensor::from_slice(&ids).unsqueeze(0).to_device(device);
-        let positions = Tensor::arange(length, (Kind::Int64, device)).unsqueeze(0);
         let read = |lm: &Lm| {
+            let tokens = Tensor::from_slice(&ids).unsqueeze(0).to_device(lm.device());
+            let positions = Tensor::arange(length, (Kind::Int64, lm.device())).unsqueeze(0);
             let mut cache = KvCache::new();
             let hidden = lm.model.hidden(&Input { ids: &tokens, positions: &positions, valid: None }, Some(&mut cache));
             ModelState { cache, last: hidden.select(1, length - 1).copy() }

@@ -200,7 +200,7 @@ impl Context {
         if let Some(known) = self.hashes.borrow().get(path) {
             return Ok(known.clone());
         }
-        let hash = json!(hash_tree(path)?);
+        let hash = if path.is_dir() { json!(hash_tree(path)?) } else { json!(hash_file(path)?) };
         self.hashes.borrow_mut().insert(path.to_owned(), hash.clone());
         Ok(hash)
     }

@@ -287,7 +287,7 @@ impl<'a> Machine<'a> {
     /// Keys and values, by turns, for the dict on top of the stack.
     fn fill(&mut self, items: Vec<Value>) -> Step {
         let Some(Value::Dict(dict)) = self.stack.last() else { return Err("items for something that is no dict".to_owned()) };
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return Err("a key without a value".to_owned());
         }
         let mut items = items.into_iter();
