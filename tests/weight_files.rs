@@ -155,7 +155,7 @@ fn files_of_torch_save_are_data_and_never_code() {
         (Box::new(renamed(b"storage", b"stirage")), "a persistent id of type `stirage`"),
         (Box::new(|bytes: Vec<u8>| bytes[..bytes.len() / 2].to_vec()), "it ends too early"),
         (Box::new(|_| b"\x80\x02]\x85\x85\x85.".to_vec()), "its pickle holds no state dict"),
-        (Box::new(|_| [&b"\x80\x02"[..], &[b')'; 100_000], &[b'.']].concat()), "its pickle holds no state dict"),
+        (Box::new(|_| [&b"\x80\x02"[..], &[b')'; 100_000], b"."].concat()), "its pickle holds no state dict"),
         (Box::new(|_| b"\x80\x02}(X\x02\x00\x00\x00aa".to_vec()), "it ends too early"),
         (Box::new(|_| b"\x80\x02Ioops\n.".to_vec()), "opcode 0x49 has no place in a state dict"),
         // Up to 64 references to each level of 64: what an exploding file looks like, and costs nothing here.
