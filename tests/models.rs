@@ -5,7 +5,7 @@ mod golden;
 use golden::{difference, folder, ids, logits, positions, tensor, values};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
-use w2s::models::{Classifier, Input, KvCache, Lm, RewardHead, RewardModel};
+use w2s::models::{Classifier, Input, KvCache, Lm, RewardHead, RewardModel, Segment};
 
 const CPU: Device = Device::Cpu;
 
@@ -54,7 +54,7 @@ fn logits_in_bf16_equal_those_of_transformers() {
         let values = values(name);
         let lm = Lm::open(&folder(name), CPU, Kind::BFloat16).unwrap();
         let ids = ids(&values);
-        let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions(&ids), valid: None }, None);
+        let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions(&ids), valid: None });
         assert_eq!((hidden.kind(), lm.model.logits(&hidden).kind()), (Kind::BFloat16, Kind::BFloat16));
         let (ours, theirs, exact) = (logits(&lm, &ids), tensor(&values["logits_in_own_dtype"]), tensor(&values["logits"]));
         let largest = exact.abs().max().double_value(&[]);
@@ -154,11 +154,10 @@ fn length_mask(values: &Value) -> Tensor {
     Tensor::arange(12, (Kind::Int64, CPU)).lt_tensor(&Tensor::from_slice(&lengths).unsqueeze(1))
 }
 
-/// A forward pass of columns `from .. to` of the rows, all real.
-fn feed(lm: &Lm, ids: &Tensor, from: i64, to: i64, cache: &mut KvCache) -> Tensor {
-    let part = |of: &Tensor| of.narrow(1, from, to - from);
-    let hidden = lm.model.hidden(&Input { ids: &part(ids), positions: &part(&positions(ids)), valid: None }, Some(cache));
-    lm.model.logits(&hidden)
+/// Logits of tokens `from .. to` of the rows, which the segment reads.
+fn feed(lm: &Lm, ids: &Tensor, from: i64, to: i64, segment: &mut Segment) -> Tensor {
+    let new = vec![to - from; segment.rows()];
+    lm.model.logits(&lm.model.read(&ids.narrow(1, from, to - from), KvCache::new(vec![segment], new)))
 }
 
 #[test]
@@ -167,11 +166,11 @@ fn logits_with_a_cache_equal_those_without() {
         let (lm, ids) = (open(name), ids(&values(name)));
         let expected = logits(&lm, &ids);
         for chunks in [vec![12], vec![1; 12], vec![5, 7], vec![5, 1, 1, 5], vec![11, 1], vec![1, 11], vec![3, 4, 5]] {
-            let mut cache = KvCache::new();
+            let mut segment = Segment::new(3);
             let mut parts = Vec::new();
             for chunk in &chunks {
-                let from = cache.columns();
-                parts.push(feed(&lm, &ids, from, from + chunk, &mut cache));
+                let from = segment.position(0);
+                parts.push(feed(&lm, &ids, from, from + chunk, &mut segment));
             }
             let error = difference(&Tensor::cat(&parts, 1), &expected);
             assert!(error < 1e-5, "{name} {chunks:?}: {error}");
@@ -226,28 +225,13 @@ fn padding_anywhere_changes_nothing() {
         ];
         for (name, layout) in layouts {
             let (ids, positions, valid) = layout.input(&rows);
-            let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: Some(&valid) }, None);
+            let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: Some(&valid) });
             assert!(bool::try_from(hidden.isfinite().all()).unwrap(), "{family} {name}: padded queries are finite");
             let error = layout.error(&lm, &rows, &lm.model.logits(&hidden));
             assert!(error < 1e-5, "{family} {name}: {error}");
-            let unmasked = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: None }, None);
+            let unmasked = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: None });
             // On the right nothing looks back at padding, so there only the mask itself is on trial.
             assert!(name == "right" || layout.error(&lm, &rows, &lm.model.logits(&unmasked)) > 1e-2, "{name}: the mask matters");
-
-            for chunk in [1, 4] {
-                let mut cache = KvCache::new();
-                let mut parts = Vec::new();
-                while cache.columns() < layout.columns {
-                    let from = cache.columns();
-                    let part = |of: &Tensor| of.narrow(1, from, chunk.min(layout.columns - from));
-                    let input = Input { ids: &part(&ids), positions: &part(&positions), valid: Some(&part(&valid)) };
-                    parts.push(lm.model.logits(&lm.model.hidden(&input, Some(&mut cache))));
-                }
-                let found = Tensor::cat(&parts, 1);
-                assert!(bool::try_from(found.isfinite().all()).unwrap(), "{name} by {chunk}");
-                let error = layout.error(&lm, &rows, &found);
-                assert!(error < 1e-5, "{family} {name} by {chunk}: {error}");
-            }
         }
     }
 }
@@ -256,51 +240,68 @@ fn padding_anywhere_changes_nothing() {
 fn a_cache_with_selected_rows_continues_as_if_recomputed() {
     for family in FAMILIES {
         let (lm, ids) = (open(family), ids(&values(family)));
-        let mut cache = KvCache::new();
-        let _ = feed(&lm, &ids, 0, 7, &mut cache);
+        let mut segment = Segment::new(3);
+        let _ = feed(&lm, &ids, 0, 7, &mut segment);
         let picked = [2, 0, 0, 1];
-        let mut reordered = cache.select(&picked);
+        let mut reordered = segment.select(&picked);
         let fresh = Tensor::arange(20, (Kind::Int64, CPU)).view([4, 5]); // other tokens, different in every row
-        let continued = Tensor::cat(&[ids.narrow(1, 0, 7).index_select(0, &Tensor::from_slice(&picked)), fresh], 1);
+        let rows = Tensor::from_slice(&picked.map(|row| row as i64));
+        let continued = Tensor::cat(&[ids.narrow(1, 0, 7).index_select(0, &rows), fresh], 1);
         let found = Tensor::cat(&[feed(&lm, &continued, 7, 8, &mut reordered), feed(&lm, &continued, 8, 12, &mut reordered)], 1);
         let error = difference(&found, &logits(&lm, &continued).narrow(1, 7, 5));
         assert!(error < 1e-5, "{family}: {error}");
 
-        let error = difference(&feed(&lm, &ids, 7, 12, &mut cache), &logits(&lm, &ids).narrow(1, 7, 5));
-        assert!(error < 1e-5, "the source goes on undisturbed: {family} {error}");
-        assert!(KvCache::new().select(&[0]).columns() == 0);
+        let error = difference(&feed(&lm, &ids, 7, 12, &mut segment), &logits(&lm, &ids).narrow(1, 7, 5));
+        assert!(error < 1e-5, "{family}: the source goes on undisturbed: {error}");
+        assert_eq!(segment.select(&[]).rows(), 0);
     }
 }
 
+/// Rows of two prompts in one batch, each prompt read once and shared, rows of different lengths, some rolled back in between.
 #[test]
-fn a_cache_rolled_back_continues_as_if_recomputed() {
+fn prompts_are_shared_and_rows_of_different_lengths_go_together() {
     for family in FAMILIES {
-        let (lm, ids) = (open(family), ids(&values(family)));
-        let mut cache = KvCache::new();
-        let _ = feed(&lm, &ids, 0, 8, &mut cache);
-        // Row 0 keeps all 8 tokens, row 1 keeps 5, row 2 none; then each continues with 4 other tokens where it stands.
-        let kept = [8, 5, 0];
-        cache.invalidate(1, 5);
-        cache.invalidate(2, 0);
-        let fresh = (ids.narrow(1, 8, 4) + 11).remainder(97);
-        let positions = Tensor::from_slice(&kept).unsqueeze(1) + Tensor::arange(4, (Kind::Int64, CPU));
-        let check = |cache: &mut KvCache, what: &str| {
-            let hidden = lm.model.hidden(&Input { ids: &fresh, positions: &positions, valid: None }, Some(cache));
-            let found = lm.model.logits(&hidden);
-            for (row, kept) in kept.iter().enumerate() {
-                let whole = Tensor::cat(&[ids.get(row as i64).narrow(0, 0, *kept), fresh.get(row as i64)], 0).unsqueeze(0);
-                let error = difference(&found.get(row as i64), &logits(&lm, &whole).narrow(1, *kept, 4));
-                assert!(error < 1e-5, "{family}, {what}, row {row}: {error}");
-            }
-        };
-        check(&mut cache.select(&[0, 1, 2]), "a copy");
-        check(&mut cache, "the cache");
-        assert_eq!(cache.columns(), 12);
-        // And back again to where it was: the second continuation replaces the first.
-        for row in 0..3 {
-            cache.invalidate(row, 8);
+        let (lm, ids) = (open(family), rows_of(&ids(&values(family))));
+        let prompts = [ids[0][..6].to_vec(), ids[1][..3].to_vec()];
+        let opened = lm.model.read_prompts(&prompts);
+        for ((_, hidden), prompt) in opened.iter().zip(&prompts) {
+            let alone = logits(&lm, &Tensor::from_slice(prompt).unsqueeze(0));
+            let error = difference(&lm.model.logits(hidden), &alone.narrow(1, prompt.len() as i64 - 1, 1));
+            assert!(error < 1e-5, "{family}: {error}");
         }
-        check(&mut cache, "after a second rollback");
+        let mut segments = [opened[0].0.select(&[0, 0, 0]), opened[1].0.select(&[0, 0])];
+        let mut texts: Vec<Vec<i64>> = [0, 0, 0, 1, 1].iter().map(|&prompt: &usize| prompts[prompt].clone()).collect();
+        // New tokens of each row, and to how many tokens a row is cut before.
+        for (step, (new, cut)) in
+            [([2, 1, 3, 2, 2], None), ([1, 1, 1, 1, 1], None), ([3, 0, 1, 2, 1], Some((2, 8))), ([2, 2, 2, 3, 2], Some((3, 3)))]
+                .into_iter()
+                .enumerate()
+        {
+            if let Some((row, kept)) = cut {
+                texts[row].truncate(kept);
+                let (segment, row) = if row < 3 { (0, row) } else { (1, row - 3) };
+                segments[segment].truncate(row, kept as i64);
+            }
+            let widest = *new.iter().max().unwrap();
+            let mut padded = Vec::new();
+            for (row, &count) in new.iter().enumerate() {
+                let fresh: Vec<i64> = (0..count).map(|j| (7 * step + 11 * row + 3 * j) as i64 % 97).collect();
+                texts[row].extend(&fresh);
+                padded.extend((0..widest).map(|j| fresh.get(j).copied().unwrap_or(0)));
+            }
+            let batch = Tensor::from_slice(&padded).view([5, widest as i64]);
+            let [first, second] = &mut segments;
+            let cache = KvCache::new(vec![first, second], new.iter().map(|&count| count as i64).collect());
+            let found = lm.model.logits(&lm.model.read(&batch, cache));
+            assert!(bool::try_from(found.isfinite().all()).unwrap(), "{family} step {step}");
+            for (row, &count) in new.iter().enumerate().filter(|(_, count)| **count > 0) {
+                let (length, count) = (texts[row].len() as i64, count as i64);
+                let alone = logits(&lm, &Tensor::from_slice(&texts[row]).unsqueeze(0)).narrow(1, length - count, count);
+                let error = difference(&found.get(row as i64).narrow(0, 0, count), &alone);
+                assert!(error < 1e-5, "{family} step {step} row {row}: {error}");
+            }
+        }
+        assert_eq!(segments[0].position(2), texts[2].len() as i64);
     }
 }
 
@@ -313,8 +314,8 @@ fn gradients_reach_every_parameter_but_no_cache() {
         for (name, parameter) in lm.parameters() {
             assert!(parameter.grad().defined() && parameter.grad().abs().max().double_value(&[]) > 1e-6, "{family} {name}");
         }
-        let mut cache = KvCache::new();
-        assert!(!lm.model.hidden(&Input { ids: &ids, positions: &positions(&ids), valid: None }, Some(&mut cache)).requires_grad());
+        let mut segment = Segment::new(3);
+        assert!(!lm.model.read(&ids, KvCache::new(vec![&mut segment], vec![12; 3])).requires_grad(), "{family}");
         assert!(open(family).parameters().iter().all(|(_, parameter)| !parameter.requires_grad()), "an opened model is frozen");
     }
 }
@@ -326,7 +327,7 @@ fn gradients_equal_finite_differences_with_padding() {
         let rows = rows_of(&ids(&values(family)));
         let (ids, positions, valid) = Layout { columns: 6, places: vec![(0..6).collect(), (2..6).collect(), vec![1, 4]] }.input(&rows);
         let loss = || {
-            let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: Some(&valid) }, None);
+            let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: Some(&valid) });
             let chosen = lm.model.logits(&hidden).log_softmax(-1, Kind::Float).select(2, 3);
             (chosen * valid.to_kind(Kind::Float)).sum(Kind::Float)
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use w2s::error::Result;
 use w2s::sampling::Stream;
-use w2s::search::{Cbs, Extend, Finish, Judge, Judged, Node, Proposer, Response, Scorer};
+use w2s::search::{Cbs, Extend, Extended, Finish, Found, Judge, Judged, Node, Proposer, Query, Response, Scorer};
 
 const EOS: char = '.';
 
@@ -34,19 +34,23 @@ struct Scripted {
 }
 
 impl Proposer for Scripted {
-    fn open(&mut self, _prompt: &str) -> Result<Node> {
-        self.next += 1;
-        self.responses.insert(Node(self.next), Response { text: String::new(), ids: Vec::new(), finish: None });
-        Ok(Node(self.next))
+    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+        let open = prompts.iter().map(|_| {
+            self.next += 1;
+            self.responses.insert(Node(self.next), Response { text: String::new(), ids: Vec::new(), finish: None });
+            Node(self.next)
+        });
+        Ok(open.collect())
     }
 
-    fn extend(&mut self, requests: &[Extend]) -> Result<Vec<(Node, Response)>> {
+    fn extend(&mut self, requests: &[Extend]) -> Result<Vec<Extended>> {
         let mut extended = Vec::new();
         for request in requests {
             let mut response = self.responses[&request.node].clone();
             assert_eq!(response.finish, None, "a finished response must not be extended");
+            let mut sampled = 0;
             for _ in 0..request.max_tokens {
-                self.sampled += 1;
+                sampled += 1;
                 let token = token(&response.text, request.stream, request.slot);
                 if token == EOS {
                     response.finish = Some(Finish::Eos);
@@ -57,7 +61,8 @@ impl Proposer for Scripted {
             }
             self.next += 1;
             self.responses.insert(Node(self.next), response.clone());
-            extended.push((Node(self.next), response));
+            extended.push(Extended { node: Node(self.next), response, sampled, logprob: None });
+            self.sampled += sampled;
         }
         Ok(extended)
     }
@@ -65,10 +70,6 @@ impl Proposer for Scripted {
     fn retain(&mut self, live: &[Node]) {
         self.responses.retain(|node, _| live.contains(node));
         self.live = self.responses.len();
-    }
-
-    fn sampled_tokens(&self) -> u64 {
-        self.sampled
     }
 }
 
@@ -81,10 +82,13 @@ struct Judge31 {
 }
 
 impl Scorer for Judge31 {
-    fn open(&mut self, _prompt: &str) -> Result<Node> {
-        self.next += 1;
-        self.texts.insert(Node(self.next), String::new());
-        Ok(Node(self.next))
+    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+        let open = prompts.iter().map(|_| {
+            self.next += 1;
+            self.texts.insert(Node(self.next), String::new());
+            Node(self.next)
+        });
+        Ok(open.collect())
     }
 
     fn score(&mut self, requests: &[Judge]) -> Result<Vec<Judged>> {
@@ -96,7 +100,7 @@ impl Scorer for Judge31 {
             let (node, text) = (Node(self.next), text.clone());
             self.judged.push((text.clone(), request.response.finish));
             let complete = request.response.finish.is_some_and(Finish::is_complete);
-            judged.push(Judged { node, score: worth(&text, complete) });
+            judged.push(Judged { node, score: worth(&text, complete), fed: 1 });
             self.texts.insert(node, text);
         }
         Ok(judged)
@@ -104,10 +108,6 @@ impl Scorer for Judge31 {
 
     fn retain(&mut self, live: &[Node]) {
         self.texts.retain(|node, _| live.contains(node));
-    }
-
-    fn scored_tokens(&self) -> u64 {
-        0
     }
 }
 
@@ -160,6 +160,51 @@ fn search(cbs: &Cbs, stream: &Stream) -> (w2s::search::Found, Scripted, Judge31)
 }
 
 #[test]
+fn many_prompts_at_once_are_each_searched_as_alone() {
+    let streams: Vec<Stream> = (0..9).map(|item| Stream::new(3, "steer", &format!("prompt-{item}"))).collect();
+    let queries: Vec<Query> = streams.iter().map(|stream| Query { prompt: "x", stream }).collect();
+    let cbs = Cbs { beam_width: 3, successors: 2, chunk_len: Some(2), max_new_tokens: 11 };
+    let alone: Vec<Found> =
+        streams.iter().map(|stream| cbs.search("x", stream, &mut Scripted::default(), &mut Judge31::default(), true).unwrap()).collect();
+    assert!(alone.iter().any(|found| found.trace.len() < 6), "some end early, and others take their place");
+    for in_flight in [1, 2, 4, 20] {
+        let (mut proposer, mut scorer, mut answers) = (Scripted::default(), Judge31::default(), vec![None; 9]);
+        let mut rounds = 0;
+        cbs.search_all(
+            &queries,
+            in_flight,
+            &mut proposer,
+            &mut scorer,
+            true,
+            &mut || {
+                rounds += 1;
+                Ok(())
+            },
+            &mut |query, found: Found| {
+                answers[query] = Some(found);
+                Ok(())
+            },
+        )
+        .unwrap();
+        for (alone, together) in alone.iter().zip(answers) {
+            let together = together.unwrap();
+            assert_eq!((&together.best.response, together.best.score), (&alone.best.response, alone.best.score), "{in_flight} in flight");
+            assert_eq!((&together.trace, together.sampled, together.fed), (&alone.trace, alone.sampled, alone.fed));
+        }
+        assert_eq!((proposer.responses.len(), scorer.texts.len()), (0, 0), "nothing is left behind");
+        let all: usize = alone.iter().map(|found| found.trace.len()).sum();
+        assert!(rounds >= all.div_ceil(in_flight) && rounds <= all, "{rounds} rounds for {all}");
+    }
+    let mut calls = 0;
+    let pause = &mut || {
+        calls += 1;
+        if calls > 2 { Err(w2s::error::Error::Interrupted) } else { Ok(()) }
+    };
+    let stopped = cbs.search_all(&queries, 2, &mut Scripted::default(), &mut Judge31::default(), false, pause, &mut |_, _| Ok(()));
+    assert!(matches!(stopped, Err(w2s::error::Error::Interrupted)));
+}
+
+#[test]
 fn equals_algorithm_1() {
     let mut finishes: BTreeMap<Option<Finish>, usize> = BTreeMap::new();
     let mut improved = 0;
@@ -201,8 +246,8 @@ fn width_one_and_no_chunks_is_best_of_n() {
         let mut best: Option<(String, f32)> = None;
         for slot in 0..8 {
             let (mut proposer, mut text) = (Scripted::default(), String::new());
-            let node = proposer.open("prompt").unwrap();
-            let response = proposer.extend(&[Extend { node, stream: &stream, slot, max_tokens: 12 }]).unwrap().remove(0).1;
+            let node = proposer.open(&["prompt"]).unwrap()[0];
+            let response = proposer.extend(&[Extend { node, stream: &stream, slot, max_tokens: 12 }]).unwrap().remove(0).response;
             text.push_str(&response.text);
             let score = worth(&text, response.finish.is_some());
             if best.as_ref().is_none_or(|(_, best)| score > *best) {
@@ -230,19 +275,16 @@ fn a_finished_answer_holds_one_place_and_is_kept() {
     // Every slot of the first chunk gives the same text: one candidate enters, not W·K.
     struct Same(Scripted);
     impl Proposer for Same {
-        fn open(&mut self, prompt: &str) -> Result<Node> {
-            self.0.open(prompt)
+        fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+            self.0.open(prompts)
         }
-        fn extend(&mut self, requests: &[Extend]) -> Result<Vec<(Node, Response)>> {
+        fn extend(&mut self, requests: &[Extend]) -> Result<Vec<Extended>> {
             let same: Vec<Extend> =
                 requests.iter().map(|r| Extend { node: r.node, stream: r.stream, slot: 0, max_tokens: r.max_tokens }).collect();
             self.0.extend(&same)
         }
         fn retain(&mut self, live: &[Node]) {
             self.0.retain(live);
-        }
-        fn sampled_tokens(&self) -> u64 {
-            self.0.sampled_tokens()
         }
     }
     let cbs = Cbs { beam_width: 2, successors: 3, chunk_len: Some(2), max_new_tokens: 8 };
@@ -257,16 +299,13 @@ fn a_finished_answer_holds_one_place_and_is_kept() {
 fn a_score_that_is_no_number_stops_the_search() {
     struct Broken;
     impl Scorer for Broken {
-        fn open(&mut self, _prompt: &str) -> Result<Node> {
-            Ok(Node(0))
+        fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+            Ok(vec![Node(0); prompts.len()])
         }
         fn score(&mut self, requests: &[Judge]) -> Result<Vec<Judged>> {
-            Ok(requests.iter().map(|_| Judged { node: Node(0), score: f32::NAN }).collect())
+            Ok(requests.iter().map(|_| Judged { node: Node(0), score: f32::NAN, fed: 0 }).collect())
         }
         fn retain(&mut self, _live: &[Node]) {}
-        fn scored_tokens(&self) -> u64 {
-            0
-        }
     }
     let stream = Stream::new(1, "test", "prompt");
     let error = Cbs::plain(4).search("prompt", &stream, &mut Scripted::default(), &mut Broken, false).unwrap_err();

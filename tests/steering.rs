@@ -7,8 +7,8 @@ use tch::Device;
 use w2s::models::{Gpt2Config, Lm, LmConfig, TokenIds};
 use w2s::policy::LocalPolicy;
 use w2s::sampling::{Sampling, Stream};
-use w2s::score::{Guide, GuidePair, NoGuide};
-use w2s::search::{Cbs, Extend, Finish, Judge, Proposer, Response, Scorer};
+use w2s::score::{Guide, GuidePair, NoGuide, response_logps};
+use w2s::search::{Cbs, Extend, Finish, Found, Judge, Proposer, Query, Response, Scorer};
 use w2s::text::reviews::review;
 use w2s::text::{PromptTemplate, Tokenizer};
 
@@ -68,13 +68,13 @@ struct Checked<'a> {
 }
 
 impl Scorer for Checked<'_> {
-    fn open(&mut self, prompt: &str) -> w2s::error::Result<w2s::search::Node> {
-        self.pair.open(prompt)
+    fn open(&mut self, prompts: &[&str]) -> w2s::error::Result<Vec<w2s::search::Node>> {
+        self.pair.open(prompts)
     }
     fn score(&mut self, requests: &[Judge]) -> w2s::error::Result<Vec<w2s::search::Judged>> {
         let judged = self.pair.score(requests)?;
         for (request, judged) in requests.iter().zip(&judged) {
-            let full: f32 = self.full.token_rewards(&self.prompt, request.response)?.iter().sum();
+            let full: f32 = self.full.token_rewards_in_full(&self.prompt, request.response)?.iter().sum();
             self.worst = self.worst.max((judged.score - full).abs());
             self.checked += 1;
             self.cut_characters += usize::from(request.response.text.ends_with('\u{FFFD}'));
@@ -84,8 +84,8 @@ impl Scorer for Checked<'_> {
     fn retain(&mut self, live: &[w2s::search::Node]) {
         self.pair.retain(live);
     }
-    fn scored_tokens(&self) -> u64 {
-        self.pair.scored_tokens()
+    fn token_rewards(&self, node: w2s::search::Node) -> Vec<f32> {
+        self.pair.token_rewards(node)
     }
 }
 
@@ -101,7 +101,7 @@ fn check_incremental(base: &Rc<Tokenizer>, guides: &Rc<Tokenizer>, same: bool) -
             let found = cbs.search(prompt, &stream(seed), &mut policy(base, &[]), &mut scorer, false).unwrap();
             assert!(scorer.worst < 1e-4, "seed {seed}, L {chunk_len}: {} on `{}`", scorer.worst, found.best.response.text);
             assert!(found.best.score.abs() > 1e-2, "random guides disagree");
-            (checked, cut, fed) = (checked + scorer.checked, cut + scorer.cut_characters, fed + scorer.scored_tokens());
+            (checked, cut, fed) = (checked + scorer.checked, cut + scorer.cut_characters, fed + found.fed);
         }
     }
     (checked, cut, fed)
@@ -128,7 +128,7 @@ fn scores_of_empty_and_rewritten_responses() {
     let tokenizer = tokenizer(400, 0);
     let guide = guide(&tokenizer);
     let mut pair = GuidePair::new(guide, false).unwrap();
-    let root = pair.open("A film").unwrap();
+    let root = pair.open(&["A film"]).unwrap()[0];
     let response = |text: &str, finish| Response { text: text.into(), ids: tokenizer.encode(text).unwrap(), finish };
     let mut parent = root;
     // Each continues the last one's node, though only a part of its tokens, or none, is shared.
@@ -143,7 +143,11 @@ fn scores_of_empty_and_rewritten_responses() {
     ] {
         let response = response(text, finish);
         let judged = pair.score(&[Judge { parent, response: &response }]).unwrap()[0];
-        let full: f32 = pair.token_rewards("A film", &response).unwrap().iter().sum();
+        let full = pair.token_rewards_in_full("A film", &response).unwrap();
+        let kept = pair.token_rewards(judged.node);
+        assert_eq!(kept.len(), full.len());
+        assert!(kept.iter().zip(&full).all(|(kept, full)| (kept - full).abs() < 1e-4), "`{text}`: {kept:?} and {full:?}");
+        let full: f32 = full.iter().sum();
         assert!((judged.score - full).abs() < 1e-4, "`{text}`: {} and {full}", judged.score);
         parent = judged.node;
     }
@@ -180,14 +184,14 @@ fn best_of_n_is_the_best_of_n_samples() {
         let cbs = Cbs { beam_width: 1, successors: 6, chunk_len: None, max_new_tokens: 20 };
         let found = cbs.search("A film", &stream(seed), &mut policy(&tokenizer, &[]), &mut pair, false).unwrap();
         let mut policy = policy(&tokenizer, &[]);
-        let node = policy.open("A film").unwrap();
+        let node = policy.open(&["A film"]).unwrap()[0];
         let stream = stream(seed);
         let requests: Vec<Extend> = (0..6).map(|slot| Extend { node, stream: &stream, slot, max_tokens: 20 }).collect();
-        let mut samples: Vec<Response> = policy.extend(&requests).unwrap().into_iter().map(|(_, response)| response).collect();
+        let mut samples: Vec<Response> = policy.extend(&requests).unwrap().into_iter().map(|extended| extended.response).collect();
         for sample in &mut samples {
             sample.finish = sample.finish.or(Some(Finish::Length));
         }
-        let score = |sample: &Response| -> f32 { pair.token_rewards("A film", sample).unwrap().iter().sum() };
+        let score = |sample: &Response| -> f32 { pair.token_rewards_in_full("A film", sample).unwrap().iter().sum() };
         let best = samples.iter().max_by(|a, b| score(a).total_cmp(&score(b))).unwrap();
         assert_eq!(found.best.response, *best);
         assert_eq!(Cbs::best_of_n(6, 20), cbs);
@@ -200,18 +204,85 @@ fn samples_do_not_depend_on_the_company_they_keep() {
     let prompts = ["A film", "I saw The Paper Key in a small town", "naïve"];
     let streams: Vec<Stream> = (0..3).map(stream).collect();
     let mut together = policy(&tokenizer, &[]);
-    let nodes = together.open_all(&prompts).unwrap();
+    let nodes = together.open(&prompts).unwrap();
     let requests: Vec<Extend> =
         (0..6).map(|i| Extend { node: nodes[i / 2], stream: &streams[i / 2], slot: (i % 2) as u64, max_tokens: 16 }).collect();
     let together = together.extend(&requests).unwrap();
     for (i, prompt) in prompts.iter().enumerate() {
         for slot in 0..2 {
             let mut alone = policy(&tokenizer, &[]);
-            let node = alone.open(prompt).unwrap();
+            let node = alone.open(&[prompt]).unwrap()[0];
             let request = Extend { node, stream: &streams[i], slot: slot as u64, max_tokens: 16 };
-            assert_eq!(alone.extend(&[request]).unwrap()[0].1, together[2 * i + slot].1, "{prompt} slot {slot}");
+            assert_eq!(alone.extend(&[request]).unwrap()[0].response, together[2 * i + slot].response, "{prompt} slot {slot}");
         }
     }
+}
+
+#[test]
+fn a_search_does_not_depend_on_how_many_prompts_are_in_flight() {
+    let (base, guides) = (tokenizer(330, 0), tokenizer(450, 500));
+    let prompts: Vec<String> =
+        (0..7).map(|i| review(3, "test", i).text.split(' ').take(2 + i as usize).collect::<Vec<_>>().join(" ")).collect();
+    let streams: Vec<Stream> = (0..7).map(|i| Stream::new(5, "steer", &format!("prompt-{i}"))).collect();
+    let queries: Vec<Query> = prompts.iter().zip(&streams).map(|(prompt, stream)| Query { prompt, stream }).collect();
+    for (guide_tokenizer, same) in [(&base, true), (&guides, false)] {
+        for chunk_len in [Some(3), None] {
+            let cbs = Cbs { beam_width: 2, successors: 3, chunk_len, max_new_tokens: 14 };
+            let mut pair = GuidePair::new(guide(guide_tokenizer), same).unwrap();
+            let alone: Vec<Found> = (queries.iter())
+                .map(|query| cbs.search(query.prompt, query.stream, &mut policy(&base, &[]), &mut pair, true).unwrap())
+                .collect();
+            for in_flight in [2, 3, 50] {
+                let mut together: Vec<Option<Found>> = vec![None; queries.len()];
+                let (mut policy, mut rounds) = (policy(&base, &[]), 0);
+                let pause = &mut || {
+                    rounds += 1;
+                    Ok(())
+                };
+                let done = &mut |query: usize, found| {
+                    assert!(together[query].replace(found).is_none(), "each is found once");
+                    Ok(())
+                };
+                cbs.search_all(&queries, in_flight, &mut policy, &mut pair, true, pause, done).unwrap();
+                assert!(rounds > 0);
+                for (alone, together) in alone.iter().zip(together) {
+                    let together = together.unwrap();
+                    assert_eq!(together.best.response, alone.best.response, "{in_flight} in flight");
+                    // The same numbers in another batch: only the order of sums in a matrix product may differ.
+                    assert!((together.best.score - alone.best.score).abs() < 1e-4);
+                    assert_eq!((together.sampled, together.fed, together.trace.len()), (alone.sampled, alone.fed, alone.trace.len()));
+                    assert!((together.token_rewards.iter().sum::<f32>() - alone.best.score).abs() < 1e-4);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_bases_own_logprob_is_that_of_a_full_forward_pass() {
+    let tokenizer = tokenizer(400, 0);
+    let lm = model(&tokenizer, 24, "base");
+    let template = PromptTemplate::new("{prompt}", true);
+    let (mut ended, mut cut) = (0, 0);
+    for seed in 0..12 {
+        let cbs = Cbs { beam_width: 2, successors: 2, chunk_len: Some(4), max_new_tokens: 24 };
+        let mut pair = GuidePair::new(guide(&tokenizer), true).unwrap();
+        let best = cbs.search("A film", &stream(seed), &mut policy(&tokenizer, &[]), &mut pair, false).unwrap().best;
+        let mut ids = template.encode(&tokenizer, "A film").unwrap();
+        let prompt_len = ids.len();
+        ids.extend(&best.response.ids);
+        if best.response.finish == Some(Finish::Eos) {
+            ids.push(tokenizer.eos_id().unwrap());
+            ended += 1;
+        } else {
+            cut += 1;
+        }
+        let full: f64 = response_logps(&lm.model, &ids, prompt_len).unwrap().iter().map(|&logp| f64::from(logp)).sum();
+        let found = best.logprob.unwrap();
+        assert!((found - full).abs() < 1e-3, "seed {seed}: {found} and {full}");
+        assert!(full < -1.0);
+    }
+    assert!(ended + cut == 12 && cut > 0, "{ended} {cut}");
 }
 
 #[test]
@@ -235,7 +306,7 @@ fn prompts_beyond_the_context_are_refused() {
     assert!(error.contains("prompt `test-7`") && error.contains("context of 128") && error.contains("hint"), "{error}");
     assert!(policy(&tokenizer, &[]).check_prompt("test-7", "A film", 50).is_ok());
     let mut pair = GuidePair::new(guide(&tokenizer), false).unwrap();
-    let parent = pair.open("A film").unwrap();
+    let parent = pair.open(&["A film"]).unwrap()[0];
     let response = Response { text: "x y ".repeat(200), ids: vec![], finish: None };
     let error = pair.score(&[Judge { parent, response: &response }]).unwrap_err().to_string();
     assert!(error.contains("does not fit the guides' context of 128"), "{error}");

@@ -1,5 +1,6 @@
 //! `w2s steer`: prompts from the shell or a file, one response each.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -13,7 +14,7 @@ use crate::policy::LocalPolicy;
 use crate::recipe::Dtype;
 use crate::sampling::Sampling;
 use crate::score::{GoldReward, Guide};
-use crate::stages::{LoadedGuide, Method, SteerSettings, check_prompt, steer_prompt};
+use crate::stages::{LoadedGuide, Method, Parts, SteerSettings, check_prompt, steer_prompts};
 use crate::text::{PromptTemplate, Tokenizer, read_prompts};
 
 #[derive(Debug, Args)]
@@ -49,6 +50,9 @@ pub struct SteerCommand {
     n: u32,
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     max_new_tokens: u32,
+    /// Prompts searched at once: more are faster and take more memory
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    prompts_in_flight: u32,
     /// 0 is greedy
     #[arg(long, default_value_t = 0.7)]
     temperature: f64,
@@ -154,18 +158,29 @@ impl SteerCommand {
         };
         let gold = gold.as_ref().map(|folder| GoldReward::open(folder, device, kind, self.gold_text.as_deref())).transpose()?;
         let sampling = Sampling::new(self.temperature, self.top_k, self.top_p);
-        let settings = SteerSettings { sampling, max_new_tokens: self.max_new_tokens as usize, stop: self.stop.clone(), trace: self.trace };
+        let settings = SteerSettings {
+            sampling,
+            max_new_tokens: self.max_new_tokens as usize,
+            stop: self.stop.clone(),
+            trace: self.trace,
+            prompts_in_flight: self.prompts_in_flight as usize,
+        };
         let mut policy = LocalPolicy::new(base, tokenizer, template, sampling, self.stop.clone());
         for (id, prompt) in &prompts {
             check_prompt(&policy, guide.as_ref(), &settings, id, prompt)?;
         }
         interrupt::install()?;
-        for (id, prompt) in &prompts {
-            interrupt::check()?;
-            let line = steer_prompt(&method, &settings, &mut policy, guide.as_mut(), gold.as_ref(), self.seed, id, prompt)?;
-            print(&if self.json { to_json(&line)? } else { format!("{prompt}{}", line.response) })?;
-        }
-        Ok(())
+        // Answers come as they are found and are printed in the order of the prompts.
+        let (mut waiting, mut next) = (BTreeMap::new(), 0);
+        let parts = Parts { policy: &mut policy, guide: guide.as_mut(), gold: gold.as_ref() };
+        steer_prompts(&method, &settings, parts, self.seed, &prompts, &mut interrupt::check, &mut |number, line| {
+            waiting.insert(number, line);
+            while let Some(line) = waiting.remove(&next) {
+                print(&if self.json { to_json(&line)? } else { format!("{}{}", line.prompt, line.response) })?;
+                next += 1;
+            }
+            Ok(())
+        })
     }
 
     fn template(&self, template: &str, chat: bool, system: Option<&str>) -> PromptTemplate {

@@ -2,7 +2,10 @@
 
 use tch::{Device, Tensor};
 
-use super::KvCache;
+use super::{KvCache, Segment};
+
+/// Tokens of prompts, padding included, that are read in one forward pass.
+const PROMPT_TOKENS: usize = 8192;
 
 /// One batch of new tokens. Positions are explicit, so padding may lie anywhere in a row.
 pub struct Input<'a> {
@@ -30,12 +33,12 @@ pub struct LmInfo {
 
 /// What a family adds: from ids to hidden states.
 pub trait Decoder {
-    /// Hidden states after the final norm, (batch, seq, hidden_size), in the weights' kind. With a cache, the new tokens attend to its
-    /// columns and are appended to it; a cache is for inference, and no gradient is recorded with one.
+    /// Hidden states after the final norm, (batch, seq, hidden_size), in the weights' kind. With a cache, which has the positions and the
+    /// padding of `input`, the new tokens see what their rows have read and are added to it; no gradient is recorded then.
     ///
     /// # Panics
     /// Where libtorch does: ids or positions out of range, or a batch that differs from the rows of the cache.
-    fn hidden(&self, input: &Input, cache: Option<&mut KvCache>) -> Tensor;
+    fn hidden(&self, input: &Input, cache: Option<KvCache>) -> Tensor;
 
     /// The token embedding, (vocab_size, hidden_size).
     fn embedding(&self) -> &Tensor;
@@ -66,9 +69,48 @@ impl CausalLm {
         self.head.device()
     }
 
-    /// [`Decoder::hidden`].
-    pub fn hidden(&self, input: &Input, cache: Option<&mut KvCache>) -> Tensor {
-        self.decoder.hidden(input, cache)
+    /// [`Decoder::hidden`] without a cache.
+    pub fn hidden(&self, input: &Input) -> Tensor {
+        self.decoder.hidden(input, None)
+    }
+
+    /// [`Decoder::hidden`] of new tokens, ids (rows, new) i64 on any device, padded on the right where a row has fewer; the padding's ids
+    /// must be legal, and its hidden states mean nothing.
+    pub fn read(&self, ids: &Tensor, cache: KvCache) -> Tensor {
+        let _no_grad = tch::no_grad_guard();
+        let ids = ids.to_device(self.device());
+        let positions = cache.positions().to_device(self.device());
+        self.decoder.hidden(&Input { ids: &ids, positions: &positions, valid: None }, Some(cache))
+    }
+
+    /// Reads prompts, right-padded together: for each a segment that has it as its prefix, and the hidden state of its last token,
+    /// (1, hidden_size).
+    ///
+    /// # Panics
+    /// If a prompt is empty, or where libtorch does.
+    pub fn read_prompts(&self, prompts: &[Vec<i64>]) -> Vec<(Segment, Tensor)> {
+        let mut read = Vec::with_capacity(prompts.len());
+        let mut rest = prompts;
+        while !rest.is_empty() {
+            let mut count = 1;
+            let width = |count: usize| rest[..count].iter().map(Vec::len).max().unwrap_or(0);
+            while count < rest.len() && (count + 1) * width(count + 1) <= PROMPT_TOKENS {
+                count += 1;
+            }
+            let (now, later) = rest.split_at(count);
+            let width = now.iter().map(Vec::len).max().unwrap_or(0);
+            let padded: Vec<i64> = now.iter().flat_map(|ids| (0..width).map(|j| ids[j.min(ids.len() - 1)])).collect();
+            let ids = Tensor::from_slice(&padded).view([count as i64, width as i64]);
+            let mut segments: Vec<Segment> = now.iter().map(|_| Segment::new(1)).collect();
+            let new = now.iter().map(|ids| ids.len() as i64).collect();
+            let hidden = self.read(&ids, KvCache::new(segments.iter_mut().collect(), new));
+            for (row, (segment, ids)) in segments.iter().zip(now).enumerate() {
+                let last = hidden.select(0, row as i64).narrow(0, ids.len() as i64 - 1, 1).copy();
+                read.push((segment.share(0), last));
+            }
+            rest = later;
+        }
+        read
     }
 
     /// The language model head: (.., hidden_size) to (.., vocab_size), in the weights' kind; callers take the log-softmax in f32.

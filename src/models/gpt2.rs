@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use tch::nn::Path;
 use tch::{Kind, Tensor};
 
-use super::attention::{Mask, attend, padded, split_heads};
+use super::attention::{Mask, attend, split_heads};
 use super::config::{TokenIds, default_range};
 use super::init::Fill;
 use super::layers::{Conv1d, Embedding, LayerNorm};
@@ -148,16 +148,14 @@ impl Gpt2 {
 }
 
 impl Decoder for Gpt2 {
-    fn hidden(&self, input: &Input, mut cache: Option<&mut KvCache>) -> Tensor {
-        let _no_grad = cache.is_some().then(tch::no_grad_guard);
-        let mask = Mask::causal(input, cache.as_deref(), self.kind);
+    fn hidden(&self, input: &Input, mut cache: Option<KvCache>) -> Tensor {
+        let mask = if cache.is_some() { Mask::None } else { Mask::causal(input, self.kind) };
         let mut hidden = self.wte.forward(input.ids) + self.wpe.forward(input.positions); // (batch, seq, n_embd)
         for (index, block) in self.h.iter().enumerate() {
-            hidden = block.forward(&hidden, &mask, cache.as_deref_mut().map(|cache| (cache, index)));
+            hidden = block.forward(&hidden, &mask, cache.as_mut().map(|cache| (cache, index)));
         }
         if let Some(cache) = cache {
-            let (_, seq) = input.ids.size2().expect("ids are (batch, seq)");
-            cache.commit(seq, padded(input.valid), None);
+            cache.commit();
         }
         self.ln_f.forward(&hidden)
     }
@@ -211,11 +209,10 @@ impl Attention {
     fn forward(&self, hidden: &Tensor, mask: &Mask, cache: Option<(&mut KvCache, usize)>) -> Tensor {
         let parts = self.c_attn.forward(hidden).chunk(3, -1);
         let [query, key, value] = [0, 1, 2].map(|part| split_heads(&parts[part], self.n_head)); // (batch, n_head, seq, head_dim)
-        let (key, value) = match cache {
-            Some((cache, index)) => cache.write(index, &key, &value),
-            None => (key, value),
-        };
-        self.c_proj.forward(&attend(&query, &key, &value, mask, self.scale))
+        self.c_proj.forward(&match cache {
+            Some((cache, index)) => cache.attend(index, &query, &key, &value, self.scale, None),
+            None => attend(&query, &key, &value, mask, self.scale),
+        })
     }
 }
 

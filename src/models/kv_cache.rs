@@ -1,197 +1,261 @@
 //! Keys and values of the tokens a model has read, so that only new tokens are computed.
 //!
-//! A column is a slot that one forward pass fills in every row. A validity mask (rows, columns) says which slots are real, so ragged rows
-//! and rollback are holes in the mask; it exists only while there is a hole. Positions are kept for models that look through a window only.
+//! A [`Segment`] holds rows that continue one prompt: the prompt's keys and values once, shared by all of them, and each row's own behind it.
+//! A [`KvCache`] joins the rows of several segments for one forward pass. Rows may differ in length; a row rolled back is simply shorter.
 
-use tch::{Kind, Tensor};
+use std::rc::Rc;
 
-/// Room for this many columns at first; then the room doubles.
-const FIRST_CAPACITY: i64 = 64;
+use tch::{Device, Kind, Tensor};
 
+use super::attention::{Part, attend_parts};
+
+/// Room for this many tokens of a row at first; then the room doubles.
+const FIRST_CAPACITY: i64 = 32;
+
+/// Rows that continue one prompt.
 #[derive(Debug, Default)]
-pub struct KvCache {
+pub struct Segment {
+    prefix: Option<Rc<Prefix>>,
     layers: Vec<Layer>,
-    columns: i64,
-    valid: Option<Tensor>,     // (rows, columns) bool
-    positions: Option<Tensor>, // (rows, columns) i64
+    /// Tokens of each row behind the prefix.
+    lengths: Vec<i64>,
 }
 
-/// Both (rows, heads, capacity, head_dim).
+/// What all rows of a segment have in common.
+#[derive(Debug)]
+struct Prefix {
+    layers: Vec<Layer>, // one row, (1, length, kv_heads, head_dim)
+    length: i64,
+}
+
+/// Both (rows, capacity, kv_heads, head_dim), the layout in which projections give them. What no row has written is zero: a shorter row's
+/// empty columns are masked, but a weight of 0 times a NaN that lay in memory would still be one.
 #[derive(Debug)]
 struct Layer {
     key: Tensor,
     value: Tensor,
 }
 
-impl KvCache {
-    /// Empty; the first forward pass gives it its shape.
-    pub fn new() -> Self {
-        Self::default()
+impl Segment {
+    /// Rows that have read nothing yet.
+    pub fn new(rows: usize) -> Self {
+        Self { prefix: None, layers: Vec::new(), lengths: vec![0; rows] }
     }
 
-    /// Slots filled so far, holes included.
-    pub fn columns(&self) -> i64 {
-        self.columns
+    pub fn rows(&self) -> usize {
+        self.lengths.len()
     }
 
-    /// A new cache whose row i is row `rows[i]` of this one; repeats are allowed and nothing is shared.
-    ///
-    /// # Panics
-    /// If a row is out of range.
-    pub fn select(&self, rows: &[i64]) -> KvCache {
+    /// Tokens that `row` has read, the prefix included: the position of its next one.
+    pub fn position(&self, row: usize) -> i64 {
+        self.prefix.as_ref().map_or(0, |prefix| prefix.length) + self.lengths[row]
+    }
+
+    /// A new segment whose row i is row `rows[i]` of this one; repeats are allowed and only the prefix is shared.
+    pub fn select(&self, rows: &[usize]) -> Self {
         let _no_grad = tch::no_grad_guard();
-        let Some(first) = self.layers.first() else { return KvCache::new() };
-        let index = Tensor::from_slice(rows).to_device(first.key.device());
+        let lengths: Vec<i64> = rows.iter().map(|&row| self.lengths[row]).collect();
+        let used = lengths.iter().copied().max().unwrap_or(0);
+        let prefix = self.prefix.clone();
+        if used == 0 {
+            return Self { prefix, layers: Vec::new(), lengths };
+        }
+        let index: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+        let index = Tensor::from_slice(&index).to_device(self.layers[0].key.device());
+        // Room for what comes, so that the next tokens do not copy everything once more.
+        let capacity = used + FIRST_CAPACITY / 2;
         let pick = |from: &Tensor| {
-            let (_, n_head, capacity, head_dim) = from.size4().expect("keys and values have 4 dimensions");
-            let picked = Tensor::empty([rows.len() as i64, n_head, capacity, head_dim], (from.kind(), from.device()));
-            let _ = from.narrow(2, 0, self.columns).index_select_out(&picked.narrow(2, 0, self.columns), 0, &index);
+            let (_, _, kv_heads, head_dim) = from.size4().expect("keys and values have 4 dimensions");
+            let picked = Tensor::empty([rows.len() as i64, capacity, kv_heads, head_dim], (from.kind(), from.device()));
+            let _ = from.narrow(1, 0, used).index_select_out(&picked.narrow(1, 0, used), 0, &index);
+            let _ = picked.narrow(1, used, capacity - used).zero_();
             picked
         };
-        KvCache {
-            layers: self.layers.iter().map(|layer| Layer { key: pick(&layer.key), value: pick(&layer.value) }).collect(),
-            columns: self.columns,
-            // The holes may all have been in rows that are left behind.
-            valid: self.valid.as_ref().map(|valid| valid.index_select(0, &index)).filter(|valid| valid.all().int64_value(&[]) == 0),
-            positions: self.positions.as_ref().map(|positions| positions.index_select(0, &index)),
-        }
+        let layers = self.layers.iter().map(|layer| Layer { key: pick(&layer.key), value: pick(&layer.value) }).collect();
+        Self { prefix, layers, lengths }
     }
 
-    /// From now on the columns of `row` from `from_column` on are not real. They stay as holes; the next tokens go to new columns.
+    /// Forgets all but the first `position` tokens of `row`, the prefix included; a prefix is never forgotten.
     ///
     /// # Panics
-    /// If the row is out of range.
-    pub fn invalidate(&mut self, row: i64, from_column: i64) {
-        let Some(layer) = self.layers.first() else { return };
-        if from_column >= self.columns {
-            return;
-        }
-        let rows = layer.key.size()[0];
-        let ones = || Tensor::ones([rows, self.columns], (Kind::Bool, layer.key.device()));
-        let valid = self.valid.get_or_insert_with(ones);
-        let _ = valid.narrow(0, row, 1).narrow(1, from_column, self.columns - from_column).fill_(0);
+    /// If the row has read fewer.
+    pub fn truncate(&mut self, row: usize, position: i64) {
+        let start = self.position(row) - self.lengths[row];
+        assert!((start..=self.position(row)).contains(&position), "row {row} cannot be cut to {position}");
+        self.lengths[row] = position - start;
     }
 
-    /// Which columns are real, (rows, columns) bool; `None` when all are.
-    pub(super) fn valid(&self) -> Option<&Tensor> {
-        self.valid.as_ref()
+    /// A segment of one row whose prefix is all that `row` has read.
+    ///
+    /// # Panics
+    /// If there is a prefix already.
+    pub fn share(&self, row: usize) -> Self {
+        let _no_grad = tch::no_grad_guard();
+        assert!(self.prefix.is_none(), "a prefix is read at once");
+        let length = self.lengths[row];
+        let cut = |from: &Tensor| from.narrow(0, row as i64, 1).narrow(1, 0, length).copy();
+        let layers = self.layers.iter().map(|layer| Layer { key: cut(&layer.key), value: cut(&layer.value) }).collect();
+        Self { prefix: Some(Rc::new(Prefix { layers, length })), layers: Vec::new(), lengths: vec![0] }
     }
 
-    /// Which position each column stands for, (rows, columns) i64, if the model told.
-    pub(super) fn positions(&self) -> Option<&Tensor> {
-        self.positions.as_ref()
-    }
-
-    /// Writes a layer's keys and values of the new tokens, (rows, heads, new, head_dim), behind the columns and returns views on all:
-    /// (rows, heads, columns + new, head_dim). The columns count once [`Self::commit`] is called after the last layer.
-    pub(super) fn write(&mut self, index: usize, key: &Tensor, value: &Tensor) -> (Tensor, Tensor) {
+    /// Writes a layer's keys and values of the new tokens, (rows, new, kv_heads, head_dim), behind each row's own.
+    fn write(&mut self, index: usize, key: &Tensor, value: &Tensor, plan: &Plan) {
         if index == self.layers.len() {
-            let room = |like: &Tensor| {
-                let (rows, n_head, _, head_dim) = like.size4().expect("keys and values have 4 dimensions");
-                Tensor::empty([rows, n_head, 0, head_dim], (like.kind(), like.device()))
-            };
-            self.layers.push(Layer { key: room(key), value: room(value) });
+            let (rows, _, kv_heads, head_dim) = key.size4().expect("keys have 4 dimensions");
+            let room = || Tensor::zeros([rows, plan.columns.max(FIRST_CAPACITY), kv_heads, head_dim], (key.kind(), key.device()));
+            self.layers.push(Layer { key: room(), value: room() });
         }
         let layer = &mut self.layers[index];
-        (append(&mut layer.key, self.columns, key), append(&mut layer.value, self.columns, value))
-    }
-
-    /// Counts the columns that every layer has written. `valid`: (rows, new) bool, which of them are real; `None` when all are.
-    /// `positions`: (rows, new) i64, given always or never.
-    pub(super) fn commit(&mut self, new: i64, valid: Option<&Tensor>, positions: Option<&Tensor>) {
-        if let Some(positions) = positions {
-            self.positions = Some(match self.positions.take() {
-                Some(before) => Tensor::cat(&[&before, positions], 1),
-                None => positions.copy(),
-            });
-        }
-        if self.valid.is_some() || valid.is_some() {
-            let Some(layer) = self.layers.first() else { return };
-            let ones = |columns| Tensor::ones([layer.key.size()[0], columns], (Kind::Bool, layer.key.device()));
-            let before = self.valid.take().unwrap_or_else(|| ones(self.columns));
-            let after = valid.map_or_else(|| ones(new), Tensor::shallow_clone);
-            self.valid = Some(Tensor::cat(&[before, after], 1));
-        }
-        self.columns += new;
+        append(&mut layer.key, key, plan);
+        append(&mut layer.value, value, plan);
     }
 }
 
-/// Copies `new` behind the first `columns` of `store`, which grows if need be, and returns a view on both.
-fn append(store: &mut Tensor, columns: i64, new: &Tensor) -> Tensor {
-    let (rows, n_head, capacity, head_dim) = store.size4().expect("keys and values have 4 dimensions");
-    let (new_rows, _, added, _) = new.size4().expect("keys and values have 4 dimensions");
-    // A single row would otherwise be broadcast into all rows.
-    assert_eq!(new_rows, rows, "a batch of {new_rows} does not fit a cache of {rows} rows");
-    let total = columns + added;
-    if total > capacity {
-        let roomier = total.max(2 * capacity).max(FIRST_CAPACITY);
-        let grown = Tensor::empty([rows, n_head, roomier, head_dim], (store.kind(), store.device()));
-        grown.narrow(2, 0, columns).copy_(&store.narrow(2, 0, columns));
+fn append(store: &mut Tensor, new: &Tensor, plan: &Plan) {
+    let (rows, capacity, kv_heads, head_dim) = store.size4().expect("keys and values have 4 dimensions");
+    let (_, added, _, _) = new.size4().expect("keys and values have 4 dimensions");
+    if plan.columns > capacity {
+        let grown = Tensor::zeros([rows, plan.columns.max(2 * capacity), kv_heads, head_dim], (store.kind(), store.device()));
+        grown.narrow(1, 0, capacity).copy_(store);
         *store = grown;
     }
-    store.narrow(2, columns, added).copy_(new);
-    store.narrow(2, 0, total)
+    match &plan.places {
+        Places::Same(before) => store.narrow(1, *before, added).copy_(new),
+        Places::Each(places) => {
+            let capacity = store.size()[1];
+            let flat = store.view([rows * capacity, kv_heads, head_dim]);
+            let rows_start = Tensor::arange(rows, (Kind::Int64, store.device())).unsqueeze(1) * capacity;
+            let _ = flat.shallow_clone().index_copy_(0, &(places + rows_start).view(-1), &new.reshape([rows * added, kv_heads, head_dim]));
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tch::Device;
+/// Where one segment's new tokens go and what they see; the same for all layers.
+#[derive(Debug)]
+struct Plan {
+    places: Places,
+    /// Columns in use once the new tokens are there.
+    columns: i64,
+    /// What is not to be seen of the rows' own columns, added to the scores: (rows or 1, 1, new, columns).
+    own: Option<Tensor>,
+    /// The same of the prefix, (rows, 1, new, length).
+    prefix: Option<Tensor>,
+}
 
-    /// (rows, 1 head, columns, 1): row * 100 + column.
-    fn numbered(rows: i64, columns: std::ops::Range<i64>) -> Tensor {
-        let row = Tensor::arange(rows, (Kind::Float, Device::Cpu)).view([rows, 1, 1, 1]) * 100.0;
-        let column = Tensor::arange_start(columns.start, columns.end, (Kind::Float, Device::Cpu)).view([1, 1, -1, 1]);
-        row + column
+#[derive(Debug)]
+enum Places {
+    /// Every row has read this many.
+    Same(i64),
+    /// The column of each new token, (rows, new) i64.
+    Each(Tensor),
+}
+
+/// The rows of several segments, one after the other, for one forward pass; the passes of all layers belong to it.
+pub struct KvCache<'a> {
+    segments: Vec<&'a mut Segment>,
+    /// Real new tokens of each row; shorter rows are padded on the right.
+    new: Vec<i64>,
+    width: i64,
+    plans: Vec<Plan>,
+    /// For layers that look through a window, where that hides something.
+    windowed: Vec<Plan>,
+}
+
+impl<'a> KvCache<'a> {
+    /// `new` holds the number of new tokens of each row, all segments' rows in order.
+    ///
+    /// # Panics
+    /// If that is not one number for each row.
+    pub fn new(segments: Vec<&'a mut Segment>, new: Vec<i64>) -> Self {
+        assert_eq!(segments.iter().map(|segment| segment.rows()).sum::<usize>(), new.len(), "one number of new tokens for each row");
+        let width = new.iter().copied().max().unwrap_or(0);
+        Self { segments, new, width, plans: Vec::new(), windowed: Vec::new() }
     }
 
-    fn values(tensor: &Tensor) -> Vec<f32> {
-        Vec::try_from(tensor.contiguous().view(-1)).unwrap()
+    /// Positions of the new tokens, (rows, width) i64; padding repeats its row's last.
+    pub fn positions(&self) -> Tensor {
+        let starts = self.segments.iter().flat_map(|segment| (0..segment.rows()).map(|row| segment.position(row)));
+        let positions: Vec<i64> =
+            starts.zip(&self.new).flat_map(|(start, &new)| (0..self.width).map(move |j| start + j.min((new - 1).max(0)))).collect();
+        Tensor::from_slice(&positions).view([self.new.len() as i64, self.width])
     }
 
-    #[test]
-    fn columns_survive_growth_and_selection() {
-        let mut cache = KvCache::new();
-        let mut at = 0;
-        for new in [3, 1, 70, 1, 200] {
-            let states = numbered(2, at..at + new);
-            let (key, value) = cache.write(0, &states, &(&states + 0.5));
-            cache.commit(new, None, None);
-            at += new;
-            assert_eq!(values(&key), values(&numbered(2, 0..at)));
-            assert_eq!(values(&value), values(&(numbered(2, 0..at) + 0.5)));
+    /// Attention of layer `index`: query (rows, heads, width, head_dim) over all that each row has read and its new tokens, whose key and
+    /// value are (rows, kv_heads, width, head_dim). A token sees no further back than `window` positions, its own included. Returns
+    /// (rows, width, heads * head_dim). Layers come in their order.
+    pub(super) fn attend(&mut self, index: usize, query: &Tensor, key: &Tensor, value: &Tensor, scale: f64, window: Option<i64>) -> Tensor {
+        if index == 0 {
+            self.plans = self.plan(None, query.kind(), query.device());
         }
-        assert_eq!(cache.columns(), 275);
-        let mut picked = cache.select(&[1, 0, 1]);
-        let (key, _) = picked.write(0, &numbered(3, 275..276), &numbered(3, 275..276));
-        assert_eq!(values(&key.narrow(2, 0, 275)), values(&numbered(2, 0..275).index_select(0, &Tensor::from_slice(&[1i64, 0, 1]))));
-        let (untouched, _) = cache.write(0, &numbered(2, 0..1), &numbered(2, 0..1));
-        assert_eq!(values(&untouched.narrow(2, 0, 275)), values(&numbered(2, 0..275)), "a copy shares nothing with its source");
+        let window = window.filter(|window| self.longest() > *window);
+        if window.is_some() && self.windowed.is_empty() {
+            self.windowed = self.plan(window, query.kind(), query.device());
+        }
+        let plans = if window.is_some() { &self.windowed } else { &self.plans };
+        let mut first = 0;
+        let mut attended = Vec::with_capacity(self.segments.len());
+        for (segment, plan) in self.segments.iter_mut().zip(plans) {
+            let rows = segment.rows() as i64;
+            let part = |of: &Tensor| of.narrow(0, first, rows);
+            segment.write(index, &part(key).transpose(1, 2), &part(value).transpose(1, 2), plan);
+            let own = Part::of(&segment.layers[index].key, &segment.layers[index].value, plan.columns, plan.own.as_ref());
+            let prefix = segment.prefix.as_ref().filter(|prefix| prefix.length > 0);
+            let prefix = prefix.map(|prefix| {
+                let layer = &prefix.layers[index];
+                Part::of(&layer.key, &layer.value, prefix.length, plan.prefix.as_ref())
+            });
+            attended.push(attend_parts(&part(query), prefix.as_ref(), &own, scale));
+            first += rows;
+        }
+        if attended.len() == 1 { attended.remove(0) } else { Tensor::cat(&attended, 0) }
     }
 
-    #[test]
-    fn the_mask_exists_only_while_there_is_a_hole() {
-        let mut cache = KvCache::new();
-        let _ = cache.write(0, &numbered(2, 0..4), &numbered(2, 0..4));
-        cache.commit(4, None, None);
-        assert!(cache.valid().is_none());
-        cache.invalidate(1, 4);
-        assert!(cache.valid().is_none(), "there is no column 4 yet");
-        cache.invalidate(1, 2);
-        let _ = cache.write(0, &numbered(2, 4..5), &numbered(2, 4..5));
-        cache.commit(1, None, None);
-        let valid = Vec::<bool>::try_from(cache.valid().unwrap().view(-1)).unwrap();
-        assert_eq!(valid, [true, true, true, true, true, true, true, false, false, true]);
-        assert!(cache.select(&[0, 0]).valid().is_none(), "the row with the holes is gone");
-        assert!(cache.select(&[0, 1]).valid().is_some());
+    /// Counts the new tokens, once the last layer has written them.
+    pub(super) fn commit(self) {
+        let mut new = self.new.into_iter();
+        for segment in self.segments {
+            for length in &mut segment.lengths {
+                *length += new.next().unwrap_or(0);
+            }
+        }
     }
 
-    #[test]
-    #[should_panic(expected = "a batch of 1 does not fit a cache of 2 rows")]
-    fn a_smaller_batch_is_not_broadcast() {
-        let mut cache = KvCache::new();
-        let _ = cache.write(0, &numbered(2, 0..1), &numbered(2, 0..1));
-        cache.commit(1, None, None);
-        let _ = cache.write(0, &numbered(1, 0..1), &numbered(1, 0..1));
+    fn longest(&self) -> i64 {
+        self.segments.iter().flat_map(|segment| (0..segment.rows()).map(|row| segment.position(row))).max().unwrap_or(0) + self.width
     }
+
+    fn plan(&self, window: Option<i64>, kind: Kind, device: Device) -> Vec<Plan> {
+        self.segments.iter().map(|segment| plan(segment, self.width, window, kind, device)).collect()
+    }
+}
+
+fn plan(segment: &Segment, width: i64, window: Option<i64>, kind: Kind, device: Device) -> Plan {
+    let lengths = &segment.lengths;
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    let columns = longest + width;
+    let all_same = lengths.iter().all(|&length| length == longest);
+    let on = |values: &[i64]| Tensor::from_slice(values).to_device(device);
+    let count = |end: i64| Tensor::arange(end, (Kind::Int64, device));
+    // (rows or 1, width): the column of each new token.
+    let starts = if all_same { on(&[longest]) } else { on(lengths) };
+    let places = starts.unsqueeze(1) + count(width).unsqueeze(0);
+    let seen_by = |column: &Tensor, allowed: Tensor| match window {
+        // A token at column p sees the columns above p - window.
+        Some(window) => allowed.logical_and(&column.gt_tensor(&(places.unsqueeze(-1) - window))),
+        None => allowed,
+    };
+    let bias = |allowed: Tensor| super::attention::bias(&allowed.unsqueeze(1), kind);
+    let own = (width > 1 || !all_same || window.is_some()).then(|| {
+        let column = count(columns);
+        bias(seen_by(&column, column.le_tensor(&places.unsqueeze(-1))))
+    });
+    let prefix_length = segment.prefix.as_ref().map_or(0, |prefix| prefix.length);
+    let prefix = (window.is_some() && prefix_length > 0).then(|| {
+        // The prefix lies at the columns before 0.
+        let column = count(prefix_length) - prefix_length;
+        let rows = lengths.len() as i64;
+        let allowed = seen_by(&column, Tensor::ones([1, width, prefix_length], (Kind::Bool, device)));
+        bias(allowed.expand([rows, width, prefix_length], false))
+    });
+    Plan { places: if all_same { Places::Same(longest) } else { Places::Each(places) }, columns, own, prefix }
 }

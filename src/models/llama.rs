@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use tch::nn::Path;
 use tch::{Kind, Tensor};
 
-use super::attention::{Mask, attend, padded, split_heads};
+use super::attention::{Mask, attend, split_heads};
 use super::config::{TokenIds, default_range};
 use super::init::Fill;
 use super::layers::{Embedding, Linear, RmsNorm};
@@ -219,19 +219,18 @@ impl Llama {
 }
 
 impl Decoder for Llama {
-    fn hidden(&self, input: &Input, mut cache: Option<&mut KvCache>) -> Tensor {
-        let _no_grad = cache.is_some().then(tch::no_grad_guard);
-        let full = Mask::causal(input, cache.as_deref(), self.kind);
-        let sliding = self.window.map(|window| Mask::sliding(input, cache.as_deref(), window, self.kind));
+    fn hidden(&self, input: &Input, mut cache: Option<KvCache>) -> Tensor {
+        let plain = cache.is_none();
+        let full = if plain { Mask::causal(input, self.kind) } else { Mask::None };
+        let sliding = self.window.filter(|_| plain).map(|window| Mask::sliding(input, window, self.kind));
         let rotation = self.rope.rotation(input.positions, self.kind);
         let mut hidden = self.embed_tokens.forward(input.ids); // (batch, seq, hidden_size)
         for (index, block) in self.layers.iter().enumerate() {
-            let mask = sliding.as_ref().filter(|_| block.slides).unwrap_or(&full);
-            hidden = block.forward(&hidden, &rotation, mask, cache.as_deref_mut().map(|cache| (cache, index)));
+            let mask = sliding.as_ref().filter(|_| block.self_attn.window.is_some()).unwrap_or(&full);
+            hidden = block.forward(&hidden, &rotation, mask, cache.as_mut().map(|cache| (cache, index)));
         }
         if let Some(cache) = cache {
-            let (_, seq) = input.ids.size2().expect("ids are (batch, seq)");
-            cache.commit(seq, padded(input.valid), self.window.map(|_| input.positions));
+            cache.commit();
         }
         self.norm.forward(&hidden)
     }
@@ -246,17 +245,15 @@ struct Block {
     self_attn: Attention,
     post_attention_layernorm: RmsNorm,
     mlp: Mlp,
-    slides: bool,
 }
 
 impl Block {
     fn new(p: &Path, config: &LlamaConfig, index: i64) -> Self {
         Self {
             input_layernorm: RmsNorm::new(&(p / "input_layernorm"), config.hidden_size, config.rms_norm_eps),
-            self_attn: Attention::new(&(p / "self_attn"), config),
+            self_attn: Attention::new(&(p / "self_attn"), config, index),
             post_attention_layernorm: RmsNorm::new(&(p / "post_attention_layernorm"), config.hidden_size, config.rms_norm_eps),
             mlp: Mlp::new(&(p / "mlp"), config),
-            slides: config.window(index).is_some(),
         }
     }
 
@@ -274,10 +271,11 @@ struct Attention {
     heads: i64,
     kv_heads: i64,
     scale: f64,
+    window: Option<i64>,
 }
 
 impl Attention {
-    fn new(p: &Path, config: &LlamaConfig) -> Self {
+    fn new(p: &Path, config: &LlamaConfig, index: i64) -> Self {
         let (size, head_dim) = (config.hidden_size, config.head_dim());
         let (heads, kv_heads) = (config.num_attention_heads, config.kv_heads());
         let (in_bias, out_bias) = config.biases();
@@ -289,6 +287,7 @@ impl Attention {
             heads,
             kv_heads,
             scale: (head_dim as f64).powf(-0.5),
+            window: config.window(index),
         }
     }
 
@@ -297,11 +296,10 @@ impl Attention {
         let query = rotation.apply(&split_heads(&self.q_proj.forward(hidden), self.heads)); // (batch, heads, seq, head_dim)
         let key = rotation.apply(&split_heads(&self.k_proj.forward(hidden), self.kv_heads));
         let value = split_heads(&self.v_proj.forward(hidden), self.kv_heads);
-        let (key, value) = match cache {
-            Some((cache, index)) => cache.write(index, &key, &value),
-            None => (key, value),
-        };
-        self.o_proj.forward(&attend(&query, &key, &value, mask, self.scale))
+        self.o_proj.forward(&match cache {
+            Some((cache, index)) => cache.attend(index, &query, &key, &value, self.scale, self.window),
+            None => attend(&query, &key, &value, mask, self.scale),
+        })
     }
 }
 

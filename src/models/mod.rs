@@ -14,6 +14,7 @@ pub mod init;
 pub mod kv_cache;
 pub mod llama;
 pub mod reward;
+pub mod vocabulary_rows;
 pub mod weights;
 
 mod attention;
@@ -30,7 +31,7 @@ pub use config::{ClassifierConfig, LmConfig, TokenIds};
 pub use distilbert::DistilBertConfig;
 pub use folder::{Classifier, Lm};
 pub use gpt2::Gpt2Config;
-pub use kv_cache::KvCache;
+pub use kv_cache::{KvCache, Segment};
 pub use llama::LlamaConfig;
 pub use reward::{RewardHead, RewardModel};
 pub use with_tokenizer::{check_vocabulary, open_trainable_with_tokenizer, open_with_tokenizer};

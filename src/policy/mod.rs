@@ -1,5 +1,6 @@
 //! What continues text: the frozen models that search steers.
 
+mod draw;
 mod local;
 
 pub use local::LocalPolicy;

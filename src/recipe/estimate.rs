@@ -75,7 +75,7 @@ fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
         Stage::Steer => {
             let steer = recipe.steer.as_ref()?;
             let samples = steer.method.iter().map(|method| method.samples()).max().unwrap_or(1);
-            let rows = product(&[PROMPTS_IN_FLIGHT as u64, samples as u64]);
+            let rows = product(&[steer.prompts_in_flight as u64, samples as u64]);
             largest(steer.bases.iter().filter_map(|base| {
                 let tokens = tokens(plan, base, steer.max_new_tokens);
                 let mut parts = sampling_parts(plan, plan.models.get(base)?, rows, tokens);

@@ -281,6 +281,9 @@ pub struct Steer {
     /// A response ends before the first of these.
     #[serde(default)]
     pub stop: Vec<String>,
+    /// Prompts searched at once: more are faster and take more memory.
+    #[serde(default = "eight")]
+    pub prompts_in_flight: usize,
     /// Write the search tree and the per-token rewards too.
     #[serde(default)]
     pub trace: bool,
@@ -402,6 +405,9 @@ fn default_positions() -> i64 {
 }
 fn two() -> usize {
     2
+}
+fn eight() -> usize {
+    8
 }
 fn default_beta() -> f64 {
     0.1

@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
+use crate::models::vocabulary_rows::log_sum_exp;
 use crate::models::{CausalLm, Input};
 
 /// Rows of the (positions, vocab) logits that exist at once.
@@ -23,6 +24,21 @@ pub fn target_logps(model: &CausalLm, hidden: &Tensor, targets: &Tensor) -> Tens
     Tensor::cat(&slices, 0)
 }
 
+/// As [`target_logps`] without gradients, on the host.
+pub fn frozen_target_logps(model: &CausalLm, hidden: &Tensor, targets: &Tensor) -> Result<Vec<f32>> {
+    let _no_grad = tch::no_grad_guard();
+    let positions = targets.size()[0];
+    let mut logps = Vec::with_capacity(positions as usize);
+    for start in (0..positions).step_by(SLICE as usize) {
+        let length = SLICE.min(positions - start);
+        let logits = model.logits(&hidden.narrow(0, start, length)); // (length, vocab), in the weights' kind
+        let chosen = logits.gather(-1, &targets.narrow(0, start, length).unsqueeze(-1), false).squeeze_dim(-1);
+        let chosen = Vec::<f32>::try_from(chosen.to_kind(Kind::Float))?;
+        logps.extend(chosen.iter().zip(log_sum_exp(&logits)?).map(|(chosen, sum)| chosen - sum));
+    }
+    Ok(logps)
+}
+
 /// log p of each token of `ids` from `prompt_len` on, given all before it, by one full forward pass without a cache.
 pub fn response_logps(model: &CausalLm, ids: &[i64], prompt_len: usize) -> Result<Vec<f32>> {
     let _no_grad = tch::no_grad_guard();
@@ -30,7 +46,7 @@ pub fn response_logps(model: &CausalLm, ids: &[i64], prompt_len: usize) -> Resul
     let device = model.device();
     let tokens = Tensor::from_slice(ids).unsqueeze(0).to_device(device);
     let positions = Tensor::arange(length, (Kind::Int64, device)).unsqueeze(0);
-    let hidden = model.hidden(&Input { ids: &tokens, positions: &positions, valid: None }, None);
+    let hidden = model.hidden(&Input { ids: &tokens, positions: &positions, valid: None });
     let predicting = hidden.squeeze_dim(0).narrow(0, prompt_len as i64 - 1, scored);
-    Ok(Vec::<f32>::try_from(target_logps(model, &predicting, &tokens.squeeze_dim(0).narrow(0, prompt_len as i64, scored)))?)
+    frozen_target_logps(model, &predicting, &tokens.squeeze_dim(0).narrow(0, prompt_len as i64, scored))
 }

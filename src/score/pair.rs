@@ -9,11 +9,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use super::logps::target_logps;
+use super::logps::frozen_target_logps;
 use crate::error::{Error, Result};
-use crate::models::{Input, KvCache, Lm};
+use crate::models::{KvCache, Lm, Segment};
 use crate::search::{Judge, Judged, Node, Response, Scorer};
 use crate::text::{PromptTemplate, Tokenizer};
 
@@ -34,7 +34,6 @@ pub struct GuidePair {
     generations: BTreeMap<u64, Generation>,
     nodes: HashMap<Node, State>,
     next: u64,
-    scored: u64,
 }
 
 /// What one `score` call left for the rows of one prompt.
@@ -45,7 +44,7 @@ struct Generation {
 
 /// One guide's cache, and its hidden state after the last token of each row, (rows, hidden_size).
 struct ModelState {
-    cache: KvCache,
+    segment: Segment,
     last: Tensor,
 }
 
@@ -58,11 +57,12 @@ struct Prompt {
 #[derive(Clone)]
 struct State {
     generation: u64,
-    row: i64,
+    row: usize,
     ids: Vec<i64>,
-    /// Cache column and log-ratio of each id.
-    columns: Vec<i64>,
+    /// Log-ratio of each id.
     ratios: Vec<f32>,
+    /// That of the EOS of a complete response.
+    eos: Option<f32>,
 }
 
 /// What one row needs from the guides.
@@ -76,6 +76,18 @@ struct Work {
     cached: usize,
 }
 
+impl Work {
+    fn fed(&self) -> usize {
+        self.ids.len() - self.cached
+    }
+}
+
+/// The requests that continue responses of one generation, by their numbers.
+struct Group {
+    generation: u64,
+    members: Vec<(usize, Work)>,
+}
+
 impl GuidePair {
     pub fn new(guide: Rc<Guide>, same_vocabulary: bool) -> Result<Self> {
         let info = guide.tuned.model.info();
@@ -83,7 +95,7 @@ impl GuidePair {
             Error::failed("the guides have no end-of-sequence token\n\nhint: set `eos_token_id` in the guide's config.json")
         })?;
         let context = info.context.min(guide.untuned.model.info().context);
-        Ok(Self { guide, same_vocabulary, eos, context, generations: BTreeMap::new(), nodes: HashMap::new(), next: 0, scored: 0 })
+        Ok(Self { guide, same_vocabulary, eos, context, generations: BTreeMap::new(), nodes: HashMap::new(), next: 0 })
     }
 
     /// Refuses a prompt that leaves no room for `new_tokens` guide tokens in the guides' context.
@@ -99,7 +111,7 @@ impl GuidePair {
     }
 
     /// log π* − log π_ref of each guide token of a response (EOS last where complete) by full forward passes, without any cache.
-    pub fn token_rewards(&self, prompt: &str, response: &Response) -> Result<Vec<f32>> {
+    pub fn token_rewards_in_full(&self, prompt: &str, response: &Response) -> Result<Vec<f32>> {
         let mut ids = self.guide.template.encode(&self.guide.tokenizer, prompt)?;
         let prompt_len = ids.len();
         ids.extend(self.response_ids(response)?);
@@ -146,179 +158,142 @@ impl GuidePair {
         Ok(Work { parent, ids, complete, known, cached })
     }
 
-    fn score_generation(&mut self, generation: u64, work: Vec<Work>) -> Result<Vec<Judged>> {
-        let source = self.generations.get(&generation).ok_or_else(|| Error::failed("the scorer's cache of a live response is gone"))?;
-        let prompt = source.prompt.clone();
-        let widest = work.iter().map(|row| row.ids.len() - row.cached).max().unwrap_or(0);
-        let longest = work.iter().map(|row| row.ids.len() as i64 + i64::from(row.complete)).max().unwrap_or(0);
-        if prompt.length + longest > self.context {
-            return Err(Error::failed(format!(
-                "a response of {longest} guide tokens after a prompt of {} does not fit the guides' context of {}\n\nhint: lower `max_new_tokens`, or use guides with a longer context",
-                prompt.length, self.context
-            )));
+    fn check_room(&self, group: &Group) -> Result<()> {
+        let prompt = self.source(group)?.prompt.length;
+        let longest = group.members.iter().map(|(_, row)| row.ids.len() as i64 + i64::from(row.complete)).max().unwrap_or(0);
+        if prompt + longest <= self.context {
+            return Ok(());
         }
-        let rows: Vec<i64> = work.iter().map(|row| row.parent.row).collect();
-        let mut columns_before = 0;
-        let mut logps: Vec<Vec<f32>> = Vec::with_capacity(2);
-        let mut models: Vec<ModelState> = Vec::with_capacity(2);
-        for (which, lm) in self.models().into_iter().enumerate() {
-            let source = &source.models[which];
-            // Each guide has its own device.
-            let fed = Fed::new(&work, prompt.length, widest, lm.device());
-            let targets = Targets::new(&work, self.eos, widest, lm.device());
-            let mut cache = source.cache.select(&rows);
-            columns_before = cache.columns();
-            for (row, item) in work.iter().enumerate() {
-                if let Some(&column) = item.parent.columns.get(item.cached) {
-                    cache.invalidate(row as i64, column);
-                }
-            }
-            // Row r's state before its first fed token: after its whole parent, or after the prompt.
-            let mut carried = source.last.index_select(0, &Tensor::from_slice(&rows).to_device(source.last.device()));
-            for (row, _) in work.iter().enumerate().filter(|(_, item)| item.cached == 0) {
-                carried.narrow(0, row as i64, 1).copy_(&prompt.after[which]);
-            }
-            carried = carried.unsqueeze(1);
-            let states = match &fed {
-                Some(fed) => {
-                    let input = Input { ids: &fed.ids, positions: &fed.positions, valid: fed.valid.as_ref() };
-                    Tensor::cat(&[&carried, &lm.model.hidden(&input, Some(&mut cache))], 1)
-                }
-                None => carried,
-            }; // (rows, 1 + widest, hidden): column j predicts the token j places after the cached ones
-            let (_, _, hidden_size) = states.size3()?;
-            let flat = states.reshape([-1, hidden_size]);
-            logps.push(match &targets {
-                Some(targets) => {
-                    let predicting = flat.index_select(0, &targets.states);
-                    Vec::<f32>::try_from(target_logps(&lm.model, &predicting, &targets.ids))?
-                }
-                None => Vec::new(),
-            });
-            let ends: Vec<i64> = (work.iter().enumerate())
-                .map(|(row, item)| row as i64 * (widest as i64 + 1) + (item.ids.len() - item.cached) as i64)
-                .collect();
-            let last = flat.index_select(0, &Tensor::from_slice(&ends).to_device(flat.device()));
-            models.push(ModelState { cache, last });
-        }
-        self.scored += work.iter().map(|row| (row.ids.len() - row.cached) as u64).sum::<u64>();
-        let generation = self.fresh();
-        let mut ratios = logps[0].iter().zip(&logps[1]).map(|(tuned, untuned)| tuned - untuned);
-        let mut judged = Vec::with_capacity(work.len());
-        for (row, item) in work.into_iter().enumerate() {
-            let mut kept: Vec<f32> = item.parent.ratios[..item.known].to_vec();
-            kept.extend(ratios.by_ref().take(item.ids.len() - item.known));
-            let eos = if item.complete { ratios.next().unwrap_or(0.0) } else { 0.0 };
-            let score = kept.iter().sum::<f32>() + eos;
-            let mut columns = item.parent.columns[..item.cached].to_vec();
-            columns.extend((0..item.ids.len() - item.cached).map(|j| columns_before + j as i64));
-            let node = Node(self.fresh());
-            self.nodes.insert(node, State { generation, row: row as i64, ids: item.ids, columns, ratios: kept });
-            judged.push(Judged { node, score });
-        }
-        let models: [ModelState; 2] = models.try_into().map_err(|_| Error::failed("a guide pair has two models"))?;
-        self.generations.insert(generation, Generation { prompt, models });
-        Ok(judged)
+        Err(Error::failed(format!(
+            "a response of {longest} guide tokens after a prompt of {prompt} does not fit the guides' context of {}\n\nhint: lower `max_new_tokens`, or use guides with a longer context",
+            self.context
+        )))
     }
-}
 
-/// The tokens one forward pass reads: (rows, widest), shorter rows padded on the right.
-struct Fed {
-    ids: Tensor,
-    positions: Tensor,
-    valid: Option<Tensor>,
-}
-
-impl Fed {
-    fn new(work: &[Work], prompt_length: i64, widest: usize, device: tch::Device) -> Option<Self> {
-        if widest == 0 {
-            return None;
-        }
-        let (mut ids, mut positions, mut valid) = (Vec::new(), Vec::new(), Vec::new());
-        for row in work {
-            for j in 0..widest {
-                let real = row.cached + j < row.ids.len();
-                ids.push(if real { row.ids[row.cached + j] } else { 0 });
-                positions.push(if real { prompt_length + (row.cached + j) as i64 } else { 0 });
-                valid.push(real);
-            }
-        }
-        let shape = [work.len() as i64, widest as i64];
-        Some(Self {
-            ids: Tensor::from_slice(&ids).view(shape).to_device(device),
-            positions: Tensor::from_slice(&positions).view(shape).to_device(device),
-            valid: (!valid.iter().all(|&real| real)).then(|| Tensor::from_slice(&valid).view(shape).to_device(device)),
-        })
+    fn source(&self, group: &Group) -> Result<&Generation> {
+        self.generations.get(&group.generation).ok_or_else(|| Error::failed("the scorer's cache of a live response is gone"))
     }
-}
 
-/// Which flattened states predict which unknown tokens, row by row, each row's EOS last.
-struct Targets {
-    states: Tensor,
-    ids: Tensor,
-}
-
-impl Targets {
-    fn new(work: &[Work], eos: i64, widest: usize, device: tch::Device) -> Option<Self> {
-        let (mut states, mut ids) = (Vec::new(), Vec::new());
+    /// One guide's forward pass over all that is new: the log-probabilities of the unknown tokens, row by row with each row's EOS last, and
+    /// the guide's new state of each group.
+    fn read(&self, which: usize, groups: &[Group]) -> Result<(Vec<f32>, Vec<ModelState>)> {
+        let lm = self.models()[which];
+        let work: Vec<&Work> = groups.iter().flat_map(|group| group.members.iter().map(|(_, work)| work)).collect();
+        let (mut segments, mut carried) = (Vec::new(), Vec::new());
+        for group in groups {
+            let source = self.source(group)?;
+            let rows: Vec<usize> = group.members.iter().map(|(_, work)| work.parent.row).collect();
+            let mut segment = source.models[which].segment.select(&rows);
+            for (row, (_, work)) in group.members.iter().enumerate() {
+                segment.truncate(row, source.prompt.length + work.cached as i64);
+                // The state before the row's first fed token: after its whole parent, or after the prompt.
+                carried.push(match work.cached {
+                    0 => source.prompt.after[which].shallow_clone(),
+                    _ => source.models[which].last.narrow(0, work.parent.row as i64, 1),
+                });
+            }
+            segments.push(segment);
+        }
+        let widest = work.iter().map(|row| row.fed()).max().unwrap_or(0);
+        let mut states = Tensor::cat(&carried, 0).unsqueeze(1);
+        if widest > 0 {
+            let ids: Vec<i64> =
+                work.iter().flat_map(|row| (0..widest).map(|j| row.ids.get(row.cached + j).copied().unwrap_or(0))).collect();
+            let ids = Tensor::from_slice(&ids).view([work.len() as i64, widest as i64]);
+            let new = work.iter().map(|row| row.fed() as i64).collect();
+            let hidden = lm.model.read(&ids, KvCache::new(segments.iter_mut().collect(), new));
+            states = Tensor::cat(&[&states, &hidden], 1);
+        } // (rows, 1 + widest, hidden_size): column j predicts the token j places after the cached ones
+        let (_, _, hidden_size) = states.size3()?;
+        let flat = states.reshape([-1, hidden_size]);
+        let at = |row: usize, column: usize| (row * (widest + 1) + column) as i64;
+        let on = |values: &[i64]| Tensor::from_slice(values).to_device(flat.device());
+        let (mut places, mut targets) = (Vec::new(), Vec::new());
         for (r, row) in work.iter().enumerate() {
-            let unknown = row.ids[row.known..].iter().copied().chain(row.complete.then_some(eos));
+            let unknown = row.ids[row.known..].iter().copied().chain(row.complete.then_some(self.eos));
             for (j, id) in unknown.enumerate() {
-                states.push((r * (widest + 1) + row.known - row.cached + j) as i64);
-                ids.push(id);
+                places.push(at(r, row.known - row.cached + j));
+                targets.push(id);
             }
         }
-        let tensor = |values: &[i64]| Tensor::from_slice(values).to_device(device);
-        (!ids.is_empty()).then(|| Self { states: tensor(&states), ids: tensor(&ids) })
+        let logps = match targets.is_empty() {
+            true => Vec::new(),
+            false => frozen_target_logps(&lm.model, &flat.index_select(0, &on(&places)), &on(&targets))?,
+        };
+        let ends: Vec<i64> = work.iter().enumerate().map(|(r, row)| at(r, row.fed())).collect();
+        let last = flat.index_select(0, &on(&ends));
+        let mut first = 0;
+        let states = segments.into_iter().map(|segment| {
+            let rows = segment.rows() as i64;
+            first += rows;
+            ModelState { segment, last: last.narrow(0, first - rows, rows).copy() }
+        });
+        Ok((logps, states.collect()))
     }
 }
 
 impl Scorer for GuidePair {
-    fn open(&mut self, prompt: &str) -> Result<Node> {
-        let _no_grad = tch::no_grad_guard();
-        let ids = self.guide.template.encode(&self.guide.tokenizer, prompt)?;
-        let length = ids.len() as i64;
-        let read = |lm: &Lm| {
-            let tokens = Tensor::from_slice(&ids).unsqueeze(0).to_device(lm.device());
-            let positions = Tensor::arange(length, (Kind::Int64, lm.device())).unsqueeze(0);
-            let mut cache = KvCache::new();
-            let hidden = lm.model.hidden(&Input { ids: &tokens, positions: &positions, valid: None }, Some(&mut cache));
-            ModelState { cache, last: hidden.select(1, length - 1).copy() }
-        };
-        let models = self.models().map(read);
-        let after = [models[0].last.shallow_clone(), models[1].last.shallow_clone()];
-        let (generation, node) = (self.fresh(), Node(self.fresh()));
-        self.generations.insert(generation, Generation { prompt: Rc::new(Prompt { length, after }), models });
-        self.nodes.insert(node, State { generation, row: 0, ids: Vec::new(), columns: Vec::new(), ratios: Vec::new() });
-        self.scored += length as u64;
-        Ok(node)
+    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+        let ids =
+            prompts.iter().map(|prompt| self.guide.template.encode(&self.guide.tokenizer, prompt)).collect::<Result<Vec<Vec<i64>>>>()?;
+        let [tuned, untuned] = self.models().map(|lm| lm.model.read_prompts(&ids));
+        let mut nodes = Vec::with_capacity(prompts.len());
+        for ((tuned, untuned), ids) in tuned.into_iter().zip(untuned).zip(&ids) {
+            let (generation, node) = (self.fresh(), Node(self.fresh()));
+            let after = [tuned.1.shallow_clone(), untuned.1.shallow_clone()];
+            let models = [tuned, untuned].map(|(segment, last)| ModelState { segment, last });
+            self.generations.insert(generation, Generation { prompt: Rc::new(Prompt { length: ids.len() as i64, after }), models });
+            self.nodes.insert(node, State { generation, row: 0, ids: Vec::new(), ratios: Vec::new(), eos: None });
+            nodes.push(node);
+        }
+        Ok(nodes)
     }
 
     fn score(&mut self, requests: &[Judge]) -> Result<Vec<Judged>> {
         let _no_grad = tch::no_grad_guard();
-        let mut by_generation: BTreeMap<u64, Vec<(usize, Work)>> = BTreeMap::new();
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut groups: Vec<Group> = Vec::new();
         for (i, request) in requests.iter().enumerate() {
             let work = self.plan(request)?;
-            by_generation.entry(work.parent.generation).or_default().push((i, work));
+            let generation = work.parent.generation;
+            match groups.iter_mut().find(|group| group.generation == generation) {
+                Some(group) => group.members.push((i, work)),
+                None => groups.push(Group { generation, members: vec![(i, work)] }),
+            }
         }
+        groups.iter().try_for_each(|group| self.check_room(group))?;
+        let (tuned, tuned_states) = self.read(0, &groups)?;
+        let (untuned, untuned_states) = self.read(1, &groups)?;
+        let mut ratios = tuned.iter().zip(&untuned).map(|(tuned, untuned)| tuned - untuned);
         let mut judged = vec![None; requests.len()];
-        for (generation, members) in by_generation {
-            let (places, work): (Vec<usize>, Vec<Work>) = members.into_iter().unzip();
-            for (place, result) in places.into_iter().zip(self.score_generation(generation, work)?) {
-                judged[place] = Some(result);
+        for ((group, tuned), untuned) in groups.into_iter().zip(tuned_states).zip(untuned_states) {
+            let prompt = self.source(&group)?.prompt.clone();
+            let generation = self.fresh();
+            self.generations.insert(generation, Generation { prompt, models: [tuned, untuned] });
+            for (row, (number, work)) in group.members.into_iter().enumerate() {
+                let fed = work.fed() as u64;
+                let mut kept: Vec<f32> = work.parent.ratios[..work.known].to_vec();
+                kept.extend(ratios.by_ref().take(work.ids.len() - work.known));
+                let eos = if work.complete { ratios.next() } else { None };
+                let score = kept.iter().sum::<f32>() + eos.unwrap_or(0.0);
+                let node = Node(self.fresh());
+                self.nodes.insert(node, State { generation, row, ids: work.ids, ratios: kept, eos });
+                judged[number] = Some(Judged { node, score, fed });
             }
         }
         Ok(judged.into_iter().flatten().collect())
+    }
+
+    fn token_rewards(&self, node: Node) -> Vec<f32> {
+        self.nodes.get(&node).map(|state| state.ratios.iter().copied().chain(state.eos).collect()).unwrap_or_default()
     }
 
     fn retain(&mut self, live: &[Node]) {
         self.nodes.retain(|node, _| live.contains(node));
         let used: Vec<u64> = self.nodes.values().map(|state| state.generation).collect();
         self.generations.retain(|generation, _| used.contains(generation));
-    }
-
-    fn scored_tokens(&self) -> u64 {
-        self.scored
     }
 }
 
@@ -327,17 +302,13 @@ impl Scorer for GuidePair {
 pub struct NoGuide;
 
 impl Scorer for NoGuide {
-    fn open(&mut self, _prompt: &str) -> Result<Node> {
-        Ok(Node(0))
+    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+        Ok(vec![Node(0); prompts.len()])
     }
 
     fn score(&mut self, requests: &[Judge]) -> Result<Vec<Judged>> {
-        Ok(requests.iter().map(|_| Judged { node: Node(0), score: 0.0 }).collect())
+        Ok(requests.iter().map(|_| Judged { node: Node(0), score: 0.0, fed: 0 }).collect())
     }
 
     fn retain(&mut self, _live: &[Node]) {}
-
-    fn scored_tokens(&self) -> u64 {
-        0
-    }
 }

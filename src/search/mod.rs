@@ -6,7 +6,7 @@
 
 mod cbs;
 
-pub use cbs::{Cbs, Found, Hypothesis, TraceCandidate, TraceStep};
+pub use cbs::{Cbs, Found, Hypothesis, Query, TraceCandidate, TraceStep};
 
 use serde::{Deserialize, Serialize};
 
@@ -48,19 +48,28 @@ pub struct Extend<'a> {
     pub max_tokens: usize,
 }
 
+/// A continuation: the whole response, and what it cost.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Extended {
+    pub node: Node,
+    pub response: Response,
+    /// Tokens sampled for it, EOS included.
+    pub sampled: u64,
+    /// Sum of the log-probabilities of the response's tokens and of its EOS under the proposer itself, at temperature 1 and without any cut;
+    /// `None` where it is not known.
+    pub logprob: Option<f64>,
+}
+
 /// Continues text: the frozen base model.
 pub trait Proposer {
-    /// Reads a prompt; the node is the empty response to it.
-    fn open(&mut self, prompt: &str) -> Result<Node>;
+    /// Reads prompts; each node is the empty response to one.
+    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>>;
 
     /// Samples a continuation for each request, in order. A response that is already finished must not be extended.
-    fn extend(&mut self, requests: &[Extend]) -> Result<Vec<(Node, Response)>>;
+    fn extend(&mut self, requests: &[Extend]) -> Result<Vec<Extended>>;
 
     /// Frees all that does not belong to `live`.
     fn retain(&mut self, live: &[Node]);
-
-    /// Tokens sampled since the start.
-    fn sampled_tokens(&self) -> u64;
 }
 
 /// One response to score, as a continuation of the response that `parent` stands for.
@@ -74,19 +83,23 @@ pub struct Judge<'a> {
 pub struct Judged {
     pub node: Node,
     pub score: f32,
+    /// Tokens of the response that went through each guide for this.
+    pub fed: u64,
 }
 
 /// Judges responses: the guide pair.
 pub trait Scorer {
-    /// Reads a prompt; the node is the empty response to it, worth 0.
-    fn open(&mut self, prompt: &str) -> Result<Node>;
+    /// Reads prompts; each node is the empty response to one, worth 0.
+    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>>;
 
     /// Scores whole responses, in order; a complete one includes its end-of-sequence token.
     fn score(&mut self, requests: &[Judge]) -> Result<Vec<Judged>>;
 
+    /// What the score of a live node is the sum of, a number for each of the scorer's tokens; empty where it is of one piece.
+    fn token_rewards(&self, _node: Node) -> Vec<f32> {
+        Vec::new()
+    }
+
     /// Frees all that does not belong to `live`.
     fn retain(&mut self, live: &[Node]);
-
-    /// Tokens that went through the guides since the start.
-    fn scored_tokens(&self) -> u64;
 }

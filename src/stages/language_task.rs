@@ -67,8 +67,8 @@ impl Task for LanguageTask {
 pub fn sample_text(lm: &Rc<Lm>, sample: &SamplePrompt) -> Result<String> {
     let SamplePrompt { tokenizer, template, prompt, max_new_tokens } = sample;
     let mut policy = LocalPolicy::new(lm.clone(), tokenizer.clone(), template.clone(), Sampling::new(0.7, 50, 1.0), Vec::new());
-    let node = policy.open(prompt)?;
+    let node = policy.open(&[prompt])?[0];
     let stream = Stream::new(0, "sample", prompt);
     let extended = policy.extend(&[Extend { node, stream: &stream, slot: 0, max_tokens: *max_new_tokens }])?;
-    Ok(format!("{prompt}{}", extended[0].1.text))
+    Ok(format!("{prompt}{}", extended[0].response.text))
 }

@@ -12,7 +12,7 @@ mod steer;
 mod steer_method;
 
 pub use context::Context;
-pub use steer_method::{LoadedGuide, Method, SteerLine, SteerSettings, check_prompt, steer_prompt};
+pub use steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, check_prompt, steer_prompts};
 
 use crate::error::Result;
 use crate::recipe::Stage;

@@ -121,7 +121,7 @@ fn pairs_of_group(
 ) -> Result<Vec<Pair>> {
     let samples = settings.samples_per_prompt;
     let prompts: Vec<&str> = group.iter().map(|(_, prompt)| prompt.as_str()).collect();
-    let nodes = policy.open_all(&prompts)?;
+    let nodes = policy.open(&prompts)?;
     let streams: Vec<Stream> = group.iter().map(|(id, _)| Stream::new(seed, "preferences", id)).collect();
     let requests: Vec<Extend> = (0..group.len() * samples)
         .map(|i| Extend {
@@ -131,7 +131,7 @@ fn pairs_of_group(
             max_tokens: settings.max_new_tokens,
         })
         .collect();
-    let responses: Vec<Response> = policy.extend(&requests)?.into_iter().map(|(_, response)| response).collect();
+    let responses: Vec<Response> = policy.extend(&requests)?.into_iter().map(|extended| extended.response).collect();
     policy.retain(&[]);
     let mut pairs = Vec::new();
     for (i, (id, prompt)) in group.iter().enumerate() {

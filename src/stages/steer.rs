@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::context::Context;
 use super::gold;
-use super::steer_method::{LoadedGuide, Method, SteerLine, SteerSettings, check_prompt, steer_prompt};
+use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, check_prompt, steer_prompts};
 use crate::artifacts::{Journal, interrupt};
 use crate::error::{Error, Result};
 use crate::models::Lm;
@@ -145,7 +145,13 @@ impl Models<'_> {
 fn steer(context: &Context, models: &mut Models, cell: &Cell, seed: u64) -> Result<()> {
     let steer = settings(context)?;
     let sampling = Sampling::new(steer.sampling.temperature, steer.sampling.top_k, steer.sampling.top_p);
-    let settings = SteerSettings { sampling, max_new_tokens: steer.max_new_tokens, stop: steer.stop.clone(), trace: steer.trace };
+    let settings = SteerSettings {
+        sampling,
+        max_new_tokens: steer.max_new_tokens,
+        stop: steer.stop.clone(),
+        trace: steer.trace,
+        prompts_in_flight: steer.prompts_in_flight,
+    };
     let (lm, tokenizer) = models.get(&cell.folder(context)?, &cell.base)?;
     let mut guide = models.guide(&tokenizer)?;
     let gold = match context.recipe().gold {
@@ -161,12 +167,13 @@ fn steer(context: &Context, models: &mut Models, cell: &Cell, seed: u64) -> Resu
     let done: HashSet<String> = done.into_iter().map(|line| line.id).collect();
     let what = format!("{} {} seed {seed}", cell.base, cell.name);
     let mut progress = Progress::start(&what, prompts.len() as u64, done.len() as u64);
-    for (id, prompt) in prompts.iter().filter(|(id, _)| !done.contains(id)) {
-        interrupt::check()?;
-        let line = steer_prompt(&cell.method, &settings, &mut policy, guide.as_mut(), gold.as_ref(), seed, id, prompt)?;
+    let due: Vec<(String, String)> = prompts.into_iter().filter(|(id, _)| !done.contains(id)).collect();
+    let parts = Parts { policy: &mut policy, guide: guide.as_mut(), gold: gold.as_ref() };
+    steer_prompts(&cell.method, &settings, parts, seed, &due, &mut interrupt::check, &mut |_, line| {
         journal.append(&line)?;
         progress.advance(1);
-    }
+        Ok(())
+    })?;
     progress.finish();
     Ok(())
 }

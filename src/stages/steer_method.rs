@@ -11,7 +11,7 @@ use crate::policy::LocalPolicy;
 use crate::recipe::MethodTable;
 use crate::sampling::{Sampling, Stream};
 use crate::score::{GoldReward, Guide, GuidePair, NoGuide};
-use crate::search::{Cbs, Finish, Proposer, Scorer, TraceStep};
+use crate::search::{Cbs, Finish, Found, Query, Scorer, TraceStep};
 use crate::text::Tokenizer;
 
 /// How a response is found.
@@ -38,6 +38,8 @@ pub struct SteerSettings {
     pub max_new_tokens: usize,
     pub stop: Vec<String>,
     pub trace: bool,
+    /// Prompts searched at once.
+    pub prompts_in_flight: usize,
 }
 
 /// One line of a steer journal.
@@ -63,7 +65,7 @@ pub struct SteerLine {
     pub token_rewards: Option<Vec<f32>>,
 }
 
-/// Tokens sampled from the base, and fed to each guide.
+/// Tokens sampled from the base, and response tokens fed to each guide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenCounts {
     pub base: u64,
@@ -126,58 +128,61 @@ pub fn check_prompt(policy: &LocalPolicy, guide: Option<&LoadedGuide>, settings:
     guide.map_or(Ok(()), |guide| guide.pair.check_prompt(id, prompt, settings.max_new_tokens))
 }
 
-/// Answers one prompt. The random numbers depend on (seed, id) alone.
-#[expect(clippy::too_many_arguments, reason = "the parts are owned by different loops; a struct of borrows would name them once more")]
-pub fn steer_prompt(
+/// Who answers: what proposes, what compares, and what judges in the end.
+pub struct Parts<'a> {
+    pub policy: &'a mut LocalPolicy,
+    pub guide: Option<&'a mut LoadedGuide>,
+    pub gold: Option<&'a GoldReward>,
+}
+
+/// Answers (id, prompt)s; `done` gets each prompt's number and line as its response is found, which is not the order of the prompts. The random numbers of a
+/// response depend on (seed, id) alone. `pause` is called between chunks.
+pub fn steer_prompts(
     method: &Method,
     settings: &SteerSettings,
-    policy: &mut LocalPolicy,
-    guide: Option<&mut LoadedGuide>,
-    gold: Option<&GoldReward>,
+    parts: Parts,
     seed: u64,
-    id: &str,
-    prompt: &str,
-) -> Result<SteerLine> {
+    prompts: &[(String, String)],
+    pause: &mut dyn FnMut() -> Result<()>,
+    done: &mut dyn FnMut(usize, SteerLine) -> Result<()>,
+) -> Result<()> {
+    let Parts { policy, guide, gold } = parts;
     if method.compares() && guide.is_none() {
         return Err(Error::recipe("this method needs a guide pair\n\nhint: give a tuned and an untuned model"));
     }
-    let started = Instant::now();
-    let sampled_before = policy.sampled_tokens();
-    let stream = Stream::new(seed, "steer", id);
-    let search = method.search(settings.max_new_tokens);
+    let streams: Vec<Stream> = prompts.iter().map(|(id, _)| Stream::new(seed, "steer", id)).collect();
+    let queries: Vec<Query> = prompts.iter().zip(&streams).map(|((_, prompt), stream)| Query { prompt, stream }).collect();
     let mut no_guide = NoGuide;
-    let mut guide = guide.map(|guide| &mut guide.pair);
-    let scored_before = guide.as_ref().map_or(0, |pair| pair.scored_tokens());
-    let scorer: &mut dyn Scorer = match &mut guide {
-        Some(pair) => *pair,
+    let is_guided = guide.is_some();
+    let scorer: &mut dyn Scorer = match guide {
+        Some(guide) => &mut guide.pair,
         None => &mut no_guide,
     };
-    let found = search.search(prompt, &stream, policy, scorer, settings.trace)?;
-    let response = &found.best.response;
-    let gold_reward = match gold {
-        Some(gold) => Some(gold.rewards(&[(prompt, &response.text)])?[0]),
-        None => None,
-    };
-    let tokens = TokenCounts {
-        base: policy.sampled_tokens() - sampled_before,
-        guide: guide.as_ref().map_or(0, |pair| pair.scored_tokens()) - scored_before,
-    };
-    let seconds = started.elapsed().as_secs_f64();
-    Ok(SteerLine {
-        id: id.to_owned(),
-        prompt: prompt.to_owned(),
-        response: response.text.clone(),
-        finish: response.finish.unwrap_or(Finish::Length),
-        score: guide.is_some().then_some(found.best.score),
-        gold_reward,
-        base_logprob_per_token: policy.mean_logprob(prompt, response)?,
-        response_tokens: response.ids.len(),
-        tokens,
-        seconds,
-        token_rewards: match &guide {
-            Some(pair) if settings.trace => Some(pair.token_rewards(prompt, response)?),
-            _ => None,
-        },
-        trace: settings.trace.then_some(found.trace),
+    let search = method.search(settings.max_new_tokens);
+    search.search_all(&queries, settings.prompts_in_flight, policy, scorer, settings.trace, pause, &mut |query, found| {
+        let (id, prompt) = &prompts[query];
+        let Found { best, trace, token_rewards, sampled, fed, seconds } = found;
+        let started = Instant::now();
+        let gold_reward = match gold {
+            Some(gold) => Some(gold.rewards(&[(prompt, &best.response.text)])?[0]),
+            None => None,
+        };
+        let finish = best.response.finish.unwrap_or(Finish::Length);
+        let counted = best.response.ids.len() + usize::from(finish == Finish::Eos);
+        let line = SteerLine {
+            id: id.clone(),
+            prompt: prompt.clone(),
+            response: best.response.text,
+            finish,
+            score: is_guided.then_some(best.score),
+            gold_reward,
+            base_logprob_per_token: best.logprob.filter(|_| counted > 0).map(|logprob| logprob / counted as f64),
+            response_tokens: best.response.ids.len(),
+            tokens: TokenCounts { base: sampled, guide: fed },
+            seconds: seconds + started.elapsed().as_secs_f64(),
+            trace: settings.trace.then_some(trace),
+            token_rewards: (settings.trace && is_guided).then_some(token_rewards),
+        };
+        done(query, line)
     })
 }

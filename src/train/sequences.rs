@@ -67,7 +67,7 @@ pub fn sequence_logps(model: &CausalLm, sequences: &[&Sequence]) -> Result<(Tens
     let tensor = |values: &[i64]| Tensor::from_slice(values).to_device(device);
     let shape = [sequences.len() as i64, width as i64];
     let positions = Tensor::arange(width as i64, (Kind::Int64, device)).unsqueeze(0).expand(shape, false);
-    let hidden = model.hidden(&Input { ids: &tensor(&ids).view(shape), positions: &positions, valid: None }, None);
+    let hidden = model.hidden(&Input { ids: &tensor(&ids).view(shape), positions: &positions, valid: None });
     let predicting = hidden.flatten(0, 1).index_select(0, &tensor(&places));
     Ok((token_logps(&model.logits(&predicting), &tensor(&targets)), tensor(&rows)))
 }

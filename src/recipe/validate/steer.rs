@@ -19,6 +19,7 @@ impl Rules<'_> {
         }
         self.prompts("steer.prompts", steer.prompts, "data.test", self.recipe.data.test);
         self.at_least_one("steer.max_new_tokens", steer.max_new_tokens);
+        self.at_least_one("steer.prompts_in_flight", steer.prompts_in_flight);
         self.sampling("steer.sampling", &steer.sampling);
         if steer.stop.iter().any(String::is_empty) {
             self.problem("`steer.stop` holds an empty text, which would end every response at once");

@@ -1,0 +1,298 @@
+//! Reductions of rows of logits over the whole vocabulary: the largest few, and the log of the sum of exponentials.
+//!
+//! A row has tens of thousands of numbers and one pass of them is all that either needs, in the kind in which the head gives them. On a CPU
+//! that pass is made here; libtorch's operators make several, through temporary copies in f32. Other devices use libtorch.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Result;
+
+/// Numbers handled at once; wide enough for the widest vector registers.
+const LANES: usize = 32;
+
+/// The `k` largest logits of each row of (rows, vocab) in descending order, and their ids; of equal ones the lower id comes first.
+pub fn largest(logits: &Tensor, k: usize) -> Result<Vec<Vec<(f32, i64)>>> {
+    let (_, vocab) = logits.size2()?;
+    let k = k.min(vocab as usize);
+    on_rows(
+        logits,
+        |row| row.largest(k),
+        |logits| {
+            let (values, ids) = logits.f_to_kind(Kind::Float)?.f_topk(k as i64, -1, true, true)?;
+            let values = Vec::<f32>::try_from(values.f_contiguous()?.f_view(-1)?)?;
+            let ids = Vec::<i64>::try_from(ids.f_contiguous()?.f_view(-1)?)?;
+            let pairs: Vec<(f32, i64)> = values.into_iter().zip(ids).collect();
+            Ok(pairs.chunks(k.max(1)).map(<[_]>::to_vec).collect())
+        },
+    )
+}
+
+/// log Σ exp of each row of (rows, vocab), in f32.
+pub fn log_sum_exp(logits: &Tensor) -> Result<Vec<f32>> {
+    on_rows(
+        logits,
+        |row| row.log_sum_exp(),
+        |logits| Ok(Vec::<f32>::try_from(logits.f_to_kind(Kind::Float)?.f_logsumexp([-1i64].as_slice(), false)?)?),
+    )
+}
+
+/// `on_row` of each row where the processor can read them, else `on_tensor` of all.
+fn on_rows<T: Send>(logits: &Tensor, on_row: impl Fn(Row) -> T + Sync, on_tensor: impl Fn(&Tensor) -> Result<Vec<T>>) -> Result<Vec<T>> {
+    let readable = matches!(logits.kind(), Kind::Float | Kind::BFloat16) && logits.device() == Device::Cpu;
+    if !readable || logits.numel() == 0 {
+        return on_tensor(logits);
+    }
+    let logits = logits.f_contiguous()?;
+    let (rows, vocab) = logits.size2()?;
+    let (rows, vocab) = (rows as usize, vocab as usize);
+    let start = logits.data_ptr() as usize;
+    let is_float = logits.kind() == Kind::Float;
+    let row = |index: usize| -> Row<'_> {
+        // SAFETY: a contiguous tensor in main memory of `rows` times `vocab` numbers of this kind, alive until the threads are joined.
+        unsafe {
+            if is_float {
+                Row::Float(std::slice::from_raw_parts((start as *const f32).add(index * vocab), vocab))
+            } else {
+                Row::Brain(std::slice::from_raw_parts((start as *const u16).add(index * vocab), vocab))
+            }
+        }
+    };
+    let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).clamp(1, rows);
+    let share = rows.div_ceil(threads);
+    let work = |thread: usize| (thread * share..((thread + 1) * share).min(rows)).map(|index| on_row(row(index))).collect::<Vec<T>>();
+    if threads == 1 {
+        return Ok(work(0));
+    }
+    Ok(std::thread::scope(|scope| {
+        let work = &work;
+        let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || work(thread))).collect();
+        let mut all = work(0);
+        for other in others {
+            match other.join() {
+                Ok(part) => all.extend(part),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        all
+    }))
+}
+
+/// One row, in f32 or in bf16 (the upper halves of f32).
+enum Row<'a> {
+    Float(&'a [f32]),
+    Brain(&'a [u16]),
+}
+
+impl Row<'_> {
+    fn largest(&self, k: usize) -> Vec<(f32, i64)> {
+        match self {
+            Self::Float(row) => dispatch(Largest { k }, *row, |x| x),
+            Self::Brain(row) => dispatch(Largest { k }, *row, widen),
+        }
+    }
+
+    fn log_sum_exp(&self) -> f32 {
+        match self {
+            Self::Float(row) => dispatch(LogSumExp, *row, |x| x),
+            Self::Brain(row) => dispatch(LogSumExp, *row, widen),
+        }
+    }
+}
+
+#[inline(always)]
+fn widen(half: u16) -> f32 {
+    f32::from_bits(u32::from(half) << 16)
+}
+
+/// A pass over one row, written so that the compiler turns its inner loops into vector instructions.
+trait Pass {
+    type Answer;
+    fn run<T: Copy>(self, row: &[T], read: impl Fn(T) -> f32 + Copy) -> Self::Answer;
+}
+
+/// Compiles the pass for the processor's widest registers and chooses at run time.
+fn dispatch<P: Pass, T: Copy>(pass: P, row: &[T], read: impl Fn(T) -> f32 + Copy) -> P::Answer {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
+        fn wide<P: Pass, T: Copy>(pass: P, row: &[T], read: impl Fn(T) -> f32 + Copy) -> P::Answer {
+            pass.run(row, read)
+        }
+        #[target_feature(enable = "avx2,fma")]
+        fn middle<P: Pass, T: Copy>(pass: P, row: &[T], read: impl Fn(T) -> f32 + Copy) -> P::Answer {
+            pass.run(row, read)
+        }
+        let has_wide = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq");
+        if has_wide && is_x86_feature_detected!("fma") {
+            // SAFETY: the processor has these instructions.
+            return unsafe { wide(pass, row, read) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the processor has these instructions.
+            return unsafe { middle(pass, row, read) };
+        }
+    }
+    pass.run(row, read)
+}
+
+struct LogSumExp;
+
+impl Pass for LogSumExp {
+    type Answer = f32;
+
+    #[inline(always)]
+    fn run<T: Copy>(self, row: &[T], read: impl Fn(T) -> f32 + Copy) -> f32 {
+        let highest = maximum(row, read);
+        if !highest.is_finite() {
+            // NaN stays NaN, and infinity has no better answer.
+            return highest;
+        }
+        let mut sums = [0f32; LANES];
+        let chunks = row.chunks_exact(LANES);
+        let rest = chunks.remainder();
+        for chunk in chunks {
+            for (sum, &x) in sums.iter_mut().zip(chunk) {
+                *sum += exp_of_negative(read(x) - highest);
+            }
+        }
+        let rest: f64 = rest.iter().map(|&x| f64::from(exp_of_negative(read(x) - highest))).sum();
+        let total = sums.iter().map(|&sum| f64::from(sum)).sum::<f64>() + rest;
+        (f64::from(highest) + total.ln()) as f32
+    }
+}
+
+/// The largest number, or NaN if there is one.
+#[inline(always)]
+fn maximum<T: Copy>(row: &[T], read: impl Fn(T) -> f32 + Copy) -> f32 {
+    let mut highest = [f32::NEG_INFINITY; LANES];
+    let mut broken = [0u32; LANES];
+    let chunks = row.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for ((high, broken), &x) in highest.iter_mut().zip(&mut broken).zip(chunk) {
+            let x = read(x);
+            *broken |= u32::from(x.is_nan());
+            *high = if x > *high { x } else { *high };
+        }
+    }
+    let rest_broken = rest.iter().any(|&x| read(x).is_nan());
+    if rest_broken || broken.iter().any(|&broken| broken != 0) {
+        return f32::NAN;
+    }
+    rest.iter().map(|&x| read(x)).chain(highest).fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// e^x for x <= 0, to about 2e-7 of its value: 2^n of the nearest whole n times a polynomial of the rest (Cephes' coefficients).
+#[inline(always)]
+fn exp_of_negative(x: f32) -> f32 {
+    let x = if x > -87.0 { x } else { -87.0 };
+    // The sum's lower bits are the nearest whole number.
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
+    let mut p = 1.987_569_1e-4;
+    p = p * r + 1.398_199_9e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 1.666_666_5e-1;
+    p = p * r + 5e-1;
+    let value = p * r * r + r + 1.0;
+    let exponent = ((shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32)).wrapping_add(127) << 23;
+    value * f32::from_bits(exponent as u32)
+}
+
+struct Largest {
+    k: usize,
+}
+
+impl Pass for Largest {
+    type Answer = Vec<(f32, i64)>;
+
+    /// Keeps a list of up to 2k candidates above a rising bar; few numbers of a long row pass it. NaN never does.
+    #[inline(always)]
+    fn run<T: Copy>(self, row: &[T], read: impl Fn(T) -> f32 + Copy) -> Vec<(f32, i64)> {
+        let k = self.k;
+        let mut kept: Vec<(f32, i64)> = Vec::with_capacity(2 * k + LANES);
+        let mut bar = f32::NEG_INFINITY;
+        let descending = |a: &(f32, i64), b: &(f32, i64)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+        for (index, chunk) in row.chunks(LANES).enumerate() {
+            let mut any = false;
+            for &x in chunk {
+                any |= read(x) > bar;
+            }
+            if !any && bar > f32::NEG_INFINITY {
+                continue;
+            }
+            for (offset, &x) in chunk.iter().enumerate() {
+                let x = read(x);
+                if x > bar || (bar == f32::NEG_INFINITY && !x.is_nan()) {
+                    kept.push((x, (index * LANES + offset) as i64));
+                }
+            }
+            if kept.len() >= 2 * k.max(LANES) {
+                // What equals the last kept one comes later in the row and loses to it.
+                kept.select_nth_unstable_by(k.max(1) - 1, descending);
+                kept.truncate(k);
+                bar = kept.iter().map(|(x, _)| *x).fold(f32::INFINITY, f32::min);
+            }
+        }
+        kept.sort_unstable_by(descending);
+        kept.truncate(k);
+        kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(kind: Kind) -> Tensor {
+        let wave = (Tensor::arange(5 * 1009, (Kind::Double, Device::Cpu)) * 12.9898).sin() * 43.7;
+        let logits = wave.view([5, 1009]).to_kind(Kind::Float).to_kind(kind);
+        let _ = logits.get(1).fill_(-3.25); // all equal
+        let _ = logits.get(2).narrow(0, 100, 900).fill_(f64::NEG_INFINITY);
+        logits
+    }
+
+    #[test]
+    fn the_largest_are_those_of_a_full_sort() {
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let logits = rows(kind);
+            for k in [1, 7, 50, 300, 1009] {
+                let found = largest(&logits, k).unwrap();
+                for (row, found) in found.iter().enumerate() {
+                    let mut all: Vec<(f32, i64)> =
+                        Vec::<f32>::try_from(logits.get(row as i64).to_kind(Kind::Float)).unwrap().into_iter().zip(0..).collect();
+                    all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+                    assert_eq!(found[..], all[..k], "{kind:?}, row {row}, k {k}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn log_sum_exp_is_that_of_double_precision() {
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let logits = rows(kind);
+            let exact = Vec::<f64>::try_from(logits.to_kind(Kind::Double).logsumexp([-1], false)).unwrap();
+            for (found, exact) in log_sum_exp(&logits).unwrap().iter().zip(&exact) {
+                assert!((f64::from(*found) - exact).abs() < 2e-6 * exact.abs().max(1.0), "{found} is not {exact}");
+            }
+        }
+        for x in (0..2000).map(|i| -0.0437 * i as f32) {
+            let (found, exact) = (f64::from(exp_of_negative(x)), f64::from(x.max(-87.0)).exp());
+            assert!((found - exact).abs() < 3e-7 * exact, "exp {x} is {exact}, not {found}");
+        }
+    }
+
+    #[test]
+    fn a_row_with_nan_is_nan_and_nan_is_never_among_the_largest() {
+        let logits = Tensor::from_slice(&[1.0f32, f32::NAN, 2.0, 0.5]).unsqueeze(0);
+        assert!(log_sum_exp(&logits).unwrap()[0].is_nan());
+        assert_eq!(largest(&logits, 2).unwrap(), [[(2.0, 2), (1.0, 0)]]);
+    }
+}
