@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use tracing::info;
 
-use crate::artifacts::{Manifest, RunDir, atomic};
+use crate::artifacts::{RunDir, atomic};
 use crate::error::{Error, Result};
+use crate::models::check_lm_folder;
 use crate::recipe::{Plan, Stage};
 use crate::report::Summary;
+use crate::score::GoldReward;
 use crate::stages::{self, Context};
 
 /// What `w2s run` was asked beyond the recipe.
@@ -23,27 +25,41 @@ pub struct RunOptions {
 
 /// Runs the plan's stages in `dir`, continuing where an earlier run of the same recipe stopped. Returns the summary if there is one.
 pub fn run(plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) -> Result<Option<Summary>> {
-    let run = RunDir::open(dir)?;
-    if options.fresh {
-        run.clear()?;
-    }
     let stages: Vec<Stage> = plan.stages.iter().copied().filter(|stage| options.only.is_empty() || options.only.contains(stage)).collect();
     if let Some(absent) = options.only.iter().chain(&options.from).find(|stage| !plan.stages.contains(stage)) {
         return Err(Error::recipe(format!("the recipe has no stage `{}`; its stages are {}", absent.name(), names(&plan.stages))));
     }
-    if let Some(from) = options.from {
-        let redone: Vec<&str> = plan.stages.iter().filter(|stage| **stage >= from).map(|stage| stage.name()).collect();
-        Manifest::load(run.path())?.forget(|task| redone.contains(&task.split('/').next().unwrap_or(task)))?;
+    let problems = preflight(&plan);
+    if !problems.is_empty() {
+        return Err(Error::Recipe(problems));
     }
-    atomic::write(&run.join("recipe.toml"), recipe_text.as_bytes())?;
     let resolved = serde_json::to_string_pretty(&plan).map_err(|error| Error::failed(error.to_string()))?;
-    atomic::write(&run.join("plan.json"), format!("{resolved}\n").as_bytes())?;
-    info!("run directory {}: stages {}", dir.display(), names(&stages));
-    let context = Context::new(plan, run)?;
-    for stage in stages {
-        stages::run(stage, &context)?;
+    let context = Context::new(plan, RunDir::open(dir)?, options.fresh)?;
+    if let Some(from) = options.from {
+        let redone: Vec<&str> = context.plan.stages.iter().filter(|stage| **stage >= from).map(|stage| stage.name()).collect();
+        context.forget(&redone)?;
     }
-    read_summary(dir)
+    if !options.only.is_empty() {
+        stages::check_inputs(&stages, &context)?;
+    }
+    atomic::write(&context.path("recipe.toml"), recipe_text.as_bytes())?;
+    atomic::write(&context.path("plan.json"), format!("{resolved}\n").as_bytes())?;
+    info!("run directory {}: stages {}", dir.display(), names(&stages));
+    for stage in &stages {
+        stages::run(*stage, &context)?;
+    }
+    // Without its stage, a summary that lies there may be another recipe's.
+    if stages.contains(&Stage::Evaluate) { read_summary(dir) } else { Ok(None) }
+}
+
+/// What is wrong with the models that the plan takes from folders, found before any work: configs, headers of weights, tokenizers.
+pub fn preflight(plan: &Plan) -> Vec<String> {
+    let models = plan.recipe.models.iter().filter_map(|(name, model)| Some((format!("models.{name}.id"), model.id.as_ref()?)));
+    let mut problems: Vec<String> =
+        models.filter_map(|(key, folder)| Some(format!("`{key}`: {}", check_lm_folder(Path::new(folder)).err()?))).collect();
+    let gold = plan.recipe.gold.as_ref().and_then(|gold| gold.id.as_ref());
+    problems.extend(gold.and_then(|folder| Some(format!("`gold.id`: {}", GoldReward::check_folder(Path::new(folder)).err()?))));
+    problems
 }
 
 /// The summary of a run directory; `None` before its evaluation.

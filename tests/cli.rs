@@ -108,16 +108,18 @@ fn a_chat_is_rendered_by_the_models_own_template() {
 }
 
 #[test]
-fn vocabularies_are_compared_before_any_weights_are_read() {
+fn vocabularies_are_compared_before_any_work() {
     let folder = tempfile::tempdir().unwrap();
     let model = tiny_model(folder.path());
-    fs::remove_file(model.join("model.safetensors")).unwrap();
     let other = folder.path().join("other");
     fs::create_dir(&other).unwrap();
     for file in fs::read_dir(&model).unwrap() {
         let file = file.unwrap().path();
-        let text = fs::read_to_string(&file).unwrap();
-        fs::write(other.join(file.file_name().unwrap()), text.replace("\"A\":33,\"B\":34", "\"B\":33,\"A\":34")).unwrap();
+        let copy = other.join(file.file_name().unwrap());
+        match fs::read_to_string(&file) {
+            Ok(text) => fs::write(copy, text.replace("\"A\":33,\"B\":34", "\"B\":33,\"A\":34")).unwrap(),
+            Err(_) => drop(fs::copy(&file, copy).unwrap()),
+        }
     }
     fs::write(other.join("chat_template.jinja"), "<{{ messages[0].content }}>").unwrap();
     let difference = "95 of 97 and 97 tokens have the same id, 97 are in both; the first difference is id 33: `A` and `B`";
@@ -234,4 +236,91 @@ fn usage_errors_exit_with_two() {
         let output = common::output(w2s().args(arguments));
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", common::stderr(&output));
     }
+}
+
+/// What `--only` does alone must have been made from this recipe's own inputs, or it would be filed as this recipe's and trusted.
+#[test]
+fn stages_alone_take_only_inputs_of_the_same_recipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let run = |arguments: &[&str]| {
+        let mut command = w2s();
+        command.arg("run").arg(recipe("smoke.toml")).arg("--out").arg(&out).args(arguments);
+        command
+    };
+    let error = failure(&mut run(&["--only", "dpo"]), 1);
+    assert!(
+        error.contains("stage `dpo` reads the results of `pretrain`, and `pretrain/base` has not been done with these settings"),
+        "{error}"
+    );
+    assert!(error.contains("hint: run without --only, or with --only pretrain --only dpo"), "{error}");
+    let table = success(&mut run(&[]));
+    let changed = "steer.method.1.n=1";
+    let error = failure(&mut run(&["--only", "evaluate", "--set", changed]), 1);
+    assert!(error.contains("stage `evaluate` reads the results of `steer`"), "{error}");
+    let error = failure(&mut run(&["--only", "steer", "--set", "dpo.beta=0.9"]), 1);
+    assert!(error.contains("reads the results of `dpo`, and `dpo` has not been done with these settings"), "{error}");
+    assert_eq!(success(&mut run(&["--only", "evaluate"])), table, "as it was");
+    assert_eq!(success(&mut run(&["--only", "gold"])), "", "a table that this command did not make is not its result");
+    let other = success(&mut run(&["--set", changed]));
+    assert!(other.contains("n 1 ") && other != table, "{other}");
+
+    fs::write(out.join("mine.txt"), "precious").unwrap();
+    failure(&mut run(&["--fresh", "--set", "run.device=cuda:63"]), 1);
+    assert!(out.join("dpo/model.safetensors").exists(), "nothing is removed where the run cannot start");
+    let elsewhere = folder.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("mine.txt"), "precious").unwrap();
+    let error = failure(w2s().arg("run").arg(recipe("smoke.toml")).arg("--out").arg(&elsewhere).arg("--fresh"), 1);
+    assert!(error.contains("is no run directory (it holds no `manifest.json`), and --fresh empties nothing else"), "{error}");
+    assert!(elsewhere.join("mine.txt").exists() && out.join("mine.txt").exists());
+}
+
+#[test]
+fn folders_that_cannot_do_their_part_are_refused_before_any_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny_model(folder.path());
+    let golden = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let out = folder.path().join("run");
+    let refused = |sets: &[String]| {
+        let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+        let small = ["--set", "data.prompt.max_words=4", "--set", "steer.max_new_tokens=8", "--set", "preferences.max_new_tokens=8"];
+        let check = failure(w2s().arg("check").arg(recipe("smoke.toml")).args(small).args(&sets), 2);
+        let run = failure(w2s().arg("run").arg(recipe("smoke.toml")).arg("--out").arg(&out).args(small).args(&sets), 2);
+        assert_eq!(check.lines().find(|line| line.starts_with("error")), run.lines().find(|line| line.starts_with("error")));
+        assert!(!out.join("manifest.json").exists(), "before any work");
+        run
+    };
+    let reward = folder.path().join("reward");
+    fs::create_dir(&reward).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(golden("gpt2-reward").join(file), reward.join(file)).unwrap();
+    }
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(model.join(file), reward.join(file)).unwrap();
+    }
+    let error = refused(&[format!("models.base.id={}", reward.display()), format!("gold.id={}", model.display())]);
+    assert!(error.contains("2 problems"), "{error}");
+    assert!(error.contains("is a reward model (it has `score.weight`), not a language model"), "{error}");
+    assert!(error.contains("is no reward model: its weights hold none of `score.weight`"), "{error}");
+    let whole = fs::read(model.join("model.safetensors")).unwrap();
+    fs::write(model.join("model.safetensors"), &whole[..whole.len() - 9]).unwrap();
+    assert!(refused(&[format!("models.base.id={}", model.display())]).contains("not a whole safetensors file"));
+    fs::remove_file(model.join("model.safetensors")).unwrap();
+    assert!(refused(&[format!("models.base.id={}", model.display())]).contains("holds neither `model.safetensors`"));
+    let error = failure(w2s().args(["steer", "--method", "base", "--base"]).arg(folder.path().join("nowhere")).arg("x"), 1);
+    assert!(error.contains("nowhere` is not a folder, and not a hub id"), "{error}");
+}
+
+#[test]
+fn logits_that_are_no_numbers_stop_the_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny_model(folder.path());
+    let path = model.join("model.safetensors");
+    let mut tensors: Vec<_> = w2s::models::weights::read_tensors(&path).unwrap().into_iter().collect();
+    let norm = tensors.iter_mut().find(|(name, _)| name == "transformer.ln_f.weight").unwrap();
+    norm.1 = &norm.1 * f64::NAN;
+    w2s::models::weights::write_tensors(&path, &tensors, &[]).unwrap();
+    let error = failure(w2s().args(["steer", "--method", "base", "--max-new-tokens", "4", "--base"]).arg(&model).arg("AB"), 1);
+    assert!(error.contains("the model's logits are no numbers (their log-sum-exp is NaN)") && error.contains("hint: "), "{error}");
 }

@@ -9,6 +9,25 @@ use std::path::{Path, PathBuf};
 use super::atomic;
 use crate::error::{Error, Result};
 
+/// All that runs write at the top of their directory.
+const WRITTEN: [&str; 15] = [
+    "recipe.toml",
+    "plan.json",
+    "models",
+    "gold",
+    "sft",
+    "dpo",
+    "preferences",
+    "steer",
+    "evaluate",
+    "report.html",
+    "tensorboard",
+    "metrics.jsonl",
+    "state",
+    "samples",
+    "manifest.json",
+];
+
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
@@ -30,14 +49,25 @@ impl RunDir {
         &self.path
     }
 
-    /// Empties the directory, the lock aside.
+    /// Removes what runs write here; anything else in the directory is not ours and stays.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] where something lies here that no run has begun.
     pub fn clear(&self) -> Result<()> {
-        for entry in fs::read_dir(&self.path).map_err(Error::io(&self.path, "reading the folder"))? {
-            let path = entry.map_err(Error::io(&self.path, "reading the folder"))?.path();
-            if path.file_name().is_some_and(|name| name != ".lock") {
-                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-                removed.map_err(Error::io(&path, "removing"))?;
-            }
+        let entries: Vec<_> = fs::read_dir(&self.path)
+            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.file_name())).collect())
+            .map_err(Error::io(&self.path, "reading the folder"))?;
+        if entries.iter().any(|name| name != ".lock") && !self.path.join("manifest.json").is_file() {
+            return Err(Error::failed(format!(
+                "{}: is no run directory (it holds no `manifest.json`), and --fresh empties nothing else\n\nhint: name another --out",
+                self.path.display()
+            )));
+        }
+        // The manifest last: what is left of a removal that is killed is still known as a run's.
+        for name in WRITTEN.iter().filter(|name| entries.iter().any(|entry| entry == *name)) {
+            let path = self.path.join(name);
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(Error::io(&path, "removing"))?;
         }
         Ok(())
     }
@@ -159,6 +189,21 @@ mod tests {
         RunDir::open(folder.path()).unwrap();
         assert!(!left.exists());
         assert!(below.join("config.json").exists());
+    }
+
+    #[test]
+    fn only_what_runs_write_is_ever_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("precious.txt"), "mine").unwrap();
+        let run = RunDir::open(folder.path()).unwrap();
+        let error = run.clear().unwrap_err().to_string();
+        assert!(error.contains("is no run directory") && error.contains("hint: name another --out"), "{error}");
+        fs::create_dir_all(run.join("models/base")).unwrap();
+        fs::write(run.join("manifest.json"), "{}").unwrap();
+        run.clear().unwrap();
+        let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".lock", "precious.txt"]);
     }
 
     #[test]

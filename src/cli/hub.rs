@@ -10,7 +10,10 @@ use crate::recipe::{Recipe, hub_dataset, hub_model, validate};
 pub(super) fn model(id: &str) -> Result<PathBuf> {
     match hub_model(Path::new(""), id) {
         Some(id) => Hub::from_env()?.model(&id, Files::All),
-        None => Ok(PathBuf::from(id)),
+        None if Path::new(id).is_dir() => Ok(PathBuf::from(id)),
+        None => Err(Error::failed(format!(
+            "`{id}` is not a folder, and not a hub id\n\nhint: a hub id is `owner/name` or `owner/name@revision`"
+        ))),
     }
 }
 

@@ -54,7 +54,7 @@ pub struct SteerCommand {
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     prompts_in_flight: u32,
     /// 0 is greedy
-    #[arg(long, default_value_t = 0.7)]
+    #[arg(long, default_value_t = 0.7, allow_negative_numbers = true)]
     temperature: f64,
     /// 0 is off
     #[arg(long, default_value_t = 50)]
@@ -173,7 +173,8 @@ impl SteerCommand {
         // Answers come as they are found and are printed in the order of the prompts.
         let (mut waiting, mut next) = (BTreeMap::new(), 0);
         let parts = Parts { policy: &mut policy, guide: guide.as_mut(), gold: gold.as_ref() };
-        steer_prompts(&method, &settings, parts, self.seed, &prompts, &mut interrupt::check, &mut |number, line| {
+        let pause = &mut || interrupt::check().map_err(|_| Error::failed("interrupted"));
+        steer_prompts(&method, &settings, parts, self.seed, &prompts, pause, &mut |number, line| {
             waiting.insert(number, line);
             while let Some(line) = waiting.remove(&next) {
                 print(&if self.json { to_json(&line)? } else { format!("{}{}", line.prompt, line.response) })?;

@@ -125,6 +125,14 @@ impl LmConfig {
         }
     }
 
+    /// Rows of the embedding.
+    pub fn vocab_size(&self) -> i64 {
+        match self {
+            Self::Gpt2(config) => config.vocab_size,
+            Self::Llama(config) => config.vocab_size,
+        }
+    }
+
     pub(super) fn tied(&self) -> bool {
         match self {
             Self::Gpt2(config) => config.tie_word_embeddings,

@@ -34,4 +34,4 @@ pub use gpt2::Gpt2Config;
 pub use kv_cache::{KvCache, Segment};
 pub use llama::LlamaConfig;
 pub use reward::{RewardHead, RewardModel};
-pub use with_tokenizer::{check_vocabulary, open_trainable_with_tokenizer, open_with_tokenizer};
+pub use with_tokenizer::{check_lm_folder, check_vocabulary, open_trainable_with_tokenizer, open_with_tokenizer};

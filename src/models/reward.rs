@@ -1,6 +1,7 @@
 //! Reward models: a decoder with a scalar head, read at one token of each text. `ForSequenceClassification` with one label (Llama,
 //! Mistral, Qwen2, GPT-2), UltraRM (`regression_head`) and Starling-RM (`v_head`); a folder's weights tell which.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -25,7 +26,12 @@ pub enum RewardHead {
 impl RewardHead {
     const ALL: [Self; 3] = [Self::Score, Self::Regression, Self::Value];
 
-    fn tensor(self) -> &'static str {
+    /// The head that is among the names of a folder's tensors.
+    pub(super) fn of(names: &BTreeSet<String>) -> Option<Self> {
+        Self::ALL.into_iter().find(|head| names.contains(head.tensor()))
+    }
+
+    pub(super) fn tensor(self) -> &'static str {
         match self {
             Self::Score => "score.weight",
             Self::Regression => "regression_head.weight",
@@ -69,14 +75,7 @@ impl RewardModel {
 
     fn read(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         let config = LmConfig::read(folder)?;
-        let names = weights::tensor_names(folder)?;
-        let Some(head) = RewardHead::ALL.into_iter().find(|head| names.contains(head.tensor())) else {
-            let heads = RewardHead::ALL.map(|head| format!("`{}`", head.tensor())).join(", ");
-            return Err(Error::model(
-                folder,
-                format!("is no reward model: its weights hold none of {heads}\n\nhint: a language model's `lm_head` gives no reward"),
-            ));
-        };
+        let head = Self::head_of(folder)?;
         let reward = Self::build(config, head, device, kind);
         let variable = |name: &str| match name {
             name if name == head.tensor() => Some(RewardHead::Score.tensor().to_owned()),
@@ -85,6 +84,20 @@ impl RewardModel {
         };
         weights::load(folder, &reward.variables.all(), variable)?;
         Ok(reward)
+    }
+
+    /// Whether the folder holds a reward model, as far as its config and the headers of its weights tell.
+    pub fn check_folder(folder: &Path) -> Result<()> {
+        LmConfig::read(folder)?;
+        Self::head_of(folder).map(drop)
+    }
+
+    fn head_of(folder: &Path) -> Result<RewardHead> {
+        RewardHead::of(&weights::tensor_names(folder)?).ok_or_else(|| {
+            let heads = RewardHead::ALL.map(|head| format!("`{}`", head.tensor())).join(", ");
+            let hint = "hint: a language model's `lm_head` gives no reward";
+            Error::model(folder, format!("is no reward model: its weights hold none of {heads}\n\n{hint}"))
+        })
     }
 
     fn build(config: LmConfig, head: RewardHead, device: Device, kind: Kind) -> Self {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tch::{Device, Kind};
 
-use super::Lm;
+use super::{Lm, LmConfig, RewardHead, weights};
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
 
@@ -13,8 +13,7 @@ use crate::text::Tokenizer;
 /// # Errors
 /// [`Error::Model`] also where the tokenizer has ids that the embedding has not, or no end-of-sequence token is known.
 pub fn open_with_tokenizer(folder: &Path, device: Device, kind: Kind) -> Result<(Lm, Tokenizer)> {
-    // The tokenizer first: it is small, and what is wrong with it is said before gigabytes are read.
-    let tokenizer = Tokenizer::open(folder)?;
+    let tokenizer = check(folder)?;
     let mut lm = Lm::open(folder, device, kind)?;
     fit(folder, &mut lm, &tokenizer)?;
     Ok((lm, tokenizer))
@@ -22,10 +21,31 @@ pub fn open_with_tokenizer(folder: &Path, device: Device, kind: Kind) -> Result<
 
 /// [`Lm::open_trainable`] and the folder's tokenizer, with the same checks.
 pub fn open_trainable_with_tokenizer(folder: &Path, device: Device) -> Result<(Lm, Tokenizer)> {
-    let tokenizer = Tokenizer::open(folder)?;
+    let tokenizer = check(folder)?;
     let mut lm = Lm::open_trainable(folder, device)?;
     fit(folder, &mut lm, &tokenizer)?;
     Ok((lm, tokenizer))
+}
+
+/// Whether the folder holds a language model that can be opened, as far as config, tokenizer and the headers of the weights tell.
+pub fn check_lm_folder(folder: &Path) -> Result<()> {
+    check(folder).map(drop)
+}
+
+/// What is small comes first, so that it is said before gigabytes are read.
+fn check(folder: &Path) -> Result<Tokenizer> {
+    let config = LmConfig::read(folder)?;
+    let tokenizer = Tokenizer::open(folder)?;
+    check_vocabulary(folder, &tokenizer, config.vocab_size())?;
+    let names = weights::tensor_names(folder)?;
+    let head = RewardHead::of(&names).filter(|_| !names.contains("lm_head.weight"));
+    match head {
+        None => Ok(tokenizer),
+        Some(head) => Err(Error::model(
+            folder,
+            format!("is a reward model (it has `{}`), not a language model\n\nhint: it can be the `gold`", head.tensor()),
+        )),
+    }
 }
 
 /// Refuses a tokenizer with ids that the `vocab_size` rows of the embedding have not.

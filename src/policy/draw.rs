@@ -2,8 +2,9 @@
 
 use tch::{Kind, Tensor};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::vocabulary_rows::{largest, log_sum_exp};
+use crate::models::weights::dtype_name;
 use crate::sampling::Sampling;
 
 /// The candidates for the next token of one row.
@@ -17,6 +18,13 @@ pub struct Distribution {
 /// One for each row of (rows, vocab).
 pub fn distributions(logits: &Tensor, sampling: &Sampling) -> Result<Vec<Distribution>> {
     let sums = log_sum_exp(logits)?;
+    if let Some(sum) = sums.iter().find(|sum| !sum.is_finite()) {
+        return Err(Error::failed(format!(
+            "the model's logits are no numbers (their log-sum-exp is {sum})\n\n\
+             hint: its weights are damaged, or overflow in {}: try dtype = \"float32\"",
+            dtype_name(logits.kind())
+        )));
+    }
     Ok(match sampling.needed_logits() {
         Some(k) => {
             let rows = largest(logits, k)?.into_iter().zip(sums);

@@ -82,9 +82,12 @@ impl LocalPolicy {
         if tokens + new_tokens <= context {
             return Ok(());
         }
+        let way_out = match context.saturating_sub(tokens) {
+            0 => "shorten the prompt".to_owned(),
+            room => format!("shorten the prompt, or lower `max_new_tokens` to {room}"),
+        };
         Err(Error::failed(format!(
-            "prompt `{id}`: {tokens} tokens and {new_tokens} new ones do not fit the model's context of {context}\n\nhint: shorten the prompt, or lower `max_new_tokens` to {}",
-            context.saturating_sub(tokens)
+            "prompt `{id}`: {tokens} tokens and {new_tokens} new ones do not fit the model's context of {context}\n\nhint: {way_out}"
         )))
     }
 

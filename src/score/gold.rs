@@ -7,7 +7,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::models::config::{self, CLASSIFIER_TYPES};
-use crate::models::{Classifier, Input, RewardHead, RewardModel, check_vocabulary};
+use crate::models::weights::tensor_names;
+use crate::models::{Classifier, ClassifierConfig, Input, LmConfig, RewardHead, RewardModel, check_vocabulary};
 use crate::text::Tokenizer;
 
 pub struct GoldReward {
@@ -50,6 +51,18 @@ impl GoldReward {
         };
         check_vocabulary(folder, &tokenizer, vocab_size)?;
         Ok(Self { judge, tokenizer, text: text.unwrap_or(own).to_owned() })
+    }
+
+    /// Whether the folder holds a judge that can be opened, as far as config, tokenizer and the headers of the weights tell.
+    pub fn check_folder(folder: &Path) -> Result<()> {
+        let vocab_size = if CLASSIFIER_TYPES.contains(&config::model_type(folder)?.as_str()) {
+            tensor_names(folder)?;
+            ClassifierConfig::read(folder)?.vocab_size()
+        } else {
+            RewardModel::check_folder(folder)?;
+            LmConfig::read(folder)?.vocab_size()
+        };
+        check_vocabulary(folder, &Tokenizer::open(folder)?, vocab_size)
     }
 
     /// Whether the sign of the reward says positive or negative; a reward model's zero means nothing.

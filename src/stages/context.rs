@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tch::{Device, Kind};
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::artifacts::{Manifest, RunDir, atomic, fingerprint, hash_file, interrupt};
 use crate::error::{Error, Result};
@@ -43,7 +43,8 @@ pub struct Placement {
 }
 
 impl Context {
-    pub fn new(plan: Plan, run: RunDir) -> Result<Self> {
+    /// With `fresh`, the run directory is emptied once all that is asked for is known to be there.
+    pub fn new(plan: Plan, run: RunDir, fresh: bool) -> Result<Self> {
         let settings = &plan.recipe.run;
         let place = |device: &Option<String>, dtype: Option<Dtype>| -> Result<Placement> {
             let device = device::parse(device.as_ref().unwrap_or(&settings.device))?;
@@ -52,8 +53,16 @@ impl Context {
         let models = plan.recipe.models.iter().map(|(name, model)| Ok((name.clone(), place(&model.device, model.dtype)?)));
         let placements = models.collect::<Result<_>>()?;
         let gold = plan.recipe.gold.as_ref().map_or_else(|| place(&None, None), |gold| place(&gold.device, gold.dtype))?;
+        if fresh {
+            run.clear()?;
+        }
         let manifest = RefCell::new(Manifest::load(run.path())?);
         Ok(Self { plan, placements, gold, run, manifest, dataset: OnceCell::new(), hashes: RefCell::default() })
+    }
+
+    /// Forgets that tasks of these stages were done.
+    pub fn forget(&self, stages: &[&str]) -> Result<()> {
+        self.manifest.borrow_mut().forget(|task| stages.contains(&task.split('/').next().unwrap_or(task)))
     }
 
     pub fn recipe(&self) -> &Recipe {
@@ -81,6 +90,10 @@ impl Context {
         Ok(self.dataset.get_or_init(|| dataset))
     }
 
+    pub fn is_done(&self, task: &str, fingerprint: &str) -> bool {
+        self.manifest.borrow().is_done(task, fingerprint)
+    }
+
     /// Runs one task unless the manifest says that it is done. `work` learns whether partial results of the same task may be continued;
     /// otherwise they have been removed.
     pub fn task(&self, name: &str, fingerprint: &str, outputs: &[&str], work: impl FnOnce(bool) -> Result<()>) -> Result<()> {
@@ -89,6 +102,7 @@ impl Context {
             return Ok(());
         }
         interrupt::check()?;
+        debug!("{name}: fingerprint {fingerprint}");
         let resume = self.manifest.borrow_mut().begin(name, fingerprint)?;
         if !resume {
             for partial in outputs.iter().map(|output| self.path(output)).chain([self.checkpoint(name).path().to_owned()]) {

@@ -11,7 +11,11 @@ use crate::report::{Answer, Sample, Summary, html};
 use crate::search::Finish;
 
 pub fn run(context: &Context) -> Result<()> {
-    let fingerprint = context.fingerprint("evaluate", &context.recipe().evaluate, &steer::fingerprints(context)?)?;
+    let fingerprint = context.fingerprint(
+        "evaluate",
+        &context.recipe().evaluate,
+        &steer::tasks(context)?.into_iter().map(|(_, fingerprint)| fingerprint).collect::<Vec<_>>(),
+    )?;
     context.task("evaluate", &fingerprint, &["evaluate/summary.json", "report.html"], |_| {
         let mut summary = Summary::new(&context.recipe().run.name);
         let mut samples = Vec::new();

@@ -14,7 +14,7 @@ mod steer_method;
 pub use context::Context;
 pub use steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, check_prompt, steer_prompts};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::recipe::Stage;
 
 /// Does what is left of one stage.
@@ -28,4 +28,42 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
         Stage::Steer => steer::run(context),
         Stage::Evaluate => evaluate::run(context),
     }
+}
+
+/// The stages whose results a stage reads.
+fn needs(stage: Stage) -> &'static [Stage] {
+    match stage {
+        Stage::Pretrain | Stage::Gold => &[],
+        Stage::Preferences => &[Stage::Pretrain, Stage::Gold],
+        Stage::Sft => &[Stage::Pretrain, Stage::Preferences],
+        Stage::Dpo => &[Stage::Pretrain, Stage::Preferences, Stage::Sft],
+        Stage::Steer => &[Stage::Pretrain, Stage::Gold, Stage::Sft, Stage::Dpo],
+        Stage::Evaluate => &[Stage::Steer],
+    }
+}
+
+/// Refuses to do some stages alone where what they read is missing, or was made with other settings than this recipe's: the results
+/// would be filed as this recipe's and trusted ever after.
+pub fn check_inputs(stages: &[Stage], context: &Context) -> Result<()> {
+    for stage in stages {
+        for needed in needs(*stage).iter().filter(|needed| context.plan.has(**needed) && !stages.contains(needed)) {
+            let tasks = match needed {
+                Stage::Pretrain => pretrain::tasks(context)?,
+                Stage::Gold => vec![("gold".to_owned(), gold::fingerprint(context)?)],
+                Stage::Preferences => vec![("preferences".to_owned(), preferences::fingerprint(context)?)],
+                Stage::Sft => vec![("sft".to_owned(), sft::fingerprint(context)?)],
+                Stage::Dpo => vec![("dpo".to_owned(), dpo::fingerprint(context)?)],
+                Stage::Steer => steer::tasks(context)?,
+                Stage::Evaluate => continue,
+            };
+            if let Some((task, _)) = tasks.iter().find(|(task, fingerprint)| !context.is_done(task, fingerprint)) {
+                let (stage, needed) = (stage.name(), needed.name());
+                return Err(Error::failed(format!(
+                    "stage `{stage}` reads the results of `{needed}`, and `{task}` has not been done with these settings\n\n\
+                     hint: run without --only, or with --only {needed} --only {stage}"
+                )));
+            }
+        }
+    }
+    Ok(())
 }

@@ -80,6 +80,12 @@ fn sample(context: &Context, settings: &Preferences, examples: &[Example], promp
         .filter_map(|example| Some((example.id.clone(), first_words_prompt(example, rule, seed)?)))
         .take(prompts)
         .collect();
+    if usable.is_empty() && prompts > 0 {
+        return Err(Error::failed(format!(
+            "{file}: no text has the {} words of a prompt and one more\n\nhint: lower `data.prompt.min_words`",
+            rule.min_words
+        )));
+    }
     if usable.len() < prompts {
         warn!("{file}: only {} texts have the {} words of a prompt; {prompts} were asked for", usable.len(), rule.min_words);
     }

@@ -25,6 +25,12 @@ pub fn run(context: &Context) -> Result<()> {
     Ok(())
 }
 
+/// The stage's tasks and their fingerprints.
+pub fn tasks(context: &Context) -> Result<Vec<(String, String)>> {
+    let scratch = context.recipe().models.iter().filter(|(_, model)| model.scratch.is_some());
+    scratch.map(|(name, _)| Ok((format!("pretrain/{name}"), fingerprint(context, name)?))).collect()
+}
+
 pub fn fingerprint(context: &Context, name: &str) -> Result<String> {
     let model = context.model(name)?;
     let mut parents = vec![context.data_fingerprint()?];

@@ -33,8 +33,12 @@ enum Source {
 }
 
 impl Cell {
+    fn task(&self, seed: u64) -> String {
+        format!("steer/{}/{}/seed-{seed}", self.base, self.name)
+    }
+
     pub fn journal(&self, seed: u64) -> String {
-        format!("steer/{}/{}/seed-{seed}.jsonl", self.base, self.name)
+        format!("{}.jsonl", self.task(seed))
     }
 
     fn folder(&self, context: &Context) -> Result<PathBuf> {
@@ -75,19 +79,19 @@ pub fn run(context: &Context) -> Result<()> {
     let mut models = Models { context, open: HashMap::new() };
     for cell in cells(context)? {
         for &seed in &context.recipe().run.seeds {
-            let journal = cell.journal(seed);
-            let task = journal.trim_end_matches(".jsonl");
-            context.task(task, &cell_fingerprint(context, &cell, seed)?, &[&journal], |_| steer(context, &mut models, &cell, seed))?;
+            let fingerprint = cell_fingerprint(context, &cell, seed)?;
+            context.task(&cell.task(seed), &fingerprint, &[&cell.journal(seed)], |_| steer(context, &mut models, &cell, seed))?;
         }
     }
     Ok(())
 }
 
-/// Over all cells and seeds: what `evaluate` depends on.
-pub fn fingerprints(context: &Context) -> Result<Vec<String>> {
+/// The stage's tasks and their fingerprints, over all cells and seeds.
+pub fn tasks(context: &Context) -> Result<Vec<(String, String)>> {
     let seeds = &context.recipe().run.seeds;
     let cells = cells(context)?;
-    cells.iter().flat_map(|cell| seeds.iter().map(move |&seed| cell_fingerprint(context, cell, seed))).collect()
+    let tasks = cells.iter().flat_map(|cell| seeds.iter().map(move |&seed| (cell, seed)));
+    tasks.map(|(cell, seed)| Ok((cell.task(seed), cell_fingerprint(context, cell, seed)?))).collect()
 }
 
 fn settings(context: &Context) -> Result<&Steer> {

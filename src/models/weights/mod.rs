@@ -161,7 +161,7 @@ fn unsupported(name: &str, stored: &Stored) -> String {
 }
 
 /// The name that configs give a kind of weights.
-pub(super) fn dtype_name(kind: Kind) -> Cow<'static, str> {
+pub fn dtype_name(kind: Kind) -> Cow<'static, str> {
     match kind {
         Kind::Float => "float32".into(),
         Kind::BFloat16 => "bfloat16".into(),
