@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand; translates words into calls, owns no logic.
 
+mod bench;
 mod check;
 mod compare;
 mod doctor;
@@ -28,7 +29,7 @@ pub struct Cli {
 enum Command {
     /// Run a recipe's stages; continues where an earlier run stopped
     Run(run::RunCommand),
-    /// Report every problem of a recipe, and its plan; touches no weights
+    /// Report every problem of a recipe, and its plan; of weights it reads the headers only
     Check(check::CheckCommand),
     /// Answer prompts from the shell
     Steer(Box<steer::SteerCommand>),
@@ -36,6 +37,8 @@ enum Command {
     Compare(compare::CompareCommand),
     /// What this machine offers: libtorch, devices, threads
     Doctor(doctor::DoctorCommand),
+    /// Speed of the engine, beside what this machine could do
+    Bench(Box<bench::BenchCommand>),
 }
 
 impl Cli {
@@ -47,6 +50,7 @@ impl Cli {
             Command::Steer(command) => command.execute(),
             Command::Compare(command) => command.execute(),
             Command::Doctor(command) => command.execute(),
+            Command::Bench(command) => command.execute(),
         }
     }
 }

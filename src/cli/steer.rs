@@ -114,7 +114,7 @@ enum MethodName {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum DtypeName {
+pub(super) enum DtypeName {
     Auto,
     #[value(alias = "f32")]
     Float32,
@@ -122,6 +122,17 @@ enum DtypeName {
     Bfloat16,
     #[value(alias = "f16")]
     Float16,
+}
+
+impl DtypeName {
+    pub(super) fn dtype(self) -> Dtype {
+        match self {
+            Self::Auto => Dtype::Auto,
+            Self::Float32 => Dtype::Float32,
+            Self::Bfloat16 => Dtype::Bfloat16,
+            Self::Float16 => Dtype::Float16,
+        }
+    }
 }
 
 impl SteerCommand {
@@ -140,7 +151,7 @@ impl SteerCommand {
         let base = hub::model(&self.base)?;
         let folder = |id: &Option<String>| id.as_deref().map(hub::model).transpose();
         let (tuned, untuned, gold) = (folder(&self.tuned)?, folder(&self.untuned)?, folder(&self.gold)?);
-        let kind = device::inference_kind(self.dtype(), device);
+        let kind = device::inference_kind(self.dtype.dtype(), device);
         let template = self.template(&self.base_template, self.base_chat, self.base_system.as_deref());
         let guide_template = self.template(&self.guide_template, self.guide_chat, self.guide_system.as_deref());
         // A folder without a chat template is told before any weights are read.
@@ -197,15 +208,6 @@ impl SteerCommand {
                 successors: self.successors as usize,
                 chunk_len: self.chunk_len as usize,
             },
-        }
-    }
-
-    fn dtype(&self) -> Dtype {
-        match self.dtype {
-            DtypeName::Auto => Dtype::Auto,
-            DtypeName::Float32 => Dtype::Float32,
-            DtypeName::Bfloat16 => Dtype::Bfloat16,
-            DtypeName::Float16 => Dtype::Float16,
         }
     }
 

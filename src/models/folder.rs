@@ -86,6 +86,23 @@ impl Lm {
         Ok(lm)
     }
 
+    /// A frozen model of random numbers, for measuring speed: they are libtorch's, drawn fast and not the same everywhere.
+    pub fn with_random_weights(config: LmConfig, device: Device, kind: Kind, seed: i64) -> Result<Self> {
+        let _no_grad = tch::no_grad_guard();
+        let eos_token_ids = config.eos_token_ids();
+        let mut lm = Self::build(config, eos_token_ids, device, kind);
+        tch::manual_seed(seed);
+        for (name, mut variable) in lm.variables.all() {
+            match lm.config.initial(&name) {
+                init::Fill::Zeros => {}
+                init::Fill::Ones => drop(variable.f_fill_(1.0)?),
+                init::Fill::Normal(deviation) => drop(variable.f_normal_(0.0, deviation)?),
+            }
+        }
+        lm.variables.freeze();
+        Ok(lm)
+    }
+
     fn read(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         let config = LmConfig::read(folder)?;
         let eos_token_ids = generation_eos(folder)?.unwrap_or_else(|| config.eos_token_ids());

@@ -1,5 +1,6 @@
 //! One file a stage: wires models, data and algorithms together and owns the loops; no maths.
 
+mod bench;
 mod context;
 mod dpo;
 mod evaluate;
@@ -11,6 +12,7 @@ mod sft;
 mod steer;
 mod steer_method;
 
+pub use bench::{BenchModels, BenchReport, BenchSettings, steer as bench_steer};
 pub use context::Context;
 pub use steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, check_prompt, steer_prompts};
 

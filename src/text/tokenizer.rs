@@ -69,6 +69,20 @@ impl Tokenizer {
         Ok(Self { inner, special, fallback: [None; 3], kept, folder, chat_source, chat: OnceLock::new(), anchor: OnceLock::new() })
     }
 
+    /// A tokenizer of numbered words (`t0 t1 …`), one for each id of a model that has none; `eos` is the id that ends sequences.
+    pub fn numbered(vocab_size: usize, eos: Option<i64>) -> Result<Self> {
+        let vocab: Map<String, Value> = (0..vocab_size).map(|id| (format!("t{id}"), json!(id))).collect();
+        let definition = json!({
+            "version": "1.0",
+            "added_tokens": [],
+            "pre_tokenizer": { "type": "WhitespaceSplit" },
+            "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "t0" }
+        });
+        let mut tokenizer = Self::from_json(&definition, SpecialTokens::default())?;
+        tokenizer.fallback[1] = eos;
+        Ok(tokenizer)
+    }
+
     /// Ids of the text alone: no special tokens are added, but those that stand in the text are found.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
         let encoding =

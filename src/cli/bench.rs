@@ -1,0 +1,124 @@
+//! `w2s bench`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::steer::DtypeName;
+use super::{hub, print, to_json};
+use crate::artifacts::interrupt;
+use crate::error::{Error, Result};
+use crate::models::device;
+use crate::stages::{BenchModels, BenchReport, BenchSettings, Method, bench_steer};
+
+#[derive(Debug, Args)]
+pub struct BenchCommand {
+    /// generate: plain sampling of the base; steer: chunk-level beam search; score: best-of-N, where guides read whole responses
+    what: What,
+    /// The model that is sampled: a folder, or a hub id
+    #[arg(long, value_name = "MODEL")]
+    base: String,
+    /// The tuned guide, for steer and score
+    #[arg(long, value_name = "MODEL", requires = "untuned")]
+    tuned: Option<String>,
+    /// The untuned guide
+    #[arg(long, value_name = "MODEL", requires = "tuned")]
+    untuned: Option<String>,
+    /// The folders need a config.json only; every model is filled with random numbers
+    #[arg(long)]
+    random_weights: bool,
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    prompt_tokens: u32,
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    new_tokens: u32,
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    prompts: u32,
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    prompts_in_flight: u32,
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    beam_width: u32,
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    successors: u32,
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    chunk_len: u32,
+    /// N of score
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    n: u32,
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    #[arg(long, value_enum, default_value = "auto")]
+    dtype: DtypeName,
+    /// One JSON object instead of lines
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+enum What {
+    Generate,
+    Steer,
+    Score,
+}
+
+impl BenchCommand {
+    pub fn execute(self) -> Result<()> {
+        let (what, method) = match self.what {
+            What::Generate => ("generate", Method::Base),
+            What::Score => ("score", Method::BestOfN { n: self.n as usize }),
+            What::Steer => {
+                let [beam_width, successors, chunk_len] = [self.beam_width, self.successors, self.chunk_len].map(|count| count as usize);
+                ("steer", Method::Cbs { beam_width, successors, chunk_len })
+            }
+        };
+        if method.compares() && self.tuned.is_none() {
+            return Err(Error::recipe(format!("`bench {what}` needs a guide pair: give --tuned and --untuned")));
+        }
+        let device = device::parse(&self.device)?;
+        let settings = BenchSettings {
+            method,
+            prompt_tokens: self.prompt_tokens as usize,
+            new_tokens: self.new_tokens as usize,
+            prompts: self.prompts as usize,
+            prompts_in_flight: self.prompts_in_flight as usize,
+            device,
+            kind: device::inference_kind(self.dtype.dtype(), device),
+            random_weights: self.random_weights,
+        };
+        interrupt::install()?;
+        let base = hub::model(&self.base)?;
+        let guides = match (&self.tuned, &self.untuned) {
+            (Some(tuned), Some(untuned)) if self.what != What::Generate => Some((hub::model(tuned)?, hub::model(untuned)?)),
+            _ => None,
+        };
+        let models =
+            BenchModels::open(&base, guides.as_ref().map(|(tuned, untuned): &(PathBuf, PathBuf)| (&**tuned, &**untuned)), &settings)?;
+        let report = bench_steer(what, &models, &settings)?;
+        print(&if self.json { to_json(&report)? } else { lines(&report) })
+    }
+}
+
+fn lines(report: &BenchReport) -> String {
+    let BenchReport { what, dtype, threads, prompts, prompts_in_flight, .. } = report;
+    let giga = |rate: f64| rate / 1e9;
+    format!(
+        "{what} {}, {dtype}, {threads} threads, {prompts} prompts of {} tokens, {prompts_in_flight} in flight, {} new tokens\n\
+         seconds per prompt   {:.3}\n\
+         at the limit         {:.3} ({:.0} GFLOP/s in matrix products, {:.1} GB/s of memory): {:.0} % of it reached\n\
+         sampled tokens       {} ({:.0}/s)\n\
+         guide tokens         {} through each ({:.0}/s)\n\
+         peak memory          {:.2} GB",
+        report.settings,
+        report.prompt_tokens,
+        report.new_tokens,
+        report.seconds_per_prompt,
+        report.limit_seconds_per_prompt,
+        giga(report.matmul_flops_per_s),
+        giga(report.memory_bytes_per_s),
+        100.0 * report.limit_fraction,
+        report.sampled_tokens,
+        report.sampled_tokens_per_s,
+        report.guide_tokens,
+        report.guide_tokens_per_s,
+        giga(report.peak_rss_bytes as f64),
+    )
+}

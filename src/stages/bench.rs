@@ -1,0 +1,200 @@
+//! Speed of the engine on this machine, beside what the machine could do: the work that no method can avoid (each sampled token once
+//! through the base and once through each guide, each prompt once through each model) at the measured rate of a matrix product, or at
+//! which the weights come from memory, whichever takes longer.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Instant;
+
+use serde::Serialize;
+use tch::{Device, Kind};
+
+use super::steer_method::{LoadedGuide, Method, Parts, SteerSettings, steer_prompts};
+use crate::artifacts::interrupt;
+use crate::error::{Error, Result};
+use crate::models::rates::MachineRates;
+use crate::models::{Lm, LmConfig, open_with_tokenizer};
+use crate::policy::LocalPolicy;
+use crate::sampling::{Sampling, Stream};
+use crate::score::Guide;
+use crate::text::{PromptTemplate, Tokenizer};
+
+/// What is measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BenchSettings {
+    pub method: Method,
+    pub prompt_tokens: usize,
+    pub new_tokens: usize,
+    pub prompts: usize,
+    pub prompts_in_flight: usize,
+    pub device: Device,
+    pub kind: Kind,
+    /// The folders need a config.json only, and every model is filled with random numbers.
+    pub random_weights: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BenchReport {
+    pub what: &'static str,
+    pub settings: serde_json::Value,
+    pub dtype: String,
+    pub threads: i64,
+    pub prompts: usize,
+    pub prompts_in_flight: usize,
+    pub prompt_tokens: usize,
+    pub new_tokens: usize,
+    /// Wall time of all prompts by their number.
+    pub seconds_per_prompt: f64,
+    pub sampled_tokens: u64,
+    pub sampled_tokens_per_s: f64,
+    /// Response tokens through one guide.
+    pub guide_tokens: u64,
+    pub guide_tokens_per_s: f64,
+    pub peak_rss_bytes: u64,
+    pub matmul_flops_per_s: f64,
+    pub memory_bytes_per_s: f64,
+    pub limit_seconds_per_prompt: f64,
+    /// Of the limit's speed; 1 is the machine's.
+    pub limit_fraction: f64,
+}
+
+/// Models of a bench: the base, and the guides where the method compares.
+pub struct BenchModels {
+    base: (Rc<Lm>, Rc<Tokenizer>),
+    guide: Option<Rc<Guide>>,
+}
+
+impl BenchModels {
+    pub fn open(base: &Path, guides: Option<(&Path, &Path)>, settings: &BenchSettings) -> Result<Self> {
+        let open = |folder: &Path, seed: i64| -> Result<(Rc<Lm>, Rc<Tokenizer>)> {
+            if !settings.random_weights {
+                return open_with_tokenizer(folder, settings.device, settings.kind)
+                    .map(|(lm, tokenizer)| (Rc::new(lm), Rc::new(tokenizer)));
+            }
+            let lm = Lm::with_random_weights(LmConfig::read(folder)?, settings.device, settings.kind, seed)?;
+            let tokenizer = Tokenizer::numbered(lm.model.info().vocab_size as usize, lm.model.info().eos_token_ids.first().copied())?;
+            Ok((Rc::new(lm), Rc::new(tokenizer)))
+        };
+        let guide = match guides {
+            Some((tuned, untuned)) => {
+                let ((tuned, tokenizer), (untuned, _)) = (open(tuned, 2)?, open(untuned, 3)?);
+                Some(Rc::new(Guide { tuned, untuned, tokenizer, template: PromptTemplate::new("{prompt}", false) }))
+            }
+            None => None,
+        };
+        Ok(Self { base: open(base, 1)?, guide })
+    }
+}
+
+/// Steers prompts of random words and counts.
+pub fn steer(what: &'static str, models: &BenchModels, settings: &BenchSettings) -> Result<BenchReport> {
+    let (lm, tokenizer) = &models.base;
+    let mut guide = match &models.guide {
+        Some(guide) => Some(LoadedGuide::for_base(guide.clone(), tokenizer)?),
+        None => None,
+    };
+    let sampling = Sampling::new(0.7, 50, 1.0);
+    let mut policy = LocalPolicy::new(lm.clone(), tokenizer.clone(), PromptTemplate::new("{prompt}", false), sampling, Vec::new());
+    let prompts = random_prompts(tokenizer, settings)?;
+    let run = |prompts: &[(String, String)], new_tokens: usize, policy: &mut LocalPolicy, guide: Option<&mut LoadedGuide>| {
+        let steer = SteerSettings {
+            sampling,
+            max_new_tokens: new_tokens,
+            stop: Vec::new(),
+            trace: false,
+            prompts_in_flight: settings.prompts_in_flight,
+        };
+        let (mut sampled, mut fed) = (0, 0);
+        let started = Instant::now();
+        let parts = Parts { policy, guide, gold: None };
+        steer_prompts(&settings.method, &steer, parts, 1, prompts, &mut interrupt::check, &mut |_, line| {
+            sampled += line.tokens.base;
+            fed += line.tokens.guide;
+            Ok(())
+        })?;
+        Ok::<_, Error>((started.elapsed().as_secs_f64(), sampled, fed))
+    };
+    let rates = MachineRates::measure(settings.device, settings.kind);
+    // Not counted: the first passes make libtorch choose its kernels.
+    run(&prompts[..prompts.len().min(settings.prompts_in_flight)], settings.new_tokens.min(6), &mut policy, guide.as_mut())?;
+    let (seconds, sampled, fed) = run(&prompts, settings.new_tokens, &mut policy, guide.as_mut())?;
+    let guides: Vec<&Lm> = models.guide.iter().flat_map(|guide| [&*guide.tuned, &*guide.untuned]).collect();
+    let per_prompt = |count: u64| count as f64 / settings.prompts as f64;
+    let limit =
+        Limit { rates, prompt_tokens: settings.prompt_tokens as f64, in_flight: settings.prompts_in_flight.min(settings.prompts) as f64 };
+    let chunks = match settings.method {
+        Method::Cbs { chunk_len, .. } => settings.new_tokens.div_ceil(chunk_len),
+        _ => 1,
+    };
+    let base_limit = limit.seconds(lm, per_prompt(sampled), settings.new_tokens as f64);
+    let limit_seconds = base_limit + guides.iter().map(|lm| limit.seconds(lm, per_prompt(fed), chunks as f64)).sum::<f64>();
+    let seconds_per_prompt = seconds / settings.prompts as f64;
+    Ok(BenchReport {
+        what,
+        settings: settings.method.settings(),
+        dtype: crate::models::weights::dtype_name(settings.kind).into_owned(),
+        threads: i64::from(tch::get_num_threads()),
+        prompts: settings.prompts,
+        prompts_in_flight: settings.prompts_in_flight,
+        prompt_tokens: settings.prompt_tokens,
+        new_tokens: settings.new_tokens,
+        seconds_per_prompt,
+        sampled_tokens: sampled,
+        sampled_tokens_per_s: sampled as f64 / seconds,
+        guide_tokens: fed,
+        guide_tokens_per_s: fed as f64 / seconds,
+        peak_rss_bytes: peak_rss_bytes(),
+        matmul_flops_per_s: rates.matmul_flops_per_s,
+        memory_bytes_per_s: rates.memory_bytes_per_s,
+        limit_seconds_per_prompt: limit_seconds,
+        limit_fraction: limit_seconds / seconds_per_prompt,
+    })
+}
+
+/// The work that no engine avoids.
+struct Limit {
+    rates: MachineRates,
+    prompt_tokens: f64,
+    in_flight: f64,
+}
+
+impl Limit {
+    /// Least seconds of one model for one prompt of which `tokens` response tokens go through it in `passes` forward passes, each of which
+    /// reads the weights once for all prompts in flight.
+    fn seconds(&self, lm: &Lm, tokens: f64, passes: f64) -> f64 {
+        let info = lm.model.info();
+        let head = (info.vocab_size * info.hidden_size) as f64;
+        let blocks: f64 = lm
+            .parameters()
+            .iter()
+            .filter(|(name, tensor)| tensor.dim() == 2 && name.contains(".h.") | name.contains("layers."))
+            .map(|(_, tensor)| tensor.numel() as f64)
+            .sum();
+        let flops = 2.0 * (blocks * (tokens + self.prompt_tokens) + head * tokens);
+        let bytes = (blocks + head) * lm.kind().elt_size_in_bytes() as f64 * (passes + 1.0) / self.in_flight;
+        (flops / self.rates.matmul_flops_per_s).max(bytes / self.rates.memory_bytes_per_s)
+    }
+}
+
+fn random_prompts(tokenizer: &Tokenizer, settings: &BenchSettings) -> Result<Vec<(String, String)>> {
+    let vocabulary = tokenizer.vocab_size();
+    let prompt = |number: usize| -> Result<(String, String)> {
+        let stream = Stream::new(1, "bench", &number.to_string());
+        let draw = |j: usize| ((stream.uniform(j as u64, 0) * vocabulary as f64) as usize).min(vocabulary - 1) as i64;
+        // A tokenizer may join what was drawn apart: drawn longer and cut.
+        let mut ids: Vec<i64> = (0..4 * settings.prompt_tokens).map(draw).filter(|id| Some(*id) != tokenizer.eos_id()).collect();
+        for _ in 0..8 {
+            ids = tokenizer.encode(&tokenizer.decode(&ids)?)?;
+            ids.truncate(settings.prompt_tokens);
+        }
+        Ok((format!("prompt-{number}"), tokenizer.decode(&ids)?))
+    };
+    (0..settings.prompts).map(prompt).collect()
+}
+
+/// The most memory this process has had, of the kernel; 0 where it does not tell.
+fn peak_rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).unwrap_or(0) * 1024
+}
