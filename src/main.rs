@@ -9,6 +9,7 @@ use w2s::error::{Error, clean_torch_message};
 use w2s::monitor::{logging, progress};
 
 fn main() -> ExitCode {
+    keep_memory();
     let cli = Cli::parse();
     // libtorch reports through panics what tch's plain operations cannot return (out of memory above all): one line, not a stack.
     std::panic::set_hook(Box::new(|info| {
@@ -23,6 +24,17 @@ fn main() -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Freed blocks stay with the process: activations come and go by the hundred megabytes, and by default each goes back to the kernel, which
+/// clears every page of the next one.
+fn keep_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: these set numbers of the allocator before there is another thread; a refusal changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_MAX, 0);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use tch::nn::Path;
 use tch::{Kind, Tensor};
 
+use super::activation::Activation;
 use super::attention::{Mask, attend, split_heads};
 use super::config::{TokenIds, default_range};
 use super::init::Fill;
@@ -230,7 +231,7 @@ impl Mlp {
     }
 
     fn forward(&self, hidden: &Tensor) -> Tensor {
-        self.c_proj.forward(&self.c_fc.forward(hidden).gelu("tanh"))
+        self.c_proj.forward(&Activation::GeluTanh.forward(self.c_fc.forward(hidden)))
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use tch::nn::Path;
 use tch::{Kind, Tensor};
 
+use super::activation::Activation;
 use super::attention::{Mask, attend, split_heads};
 use super::config::{TokenIds, default_range};
 use super::init::Fill;
@@ -321,7 +322,7 @@ impl Mlp {
     }
 
     fn forward(&self, hidden: &Tensor) -> Tensor {
-        self.down_proj.forward(&(self.gate_proj.forward(hidden).silu() * self.up_proj.forward(hidden)))
+        self.down_proj.forward(&(Activation::Silu.forward(self.gate_proj.forward(hidden)) * self.up_proj.forward(hidden)))
     }
 }
 

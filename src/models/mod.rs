@@ -18,12 +18,14 @@ pub mod reward;
 pub mod vocabulary_rows;
 pub mod weights;
 
+mod activation;
 mod attention;
 mod causal_lm;
 mod encoder;
 mod labels;
 mod layers;
 mod rope;
+mod simd;
 mod with_tokenizer;
 
 pub use bert::BertConfig;

@@ -5,10 +5,8 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::simd::{self, LANES, Pass, dispatch, exp_of_negative, widen};
 use crate::error::Result;
-
-/// Numbers handled at once; wide enough for the widest vector registers.
-const LANES: usize = 32;
 
 /// The `k` largest logits of each row of (rows, vocab) in descending order, and their ids; of equal ones the lower id comes first.
 pub fn largest(logits: &Tensor, k: usize) -> Result<Vec<Vec<(f32, i64)>>> {
@@ -57,24 +55,7 @@ fn on_rows<T: Send>(logits: &Tensor, on_row: impl Fn(Row) -> T + Sync, on_tensor
             }
         }
     };
-    let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).clamp(1, rows);
-    let share = rows.div_ceil(threads);
-    let work = |thread: usize| (thread * share..((thread + 1) * share).min(rows)).map(|index| on_row(row(index))).collect::<Vec<T>>();
-    if threads == 1 {
-        return Ok(work(0));
-    }
-    Ok(std::thread::scope(|scope| {
-        let work = &work;
-        let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || work(thread))).collect();
-        let mut all = work(0);
-        for other in others {
-            match other.join() {
-                Ok(part) => all.extend(part),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        all
-    }))
+    Ok(simd::in_parallel(rows, 1, |share| share.map(|index| on_row(row(index))).collect::<Vec<T>>()).into_iter().flatten().collect())
 }
 
 /// One row, in f32 or in bf16 (the upper halves of f32).
@@ -86,56 +67,17 @@ enum Row<'a> {
 impl Row<'_> {
     fn largest(&self, k: usize) -> Vec<(f32, i64)> {
         match self {
-            Self::Float(row) => dispatch(Largest { k }, *row, |x| x),
-            Self::Brain(row) => dispatch(Largest { k }, *row, widen),
+            Self::Float(row) => dispatch(Largest { k }, row, |x| x),
+            Self::Brain(row) => dispatch(Largest { k }, row, widen),
         }
     }
 
     fn log_sum_exp(&self) -> f32 {
         match self {
-            Self::Float(row) => dispatch(LogSumExp, *row, |x| x),
-            Self::Brain(row) => dispatch(LogSumExp, *row, widen),
+            Self::Float(row) => dispatch(LogSumExp, row, |x| x),
+            Self::Brain(row) => dispatch(LogSumExp, row, widen),
         }
     }
-}
-
-#[inline(always)]
-fn widen(half: u16) -> f32 {
-    f32::from_bits(u32::from(half) << 16)
-}
-
-/// A pass over one row, written so that the compiler turns its inner loops into vector instructions.
-trait Pass {
-    type Answer;
-    fn run<T: Copy>(self, row: &[T], read: impl Fn(T) -> f32 + Copy) -> Self::Answer;
-}
-
-/// Compiles the pass for the processor's widest registers and chooses at run time.
-fn dispatch<P: Pass, T: Copy>(pass: P, row: &[T], read: impl Fn(T) -> f32 + Copy) -> P::Answer {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
-        fn wide<P: Pass, T: Copy>(pass: P, row: &[T], read: impl Fn(T) -> f32 + Copy) -> P::Answer {
-            pass.run(row, read)
-        }
-        #[target_feature(enable = "avx2,fma")]
-        fn middle<P: Pass, T: Copy>(pass: P, row: &[T], read: impl Fn(T) -> f32 + Copy) -> P::Answer {
-            pass.run(row, read)
-        }
-        let has_wide = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq");
-        if has_wide && is_x86_feature_detected!("fma") {
-            // SAFETY: the processor has these instructions.
-            return unsafe { wide(pass, row, read) };
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the processor has these instructions.
-            return unsafe { middle(pass, row, read) };
-        }
-    }
-    pass.run(row, read)
 }
 
 struct LogSumExp;
@@ -183,26 +125,6 @@ fn maximum<T: Copy>(row: &[T], read: impl Fn(T) -> f32 + Copy) -> f32 {
         return f32::NAN;
     }
     rest.iter().map(|&x| read(x)).chain(highest).fold(f32::NEG_INFINITY, f32::max)
-}
-
-/// e^x for x <= 0, to about 2e-7 of its value: 2^n of the nearest whole n times a polynomial of the rest (Cephes' coefficients).
-#[inline(always)]
-fn exp_of_negative(x: f32) -> f32 {
-    let x = if x > -87.0 { x } else { -87.0 };
-    // The sum's lower bits are the nearest whole number.
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4;
-    p = p * r + 1.398_199_9e-3;
-    p = p * r + 8.333_452e-3;
-    p = p * r + 4.166_579_6e-2;
-    p = p * r + 1.666_666_5e-1;
-    p = p * r + 5e-1;
-    let value = p * r * r + r + 1.0;
-    let exponent = ((shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32)).wrapping_add(127) << 23;
-    value * f32::from_bits(exponent as u32)
 }
 
 struct Largest {
@@ -282,10 +204,6 @@ mod tests {
             for (found, exact) in log_sum_exp(&logits).unwrap().iter().zip(&exact) {
                 assert!((f64::from(*found) - exact).abs() < 2e-6 * exact.abs().max(1.0), "{found} is not {exact}");
             }
-        }
-        for x in (0..2000).map(|i| -0.0437 * i as f32) {
-            let (found, exact) = (f64::from(exp_of_negative(x)), f64::from(x.max(-87.0)).exp());
-            assert!((found - exact).abs() < 3e-7 * exact, "exp {x} is {exact}, not {found}");
         }
     }
 

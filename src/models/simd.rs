@@ -1,0 +1,118 @@
+//! Loops over numbers in main memory that the compiler turns into vector instructions, chosen by what the processor has, shared by threads.
+
+use std::ops::Range;
+
+/// Numbers handled at once; wide enough for the widest vector registers.
+pub const LANES: usize = 32;
+
+/// A pass over some numbers, written so that its inner loop has no branches.
+pub trait Pass {
+    type Answer;
+    fn run<T: Copy>(self, row: &[T], read: impl Fn(T) -> f32 + Copy) -> Self::Answer;
+}
+
+/// Compiles the pass for the processor's widest registers and chooses at run time.
+pub fn dispatch<P: Pass, T: Copy>(pass: P, row: &[T], read: impl Fn(T) -> f32 + Copy) -> P::Answer {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
+        fn wide<P: Pass, T: Copy>(pass: P, row: &[T], read: impl Fn(T) -> f32 + Copy) -> P::Answer {
+            pass.run(row, read)
+        }
+        #[target_feature(enable = "avx2,fma")]
+        fn middle<P: Pass, T: Copy>(pass: P, row: &[T], read: impl Fn(T) -> f32 + Copy) -> P::Answer {
+            pass.run(row, read)
+        }
+        let has_wide = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq");
+        if has_wide && is_x86_feature_detected!("fma") {
+            // SAFETY: the processor has these instructions.
+            return unsafe { wide(pass, row, read) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the processor has these instructions.
+            return unsafe { middle(pass, row, read) };
+        }
+    }
+    pass.run(row, read)
+}
+
+/// `work` on shares of `0 .. count`, one for each of libtorch's threads, of at least `least` each; the answers in order.
+pub fn in_parallel<T: Send>(count: usize, least: usize, work: impl Fn(Range<usize>) -> T + Sync) -> Vec<T> {
+    let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).min(count / least.max(1)).max(1);
+    let share = count.div_ceil(threads);
+    let part = |thread: usize| (thread * share).min(count)..((thread + 1) * share).min(count);
+    std::thread::scope(|scope| {
+        let work = &work;
+        let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || work(part(thread)))).collect();
+        let mut all = vec![work(part(0))];
+        for other in others {
+            match other.join() {
+                Ok(answer) => all.push(answer),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        all
+    })
+}
+
+/// The f32 whose upper half a bf16 is.
+#[inline(always)]
+pub fn widen(half: u16) -> f32 {
+    f32::from_bits(u32::from(half) << 16)
+}
+
+/// e^x for x <= 0, to about 2e-7 of its value: 2^n of the nearest whole n times a polynomial of the rest (Cephes' coefficients).
+#[inline(always)]
+pub fn exp_of_negative(x: f32) -> f32 {
+    let x = if x > -87.0 { x } else { -87.0 };
+    // The sum's lower bits are the nearest whole number.
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
+    let mut p = 1.987_569_1e-4;
+    p = p * r + 1.398_199_9e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 1.666_666_5e-1;
+    p = p * r + 5e-1;
+    let value = p * r * r + r + 1.0;
+    let exponent = ((shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32)).wrapping_add(127) << 23;
+    value * f32::from_bits(exponent as u32)
+}
+
+/// 1 / (1 + e^-x), to about 3e-7 of its value.
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    let e = exp_of_negative(-x.abs());
+    let above = if x >= 0.0 { 1.0 } else { e };
+    above / (1.0 + e)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponentials_are_those_of_double_precision() {
+        for x in (0..2000).map(|i| -0.0437 * i as f32) {
+            let (found, exact) = (f64::from(exp_of_negative(x)), f64::from(x.max(-87.0)).exp());
+            assert!((found - exact).abs() < 3e-7 * exact, "exp {x} is {exact}, not {found}");
+        }
+        for x in (-1000..1000).map(|i| 0.0437 * i as f32) {
+            let (found, exact) = (f64::from(sigmoid(x)), 1.0 / (1.0 + f64::from(-x).exp()));
+            assert!((found - exact).abs() < 4e-7 * exact, "sigmoid {x} is {exact}, not {found}");
+        }
+    }
+
+    #[test]
+    fn shares_cover_everything_once_and_in_order() {
+        for (count, least) in [(0, 1), (1, 1), (7, 1), (1000, 3), (5, 100)] {
+            let all: Vec<usize> = in_parallel(count, least, |share| share.collect::<Vec<_>>()).into_iter().flatten().collect();
+            assert_eq!(all, (0..count).collect::<Vec<_>>());
+        }
+    }
+}
