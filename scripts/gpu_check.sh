@@ -3,22 +3,24 @@
 #
 #   scripts/gpu_check.sh W2S FOLDER...
 #
-# W2S is the program, FOLDER are model folders with tokenizers. Each answers a prompt greedily in f32 on both devices: the texts must be equal and the mean
-# log-probabilities within 1e-3. Then the shapes of benches/ are measured with random weights in bf16. Prints JSON lines; fails if a model
-# differs. A libtorch with CUDA must be the one that the program finds (LD_LIBRARY_PATH).
+# W2S is the program, FOLDER are model folders with tokenizers (paths from the repository's root or absolute). Each answers a prompt greedily
+# in f32 on both devices: the texts must be equal and the mean log-probabilities within 1e-3. Then the shapes of benches/ are measured with
+# random weights in bf16. Prints JSON lines; fails if a model differs. The program must find a libtorch with CUDA (LD_LIBRARY_PATH).
 set -euo pipefail
 w2s=$1
 shift
 cd "$(dirname "$0")/.."
+answers=$(mktemp -d)
+trap 'rm -rf "$answers"' EXIT
 for folder in "$@"; do
     for device in cpu cuda:0; do
         "$w2s" steer --base "$folder" --method base --temperature 0 --max-new-tokens 20 --dtype float32 --device "$device" --json \
-            "The film begins in a small town" >"/tmp/w2s-gpu-check-${device%%:*}.json"
+            "The film begins in a small town" >"$answers/${device%%:*}.json"
     done
-    python3 - "$folder" <<'PYTHON'
+    python3 - "$folder" "$answers" <<'PYTHON'
 import json, sys
 
-cpu, cuda = (json.load(open(f"/tmp/w2s-gpu-check-{device}.json")) for device in ("cpu", "cuda"))
+cpu, cuda = (json.load(open(f"{sys.argv[2]}/{device}.json")) for device in ("cpu", "cuda"))
 difference = abs(cpu["base_logprob_per_token"] - cuda["base_logprob_per_token"])
 print(json.dumps({"folder": sys.argv[1], "same_text": cpu["response"] == cuda["response"], "logprob_difference": difference}))
 sys.exit(cpu["response"] != cuda["response"] or difference > 1e-3)
