@@ -203,11 +203,15 @@ fn samples_do_not_depend_on_the_company_they_keep() {
     let tokenizer = tokenizer(400, 0);
     let prompts = ["A film", "I saw The Paper Key in a small town", "naïve"];
     let streams: Vec<Stream> = (0..3).map(stream).collect();
-    let mut together = policy(&tokenizer, &[]);
-    let nodes = together.open(&prompts).unwrap();
-    let requests: Vec<Extend> =
-        (0..6).map(|i| Extend { node: nodes[i / 2], stream: &streams[i / 2], slot: (i % 2) as u64, max_tokens: 16 }).collect();
-    let together = together.extend(&requests).unwrap();
+    let sample = |as_rows: bool| {
+        let mut together = policy(&tokenizer, &[]);
+        let nodes = if as_rows { together.open_rows(&prompts) } else { together.open(&prompts) }.unwrap();
+        let requests: Vec<Extend> =
+            (0..6).map(|i| Extend { node: nodes[i / 2], stream: &streams[i / 2], slot: (i % 2) as u64, max_tokens: 16 }).collect();
+        together.extend(&requests).unwrap()
+    };
+    let (together, as_rows) = (sample(false), sample(true));
+    assert!(together.iter().zip(&as_rows).all(|(a, b)| a.response == b.response), "shared or not, the samples are the same");
     for (i, prompt) in prompts.iter().enumerate() {
         for slot in 0..2 {
             let mut alone = policy(&tokenizer, &[]);

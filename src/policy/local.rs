@@ -91,6 +91,21 @@ impl LocalPolicy {
         )))
     }
 
+    /// [`Proposer::open`] for many short prompts that will have few continuations each, all extended together.
+    pub fn open_rows(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+        let ids = prompts.iter().map(|prompt| self.template.encode(&self.tokenizer, prompt)).collect::<Result<Vec<_>>>()?;
+        let (segment, hidden) = self.lm.model.read_prompts_as_rows(&ids);
+        let generation = self.fresh();
+        self.generations.insert(generation, segment);
+        let open = (0..prompts.len()).map(|row| {
+            let node = Node(self.fresh());
+            let pending = Pending::Hidden(hidden.narrow(0, row as i64, 1));
+            self.nodes.insert(node, State { generation, row, response: Vec::new(), logprobs: Vec::new(), pending });
+            node
+        });
+        Ok(open.collect())
+    }
+
     fn fresh(&mut self) -> u64 {
         self.next += 1;
         self.next
@@ -143,7 +158,7 @@ impl LocalPolicy {
                 });
             }
         }
-        // A prompt's empty response is alone in its generation, so a segment has tokens for all of its rows or for none.
+        // Empty responses are in generations of their own, so a segment has tokens for all of its rows or for none.
         let mut first = 0;
         let mut reading: Vec<&mut Segment> = Vec::new();
         for segment in &mut segments {

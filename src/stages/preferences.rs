@@ -127,7 +127,7 @@ fn pairs_of_group(
 ) -> Result<Vec<Pair>> {
     let samples = settings.samples_per_prompt;
     let prompts: Vec<&str> = group.iter().map(|(_, prompt)| prompt.as_str()).collect();
-    let nodes = policy.open(&prompts)?;
+    let nodes = policy.open_rows(&prompts)?;
     let streams: Vec<Stream> = group.iter().map(|(id, _)| Stream::new(seed, "preferences", id)).collect();
     let requests: Vec<Extend> = (0..group.len() * samples)
         .map(|i| Extend {
