@@ -119,12 +119,17 @@ def values(name, shape, dtype, generator):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("config")
+    parser.add_argument("config", help=f"a config.json, or one of {', '.join(SHAPES)}")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tokenizer", type=Path, help="its tokenizer.json and tokenizer_config.json are copied")
     parser.add_argument("--dtype", choices=BYTES, default="bfloat16")
     parser.add_argument("--shard-gib", type=float, default=5.0)
     arguments = parser.parse_args()
+    if arguments.config not in SHAPES and not Path(arguments.config).is_file():
+        parser.error(f"CONFIG is a config.json or one of {', '.join(SHAPES)}, not {arguments.config}")
+    files = [arguments.tokenizer / name for name in ("tokenizer.json", "tokenizer_config.json")] if arguments.tokenizer else []
+    if missing := [str(file) for file in files if not file.is_file()]:
+        parser.error(f"no such file: {', '.join(missing)}")
     config = SHAPES.get(arguments.config) or json.loads(Path(arguments.config).read_text())
     tensors = list((gpt2_tensors if config["model_type"] == "gpt2" else llama_tensors)(config))
     shards, limit = [[]], arguments.shard_gib * 2**30
@@ -154,9 +159,8 @@ def main():
         index = {"metadata": {"total_size": size(tensors)}, "weight_map": weight_map}
         (arguments.folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
     (arguments.folder / "config.json").write_text(json.dumps(config | {"torch_dtype": arguments.dtype}, indent=1))
-    if arguments.tokenizer:
-        for file in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(arguments.tokenizer / file, arguments.folder)
+    for file in files:
+        shutil.copy(file, arguments.folder)
 
 
 main()
