@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use tch::{Device, Kind, Tensor};
 
-use super::simd::{in_parallel, sigmoid};
+use super::simd::{Work, dispatch, in_parallel, sigmoid};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Activation {
@@ -53,9 +53,26 @@ impl Activation {
     }
 
     fn by_loop(self, input: &Tensor) {
-        match self {
-            Self::GeluTanh => on_numbers(input, gelu_tanh),
-            Self::Silu => on_numbers(input, silu),
+        on_numbers(input, |numbers| dispatch(Apply { activation: self, numbers }));
+    }
+}
+
+/// The activation of f32 numbers in place.
+struct Apply<'a> {
+    activation: Activation,
+    numbers: &'a mut [f32],
+}
+
+impl Work for Apply<'_> {
+    type Answer = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let numbers = self.numbers.iter_mut();
+        match self.activation {
+            // (1 + tanh u) / 2 is σ(2u).
+            Activation::GeluTanh => numbers.for_each(|x| *x *= sigmoid(1.595_769 * (*x + 0.044_715 * *x * *x * *x))),
+            Activation::Silu => numbers.for_each(|x| *x *= sigmoid(*x)),
         }
     }
 }
@@ -68,46 +85,6 @@ fn on_numbers<T>(input: &Tensor, work: impl Fn(&mut [T]) + Sync) {
         work(unsafe { std::slice::from_raw_parts_mut((start as *mut T).add(share.start), share.len()) });
     });
 }
-
-macro_rules! vectorised {
-    ($name:ident, $one:expr) => {
-        fn $name(numbers: &mut [f32]) {
-            #[inline(always)]
-            fn all(numbers: &mut [f32]) {
-                let one = $one;
-                numbers.iter_mut().for_each(|x| *x = one(*x));
-            }
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
-                fn wide(numbers: &mut [f32]) {
-                    all(numbers);
-                }
-                #[target_feature(enable = "avx2,fma")]
-                fn middle(numbers: &mut [f32]) {
-                    all(numbers);
-                }
-                if is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512vl")
-                {
-                    // SAFETY: the processor has these instructions.
-                    return unsafe { wide(numbers) };
-                }
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    // SAFETY: the processor has these instructions.
-                    return unsafe { middle(numbers) };
-                }
-            }
-            all(numbers);
-        }
-    };
-}
-
-// (1 + tanh u) / 2 is σ(2u).
-vectorised!(gelu_tanh, |x: f32| x * sigmoid(1.595_769 * (x + 0.044_715 * x * x * x)));
-vectorised!(silu, |x: f32| x * sigmoid(x));
 
 #[cfg(test)]
 mod tests {

@@ -5,23 +5,23 @@ use std::ops::Range;
 /// Numbers handled at once; wide enough for the widest vector registers.
 pub const LANES: usize = 32;
 
-/// A pass over some numbers, written so that its inner loop has no branches.
-pub trait Pass {
+/// A loop, written so that it has no branches inside; `run` must be `#[inline(always)]` to be compiled for each processor.
+pub trait Work {
     type Answer;
-    fn run<T: Copy>(self, row: &[T], read: impl Fn(T) -> f32 + Copy) -> Self::Answer;
+    fn run(self) -> Self::Answer;
 }
 
-/// Compiles the pass for the processor's widest registers and chooses at run time.
-pub fn dispatch<P: Pass, T: Copy>(pass: P, row: &[T], read: impl Fn(T) -> f32 + Copy) -> P::Answer {
+/// Compiles the work for the widest registers too and chooses at run time.
+pub fn dispatch<W: Work>(work: W) -> W::Answer {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
-        fn wide<P: Pass, T: Copy>(pass: P, row: &[T], read: impl Fn(T) -> f32 + Copy) -> P::Answer {
-            pass.run(row, read)
+        fn wide<W: Work>(work: W) -> W::Answer {
+            work.run()
         }
         #[target_feature(enable = "avx2,fma")]
-        fn middle<P: Pass, T: Copy>(pass: P, row: &[T], read: impl Fn(T) -> f32 + Copy) -> P::Answer {
-            pass.run(row, read)
+        fn middle<W: Work>(work: W) -> W::Answer {
+            work.run()
         }
         let has_wide = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -29,14 +29,14 @@ pub fn dispatch<P: Pass, T: Copy>(pass: P, row: &[T], read: impl Fn(T) -> f32 + 
             && is_x86_feature_detected!("avx512dq");
         if has_wide && is_x86_feature_detected!("fma") {
             // SAFETY: the processor has these instructions.
-            return unsafe { wide(pass, row, read) };
+            return unsafe { wide(work) };
         }
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             // SAFETY: the processor has these instructions.
-            return unsafe { middle(pass, row, read) };
+            return unsafe { middle(work) };
         }
     }
-    pass.run(row, read)
+    work.run()
 }
 
 /// `work` on shares of `0 .. count`, one for each of libtorch's threads, of at least `least` each; the answers in order.

@@ -5,7 +5,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::simd::{self, LANES, Pass, dispatch, exp_of_negative, widen};
+use super::simd::{self, LANES, Work, dispatch, exp_of_negative, widen};
 use crate::error::Result;
 
 /// The `k` largest logits of each row of (rows, vocab) in descending order, and their ids; of equal ones the lower id comes first.
@@ -67,17 +67,36 @@ enum Row<'a> {
 impl Row<'_> {
     fn largest(&self, k: usize) -> Vec<(f32, i64)> {
         match self {
-            Self::Float(row) => dispatch(Largest { k }, row, |x| x),
-            Self::Brain(row) => dispatch(Largest { k }, row, widen),
+            Self::Float(row) => pass(Largest { k }, row, |x| x),
+            Self::Brain(row) => pass(Largest { k }, row, widen),
         }
     }
 
     fn log_sum_exp(&self) -> f32 {
         match self {
-            Self::Float(row) => dispatch(LogSumExp, row, |x| x),
-            Self::Brain(row) => dispatch(LogSumExp, row, widen),
+            Self::Float(row) => pass(LogSumExp, row, |x| x),
+            Self::Brain(row) => pass(LogSumExp, row, widen),
         }
     }
+}
+
+/// A reduction of one row of whatever kind.
+trait Pass {
+    type Answer;
+    fn run<T: Copy>(self, row: &[T], read: impl Fn(T) -> f32 + Copy) -> Self::Answer;
+}
+
+fn pass<P: Pass, T: Copy, R: Fn(T) -> f32 + Copy>(pass: P, row: &[T], read: R) -> P::Answer {
+    struct OfRow<'a, P, T, R>(P, &'a [T], R);
+    impl<P: Pass, T: Copy, R: Fn(T) -> f32 + Copy> Work for OfRow<'_, P, T, R> {
+        type Answer = P::Answer;
+
+        #[inline(always)]
+        fn run(self) -> P::Answer {
+            self.0.run(self.1, self.2)
+        }
+    }
+    dispatch(OfRow(pass, row, read))
 }
 
 struct LogSumExp;

@@ -20,7 +20,7 @@ use crate::text::{Dataset, PromptTemplate, Tokenizer, dataset_files, load_datase
 use crate::train::Checkpoint;
 
 /// Enters every fingerprint: raised when the program's results change for the same recipe.
-const RESULTS_VERSION: u32 = 1;
+const RESULTS_VERSION: u32 = 2;
 
 /// One run, opened: its directory is locked until this is dropped.
 pub struct Context {
