@@ -11,6 +11,7 @@ use crate::recipe::{Plan, Stage};
 use crate::report::Summary;
 use crate::score::GoldReward;
 use crate::stages::{self, Context};
+use crate::text::mixture_problems;
 
 /// What `w2s run` was asked beyond the recipe.
 #[derive(Debug, Clone, Default)]
@@ -58,6 +59,9 @@ pub fn preflight(plan: &Plan) -> Vec<String> {
     let mut problems: Vec<String> =
         models.filter_map(|(key, folder)| Some(format!("`{key}`: {}", check_lm_folder(Path::new(folder)).err()?))).collect();
     let gold = plan.recipe.gold.as_ref().and_then(|gold| gold.id.as_ref());
+    if problems.is_empty() {
+        problems.extend(mixture_problems(plan).unwrap_or_else(|error| vec![error.to_string()]));
+    }
     problems.extend(gold.and_then(|folder| Some(format!("`gold.id`: {}", GoldReward::check_folder(Path::new(folder)).err()?))));
     problems
 }

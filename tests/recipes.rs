@@ -229,7 +229,7 @@ mod plans {
             "base: 2,197,632 parameters",
             "1 epoch of 3,000 examples = 47 steps, batch 64 = 4 × 16",
             "from sft/, which stays the reference; beta 0.1",
-            "guides: tuned dpo/, untuned sft/",
+            "guides: dpo/ over sft/ with weight 1",
             "temperature 0.7, top-k 50, top-p off",
             "chunk-level beam search, beam width 4, 4 successors, chunks of 5 tokens; bases 2 × seeds 3 × prompts 100 × samples 16 × tokens 50 = 480,000",
             "optimizer: 2197632 parameters × 2 moments × 4 B = 16.8 MiB",
@@ -391,7 +391,7 @@ mod overrides {
         let recipe = smoke_with(&["steer.method.1.n=8", "steer.method.5.kind=cbs", "steer.method.5={kind='best_of_n', n=2, name='two'}"]);
         let methods = recipe.steer.unwrap().method;
         assert_eq!(methods[1].samples(), 8);
-        assert_eq!((methods.len(), methods[5].name()), (6, "two"));
+        assert_eq!((methods.len(), methods[5].names()), (6, vec!["two".to_owned()]));
         assert_eq!(
             smoke_problems(&["steer.method.9.n=8"]),
             [
@@ -624,6 +624,17 @@ mod rules {
         only(&["steer.sampling.top_p=0"], "`steer.sampling.top_p` is 0");
         only(&["steer.stop=['']"], "`steer.stop` holds an empty text");
         only(&["steer.tuned=other"], "`steer.tuned` is given without `steer.untuned`");
+        only(&["steer.guide=[{tuned='base',untuned='guide',weight=0}]"], "`steer.guide.0.weight` is 0");
+        only(&["steer.guide=[{untuned='guide'}]"], "`steer.guide.0.untuned` is given without `steer.guide.0.tuned`");
+        only(
+            &["steer.tuned=base", "steer.untuned=guide", "steer.guide=[{weight=-1}]"],
+            "`steer.tuned` and `steer.untuned` are given beside",
+        );
+        let eft = "steer.method.3={kind='eft',weights=[0.5,2]}";
+        only(&[eft], "`steer.method.3`: `eft` needs one vocabulary, but base `other` and guide `guide`");
+        only(&["steer.bases=['base']", "steer.method.3={kind='eft',weights=[]}"], "`steer.method.3.weights` is empty");
+        only(&["steer.bases=['base']", eft, "steer.method.4={kind='base',name='eft-2'}"], "`steer.method.4`: a method before it has the name `eft-2` too");
+        only(&["steer.method.3={kind='beam',beam_width=0}"], "`steer.method.3.beam_width` is 0");
         assert_eq!(smoke_problems(&["steer.sampling.temperature=0"]).len(), 2, "best_of_n and cbs");
         let long = smoke_problems(&["steer.max_new_tokens=80"]);
         assert_eq!(long.len(), 3, "both bases and the guide: {long:#?}");

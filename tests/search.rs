@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use w2s::error::Result;
 use w2s::sampling::Stream;
-use w2s::search::{Cbs, Extend, Extended, Finish, Found, Judge, Judged, Node, Proposer, Query, Response, Scorer};
+use w2s::search::{Cbs, Extend, Extended, Finish, Found, Judge, Judged, Node, Proposer, Query, Response, Scorer, Semantics};
 
 const EOS: char = '.';
 
@@ -99,8 +99,7 @@ impl Scorer for Judge31 {
             self.next += 1;
             let (node, text) = (Node(self.next), text.clone());
             self.judged.push((text.clone(), request.response.finish));
-            let complete = request.response.finish.is_some_and(Finish::is_complete);
-            judged.push(Judged { node, score: worth(&text, complete), fed: 1 });
+            judged.push(Judged { node, score: worth(&text, request.ends), fed: 1 });
             self.texts.insert(node, text);
         }
         Ok(judged)
@@ -163,7 +162,7 @@ fn search(cbs: &Cbs, stream: &Stream) -> (w2s::search::Found, Scripted, Judge31)
 fn many_prompts_at_once_are_each_searched_as_alone() {
     let streams: Vec<Stream> = (0..9).map(|item| Stream::new(3, "steer", &format!("prompt-{item}"))).collect();
     let queries: Vec<Query> = streams.iter().map(|stream| Query { prompt: "x", stream }).collect();
-    let cbs = Cbs { beam_width: 3, successors: 2, chunk_len: Some(2), max_new_tokens: 11 };
+    let cbs = Cbs { beam_width: 3, successors: 2, chunk_len: Some(2), ..Cbs::plain(11) };
     let alone: Vec<Found> =
         streams.iter().map(|stream| cbs.search("x", stream, &mut Scripted::default(), &mut Judge31::default(), true).unwrap()).collect();
     assert!(alone.iter().any(|found| found.trace.len() < 6), "some end early, and others take their place");
@@ -218,7 +217,7 @@ fn equals_algorithm_1() {
             (3, 2, Some(3), 3),
             (4, 1, Some(2), 11),
         ] {
-            let cbs = Cbs { beam_width, successors, chunk_len, max_new_tokens };
+            let cbs = Cbs { beam_width, successors, chunk_len, ..Cbs::plain(max_new_tokens) };
             let stream = Stream::new(seed, "test", "prompt");
             let (found, proposer, scorer) = search(&cbs, &stream);
             let (text, finish, score) = brute_force(&cbs, &stream);
@@ -238,11 +237,68 @@ fn equals_algorithm_1() {
     assert!(improved > 100, "search finds better responses than one sample: {improved}");
 }
 
+/// The released code's loop, line by line: W·K rows; sample one token at a time; a row that has ended is fed padding; every L tokens, or when
+/// all rows have ended, or at the budget, which ends every row, score all rows, with the end token where a row has ended; the best W rows
+/// are each repeated K times; stop once these W have all ended, and return the first.
+fn released_code(cbs: &Cbs, stream: &Stream) -> (String, f32, usize) {
+    let (w, k, l) = (cbs.beam_width, cbs.successors, cbs.chunk_len.unwrap_or(usize::MAX));
+    let mut rows: Vec<(String, bool)> = vec![(String::new(), false); w * k];
+    let (mut step, mut most_copies) = (0, 0);
+    loop {
+        for (row, (text, unfinished_no_more)) in rows.iter_mut().enumerate() {
+            if *unfinished_no_more {
+                continue; // next_tokens * unfinished + pad * (1 - unfinished)
+            }
+            match token(text, stream, row as u64) {
+                EOS => *unfinished_no_more = true,
+                next => text.push(next),
+            }
+        }
+        step += 1;
+        if step == cbs.max_new_tokens {
+            rows.iter_mut().for_each(|(_, ended)| *ended = true); // MaxLengthCriteria
+        }
+        if step % l == 0 || rows.iter().all(|(_, ended)| *ended) {
+            let scores: Vec<f32> = rows.iter().map(|(text, ended)| worth(text, *ended)).collect();
+            let mut order: Vec<usize> = (0..w * k).collect();
+            order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a])); // topk; stable
+            let top: Vec<(String, bool)> = order[..w].iter().map(|&row| rows[row].clone()).collect();
+            most_copies = most_copies.max(top.iter().filter(|row| **row == top[0]).count());
+            if top.iter().all(|(_, ended)| *ended) {
+                return (top[0].0.clone(), scores[order[0]], most_copies);
+            }
+            rows = top.iter().flat_map(|row| std::iter::repeat_n(row.clone(), k)).collect();
+        }
+    }
+}
+
+#[test]
+fn official_semantics_are_those_of_the_released_code() {
+    let (mut differ, mut duplicated, mut truncated) = (0, 0, 0);
+    for seed in 0..60 {
+        for (beam_width, successors, chunk_len, max_new_tokens) in
+            [(1, 1, Some(1), 6), (1, 4, None, 9), (2, 2, Some(1), 8), (2, 3, Some(2), 7), (4, 4, Some(5), 17), (3, 2, Some(3), 3)]
+        {
+            let paper = Cbs { beam_width, successors, chunk_len, ..Cbs::plain(max_new_tokens) };
+            let cbs = Cbs { semantics: Semantics::Official, ..paper };
+            let stream = Stream::new(seed, "test", "prompt");
+            let (found, proposer, _) = search(&cbs, &stream);
+            let (text, score, copies) = released_code(&cbs, &stream);
+            assert_eq!((&found.best.response.text, found.best.score), (&text, score), "{cbs:?} seed {seed}");
+            assert_eq!(proposer.live, 0);
+            differ += usize::from(search(&paper, &stream).0.best.response.text != text);
+            duplicated += usize::from(copies > 1);
+            truncated += usize::from(found.best.response.finish == Some(Finish::Length));
+        }
+    }
+    assert!(differ > 20 && duplicated > 20 && truncated > 20, "the rules matter: {differ} {duplicated} {truncated}");
+}
+
 #[test]
 fn width_one_and_no_chunks_is_best_of_n() {
     for seed in 0..20 {
         let stream = Stream::new(seed, "test", "prompt");
-        let (found, ..) = search(&Cbs { beam_width: 1, successors: 8, chunk_len: None, max_new_tokens: 12 }, &stream);
+        let (found, ..) = search(&Cbs { beam_width: 1, successors: 8, chunk_len: None, ..Cbs::plain(12) }, &stream);
         let mut best: Option<(String, f32)> = None;
         for slot in 0..8 {
             let (mut proposer, mut text) = (Scripted::default(), String::new());
@@ -264,7 +320,7 @@ fn one_by_one_is_plain_sampling_for_any_chunk_length() {
         let stream = Stream::new(seed, "test", "prompt");
         let (plain, ..) = search(&Cbs::plain(13), &stream);
         for chunk_len in 1..14 {
-            let (found, ..) = search(&Cbs { beam_width: 1, successors: 1, chunk_len: Some(chunk_len), max_new_tokens: 13 }, &stream);
+            let (found, ..) = search(&Cbs { beam_width: 1, successors: 1, chunk_len: Some(chunk_len), ..Cbs::plain(13) }, &stream);
             assert_eq!(found.best.response, plain.best.response, "L = {chunk_len}, seed {seed}");
         }
     }
@@ -287,7 +343,7 @@ fn a_finished_answer_holds_one_place_and_is_kept() {
             self.0.retain(live);
         }
     }
-    let cbs = Cbs { beam_width: 2, successors: 3, chunk_len: Some(2), max_new_tokens: 8 };
+    let cbs = Cbs { beam_width: 2, successors: 3, chunk_len: Some(2), ..Cbs::plain(8) };
     let stream = Stream::new(5, "test", "prompt");
     let (mut proposer, mut scorer) = (Same(Scripted::default()), Judge31::default());
     let found = cbs.search("prompt", &stream, &mut proposer, &mut scorer, true).unwrap();

@@ -1,61 +1,17 @@
 //! Search with real models: the incremental score is the full forward's, whatever the vocabulary, and the special cases of chunk-level
 //! beam search are what they claim to be, token for token.
 
+#[path = "common/tiny.rs"]
+mod tiny;
+
 use std::rc::Rc;
 
-use tch::Device;
-use w2s::models::{Gpt2Config, Lm, LmConfig, TokenIds};
-use w2s::policy::LocalPolicy;
-use w2s::sampling::{Sampling, Stream};
-use w2s::score::{Guide, GuidePair, NoGuide, response_logps};
-use w2s::search::{Cbs, Extend, Finish, Found, Judge, Proposer, Query, Response, Scorer};
+use tiny::{guide, model, policy, stream, tokenizer};
+use w2s::sampling::Stream;
+use w2s::score::{GuidePair, NoGuide, WeightedPairs, response_logps};
+use w2s::search::{Cbs, Extend, Finish, Found, Judge, Proposer, Query, Response, Scorer, Semantics};
 use w2s::text::reviews::review;
 use w2s::text::{PromptTemplate, Tokenizer};
-
-fn tokenizer(vocab_size: usize, first: u64) -> Rc<Tokenizer> {
-    let texts: Vec<String> = (first..first + 40).map(|i| review(1, "train", i).text).chain(["naïve 日本語 🎬".to_owned()]).collect();
-    Rc::new(Tokenizer::train_bpe(texts.into_iter(), vocab_size).unwrap())
-}
-
-/// A random model whose weights are large enough that its distribution is far from flat.
-fn model(tokenizer: &Tokenizer, n_embd: i64, name: &str) -> Rc<Lm> {
-    let config = Gpt2Config {
-        vocab_size: tokenizer.vocab_size() as i64,
-        n_positions: 128,
-        n_embd,
-        n_layer: 2,
-        n_head: 2,
-        bos_token_id: tokenizer.bos_id(),
-        eos_token_id: tokenizer.eos_id().map(TokenIds::One),
-        ..Gpt2Config::default()
-    };
-    let lm = Lm::new(LmConfig::Gpt2(config), Stream::new(1, "model", name).seed(), Device::Cpu).unwrap();
-    let _no_grad = tch::no_grad_guard();
-    for (name, parameter) in lm.parameters() {
-        let _ = parameter.shallow_clone().g_mul_scalar_(if name.contains("wte") || name.contains("wpe") { 6.0 } else { 1.5 });
-    }
-    Rc::new(lm)
-}
-
-fn guide(tokenizer: &Rc<Tokenizer>) -> Rc<Guide> {
-    let template = PromptTemplate::new("Review: {prompt}", true);
-    Rc::new(Guide {
-        tuned: model(tokenizer, 16, "tuned"),
-        untuned: model(tokenizer, 16, "untuned"),
-        tokenizer: tokenizer.clone(),
-        template,
-    })
-}
-
-fn policy(tokenizer: &Rc<Tokenizer>, stop: &[&str]) -> LocalPolicy {
-    let stop = stop.iter().map(|stop| stop.to_string()).collect();
-    let template = PromptTemplate::new("{prompt}", true);
-    LocalPolicy::new(model(tokenizer, 24, "base"), tokenizer.clone(), template, Sampling::new(1.0, 0, 1.0), stop)
-}
-
-fn stream(seed: u64) -> Stream {
-    Stream::new(seed, "steer", "prompt")
-}
 
 /// Checks every score that a search asks for against full forward passes over the text as it stands.
 struct Checked<'a> {
@@ -74,7 +30,7 @@ impl Scorer for Checked<'_> {
     fn score(&mut self, requests: &[Judge]) -> w2s::error::Result<Vec<w2s::search::Judged>> {
         let judged = self.pair.score(requests)?;
         for (request, judged) in requests.iter().zip(&judged) {
-            let full: f32 = self.full.token_rewards_in_full(&self.prompt, request.response)?.iter().sum();
+            let full: f32 = self.full.token_rewards_in_full(&self.prompt, request.response, request.ends)?.iter().sum();
             self.worst = self.worst.max((judged.score - full).abs());
             self.checked += 1;
             self.cut_characters += usize::from(request.response.text.ends_with('\u{FFFD}'));
@@ -94,10 +50,12 @@ fn check_incremental(base: &Rc<Tokenizer>, guides: &Rc<Tokenizer>, same: bool) -
     let full = GuidePair::new(guide.clone(), same).unwrap();
     let (mut checked, mut cut, mut fed) = (0, 0, 0);
     for (seed, prompt) in [(1, "A film by"), (2, "naïve"), (3, "I saw The Paper Key")] {
-        for chunk_len in [1, 3, 5, 40] {
+        for (chunk_len, semantics) in
+            [(1, Semantics::Paper), (3, Semantics::Paper), (5, Semantics::Paper), (40, Semantics::Paper), (5, Semantics::Official)]
+        {
             let pair = GuidePair::new(guide.clone(), same).unwrap();
             let mut scorer = Checked { pair, full: &full, prompt: prompt.into(), checked: 0, worst: 0.0, cut_characters: 0 };
-            let cbs = Cbs { beam_width: 3, successors: 2, chunk_len: Some(chunk_len), max_new_tokens: 24 };
+            let cbs = Cbs { beam_width: 3, successors: 2, chunk_len: Some(chunk_len), semantics, ..Cbs::plain(24) };
             let found = cbs.search(prompt, &stream(seed), &mut policy(base, &[]), &mut scorer, false).unwrap();
             assert!(scorer.worst < 1e-4, "seed {seed}, L {chunk_len}: {} on `{}`", scorer.worst, found.best.response.text);
             assert!(found.best.score.abs() > 1e-2, "random guides disagree");
@@ -142,8 +100,9 @@ fn scores_of_empty_and_rewritten_responses() {
         (" was not bad at all", Some(Finish::Eos)),
     ] {
         let response = response(text, finish);
-        let judged = pair.score(&[Judge { parent, response: &response }]).unwrap()[0];
-        let full = pair.token_rewards_in_full("A film", &response).unwrap();
+        let ends = finish == Some(Finish::Eos);
+        let judged = pair.score(&[Judge { parent, response: &response, ends }]).unwrap()[0];
+        let full = pair.token_rewards_in_full("A film", &response, ends).unwrap();
         let kept = pair.token_rewards(judged.node);
         assert_eq!(kept.len(), full.len());
         assert!(kept.iter().zip(&full).all(|(kept, full)| (kept - full).abs() < 1e-4), "`{text}`: {kept:?} and {full:?}");
@@ -152,7 +111,7 @@ fn scores_of_empty_and_rewritten_responses() {
         parent = judged.node;
     }
     let (empty, ended) = (response("", None), response("", Some(Finish::Eos)));
-    let scores = pair.score(&[Judge { parent: root, response: &empty }, Judge { parent: root, response: &ended }]);
+    let scores = pair.score(&[Judge { parent: root, response: &empty, ends: false }, Judge { parent: root, response: &ended, ends: true }]);
     assert!(scores.is_ok(), "the root stays usable");
     let scores = scores.unwrap();
     assert_eq!(scores[0].score, 0.0);
@@ -181,7 +140,7 @@ fn best_of_n_is_the_best_of_n_samples() {
     let guide = guide(&tokenizer);
     for seed in 0..4 {
         let mut pair = GuidePair::new(guide.clone(), true).unwrap();
-        let cbs = Cbs { beam_width: 1, successors: 6, chunk_len: None, max_new_tokens: 20 };
+        let cbs = Cbs { beam_width: 1, successors: 6, chunk_len: None, ..Cbs::plain(20) };
         let found = cbs.search("A film", &stream(seed), &mut policy(&tokenizer, &[]), &mut pair, false).unwrap();
         let mut policy = policy(&tokenizer, &[]);
         let node = policy.open(&["A film"]).unwrap()[0];
@@ -191,7 +150,9 @@ fn best_of_n_is_the_best_of_n_samples() {
         for sample in &mut samples {
             sample.finish = sample.finish.or(Some(Finish::Length));
         }
-        let score = |sample: &Response| -> f32 { pair.token_rewards_in_full("A film", sample).unwrap().iter().sum() };
+        let score = |sample: &Response| -> f32 {
+            pair.token_rewards_in_full("A film", sample, sample.finish == Some(Finish::Eos)).unwrap().iter().sum()
+        };
         let best = samples.iter().max_by(|a, b| score(a).total_cmp(&score(b))).unwrap();
         assert_eq!(found.best.response, *best);
         assert_eq!(Cbs::best_of_n(6, 20), cbs);
@@ -231,7 +192,7 @@ fn a_search_does_not_depend_on_how_many_prompts_are_in_flight() {
     let queries: Vec<Query> = prompts.iter().zip(&streams).map(|(prompt, stream)| Query { prompt, stream }).collect();
     for (guide_tokenizer, same) in [(&base, true), (&guides, false)] {
         for chunk_len in [Some(3), None] {
-            let cbs = Cbs { beam_width: 2, successors: 3, chunk_len, max_new_tokens: 14 };
+            let cbs = Cbs { beam_width: 2, successors: 3, chunk_len, ..Cbs::plain(14) };
             let mut pair = GuidePair::new(guide(guide_tokenizer), same).unwrap();
             let alone: Vec<Found> = (queries.iter())
                 .map(|query| cbs.search(query.prompt, query.stream, &mut policy(&base, &[]), &mut pair, true).unwrap())
@@ -269,7 +230,7 @@ fn the_bases_own_logprob_is_that_of_a_full_forward_pass() {
     let template = PromptTemplate::new("{prompt}", true);
     let (mut ended, mut cut) = (0, 0);
     for seed in 0..12 {
-        let cbs = Cbs { beam_width: 2, successors: 2, chunk_len: Some(4), max_new_tokens: 24 };
+        let cbs = Cbs { beam_width: 2, successors: 2, chunk_len: Some(4), ..Cbs::plain(24) };
         let mut pair = GuidePair::new(guide(&tokenizer), true).unwrap();
         let best = cbs.search("A film", &stream(seed), &mut policy(&tokenizer, &[]), &mut pair, false).unwrap().best;
         let mut ids = template.encode(&tokenizer, "A film").unwrap();
@@ -312,6 +273,61 @@ fn prompts_beyond_the_context_are_refused() {
     let mut pair = GuidePair::new(guide(&tokenizer), false).unwrap();
     let parent = pair.open(&["A film"]).unwrap()[0];
     let response = Response { text: "x y ".repeat(200), ids: vec![], finish: None };
-    let error = pair.score(&[Judge { parent, response: &response }]).unwrap_err().to_string();
+    let error = pair.score(&[Judge { parent, response: &response, ends: false }]).unwrap_err().to_string();
     assert!(error.contains("does not fit the guides' context of 128"), "{error}");
+}
+
+#[test]
+fn weighted_pairs_add_their_scores() {
+    let (base, others) = (tokenizer(330, 0), tokenizer(450, 500));
+    let prompt = "A film by";
+    let cbs = Cbs { beam_width: 2, successors: 3, chunk_len: Some(4), ..Cbs::plain(16) };
+    let pair = |tokenizer: &Rc<Tokenizer>, same| GuidePair::new(guide(tokenizer), same).unwrap();
+    let score = |pair: &GuidePair, response: &Response| -> f32 {
+        let ends = response.finish == Some(Finish::Eos);
+        pair.token_rewards_in_full(prompt, response, ends).unwrap().iter().sum()
+    };
+    let found = |weights: &[f32]| {
+        let pairs =
+            weights.iter().zip([(&base, true), (&others, false)]).map(|(&weight, (tokenizer, same))| (weight, pair(tokenizer, same)));
+        let mut scorer = WeightedPairs::new(pairs.collect());
+        cbs.search(prompt, &stream(1), &mut policy(&base, &[]), &mut scorer, true).unwrap()
+    };
+    for weights in [[1.0, -0.5], [-2.0, 0.25]] {
+        let Found { best, token_rewards, .. } = found(&weights);
+        let expected = weights[0] * score(&pair(&base, true), &best.response) + weights[1] * score(&pair(&others, false), &best.response);
+        assert!((best.score - expected).abs() < 1e-3, "{} and {expected}", best.score);
+        assert!(token_rewards.is_empty(), "two vocabularies have no tokens in common");
+    }
+    let mut alone = pair(&base, true);
+    let single = cbs.search(prompt, &stream(1), &mut policy(&base, &[]), &mut alone, true).unwrap();
+    let Found { best, token_rewards, .. } = found(&[1.0]);
+    assert_eq!((&best.response, best.score, &token_rewards), (&single.best.response, single.best.score, &single.token_rewards));
+    let against = found(&[-1.0]).best;
+    assert!(score(&alone, &against.response) < score(&alone, &best.response), "a negative weight steers the other way");
+}
+
+#[test]
+fn a_prompt_that_fills_the_context_can_be_answered_to_its_last_position() {
+    let tokenizer = tokenizer(400, 0);
+    let text = review(3, "test", 1).text.repeat(3);
+    let template = PromptTemplate::new("{prompt}", true);
+    for new_tokens in [1, 2, 7] {
+        // The guides' template is longer than the base's by its own words.
+        let room = 128 - new_tokens - 8;
+        let prompt = (0..text.len()).rev().filter(|&end| text.is_char_boundary(end)).map(|end| &text[..end]);
+        let prompt = prompt.into_iter().find(|prompt| template.encode(&tokenizer, prompt).unwrap().len() <= room).unwrap();
+        let mut pair = GuidePair::new(guide(&tokenizer), true).unwrap();
+        let mut full = prompt.to_owned();
+        while pair.check_prompt("p", &(full.clone() + " a"), new_tokens + 1).is_ok() {
+            full.push_str(" a");
+        }
+        let mut base = policy(&tokenizer, &[]);
+        base.check_prompt("p", &full, new_tokens).unwrap();
+        let cbs = Cbs { beam_width: 2, successors: 2, chunk_len: Some(3), ..Cbs::plain(new_tokens) };
+        let best = cbs.search(&full, &stream(2), &mut base, &mut pair, false).unwrap().best;
+        let ends = best.response.finish == Some(Finish::Eos);
+        let expected: f32 = pair.token_rewards_in_full(&full, &best.response, ends).unwrap().iter().sum();
+        assert!((best.score - expected).abs() < 1e-4, "{new_tokens}: {} and {expected}", best.score);
+    }
 }

@@ -10,11 +10,11 @@ use super::{hub, print, to_json};
 use crate::artifacts::interrupt;
 use crate::error::{Error, Result};
 use crate::models::{device, open_with_tokenizer};
-use crate::policy::LocalPolicy;
 use crate::recipe::Dtype;
 use crate::sampling::Sampling;
 use crate::score::{GoldReward, Guide};
-use crate::stages::{LoadedGuide, Method, Parts, SteerSettings, check_prompt, steer_prompts};
+use crate::search::Semantics;
+use crate::stages::{LoadedGuide, Method, Parts, SteerSettings, check_prompt, proposer, steer_prompts};
 use crate::text::{PromptTemplate, Tokenizer, read_prompts};
 
 #[derive(Debug, Args)]
@@ -22,12 +22,15 @@ pub struct SteerCommand {
     /// The model to steer: a folder, or a hub id `owner/name[@revision]`
     #[arg(long, value_name = "MODEL")]
     base: String,
-    /// The tuned guide: a folder or a hub id
+    /// The tuned guide: a folder or a hub id; may be repeated for several pairs
     #[arg(long, value_name = "MODEL", requires = "untuned")]
-    tuned: Option<String>,
-    /// The untuned guide: a folder or a hub id
+    tuned: Vec<String>,
+    /// The untuned guide of the same pair
     #[arg(long, value_name = "MODEL", requires = "tuned")]
-    untuned: Option<String>,
+    untuned: Vec<String>,
+    /// Weight of each pair's score, in their order; below 0 steers away
+    #[arg(long, value_name = "WEIGHT", requires = "tuned", allow_negative_numbers = true)]
+    guide_weight: Vec<f64>,
     /// A gold classifier or reward model, a folder or a hub id; adds `gold_reward`
     #[arg(long, value_name = "MODEL")]
     gold: Option<String>,
@@ -36,7 +39,7 @@ pub struct SteerCommand {
     gold_text: Option<String>,
     #[arg(long, value_enum, default_value = "cbs")]
     method: MethodName,
-    /// W of cbs: hypotheses kept after each chunk
+    /// W of cbs: hypotheses kept after each chunk; B of beam
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     beam_width: u32,
     /// K of cbs: continuations of each hypothesis
@@ -48,6 +51,18 @@ pub struct SteerCommand {
     /// N of best_of_n
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     n: u32,
+    /// Of eft: 1 is the tuned guide's distribution where the base is the untuned guide, 0 the base's own
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
+    weight: f64,
+    /// Of beam: scores are divided by the length to this power
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
+    length_penalty: f64,
+    /// Of beam: end with the first B finished responses
+    #[arg(long)]
+    early_stopping: bool,
+    /// official: the edge cases as in the authors' release
+    #[arg(long, value_enum, default_value = "paper")]
+    semantics: SemanticsName,
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     max_new_tokens: u32,
     /// Prompts searched at once: more are faster and take more memory
@@ -111,6 +126,14 @@ enum MethodName {
     Base,
     BestOfN,
     Cbs,
+    Eft,
+    Beam,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SemanticsName {
+    Paper,
+    Official,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -149,34 +172,42 @@ impl SteerCommand {
         }
         let device = device::parse(&self.device)?;
         let base = hub::model(&self.base)?;
-        let folder = |id: &Option<String>| id.as_deref().map(hub::model).transpose();
-        let (tuned, untuned, gold) = (folder(&self.tuned)?, folder(&self.untuned)?, folder(&self.gold)?);
+        let pairs: Vec<(PathBuf, PathBuf)> = self
+            .tuned
+            .iter()
+            .zip(&self.untuned)
+            .map(|(tuned, untuned)| Ok((hub::model(tuned)?, hub::model(untuned)?)))
+            .collect::<Result<_>>()?;
+        let gold = self.gold.as_deref().map(hub::model).transpose()?;
         let kind = device::inference_kind(self.dtype.dtype(), device);
         let template = self.template(&self.base_template, self.base_chat, self.base_system.as_deref());
         let guide_template = self.template(&self.guide_template, self.guide_chat, self.guide_system.as_deref());
         // A folder without a chat template is told before any weights are read.
         template.render(&Tokenizer::open(&base)?, &prompts[0].1)?;
-        tuned.iter().try_for_each(|tuned| guide_template.render(&Tokenizer::open(tuned)?, &prompts[0].1).map(drop))?;
+        pairs.iter().try_for_each(|(tuned, _)| guide_template.render(&Tokenizer::open(tuned)?, &prompts[0].1).map(drop))?;
         let open = |folder: &PathBuf| open_with_tokenizer(folder, device, kind).map(|(lm, tokenizer)| (Rc::new(lm), Rc::new(tokenizer)));
         let (base, tokenizer) = open(&base)?;
-        let mut guide = match (&tuned, &untuned) {
-            (Some(tuned), Some(untuned)) => {
-                let ((tuned, guide_tokenizer), (untuned, _)) = (open(tuned)?, open(untuned)?);
-                let guide = Guide { tuned, untuned, tokenizer: guide_tokenizer, template: guide_template };
-                Some(LoadedGuide::for_base(Rc::new(guide), &tokenizer)?)
-            }
-            _ => None,
-        };
+        let mut guides = Vec::new();
+        for (index, (tuned, untuned)) in pairs.iter().enumerate() {
+            let ((tuned, tokenizer), (untuned, _)) = (open(tuned)?, open(untuned)?);
+            let guide = Guide { tuned, untuned, tokenizer, template: guide_template.clone() };
+            guides.push((self.guide_weight.get(index).copied().unwrap_or(1.0), Rc::new(guide)));
+        }
+        let mut guide = if guides.is_empty() { None } else { Some(LoadedGuide::for_base(guides, &tokenizer)?) };
         let gold = gold.as_ref().map(|folder| GoldReward::open(folder, device, kind, self.gold_text.as_deref())).transpose()?;
         let sampling = Sampling::new(self.temperature, self.top_k, self.top_p);
         let settings = SteerSettings {
             sampling,
             max_new_tokens: self.max_new_tokens as usize,
             stop: self.stop.clone(),
+            semantics: match self.semantics {
+                SemanticsName::Paper => Semantics::Paper,
+                SemanticsName::Official => Semantics::Official,
+            },
             trace: self.trace,
             prompts_in_flight: self.prompts_in_flight as usize,
         };
-        let mut policy = LocalPolicy::new(base, tokenizer, template, sampling, self.stop.clone());
+        let mut policy = proposer(&method, (base, tokenizer, template), guide.as_ref(), &settings)?;
         for (id, prompt) in &prompts {
             check_prompt(&policy, guide.as_ref(), &settings, id, prompt)?;
         }
@@ -208,13 +239,33 @@ impl SteerCommand {
                 successors: self.successors as usize,
                 chunk_len: self.chunk_len as usize,
             },
+            MethodName::Eft => Method::Eft { weight: self.weight },
+            MethodName::Beam => Method::Beam {
+                beam_width: self.beam_width as usize,
+                length_penalty: self.length_penalty,
+                early_stopping: self.early_stopping,
+            },
         }
     }
 
     fn refuse_bad_settings(&self, method: &Method) -> Result<()> {
         let mut problems = Vec::new();
-        if method.compares() && self.tuned.is_none() {
-            problems.push("this method compares responses by a guide pair: give --tuned and --untuned, or --method base".to_owned());
+        if method.needs_guides() && self.tuned.is_empty() {
+            problems.push("this method needs a guide pair: give --tuned and --untuned, or --method base".to_owned());
+        }
+        if self.tuned.len() != self.untuned.len() {
+            problems.push(format!("--tuned is given {} times and --untuned {} times", self.tuned.len(), self.untuned.len()));
+        }
+        if !self.guide_weight.is_empty() && self.guide_weight.len() != self.tuned.len() {
+            problems.push(format!("--guide-weight is given {} times for {} guide pairs", self.guide_weight.len(), self.tuned.len()));
+        }
+        for (flag, number) in [("--weight", self.weight), ("--length-penalty", self.length_penalty)] {
+            if !number.is_finite() {
+                problems.push(format!("{flag} must be a number, not {number}"));
+            }
+        }
+        if let Some(weight) = self.guide_weight.iter().find(|weight| !weight.is_finite()) {
+            problems.push(format!("--guide-weight must be a number, not {weight}"));
         }
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
             problems.push(format!("--temperature must be 0 or more, not {}", self.temperature));

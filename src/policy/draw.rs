@@ -12,11 +12,34 @@ pub struct Distribution {
     logits: Vec<f32>,
     /// Ids of the candidates; `None` where they are the whole vocabulary.
     ids: Option<Vec<i64>>,
+    /// The base's own logits of the candidates, where these are not what is drawn from.
+    base: Option<Vec<f32>>,
+    /// Of the base's own logits.
     log_sum_exp: f32,
 }
 
-/// One for each row of (rows, vocab).
-pub fn distributions(logits: &Tensor, sampling: &Sampling) -> Result<Vec<Distribution>> {
+/// One for each row of (rows, vocab): its `needed` largest logits in descending order, or all as they are. `base` holds the base's own logits where `logits` are a mixture.
+pub fn distributions(logits: &Tensor, base: Option<&Tensor>, needed: Option<usize>) -> Result<Vec<Distribution>> {
+    let mut sums = finite_log_sum_exp(logits)?;
+    if let Some(base) = base {
+        sums = finite_log_sum_exp(base)?;
+    }
+    let mut rows = candidates(logits, sums, needed)?;
+    if let Some(base) = base {
+        let base = base.f_to_kind(Kind::Float)?;
+        for (number, row) in rows.iter_mut().enumerate() {
+            let base = base.f_get(number as i64)?;
+            let base = match &row.ids {
+                Some(ids) => base.f_index_select(0, &Tensor::from_slice(ids).to_device(base.device()))?,
+                None => base,
+            };
+            row.base = Some(Vec::try_from(base)?);
+        }
+    }
+    Ok(rows)
+}
+
+fn finite_log_sum_exp(logits: &Tensor) -> Result<Vec<f32>> {
     let sums = log_sum_exp(logits)?;
     if let Some(sum) = sums.iter().find(|sum| !sum.is_finite()) {
         return Err(Error::failed(format!(
@@ -25,12 +48,16 @@ pub fn distributions(logits: &Tensor, sampling: &Sampling) -> Result<Vec<Distrib
             dtype_name(logits.kind())
         )));
     }
-    Ok(match sampling.needed_logits() {
+    Ok(sums)
+}
+
+fn candidates(logits: &Tensor, sums: Vec<f32>, needed: Option<usize>) -> Result<Vec<Distribution>> {
+    Ok(match needed {
         Some(k) => {
             let rows = largest(logits, k)?.into_iter().zip(sums);
             rows.map(|(row, log_sum_exp)| {
                 let (logits, ids) = row.into_iter().unzip();
-                Distribution { logits, ids: Some(ids), log_sum_exp }
+                Distribution { logits, ids: Some(ids), base: None, log_sum_exp }
             })
             .collect()
         }
@@ -38,16 +65,23 @@ pub fn distributions(logits: &Tensor, sampling: &Sampling) -> Result<Vec<Distrib
             let (_, vocab) = logits.size2()?;
             let all = Vec::<f32>::try_from(logits.f_to_kind(Kind::Float)?.f_contiguous()?.f_view(-1)?)?;
             let rows = all.chunks(vocab as usize).zip(sums);
-            rows.map(|(row, log_sum_exp)| Distribution { logits: row.to_vec(), ids: None, log_sum_exp }).collect()
+            rows.map(|(row, log_sum_exp)| Distribution { logits: row.to_vec(), ids: None, base: None, log_sum_exp }).collect()
         }
     })
 }
 
 impl Distribution {
-    /// The token that the uniform number `u` selects, and its log-probability at temperature 1 without any cut.
+    /// The token that the uniform number `u` selects, and its log-probability under the base at temperature 1 without any cut.
     pub fn draw(&self, sampling: &Sampling, u: f64) -> (i64, f64) {
         let picked = sampling.pick(&self.logits, u);
         let token = self.ids.as_ref().map_or(picked as i64, |ids| ids[picked]);
-        (token, f64::from(self.logits[picked]) - f64::from(self.log_sum_exp))
+        let logit = self.base.as_ref().unwrap_or(&self.logits)[picked];
+        (token, f64::from(logit) - f64::from(self.log_sum_exp))
+    }
+
+    /// Every candidate and its log-probability, in the order of the candidates.
+    pub fn logprobs(&self) -> Vec<(i64, f32)> {
+        let id = |place: usize| self.ids.as_ref().map_or(place as i64, |ids| ids[place]);
+        self.logits.iter().enumerate().map(|(place, logit)| (id(place), logit - self.log_sum_exp)).collect()
     }
 }

@@ -1,28 +1,27 @@
-//! A local causal language model as a [`Proposer`]: samples chunks of many prompts in one batch, with its KV cache kept across them.
+//! Local models as a [`Proposer`]: samples chunks of many prompts in one batch, with the KV caches kept across them. Also tells the
+//! likeliest [`NextTokens`].
 //!
-//! A *generation* is the cache segment that one call left for the rows of one prompt; a node points at a row of one. The last sampled
+//! A *generation* is the caches that one call left for the rows of one prompt; a node points at a row of one. The last sampled
 //! token of a row is fed only when the row is extended again, so a pruned row costs no forward pass for it, and a parent's is fed once
 //! for all its continuations.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use tch::Tensor;
-
-use super::draw::{Distribution, distributions};
+use super::draw::Distribution;
+use super::mixture::{Caches, Hidden, Member, Mixture};
 use crate::error::{Error, Result};
-use crate::models::{KvCache, Lm, Segment};
+use crate::models::Lm;
 use crate::sampling::Sampling;
-use crate::search::{Extend, Extended, Finish, Node, Proposer, Response};
+use crate::search::{Extend, Extended, Finish, NextTokens, Node, Proposer, Response};
 use crate::text::{PromptTemplate, Tokenizer};
 
 pub struct LocalPolicy {
-    lm: Rc<Lm>,
+    models: Mixture,
     tokenizer: Rc<Tokenizer>,
-    template: PromptTemplate,
     sampling: Sampling,
     stop: Vec<String>,
-    generations: BTreeMap<u64, Segment>,
+    generations: BTreeMap<u64, Caches>,
     nodes: HashMap<Node, State>,
     next: u64,
 }
@@ -38,8 +37,8 @@ struct State {
 }
 
 enum Pending {
-    /// The hidden state after the prompt, (1, hidden_size).
-    Hidden(Tensor),
+    /// The hidden state after all that has been read.
+    Hidden(Hidden),
     /// The last token, which is not in the cache yet.
     Token(i64),
 }
@@ -64,21 +63,28 @@ struct Row {
     finish: Option<(Finish, Option<String>)>,
 }
 
-/// The rows of one group while they are sampled: row `rows[i]` owns row i of the segment.
+/// The rows of one group while they are sampled: row `rows[i]` owns row i of the caches.
 struct Growing {
-    segment: Segment,
+    caches: Caches,
     rows: Vec<usize>,
 }
 
 impl LocalPolicy {
     pub fn new(lm: Rc<Lm>, tokenizer: Rc<Tokenizer>, template: PromptTemplate, sampling: Sampling, stop: Vec<String>) -> Self {
-        Self { lm, tokenizer, template, sampling, stop, generations: BTreeMap::new(), nodes: HashMap::new(), next: 0 }
+        Self::mixture(Member { lm, template, weight: 1.0 }, Vec::new(), tokenizer, sampling, stop)
+    }
+
+    /// Samples from the base and guides of its vocabulary together: emulated fine-tuning.
+    pub fn mixture(base: Member, guides: Vec<Member>, tokenizer: Rc<Tokenizer>, sampling: Sampling, stop: Vec<String>) -> Self {
+        let models = Mixture::new(base, guides);
+        Self { models, tokenizer, sampling, stop, generations: BTreeMap::new(), nodes: HashMap::new(), next: 0 }
     }
 
     /// Refuses a prompt that leaves no room for `new_tokens` in the context.
     pub fn check_prompt(&self, id: &str, prompt: &str, new_tokens: usize) -> Result<()> {
-        let tokens = self.template.encode(&self.tokenizer, prompt)?.len();
-        let context = self.lm.model.info().context as usize;
+        let Member { lm, template, .. } = self.models.base();
+        let tokens = template.encode(&self.tokenizer, prompt)?.len();
+        let context = lm.model.info().context as usize;
         if tokens + new_tokens <= context {
             return Ok(());
         }
@@ -93,17 +99,16 @@ impl LocalPolicy {
 
     /// [`Proposer::open`] for many short prompts that will have few continuations each, all extended together.
     pub fn open_rows(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
-        let ids = prompts.iter().map(|prompt| self.template.encode(&self.tokenizer, prompt)).collect::<Result<Vec<_>>>()?;
-        let (segment, hidden) = self.lm.model.read_prompts_as_rows(&ids);
+        let (caches, hidden) = self.models.read_prompts_as_rows(&self.tokenizer, prompts)?;
         let generation = self.fresh();
-        self.generations.insert(generation, segment);
-        let open = (0..prompts.len()).map(|row| {
-            let node = Node(self.fresh());
-            let pending = Pending::Hidden(hidden.narrow(0, row as i64, 1));
-            self.nodes.insert(node, State { generation, row, response: Vec::new(), logprobs: Vec::new(), pending });
-            node
-        });
-        Ok(open.collect())
+        self.generations.insert(generation, caches);
+        Ok((0..prompts.len()).map(|row| self.insert_empty(generation, row, hidden.row(row))).collect())
+    }
+
+    fn insert_empty(&mut self, generation: u64, row: usize, hidden: Hidden) -> Node {
+        let node = Node(self.fresh());
+        self.nodes.insert(node, State { generation, row, response: Vec::new(), logprobs: Vec::new(), pending: Pending::Hidden(hidden) });
+        node
     }
 
     fn fresh(&mut self) -> u64 {
@@ -115,22 +120,19 @@ impl LocalPolicy {
         self.nodes.get(&node).ok_or_else(|| Error::failed("a finished or pruned response cannot be extended"))
     }
 
-    fn groups(&self, requests: &[Extend]) -> Result<Vec<Group>> {
+    /// The requests for continuations of these nodes by their generations.
+    fn groups(&self, nodes: impl Iterator<Item = Node>) -> Result<Vec<Group>> {
         let mut groups: Vec<Group> = Vec::new();
-        let mut budgets: HashMap<u64, usize> = HashMap::new();
-        for (number, request) in requests.iter().enumerate() {
-            let generation = self.state(request.node)?.generation;
-            if *budgets.entry(generation).or_insert(request.max_tokens) != request.max_tokens {
-                return Err(Error::failed("continuations of one prompt must have equal budgets"));
-            }
+        for (number, node) in nodes.enumerate() {
+            let generation = self.state(node)?.generation;
             let known = groups.iter().position(|group| group.generation == generation);
             let group = known.unwrap_or_else(|| {
                 groups.push(Group { generation, parents: Vec::new(), requests: Vec::new() });
                 groups.len() - 1
             });
             let group = &mut groups[group];
-            let parent = group.parents.iter().position(|&parent| parent == request.node).unwrap_or_else(|| {
-                group.parents.push(request.node);
+            let parent = group.parents.iter().position(|&parent| parent == node).unwrap_or_else(|| {
+                group.parents.push(node);
                 group.parents.len() - 1
             });
             group.requests.push((number, parent));
@@ -138,15 +140,15 @@ impl LocalPolicy {
         Ok(groups)
     }
 
-    /// Each group's parents as a segment of their own, their pending tokens read, and what follows each, group after group.
-    fn read_parents(&self, groups: &[Group]) -> Result<(Vec<Segment>, Vec<Distribution>)> {
-        let mut segments = Vec::new();
+    /// Each group's parents in caches of their own, their pending tokens read, and the states after each, group after group.
+    fn read_parents(&self, groups: &[Group]) -> Result<(Vec<Caches>, Hidden)> {
+        let mut all = Vec::new();
         let mut tokens: Vec<Option<i64>> = Vec::new();
-        let mut known: Vec<Option<&Tensor>> = Vec::new();
+        let mut known: Vec<Option<&Hidden>> = Vec::new();
         for group in groups {
             let states: Vec<&State> = group.parents.iter().map(|&parent| self.state(parent)).collect::<Result<_>>()?;
             let source = self.generations.get(&group.generation).ok_or_else(|| Error::failed("the cache of a live response is gone"))?;
-            segments.push(source.select(&states.iter().map(|state| state.row).collect::<Vec<_>>()));
+            all.push(source.select(&states.iter().map(|state| state.row).collect::<Vec<_>>()));
             for state in states {
                 tokens.push(match state.pending {
                     Pending::Token(token) => Some(token),
@@ -158,42 +160,27 @@ impl LocalPolicy {
                 });
             }
         }
-        // Empty responses are in generations of their own, so a segment has tokens for all of its rows or for none.
+        // What has been read to its end is in generations of its own, so a group has tokens for all of its rows or for none.
         let mut first = 0;
-        let mut reading: Vec<&mut Segment> = Vec::new();
-        for segment in &mut segments {
-            let rows = segment.rows();
+        let mut reading: Vec<&mut Caches> = Vec::new();
+        for caches in &mut all {
+            let rows = caches.rows();
             if tokens[first].is_some() {
-                reading.push(segment);
+                reading.push(caches);
             }
             first += rows;
         }
         let fed: Vec<i64> = tokens.iter().copied().flatten().collect();
-        let read = (!fed.is_empty()).then(|| self.step(reading, &fed));
-        let mut next = 0;
-        let rows: Vec<Tensor> = known
-            .into_iter()
-            .map(|known| match (known, &read) {
-                (Some(hidden), _) => hidden.shallow_clone(),
-                (None, Some(read)) => {
-                    next += 1;
-                    read.narrow(0, next - 1, 1)
-                }
-                (None, None) => unreachable!("a row has a token to read or a state that is known"),
-            })
-            .collect();
-        let distributions = self.distributions(&Tensor::cat(&rows, 0))?;
-        Ok((segments, distributions))
-    }
-
-    /// Feeds one token to each row of the segments; hidden states (rows, hidden_size).
-    fn step(&self, segments: Vec<&mut Segment>, tokens: &[i64]) -> Tensor {
-        let cache = KvCache::new(segments, vec![1; tokens.len()]);
-        self.lm.model.read(&Tensor::from_slice(tokens).unsqueeze(1), cache).squeeze_dim(1)
-    }
-
-    fn distributions(&self, hidden: &Tensor) -> Result<Vec<Distribution>> {
-        distributions(&self.lm.model.logits(hidden), &self.sampling)
+        let read: Vec<Hidden> = match fed.is_empty() {
+            true => Vec::new(),
+            false => {
+                let read = self.models.step(reading, &fed);
+                (0..read.rows()).map(|row| read.row(row)).collect()
+            }
+        };
+        let mut read = read.iter();
+        let rows: Vec<&Hidden> = known.into_iter().flat_map(|known| known.or_else(|| read.next())).collect();
+        Ok((all, Hidden::cat(&rows)))
     }
 
     /// Draws the next token of a row.
@@ -202,26 +189,46 @@ impl LocalPolicy {
         let (token, logprob) = distribution.draw(&self.sampling, u);
         row.sampled += 1;
         row.logprobs.push(logprob);
-        if self.lm.model.info().eos_token_ids.contains(&token) {
+        if self.end_token_ids().contains(&token) {
             row.finish = Some((Finish::Eos, None));
             return Ok(());
         }
         row.response.push(token);
-        if !self.stop.is_empty() {
-            let text = self.tokenizer.decode_continuation(&row.response)?;
-            if let Some(cut) = self.stop.iter().filter_map(|stop| text.find(stop)).min() {
-                row.finish = Some((Finish::Stop, Some(text[..cut].to_owned())));
-            }
-        }
+        row.finish = self.stopped(&row.response)?.map(|text| (Finish::Stop, Some(text)));
         Ok(())
     }
 
+    fn end_token_ids(&self) -> &[i64] {
+        &self.models.base().lm.model.info().eos_token_ids
+    }
+
+    /// The text before the first stop string, if there is one.
+    fn stopped(&self, response: &[i64]) -> Result<Option<String>> {
+        if self.stop.is_empty() {
+            return Ok(None);
+        }
+        let text = self.tokenizer.decode_continuation(response)?;
+        let cut = self.stop.iter().filter_map(|stop| text.find(stop)).min();
+        Ok(cut.map(|cut| text[..cut].to_owned()))
+    }
+
+    /// The response that ended with `finish` after these ids; a stop string leaves the text before it.
+    fn response(&self, ids: &[i64], finish: Option<(Finish, Option<String>)>) -> Result<Response> {
+        let (text, ids) = match &finish {
+            Some((Finish::Stop, Some(text))) => (text.clone(), self.tokenizer.encode_continuation(text)?),
+            _ => (self.tokenizer.decode_continuation(ids)?, ids.to_vec()),
+        };
+        Ok(Response { text, ids, finish: finish.map(|(finish, _)| finish) })
+    }
+
     fn sample(&self, requests: &[Extend], groups: &[Group]) -> Result<(Vec<Row>, Vec<Growing>)> {
-        let (segments, parents) = self.read_parents(groups)?;
+        let needed = self.sampling.needed_logits();
+        let (all, hidden) = self.read_parents(groups)?;
+        let parents = self.models.distributions(&hidden, needed)?;
         let mut rows: Vec<Row> = Vec::with_capacity(requests.len());
         let mut growing = Vec::with_capacity(groups.len());
         let mut first_parent = 0;
-        for (group, segment) in groups.iter().zip(segments) {
+        for (group, caches) in groups.iter().zip(all) {
             let mut owned = Vec::with_capacity(group.requests.len());
             for &(request, parent) in &group.requests {
                 let state = self.state(group.parents[parent])?;
@@ -233,7 +240,7 @@ impl LocalPolicy {
                 rows.push(row);
             }
             let children: Vec<usize> = group.requests.iter().map(|&(_, parent)| parent).collect();
-            growing.push(Growing { segment: segment.select(&children), rows: owned });
+            growing.push(Growing { caches: caches.select(&children), rows: owned });
             first_parent += group.parents.len();
         }
         let wants = |row: &Row| row.finish.is_none() && row.response.len() - row.before < requests[row.request].max_tokens;
@@ -248,14 +255,10 @@ impl LocalPolicy {
             let fed: Vec<usize> = active.iter().flat_map(|group| group.rows.iter().copied()).collect();
             // A finished row that is still there reads its last token once more; nobody looks at it again.
             let tokens: Vec<i64> = fed.iter().map(|&row| rows[row].response.last().copied().unwrap_or(0)).collect();
-            let hidden = self.step(active.into_iter().map(|group| &mut group.segment).collect(), &tokens);
+            let hidden = self.models.step(active.into_iter().map(|group| &mut group.caches).collect(), &tokens);
             let open: Vec<i64> = (0..fed.len()).filter(|&i| wants(&rows[fed[i]])).map(|i| i as i64).collect();
-            let hidden = if open.len() == fed.len() {
-                hidden
-            } else {
-                hidden.index_select(0, &Tensor::from_slice(&open).to_device(hidden.device()))
-            };
-            for (&i, distribution) in open.iter().zip(self.distributions(&hidden)?) {
+            let hidden = if open.len() == fed.len() { hidden } else { hidden.select(&open) };
+            for (&i, distribution) in open.iter().zip(self.models.distributions(&hidden, needed)?) {
                 let row = &mut rows[fed[i as usize]];
                 self.draw(row, &requests[row.request], &distribution)?;
             }
@@ -270,24 +273,20 @@ impl LocalPolicy {
             for (place, row) in group.rows.iter().enumerate() {
                 places[*row] = Some((generation, place));
             }
-            self.generations.insert(generation, group.segment);
+            self.generations.insert(generation, group.caches);
         }
         let mut extended: Vec<Option<Extended>> = (0..requests).map(|_| None).collect();
         for (row, place) in rows.into_iter().zip(places) {
             let node = Node(self.fresh());
-            let (text, ids) = match &row.finish {
-                Some((Finish::Stop, Some(text))) => (text.clone(), self.tokenizer.encode_continuation(text)?),
-                _ => (self.tokenizer.decode_continuation(&row.response)?, row.response.clone()),
-            };
-            let finish = row.finish.map(|(finish, _)| finish);
+            let response = self.response(&row.response, row.finish)?;
             // What a stop string cuts off was sampled too, and the rest may have other tokens than were sampled.
-            let counted = if finish == Some(Finish::Stop) { ids.len() } else { row.logprobs.len() };
-            let logprob = row.response.starts_with(&ids).then(|| row.logprobs[..counted].iter().sum());
-            if let (None, Some((generation, place)), Some(&last)) = (finish, place, row.response.last()) {
+            let counted = if response.finish == Some(Finish::Stop) { response.ids.len() } else { row.logprobs.len() };
+            let logprob = row.response.starts_with(&response.ids).then(|| row.logprobs[..counted].iter().sum());
+            if let (None, Some((generation, place)), Some(&last)) = (response.finish, place, row.response.last()) {
                 let (response, logprobs) = (row.response, row.logprobs);
                 self.nodes.insert(node, State { generation, row: place, response, logprobs, pending: Pending::Token(last) });
             }
-            extended[row.request] = Some(Extended { node, response: Response { text, ids, finish }, sampled: row.sampled, logprob });
+            extended[row.request] = Some(Extended { node, response, sampled: row.sampled, logprob });
         }
         Ok(extended.into_iter().flatten().collect())
     }
@@ -298,7 +297,7 @@ impl Growing {
     fn drop_finished(&mut self, is_open: impl Fn(usize) -> bool) {
         let kept: Vec<usize> = (0..self.rows.len()).filter(|&place| is_open(self.rows[place])).collect();
         if 4 * (self.rows.len() - kept.len()) >= self.rows.len().max(1) {
-            self.segment = self.segment.select(&kept);
+            self.caches = self.caches.select(&kept);
             self.rows = kept.into_iter().map(|place| self.rows[place]).collect();
         }
     }
@@ -306,15 +305,12 @@ impl Growing {
 
 impl Proposer for LocalPolicy {
     fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
-        let ids = prompts.iter().map(|prompt| self.template.encode(&self.tokenizer, prompt)).collect::<Result<Vec<_>>>()?;
-        let opened = self.lm.model.read_prompts(&ids);
+        let opened = self.models.read_prompts(&self.tokenizer, prompts)?;
         let mut nodes = Vec::with_capacity(prompts.len());
-        for (segment, hidden) in opened {
-            let (generation, node) = (self.fresh(), Node(self.fresh()));
-            self.generations.insert(generation, segment);
-            self.nodes
-                .insert(node, State { generation, row: 0, response: Vec::new(), logprobs: Vec::new(), pending: Pending::Hidden(hidden) });
-            nodes.push(node);
+        for (caches, hidden) in opened {
+            let generation = self.fresh();
+            self.generations.insert(generation, caches);
+            nodes.push(self.insert_empty(generation, 0, hidden));
         }
         Ok(nodes)
     }
@@ -324,7 +320,13 @@ impl Proposer for LocalPolicy {
         if requests.is_empty() {
             return Ok(Vec::new());
         }
-        let groups = self.groups(requests)?;
+        let groups = self.groups(requests.iter().map(|request| request.node))?;
+        for group in &groups {
+            let budget = |&(request, _): &(usize, usize)| requests[request].max_tokens;
+            if group.requests.iter().any(|request| budget(request) != budget(&group.requests[0])) {
+                return Err(Error::failed("continuations of one prompt must have equal budgets"));
+            }
+        }
         let (rows, growing) = self.sample(requests, &groups)?;
         self.publish(rows, growing, requests.len())
     }
@@ -333,5 +335,59 @@ impl Proposer for LocalPolicy {
         self.nodes.retain(|node, _| live.contains(node));
         let used: Vec<u64> = self.nodes.values().map(|state| state.generation).collect();
         self.generations.retain(|generation, _| used.contains(generation));
+    }
+}
+
+impl NextTokens for LocalPolicy {
+    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+        Proposer::open(self, prompts)
+    }
+
+    fn likeliest(&mut self, nodes: &[Node], count: usize) -> Result<Vec<Vec<(i64, f32)>>> {
+        let _no_grad = tch::no_grad_guard();
+        let groups = self.groups(nodes.iter().copied())?;
+        let (all, hidden) = self.read_parents(&groups)?;
+        let mut likeliest = vec![Vec::new(); nodes.len()];
+        let distributions = self.models.distributions(&hidden, Some(count))?;
+        let mut rows = distributions.iter().map(Distribution::logprobs).enumerate();
+        for (group, caches) in groups.into_iter().zip(all) {
+            let generation = self.fresh();
+            self.generations.insert(generation, caches);
+            for ((row, node), (place, logprobs)) in group.parents.into_iter().enumerate().zip(rows.by_ref()) {
+                if let Some(state) = self.nodes.get_mut(&node) {
+                    (state.generation, state.row, state.pending) = (generation, row, Pending::Hidden(hidden.row(place)));
+                }
+                for (request, _) in group.requests.iter().filter(|(_, parent)| *parent == row) {
+                    likeliest[*request] = logprobs.clone();
+                }
+            }
+        }
+        Ok(likeliest)
+    }
+
+    fn append(&mut self, node: Node, token: i64) -> Result<(Node, Response)> {
+        let State { generation, row, response: before, .. } = self.state(node)?;
+        let (generation, row, mut ids) = (*generation, *row, before.clone());
+        let finish = match self.end_token_ids().contains(&token) {
+            true => Some((Finish::Eos, None)),
+            false => {
+                ids.push(token);
+                self.stopped(&ids)?.map(|text| (Finish::Stop, Some(text)))
+            }
+        };
+        let response = self.response(&ids, finish)?;
+        let node = Node(self.fresh());
+        if response.finish.is_none() {
+            self.nodes.insert(node, State { generation, row, response: ids, logprobs: Vec::new(), pending: Pending::Token(token) });
+        }
+        Ok((node, response))
+    }
+
+    fn end_tokens(&self) -> usize {
+        self.end_token_ids().len()
+    }
+
+    fn retain(&mut self, live: &[Node]) {
+        Proposer::retain(self, live);
     }
 }

@@ -2,5 +2,7 @@
 
 mod draw;
 mod local;
+mod mixture;
 
 pub use local::LocalPolicy;
+pub use mixture::Member;

@@ -4,9 +4,10 @@ use std::fmt::{self, Write};
 
 use super::estimate::product;
 use super::{
-    Gold, HubId, Length, MethodTable, Model, Plan, Preferences, SamplingTable, Schedule, ScratchTokenizer, Stage, Steer, Training,
-    memory_estimate,
+    Gold, GuidePairSource, HubId, Length, MethodTable, Model, Plan, Preferences, SamplingTable, Schedule, ScratchTokenizer, Stage, Steer,
+    Training, memory_estimate,
 };
+use crate::search::Semantics;
 
 impl Plan {
     /// Stages, every resolved setting, derived sizes and a memory estimate, as text of several paragraphs.
@@ -149,18 +150,23 @@ impl Plan {
     }
 
     fn write_steer(&self, out: &mut String, steer: &Steer) -> fmt::Result {
-        let source = |source: Option<super::GuideSource>| source.map_or("none".to_owned(), |source| source.to_string());
-        writeln!(out, "{}; guides: tuned {}, untuned {}", steer.bases.join(", "), source(self.tuned()), source(self.untuned()))?;
+        let pair = |pair: &GuidePairSource| format!("{} over {} with weight {}", pair.tuned, pair.untuned, pair.weight);
+        let guides = self.guide_pairs().iter().map(pair).collect::<Vec<_>>().join(", ");
+        writeln!(out, "{}; guides: {}", steer.bases.join(", "), if guides.is_empty() { "none" } else { &guides })?;
         write!(out, "     {} prompts, up to {} new tokens; {}; ", steer.prompts, steer.max_new_tokens, sampling_words(&steer.sampling))?;
         let stop = if steer.stop.is_empty() { "no stop strings".to_owned() } else { format!("stops at {:?}", steer.stop) };
-        writeln!(out, "{stop}; {}", if steer.trace { "with trace" } else { "no trace" })?;
+        let semantics = match steer.semantics {
+            Semantics::Paper => "",
+            Semantics::Official => "; semantics of the official release",
+        };
+        writeln!(out, "{stop}; {}{semantics}", if steer.trace { "with trace" } else { "no trace" })?;
         let (bases, seeds) = (steer.bases.len() as u64, self.recipe.run.seeds.len() as u64);
         let mut all = 0_u64;
         for method in &steer.method {
-            let samples = method.samples() as u64;
+            let samples = product(&[method.rows() as u64, method.names().len() as u64]);
             let sampled = product(&[bases, seeds, steer.prompts as u64, samples, steer.max_new_tokens as u64]);
             all = all.saturating_add(sampled);
-            write!(out, "     {}: {}", method.name(), method_words(method))?;
+            write!(out, "     {}: {}", method.names().join(", "), method_words(method))?;
             write!(
                 out,
                 "; bases {bases} × seeds {seeds} × prompts {} × samples {samples} × tokens {}",
@@ -234,6 +240,10 @@ fn method_words(method: &MethodTable) -> String {
         MethodTable::Cbs { beam_width, successors, chunk_len, .. } => {
             format!("chunk-level beam search, beam width {beam_width}, {successors} successors, chunks of {chunk_len} tokens")
         }
+        MethodTable::Eft { weights, .. } => {
+            format!("emulated fine-tuning with weight {}", weights.iter().map(f64::to_string).collect::<Vec<_>>().join(", "))
+        }
+        MethodTable::Beam { beam_width, .. } => format!("token-level beam search of the base, beam width {beam_width}"),
         MethodTable::Tuned { .. } => "the tuned guide sampled alone".to_owned(),
         MethodTable::Untuned { .. } => "the untuned guide sampled alone".to_owned(),
     }

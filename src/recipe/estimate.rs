@@ -74,13 +74,16 @@ fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
         }
         Stage::Steer => {
             let steer = recipe.steer.as_ref()?;
-            let samples = steer.method.iter().map(|method| method.samples()).max().unwrap_or(1);
+            let samples = steer.method.iter().map(|method| method.rows()).max().unwrap_or(1);
             let rows = product(&[steer.prompts_in_flight as u64, samples as u64]);
             largest(steer.bases.iter().filter_map(|base| {
                 let tokens = tokens(plan, base, steer.max_new_tokens);
                 let mut parts = sampling_parts(plan, plan.models.get(base)?, rows, tokens);
-                for (name, cache, source) in [("tuned", "tuned cache", plan.tuned()), ("untuned", "untuned cache", plan.untuned())] {
-                    let Some(guide) = source.and_then(|source| guide_sizes(plan, &source)) else { continue };
+                let pairs = plan.guide_pairs();
+                let guides =
+                    pairs.iter().flat_map(|pair| [("tuned", "tuned cache", &pair.tuned), ("untuned", "untuned cache", &pair.untuned)]);
+                for (name, cache, source) in guides {
+                    let Some(guide) = guide_sizes(plan, source) else { continue };
                     parts.push(part(name, &[("parameters", guide.parameters), ("B", weight_bytes(plan))]));
                     parts.push(kv_cache(cache, plan, guide, rows, tokens));
                 }

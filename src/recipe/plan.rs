@@ -6,7 +6,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClassifierSizes, LmSizes, Model, Recipe, ScratchTokenizer, Training, TrainingTable, hub_dataset, prompt_bound, validate};
+use super::{
+    ClassifierSizes, GuideTable, LmSizes, Model, Recipe, ScratchTokenizer, Training, TrainingTable, hub_dataset, prompt_bound, validate,
+};
 use crate::error::{Error, Result};
 
 /// What a run will do; written as `plan.json`. The same recipe gives the same plan.
@@ -51,6 +53,14 @@ pub enum GuideSource {
     Stage(&'static str),
     /// A model of the recipe.
     Model(String),
+}
+
+/// Where the weights of a guide pair come from, and the weight of its score.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GuidePairSource {
+    pub tuned: GuideSource,
+    pub untuned: GuideSource,
+    pub weight: f64,
 }
 
 impl Stage {
@@ -136,12 +146,17 @@ impl Plan {
         self.stages.contains(&stage)
     }
 
-    /// The tuned guide π*; `None` without `[dpo]` and `steer.tuned`.
-    pub fn tuned(&self) -> Option<GuideSource> {
-        tuned(&self.recipe)
+    /// All guide pairs; empty without `[dpo]` and named guides.
+    pub fn guide_pairs(&self) -> Vec<GuidePairSource> {
+        guide_pairs(&self.recipe)
     }
 
-    /// The untuned guide π_ref: `steer.untuned`, or else [`Self::reference`].
+    /// The first pair's tuned guide π*; `None` without `[dpo]` and named guides.
+    pub fn tuned(&self) -> Option<GuideSource> {
+        self.guide_pairs().into_iter().next().map(|pair| pair.tuned)
+    }
+
+    /// The first pair's untuned guide π_ref; without a pair what would be one: [`Self::reference`].
     pub fn untuned(&self) -> Option<GuideSource> {
         untuned(&self.recipe)
     }
@@ -152,24 +167,47 @@ impl Plan {
     }
 }
 
-pub(super) fn tuned(recipe: &Recipe) -> Option<GuideSource> {
-    match recipe.steer.as_ref().and_then(|steer| steer.tuned.clone()) {
-        Some(model) => Some(GuideSource::Model(model)),
-        None => recipe.dpo.as_ref().map(|_| GuideSource::Stage("dpo")),
-    }
+pub(super) fn guide_pairs(recipe: &Recipe) -> Vec<GuidePairSource> {
+    let Some(steer) = &recipe.steer else { return Vec::new() };
+    let single = GuideTable { tuned: steer.tuned.clone(), untuned: steer.untuned.clone(), weight: 1.0 };
+    let tables = if steer.guide.is_empty() { std::slice::from_ref(&single) } else { &steer.guide };
+    let of_table = |table: &GuideTable| {
+        let tuned = match &table.tuned {
+            Some(model) => GuideSource::Model(model.clone()),
+            None => recipe.dpo.as_ref().map(|_| GuideSource::Stage("dpo"))?,
+        };
+        let untuned = table.untuned.clone().map(GuideSource::Model).or_else(|| reference(recipe))?;
+        Some(GuidePairSource { tuned, untuned, weight: table.weight })
+    };
+    tables.iter().filter_map(of_table).collect()
 }
 
 pub(super) fn untuned(recipe: &Recipe) -> Option<GuideSource> {
-    match recipe.steer.as_ref().and_then(|steer| steer.untuned.clone()) {
-        Some(model) => Some(GuideSource::Model(model)),
-        None => reference(recipe),
-    }
+    let named = recipe.steer.as_ref().and_then(|steer| steer.untuned.clone()).map(GuideSource::Model);
+    named.or_else(|| Some(guide_pairs(recipe).into_iter().next()?.untuned)).or_else(|| reference(recipe))
 }
 
 fn reference(recipe: &Recipe) -> Option<GuideSource> {
     match recipe.sft {
         Some(_) => Some(GuideSource::Stage("sft")),
         None => recipe.preferences.as_ref().map(|preferences| GuideSource::Model(preferences.policy.clone())),
+    }
+}
+
+impl Recipe {
+    /// The models that guides are or descend from, each once.
+    pub fn guide_models(&self) -> Vec<&str> {
+        let pairs = guide_pairs(self);
+        let sources = pairs.into_iter().flat_map(|pair| [pair.tuned, pair.untuned]).chain(untuned(self));
+        let mut models: Vec<&str> = Vec::new();
+        for source in sources {
+            let model = match source {
+                GuideSource::Stage(_) => self.guide_model(),
+                GuideSource::Model(name) => self.models.get_key_value(&name).map(|(name, _)| name.as_str()),
+            };
+            models.extend(model.filter(|model| !models.contains(model)));
+        }
+        models
     }
 }
 

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Steer;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
@@ -266,57 +268,6 @@ pub struct Dpo {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Steer {
-    /// Models of the recipe to steer.
-    pub bases: Vec<String>,
-    /// Models of the recipe to guide with; the results of `[dpo]` and `[sft]` by default.
-    pub tuned: Option<String>,
-    pub untuned: Option<String>,
-    /// Prompts from the test split.
-    pub prompts: usize,
-    pub max_new_tokens: usize,
-    #[serde(default)]
-    pub sampling: SamplingTable,
-    /// A response ends before the first of these.
-    #[serde(default)]
-    pub stop: Vec<String>,
-    /// Prompts searched at once: more are faster and take more memory.
-    #[serde(default = "eight")]
-    pub prompts_in_flight: usize,
-    /// Write the search tree and the per-token rewards too.
-    #[serde(default)]
-    pub trace: bool,
-    pub method: Vec<MethodTable>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum MethodTable {
-    /// Plain sampling of the base.
-    Base {
-        name: Option<String>,
-    },
-    BestOfN {
-        name: Option<String>,
-        n: usize,
-    },
-    Cbs {
-        name: Option<String>,
-        beam_width: usize,
-        successors: usize,
-        chunk_len: usize,
-    },
-    /// The guides sampled alone.
-    Tuned {
-        name: Option<String>,
-    },
-    Untuned {
-        name: Option<String>,
-    },
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Evaluate {
     /// Sample responses of each method shown in `report.html`.
@@ -363,34 +314,6 @@ impl Recipe {
     }
 }
 
-impl MethodTable {
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Base { .. } => "base",
-            Self::BestOfN { .. } => "best_of_n",
-            Self::Cbs { .. } => "cbs",
-            Self::Tuned { .. } => "tuned",
-            Self::Untuned { .. } => "untuned",
-        }
-    }
-
-    /// Continuations that one step samples for one prompt.
-    pub fn samples(&self) -> usize {
-        match self {
-            Self::BestOfN { n, .. } => *n,
-            Self::Cbs { beam_width, successors, .. } => beam_width.saturating_mul(*successors),
-            _ => 1,
-        }
-    }
-
-    /// The name of its folder below `steer/<base>/`: `name`, or the kind.
-    pub fn name(&self) -> &str {
-        let (Self::Base { name } | Self::BestOfN { name, .. } | Self::Cbs { name, .. } | Self::Tuned { name } | Self::Untuned { name }) =
-            self;
-        name.as_deref().unwrap_or(self.kind())
-    }
-}
-
 fn one_seed() -> Vec<u64> {
     vec![1]
 }
@@ -405,9 +328,6 @@ fn default_positions() -> i64 {
 }
 fn two() -> usize {
     2
-}
-fn eight() -> usize {
-    8
 }
 fn default_beta() -> f64 {
     0.1

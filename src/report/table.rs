@@ -1,6 +1,7 @@
 //! Summaries as text tables for a terminal.
 
 use comfy_table::{CellAlignment, Table, presets};
+use serde_json::Value;
 
 use super::summary::{Row, Summary};
 
@@ -53,10 +54,9 @@ fn headers(with_run: bool) -> Vec<&'static str> {
 
 fn cells(row: &Row) -> Vec<String> {
     let number = |value: Option<f64>, digits: usize| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"));
-    let settings = row
-        .settings
-        .as_object()
-        .map_or_else(String::new, |settings| settings.iter().map(|(key, value)| format!("{key} {value}")).collect::<Vec<_>>().join(", "));
+    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let settings = row.settings.as_object().into_iter().flatten().map(|(key, value)| format!("{key} {}", word(value)));
+    let settings = settings.collect::<Vec<_>>().join(", ");
     let reward = row.gold_reward.as_ref();
     vec![
         row.base.clone(),

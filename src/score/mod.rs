@@ -3,7 +3,9 @@
 mod gold;
 mod logps;
 mod pair;
+mod weighted;
 
 pub use gold::{GoldReward, classify};
 pub use logps::{response_logps, target_logps};
 pub use pair::{Guide, GuidePair, NoGuide};
+pub use weighted::WeightedPairs;

@@ -1,6 +1,6 @@
 //! The guide pair's implicit reward (Eq. 5a, 6 of arXiv 2405.19262), computed incrementally:
 //!
-//! score(x, y') = Σ_t log π*(y_t | x, y_<t) − log π_ref(y_t | x, y_<t), with the guide's EOS token as the last y_t of a complete response.
+//! score(x, y') = Σ_t log π*(y_t | x, y_<t) − log π_ref(y_t | x, y_<t), with the guide's EOS token as the last y_t of a response that ends.
 //!
 //! A chunk goes through both guides in one forward pass on their KV caches. Where base and guides share one vocabulary the base's ids
 //! pass straight through; otherwise the response text is tokenized anew, the longest common token prefix with the parent is kept, and
@@ -61,7 +61,7 @@ struct State {
     ids: Vec<i64>,
     /// Log-ratio of each id.
     ratios: Vec<f32>,
-    /// That of the EOS of a complete response.
+    /// That of the EOS of a response that ends.
     eos: Option<f32>,
 }
 
@@ -69,7 +69,8 @@ struct State {
 struct Work {
     parent: State,
     ids: Vec<i64>,
-    complete: bool,
+    /// The guides' EOS is scored behind it.
+    ends: bool,
     /// Leading log-ratios that are known from the parent.
     known: usize,
     /// Leading ids whose keys and values are in the cache; the rest is fed.
@@ -110,12 +111,12 @@ impl GuidePair {
         )))
     }
 
-    /// log π* − log π_ref of each guide token of a response (EOS last where complete) by full forward passes, without any cache.
-    pub fn token_rewards_in_full(&self, prompt: &str, response: &Response) -> Result<Vec<f32>> {
+    /// log π* − log π_ref of each guide token of a response, with the EOS last where it `ends`, by full forward passes without any cache.
+    pub fn token_rewards_in_full(&self, prompt: &str, response: &Response, ends: bool) -> Result<Vec<f32>> {
         let mut ids = self.guide.template.encode(&self.guide.tokenizer, prompt)?;
         let prompt_len = ids.len();
-        ids.extend(self.response_ids(response)?);
-        if response.finish.is_some_and(|finish| finish.is_complete()) {
+        ids.extend(self.response_ids(response, ends)?);
+        if ends {
             ids.push(self.eos);
         }
         if ids.len() == prompt_len {
@@ -135,32 +136,28 @@ impl GuidePair {
         self.next
     }
 
-    fn response_ids(&self, response: &Response) -> Result<Vec<i64>> {
+    fn response_ids(&self, response: &Response, ends: bool) -> Result<Vec<i64>> {
         if self.same_vocabulary {
             return Ok(response.ids.clone());
         }
         // A chunk may end inside a multi-byte character; its bytes are scored with the chunk that completes it.
-        let text = match response.finish {
-            Some(finish) if finish.is_complete() => response.text.as_str(),
-            _ => response.text.trim_end_matches('\u{FFFD}'),
-        };
+        let text = if ends { response.text.as_str() } else { response.text.trim_end_matches('\u{FFFD}') };
         self.guide.tokenizer.encode_continuation(text)
     }
 
     fn plan(&self, request: &Judge) -> Result<Work> {
         let parent = self.nodes.get(&request.parent).ok_or_else(|| Error::failed("the parent of a response to score was pruned"))?.clone();
-        let ids = self.response_ids(request.response)?;
+        let ids = self.response_ids(request.response, request.ends)?;
         let known = parent.ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
         // The hidden state that predicts the first new token is at hand after the whole parent and after the prompt; elsewhere the last
         // common token is fed once more.
         let cached = if known == parent.ids.len() { known } else { known.saturating_sub(1) };
-        let complete = request.response.finish.is_some_and(|finish| finish.is_complete());
-        Ok(Work { parent, ids, complete, known, cached })
+        Ok(Work { parent, ids, ends: request.ends, known, cached })
     }
 
     fn check_room(&self, group: &Group) -> Result<()> {
         let prompt = self.source(group)?.prompt.length;
-        let longest = group.members.iter().map(|(_, row)| row.ids.len() as i64 + i64::from(row.complete)).max().unwrap_or(0);
+        let longest = group.members.iter().map(|(_, row)| row.ids.len() as i64 + i64::from(row.ends)).max().unwrap_or(0);
         if prompt + longest <= self.context {
             return Ok(());
         }
@@ -210,7 +207,7 @@ impl GuidePair {
         let on = |values: &[i64]| Tensor::from_slice(values).to_device(flat.device());
         let (mut places, mut targets) = (Vec::new(), Vec::new());
         for (r, row) in work.iter().enumerate() {
-            let unknown = row.ids[row.known..].iter().copied().chain(row.complete.then_some(self.eos));
+            let unknown = row.ids[row.known..].iter().copied().chain(row.ends.then_some(self.eos));
             for (j, id) in unknown.enumerate() {
                 places.push(at(r, row.known - row.cached + j));
                 targets.push(id);
@@ -276,7 +273,7 @@ impl Scorer for GuidePair {
                 let fed = work.fed() as u64;
                 let mut kept: Vec<f32> = work.parent.ratios[..work.known].to_vec();
                 kept.extend(ratios.by_ref().take(work.ids.len() - work.known));
-                let eos = if work.complete { ratios.next() } else { None };
+                let eos = if work.ends { ratios.next() } else { None };
                 let score = kept.iter().sum::<f32>() + eos.unwrap_or(0.0);
                 let node = Node(self.fresh());
                 self.nodes.insert(node, State { generation, row, ids: work.ids, ratios: kept, eos });

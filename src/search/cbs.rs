@@ -4,11 +4,11 @@
 //! ones are complete or the token budget is used. `W=1, K=N, L=∞` is best-of-N, `W=K=1` plain sampling.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Extend, Extended, Finish, Judge, Node, Proposer, Response, Scorer};
+use super::in_flight::{self, Rounds};
+use super::{Extend, Extended, Finish, Found, Hypothesis, Judge, Proposer, Query, Response, Scorer, TraceCandidate, TraceStep};
 use crate::error::{Error, Result};
 use crate::sampling::Stream;
 
@@ -21,73 +21,37 @@ pub struct Cbs {
     pub successors: usize,
     /// L, tokens of a continuation; `None` is ∞ (up to the budget).
     pub chunk_len: Option<usize>,
-    /// Token budget of a response. One that reaches it unfinished is truncated: scored as it stands, `Finish::Length`.
+    /// Token budget of a response. One that reaches it unfinished is truncated: `Finish::Length`.
     pub max_new_tokens: usize,
+    pub semantics: Semantics,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub struct Hypothesis {
-    pub response: Response,
-    pub score: f32,
-    /// See [`super::Extended::logprob`].
-    pub logprob: Option<f64>,
-    proposer: Node,
-    scorer: Node,
+/// Whose rules hold where the paper and its released code differ.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Semantics {
+    /// Algorithm 1: candidates are a set, which a complete hypothesis enters once, and a truncated response is scored as it stands.
+    #[default]
+    Paper,
+    /// The released code: a finished hypothesis is copied K times like any other and identical candidates stay apart, so one answer can
+    /// fill the beam; a truncated response counts as complete, so the guides' end-of-sequence token is scored behind it.
+    Official,
 }
 
-/// One prompt to search for. `stream` is its own: sample number `slot` of a chunk draws token `t` of its response with number (t, slot), so
-/// neither the chunk length nor the company of other prompts changes a sample.
-pub struct Query<'a> {
-    pub prompt: &'a str,
-    pub stream: &'a Stream,
-}
-
-/// The best response, the way to it when a trace was asked for, and what it cost.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Found {
-    pub best: Hypothesis,
-    pub trace: Vec<TraceStep>,
-    /// With a trace: [`Scorer::token_rewards`] of the best response.
-    pub token_rewards: Vec<f32>,
-    /// Tokens sampled from the proposer.
-    pub sampled: u64,
-    /// Response tokens that went through each guide.
-    pub fed: u64,
-    /// This prompt's share of the time: that of each round is divided among the prompts in flight.
-    pub seconds: f64,
-}
-
-/// One prompt in flight.
-struct Beam {
-    query: usize,
-    hypotheses: Vec<Hypothesis>,
-    /// Continuations of each open hypothesis in the next round.
-    successors: usize,
-    /// Tokens of the budget used.
-    used: usize,
-    trace: Vec<TraceStep>,
-    sampled: u64,
-    fed: u64,
-    seconds: f64,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TraceStep {
-    pub candidates: Vec<TraceCandidate>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TraceCandidate {
-    pub text: String,
-    pub score: f32,
-    pub finish: Option<Finish>,
-    pub kept: bool,
+impl Semantics {
+    /// Whether the guides' end-of-sequence token belongs to the score.
+    fn ends(self, finish: Option<Finish>) -> bool {
+        match self {
+            Self::Paper => finish.is_some_and(Finish::is_complete),
+            Self::Official => finish.is_some(),
+        }
+    }
 }
 
 impl Cbs {
     /// Best of `n` full samples by the scorer.
     pub fn best_of_n(n: usize, max_new_tokens: usize) -> Self {
-        Self { beam_width: 1, successors: n, chunk_len: None, max_new_tokens }
+        Self { beam_width: 1, successors: n, chunk_len: None, max_new_tokens, semantics: Semantics::Paper }
     }
 
     /// One sample.
@@ -127,122 +91,142 @@ impl Cbs {
         pause: &mut dyn FnMut() -> Result<()>,
         done: &mut dyn FnMut(usize, Found) -> Result<()>,
     ) -> Result<()> {
-        let mut beams: Vec<Beam> = Vec::new();
-        let mut next = 0;
-        while next < queries.len() || !beams.is_empty() {
-            pause()?;
-            let started = Instant::now();
-            let count = in_flight.max(1).saturating_sub(beams.len()).min(queries.len() - next);
-            beams.extend(self.open(queries, next, count, proposer, scorer)?);
-            next += count;
-            self.round(queries, &mut beams, with_trace, proposer, scorer)?;
-            let share = started.elapsed().as_secs_f64() / beams.len() as f64;
-            beams.iter_mut().for_each(|beam| beam.seconds += share);
-            let (found, open): (Vec<Beam>, Vec<Beam>) = beams.into_iter().partition(|beam| self.is_done(beam));
-            beams = open;
-            let found: Vec<(usize, Found)> = found.into_iter().map(|beam| finish(beam, with_trace, scorer)).collect::<Result<_>>()?;
-            let live = || beams.iter().flat_map(|beam| &beam.hypotheses);
-            proposer.retain(&live().map(|hypothesis| hypothesis.proposer).collect::<Vec<_>>());
-            scorer.retain(&live().map(|hypothesis| hypothesis.scorer).collect::<Vec<_>>());
-            found.into_iter().try_for_each(|(query, found)| done(query, found))?;
-        }
-        Ok(())
+        let mut search = Search { cbs: *self, queries, proposer, scorer, with_trace };
+        in_flight::run(&mut search, queries.len(), in_flight, pause, done)
     }
+}
 
-    fn is_done(&self, beam: &Beam) -> bool {
-        beam.used >= self.max_new_tokens || beam.hypotheses.iter().all(|hypothesis| hypothesis.response.finish.is_some())
-    }
+struct Search<'a> {
+    cbs: Cbs,
+    queries: &'a [Query<'a>],
+    proposer: &'a mut dyn Proposer,
+    scorer: &'a mut dyn Scorer,
+    with_trace: bool,
+}
 
-    fn open(
-        &self,
-        queries: &[Query],
-        first: usize,
-        count: usize,
-        proposer: &mut dyn Proposer,
-        scorer: &mut dyn Scorer,
-    ) -> Result<Vec<Beam>> {
-        if count == 0 {
-            return Ok(Vec::new());
-        }
-        let prompts: Vec<&str> = queries[first..first + count].iter().map(|query| query.prompt).collect();
-        let nodes = proposer.open(&prompts)?.into_iter().zip(scorer.open(&prompts)?);
+/// One prompt in flight.
+struct Beam {
+    query: usize,
+    hypotheses: Vec<Hypothesis>,
+    /// Continuations of each open hypothesis in the next round.
+    successors: usize,
+    /// Tokens of the budget used.
+    used: usize,
+    trace: Vec<TraceStep>,
+    sampled: u64,
+    fed: u64,
+}
+
+/// What a beam chooses from. Among equal scores the lower place wins: finished hypotheses of Algorithm 1 have none and come first.
+struct Candidate {
+    place: Option<usize>,
+    hypothesis: Hypothesis,
+}
+
+impl Rounds for Search<'_> {
+    type State = Beam;
+
+    fn open(&mut self, first: usize, count: usize) -> Result<Vec<Beam>> {
+        let prompts: Vec<&str> = self.queries[first..first + count].iter().map(|query| query.prompt).collect();
+        let nodes = self.proposer.open(&prompts)?.into_iter().zip(self.scorer.open(&prompts)?);
         let beams = nodes.zip(first..).map(|((proposer, scorer), query)| {
             let response = Response { text: String::new(), ids: Vec::new(), finish: None };
             let root = Hypothesis { response, score: 0.0, logprob: Some(0.0), proposer, scorer };
             // Algorithm 1 starts from W copies of the prompt with K continuations each: W·K samples of the one root.
-            let successors = self.beam_width * self.successors;
-            Beam { query, hypotheses: vec![root], successors, used: 0, trace: Vec::new(), sampled: 0, fed: 0, seconds: 0.0 }
+            let successors = self.cbs.beam_width * self.cbs.successors;
+            Beam { query, hypotheses: vec![root], successors, used: 0, trace: Vec::new(), sampled: 0, fed: 0 }
         });
         Ok(beams.collect())
     }
 
-    /// One chunk of every beam. The candidates of each are a set: complete hypotheses as they are, and the scored continuations of the
-    /// others, of which identical (text, finish) enter once, the first of them.
-    fn round(
-        &self,
-        queries: &[Query],
-        beams: &mut [Beam],
-        with_trace: bool,
-        proposer: &mut dyn Proposer,
-        scorer: &mut dyn Scorer,
-    ) -> Result<()> {
+    /// One chunk of every beam.
+    fn round(&mut self, beams: &mut [Beam]) -> Result<()> {
+        let Cbs { beam_width, max_new_tokens, semantics, .. } = self.cbs;
         let mut requests = Vec::new();
         // For each request: its beam, and its parent's scorer node.
         let mut parents = Vec::new();
-        for (b, beam) in beams.iter_mut().enumerate() {
-            let chunk = self.chunk_len.unwrap_or(usize::MAX).min(self.max_new_tokens - beam.used);
-            beam.used += chunk;
-            let open = beam.hypotheses.iter().filter(|hypothesis| hypothesis.response.finish.is_none());
-            for (slot, hypothesis) in open.flat_map(|hypothesis| std::iter::repeat_n(hypothesis, beam.successors)).enumerate() {
-                let stream = queries[beam.query].stream;
-                requests.push(Extend { node: hypothesis.proposer, stream, slot: slot as u64, max_tokens: chunk });
-                parents.push((b, hypothesis.scorer));
-            }
-            beam.successors = self.successors;
-        }
+        let mut candidates: Vec<Vec<Candidate>> = Vec::with_capacity(beams.len());
+        // By Algorithm 1 the candidates are a set, whose members are told apart by (text, finish).
         let mut seen: Vec<BTreeSet<(String, Option<Finish>)>> = Vec::new();
-        for beam in beams.iter_mut() {
-            beam.hypotheses.retain(|hypothesis| hypothesis.response.finish.is_some());
-            seen.push(beam.hypotheses.iter().map(|hypothesis| (hypothesis.response.text.clone(), hypothesis.response.finish)).collect());
+        for (b, beam) in beams.iter_mut().enumerate() {
+            let chunk = self.cbs.chunk_len.unwrap_or(usize::MAX).min(max_new_tokens - beam.used);
+            beam.used += chunk;
+            let (mut slot, mut of_beam) = (0, Vec::new());
+            for hypothesis in std::mem::take(&mut beam.hypotheses) {
+                match (hypothesis.response.finish, semantics) {
+                    (None, _) => {
+                        for slot in slot..slot + beam.successors {
+                            let stream = self.queries[beam.query].stream;
+                            requests.push(Extend { node: hypothesis.proposer, stream, slot: slot as u64, max_tokens: chunk });
+                            parents.push((b, slot, hypothesis.scorer));
+                        }
+                        slot += beam.successors;
+                    }
+                    (Some(_), Semantics::Paper) => of_beam.push(Candidate { place: None, hypothesis }),
+                    (Some(_), Semantics::Official) => {
+                        let copies = (slot..slot + beam.successors).map(Some);
+                        of_beam.extend(copies.map(|place| Candidate { place, hypothesis: hypothesis.clone() }));
+                        slot += beam.successors;
+                    }
+                }
+            }
+            seen.push(
+                of_beam.iter().map(|Candidate { hypothesis, .. }| (hypothesis.response.text.clone(), hypothesis.response.finish)).collect(),
+            );
+            candidates.push(of_beam);
+            beam.successors = self.cbs.successors;
         }
         let mut fresh = Vec::new();
-        for (mut extended, (b, parent)) in proposer.extend(&requests)?.into_iter().zip(parents) {
+        for (mut extended, (b, slot, parent)) in self.proposer.extend(&requests)?.into_iter().zip(parents) {
             beams[b].sampled += extended.sampled;
-            if beams[b].used == self.max_new_tokens && extended.response.finish.is_none() {
+            if beams[b].used == max_new_tokens && extended.response.finish.is_none() {
                 extended.response.finish = Some(Finish::Length);
             }
-            if seen[b].insert((extended.response.text.clone(), extended.response.finish)) {
-                fresh.push((b, parent, extended));
+            let is_new = semantics == Semantics::Official || seen[b].insert((extended.response.text.clone(), extended.response.finish));
+            if is_new {
+                fresh.push((b, slot, parent, extended));
             }
         }
-        let judges: Vec<Judge> =
-            fresh.iter().map(|(_, parent, extended)| Judge { parent: *parent, response: &extended.response }).collect();
-        let judgements = scorer.score(&judges)?;
-        for ((b, _, extended), judged) in fresh.into_iter().zip(judgements) {
+        let judges: Vec<Judge> = (fresh.iter())
+            .map(|(_, _, parent, Extended { response, .. })| Judge { parent: *parent, response, ends: semantics.ends(response.finish) })
+            .collect();
+        let judgements = self.scorer.score(&judges)?;
+        for ((b, slot, _, extended), judged) in fresh.into_iter().zip(judgements) {
             let Extended { node, response, logprob, .. } = extended;
             if !judged.score.is_finite() {
                 return Err(Error::failed(format!("the guides gave the score {} to `{}`", judged.score, response.text)));
             }
             beams[b].fed += judged.fed;
-            beams[b].hypotheses.push(Hypothesis { response, score: judged.score, logprob, proposer: node, scorer: judged.node });
+            let hypothesis = Hypothesis { response, score: judged.score, logprob, proposer: node, scorer: judged.node };
+            candidates[b].push(Candidate { place: Some(slot), hypothesis });
         }
-        for beam in beams {
-            // Stable: among equal scores the earlier candidate stays first.
-            beam.hypotheses.sort_by(|a, b| b.score.total_cmp(&a.score));
-            if with_trace {
-                beam.trace.push(trace_step(&beam.hypotheses, self.beam_width));
+        for (beam, mut candidates) in beams.iter_mut().zip(candidates) {
+            candidates.sort_by(|a, b| b.hypothesis.score.total_cmp(&a.hypothesis.score).then(a.place.cmp(&b.place)));
+            beam.hypotheses = candidates.into_iter().map(|candidate| candidate.hypothesis).collect();
+            if self.with_trace {
+                beam.trace.push(trace_step(&beam.hypotheses, beam_width));
             }
-            beam.hypotheses.truncate(self.beam_width);
+            beam.hypotheses.truncate(beam_width);
         }
         Ok(())
     }
-}
 
-fn finish(beam: Beam, with_trace: bool, scorer: &dyn Scorer) -> Result<(usize, Found)> {
-    let Beam { query, hypotheses, trace, sampled, fed, seconds, .. } = beam;
-    let best = hypotheses.into_iter().next().ok_or_else(|| Error::failed("the search kept no hypothesis"))?;
-    let token_rewards = if with_trace { scorer.token_rewards(best.scorer) } else { Vec::new() };
-    Ok((query, Found { best, trace, token_rewards, sampled, fed, seconds }))
+    fn is_done(&self, beam: &Beam) -> bool {
+        beam.used >= self.cbs.max_new_tokens || beam.hypotheses.iter().all(|hypothesis| hypothesis.response.finish.is_some())
+    }
+
+    fn finish(&mut self, beam: Beam, seconds: f64) -> Result<(usize, Found)> {
+        let Beam { query, hypotheses, trace, sampled, fed, .. } = beam;
+        let best = hypotheses.into_iter().next().ok_or_else(|| Error::failed("the search kept no hypothesis"))?;
+        let token_rewards = if self.with_trace { self.scorer.token_rewards(best.scorer) } else { Vec::new() };
+        Ok((query, Found { best, trace, token_rewards, sampled, fed, seconds }))
+    }
+
+    fn retain(&mut self, beams: &[Beam]) {
+        let live = || beams.iter().flat_map(|beam| &beam.hypotheses);
+        self.proposer.retain(&live().map(|hypothesis| hypothesis.proposer).collect::<Vec<_>>());
+        self.scorer.retain(&live().map(|hypothesis| hypothesis.scorer).collect::<Vec<_>>());
+    }
 }
 
 fn trace_step(candidates: &[Hypothesis], kept: usize) -> TraceStep {

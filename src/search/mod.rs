@@ -1,12 +1,15 @@
-//! Search over text: what proposes continuations, what scores them, and chunk-level beam search between the two.
+//! Search over text: what proposes continuations, what scores them, and the searches between the two.
 //!
 //! Nothing here knows a tensor. Concrete proposers live in `policy`, scorers in `score`; both hand out [`Node`]s, handles to whatever they
 //! keep for a hypothesis (cache rows, partial sums), so that a chunk is paid for once and pruning frees memory. Calls take many
 //! requests at once and never assume that they come from one prompt.
 
+mod beam;
 mod cbs;
+mod in_flight;
 
-pub use cbs::{Cbs, Found, Hypothesis, Query, TraceCandidate, TraceStep};
+pub use beam::BeamSearch;
+pub use cbs::{Cbs, Semantics};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +58,7 @@ pub struct Extended {
     pub response: Response,
     /// Tokens sampled for it, EOS included.
     pub sampled: u64,
-    /// Sum of the log-probabilities of the response's tokens and of its EOS under the proposer itself, at temperature 1 and without any cut;
+    /// Sum of the log-probabilities of the response's tokens and of its EOS under the base itself, at temperature 1 and without any cut;
     /// `None` where it is not known.
     pub logprob: Option<f64>,
 }
@@ -72,10 +75,30 @@ pub trait Proposer {
     fn retain(&mut self, live: &[Node]);
 }
 
+/// Tells what may come next: what token-level beam search asks of the base.
+pub trait NextTokens {
+    /// Reads prompts; each node is the empty response to one.
+    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>>;
+
+    /// For each response its `count` likeliest next tokens, likeliest first, and their log-probabilities at temperature 1 without any cut.
+    fn likeliest(&mut self, nodes: &[Node], count: usize) -> Result<Vec<Vec<(i64, f32)>>>;
+
+    /// The response of `node`, whose next tokens have been told, with `token` behind it.
+    fn append(&mut self, node: Node, token: i64) -> Result<(Node, Response)>;
+
+    /// How many tokens end a response.
+    fn end_tokens(&self) -> usize;
+
+    /// Frees all that does not belong to `live`.
+    fn retain(&mut self, live: &[Node]);
+}
+
 /// One response to score, as a continuation of the response that `parent` stands for.
 pub struct Judge<'a> {
     pub parent: Node,
     pub response: &'a Response,
+    /// Whether the scorer's end-of-sequence token comes behind it.
+    pub ends: bool,
 }
 
 /// The score of a response and the scorer's node for it.
@@ -92,7 +115,7 @@ pub trait Scorer {
     /// Reads prompts; each node is the empty response to one, worth 0.
     fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>>;
 
-    /// Scores whole responses, in order; a complete one includes its end-of-sequence token.
+    /// Scores whole responses, in order.
     fn score(&mut self, requests: &[Judge]) -> Result<Vec<Judged>>;
 
     /// What the score of a live node is the sum of, a number for each of the scorer's tokens; empty where it is of one piece.
@@ -102,4 +125,50 @@ pub trait Scorer {
 
     /// Frees all that does not belong to `live`.
     fn retain(&mut self, live: &[Node]);
+}
+
+/// A response with all that the search knows of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hypothesis {
+    pub response: Response,
+    pub score: f32,
+    /// See [`Extended::logprob`].
+    pub logprob: Option<f64>,
+    proposer: Node,
+    scorer: Node,
+}
+
+/// One prompt to search for. `stream` is its own: sample number `slot` of a chunk draws token `t` of its response with number (t, slot), so
+/// neither the chunk length nor the company of other prompts changes a sample.
+pub struct Query<'a> {
+    pub prompt: &'a str,
+    pub stream: &'a Stream,
+}
+
+/// The best response, the way to it when a trace was asked for, and what it cost.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    pub best: Hypothesis,
+    pub trace: Vec<TraceStep>,
+    /// With a trace: [`Scorer::token_rewards`] of the best response.
+    pub token_rewards: Vec<f32>,
+    /// Tokens sampled from the proposer.
+    pub sampled: u64,
+    /// Response tokens that went through each guide.
+    pub fed: u64,
+    /// This prompt's share of the time: that of each round is divided among the prompts in flight.
+    pub seconds: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TraceStep {
+    pub candidates: Vec<TraceCandidate>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TraceCandidate {
+    pub text: String,
+    pub score: f32,
+    pub finish: Option<Finish>,
+    pub kept: bool,
 }

@@ -17,6 +17,7 @@ use crate::models::{Lm, LmConfig, open_with_tokenizer};
 use crate::policy::LocalPolicy;
 use crate::sampling::{Sampling, Stream};
 use crate::score::Guide;
+use crate::search::Semantics;
 use crate::text::{PromptTemplate, Tokenizer};
 
 /// What is measured.
@@ -90,7 +91,7 @@ impl BenchModels {
 pub fn steer(what: &'static str, models: &BenchModels, settings: &BenchSettings) -> Result<BenchReport> {
     let (lm, tokenizer) = &models.base;
     let mut guide = match &models.guide {
-        Some(guide) => Some(LoadedGuide::for_base(guide.clone(), tokenizer)?),
+        Some(guide) => Some(LoadedGuide::for_base(vec![(1.0, guide.clone())], tokenizer)?),
         None => None,
     };
     let sampling = Sampling::new(0.7, 50, 1.0);
@@ -101,6 +102,7 @@ pub fn steer(what: &'static str, models: &BenchModels, settings: &BenchSettings)
             sampling,
             max_new_tokens: new_tokens,
             stop: Vec::new(),
+            semantics: Semantics::Paper,
             trace: false,
             prompts_in_flight: settings.prompts_in_flight,
         };

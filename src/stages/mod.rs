@@ -14,7 +14,7 @@ mod steer_method;
 
 pub use bench::{BenchModels, BenchReport, BenchSettings, steer as bench_steer};
 pub use context::Context;
-pub use steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, check_prompt, steer_prompts};
+pub use steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, check_prompt, proposer, steer_prompts};
 
 use crate::error::{Error, Result};
 use crate::recipe::Stage;

@@ -6,13 +6,12 @@ use std::rc::Rc;
 
 use super::context::Context;
 use super::gold;
-use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, check_prompt, steer_prompts};
+use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, check_prompt, proposer, steer_prompts};
 use crate::artifacts::{Journal, interrupt};
 use crate::error::{Error, Result};
 use crate::models::Lm;
 use crate::monitor::Progress;
-use crate::policy::LocalPolicy;
-use crate::recipe::{GuideSource, Steer};
+use crate::recipe::{GuidePairSource, GuideSource, Steer};
 use crate::sampling::Sampling;
 use crate::score::Guide;
 use crate::text::{Tokenizer, first_words_prompt};
@@ -55,22 +54,22 @@ pub fn cells(context: &Context) -> Result<Vec<Cell>> {
     let mut cells = Vec::new();
     for base in &steer.bases {
         for table in &steer.method {
-            let method = Method::of(table);
-            if !matches!(method, Method::Tuned | Method::Untuned) {
-                cells.push(Cell { base: base.clone(), name: table.name().to_owned(), method, source: Source::Model(base.clone()) });
+            for (name, method) in Method::all_of(table) {
+                if !matches!(method, Method::Tuned | Method::Untuned) {
+                    cells.push(Cell { base: base.clone(), name, method, source: Source::Model(base.clone()) });
+                }
             }
         }
     }
-    for table in &steer.method {
-        let method = Method::of(table);
+    for (name, method) in steer.method.iter().flat_map(Method::all_of) {
         let source = match method {
             Method::Tuned => context.plan.tuned(),
             Method::Untuned => context.plan.untuned(),
             _ => continue,
         };
-        let source = source.ok_or_else(|| Error::recipe(format!("method `{}` needs a guide pair", table.name())))?;
+        let source = source.ok_or_else(|| Error::recipe(format!("method `{name}` needs a guide pair")))?;
         let base = context.guide_model(&source)?.to_owned();
-        cells.push(Cell { base, name: table.name().to_owned(), method, source: Source::Guide(source) });
+        cells.push(Cell { base, name, method, source: Source::Guide(source) });
     }
     Ok(cells)
 }
@@ -98,10 +97,6 @@ fn settings(context: &Context) -> Result<&Steer> {
     context.recipe().steer.as_ref().ok_or_else(|| Error::recipe("the recipe has no `[steer]` table"))
 }
 
-fn guide_sources(context: &Context) -> Option<(GuideSource, GuideSource)> {
-    Some((context.plan.tuned()?, context.plan.untuned()?))
-}
-
 fn cell_fingerprint(context: &Context, cell: &Cell, seed: u64) -> Result<String> {
     let steer = settings(context)?;
     let mut parents = vec![context.data_fingerprint()?];
@@ -109,15 +104,17 @@ fn cell_fingerprint(context: &Context, cell: &Cell, seed: u64) -> Result<String>
         Source::Model(name) => context.model_fingerprint(name)?,
         Source::Guide(source) => context.guide_fingerprint(source)?,
     });
-    if let Some((tuned, untuned)) = guide_sources(context) {
-        parents.extend([context.guide_fingerprint(&tuned)?, context.guide_fingerprint(&untuned)?]);
-        parents.push(context.model_fingerprint(context.guide_model(&tuned)?)?);
+    let pairs = context.plan.guide_pairs();
+    for GuidePairSource { tuned, untuned, .. } in &pairs {
+        parents.extend([context.guide_fingerprint(tuned)?, context.guide_fingerprint(untuned)?]);
+        parents.push(context.model_fingerprint(context.guide_model(tuned)?)?);
     }
+    let weights: Vec<f64> = pairs.iter().map(|pair| pair.weight).collect();
     if context.recipe().gold.is_some() {
         parents.push(gold::fingerprint(context)?);
     }
     let search = (cell.method.settings(), cell.name.as_str(), steer.prompts, steer.max_new_tokens);
-    context.fingerprint("steer", (search, &steer.sampling, &steer.stop, steer.trace, seed), &parents)
+    context.fingerprint("steer", (search, &steer.sampling, &steer.stop, steer.semantics, weights, steer.trace, seed), &parents)
 }
 
 /// Models and tokenizers opened so far; several cells share them.
@@ -137,12 +134,15 @@ impl Models<'_> {
     }
 
     fn guide(&mut self, base: &Tokenizer) -> Result<Option<LoadedGuide>> {
-        let Some((tuned, untuned)) = guide_sources(self.context) else { return Ok(None) };
-        let [tuned_name, untuned_name] = [self.context.guide_model(&tuned)?, self.context.guide_model(&untuned)?];
-        let template = self.context.template(tuned_name)?;
-        let (tuned, tokenizer) = self.get(&self.context.guide_folder(&tuned)?, tuned_name)?;
-        let (untuned, _) = self.get(&self.context.guide_folder(&untuned)?, untuned_name)?;
-        Ok(Some(LoadedGuide::for_base(Rc::new(Guide { tuned, untuned, tokenizer, template }), base)?))
+        let mut guides = Vec::new();
+        for GuidePairSource { tuned, untuned, weight } in self.context.plan.guide_pairs() {
+            let [tuned_name, untuned_name] = [self.context.guide_model(&tuned)?, self.context.guide_model(&untuned)?];
+            let template = self.context.template(tuned_name)?;
+            let (tuned, tokenizer) = self.get(&self.context.guide_folder(&tuned)?, tuned_name)?;
+            let (untuned, _) = self.get(&self.context.guide_folder(&untuned)?, untuned_name)?;
+            guides.push((weight, Rc::new(Guide { tuned, untuned, tokenizer, template })));
+        }
+        Ok(if guides.is_empty() { None } else { Some(LoadedGuide::for_base(guides, base)?) })
     }
 }
 
@@ -153,6 +153,7 @@ fn steer(context: &Context, models: &mut Models, cell: &Cell, seed: u64) -> Resu
         sampling,
         max_new_tokens: steer.max_new_tokens,
         stop: steer.stop.clone(),
+        semantics: steer.semantics,
         trace: steer.trace,
         prompts_in_flight: steer.prompts_in_flight,
     };
@@ -162,7 +163,7 @@ fn steer(context: &Context, models: &mut Models, cell: &Cell, seed: u64) -> Resu
         Some(_) => Some(context.open_gold()?),
         None => None,
     };
-    let mut policy = LocalPolicy::new(lm, tokenizer, context.template(&cell.base)?, sampling, settings.stop.clone());
+    let mut policy = proposer(&cell.method, (lm, tokenizer, context.template(&cell.base)?), guide.as_ref(), &settings)?;
     let prompts = test_prompts(context, steer.prompts)?;
     for (id, prompt) in &prompts {
         check_prompt(&policy, guide.as_ref(), &settings, id, prompt)?;

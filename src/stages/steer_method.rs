@@ -7,15 +7,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::policy::LocalPolicy;
+use crate::models::Lm;
+use crate::policy::{LocalPolicy, Member};
 use crate::recipe::MethodTable;
 use crate::sampling::{Sampling, Stream};
-use crate::score::{GoldReward, Guide, GuidePair, NoGuide};
-use crate::search::{Cbs, Finish, Found, Query, Scorer, TraceStep};
-use crate::text::Tokenizer;
+use crate::score::{GoldReward, Guide, GuidePair, NoGuide, WeightedPairs};
+use crate::search::{BeamSearch, Cbs, Finish, Found, Query, Scorer, Semantics, TraceStep};
+use crate::text::{PromptTemplate, Tokenizer, VocabularyDifference};
 
 /// How a response is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Method {
     Base,
     BestOfN {
@@ -25,6 +26,15 @@ pub enum Method {
         beam_width: usize,
         successors: usize,
         chunk_len: usize,
+    },
+    /// `weight` is the paper's 1/β.
+    Eft {
+        weight: f64,
+    },
+    Beam {
+        beam_width: usize,
+        length_penalty: f64,
+        early_stopping: bool,
     },
     /// The guides sampled alone.
     Tuned,
@@ -37,6 +47,7 @@ pub struct SteerSettings {
     pub sampling: Sampling,
     pub max_new_tokens: usize,
     pub stop: Vec<String>,
+    pub semantics: Semantics,
     pub trace: bool,
     /// Prompts searched at once.
     pub prompts_in_flight: usize,
@@ -73,23 +84,37 @@ pub struct TokenCounts {
 }
 
 impl Method {
-    pub fn of(table: &MethodTable) -> Self {
-        match *table {
-            MethodTable::Base { .. } => Self::Base,
-            MethodTable::BestOfN { n, .. } => Self::BestOfN { n },
-            MethodTable::Cbs { beam_width, successors, chunk_len, .. } => Self::Cbs { beam_width, successors, chunk_len },
-            MethodTable::Tuned { .. } => Self::Tuned,
-            MethodTable::Untuned { .. } => Self::Untuned,
-        }
+    /// The methods of a table with their names: several where it sweeps a setting.
+    pub fn all_of(table: &MethodTable) -> Vec<(String, Self)> {
+        let methods = match table {
+            MethodTable::Base { .. } => vec![Self::Base],
+            MethodTable::BestOfN { n, .. } => vec![Self::BestOfN { n: *n }],
+            &MethodTable::Cbs { beam_width, successors, chunk_len, .. } => vec![Self::Cbs { beam_width, successors, chunk_len }],
+            MethodTable::Eft { weights, .. } => weights.iter().map(|&weight| Self::Eft { weight }).collect(),
+            &MethodTable::Beam { beam_width, length_penalty, early_stopping, .. } => {
+                vec![Self::Beam { beam_width, length_penalty, early_stopping }]
+            }
+            MethodTable::Tuned { .. } => vec![Self::Tuned],
+            MethodTable::Untuned { .. } => vec![Self::Untuned],
+        };
+        table.names().into_iter().zip(methods).collect()
     }
 
-    /// The search that this method is.
-    pub fn search(&self, max_new_tokens: usize) -> Cbs {
-        match *self {
-            Self::Base | Self::Tuned | Self::Untuned => Cbs::plain(max_new_tokens),
+    /// The chunk-level search that this method is, if it is one.
+    fn chunk_search(&self, max_new_tokens: usize, semantics: Semantics) -> Cbs {
+        let search = match *self {
             Self::BestOfN { n } => Cbs::best_of_n(n, max_new_tokens),
-            Self::Cbs { beam_width, successors, chunk_len } => Cbs { beam_width, successors, chunk_len: Some(chunk_len), max_new_tokens },
-        }
+            Self::Cbs { beam_width, successors, chunk_len } => {
+                Cbs { beam_width, successors, chunk_len: Some(chunk_len), ..Cbs::plain(max_new_tokens) }
+            }
+            _ => Cbs::plain(max_new_tokens),
+        };
+        Cbs { semantics, ..search }
+    }
+
+    /// Whether it cannot do without a guide pair.
+    pub fn needs_guides(&self) -> bool {
+        self.compares() || matches!(self, Self::Eft { .. })
     }
 
     /// Whether the guides' scores decide what is returned.
@@ -104,28 +129,76 @@ impl Method {
             Self::Cbs { beam_width, successors, chunk_len } => {
                 json!({ "beam_width": beam_width, "successors": successors, "chunk_len": chunk_len })
             }
+            // The paper's β is 1/weight, the release's `beta` the weight itself.
+            Self::Eft { weight } => json!({ "weight": weight, "beta": if *weight == 0.0 { json!("inf") } else { json!(1.0 / weight) } }),
+            Self::Beam { beam_width, length_penalty, early_stopping } => {
+                json!({ "beam_width": beam_width, "length_penalty": length_penalty, "early_stopping": early_stopping })
+            }
         }
     }
 }
 
-/// A guide pair ready to score the responses of one base.
+/// Guide pairs and their weights, ready to score the responses of one base.
 pub struct LoadedGuide {
-    pair: GuidePair,
+    guides: Vec<(f64, Rc<Guide>)>,
+    /// How the base's vocabulary differs from that of a pair.
+    difference: Option<VocabularyDifference>,
+    scorer: WeightedPairs,
 }
 
 impl LoadedGuide {
     /// Compares the vocabularies by their full maps: ids pass straight through only where these are equal.
-    pub fn for_base(guide: Rc<Guide>, base: &Tokenizer) -> Result<Self> {
-        let same = guide.tokenizer.vocabulary() == base.vocabulary();
-        Ok(Self { pair: GuidePair::new(guide, same)? })
+    pub fn for_base(guides: Vec<(f64, Rc<Guide>)>, base: &Tokenizer) -> Result<Self> {
+        let vocabulary = base.vocabulary();
+        let (mut pairs, mut first_difference) = (Vec::new(), None);
+        for (weight, guide) in &guides {
+            let difference = vocabulary.difference(&guide.tokenizer.vocabulary());
+            pairs.push((*weight as f32, GuidePair::new(guide.clone(), difference.is_none())?));
+            first_difference = first_difference.or(difference);
+        }
+        Ok(Self { guides, difference: first_difference, scorer: WeightedPairs::new(pairs) })
     }
+}
+
+/// What proposes the responses of `method`: the base, or for emulated fine-tuning the base with its guides.
+///
+/// # Errors
+/// [`Error::Recipe`] where emulated fine-tuning has no guides, or guides of another vocabulary.
+pub fn proposer(
+    method: &Method,
+    base: (Rc<Lm>, Rc<Tokenizer>, PromptTemplate),
+    guide: Option<&LoadedGuide>,
+    settings: &SteerSettings,
+) -> Result<LocalPolicy> {
+    let (lm, tokenizer, template) = base;
+    let mut members = Vec::new();
+    if let Method::Eft { weight } = method {
+        let guide = guide.ok_or_else(needs_guides)?;
+        if let Some(difference) = &guide.difference {
+            return Err(Error::recipe(format!(
+                "`eft` adds the logits of base and guides token by token, and their vocabularies are not the same: {difference}\n\n\
+                 hint: steer this base with `cbs` or `best_of_n`, whose guides read text"
+            )));
+        }
+        for (pair_weight, pair) in &guide.guides {
+            for (lm, sign) in [(&pair.tuned, 1.0), (&pair.untuned, -1.0)] {
+                members.push(Member { lm: lm.clone(), template: pair.template.clone(), weight: sign * weight * pair_weight });
+            }
+        }
+    }
+    let base = Member { lm, template, weight: 1.0 };
+    Ok(LocalPolicy::mixture(base, members, tokenizer, settings.sampling, settings.stop.clone()))
+}
+
+fn needs_guides() -> Error {
+    Error::recipe("this method needs a guide pair\n\nhint: give a tuned and an untuned model")
 }
 
 /// Refuses a prompt that cannot be answered within the contexts of base and guides, before any of it is computed. Across vocabularies the
 /// number of guide tokens is not known beforehand; that many as the base's is what is asked for here.
 pub fn check_prompt(policy: &LocalPolicy, guide: Option<&LoadedGuide>, settings: &SteerSettings, id: &str, prompt: &str) -> Result<()> {
     policy.check_prompt(id, prompt, settings.max_new_tokens)?;
-    guide.map_or(Ok(()), |guide| guide.pair.check_prompt(id, prompt, settings.max_new_tokens))
+    guide.map_or(Ok(()), |guide| guide.scorer.check_prompt(id, prompt, settings.max_new_tokens))
 }
 
 /// Who answers: what proposes, what compares, and what judges in the end.
@@ -147,19 +220,18 @@ pub fn steer_prompts(
     done: &mut dyn FnMut(usize, SteerLine) -> Result<()>,
 ) -> Result<()> {
     let Parts { policy, guide, gold } = parts;
-    if method.compares() && guide.is_none() {
-        return Err(Error::recipe("this method needs a guide pair\n\nhint: give a tuned and an untuned model"));
+    if method.needs_guides() && guide.is_none() {
+        return Err(needs_guides());
     }
     let streams: Vec<Stream> = prompts.iter().map(|(id, _)| Stream::new(seed, "steer", id)).collect();
     let queries: Vec<Query> = prompts.iter().zip(&streams).map(|((_, prompt), stream)| Query { prompt, stream }).collect();
     let mut no_guide = NoGuide;
     let is_guided = guide.is_some();
     let scorer: &mut dyn Scorer = match guide {
-        Some(guide) => &mut guide.pair,
+        Some(guide) => &mut guide.scorer,
         None => &mut no_guide,
     };
-    let search = method.search(settings.max_new_tokens);
-    search.search_all(&queries, settings.prompts_in_flight, policy, scorer, settings.trace, pause, &mut |query, found| {
+    let mut answer = |query: usize, found: Found| {
         let (id, prompt) = &prompts[query];
         let Found { best, trace, token_rewards, sampled, fed, seconds } = found;
         let started = Instant::now();
@@ -184,5 +256,13 @@ pub fn steer_prompts(
             token_rewards: (settings.trace && is_guided).then_some(token_rewards),
         };
         done(query, line)
-    })
+    };
+    let in_flight = settings.prompts_in_flight;
+    if let Method::Beam { beam_width, length_penalty, early_stopping } = *method {
+        let search =
+            BeamSearch { beam_width, max_new_tokens: settings.max_new_tokens, length_penalty: length_penalty as f32, early_stopping };
+        return search.search_all(&queries, in_flight, policy, scorer, pause, &mut answer);
+    }
+    let search = method.chunk_search(settings.max_new_tokens, settings.semantics);
+    search.search_all(&queries, in_flight, policy, scorer, settings.trace, pause, &mut answer)
 }

@@ -20,7 +20,7 @@ pub use chat::{ChatTemplate, Message};
 pub use dataset::{Dataset, Example, first_words_prompt, load as load_dataset};
 pub use pairs::{Pair, read_pairs, read_prompts};
 pub use prompt::PromptTemplate;
-pub use report::{folder_reports, plan_report};
+pub use report::{folder_reports, mixture_problems, plan_report};
 pub use splits::files as dataset_files;
 pub use tokenizer::Tokenizer;
 pub use vocabulary::{Vocabulary, VocabularyDifference};

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::tokenizer::read_json;
 use super::{PromptTemplate, Tokenizer};
 use crate::error::Result;
-use crate::recipe::{GuideSource, Plan};
+use crate::recipe::{MethodTable, Plan};
 
 /// For each base of `[steer]` whether the guides share its vocabulary, and how each chat model is addressed; empty where a plan has
 /// neither.
@@ -24,23 +24,40 @@ pub fn plan_report(plan: &Plan) -> Result<String> {
         let _ = write!(text, "\n  {name} reads {rendered:?}");
     }
     let chats = if text.is_empty() { text } else { format!("chat{text}\n") };
-    let mut guides: Vec<&str> = Vec::new();
-    let sources = [plan.tuned(), plan.untuned()];
-    for source in sources.iter().flatten() {
-        let model = match source {
-            GuideSource::Stage(_) => plan.recipe.guide_model(),
-            GuideSource::Model(name) => Some(name.as_str()),
-        };
-        guides.extend(model.filter(|model| !guides.contains(model)));
-    }
     let mut text = String::new();
     for base in plan.recipe.steer.iter().flat_map(|steer| &steer.bases) {
-        for guide in &guides {
+        for guide in plan.recipe.guide_models() {
             let _ = write!(text, "\n  {base}, guided by {guide}: {}", tokenizers.identity(plan, base, guide)?);
         }
     }
     let vocabularies = if text.is_empty() { text } else { format!("vocabularies{text}\n") };
     Ok([chats, vocabularies].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))
+}
+
+/// What keeps `eft` from adding the logits of base and guides: tokenizers in folders whose vocabularies differ.
+///
+/// # Errors
+/// Where a tokenizer cannot be read.
+pub fn mixture_problems(plan: &Plan) -> Result<Vec<String>> {
+    let mut problems = Vec::new();
+    let Some(steer) = &plan.recipe.steer else { return Ok(problems) };
+    if !steer.method.iter().any(|method| matches!(method, MethodTable::Eft { .. })) {
+        return Ok(problems);
+    }
+    let mut tokenizers = Tokenizers::default();
+    let folder = |model: &str| plan.recipe.models.get(plan.recipe.tokenizer_owner(model)).and_then(|model| model.id.clone());
+    for base in &steer.bases {
+        for guide in plan.recipe.guide_models() {
+            let (Some(mine), Some(theirs)) = (folder(base), folder(guide)) else { continue };
+            if let Some(difference) = tokenizers.open(&mine)?.vocabulary().difference(&tokenizers.open(&theirs)?.vocabulary()) {
+                problems.push(format!(
+                    "`eft` needs one vocabulary, but base `{base}` and guide `{guide}` have two: {difference}\n\n\
+                     hint: steer this base with `cbs` or `best_of_n`, whose guides read text"
+                ));
+            }
+        }
+    }
+    Ok(problems)
 }
 
 /// Each is read once, however many models share its folder.

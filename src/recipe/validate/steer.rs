@@ -1,6 +1,6 @@
 //! Rules on `[steer]`: bases, guides and methods.
 
-use super::super::plan::{GuideSource, tuned, untuned};
+use super::super::plan::{guide_pairs, untuned};
 use super::super::{MethodTable, Steer};
 use super::Rules;
 
@@ -29,28 +29,24 @@ impl Rules<'_> {
     }
 
     fn guides(&mut self, steer: &Steer) {
-        for (key, model) in [("steer.tuned", &steer.tuned), ("steer.untuned", &steer.untuned)] {
-            if let Some(model) = model {
-                self.known_model(key, model);
+        self.guide_pair("steer", &steer.tuned, &steer.untuned);
+        for (index, guide) in steer.guide.iter().enumerate() {
+            let key = format!("steer.guide.{index}");
+            self.guide_pair(&key, &guide.tuned, &guide.untuned);
+            if !guide.weight.is_finite() || guide.weight == 0.0 {
+                self.problem(format!("`{key}.weight` is {}, expected a number that is not 0", guide.weight));
+            }
+            if guide.tuned.is_none() && self.recipe.dpo.is_none() {
+                self.problem_hint(format!("`{key}` names no models, and there is no `[dpo]`"), "name its `tuned` and its `untuned` model");
             }
         }
-        if steer.tuned.is_some() != steer.untuned.is_some() {
-            let (given, other) = if steer.tuned.is_some() { ("tuned", "untuned") } else { ("untuned", "tuned") };
+        if !steer.guide.is_empty() && (steer.tuned.is_some() || steer.untuned.is_some()) {
             self.problem_hint(
-                format!("`steer.{given}` is given without `steer.{other}`"),
-                "a guide pair is two models of one origin: name both, or neither and use the results of `[dpo]`",
+                "`steer.tuned` and `steer.untuned` are given beside `[[steer.guide]]`",
+                "name that pair in a `[[steer.guide]]` too",
             );
         }
-        let mut models: Vec<&str> = [tuned(self.recipe), untuned(self.recipe)]
-            .iter()
-            .flatten()
-            .filter_map(|source| match source {
-                GuideSource::Stage(_) => self.recipe.guide_model(),
-                GuideSource::Model(name) => self.recipe.models.get_key_value(name).map(|(name, _)| name.as_str()),
-            })
-            .collect();
-        models.dedup();
-        for model in models {
+        for model in self.recipe.guide_models() {
             // A guide with another vocabulary may need more tokens for the same text.
             let owner = |model| self.recipe.tokenizer_owner(model);
             let other = steer.bases.iter().any(|base| owner(base) != owner(model));
@@ -61,23 +57,73 @@ impl Rules<'_> {
         }
     }
 
+    fn guide_pair(&mut self, key: &str, tuned: &Option<String>, untuned: &Option<String>) {
+        for (name, model) in [("tuned", tuned), ("untuned", untuned)] {
+            if let Some(model) = model {
+                self.known_model(&format!("{key}.{name}"), model);
+            }
+        }
+        if tuned.is_some() != untuned.is_some() {
+            let (given, other) = if tuned.is_some() { ("tuned", "untuned") } else { ("untuned", "tuned") };
+            self.problem_hint(
+                format!("`{key}.{given}` is given without `{key}.{other}`"),
+                "a guide pair is two models of one origin: name both, or neither and use the results of `[dpo]`",
+            );
+        }
+    }
+
+    /// Emulated fine-tuning adds logits, id by id. What is in folders is compared when they are opened.
+    fn one_vocabulary(&mut self, key: &str, steer: &Steer) {
+        let recipe = self.recipe;
+        let is_scratch = |model: &str| recipe.models.get(model).is_some_and(|model| model.scratch.is_some());
+        for base in steer.bases.iter().filter(|base| recipe.models.contains_key(*base)) {
+            for guide in self.recipe.guide_models() {
+                let differ = recipe.tokenizer_owner(base) != recipe.tokenizer_owner(guide);
+                if differ && (is_scratch(base) || is_scratch(guide)) {
+                    self.problem_hint(
+                        format!("`{key}`: `eft` needs one vocabulary, but base `{base}` and guide `{guide}` have a tokenizer each"),
+                        "steer such a base with `cbs` or `best_of_n`, whose guides read text",
+                    );
+                }
+            }
+        }
+    }
+
     fn methods(&mut self, steer: &Steer) {
         if steer.method.is_empty() {
             self.problem_hint("`steer.method` is empty, expected one method or more", "add `[[steer.method]]` with `kind = \"base\"`");
         }
-        let has_pair = tuned(self.recipe).is_some() && untuned(self.recipe).is_some();
+        let has_pair = !guide_pairs(self.recipe).is_empty();
+        let mut taken: Vec<String> = Vec::new();
         for (index, method) in steer.method.iter().enumerate() {
             let key = format!("steer.method.{index}");
-            let name = method.name();
-            self.folder_name(&format!("{key}.name"), name);
-            if steer.method[..index].iter().any(|before| before.name() == name) {
-                self.problem_hint(format!("`{key}`: a method before it has the name `{name}` too"), "give one of them another `name`");
+            for name in method.names() {
+                self.folder_name(&format!("{key}.name"), &name);
+                if taken.contains(&name) {
+                    self.problem_hint(format!("`{key}`: a method before it has the name `{name}` too"), "give one of them another `name`");
+                }
+                taken.push(name);
             }
             match method {
                 MethodTable::BestOfN { n, .. } => self.at_least_one(&format!("{key}.n"), *n),
                 MethodTable::Cbs { beam_width, successors, chunk_len, .. } => {
                     for (name, count) in [("beam_width", beam_width), ("successors", successors), ("chunk_len", chunk_len)] {
                         self.at_least_one(&format!("{key}.{name}"), *count);
+                    }
+                }
+                MethodTable::Eft { weights, .. } => {
+                    if weights.is_empty() {
+                        self.problem(format!("`{key}.weights` is empty, expected one weight or more"));
+                    }
+                    if let Some(weight) = weights.iter().find(|weight| !weight.is_finite()) {
+                        self.problem(format!("`{key}.weights` holds {weight}, expected numbers"));
+                    }
+                    self.one_vocabulary(&key, steer);
+                }
+                MethodTable::Beam { beam_width, length_penalty, .. } => {
+                    self.at_least_one(&format!("{key}.beam_width"), *beam_width);
+                    if !length_penalty.is_finite() {
+                        self.problem(format!("`{key}.length_penalty` is {length_penalty}, expected a number"));
                     }
                 }
                 _ => {}
@@ -92,9 +138,9 @@ impl Rules<'_> {
                 );
             }
             let guides_there = match method {
-                MethodTable::Base { .. } => true,
+                MethodTable::Base { .. } | MethodTable::Beam { .. } => true,
                 MethodTable::Untuned { .. } => untuned(self.recipe).is_some(),
-                MethodTable::Tuned { .. } | MethodTable::BestOfN { .. } | MethodTable::Cbs { .. } => has_pair,
+                MethodTable::Tuned { .. } | MethodTable::BestOfN { .. } | MethodTable::Cbs { .. } | MethodTable::Eft { .. } => has_pair,
             };
             if !guides_there {
                 self.problem_hint(

@@ -1,0 +1,122 @@
+//! Emulated fine-tuning: its identities, and the distribution that it samples from.
+
+#[path = "common/tiny.rs"]
+mod tiny;
+
+use std::rc::Rc;
+
+use tiny::{guide, model, stream, tokenizer};
+use w2s::models::Lm;
+use w2s::policy::{LocalPolicy, Member};
+use w2s::sampling::Sampling;
+use w2s::score::{Guide, NoGuide, response_logps};
+use w2s::search::{Cbs, Extend, Proposer, Response};
+use w2s::stages::{LoadedGuide, Method, SteerSettings, proposer};
+use w2s::text::{PromptTemplate, Tokenizer};
+
+fn sample(mut policy: LocalPolicy, seed: u64, chunk_len: Option<usize>) -> Response {
+    let cbs = Cbs { chunk_len, ..Cbs::plain(30) };
+    cbs.search("A film", &stream(seed), &mut policy, &mut NoGuide, false).unwrap().best.response
+}
+
+fn member(lm: &Rc<Lm>, weight: f64) -> Member {
+    Member { lm: lm.clone(), template: PromptTemplate::new("{prompt}", true), weight }
+}
+
+fn mixture(tokenizer: &Rc<Tokenizer>, base: &Rc<Lm>, guides: &[(&Rc<Lm>, f64)], sampling: Sampling) -> LocalPolicy {
+    let guides = guides.iter().map(|(lm, weight)| member(lm, *weight)).collect();
+    LocalPolicy::mixture(member(base, 1.0), guides, tokenizer.clone(), sampling, Vec::new())
+}
+
+const SETTINGS: [Sampling; 3] = [
+    Sampling::Greedy,
+    Sampling::Random { temperature: 1.0, top_k: 0, top_p: 1.0 },
+    Sampling::Random { temperature: 0.7, top_k: 50, top_p: 0.9 },
+];
+
+#[test]
+fn weight_0_is_the_base_and_weight_1_from_the_untuned_model_is_the_tuned_one() {
+    let tokenizer = tokenizer(400, 0);
+    let [base, tuned, untuned] = ["base", "tuned", "untuned"].map(|name| model(&tokenizer, 16, name));
+    let mut changed = 0;
+    for sampling in SETTINGS {
+        for seed in 0..5 {
+            let plain = |lm: &Rc<Lm>| sample(mixture(&tokenizer, lm, &[], sampling), seed, None);
+            let steered = |lm: &Rc<Lm>, weight: f64, chunk_len| {
+                sample(mixture(&tokenizer, lm, &[(&tuned, weight), (&untuned, -weight)], sampling), seed, chunk_len)
+            };
+            for chunk_len in [None, Some(1), Some(7)] {
+                assert_eq!(steered(&base, 0.0, chunk_len), plain(&base));
+                assert_eq!(steered(&untuned, 1.0, chunk_len), plain(&tuned), "{sampling:?} seed {seed}");
+                assert_eq!(steered(&base, 0.5, chunk_len), steered(&base, 0.5, None), "chunks do not change a sample");
+            }
+            changed += usize::from(steered(&base, 1.0, None) != plain(&base));
+        }
+    }
+    assert!(changed > 10, "{changed} of 15 answers changed");
+}
+
+/// Greedy answers are, token for token, the arg-max of the sum of full forward passes.
+#[test]
+fn samples_follow_the_weighted_sum_of_logits() {
+    let tokenizer = tokenizer(400, 0);
+    let [base, tuned, untuned] = ["base", "tuned", "untuned"].map(|name| model(&tokenizer, 16, name));
+    for weight in [-1.0, 0.5, 2.0] {
+        let mixed = mixture(&tokenizer, &base, &[(&tuned, weight), (&untuned, -weight)], Sampling::Greedy);
+        let found = sample(mixed, 1, None);
+        let prompt = PromptTemplate::new("{prompt}", true).encode(&tokenizer, "A film").unwrap();
+        let mut ids = prompt.clone();
+        for (t, &token) in found.ids.iter().enumerate().take(8) {
+            let logp = |lm: &Rc<Lm>, token: i64| {
+                let with = [ids.clone(), vec![token]].concat();
+                f64::from(response_logps(&lm.model, &with, ids.len()).unwrap()[0])
+            };
+            let sum = |token| logp(&base, token) + weight * (logp(&tuned, token) - logp(&untuned, token));
+            let all: Vec<f64> = (0..tokenizer.vocab_size() as i64).map(sum).collect();
+            let best = all.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            assert!(all[token as usize] > best - 1e-4, "weight {weight}, token {t}");
+            ids.push(token);
+        }
+    }
+}
+
+#[test]
+fn the_bases_own_logprob_is_told_not_the_mixtures() {
+    let tokenizer = tokenizer(400, 0);
+    let [base, tuned, untuned] = ["base", "tuned", "untuned"].map(|name| model(&tokenizer, 16, name));
+    for sampling in SETTINGS {
+        let mut policy = mixture(&tokenizer, &base, &[(&tuned, 2.0), (&untuned, -2.0)], sampling);
+        let node = Proposer::open(&mut policy, &["A film"]).unwrap()[0];
+        let extended = policy.extend(&[Extend { node, stream: &stream(3), slot: 0, max_tokens: 12 }]).unwrap().remove(0);
+        if extended.response.finish.is_some() {
+            continue;
+        }
+        let mut ids = PromptTemplate::new("{prompt}", true).encode(&tokenizer, "A film").unwrap();
+        let prompt_len = ids.len();
+        ids.extend(&extended.response.ids);
+        let full: f32 = response_logps(&base.model, &ids, prompt_len).unwrap().iter().sum();
+        assert!((extended.logprob.unwrap() - f64::from(full)).abs() < 1e-3);
+    }
+}
+
+#[test]
+fn guides_of_another_vocabulary_are_refused_with_the_first_difference() {
+    let (base_tokenizer, guide_tokenizer) = (tokenizer(330, 0), tokenizer(450, 500));
+    let settings = SteerSettings {
+        sampling: Sampling::Greedy,
+        max_new_tokens: 8,
+        stop: Vec::new(),
+        semantics: w2s::search::Semantics::Paper,
+        trace: false,
+        prompts_in_flight: 1,
+    };
+    let propose = |guide_tokenizer: &Rc<Tokenizer>| {
+        let base = (model(&base_tokenizer, 16, "base"), base_tokenizer.clone(), PromptTemplate::new("{prompt}", true));
+        let guide: Rc<Guide> = guide(guide_tokenizer);
+        let loaded = LoadedGuide::for_base(vec![(1.0, guide)], &base_tokenizer).unwrap();
+        proposer(&Method::Eft { weight: 1.0 }, base, Some(&loaded), &settings).map(drop)
+    };
+    assert!(propose(&base_tokenizer).is_ok());
+    let error = propose(&guide_tokenizer).unwrap_err().to_string();
+    assert!(error.contains("the first difference is id") && error.contains("hint: steer this base with `cbs`"), "{error}");
+}
