@@ -34,9 +34,9 @@ pub enum Error {
     #[error("{}", clean_torch_message(.0))]
     Torch(String),
 
-    /// Another process holds the run directory.
-    #[error("{}: another run (process {pid}) is using this directory\n\nhint: wait for it, or give this run another --out", .dir.display())]
-    Busy { dir: PathBuf, pid: String },
+    /// Another process holds the run directory, or the shard of it.
+    #[error("{}: {holder} is using this directory\n\nhint: wait for it, or give this run another --out", .dir.display())]
+    Busy { dir: PathBuf, holder: String },
 
     #[error("interrupted; the same command continues from here")]
     Interrupted,

@@ -1,16 +1,16 @@
-//! Stage order: what a run does, and what `--only`, `--from` and `--fresh` change about it.
+//! Stage order: what a run does, and what `--only`, `--from`, `--fresh` and `--shard` change about it.
 
 use std::path::{Path, PathBuf};
 
 use tracing::info;
 
-use crate::artifacts::{RunDir, atomic};
+use crate::artifacts::{RunDir, Shard, atomic};
 use crate::error::{Error, Result};
 use crate::models::check_lm_folder;
 use crate::recipe::{Plan, Stage};
 use crate::report::Summary;
 use crate::score::GoldReward;
-use crate::stages::{self, Context};
+use crate::stages::{self, Context, shards};
 use crate::text::mixture_problems;
 
 /// What `w2s run` was asked beyond the recipe.
@@ -22,6 +22,8 @@ pub struct RunOptions {
     pub from: Option<Stage>,
     /// Empties the run directory first.
     pub fresh: bool,
+    /// Does this share of the steer stage and nothing else.
+    pub shard: Option<Shard>,
 }
 
 /// Runs the plan's stages in `dir`, continuing where an earlier run of the same recipe stopped. Returns the summary if there is one.
@@ -34,11 +36,24 @@ pub fn run(plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) -> R
     if !problems.is_empty() {
         return Err(Error::Recipe(problems));
     }
+    if let Some(shard) = options.shard {
+        let context = Context::new(plan, RunDir::open_shard(dir, shard)?, false)?;
+        info!("run directory {}: shard {shard} of stage steer", dir.display());
+        shards::run(&context, shard)?;
+        return Ok(None);
+    }
     let resolved = serde_json::to_string_pretty(&plan).map_err(|error| Error::failed(error.to_string()))?;
     let context = Context::new(plan, RunDir::open(dir)?, options.fresh)?;
     if let Some(from) = options.from {
+        if from <= Stage::Steer {
+            shards::discard(&context)?;
+        }
         let redone: Vec<&str> = context.plan.stages.iter().filter(|stage| **stage >= from).map(|stage| stage.name()).collect();
         context.forget(&redone)?;
+    }
+    let reads_shards = stages.iter().any(|stage| matches!(stage, Stage::Steer | Stage::Evaluate));
+    if reads_shards {
+        shards::merge(&context)?;
     }
     if !options.only.is_empty() {
         stages::check_inputs(&stages, &context)?;
@@ -48,6 +63,9 @@ pub fn run(plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) -> R
     info!("run directory {}: stages {}", dir.display(), names(&stages));
     for stage in &stages {
         stages::run(*stage, &context)?;
+    }
+    if reads_shards {
+        shards::tidy(&context)?;
     }
     // Without its stage, a summary that lies there may be another recipe's.
     if stages.contains(&Stage::Evaluate) { read_summary(dir) } else { Ok(None) }

@@ -633,7 +633,10 @@ mod rules {
         let eft = "steer.method.3={kind='eft',weights=[0.5,2]}";
         only(&[eft], "`steer.method.3`: `eft` needs one vocabulary, but base `other` and guide `guide`");
         only(&["steer.bases=['base']", "steer.method.3={kind='eft',weights=[]}"], "`steer.method.3.weights` is empty");
-        only(&["steer.bases=['base']", eft, "steer.method.4={kind='base',name='eft-2'}"], "`steer.method.4`: a method before it has the name `eft-2` too");
+        only(
+            &["steer.bases=['base']", eft, "steer.method.4={kind='base',name='eft-2'}"],
+            "`steer.method.4`: a method before it has the name `eft-2` too",
+        );
         only(&["steer.method.3={kind='beam',beam_width=0}"], "`steer.method.3.beam_width` is 0");
         assert_eq!(smoke_problems(&["steer.sampling.temperature=0"]).len(), 2, "best_of_n and cbs");
         let long = smoke_problems(&["steer.max_new_tokens=80"]);

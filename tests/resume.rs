@@ -4,8 +4,8 @@ mod common;
 
 use std::path::Path;
 
-use common::{kill_when, lines, recipe, success, w2s};
-use serde_json::{Value, json};
+use common::{assert_same, kill_when, lines, recipe, success, w2s};
+use serde_json::json;
 
 /// The smoke recipe with few enough steps that the test is short, and checkpoints between which there are steps to lose.
 fn run(out: &Path) -> std::process::Command {
@@ -27,25 +27,6 @@ fn run(out: &Path) -> std::process::Command {
 fn steps(out: &Path, stage: &str) -> usize {
     let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default();
     text.lines().filter(|line| line.contains(&format!("\"stage\":\"{stage}\""))).count()
-}
-
-/// Equal in all but the rounding of numbers.
-fn assert_same(left: &Value, right: &Value, place: &str) {
-    match (left, right) {
-        (Value::Array(left), Value::Array(right)) => {
-            assert_eq!(left.len(), right.len(), "{place}");
-            left.iter().zip(right).enumerate().for_each(|(i, (left, right))| assert_same(left, right, &format!("{place}[{i}]")));
-        }
-        (Value::Object(left), Value::Object(right)) => {
-            assert!(left.keys().eq(right.keys()), "{place}");
-            left.iter().for_each(|(key, value)| assert_same(value, &right[key], &format!("{place}.{key}")));
-        }
-        (Value::Number(left), Value::Number(right)) if left.is_f64() => {
-            let (left, right) = (left.as_f64().unwrap(), right.as_f64().unwrap());
-            assert!((left - right).abs() < 1e-5 * left.abs().max(1.0), "{place}: {left} and {right}");
-        }
-        _ => assert_eq!(left, right, "{place}"),
-    }
 }
 
 #[test]

@@ -34,7 +34,8 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         if is_new {
             atomic::sync_folder(folder)?;
         }
-        let (entries, length) = read(path, &file)?;
+        let mut entries = Vec::new();
+        let length = read(path, &file, |entry, _| entries.push(entry))?;
         if length < file.metadata().map_err(Error::io(path, "reading"))?.len() {
             file.set_len(length).and_then(|()| file.sync_all()).map_err(Error::io(path, "cutting off a half-written line"))?;
         }
@@ -55,22 +56,40 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
     }
 }
 
-/// The entries of all complete lines, and their bytes.
-fn read<T: DeserializeOwned>(path: &Path, file: &File) -> Result<(Vec<T>, u64)> {
+/// The complete lines of the journal at `path`, each with its entry; none where there is no file. Changes nothing, so that another process
+/// may be writing it.
+pub fn complete_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<(T, Vec<u8>)>> {
+    let mut lines = Vec::new();
+    match File::open(path) {
+        Ok(file) => read(path, &file, |entry, line| lines.push((entry, line.to_owned())))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(Error::io(path, "opening")(error)),
+    };
+    Ok(lines)
+}
+
+/// Replaces the journal at `path` by `lines`, which [`complete_lines`] gave: bytes, because a number that is read and written again may lose
+/// its last bit.
+pub fn replace<'a>(path: &Path, lines: impl IntoIterator<Item = &'a Vec<u8>>) -> Result<()> {
+    atomic::write_with(path, |file| lines.into_iter().try_for_each(|line| file.write_all(line)))
+}
+
+/// Hands out all complete lines and returns how many bytes they are.
+fn read<T: DeserializeOwned>(path: &Path, file: &File, mut found: impl FnMut(T, &[u8])) -> Result<u64> {
     let mut reader = BufReader::new(file);
-    let (mut entries, mut length, mut line) = (Vec::new(), 0, Vec::new());
+    let (mut count, mut length, mut line) = (0, 0, Vec::new());
     loop {
         line.clear();
-        let count = reader.read_until(b'\n', &mut line).map_err(Error::io(path, "reading"))?;
+        length += reader.read_until(b'\n', &mut line).map_err(Error::io(path, "reading"))? as u64;
         if line.last() != Some(&b'\n') {
-            return Ok((entries, length));
+            return Ok(length - line.len() as u64);
         }
+        count += 1;
         let entry = serde_json::from_slice(&line).map_err(|error| {
             let hint = "hint: move this file away to have its work done again";
-            Error::data(path, Some(entries.len() + 1), format!("not an entry of this journal: {error}\n\n{hint}"))
+            Error::data(path, Some(count), format!("not an entry of this journal: {error}\n\n{hint}"))
         })?;
-        entries.push(entry);
-        length += count as u64;
+        found(entry, &line);
     }
 }
 
@@ -105,6 +124,20 @@ mod tests {
             assert_eq!(fs::read(&path).unwrap(), whole, "cut at byte {cut}");
         }
         assert_eq!(Journal::<Entry>::open(&path).unwrap().1, [entry(1), entry(2)]);
+    }
+
+    #[test]
+    fn lines_go_from_one_journal_to_another_as_they_stand() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("shard.jsonl"), folder.path().join("whole.jsonl"));
+        assert!(complete_lines::<Entry>(&from).unwrap().is_empty());
+        let text = "[1, \"one\"]\n[2,\"\\u0074wo\"]\n[3,\"half";
+        fs::write(&from, text).unwrap();
+        let lines = complete_lines::<Entry>(&from).unwrap();
+        assert_eq!(lines.iter().map(|(entry, _)| entry.clone()).collect::<Vec<_>>(), [(1, "one".to_owned()), (2, "two".to_owned())]);
+        assert_eq!(fs::read_to_string(&from).unwrap(), text, "another process may be writing it");
+        replace(&to, lines.iter().rev().map(|(_, line)| line)).unwrap();
+        assert_eq!(fs::read_to_string(&to).unwrap(), "[2,\"\\u0074wo\"]\n[1, \"one\"]\n");
     }
 
     #[test]

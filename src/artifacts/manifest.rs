@@ -1,4 +1,5 @@
-//! `manifest.json`: which tasks of a run are done, from what settings, and the size and hash of what they left.
+//! `manifest.json`: which tasks of a run are done, from what settings, and the size and hash of what they left. Each shard of a run has a
+//! manifest of its own.
 //!
 //! A task goes `begin` → `finish`. Names and fingerprints are the pipeline's to choose.
 
@@ -13,6 +14,8 @@ use crate::error::{Error, Result};
 
 #[derive(Debug)]
 pub struct Manifest {
+    path: PathBuf,
+    /// That outputs are relative to.
     folder: PathBuf,
     tasks: BTreeMap<String, Task>,
 }
@@ -48,11 +51,15 @@ struct Document {
 impl Manifest {
     /// Reads `<folder>/manifest.json`; an absent one is empty.
     pub fn load(folder: &Path) -> Result<Self> {
-        let path = folder.join("manifest.json");
+        Self::load_from(folder.join("manifest.json"), folder)
+    }
+
+    /// Reads `path`, whose outputs lie in `folder`; an absent one is empty.
+    pub fn load_from(path: PathBuf, folder: &Path) -> Result<Self> {
         let tasks = match fs::read(&path) {
             Ok(bytes) => {
                 let document: Document = serde_json::from_slice(&bytes).map_err(|error| {
-                    let hint = "hint: restore the file, or remove it to have the whole run done again";
+                    let hint = "hint: restore the file, or remove it to have all that it records done again";
                     Error::data(&path, Some(error.line()), format!("not a manifest: {error}\n\n{hint}"))
                 })?;
                 document.tasks
@@ -60,7 +67,7 @@ impl Manifest {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(Error::io(path, "reading")(error)),
         };
-        Ok(Self { folder: folder.to_owned(), tasks })
+        Ok(Self { path, folder: folder.to_owned(), tasks })
     }
 
     /// Whether `task` was finished with this fingerprint and every file it left is still as it was left. Reads those files once;
@@ -74,15 +81,18 @@ impl Manifest {
             && outputs.iter().all(|output| hash_file(&self.folder.join(&output.path)).is_ok_and(|found| found == output.sha256))
     }
 
-    /// Records `task` as begun. True: an interrupted attempt with this very fingerprint left its partial work, which may be continued.
-    /// False: whatever lies at its outputs belongs to something else (or was tampered with) and the caller must wipe it first.
-    pub fn begin(&mut self, task: &str, fingerprint: &str) -> Result<bool> {
-        let begun = Task { fingerprint: fingerprint.to_owned(), state: State::Begun };
-        if self.tasks.get(task) == Some(&begun) {
-            return Ok(true);
+    /// True: an interrupted attempt with this very fingerprint left its partial work, which may be continued. False: whatever lies at the
+    /// task's outputs belongs to something else (or was tampered with) and must be wiped before the task is begun.
+    pub fn continues(&self, task: &str, fingerprint: &str) -> bool {
+        self.tasks.get(task).is_some_and(|task| task.fingerprint == fingerprint && task.state == State::Begun)
+    }
+
+    /// Records `task` as begun: what lies at its outputs from now on is its own.
+    pub fn begin(&mut self, task: &str, fingerprint: &str) -> Result<()> {
+        if self.continues(task, fingerprint) {
+            return Ok(());
         }
-        self.record(task, begun)?;
-        Ok(false)
+        self.record(task, Task { fingerprint: fingerprint.to_owned(), state: State::Begun })
     }
 
     /// Records a begun `task` as done. `outputs` are relative to the run directory; a folder stands for all files in it.
@@ -105,6 +115,11 @@ impl Manifest {
         let mut tasks = self.tasks.clone();
         tasks.retain(|task, _| !which(task));
         self.store(tasks)
+    }
+
+    /// All that were ever begun.
+    pub fn tasks(&self) -> impl Iterator<Item = &str> {
+        self.tasks.keys().map(String::as_str)
     }
 
     /// Of the last attempt, finished or not.
@@ -135,11 +150,10 @@ impl Manifest {
 
     /// The file is written before the state in memory changes, so that both tell the same story after a failure.
     fn store(&mut self, tasks: BTreeMap<String, Task>) -> Result<()> {
-        let path = self.folder.join("manifest.json");
         let document = Document { tasks };
-        let mut text = serde_json::to_vec_pretty(&document).map_err(|error| Error::data(&path, None, error.to_string()))?;
+        let mut text = serde_json::to_vec_pretty(&document).map_err(|error| Error::data(&self.path, None, error.to_string()))?;
         text.push(b'\n');
-        atomic::write(&path, &text)?;
+        atomic::write(&self.path, &text)?;
         self.tasks = document.tasks;
         Ok(())
     }
@@ -174,7 +188,7 @@ mod tests {
         atomic::write(&folder.path().join("sft/deep/model.safetensors"), b"weights").unwrap();
         atomic::write(&folder.path().join("plan.json"), b"plan").unwrap();
         let mut manifest = Manifest::load(folder.path()).unwrap();
-        assert!(!manifest.begin("sft", "f1").unwrap());
+        manifest.begin("sft", "f1").unwrap();
         assert!(!manifest.is_done("sft", "f1"), "begun is not done");
         manifest.finish("sft", &["sft".into(), "plan.json".into()], 12.5).unwrap();
         (folder, manifest)
@@ -205,28 +219,43 @@ mod tests {
             |path| fs::remove_dir_all(path.parent().unwrap()).unwrap(),
         ];
         for (index, damage) in damages.into_iter().enumerate() {
-            let (folder, mut manifest) = finished();
+            let (folder, manifest) = finished();
             assert!(manifest.is_done("sft", "f1"));
             damage(&folder.path().join("sft/deep/model.safetensors"));
             assert!(!manifest.is_done("sft", "f1"), "damage {index} went unseen");
-            assert!(!manifest.begin("sft", "f1").unwrap(), "damaged results must be wiped, not continued (damage {index})");
+            assert!(!manifest.continues("sft", "f1"), "damaged results must be wiped, not continued (damage {index})");
         }
     }
 
     #[test]
     fn only_an_interrupted_attempt_with_the_same_settings_is_continued() {
+        let begin = |manifest: &mut Manifest, fingerprint: &str| {
+            let continued = manifest.continues("dpo", fingerprint);
+            manifest.begin("dpo", fingerprint).unwrap();
+            continued
+        };
         let folder = tempfile::tempdir().unwrap();
+        assert!(!begin(&mut Manifest::load(folder.path()).unwrap(), "f1"), "nothing there yet");
         let mut manifest = Manifest::load(folder.path()).unwrap();
-        assert!(!manifest.begin("dpo", "f1").unwrap(), "nothing there yet");
-        drop(manifest);
-        let mut manifest = Manifest::load(folder.path()).unwrap();
-        assert!(manifest.begin("dpo", "f1").unwrap(), "the killed attempt");
-        assert!(!manifest.begin("dpo", "f2").unwrap(), "other settings");
-        assert!(!manifest.begin("dpo", "f1").unwrap(), "the partial work is now of f2");
+        assert!(begin(&mut manifest, "f1"), "the killed attempt");
+        assert!(!begin(&mut manifest, "f2"), "other settings");
+        assert!(!begin(&mut manifest, "f1"), "the partial work is now of f2");
         manifest.finish("dpo", &[], 1.0).unwrap();
         assert!(manifest.is_done("dpo", "f1"));
-        assert!(!manifest.begin("dpo", "f1").unwrap(), "done again from scratch");
+        assert!(!begin(&mut manifest, "f1"), "done again from scratch");
         assert!(!manifest.is_done("dpo", "f1"));
+    }
+
+    #[test]
+    fn two_manifests_of_one_folder_know_nothing_of_each_other() {
+        let (folder, manifest) = finished();
+        let path = folder.path().join("state/other.json");
+        let mut other = Manifest::load_from(path.clone(), folder.path()).unwrap();
+        assert_eq!(other.tasks().count(), 0);
+        other.begin("sft", "f2").unwrap();
+        other.finish("sft", &["sft/config.json".into()], 1.0).unwrap();
+        assert!(Manifest::load_from(path, folder.path()).unwrap().is_done("sft", "f2"), "outputs are relative to the run directory");
+        assert!(Manifest::load(folder.path()).unwrap().is_done("sft", "f1") && manifest.tasks().eq(["sft"]));
     }
 
     #[test]

@@ -8,8 +8,10 @@ pub mod interrupt;
 pub mod journal;
 pub mod manifest;
 pub mod run_dir;
+pub mod shard;
 
 pub use fingerprint::{fingerprint, hash_file};
 pub use journal::Journal;
 pub use manifest::Manifest;
 pub use run_dir::RunDir;
+pub use shard::Shard;

@@ -1,12 +1,15 @@
-//! A run directory that one process owns.
+//! A run directory that one process owns, or that the shards of one run share.
 //!
-//! The lock is the kernel's (`flock`) and goes with the process however it ends; the process id in the lock file is for the message only.
+//! Locks are the kernel's (`flock`) and go with the process however it ends; what lock files say is for messages only. A run holds `.lock`
+//! alone; a shard holds `.lock` together with other shards and its own lock file alone, in that order: who has `.lock` alone may remove the
+//! files of shards. No lock is ever upgraded: `flock` lets go of the old lock first, and another process can step in between. Network
+//! file systems stand `flock` in for by record locks on the server, for which the files are open for reading and writing.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use super::atomic;
+use super::{Shard, atomic};
 use crate::error::{Error, Result};
 
 /// All that runs write at the top of their directory.
@@ -28,10 +31,13 @@ const WRITTEN: [&str; 15] = [
     "manifest.json",
 ];
 
+/// Where shards keep their lock files and manifests.
+pub const SHARDS: &str = "state/shards";
+
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
-    _lock: File,
+    _locks: Vec<File>,
 }
 
 impl RunDir {
@@ -40,9 +46,57 @@ impl RunDir {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         fs::create_dir_all(path).map_err(Error::io(path, "creating the run directory"))?;
-        let lock = lock(path)?;
+        let lock = match take(&path.join(".lock"), File::try_lock)? {
+            Taken::Mine(file) => file,
+            // Only shards let others share their lock.
+            Taken::Others(file) if file.try_lock_shared().is_ok() => {
+                return Err(Error::Busy { dir: path.to_owned(), holder: "a shard of this run".to_owned() });
+            }
+            Taken::Others(file) => return Err(Error::Busy { dir: path.to_owned(), holder: format!("another run ({})", signature(file)) }),
+        };
+        sign(&lock, &path.join(".lock"))?;
         sweep(path)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), _locks: vec![lock] })
+    }
+
+    /// Makes the directory if there is none and takes one shard of it. Half-written files stay: they may be another shard's that is at work.
+    /// [`Error::Busy`] if a run, or the same shard, is at work here.
+    pub fn open_shard(path: impl AsRef<Path>, shard: Shard) -> Result<Self> {
+        let path = path.as_ref();
+        fs::create_dir_all(path).map_err(Error::io(path, "creating the run directory"))?;
+        let busy = |who: String, file| Error::Busy { dir: path.to_owned(), holder: format!("{who} ({})", signature(file)) };
+        let shared = match take(&path.join(".lock"), File::try_lock_shared)? {
+            Taken::Mine(file) => file,
+            Taken::Others(file) => return Err(busy("another run".to_owned(), file)),
+        };
+        let folder = path.join(SHARDS);
+        let own = folder.join(format!("{}.lock", shard.tag()));
+        fs::create_dir_all(&folder).map_err(Error::io(&folder, "creating the folder"))?;
+        match take(&own, File::try_lock)? {
+            Taken::Mine(file) => {
+                sign(&file, &own)?;
+                Ok(Self { path: path.to_owned(), _locks: vec![shared, file] })
+            }
+            Taken::Others(file) => Err(busy(format!("another process of shard {shard}"), file)),
+        }
+    }
+
+    /// The shards that left a manifest here, in order.
+    pub fn shards(&self) -> Result<Vec<Shard>> {
+        let folder = self.join(SHARDS);
+        let mut shards = Vec::new();
+        if folder.is_dir() {
+            for entry in fs::read_dir(&folder).map_err(Error::io(&folder, "reading the folder"))? {
+                let name = entry.map_err(Error::io(&folder, "reading the folder"))?.file_name();
+                shards.extend(name.to_string_lossy().strip_suffix(".json").and_then(Shard::from_tag));
+            }
+        }
+        shards.sort();
+        Ok(shards)
+    }
+
+    pub fn shard_manifest(&self, shard: Shard) -> PathBuf {
+        self.join(SHARDS).join(format!("{}.json", shard.tag()))
     }
 
     pub fn path(&self) -> &Path {
@@ -57,7 +111,8 @@ impl RunDir {
         let entries: Vec<_> = fs::read_dir(&self.path)
             .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.file_name())).collect())
             .map_err(Error::io(&self.path, "reading the folder"))?;
-        if entries.iter().any(|name| name != ".lock") && !self.path.join("manifest.json").is_file() {
+        let is_begun = self.path.join("manifest.json").is_file() || self.path.join(SHARDS).is_dir();
+        if entries.iter().any(|name| name != ".lock") && !is_begun {
             return Err(Error::failed(format!(
                 "{}: is no run directory (it holds no `manifest.json`), and --fresh empties nothing else\n\nhint: name another --out",
                 self.path.display()
@@ -77,34 +132,47 @@ impl RunDir {
     }
 }
 
-fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join(".lock");
-    let mut file = OpenOptions::new()
+/// A lock file whose lock this process got, or others have.
+enum Taken {
+    Mine(File),
+    Others(File),
+}
+
+fn take(path: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> Result<Taken> {
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
-        .open(&path)
-        .map_err(Error::io(&path, "opening the lock file"))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let read = file.read_to_string(&mut pid);
-            let pid = pid.trim();
-            let pid = if read.is_err() || pid.is_empty() { "unknown".to_owned() } else { pid.to_owned() };
-            return Err(Error::Busy { dir: folder.to_owned(), pid });
-        }
+        .open(path)
+        .map_err(Error::io(path, "opening the lock file"))?;
+    match lock(&file) {
+        Ok(()) => Ok(Taken::Mine(file)),
+        Err(TryLockError::WouldBlock) => Ok(Taken::Others(file)),
         Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
-            tracing::warn!("{}: this file system has no locks; start no second run in this directory", folder.display());
+            tracing::warn!("{}: this file system has no locks; start nothing twice in this directory", path.display());
+            Ok(Taken::Mine(file))
         }
-        Err(TryLockError::Error(error)) => return Err(Error::io(&path, "locking")(error)),
+        Err(TryLockError::Error(error)) => Err(Error::io(path, "locking")(error)),
     }
+}
+
+/// Writes this process into a lock file that it alone holds. With the host, because a run directory may be shared between machines.
+fn sign(mut file: &File, path: &Path) -> Result<()> {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let signature = format!("process {} on {}", std::process::id(), host.trim());
     file.set_len(0)
         .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(Error::io(&path, "writing the lock file"))?;
-    Ok(file)
+        .and_then(|()| writeln!(file, "{signature}"))
+        .map_err(Error::io(path, "writing the lock file"))
+}
+
+/// Who holds a lock file, as far as it says.
+fn signature(mut file: File) -> String {
+    let mut text = String::new();
+    let read = file.read_to_string(&mut text);
+    let text = text.trim();
+    if read.is_err() || text.is_empty() { "process unknown".to_owned() } else { text.to_owned() }
 }
 
 /// Removes left-over temporary files; only the owner of the lock may.
@@ -134,9 +202,35 @@ mod tests {
         let first = RunDir::open(&path).unwrap();
         assert_eq!(first.join("models/base"), path.join("models/base"));
         let error = RunDir::open(&path).unwrap_err();
-        assert!(matches!(&error, Error::Busy { pid, .. } if *pid == std::process::id().to_string()), "{error}");
+        let me = format!("another run (process {} on ", std::process::id());
+        assert!(matches!(&error, Error::Busy { holder, .. } if holder.starts_with(&me)), "{error}");
         drop(first);
         RunDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn shards_share_a_directory_that_a_run_has_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = [1, 2].map(|number| Shard::new(number, 2).unwrap());
+        let open = |shard| RunDir::open_shard(folder.path(), shard);
+        let half_written = folder.path().join(".w2s-partial-of-another-shard");
+        let holding = open(first).unwrap();
+        fs::write(&half_written, "").unwrap();
+        let beside = open(second).unwrap();
+        assert!(half_written.exists());
+        let same = open(first).unwrap_err().to_string();
+        assert!(same.contains(&format!("another process of shard 1/2 (process {} on ", std::process::id())), "{same}");
+        drop(holding);
+        let run = RunDir::open(folder.path()).unwrap_err().to_string();
+        assert!(run.contains(": a shard of this run is using this directory"), "{run}");
+        assert_eq!(fs::read_to_string(folder.path().join(".lock")).unwrap(), "", "shards sign their own lock files");
+        drop(beside);
+        let run = RunDir::open(folder.path()).unwrap();
+        assert!(!half_written.exists());
+        let refused = open(second).unwrap_err().to_string();
+        assert!(refused.contains("another run (process "), "{refused}");
+        fs::write(run.shard_manifest(second), "{}").unwrap();
+        assert_eq!(run.shards().unwrap(), [second]);
     }
 
     /// The other process of the test below: takes the directory, says so, and waits to be killed.
@@ -166,7 +260,7 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         let message = busy.to_string();
-        assert!(message.contains(&format!("another run (process {})", child.id())), "{message}");
+        assert!(message.contains(&format!("another run (process {} on ", child.id())), "{message}");
         RunDir::open(folder.path()).unwrap();
     }
 
@@ -204,6 +298,11 @@ mod tests {
         let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, [".lock", "precious.txt"]);
+        drop(run);
+        // Shards may have worked here before any run did.
+        RunDir::open_shard(folder.path(), Shard::new(1, 2).unwrap()).unwrap();
+        RunDir::open(folder.path()).unwrap().clear().unwrap();
+        assert!(folder.path().join("precious.txt").exists() && !folder.path().join("state").exists());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{hub, print, to_json};
-use crate::artifacts::interrupt;
+use crate::artifacts::{Shard, interrupt};
 use crate::error::{Error, Result};
 use crate::models::hub::Files;
 use crate::pipeline::{self, RunOptions};
@@ -30,6 +30,9 @@ pub struct RunCommand {
     /// Empty the run directory first
     #[arg(long)]
     fresh: bool,
+    /// Answer only the I-th of N shares of the steer stage's prompts, in a journal of its own; `--only evaluate` merges the shares
+    #[arg(long, value_name = "I/N", conflicts_with_all = ["from", "fresh"])]
+    shard: Option<Shard>,
     /// Print the summary as JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -44,6 +47,10 @@ fn stage(name: &str) -> Result<Stage, String> {
 
 impl RunCommand {
     pub fn execute(self) -> Result<()> {
+        if let Some(other) = self.only.iter().find(|stage| **stage != Stage::Steer && self.shard.is_some()) {
+            return Err(Error::recipe(format!("`--shard` does stage `steer` alone, so it cannot be used with `--only {other}`")));
+        }
+        let only = if self.shard.is_some() { vec![Stage::Steer] } else { self.only };
         let asked = recipe::load(&self.recipe, &self.set)?;
         let plan = Plan::new(hub::resolve(&asked, &self.recipe, Files::All)?, &self.recipe)?;
         let written = hub::as_written(&plan.recipe, &asked, &self.recipe);
@@ -53,7 +60,7 @@ impl RunCommand {
             tch::set_num_threads(threads as i32);
         }
         interrupt::install()?;
-        let options = RunOptions { only: self.only, from: self.from, fresh: self.fresh };
+        let options = RunOptions { only, from: self.from, fresh: self.fresh, shard: self.shard };
         match pipeline::run(plan, &text, &dir, &options)? {
             Some(summary) => print(&if self.json { to_json(&summary)? } else { table(&summary) }),
             None => Ok(()),

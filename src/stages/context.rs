@@ -1,6 +1,6 @@
 //! What every stage needs: the plan, the run directory with its manifest, the data, and where models lie.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -69,6 +69,15 @@ impl Context {
         &self.plan.recipe
     }
 
+    /// Of the run; shards only read it.
+    pub(super) fn manifest(&self) -> RefMut<'_, Manifest> {
+        self.manifest.borrow_mut()
+    }
+
+    pub(super) fn run(&self) -> &RunDir {
+        &self.run
+    }
+
     pub fn run_dir(&self) -> &Path {
         self.run.path()
     }
@@ -103,11 +112,13 @@ impl Context {
         }
         interrupt::check()?;
         debug!("{name}: fingerprint {fingerprint}");
-        let resume = self.manifest.borrow_mut().begin(name, fingerprint)?;
+        let resume = self.manifest.borrow().continues(name, fingerprint);
         if !resume {
+            // Before the task is begun: a kill in between must not leave another task's files as this one's partial work.
             for partial in outputs.iter().map(|output| self.path(output)).chain([self.checkpoint(name).path().to_owned()]) {
                 remove(&partial)?;
             }
+            self.manifest.borrow_mut().begin(name, fingerprint)?;
         }
         info!("{name}: {}", if resume { "continuing" } else { "starting" });
         let started = Instant::now();
@@ -226,7 +237,8 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     atomic::write(path, format!("{text}\n").as_bytes())
 }
 
-fn remove(path: &Path) -> Result<()> {
+/// A file or a folder, if it is there.
+pub(super) fn remove(path: &Path) -> Result<()> {
     let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     match removed {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "removing")(error)),

@@ -9,6 +9,7 @@ mod language_task;
 mod preferences;
 mod pretrain;
 mod sft;
+pub mod shards;
 mod steer;
 mod steer_method;
 
@@ -44,27 +45,34 @@ fn needs(stage: Stage) -> &'static [Stage] {
     }
 }
 
+/// A task of the stage that has not been done with this recipe's settings, if there is one.
+fn undone(stage: Stage, context: &Context) -> Result<Option<String>> {
+    let tasks = match stage {
+        Stage::Pretrain => pretrain::tasks(context)?,
+        Stage::Gold => vec![("gold".to_owned(), gold::fingerprint(context)?)],
+        Stage::Preferences => vec![("preferences".to_owned(), preferences::fingerprint(context)?)],
+        Stage::Sft => vec![("sft".to_owned(), sft::fingerprint(context)?)],
+        Stage::Dpo => vec![("dpo".to_owned(), dpo::fingerprint(context)?)],
+        Stage::Steer => steer::tasks(context)?,
+        Stage::Evaluate => return Ok(None),
+    };
+    Ok(tasks.into_iter().find(|(task, fingerprint)| !context.is_done(task, fingerprint)).map(|(task, _)| task))
+}
+
 /// Refuses to do some stages alone where what they read is missing, or was made with other settings than this recipe's: the results
 /// would be filed as this recipe's and trusted ever after.
 pub fn check_inputs(stages: &[Stage], context: &Context) -> Result<()> {
     for stage in stages {
         for needed in needs(*stage).iter().filter(|needed| context.plan.has(**needed) && !stages.contains(needed)) {
-            let tasks = match needed {
-                Stage::Pretrain => pretrain::tasks(context)?,
-                Stage::Gold => vec![("gold".to_owned(), gold::fingerprint(context)?)],
-                Stage::Preferences => vec![("preferences".to_owned(), preferences::fingerprint(context)?)],
-                Stage::Sft => vec![("sft".to_owned(), sft::fingerprint(context)?)],
-                Stage::Dpo => vec![("dpo".to_owned(), dpo::fingerprint(context)?)],
-                Stage::Steer => steer::tasks(context)?,
-                Stage::Evaluate => continue,
-            };
-            if let Some((task, _)) = tasks.iter().find(|(task, fingerprint)| !context.is_done(task, fingerprint)) {
-                let (stage, needed) = (stage.name(), needed.name());
-                return Err(Error::failed(format!(
-                    "stage `{stage}` reads the results of `{needed}`, and `{task}` has not been done with these settings\n\n\
-                     hint: run without --only, or with --only {needed} --only {stage}"
-                )));
+            let Some(task) = undone(*needed, context)? else { continue };
+            if *needed == Stage::Steer {
+                shards::check_complete(context)?;
             }
+            let (stage, needed) = (stage.name(), needed.name());
+            return Err(Error::failed(format!(
+                "stage `{stage}` reads the results of `{needed}`, and `{task}` has not been done with these settings\n\n\
+                 hint: run without --only, or with --only {needed} --only {stage}"
+            )));
         }
     }
     Ok(())

@@ -32,12 +32,12 @@ enum Source {
 }
 
 impl Cell {
-    fn task(&self, seed: u64) -> String {
+    pub(super) fn task(&self, seed: u64) -> String {
         format!("steer/{}/{}/seed-{seed}", self.base, self.name)
     }
 
     pub fn journal(&self, seed: u64) -> String {
-        format!("{}.jsonl", self.task(seed))
+        journal(&self.task(seed))
     }
 
     fn folder(&self, context: &Context) -> Result<PathBuf> {
@@ -46,6 +46,11 @@ impl Cell {
             Source::Guide(source) => context.guide_folder(source),
         }
     }
+}
+
+/// Where a task keeps its lines, relative to the run directory.
+pub(super) fn journal(task: &str) -> String {
+    format!("{task}.jsonl")
 }
 
 /// Every cell of the recipe, in its order: bases by methods, then the guides alone, once.
@@ -75,11 +80,14 @@ pub fn cells(context: &Context) -> Result<Vec<Cell>> {
 }
 
 pub fn run(context: &Context) -> Result<()> {
-    let mut models = Models { context, open: HashMap::new() };
+    let mut models = Models::new(context);
     for cell in cells(context)? {
         for &seed in &context.recipe().run.seeds {
             let fingerprint = cell_fingerprint(context, &cell, seed)?;
-            context.task(&cell.task(seed), &fingerprint, &[&cell.journal(seed)], |_| steer(context, &mut models, &cell, seed))?;
+            let file = cell.journal(seed);
+            context.task(&cell.task(seed), &fingerprint, &[&file], |_| {
+                steer(context, &mut models, &cell, seed, &context.path(&file), test_prompts(context)?)
+            })?;
         }
     }
     Ok(())
@@ -97,7 +105,7 @@ fn settings(context: &Context) -> Result<&Steer> {
     context.recipe().steer.as_ref().ok_or_else(|| Error::recipe("the recipe has no `[steer]` table"))
 }
 
-fn cell_fingerprint(context: &Context, cell: &Cell, seed: u64) -> Result<String> {
+pub(super) fn cell_fingerprint(context: &Context, cell: &Cell, seed: u64) -> Result<String> {
     let steer = settings(context)?;
     let mut parents = vec![context.data_fingerprint()?];
     parents.push(match &cell.source {
@@ -118,12 +126,16 @@ fn cell_fingerprint(context: &Context, cell: &Cell, seed: u64) -> Result<String>
 }
 
 /// Models and tokenizers opened so far; several cells share them.
-struct Models<'a> {
+pub(super) struct Models<'a> {
     context: &'a Context,
     open: HashMap<PathBuf, (Rc<Lm>, Rc<Tokenizer>)>,
 }
 
-impl Models<'_> {
+impl<'a> Models<'a> {
+    pub(super) fn new(context: &'a Context) -> Self {
+        Self { context, open: HashMap::new() }
+    }
+
     /// `name`: the recipe's model that the folder is or descends from.
     fn get(&mut self, folder: &Path, name: &str) -> Result<(Rc<Lm>, Rc<Tokenizer>)> {
         if !self.open.contains_key(folder) {
@@ -146,7 +158,15 @@ impl Models<'_> {
     }
 }
 
-fn steer(context: &Context, models: &mut Models, cell: &Cell, seed: u64) -> Result<()> {
+/// Answers those of `prompts` that the journal does not hold yet.
+pub(super) fn steer(
+    context: &Context,
+    models: &mut Models,
+    cell: &Cell,
+    seed: u64,
+    journal: &Path,
+    prompts: Vec<(String, String)>,
+) -> Result<()> {
     let steer = settings(context)?;
     let sampling = Sampling::new(steer.sampling.temperature, steer.sampling.top_k, steer.sampling.top_p);
     let settings = SteerSettings {
@@ -164,15 +184,15 @@ fn steer(context: &Context, models: &mut Models, cell: &Cell, seed: u64) -> Resu
         None => None,
     };
     let mut policy = proposer(&cell.method, (lm, tokenizer, context.template(&cell.base)?), guide.as_ref(), &settings)?;
-    let prompts = test_prompts(context, steer.prompts)?;
     for (id, prompt) in &prompts {
         check_prompt(&policy, guide.as_ref(), &settings, id, prompt)?;
     }
-    let (mut journal, done) = Journal::<SteerLine>::open(context.path(&cell.journal(seed)))?;
+    let (mut journal, done) = Journal::<SteerLine>::open(journal)?;
     let done: HashSet<String> = done.into_iter().map(|line| line.id).collect();
     let what = format!("{} {} seed {seed}", cell.base, cell.name);
-    let mut progress = Progress::start(&what, prompts.len() as u64, done.len() as u64);
+    let asked = prompts.len();
     let due: Vec<(String, String)> = prompts.into_iter().filter(|(id, _)| !done.contains(id)).collect();
+    let mut progress = Progress::start(&what, asked as u64, (asked - due.len()) as u64);
     let parts = Parts { policy: &mut policy, guide: guide.as_mut(), gold: gold.as_ref() };
     steer_prompts(&cell.method, &settings, parts, seed, &due, &mut interrupt::check, &mut |_, line| {
         journal.append(&line)?;
@@ -183,8 +203,9 @@ fn steer(context: &Context, models: &mut Models, cell: &Cell, seed: u64) -> Resu
     Ok(())
 }
 
-/// (id, prompt) of the first `count` test texts that are long enough for one.
-fn test_prompts(context: &Context, count: usize) -> Result<Vec<(String, String)>> {
+/// (id, prompt) of as many test texts as are steered over, the first that are long enough for one.
+pub(super) fn test_prompts(context: &Context) -> Result<Vec<(String, String)>> {
+    let count = settings(context)?.prompts;
     let rule = &context.recipe().data.prompt;
     let prompts: Vec<(String, String)> = (context.dataset()?.test.iter())
         .filter_map(|example| Some((example.id.clone(), first_words_prompt(example, rule, context.seed())?)))

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 pub fn recipe(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(name)
 }
@@ -61,9 +63,28 @@ pub fn kill_when(command: &mut Command, what: &str, reached: impl Fn() -> bool) 
     child.wait().expect("the child can be waited for");
 }
 
-pub fn lines(path: &Path) -> Vec<serde_json::Value> {
+pub fn lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{}: {error}: {line}", path.display()))).collect()
+}
+
+/// Equal in all but the rounding of numbers.
+pub fn assert_same(left: &Value, right: &Value, place: &str) {
+    match (left, right) {
+        (Value::Array(left), Value::Array(right)) => {
+            assert_eq!(left.len(), right.len(), "{place}");
+            left.iter().zip(right).enumerate().for_each(|(i, (left, right))| assert_same(left, right, &format!("{place}[{i}]")));
+        }
+        (Value::Object(left), Value::Object(right)) => {
+            assert!(left.keys().eq(right.keys()), "{place}");
+            left.iter().for_each(|(key, value)| assert_same(value, &right[key], &format!("{place}.{key}")));
+        }
+        (Value::Number(left), Value::Number(right)) if left.is_f64() => {
+            let (left, right) = (left.as_f64().unwrap(), right.as_f64().unwrap());
+            assert!((left - right).abs() < 1e-5 * left.abs().max(1.0), "{place}: {left} and {right}");
+        }
+        _ => assert_eq!(left, right, "{place}"),
+    }
 }
 
 /// A copy of the tiny golden GPT-2 with a tokenizer that fits it: 97 tokens, context 32.

@@ -1,0 +1,252 @@
+//! The steer stage in shards: processes that answer each its share of the prompts into journals of their own, and the merge of these.
+//!
+//! A shard writes `<task>.shard-<i>-of-<n>.jsonl` and its manifest below `state/shards/`, and reads all else; what it answered becomes the
+//! run's when a run that has the directory alone merges it. Random numbers depend on (seed, prompt id) alone, so answers do not depend on who
+//! gives them.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
+
+use tracing::{info, warn};
+
+use super::context::{Context, remove};
+use super::steer::{self, Models};
+use super::steer_method::SteerLine;
+use super::{needs, undone};
+use crate::artifacts::run_dir::SHARDS;
+use crate::artifacts::{Manifest, Shard, interrupt, journal};
+use crate::error::{Error, Result};
+use crate::recipe::Stage;
+
+/// Answers the shard's prompts of every cell and seed, continuing where the same shard stopped.
+pub fn run(context: &Context, shard: Shard) -> Result<()> {
+    check_inputs(context)?;
+    let mut manifest = manifest(context, shard)?;
+    let mut models = Models::new(context);
+    let prompts = steer::test_prompts(context)?;
+    for cell in steer::cells(context)? {
+        for &seed in &context.recipe().run.seeds {
+            interrupt::check()?;
+            let (task, fingerprint) = (cell.task(seed), steer::cell_fingerprint(context, &cell, seed)?);
+            if context.is_done(&task, &fingerprint) {
+                info!("{task}: done already");
+                continue;
+            }
+            let file = shard_journal(context, &task, shard);
+            if !manifest.continues(&task, &fingerprint) {
+                // Before the task is begun, or a kill in between would leave answers of other settings as this task's.
+                remove(&file)?;
+                manifest.begin(&task, &fingerprint)?;
+            }
+            let answered = ids(&run_lines(context, &task, &fingerprint)?);
+            let share = prompts.iter().enumerate().filter(|(index, (id, _))| shard.takes(*index) && !answered.contains(id));
+            let share: Vec<_> = share.map(|(_, prompt)| prompt.clone()).collect();
+            let own = ids(&journal::complete_lines(&file)?);
+            let due = share.iter().filter(|(id, _)| !own.contains(id)).count();
+            info!("{task}, shard {shard}: {due} of {} prompts to answer", share.len());
+            if due > 0 {
+                steer::steer(context, &mut models, &cell, seed, &file, share)?;
+            }
+        }
+    }
+    info!("shard {shard} is done; once all are, --only evaluate merges them");
+    Ok(())
+}
+
+/// Takes what shards answered with the current settings into the run's own journals, in the order of the prompts, and records tasks that this
+/// makes whole as done. Lines that the run has already stand.
+pub fn merge(context: &Context) -> Result<()> {
+    let shards = Shards::of(context)?;
+    if shards.0.is_empty() {
+        return Ok(());
+    }
+    let prompts = steer::test_prompts(context)?;
+    for (task, fingerprint) in steer::tasks(context)? {
+        if context.is_done(&task, &fingerprint) {
+            continue;
+        }
+        let own = run_lines(context, &task, &fingerprint)?;
+        let known = own.len();
+        let mut lines: HashMap<String, (f64, Vec<u8>)> = HashMap::new();
+        for (line, bytes) in own.into_iter().chain(shards.lines(context, &task, &fingerprint)?) {
+            lines.entry(line.id).or_insert((line.seconds, bytes));
+        }
+        let ordered: Vec<(f64, Vec<u8>)> = prompts.iter().filter_map(|(id, _)| lines.remove(id)).collect();
+        let file = PathBuf::from(steer::journal(&task));
+        if ordered.len() > known {
+            let path = context.run_dir().join(&file);
+            if !context.manifest().continues(&task, &fingerprint) {
+                remove(&path)?;
+                context.manifest().begin(&task, &fingerprint)?;
+            }
+            journal::replace(&path, ordered.iter().map(|(_, bytes)| bytes))?;
+            info!("{task}: {} answers merged from shards, {} of {} prompts answered", ordered.len() - known, ordered.len(), prompts.len());
+        }
+        if ordered.len() == prompts.len() {
+            context.manifest().finish(&task, &[file], ordered.iter().map(|(seconds, _)| seconds).sum())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what shards answered of the tasks that are done, the manifests of shards that have no answers left, and with the last of them the
+/// folder.
+pub fn tidy(context: &Context) -> Result<()> {
+    let shards = Shards::of(context)?;
+    let tasks = if shards.0.is_empty() { Vec::new() } else { steer::tasks(context)? };
+    for (task, fingerprint) in tasks.iter().filter(|(task, fingerprint)| context.is_done(task, fingerprint)) {
+        for shard in shards.with(task, fingerprint) {
+            remove(&shard_journal(context, task, shard))?;
+        }
+    }
+    for (shard, manifest) in &shards.0 {
+        if !manifest.tasks().any(|task| shard_journal(context, task, *shard).exists()) {
+            remove(&context.run().shard_manifest(*shard))?;
+        }
+    }
+    if context.run().shards()?.is_empty() { remove(&context.path(SHARDS)) } else { Ok(()) }
+}
+
+/// Removes all that shards left.
+pub fn discard(context: &Context) -> Result<()> {
+    for (shard, manifest) in &Shards::of(context)?.0 {
+        for task in manifest.tasks() {
+            remove(&shard_journal(context, task, *shard))?;
+        }
+    }
+    remove(&context.path(SHARDS))
+}
+
+/// Refuses a steer stage that shards have worked on and that is not whole once they are merged; says which of them are to go on.
+pub fn check_complete(context: &Context) -> Result<()> {
+    let shards = Shards::of(context)?;
+    let tasks = steer::tasks(context)?;
+    let counts: BTreeSet<usize> = tasks.iter().flat_map(|(task, fingerprint)| shards.with(task, fingerprint).map(Shard::count)).collect();
+    if counts.is_empty() {
+        return Ok(());
+    }
+    let prompts = steer::test_prompts(context)?;
+    let mut lacking: Vec<(&str, Vec<usize>)> = Vec::new();
+    for (task, fingerprint) in tasks.iter().filter(|(task, fingerprint)| !context.is_done(task, fingerprint)) {
+        let answered = ids(&run_lines(context, task, fingerprint)?);
+        let missing = prompts.iter().enumerate().filter(|(_, (id, _))| !answered.contains(id)).map(|(index, _)| index);
+        lacking.push((task, missing.collect()));
+    }
+    let Some((task, missing)) = lacking.first() else { return Ok(()) };
+    let unfinished = counts.iter().map(|&count| {
+        let numbers = lacking.iter().flat_map(|(_, missing)| missing).map(|index| Shard::of_item(*index, count).number());
+        let numbers: BTreeSet<usize> = numbers.collect();
+        format!("{} of {count} ({})", numbers.len(), ranges(&numbers))
+    });
+    Err(Error::failed(format!(
+        "`{task}` lacks the answers to {} of {} prompts{}; shards that have not finished: {}\n\n\
+         hint: run these shards again with the same settings, or `w2s run` without --only to answer the rest in one process",
+        missing.len(),
+        prompts.len(),
+        if lacking.len() > 1 { format!(", and {} of {} tasks lack some", lacking.len(), tasks.len()) } else { String::new() },
+        unfinished.collect::<Vec<_>>().join(", ")
+    )))
+}
+
+/// Refuses a shard where what it reads is missing or was made with other settings, and names every stage that is due.
+fn check_inputs(context: &Context) -> Result<()> {
+    let mut due = BTreeSet::new();
+    let mut asked = vec![Stage::Steer];
+    while let Some(stage) = asked.pop() {
+        for needed in needs(stage).iter().filter(|needed| context.plan.has(**needed)) {
+            if !due.contains(needed) && undone(*needed, context)?.is_some() {
+                due.insert(*needed);
+                asked.push(*needed);
+            }
+        }
+    }
+    if due.is_empty() {
+        return Ok(());
+    }
+    let list = |before: &str, after: &str, between: &str| {
+        due.iter().map(|stage| format!("{before}{stage}{after}")).collect::<Vec<_>>().join(between)
+    };
+    Err(Error::failed(format!(
+        "shards read what is done before them, and these stages have not been done with these settings: {}\n\n\
+         hint: first run `w2s run RECIPE {}` with the same --set and --out",
+        list("`", "`", ", "),
+        list("--only ", "", " ")
+    )))
+}
+
+/// The shards that left a manifest.
+struct Shards(Vec<(Shard, Manifest)>);
+
+impl Shards {
+    fn of(context: &Context) -> Result<Self> {
+        let shards = context.run().shards()?;
+        let shards = shards.into_iter().map(|shard| Ok((shard, manifest(context, shard)?)));
+        Ok(Self(shards.collect::<Result<_>>()?))
+    }
+
+    /// Those whose answers to the task were given with these settings.
+    fn with(&self, task: &str, fingerprint: &str) -> impl Iterator<Item = Shard> {
+        let same = |manifest: &Manifest| manifest.fingerprint_of(task).as_deref() == Some(fingerprint);
+        self.0.iter().filter(move |(_, manifest)| same(manifest)).map(|(shard, _)| *shard)
+    }
+
+    /// All lines of the task that were written with these settings.
+    fn lines(&self, context: &Context, task: &str, fingerprint: &str) -> Result<Vec<(SteerLine, Vec<u8>)>> {
+        let same: BTreeSet<Shard> = self.with(task, fingerprint).collect();
+        let mut lines = Vec::new();
+        for (shard, manifest) in &self.0 {
+            let file = shard_journal(context, task, *shard);
+            if same.contains(shard) {
+                lines.extend(journal::complete_lines(&file)?);
+            } else if manifest.fingerprint_of(task).is_some() && file.exists() {
+                warn!("{}: answers given with other settings are left out", file.display());
+            }
+        }
+        Ok(lines)
+    }
+}
+
+/// The lines of the run's own journal, if they are of this very task.
+fn run_lines(context: &Context, task: &str, fingerprint: &str) -> Result<Vec<(SteerLine, Vec<u8>)>> {
+    match context.manifest().continues(task, fingerprint) {
+        true => journal::complete_lines(&context.path(&steer::journal(task))),
+        false => Ok(Vec::new()),
+    }
+}
+
+fn ids(lines: &[(SteerLine, Vec<u8>)]) -> HashSet<String> {
+    lines.iter().map(|(line, _)| line.id.clone()).collect()
+}
+
+fn manifest(context: &Context, shard: Shard) -> Result<Manifest> {
+    Manifest::load_from(context.run().shard_manifest(shard), context.run_dir())
+}
+
+fn shard_journal(context: &Context, task: &str, shard: Shard) -> PathBuf {
+    context.path(&steer::journal(&format!("{task}.shard-{}", shard.tag())))
+}
+
+/// Numbers as job arrays take them: `3,7-9`.
+fn ranges(numbers: &BTreeSet<usize>) -> String {
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    for &number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    let text = ranges.iter().map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") });
+    text.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unfinished_shards_are_named_as_job_arrays_take_them() {
+        for (numbers, text) in [(&[][..], ""), (&[3], "3"), (&[1, 2], "1-2"), (&[1, 3, 4, 5, 9], "1,3-5,9")] {
+            assert_eq!(ranges(&numbers.iter().copied().collect()), text);
+        }
+    }
+}
