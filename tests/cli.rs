@@ -324,3 +324,15 @@ fn logits_that_are_no_numbers_stop_the_answer() {
     let error = failure(w2s().args(["steer", "--method", "base", "--max-new-tokens", "4", "--base"]).arg(&model).arg("AB"), 1);
     assert!(error.contains("the model's logits are no numbers (their log-sum-exp is NaN)") && error.contains("hint: "), "{error}");
 }
+
+#[test]
+fn a_search_that_cannot_fit_into_memory_is_refused_with_the_arithmetic() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny_model(folder.path());
+    let mut command = w2s();
+    command.args(["steer", "--method", "best_of_n", "--n", "4000000000", "--max-new-tokens", "5", "--base"]).arg(&model);
+    let error = failure(command.arg("--tuned").arg(&model).arg("--untuned").arg(&model).arg("ok"), 1);
+    for part in ["one prompt takes", "prompt tokens + 2 × 4000000000 rows", "tuned guide 1: ", "hint: lower the rows"] {
+        assert!(error.contains(part), "{error}");
+    }
+}

@@ -27,6 +27,8 @@ pub struct LmInfo {
     pub context: i64,
     pub n_layer: i64,
     pub hidden_size: i64,
+    /// Numbers of the keys and values of one token in one layer.
+    pub kv_size: i64,
     pub bos_token_id: Option<i64>,
     pub eos_token_ids: Vec<i64>,
 }

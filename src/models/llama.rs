@@ -147,7 +147,7 @@ impl LlamaConfig {
         self.num_key_value_heads.unwrap_or(self.num_attention_heads)
     }
 
-    fn head_dim(&self) -> i64 {
+    pub(super) fn head_dim(&self) -> i64 {
         self.head_dim.unwrap_or_else(|| self.hidden_size / self.num_attention_heads)
     }
 

@@ -13,6 +13,7 @@ pub mod hub;
 pub mod init;
 pub mod kv_cache;
 pub mod llama;
+pub mod memory;
 pub mod rates;
 pub mod reward;
 pub mod vocabulary_rows;

@@ -97,6 +97,11 @@ impl LocalPolicy {
         )))
     }
 
+    /// Each of the models, the base first, and the tokens of `prompt` as it reads it.
+    pub fn prompt_tokens(&self, prompt: &str) -> Result<Vec<(&Lm, usize)>> {
+        self.models.members().iter().map(|member| Ok((&*member.lm, member.template.encode(&self.tokenizer, prompt)?.len()))).collect()
+    }
+
     /// [`Proposer::open`] for many short prompts that will have few continuations each, all extended together.
     pub fn open_rows(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
         let (caches, hidden) = self.models.read_prompts_as_rows(&self.tokenizer, prompts)?;

@@ -40,6 +40,10 @@ impl Mixture {
         Self { members }
     }
 
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
     pub fn base(&self) -> &Member {
         &self.members[0]
     }

@@ -54,10 +54,9 @@ fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
         }
         Stage::Preferences => {
             let preferences = recipe.preferences.as_ref()?;
-            let model = plan.models.get(&preferences.policy)?;
             let rows = product(&[PROMPTS_IN_FLIGHT as u64, preferences.samples_per_prompt as u64]);
             let tokens = tokens(plan, &preferences.policy, preferences.max_new_tokens);
-            let mut parts = sampling_parts(plan, model, rows, tokens);
+            let mut parts = sampling_parts(plan, &preferences.policy, rows, tokens)?;
             parts.extend(gold());
             Some(StageMemory { stage, model: preferences.policy.clone(), parts })
         }
@@ -78,14 +77,14 @@ fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
             let rows = product(&[steer.prompts_in_flight as u64, samples as u64]);
             largest(steer.bases.iter().filter_map(|base| {
                 let tokens = tokens(plan, base, steer.max_new_tokens);
-                let mut parts = sampling_parts(plan, plan.models.get(base)?, rows, tokens);
+                let mut parts = sampling_parts(plan, base, rows, tokens)?;
                 let pairs = plan.guide_pairs();
                 let guides =
                     pairs.iter().flat_map(|pair| [("tuned", "tuned cache", &pair.tuned), ("untuned", "untuned cache", &pair.untuned)]);
                 for (name, cache, source) in guides {
-                    let Some(guide) = guide_sizes(plan, source) else { continue };
-                    parts.push(part(name, &[("parameters", guide.parameters), ("B", weight_bytes(plan))]));
-                    parts.push(kv_cache(cache, plan, guide, rows, tokens));
+                    let Some((model, guide)) = guide_sizes(plan, source) else { continue };
+                    parts.push(part(name, &[("parameters", guide.parameters), ("B", weight_bytes(plan, model))]));
+                    parts.push(kv_cache(cache, guide, rows, tokens, weight_bytes(plan, model)));
                 }
                 Some(StageMemory { stage, model: base.clone(), parts })
             }))
@@ -98,11 +97,13 @@ fn largest(stages: impl Iterator<Item = StageMemory>) -> Option<StageMemory> {
     stages.max_by_key(StageMemory::bytes)
 }
 
-fn guide_sizes<'a>(plan: &'a Plan, source: &GuideSource) -> Option<&'a LmSizes> {
-    match source {
-        GuideSource::Stage(_) => plan.models.get(plan.recipe.guide_model()?),
-        GuideSource::Model(name) => plan.models.get(name),
-    }
+/// The recipe's model that a guide is or descends from, and its sizes.
+fn guide_sizes<'a>(plan: &'a Plan, source: &'a GuideSource) -> Option<(&'a str, &'a LmSizes)> {
+    let model = match source {
+        GuideSource::Stage(_) => plan.recipe.guide_model()?,
+        GuideSource::Model(name) => name,
+    };
+    Some((model, plan.models.get(model)?))
 }
 
 /// Of a prompt and its response.
@@ -111,9 +112,9 @@ fn tokens(plan: &Plan, model: &str, new_tokens: usize) -> u64 {
     prompt.saturating_add(new_tokens) as u64
 }
 
-/// Of weights at inference. Which way `auto` goes depends on the machine, so the wider is counted.
-fn weight_bytes(plan: &Plan) -> u64 {
-    match plan.recipe.run.dtype {
+/// Of the weights of `model` at inference. Which way `auto` goes depends on the machine, so the wider is counted.
+fn weight_bytes(plan: &Plan, model: &str) -> u64 {
+    match plan.recipe.models.get(model).and_then(|model| model.dtype).unwrap_or(plan.recipe.run.dtype) {
         Dtype::Auto | Dtype::Float32 => FLOAT32,
         Dtype::Bfloat16 | Dtype::Float16 => 2,
     }
@@ -159,19 +160,17 @@ fn training_parts(shape: &Shape, training: &Training, texts_per_example: u64) ->
     parts
 }
 
-fn sampling_parts(plan: &Plan, model: &LmSizes, rows: u64, tokens: u64) -> Vec<MemoryPart> {
-    vec![
-        part("weights", &[("parameters", model.parameters), ("B", weight_bytes(plan))]),
-        kv_cache("KV cache", plan, model, rows, tokens),
+fn sampling_parts(plan: &Plan, name: &str, rows: u64, tokens: u64) -> Option<Vec<MemoryPart>> {
+    let (model, weight_bytes) = (plan.models.get(name)?, weight_bytes(plan, name));
+    Some(vec![
+        part("weights", &[("parameters", model.parameters), ("B", weight_bytes)]),
+        kv_cache("KV cache", model, rows, tokens, weight_bytes),
         part("logits", &[("rows", rows), ("vocabulary", model.vocab_size), ("copies", 2), ("B", FLOAT32)]),
-    ]
+    ])
 }
 
-fn kv_cache(name: &'static str, plan: &Plan, model: &LmSizes, rows: u64, tokens: u64) -> MemoryPart {
-    part(
-        name,
-        &[("rows", rows), ("tokens", tokens), ("layers", model.n_layer), ("keys and values", model.kv_size), ("B", weight_bytes(plan))],
-    )
+fn kv_cache(name: &'static str, model: &LmSizes, rows: u64, tokens: u64, bytes: u64) -> MemoryPart {
+    part(name, &[("rows", rows), ("tokens", tokens), ("layers", model.n_layer), ("keys and values", model.kv_size), ("B", bytes)])
 }
 
 fn part(name: &'static str, factors: &[(&str, u64)]) -> MemoryPart {

@@ -11,6 +11,7 @@ mod pretrain;
 mod sft;
 pub mod shards;
 mod steer;
+mod steer_memory;
 mod steer_method;
 
 pub use bench::{BenchModels, BenchReport, BenchSettings, steer as bench_steer};

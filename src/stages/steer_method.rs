@@ -6,8 +6,10 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::steer_memory::{Reader, prompts_in_flight};
 use crate::error::{Error, Result};
 use crate::models::Lm;
+use crate::models::memory::free_bytes;
 use crate::policy::{LocalPolicy, Member};
 use crate::recipe::MethodTable;
 use crate::sampling::{Sampling, Stream};
@@ -201,6 +203,45 @@ pub fn check_prompt(policy: &LocalPolicy, guide: Option<&LoadedGuide>, settings:
     guide.map_or(Ok(()), |guide| guide.scorer.check_prompt(id, prompt, settings.max_new_tokens))
 }
 
+/// Every model that a search feeds, with the sizes of what goes through it.
+fn readers<'a>(
+    method: &Method,
+    settings: &SteerSettings,
+    policy: &'a LocalPolicy,
+    guide: Option<&'a LoadedGuide>,
+    prompts: &[(String, String)],
+) -> Result<Vec<Reader<'a>>> {
+    let (rows, chunk) = match *method {
+        Method::Base | Method::Tuned | Method::Untuned | Method::Eft { .. } => (1, settings.max_new_tokens),
+        Method::BestOfN { n } => (n, settings.max_new_tokens),
+        Method::Cbs { beam_width, successors, chunk_len } => (beam_width * successors, chunk_len.min(settings.max_new_tokens)),
+        Method::Beam { beam_width, .. } => (beam_width, settings.max_new_tokens),
+    };
+    // The longest text stands for the prompt with the most tokens.
+    let Some((_, longest)) = prompts.iter().max_by_key(|(_, prompt)| prompt.len()) else { return Ok(Vec::new()) };
+    let new_tokens = settings.max_new_tokens;
+    let mut readers = Vec::new();
+    for (index, (lm, prompt_tokens)) in policy.prompt_tokens(longest)?.into_iter().enumerate() {
+        let name = if index == 0 { "base".to_owned() } else { format!("guide {index} of the mixture") };
+        readers.push(Reader { name, lm, prompt_tokens, new_tokens, rows, chunk: 1, is_sampled: true });
+    }
+    for (index, (_, guide)) in guide.iter().flat_map(|guide| &guide.guides).enumerate() {
+        let prompt_tokens = guide.template.encode(&guide.tokenizer, longest)?.len();
+        for (name, lm) in [("tuned", &*guide.tuned), ("untuned", &*guide.untuned)] {
+            readers.push(Reader {
+                name: format!("{name} guide {}", index + 1),
+                lm,
+                prompt_tokens,
+                new_tokens,
+                rows,
+                chunk,
+                is_sampled: false,
+            });
+        }
+    }
+    Ok(readers)
+}
+
 /// Who answers: what proposes, what compares, and what judges in the end.
 pub struct Parts<'a> {
     pub policy: &'a mut LocalPolicy,
@@ -225,6 +266,10 @@ pub fn steer_prompts(
     }
     let streams: Vec<Stream> = prompts.iter().map(|(id, _)| Stream::new(seed, "steer", id)).collect();
     let queries: Vec<Query> = prompts.iter().zip(&streams).map(|((_, prompt), stream)| Query { prompt, stream }).collect();
+    let in_flight = {
+        let readers = readers(method, settings, policy, guide.as_deref(), prompts)?;
+        prompts_in_flight(settings.prompts_in_flight.min(prompts.len()), &readers, free_bytes)?
+    };
     let mut no_guide = NoGuide;
     let is_guided = guide.is_some();
     let scorer: &mut dyn Scorer = match guide {
@@ -257,7 +302,6 @@ pub fn steer_prompts(
         };
         done(query, line)
     };
-    let in_flight = settings.prompts_in_flight;
     if let Method::Beam { beam_width, length_penalty, early_stopping } = *method {
         let search =
             BeamSearch { beam_width, max_new_tokens: settings.max_new_tokens, length_penalty: length_penalty as f32, early_stopping };
