@@ -11,6 +11,7 @@ mod pretrain;
 mod sft;
 mod steer;
 mod steer_method;
+mod tuning;
 
 pub use bench::{BenchModels, BenchReport, BenchSettings, steer as bench_steer};
 pub use context::Context;
@@ -18,6 +19,7 @@ pub use steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, che
 
 use crate::error::{Error, Result};
 use crate::recipe::Stage;
+use tuning::Tuning;
 
 /// Does what is left of one stage.
 pub fn run(stage: Stage, context: &Context) -> Result<()> {
@@ -25,8 +27,8 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
         Stage::Pretrain => pretrain::run(context),
         Stage::Gold => gold::run(context),
         Stage::Preferences => preferences::run(context),
-        Stage::Sft => sft::run(context),
-        Stage::Dpo => dpo::run(context),
+        Stage::Sft => sft::run(context, &Tuning::of_guide(context)?),
+        Stage::Dpo => dpo::run(context, &Tuning::of_guide(context)?),
         Stage::Steer => steer::run(context),
         Stage::Evaluate => evaluate::run(context),
     }
@@ -53,8 +55,8 @@ pub fn check_inputs(stages: &[Stage], context: &Context) -> Result<()> {
                 Stage::Pretrain => pretrain::tasks(context)?,
                 Stage::Gold => vec![("gold".to_owned(), gold::fingerprint(context)?)],
                 Stage::Preferences => vec![("preferences".to_owned(), preferences::fingerprint(context)?)],
-                Stage::Sft => vec![("sft".to_owned(), sft::fingerprint(context)?)],
-                Stage::Dpo => vec![("dpo".to_owned(), dpo::fingerprint(context)?)],
+                Stage::Sft => vec![("sft".to_owned(), sft::fingerprint(context, &Tuning::of_guide(context)?)?)],
+                Stage::Dpo => vec![("dpo".to_owned(), dpo::fingerprint(context, &Tuning::of_guide(context)?)?)],
                 Stage::Steer => steer::tasks(context)?,
                 Stage::Evaluate => continue,
             };
