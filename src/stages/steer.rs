@@ -120,13 +120,22 @@ fn cell_fingerprint(context: &Context, cell: &Cell, seed: u64) -> Result<String>
     context.fingerprint("steer", (search, &steer.sampling, &steer.stop, steer.trace, seed), &parents)
 }
 
-/// Models and tokenizers opened so far; several cells share them.
+/// Models and tokenizers that are open; several cells share them.
 struct Models<'a> {
     context: &'a Context,
     open: HashMap<PathBuf, (Rc<Lm>, Rc<Tokenizer>)>,
 }
 
 impl Models<'_> {
+    /// Lets go of all models but the cell's own and the guides, so that no more bases than one are held.
+    fn keep_for(&mut self, cell: &Cell) -> Result<()> {
+        let guides = guide_sources(self.context).map(|(tuned, untuned)| [tuned, untuned]).into_iter().flatten();
+        let mut kept = guides.map(|source| self.context.guide_folder(&source)).collect::<Result<Vec<_>>>()?;
+        kept.push(cell.folder(self.context)?);
+        self.open.retain(|folder, _| kept.contains(folder));
+        Ok(())
+    }
+
     /// `name`: the recipe's model that the folder is or descends from.
     fn get(&mut self, folder: &Path, name: &str) -> Result<(Rc<Lm>, Rc<Tokenizer>)> {
         if !self.open.contains_key(folder) {
@@ -156,6 +165,7 @@ fn steer(context: &Context, models: &mut Models, cell: &Cell, seed: u64) -> Resu
         trace: steer.trace,
         prompts_in_flight: steer.prompts_in_flight,
     };
+    models.keep_for(cell)?;
     let (lm, tokenizer) = models.get(&cell.folder(context)?, &cell.base)?;
     let mut guide = models.guide(&tokenizer)?;
     let gold = match context.recipe().gold {
