@@ -19,7 +19,7 @@ mod validate;
 pub use estimate::{MemoryPart, PROMPTS_IN_FLIGHT, StageMemory, memory_estimate};
 pub use hub_id::{HubId, hub_dataset, hub_model};
 pub use load::load;
-pub use plan::{GuideSource, Plan, Stage, StageTraining};
+pub use plan::{DirectTraining, GuideSource, Plan, Stage, StageTraining};
 pub use schema::*;
 pub use sizes::{ClassifierSizes, LmSizes};
 pub use tokenizer_folder::{chat_template, conversion_hint};

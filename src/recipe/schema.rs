@@ -19,6 +19,7 @@ pub struct Recipe {
     pub preferences: Option<Preferences>,
     pub sft: Option<Sft>,
     pub dpo: Option<Dpo>,
+    pub direct: Option<Direct>,
     pub steer: Option<Steer>,
     pub evaluate: Option<Evaluate>,
 }
@@ -265,6 +266,19 @@ pub struct Dpo {
     pub training: TrainingTable,
 }
 
+/// SFT and DPO of the bases themselves on the same pairs: what search is compared with. What is left out is as the guide's tuning has it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Direct {
+    /// Models of the recipe; `steer.bases` by default.
+    pub models: Option<Vec<String>>,
+    pub beta: Option<f64>,
+    /// Its presence asks for SFT before DPO, as that of `[sft]` does.
+    pub sft: Option<TrainingTable>,
+    #[serde(default)]
+    pub dpo: TrainingTable,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Steer {
@@ -314,6 +328,10 @@ pub enum MethodTable {
     Untuned {
         name: Option<String>,
     },
+    /// Plain sampling of what `[direct]` made of the base.
+    Direct {
+        name: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -361,6 +379,12 @@ impl Recipe {
         let policy = self.preferences.as_ref().map(|preferences| preferences.policy.as_str());
         self.sft.as_ref().and_then(|sft| sft.model.as_deref()).or(policy)
     }
+
+    /// The models that `[direct]` tunes.
+    pub fn direct_models(&self) -> &[String] {
+        let bases = self.steer.as_ref().map_or(&[][..], |steer| &steer.bases);
+        self.direct.as_ref().map_or(&[], |direct| direct.models.as_deref().unwrap_or(bases))
+    }
 }
 
 impl MethodTable {
@@ -371,6 +395,7 @@ impl MethodTable {
             Self::Cbs { .. } => "cbs",
             Self::Tuned { .. } => "tuned",
             Self::Untuned { .. } => "untuned",
+            Self::Direct { .. } => "direct",
         }
     }
 
@@ -385,8 +410,12 @@ impl MethodTable {
 
     /// The name of its folder below `steer/<base>/`: `name`, or the kind.
     pub fn name(&self) -> &str {
-        let (Self::Base { name } | Self::BestOfN { name, .. } | Self::Cbs { name, .. } | Self::Tuned { name } | Self::Untuned { name }) =
-            self;
+        let (Self::Base { name }
+        | Self::BestOfN { name, .. }
+        | Self::Cbs { name, .. }
+        | Self::Tuned { name }
+        | Self::Untuned { name }
+        | Self::Direct { name }) = self;
         name.as_deref().unwrap_or(self.kind())
     }
 }
@@ -409,6 +438,6 @@ fn two() -> usize {
 fn eight() -> usize {
     8
 }
-fn default_beta() -> f64 {
+pub(super) fn default_beta() -> f64 {
     0.1
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod context;
+mod direct;
 mod dpo;
 mod evaluate;
 mod gold;
@@ -29,6 +30,7 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
         Stage::Preferences => preferences::run(context),
         Stage::Sft => sft::run(context, &Tuning::of_guide(context)?),
         Stage::Dpo => dpo::run(context, &Tuning::of_guide(context)?),
+        Stage::Direct => direct::run(context),
         Stage::Steer => steer::run(context),
         Stage::Evaluate => evaluate::run(context),
     }
@@ -41,7 +43,8 @@ fn needs(stage: Stage) -> &'static [Stage] {
         Stage::Preferences => &[Stage::Pretrain, Stage::Gold],
         Stage::Sft => &[Stage::Pretrain, Stage::Preferences],
         Stage::Dpo => &[Stage::Pretrain, Stage::Preferences, Stage::Sft],
-        Stage::Steer => &[Stage::Pretrain, Stage::Gold, Stage::Sft, Stage::Dpo],
+        Stage::Direct => &[Stage::Pretrain, Stage::Preferences],
+        Stage::Steer => &[Stage::Pretrain, Stage::Gold, Stage::Sft, Stage::Dpo, Stage::Direct],
         Stage::Evaluate => &[Stage::Steer],
     }
 }
@@ -57,6 +60,9 @@ pub fn check_inputs(stages: &[Stage], context: &Context) -> Result<()> {
                 Stage::Preferences => vec![("preferences".to_owned(), preferences::fingerprint(context)?)],
                 Stage::Sft => vec![("sft".to_owned(), sft::fingerprint(context, &Tuning::of_guide(context)?)?)],
                 Stage::Dpo => vec![("dpo".to_owned(), dpo::fingerprint(context, &Tuning::of_guide(context)?)?)],
+                // Where no method samples them, steering does without.
+                Stage::Direct if !steer::cells(context)?.iter().any(|cell| cell.method == Method::Direct) => continue,
+                Stage::Direct => direct::tasks(context)?,
                 Stage::Steer => steer::tasks(context)?,
                 Stage::Evaluate => continue,
             };

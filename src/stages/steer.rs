@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::context::Context;
-use super::gold;
 use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, check_prompt, steer_prompts};
+use super::{direct, dpo, gold};
 use crate::artifacts::{Journal, interrupt};
 use crate::error::{Error, Result};
 use crate::models::Lm;
@@ -30,6 +30,8 @@ pub struct Cell {
 enum Source {
     Model(String),
     Guide(GuideSource),
+    /// What `[direct]` made of this model.
+    Direct(String),
 }
 
 impl Cell {
@@ -45,6 +47,7 @@ impl Cell {
         match &self.source {
             Source::Model(name) => context.model_folder(name),
             Source::Guide(source) => context.guide_folder(source),
+            Source::Direct(name) => Ok(context.path(&direct::tuning(context, name)?.dpo_task)),
         }
     }
 }
@@ -57,7 +60,8 @@ pub fn cells(context: &Context) -> Result<Vec<Cell>> {
         for table in &steer.method {
             let method = Method::of(table);
             if !matches!(method, Method::Tuned | Method::Untuned) {
-                cells.push(Cell { base: base.clone(), name: table.name().to_owned(), method, source: Source::Model(base.clone()) });
+                let source = if method == Method::Direct { Source::Direct(base.clone()) } else { Source::Model(base.clone()) };
+                cells.push(Cell { base: base.clone(), name: table.name().to_owned(), method, source });
             }
         }
     }
@@ -108,6 +112,7 @@ fn cell_fingerprint(context: &Context, cell: &Cell, seed: u64) -> Result<String>
     parents.push(match &cell.source {
         Source::Model(name) => context.model_fingerprint(name)?,
         Source::Guide(source) => context.guide_fingerprint(source)?,
+        Source::Direct(name) => dpo::fingerprint(context, &direct::tuning(context, name)?)?,
     });
     if let Some((tuned, untuned)) = guide_sources(context) {
         parents.extend([context.guide_fingerprint(&tuned)?, context.guide_fingerprint(&untuned)?]);

@@ -29,6 +29,8 @@ pub enum Method {
     /// The guides sampled alone.
     Tuned,
     Untuned,
+    /// The directly tuned base sampled alone.
+    Direct,
 }
 
 /// What all methods of a run share.
@@ -80,13 +82,14 @@ impl Method {
             MethodTable::Cbs { beam_width, successors, chunk_len, .. } => Self::Cbs { beam_width, successors, chunk_len },
             MethodTable::Tuned { .. } => Self::Tuned,
             MethodTable::Untuned { .. } => Self::Untuned,
+            MethodTable::Direct { .. } => Self::Direct,
         }
     }
 
     /// The search that this method is.
     pub fn search(&self, max_new_tokens: usize) -> Cbs {
         match *self {
-            Self::Base | Self::Tuned | Self::Untuned => Cbs::plain(max_new_tokens),
+            Self::Base | Self::Tuned | Self::Untuned | Self::Direct => Cbs::plain(max_new_tokens),
             Self::BestOfN { n } => Cbs::best_of_n(n, max_new_tokens),
             Self::Cbs { beam_width, successors, chunk_len } => Cbs { beam_width, successors, chunk_len: Some(chunk_len), max_new_tokens },
         }
@@ -99,7 +102,7 @@ impl Method {
 
     pub fn settings(&self) -> Value {
         match self {
-            Self::Base | Self::Tuned | Self::Untuned => json!({}),
+            Self::Base | Self::Tuned | Self::Untuned | Self::Direct => json!({}),
             Self::BestOfN { n } => json!({ "n": n }),
             Self::Cbs { beam_width, successors, chunk_len } => {
                 json!({ "beam_width": beam_width, "successors": successors, "chunk_len": chunk_len })
