@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use w2s::error::{Error, Result};
-use w2s::recipe::{Chat, Dtype, GuideSource, Length, Plan, Recipe, Stage, load, memory_estimate, validate};
+use w2s::recipe::{Chat, DirectTraining, Dtype, GuideSource, Length, Plan, Recipe, Stage, Training, load, memory_estimate, validate};
 use w2s::text::{PromptTemplate, Tokenizer};
 
 fn shipped(name: &str) -> PathBuf {
@@ -102,7 +102,10 @@ mod shipped_recipes {
             let needs_data = std::fs::read_to_string(&path).unwrap().contains("--set data.source=DIR");
             let overrides = if needs_data { vec![source.as_str()] } else { vec![] };
             let plan = resolve(&path, &overrides).unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(plan.stages, Stage::ALL, "{}", path.display());
+            // Direct tuning would double the time of the demo.
+            let stages: Vec<Stage> =
+                Stage::ALL.into_iter().filter(|stage| *stage != Stage::Direct || !path.ends_with("demo.toml")).collect();
+            assert_eq!(plan.stages, stages, "{}", path.display());
             assert_eq!(plan.recipe.run.name, path.file_stem().unwrap().to_str().unwrap());
             let head = std::fs::read_to_string(&path).unwrap();
             for promised in ["# Launch:", "# Needs:", "# Takes:", "# Expected:  table in recipes/README.md"] {
@@ -185,6 +188,68 @@ mod plans {
     }
 
     #[test]
+    fn direct_tuning_is_as_the_guides_but_for_what_it_says() {
+        let plan = |overrides: &[&str]| resolve(&shipped("smoke.toml"), overrides).unwrap_or_else(|error| panic!("{error}"));
+        let training = plan(&["sft.training.warmup_ratio=0.2", "dpo.beta=0.3", "dpo.training.micro_batch_size=8"]).training;
+        assert_eq!(training.direct.keys().collect::<Vec<_>>(), ["base", "other"]);
+        for direct in training.direct.values() {
+            assert_eq!((&direct.sft, direct.beta, Some(&direct.dpo)), (&training.sft, 0.3, training.dpo.as_ref()));
+        }
+        let own = [
+            "direct.models=['other']",
+            "direct.beta=0.5",
+            "direct.sft.steps=3",
+            "direct.dpo.batch_size=12",
+            "direct.dpo.learning_rate=1e-5",
+            "steer.method.5.kind=base",
+            "steer.method.5.name=twice",
+        ];
+        let own = plan(&own).training;
+        assert_eq!(own.direct.keys().collect::<Vec<_>>(), ["other"]);
+        let DirectTraining { sft: Some(sft), beta, dpo } = &own.direct["other"] else { panic!("no sft") };
+        assert_eq!((sft.length, sft.learning_rate, *beta), (Length::Steps(3), 1e-4, 0.5));
+        assert_eq!((dpo.length, dpo.batch_size, dpo.micro_batch_size, dpo.learning_rate), (Length::Epochs(2.0), 12, 12, 1e-5));
+        assert_eq!((own.sft, own.dpo.map(|dpo| dpo.batch_size)), (training_of("sft"), Some(16)), "the guide's own stays");
+
+        // A length is the model's own: the prompt around the raw one makes it longer, and another vocabulary the response.
+        let lengths = |overrides: &[&str]| {
+            let short = ["dpo.training.max_length=50", "sft.training.max_length=50"];
+            let direct = plan(&[&short[..], overrides].concat()).training.direct;
+            ["base", "other"].map(|model| direct[model].dpo.max_length)
+        };
+        assert_eq!(lengths(&[]), [50, 62], "25 tokens of a prompt, 24 new ones or half as many again, and an end token");
+        assert_eq!(lengths(&["models.base.prompt=Here is a film review: {prompt}"]), [60, 62]);
+        assert_eq!(lengths(&["preferences.max_new_tokens=70"]), [96, 96], "no more than they see");
+        assert_eq!(lengths(&["direct.dpo.max_length=40"]), [40, 40]);
+    }
+
+    #[test]
+    fn direct_tuning_has_sft_where_the_guide_has_or_where_it_is_asked_for() {
+        let text = std::fs::read_to_string(shipped("smoke.toml")).unwrap();
+        let (before, rest) = text.split_once("[sft.training]").unwrap();
+        let without_sft = format!("{before}[dpo.training]{}", rest.split_once("[dpo.training]").unwrap().1);
+        let direct = |text: &str| {
+            let plan = resolve(&Written::new(text).path(), &[]).unwrap_or_else(|error| panic!("{error}"));
+            assert!(plan.training.sft.is_none());
+            plan.training.direct["base"].clone()
+        };
+        assert_eq!(direct(&without_sft).sft, None);
+        let asked = direct(&without_sft.replace("[direct]", "[direct.sft]"));
+        assert_eq!(asked.sft.map(|sft| (sft.batch_size, sft.learning_rate)), Some((64, 2e-5)));
+        // Without a guide's DPO too, all defaults are the stages' own.
+        let (before, rest) = without_sft.split_once("[dpo.training]").unwrap();
+        let alone = format!("{before}[direct]{}", rest.split_once("[direct]").unwrap().1);
+        let alone = alone.split_once("[[steer.method]]").unwrap().0.to_owned() + "[[steer.method]]\nkind = \"direct\"\n\n[evaluate]\n";
+        let DirectTraining { sft, beta, dpo } = direct(&alone);
+        assert_eq!((sft, beta, dpo.batch_size, dpo.learning_rate), (None, 0.1, 256, 1e-6));
+    }
+
+    fn training_of(stage: &str) -> Option<Training> {
+        let training = resolve(&shipped("smoke.toml"), &[]).unwrap().training;
+        if stage == "sft" { training.sft } else { training.dpo }
+    }
+
+    #[test]
     fn guides_come_from_stages_or_from_models() {
         let stages = resolve(&shipped("smoke.toml"), &[]).unwrap();
         assert_eq!((stages.tuned(), stages.untuned()), (Some(GuideSource::Stage("dpo")), Some(GuideSource::Stage("sft"))));
@@ -264,6 +329,8 @@ mod plans {
             memory_estimate(&plan).iter().find(|memory| memory.stage == stage).unwrap().bytes()
         };
         assert!(bytes(&["dpo.training.micro_batch_size=8"], Stage::Dpo) < bytes(&[], Stage::Dpo));
+        assert!(bytes(&["models.base.scratch.n_layer=4"], Stage::Direct) > bytes(&[], Stage::Direct));
+        assert!(bytes(&["direct.dpo.micro_batch_size=8"], Stage::Direct) < bytes(&[], Stage::Direct));
         assert!(bytes(&["steer.method.1.n=64"], Stage::Steer) > bytes(&[], Stage::Steer));
         assert!(bytes(&["run.dtype=bfloat16"], Stage::Steer) < bytes(&[], Stage::Steer));
         assert_eq!(bytes(&["run.dtype=bfloat16"], Stage::Sft), bytes(&[], Stage::Sft), "training keeps f32");
@@ -388,14 +455,14 @@ mod overrides {
 
     #[test]
     fn list_items_go_by_index_and_one_past_the_end_appends() {
-        let recipe = smoke_with(&["steer.method.1.n=8", "steer.method.5.kind=cbs", "steer.method.5={kind='best_of_n', n=2, name='two'}"]);
+        let recipe = smoke_with(&["steer.method.1.n=8", "steer.method.6.kind=cbs", "steer.method.6={kind='best_of_n', n=2, name='two'}"]);
         let methods = recipe.steer.unwrap().method;
         assert_eq!(methods[1].samples(), 8);
-        assert_eq!((methods.len(), methods[5].names()), (6, vec!["two".to_owned()]));
+        assert_eq!((methods.len(), methods[6].names()), (7, vec!["two".to_owned()]));
         assert_eq!(
             smoke_problems(&["steer.method.9.n=8"]),
             [
-                "--set steer.method.9.n=8: `steer.method` is a list of 5, so `9` is no index into it\n\nhint: 0 to 4 are there, 5 adds another"
+                "--set steer.method.9.n=8: `steer.method` is a list of 6, so `9` is no index into it\n\nhint: 0 to 5 are there, 6 adds another"
             ]
         );
     }
@@ -482,7 +549,7 @@ mod rules {
     #[test]
     fn chats() {
         only(
-            &["models.base.chat={}", "steer.max_new_tokens=4"],
+            &["models.base.chat={}", "steer.max_new_tokens=4", "preferences.max_new_tokens=4"],
             "`models.base.chat` is asked of a model made from scratch, which has no chat template",
         );
         assert!(smoke_problems(&["models.base.chat={sytem='x'}"])[0].contains("did you mean `system`?"));
@@ -644,16 +711,54 @@ mod rules {
     }
 
     #[test]
+    fn direct_tuning() {
+        only(&["direct.models=[]", "steer.method.5.kind=base", "steer.method.5.name=x"], "`direct.models` is empty, expected one model");
+        only(
+            &["direct.models=['base','othr']", "steer.bases=['base']"],
+            "`direct.models` is `othr`, but there is no `[models.othr]`\n\nhint: did you mean `other`?",
+        );
+        only(&["direct.models=['base','other','base']"], "`direct.models` holds `base` twice");
+        only(&["direct.beta=0"], "`direct.beta` is 0, expected a number above 0");
+        only(
+            &["direct.models=['base']"],
+            "`steer.method.5`: `direct` samples every base, but `direct.models` leaves out `other`\n\nhint: name them there too, or leave",
+        );
+        only(&["direct.sft.micro_batch_size=3"], "`direct.sft.micro_batch_size` = 3 does not divide `direct.sft.batch_size` = 16");
+        only(&["dpo.training.micro_batch_size=3"], "`dpo.training.micro_batch_size` = 3 does not divide");
+        only(&["direct.dpo.epochs=0"], "`direct.dpo.epochs` is 0, expected a number above 0");
+        only(
+            &["direct.models=['base']", "steer.bases=['base']", "direct.dpo.max_length=97"],
+            "`direct.dpo.max_length` = 97 is more than the 96",
+        );
+        only(
+            &["models.other.scratch.n_positions=54", "steer.max_new_tokens=4", "preferences.max_new_tokens=30"],
+            "`preferences.max_new_tokens`: a prompt of up to 25 tokens, 30 new ones and an end token make 56, but `models.other` sees 54",
+        );
+        let written = Written::smoke(&[("[direct]\n", "")]);
+        let problems = written.problems(&[]);
+        assert_eq!(
+            problems,
+            [
+                "x.toml: `steer.method.5`: `direct` samples directly tuned bases, and there is no `[direct]`\n\nhint: add `[direct]`; all its \
+              keys have defaults"
+            ]
+        );
+        assert!(smoke_problems(&["direct.sft.learnign_rate=1"])[0].contains("did you mean `learning_rate`?"));
+    }
+
+    #[test]
     fn stages_need_what_comes_before_them() {
         let head = "[run]\nname='a'\n[data]\nsource='builtin:reviews'\ntrain=9\nvalidation=9\ntest=9\n";
-        let stages = "[sft]\n[dpo]\n[evaluate]\n[models.m.scratch]\narchitecture='gpt2'\nn_layer=1\nn_head=1\nn_embd=8\ntokenizer={kind='bpe',vocab_size=300}";
+        let stages = "[sft]\n[dpo]\n[direct]\n[evaluate]\n[models.m.scratch]\narchitecture='gpt2'\nn_layer=1\nn_head=1\nn_embd=8\ntokenizer={kind='bpe',vocab_size=300}";
         let problems = Written::new(format!("{head}{stages}")).problems(&[]);
         let expected = [
             "`models.m.scratch` is to be pretrained, but there is no `[pretrain]`\n\nhint: add `[pretrain]`; all its keys have defaults",
             "`[sft]` needs `[preferences]`",
             "`[dpo]` needs `[preferences]`",
+            "`[direct]` needs `[preferences]`",
             "`[evaluate]` needs `[steer]`",
             "`[evaluate]` needs `[gold]`",
+            "`[direct]` tunes `steer.bases`, and there is no `[steer]`\n\nhint: add `[steer]`, or name models as `direct.models`",
         ];
         assert_eq!(problems, expected.map(|what| format!("x.toml: {what}")));
         assert!(Written::new(head).problems(&[])[0].starts_with("x.toml: the recipe has no stage"));

@@ -1,4 +1,4 @@
-//! A run killed in pretraining, in DPO and while steering ends with the same weights and texts as one that nobody touched.
+//! A run killed in pretraining, in DPO, in direct tuning and while steering ends with the same weights and texts as one that nobody touched.
 
 mod common;
 
@@ -40,6 +40,9 @@ fn killed_runs_end_like_uninterrupted_ones() {
     assert!(killed.join("state/pretrain-base.safetensors").exists() && !killed.join("models/base/model.safetensors").exists());
     kill_when(&mut run(&killed), "dpo", || steps(&killed, "dpo") >= 5);
     assert!(killed.join("state/dpo.safetensors").exists() && !killed.join("dpo/model.safetensors").exists());
+    kill_when(&mut run(&killed), "direct", || steps(&killed, "direct/other/dpo") >= 5);
+    assert!(killed.join("state/direct-other-dpo.safetensors").exists() && killed.join("direct/other/sft/model.safetensors").exists());
+    assert!(!killed.join("direct/other/dpo/model.safetensors").exists());
     let journal = killed.join("steer/base/cbs/seed-1.jsonl");
     let complete = |path: &Path| std::fs::read(path).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count();
     kill_when(&mut run(&killed), "steer", || complete(&journal) >= 1);
@@ -55,6 +58,10 @@ fn killed_runs_end_like_uninterrupted_ones() {
         "gold/tokenizer.json",
         "sft/model.safetensors",
         "dpo/model.safetensors",
+        "direct/base/dpo/model.safetensors",
+        "direct/other/sft/model.safetensors",
+        "direct/other/dpo/model.safetensors",
+        "direct/other/dpo/training.json",
         "preferences/train.jsonl",
         "preferences/validation.jsonl",
     ] {
@@ -82,9 +89,9 @@ fn killed_runs_end_like_uninterrupted_ones() {
             }
         }
     }
-    assert!(journals >= 8, "{journals} journals");
+    assert!(journals >= 10, "{journals} journals");
     // Each step of each stage stands in the metrics once, though some were computed twice.
-    for stage in ["pretrain/base", "dpo"] {
+    for stage in ["pretrain/base", "dpo", "direct/other/dpo"] {
         let steps: Vec<u64> = (lines(&killed.join("metrics.jsonl")).iter())
             .filter(|line| line["stage"] == stage && line.get("grad_norm").is_some())
             .map(|line| line["step"].as_u64().unwrap())

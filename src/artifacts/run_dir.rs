@@ -13,13 +13,14 @@ use super::{Shard, atomic};
 use crate::error::{Error, Result};
 
 /// All that runs write at the top of their directory.
-const WRITTEN: [&str; 15] = [
+const WRITTEN: [&str; 16] = [
     "recipe.toml",
     "plan.json",
     "models",
     "gold",
     "sft",
     "dpo",
+    "direct",
     "preferences",
     "steer",
     "evaluate",

@@ -37,6 +37,7 @@ impl Plan {
                 }
                 Stage::Sft => self.write_sft(out)?,
                 Stage::Dpo => self.write_dpo(out)?,
+                Stage::Direct => self.write_direct(out)?,
                 Stage::Steer => self.recipe.steer.iter().try_for_each(|steer| self.write_steer(out, steer))?,
                 Stage::Evaluate => {
                     let examples = self.recipe.evaluate.as_ref().map_or(0, |evaluate| evaluate.examples);
@@ -144,6 +145,20 @@ impl Plan {
         self.training.dpo.iter().try_for_each(|training| write_training(out, training, Some(self.pairs()), 2))
     }
 
+    fn write_direct(&self, out: &mut String) -> fmt::Result {
+        let models: Vec<&str> = self.training.direct.keys().map(String::as_str).collect();
+        writeln!(out, "{}, each on the same pairs", models.join(", "))?;
+        for (name, training) in &self.training.direct {
+            if let Some(sft) = &training.sft {
+                write!(out, "     {name}, SFT on both answers: ")?;
+                write_training(out, sft, Some(self.pairs().saturating_mul(2)), 1)?;
+            }
+            write!(out, "     {name}, DPO with beta {}: ", training.beta)?;
+            write_training(out, &training.dpo, Some(self.pairs()), 2)?;
+        }
+        Ok(())
+    }
+
     /// Pairs of the training prompts, before identical samples drop out.
     fn pairs(&self) -> usize {
         self.recipe.preferences.as_ref().map_or(0, |preferences| preferences.prompts.saturating_mul(preferences.samples_per_prompt / 2))
@@ -246,6 +261,7 @@ fn method_words(method: &MethodTable) -> String {
         MethodTable::Beam { beam_width, .. } => format!("token-level beam search of the base, beam width {beam_width}"),
         MethodTable::Tuned { .. } => "the tuned guide sampled alone".to_owned(),
         MethodTable::Untuned { .. } => "the untuned guide sampled alone".to_owned(),
+        MethodTable::Direct { .. } => "the directly tuned base sampled alone".to_owned(),
     }
 }
 

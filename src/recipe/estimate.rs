@@ -67,10 +67,14 @@ fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
         }
         Stage::Dpo => {
             let (name, model) = guide()?;
-            let mut parts = training_parts(&Shape::of_lm(model), plan.training.dpo.as_ref()?, 2);
-            parts.push(part("reference", &[("parameters", model.parameters), ("B", FLOAT32)]));
-            Some(StageMemory { stage, model: name.to_owned(), parts })
+            Some(StageMemory { stage, model: name.to_owned(), parts: dpo_parts(model, plan.training.dpo.as_ref()?) })
         }
+        Stage::Direct => largest(plan.training.direct.iter().flat_map(|(name, training)| {
+            let model = plan.models.get(name);
+            let sft = training.sft.as_ref().zip(model).map(|(sft, model)| training_parts(&Shape::of_lm(model), sft, 1));
+            let dpo = model.map(|model| dpo_parts(model, &training.dpo));
+            sft.into_iter().chain(dpo).map(|parts| StageMemory { stage, model: name.clone(), parts })
+        })),
         Stage::Steer => {
             let steer = recipe.steer.as_ref()?;
             let samples = steer.method.iter().map(|method| method.rows()).max().unwrap_or(1);
@@ -157,6 +161,12 @@ fn training_parts(shape: &Shape, training: &Training, texts_per_example: u64) ->
         // The logits and their gradient.
         parts.push(part("logits", &[("rows", rows), ("tokens", length), ("vocabulary", shape.outputs), ("copies", 2), ("B", FLOAT32)]));
     }
+    parts
+}
+
+fn dpo_parts(model: &LmSizes, training: &Training) -> Vec<MemoryPart> {
+    let mut parts = training_parts(&Shape::of_lm(model), training, 2);
+    parts.push(part("reference", &[("parameters", model.parameters), ("B", FLOAT32)]));
     parts
 }
 

@@ -20,7 +20,7 @@ mod validate;
 pub use estimate::{MemoryPart, PROMPTS_IN_FLIGHT, StageMemory, memory_estimate};
 pub use hub_id::{HubId, hub_dataset, hub_model};
 pub use load::load;
-pub use plan::{GuidePairSource, GuideSource, Plan, Stage, StageTraining};
+pub use plan::{DirectTraining, GuidePairSource, GuideSource, Plan, Stage, StageTraining};
 pub use schema::*;
 pub use sizes::{ClassifierSizes, LmSizes};
 pub use steering::{GuideTable, MethodTable, Steer};

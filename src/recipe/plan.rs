@@ -6,8 +6,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::schema::default_beta;
 use super::{
-    ClassifierSizes, GuideTable, LmSizes, Model, Recipe, ScratchTokenizer, Training, TrainingTable, hub_dataset, prompt_bound, validate,
+    ClassifierSizes, Direct, GuideTable, LmSizes, Model, Recipe, ScratchTokenizer, Training, TrainingTable, hub_dataset, prompt_bound,
+    validate,
 };
 use crate::error::{Error, Result};
 
@@ -31,6 +33,7 @@ pub enum Stage {
     Preferences,
     Sft,
     Dpo,
+    Direct,
     Steer,
     Evaluate,
 }
@@ -43,6 +46,16 @@ pub struct StageTraining {
     pub gold: Option<Training>,
     pub sft: Option<Training>,
     pub dpo: Option<Training>,
+    /// For each model that `[direct]` tunes.
+    pub direct: BTreeMap<String, DirectTraining>,
+}
+
+/// How one model is tuned directly.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DirectTraining {
+    pub sft: Option<Training>,
+    pub beta: f64,
+    pub dpo: Training,
 }
 
 /// Where the weights of a guide come from.
@@ -64,7 +77,8 @@ pub struct GuidePairSource {
 }
 
 impl Stage {
-    pub const ALL: [Self; 7] = [Self::Pretrain, Self::Gold, Self::Preferences, Self::Sft, Self::Dpo, Self::Steer, Self::Evaluate];
+    pub const ALL: [Self; 8] =
+        [Self::Pretrain, Self::Gold, Self::Preferences, Self::Sft, Self::Dpo, Self::Direct, Self::Steer, Self::Evaluate];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -73,6 +87,7 @@ impl Stage {
             Self::Preferences => "preferences",
             Self::Sft => "sft",
             Self::Dpo => "dpo",
+            Self::Direct => "direct",
             Self::Steer => "steer",
             Self::Evaluate => "evaluate",
         }
@@ -86,6 +101,7 @@ impl Stage {
             Self::Preferences => recipe.preferences.is_some(),
             Self::Sft => recipe.sft.is_some(),
             Self::Dpo => recipe.dpo.is_some(),
+            Self::Direct => recipe.direct.is_some(),
             Self::Steer => recipe.steer.is_some(),
             Self::Evaluate => recipe.evaluate.is_some(),
         }
@@ -292,18 +308,51 @@ impl StageTraining {
             .map(|gold| Training::resolve(&gold.training, within(Training::gold(), gold_context)));
 
         // Room for the longest pair, unless the model sees less.
-        let longest = longest_pair(recipe).unwrap_or_default();
-        let guide_context = recipe.guide_model().and_then(context);
-        let guide = |default: Training| within(Training { max_length: default.max_length.max(longest), ..default }, guide_context);
-        resolved.sft = recipe.sft.as_ref().map(|sft| Training::resolve(&sft.training, guide(Training::sft())));
-        resolved.dpo = recipe.dpo.as_ref().map(|dpo| Training::resolve(&dpo.training, guide(Training::dpo())));
+        let roomy = |model: &str, new_tokens: usize, default: Training| {
+            let longest = longest_pair(recipe, model, new_tokens).unwrap_or_default();
+            within(Training { max_length: default.max_length.max(longest), ..default }, context(model))
+        };
+        let new_tokens = recipe.preferences.as_ref().map_or(0, |preferences| preferences.max_new_tokens);
+        let guide = recipe.guide_model().unwrap_or_default();
+        resolved.sft = recipe.sft.as_ref().map(|sft| Training::resolve(&sft.training, roomy(guide, new_tokens, Training::sft())));
+        resolved.dpo = recipe.dpo.as_ref().map(|dpo| Training::resolve(&dpo.training, roomy(guide, new_tokens, Training::dpo())));
+        if let Some(direct) = &recipe.direct {
+            for model in recipe.direct_models() {
+                let new_tokens = response_tokens(recipe, model);
+                let training = DirectTraining::of(recipe, direct, |default| roomy(model, new_tokens, default));
+                resolved.direct.insert(model.clone(), training);
+            }
+        }
         resolved
     }
 }
 
-/// Tokens of a prompt, its response and an end token, at most.
-pub(super) fn longest_pair(recipe: &Recipe) -> Option<usize> {
-    let preferences = recipe.preferences.as_ref()?;
-    let model = recipe.models.get(recipe.guide_model()?)?;
-    Some(prompt_bound(&recipe.data.prompt, model).saturating_add(preferences.max_new_tokens).saturating_add(1))
+impl DirectTraining {
+    /// What the recipe says of the guide's tuning is the default here; `fit` gives a default the length that the model needs.
+    fn of(recipe: &Recipe, direct: &Direct, fit: impl Fn(Training) -> Training) -> Self {
+        let over = |table: &TrainingTable, guide: Option<&TrainingTable>, default: Training| {
+            let default = guide.map_or(default.clone(), |guide| Training::resolve(guide, default));
+            Training::resolve(table, fit(default))
+        };
+        let (sft, dpo) = (recipe.sft.as_ref().map(|sft| &sft.training), recipe.dpo.as_ref());
+        let sft_table = direct.sft.clone().or(sft.map(|_| TrainingTable::default()));
+        Self {
+            sft: sft_table.map(|table| over(&table, sft, Training::sft())),
+            beta: direct.beta.or(dpo.map(|dpo| dpo.beta)).unwrap_or_else(default_beta),
+            dpo: over(&direct.dpo, dpo.map(|dpo| &dpo.training), Training::dpo()),
+        }
+    }
+}
+
+/// Tokens of a prompt as `model` reads it, its response and an end token, at most.
+fn longest_pair(recipe: &Recipe, model: &str, new_tokens: usize) -> Option<usize> {
+    let prompt = prompt_bound(&recipe.data.prompt, recipe.models.get(model)?);
+    Some(prompt.saturating_add(new_tokens).saturating_add(1))
+}
+
+/// Tokens of a response as `model` reads it, at most; with another vocabulary than the policy's that may be more.
+fn response_tokens(recipe: &Recipe, model: &str) -> usize {
+    let Some(preferences) = &recipe.preferences else { return 0 };
+    let same = recipe.tokenizer_owner(&preferences.policy) == recipe.tokenizer_owner(model);
+    preferences.max_new_tokens.saturating_add(if same { 0 } else { preferences.max_new_tokens / 2 })
 }

@@ -21,6 +21,7 @@ pub struct Recipe {
     pub preferences: Option<Preferences>,
     pub sft: Option<Sft>,
     pub dpo: Option<Dpo>,
+    pub direct: Option<Direct>,
     pub steer: Option<Steer>,
     pub evaluate: Option<Evaluate>,
 }
@@ -267,6 +268,19 @@ pub struct Dpo {
     pub training: TrainingTable,
 }
 
+/// SFT and DPO of the bases themselves on the same pairs: what search is compared with. What is left out is as the guide's tuning has it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Direct {
+    /// Models of the recipe; `steer.bases` by default.
+    pub models: Option<Vec<String>>,
+    pub beta: Option<f64>,
+    /// Its presence asks for SFT before DPO, as that of `[sft]` does.
+    pub sft: Option<TrainingTable>,
+    #[serde(default)]
+    pub dpo: TrainingTable,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Evaluate {
@@ -312,6 +326,12 @@ impl Recipe {
         let policy = self.preferences.as_ref().map(|preferences| preferences.policy.as_str());
         self.sft.as_ref().and_then(|sft| sft.model.as_deref()).or(policy)
     }
+
+    /// The models that `[direct]` tunes.
+    pub fn direct_models(&self) -> &[String] {
+        let bases = self.steer.as_ref().map_or(&[][..], |steer| &steer.bases);
+        self.direct.as_ref().map_or(&[], |direct| direct.models.as_deref().unwrap_or(bases))
+    }
 }
 
 fn one_seed() -> Vec<u64> {
@@ -329,6 +349,6 @@ fn default_positions() -> i64 {
 fn two() -> usize {
     2
 }
-fn default_beta() -> f64 {
+pub(super) fn default_beta() -> f64 {
     0.1
 }

@@ -84,6 +84,10 @@ pub enum MethodTable {
     Untuned {
         name: Option<String>,
     },
+    /// Plain sampling of what `[direct]` made of the base.
+    Direct {
+        name: Option<String>,
+    },
 }
 
 impl MethodTable {
@@ -96,6 +100,7 @@ impl MethodTable {
             Self::Beam { .. } => "beam",
             Self::Tuned { .. } => "tuned",
             Self::Untuned { .. } => "untuned",
+            Self::Direct { .. } => "direct",
         }
     }
 
@@ -123,7 +128,8 @@ impl MethodTable {
         | Self::Eft { name, .. }
         | Self::Beam { name, .. }
         | Self::Tuned { name }
-        | Self::Untuned { name }) = self;
+        | Self::Untuned { name }
+        | Self::Direct { name }) = self;
         name.as_deref().unwrap_or(self.kind())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::statistics::{distinct_2, mean, standard_deviation, standard_error};
 
@@ -32,6 +32,9 @@ pub struct Summary {
     #[serde(default)]
     pub comparisons: Vec<Comparison>,
     pub guide: Value,
+    /// By base: how its direct tuning went.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub direct: Map<String, Value>,
     pub gold: Value,
     /// Gold reward by (base, method), then by prompt, the mean over seeds; for the comparisons.
     #[serde(skip)]
@@ -91,6 +94,7 @@ impl Summary {
             rows: Vec::new(),
             comparisons: Vec::new(),
             guide: Value::Null,
+            direct: Map::new(),
             gold: Value::Null,
             by_prompt: Vec::new(),
         }

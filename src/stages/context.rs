@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tch::{Device, Kind};
 use tracing::{debug, info};
 
+use super::tuning::Tuning;
 use crate::artifacts::{Manifest, RunDir, atomic, fingerprint, hash_file, interrupt};
 use crate::error::{Error, Result};
 use crate::models::{Lm, device, open_with_tokenizer};
@@ -163,8 +164,8 @@ impl Context {
     pub fn guide_fingerprint(&self, source: &GuideSource) -> Result<String> {
         match source {
             GuideSource::Model(name) => self.model_fingerprint(name),
-            GuideSource::Stage("sft") => super::sft::fingerprint(self),
-            GuideSource::Stage(_) => super::dpo::fingerprint(self),
+            GuideSource::Stage("sft") => super::sft::fingerprint(self, &Tuning::of_guide(self)?),
+            GuideSource::Stage(_) => super::dpo::fingerprint(self, &Tuning::of_guide(self)?),
         }
     }
 

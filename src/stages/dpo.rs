@@ -1,98 +1,70 @@
-//! Direct preference optimisation of the guide against its SFT reference; the result is the tuned guide.
+//! Direct preference optimisation of a model against its SFT reference; of the guide, the result is the tuned guide.
 
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use tch::{Kind, Tensor};
-use tracing::{info, warn};
+use tracing::info;
 
-use super::context::{Context, write_json};
+use super::context::Context;
 use super::language_task::{SamplePrompt, sample_text};
 use super::preferences::{self, TRAIN, VALIDATION};
+use super::tuning::{Tuning, warn_left_out};
 use crate::error::{Error, Result};
 use crate::losses::{DpoOutput, dpo, sum_by_row};
-use crate::models::{Lm, open_trainable_with_tokenizer};
+use crate::models::Lm;
 use crate::monitor::{Progress, glossary};
-use crate::recipe::{Dpo, GuideSource};
-use crate::text::read_pairs;
-use crate::train::{Fit, Sequence, StepLoss, Task, sequence_logps};
+use crate::recipe::Training;
+use crate::train::{Sequence, StepLoss, Task, sequence_logps};
 
-pub fn run(context: &Context) -> Result<()> {
-    context.task("dpo", &fingerprint(context)?, &["dpo"], |_| train(context))
+pub fn run(context: &Context, tuning: &Tuning) -> Result<()> {
+    let task = &tuning.dpo_task;
+    context.task(task, &fingerprint(context, tuning)?, &[task], |_| train(context, tuning))
 }
 
-pub fn fingerprint(context: &Context) -> Result<String> {
-    let reference = context.guide_fingerprint(&reference(context)?)?;
-    context.fingerprint(
-        "dpo",
-        (settings(context)?.beta, &context.plan.training.dpo, context.seed()),
-        &[reference, preferences::fingerprint(context)?],
-    )
+pub fn fingerprint(context: &Context, tuning: &Tuning) -> Result<String> {
+    let (beta, training) = settings(tuning)?;
+    let parents = [tuning.reference_fingerprint(context)?, preferences::fingerprint(context)?];
+    context.fingerprint(&tuning.dpo_task, (beta, training, context.seed()), &parents)
 }
 
-fn settings(context: &Context) -> Result<&Dpo> {
-    context.recipe().dpo.as_ref().ok_or_else(|| Error::recipe("the recipe has no `[dpo]` table"))
+fn settings<'a>(tuning: &Tuning<'a>) -> Result<(f64, &'a Training)> {
+    tuning.dpo.ok_or_else(|| Error::recipe("the recipe has no `[dpo]` table"))
 }
 
-fn reference(context: &Context) -> Result<GuideSource> {
-    context.plan.reference().ok_or_else(|| Error::recipe("the recipe has no model to tune"))
-}
-
-fn train(context: &Context) -> Result<()> {
-    let training = context.plan.training.dpo.clone().ok_or_else(|| Error::recipe("the recipe has no `[dpo]` table"))?;
-    let beta = settings(context)?.beta;
-    let source: PathBuf = context.guide_folder(&reference(context)?)?;
-    let model = context.recipe().guide_model().ok_or_else(|| Error::recipe("the recipe has no model to tune"))?;
-    let template = context.template(model)?;
-    let device = context.placement(model)?.device;
-    let (policy, tokenizer) = open_trainable_with_tokenizer(&source, device)?;
-    let (policy, tokenizer) = (Rc::new(policy), Rc::new(tokenizer));
-    let eos = policy.model.info().eos_token_ids.first().copied();
-    let mut first_prompt = String::new();
-    let mut read = |file: &str| -> Result<Vec<PairSequences>> {
-        let mut kept = Vec::new();
-        let pairs = read_pairs(&context.path(file))?;
-        for pair in &pairs {
-            let sequence = |response: &str, complete: bool| {
-                Sequence::of_response(&tokenizer, &template, &pair.prompt, response, eos.filter(|_| complete), training.max_length)
-            };
-            if let (Some(chosen), Some(rejected)) =
-                (sequence(&pair.chosen, pair.chosen_complete)?, sequence(&pair.rejected, pair.rejected_complete)?)
-            {
-                kept.push(PairSequences { chosen, rejected, reference: (0.0, 0.0) });
-            }
-            if first_prompt.is_empty() {
-                first_prompt = pair.prompt.clone();
-            }
-        }
-        if kept.len() < pairs.len() {
-            warn!("{file}: {} of {} pairs are empty or longer than `max_length` and left out", pairs.len() - kept.len(), pairs.len());
-        }
+fn train(context: &Context, tuning: &Tuning) -> Result<()> {
+    let (beta, training) = settings(tuning)?;
+    let name = &tuning.dpo_task;
+    let source = tuning.reference_folder(context)?;
+    let model = tuning.open(context, &source)?;
+    let read = |file: &str| -> Result<Vec<PairSequences>> {
+        let both = model.read(context, file, training.max_length)?;
+        let pairs = both.len();
+        let whole = both.into_iter().filter_map(|[chosen, rejected]| {
+            chosen.zip(rejected).map(|(chosen, rejected)| PairSequences { chosen, rejected, reference: (0.0, 0.0) })
+        });
+        let kept: Vec<PairSequences> = whole.collect();
+        warn_left_out(name, file, "pairs", pairs - kept.len(), pairs);
         Ok(kept)
     };
     let (mut train, mut validation) = (read(TRAIN)?, read(VALIDATION)?);
-    info!("dpo: {} training and {} validation pairs, beta {beta}", train.len(), validation.len());
+    info!("{name}: {} training and {} validation pairs, beta {beta}", train.len(), validation.len());
     // The reference never changes, so its log-probabilities are computed once, and the model is gone before training starts.
-    let reference = Lm::open(&source, device, Kind::Float)?;
+    let reference = Lm::open(&source, context.placement(tuning.model)?.device, Kind::Float)?;
+    let mut progress = Progress::start(&format!("{name} reference"), (train.len() + validation.len()) as u64, 0);
     for pairs in [&mut train, &mut validation] {
-        fill_reference(&reference, pairs, training.micro_batch_size)?;
+        fill_reference(&reference, pairs, training.micro_batch_size, &mut progress)?;
     }
+    progress.finish();
     drop(reference);
     let mut task = DpoTask {
-        policy,
+        policy: model.lm.clone(),
         train,
         validation,
         beta,
         batch: training.micro_batch_size,
-        sample: SamplePrompt { tokenizer: tokenizer.clone(), template, prompt: first_prompt, max_new_tokens: 48 },
+        sample: model.sample_prompt(context)?,
     };
-    let checkpoint = context.checkpoint("dpo");
-    let fit = Fit { stage: "dpo", training: &training, seed: context.seed(), run_dir: context.run_dir(), checkpoint: &checkpoint };
-    let report = fit.run(&mut task)?;
-    let folder = context.path("dpo");
-    tokenizer.save(&folder)?;
-    task.policy.save(&folder)?;
-    write_json(&folder.join("training.json"), &report)
+    model.fit(context, name, training, &mut task)
 }
 
 struct PairSequences {
@@ -111,9 +83,8 @@ fn pair_logps(lm: &Lm, pairs: &[&PairSequences]) -> Result<(Tensor, Tensor)> {
     Ok((summed.narrow(0, 0, count), summed.narrow(0, count, count)))
 }
 
-fn fill_reference(reference: &Lm, pairs: &mut [PairSequences], batch: usize) -> Result<()> {
+fn fill_reference(reference: &Lm, pairs: &mut [PairSequences], batch: usize, progress: &mut Progress) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
-    let mut progress = Progress::start("dpo reference", pairs.len() as u64, 0);
     for batch in pairs.chunks_mut(batch) {
         let (chosen, rejected) = pair_logps(reference, &batch.iter().collect::<Vec<_>>())?;
         let (chosen, rejected) = (Vec::<f32>::try_from(chosen)?, Vec::<f32>::try_from(rejected)?);
@@ -122,7 +93,6 @@ fn fill_reference(reference: &Lm, pairs: &mut [PairSequences], batch: usize) -> 
         }
         progress.advance(batch.len() as u64);
     }
-    progress.finish();
     Ok(())
 }
 

@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use super::context::{Context, write_json};
+use super::direct;
 use super::steer::{self, Cell};
-use super::steer_method::SteerLine;
+use super::steer_method::{Method, SteerLine};
 use crate::artifacts::{Journal, atomic};
 use crate::error::Result;
 use crate::report::{Answer, Sample, Summary, html};
@@ -20,13 +21,21 @@ pub fn run(context: &Context) -> Result<()> {
         let mut summary = Summary::new(&context.recipe().run.name);
         let mut samples = Vec::new();
         let shown = context.recipe().evaluate.as_ref().map_or(0, |evaluate| evaluate.examples);
+        let mut direct = serde_json::Map::new();
         for cell in steer::cells(context)? {
             let responses = read(context, &cell)?;
+            if cell.method == Method::Direct {
+                let tuning = direct::tuning(context, &cell.base)?;
+                let report = |task: &str| report(context, &format!("{task}/training.json"));
+                let sft = tuning.sft.map(|_| report(&tuning.sft_task));
+                direct.insert(cell.base.clone(), json!({ "sft": sft, "dpo": report(&tuning.dpo_task) }));
+            }
             summary.add(&cell.base, &cell.name, cell.method.settings(), &responses);
             samples.push(Sample { base: cell.base, method: cell.name, responses: responses.into_iter().take(shown).collect() });
         }
         summary.guide = json!({ "sft": report(context, "sft/training.json"), "dpo": report(context, "dpo/training.json"),
             "preferences": report(context, "preferences/report.json") });
+        summary.direct = direct;
         summary.gold = report(context, "gold/report.json");
         write_json(&context.path("evaluate/summary.json"), &summary)?;
         atomic::write(&context.path("report.html"), html(&summary, &samples).as_bytes())

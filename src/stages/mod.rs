@@ -2,6 +2,7 @@
 
 mod bench;
 mod context;
+mod direct;
 mod dpo;
 mod evaluate;
 mod gold;
@@ -13,6 +14,7 @@ pub mod shards;
 mod steer;
 mod steer_memory;
 mod steer_method;
+mod tuning;
 
 pub use bench::{BenchModels, BenchReport, BenchSettings, steer as bench_steer};
 pub use context::Context;
@@ -20,6 +22,7 @@ pub use steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, che
 
 use crate::error::{Error, Result};
 use crate::recipe::Stage;
+use tuning::Tuning;
 
 /// Does what is left of one stage.
 pub fn run(stage: Stage, context: &Context) -> Result<()> {
@@ -27,8 +30,9 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
         Stage::Pretrain => pretrain::run(context),
         Stage::Gold => gold::run(context),
         Stage::Preferences => preferences::run(context),
-        Stage::Sft => sft::run(context),
-        Stage::Dpo => dpo::run(context),
+        Stage::Sft => sft::run(context, &Tuning::of_guide(context)?),
+        Stage::Dpo => dpo::run(context, &Tuning::of_guide(context)?),
+        Stage::Direct => direct::run(context),
         Stage::Steer => steer::run(context),
         Stage::Evaluate => evaluate::run(context),
     }
@@ -41,7 +45,8 @@ fn needs(stage: Stage) -> &'static [Stage] {
         Stage::Preferences => &[Stage::Pretrain, Stage::Gold],
         Stage::Sft => &[Stage::Pretrain, Stage::Preferences],
         Stage::Dpo => &[Stage::Pretrain, Stage::Preferences, Stage::Sft],
-        Stage::Steer => &[Stage::Pretrain, Stage::Gold, Stage::Sft, Stage::Dpo],
+        Stage::Direct => &[Stage::Pretrain, Stage::Preferences],
+        Stage::Steer => &[Stage::Pretrain, Stage::Gold, Stage::Sft, Stage::Dpo, Stage::Direct],
         Stage::Evaluate => &[Stage::Steer],
     }
 }
@@ -52,8 +57,11 @@ fn undone(stage: Stage, context: &Context) -> Result<Option<String>> {
         Stage::Pretrain => pretrain::tasks(context)?,
         Stage::Gold => vec![("gold".to_owned(), gold::fingerprint(context)?)],
         Stage::Preferences => vec![("preferences".to_owned(), preferences::fingerprint(context)?)],
-        Stage::Sft => vec![("sft".to_owned(), sft::fingerprint(context)?)],
-        Stage::Dpo => vec![("dpo".to_owned(), dpo::fingerprint(context)?)],
+        Stage::Sft => vec![("sft".to_owned(), sft::fingerprint(context, &Tuning::of_guide(context)?)?)],
+        Stage::Dpo => vec![("dpo".to_owned(), dpo::fingerprint(context, &Tuning::of_guide(context)?)?)],
+        // Where no method samples them, steering does without.
+        Stage::Direct if !steer::cells(context)?.iter().any(|cell| cell.method == Method::Direct) => Vec::new(),
+        Stage::Direct => direct::tasks(context)?,
         Stage::Steer => steer::tasks(context)?,
         Stage::Evaluate => return Ok(None),
     };

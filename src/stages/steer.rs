@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::context::Context;
-use super::gold;
 use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, check_prompt, proposer, steer_prompts};
+use super::{direct, dpo, gold};
 use crate::artifacts::{Journal, interrupt};
 use crate::error::{Error, Result};
 use crate::models::Lm;
@@ -29,6 +29,8 @@ pub struct Cell {
 enum Source {
     Model(String),
     Guide(GuideSource),
+    /// What `[direct]` made of this model.
+    Direct(String),
 }
 
 impl Cell {
@@ -44,6 +46,7 @@ impl Cell {
         match &self.source {
             Source::Model(name) => context.model_folder(name),
             Source::Guide(source) => context.guide_folder(source),
+            Source::Direct(name) => Ok(context.path(&direct::tuning(context, name)?.dpo_task)),
         }
     }
 }
@@ -60,9 +63,12 @@ pub fn cells(context: &Context) -> Result<Vec<Cell>> {
     for base in &steer.bases {
         for table in &steer.method {
             for (name, method) in Method::all_of(table) {
-                if !matches!(method, Method::Tuned | Method::Untuned) {
-                    cells.push(Cell { base: base.clone(), name, method, source: Source::Model(base.clone()) });
-                }
+                let source = match method {
+                    Method::Tuned | Method::Untuned => continue,
+                    Method::Direct => Source::Direct(base.clone()),
+                    _ => Source::Model(base.clone()),
+                };
+                cells.push(Cell { base: base.clone(), name, method, source });
             }
         }
     }
@@ -111,6 +117,7 @@ pub(super) fn cell_fingerprint(context: &Context, cell: &Cell, seed: u64) -> Res
     parents.push(match &cell.source {
         Source::Model(name) => context.model_fingerprint(name)?,
         Source::Guide(source) => context.guide_fingerprint(source)?,
+        Source::Direct(name) => dpo::fingerprint(context, &direct::tuning(context, name)?)?,
     });
     let pairs = context.plan.guide_pairs();
     for GuidePairSource { tuned, untuned, .. } in &pairs {
@@ -125,7 +132,7 @@ pub(super) fn cell_fingerprint(context: &Context, cell: &Cell, seed: u64) -> Res
     context.fingerprint("steer", (search, &steer.sampling, &steer.stop, steer.semantics, weights, steer.trace, seed), &parents)
 }
 
-/// Models and tokenizers opened so far; several cells share them.
+/// Models and tokenizers that are open; several cells share them.
 pub(super) struct Models<'a> {
     context: &'a Context,
     open: HashMap<PathBuf, (Rc<Lm>, Rc<Tokenizer>)>,
@@ -134,6 +141,16 @@ pub(super) struct Models<'a> {
 impl<'a> Models<'a> {
     pub(super) fn new(context: &'a Context) -> Self {
         Self { context, open: HashMap::new() }
+    }
+
+    /// Lets go of all models but the cell's own and the guides, so that no more bases than one are held.
+    pub(super) fn keep_for(&mut self, cell: &Cell) -> Result<()> {
+        let mut kept = vec![cell.folder(self.context)?];
+        for GuidePairSource { tuned, untuned, .. } in self.context.plan.guide_pairs() {
+            kept.extend([self.context.guide_folder(&tuned)?, self.context.guide_folder(&untuned)?]);
+        }
+        self.open.retain(|folder, _| kept.contains(folder));
+        Ok(())
     }
 
     /// `name`: the recipe's model that the folder is or descends from.
@@ -177,6 +194,7 @@ pub(super) fn steer(
         trace: steer.trace,
         prompts_in_flight: steer.prompts_in_flight,
     };
+    models.keep_for(cell)?;
     let (lm, tokenizer) = models.get(&cell.folder(context)?, &cell.base)?;
     let mut guide = models.guide(&tokenizer)?;
     let gold = match context.recipe().gold {

@@ -41,6 +41,8 @@ pub enum Method {
     /// The guides sampled alone.
     Tuned,
     Untuned,
+    /// The directly tuned base sampled alone.
+    Direct,
 }
 
 /// What all methods of a run share.
@@ -98,6 +100,7 @@ impl Method {
             }
             MethodTable::Tuned { .. } => vec![Self::Tuned],
             MethodTable::Untuned { .. } => vec![Self::Untuned],
+            MethodTable::Direct { .. } => vec![Self::Direct],
         };
         table.names().into_iter().zip(methods).collect()
     }
@@ -126,7 +129,7 @@ impl Method {
 
     pub fn settings(&self) -> Value {
         match self {
-            Self::Base | Self::Tuned | Self::Untuned => json!({}),
+            Self::Base | Self::Tuned | Self::Untuned | Self::Direct => json!({}),
             Self::BestOfN { n } => json!({ "n": n }),
             Self::Cbs { beam_width, successors, chunk_len } => {
                 json!({ "beam_width": beam_width, "successors": successors, "chunk_len": chunk_len })
@@ -212,7 +215,7 @@ fn readers<'a>(
     prompts: &[(String, String)],
 ) -> Result<Vec<Reader<'a>>> {
     let (rows, chunk) = match *method {
-        Method::Base | Method::Tuned | Method::Untuned | Method::Eft { .. } => (1, settings.max_new_tokens),
+        Method::Base | Method::Tuned | Method::Untuned | Method::Direct | Method::Eft { .. } => (1, settings.max_new_tokens),
         Method::BestOfN { n } => (n, settings.max_new_tokens),
         Method::Cbs { beam_width, successors, chunk_len } => (beam_width * successors, chunk_len.min(settings.max_new_tokens)),
         Method::Beam { beam_width, .. } => (beam_width, settings.max_new_tokens),

@@ -1,6 +1,6 @@
 //! Rules on what stages need from each other, and on their optimisation.
 
-use super::super::{Length, SamplingTable, StageTraining, Training, TrainingTable};
+use super::super::{DirectTraining, Length, SamplingTable, StageTraining, Training, TrainingTable};
 use super::{Rules, prompt_bound};
 
 impl Rules<'_> {
@@ -11,6 +11,7 @@ impl Rules<'_> {
             ("preferences", has_preferences, "gold", has_gold),
             ("sft", recipe.sft.is_some(), "preferences", has_preferences),
             ("dpo", recipe.dpo.is_some(), "preferences", has_preferences),
+            ("direct", recipe.direct.is_some(), "preferences", has_preferences),
             ("evaluate", recipe.evaluate.is_some(), "steer", recipe.steer.is_some()),
             ("evaluate", recipe.evaluate.is_some(), "gold", has_gold),
         ];
@@ -22,7 +23,7 @@ impl Rules<'_> {
         if recipe.pretrain.is_none() && !has_gold && recipe.steer.is_none() && needs.iter().all(|need| !need.1) {
             self.problem_hint(
                 "the recipe has no stage",
-                "add the table of a stage: `[pretrain]`, `[gold]`, `[preferences]`, `[sft]`, `[dpo]`, `[steer]`",
+                "add the table of a stage: `[pretrain]`, `[gold]`, `[preferences]`, `[sft]`, `[dpo]`, `[direct]`, `[steer]`",
             );
         }
         self.preferences();
@@ -32,6 +33,7 @@ impl Rules<'_> {
         if let Some(dpo) = &recipe.dpo {
             self.positive("dpo.beta", dpo.beta);
         }
+        self.direct();
         self.trainings();
     }
 
@@ -56,6 +58,34 @@ impl Rules<'_> {
         }
         if self.known_model("preferences.policy", &preferences.policy) {
             self.fits_context("preferences.max_new_tokens", &preferences.policy, preferences.max_new_tokens);
+        }
+    }
+
+    fn direct(&mut self) {
+        let recipe = self.recipe;
+        let (Some(direct), models) = (&recipe.direct, recipe.direct_models()) else { return };
+        if direct.models.as_ref().is_some_and(Vec::is_empty) {
+            self.problem("`direct.models` is empty, expected one model or more");
+        } else if direct.models.is_none() && recipe.steer.is_none() {
+            self.problem_hint(
+                "`[direct]` tunes `steer.bases`, and there is no `[steer]`",
+                "add `[steer]`, or name models as `direct.models`",
+            );
+        }
+        for (index, model) in direct.models.iter().flatten().enumerate() {
+            if models[..index].contains(model) {
+                self.problem(format!("`direct.models` holds `{model}` twice"));
+            } else {
+                self.known_model("direct.models", model);
+            }
+        }
+        if let Some(beta) = direct.beta {
+            self.positive("direct.beta", beta);
+        }
+        let Some(preferences) = &recipe.preferences else { return };
+        // With another vocabulary responses may be longer still; those that are too long are left out, and a warning counts them.
+        for model in models.iter().filter(|model| **model != preferences.policy) {
+            self.fits_context("preferences.max_new_tokens", model, preferences.max_new_tokens);
         }
     }
 
@@ -119,6 +149,32 @@ impl Rules<'_> {
             let (Some(table), Some(training)) = (table, training) else { continue };
             self.table(key, table, training);
             self.length_fits(key, training, model, *context);
+        }
+        for (index, (name, training)) in resolved.direct.iter().enumerate() {
+            self.direct_training(name, training, index == 0);
+        }
+    }
+
+    fn direct_training(&mut self, name: &str, training: &DirectTraining, first: bool) {
+        let Some(direct) = &self.recipe.direct else { return };
+        let model = format!("models.{name}");
+        let context = self.sizes.models.get(name).map(|sizes| sizes.context);
+        let stages = [
+            ("direct.sft", "sft.training", direct.sft.as_ref(), training.sft.as_ref()),
+            ("direct.dpo", "dpo.training", Some(&direct.dpo), Some(&training.dpo)),
+        ];
+        for (key, guide, table, training) in stages {
+            let (Some(table), Some(training)) = (table, training) else { continue };
+            // Models differ only in the length of their texts.
+            if first {
+                let told = self.problems.len();
+                self.table(key, table, training);
+                // A wrong value that is the guide's has been told where it stands.
+                let mut own = self.problems.split_off(told);
+                own.retain(|problem| !self.problems.contains(&problem.replace(key, guide)));
+                self.problems.extend(own);
+            }
+            self.length_fits(key, training, &model, context);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Rules on `[steer]`: bases, guides and methods.
 
 use super::super::plan::{guide_pairs, untuned};
-use super::super::{MethodTable, Steer};
+use super::super::{MethodTable, Steer, listed};
 use super::Rules;
 
 impl Rules<'_> {
@@ -137,8 +137,11 @@ impl Rules<'_> {
                     "use a temperature above 0, or only methods that sample once",
                 );
             }
+            if matches!(method, MethodTable::Direct { .. }) {
+                self.directly_tuned(&key, steer);
+            }
             let guides_there = match method {
-                MethodTable::Base { .. } | MethodTable::Beam { .. } => true,
+                MethodTable::Base { .. } | MethodTable::Beam { .. } | MethodTable::Direct { .. } => true,
                 MethodTable::Untuned { .. } => untuned(self.recipe).is_some(),
                 MethodTable::Tuned { .. } | MethodTable::BestOfN { .. } | MethodTable::Cbs { .. } | MethodTable::Eft { .. } => has_pair,
             };
@@ -148,6 +151,24 @@ impl Rules<'_> {
                     "add `[dpo]`, or name two models as `steer.tuned` and `steer.untuned`",
                 );
             }
+        }
+    }
+
+    /// A method `direct` samples what `[direct]` made of every base.
+    fn directly_tuned(&mut self, key: &str, steer: &Steer) {
+        if self.recipe.direct.is_none() {
+            return self.problem_hint(
+                format!("`{key}`: `direct` samples directly tuned bases, and there is no `[direct]`"),
+                "add `[direct]`; all its keys have defaults",
+            );
+        }
+        let tuned = self.recipe.direct_models();
+        let untuned: Vec<&str> = steer.bases.iter().filter(|base| !tuned.contains(base)).map(String::as_str).collect();
+        if !untuned.is_empty() {
+            self.problem_hint(
+                format!("`{key}`: `direct` samples every base, but `direct.models` leaves out {}", listed(untuned)),
+                "name them there too, or leave `direct.models` out to tune all of `steer.bases`",
+            );
         }
     }
 }

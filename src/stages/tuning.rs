@@ -1,0 +1,115 @@
+//! Which model is tuned on the preference pairs, from which weights, and how it reads the pairs: all that SFT and DPO know of whom they tune.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use tracing::warn;
+
+use super::context::{Context, write_json};
+use super::language_task::SamplePrompt;
+use super::preferences::TRAIN;
+use super::sft;
+use crate::error::{Error, Result};
+use crate::models::{Lm, open_trainable_with_tokenizer};
+use crate::recipe::Training;
+use crate::text::{PromptTemplate, Tokenizer, read_pairs};
+use crate::train::{Fit, Sequence, Task};
+
+/// SFT (where it is asked for) and DPO of one model of the recipe.
+pub struct Tuning<'a> {
+    /// Its template and its device count.
+    pub model: &'a str,
+    /// Names of the tasks, of their metrics, and of their folders below the run directory.
+    pub sft_task: String,
+    pub dpo_task: String,
+    pub sft: Option<&'a Training>,
+    /// β and the optimisation.
+    pub dpo: Option<(f64, &'a Training)>,
+}
+
+impl<'a> Tuning<'a> {
+    pub fn of_guide(context: &'a Context) -> Result<Self> {
+        let training = &context.plan.training;
+        let beta = context.recipe().dpo.as_ref().map(|dpo| dpo.beta);
+        Ok(Self {
+            model: context.recipe().guide_model().ok_or_else(|| Error::recipe("the recipe has no model to tune"))?,
+            sft_task: "sft".to_owned(),
+            dpo_task: "dpo".to_owned(),
+            sft: training.sft.as_ref(),
+            dpo: beta.zip(training.dpo.as_ref()),
+        })
+    }
+
+    /// What DPO starts from and keeps as its reference: the result of SFT, or else the model itself.
+    pub fn reference_folder(&self, context: &Context) -> Result<PathBuf> {
+        match self.sft {
+            Some(_) => Ok(context.path(&self.sft_task)),
+            None => context.model_folder(self.model),
+        }
+    }
+
+    pub fn reference_fingerprint(&self, context: &Context) -> Result<String> {
+        match self.sft {
+            Some(_) => sft::fingerprint(context, self),
+            None => context.model_fingerprint(self.model),
+        }
+    }
+
+    /// The weights in `folder`, to be trained.
+    pub fn open(&self, context: &Context, folder: &Path) -> Result<Trainable> {
+        let (lm, tokenizer) = open_trainable_with_tokenizer(folder, context.placement(self.model)?.device)?;
+        Ok(Trainable { lm: Rc::new(lm), tokenizer: Rc::new(tokenizer), template: context.template(self.model)? })
+    }
+}
+
+/// A model opened to be tuned, and how it reads and writes.
+pub struct Trainable {
+    pub lm: Rc<Lm>,
+    tokenizer: Rc<Tokenizer>,
+    template: PromptTemplate,
+}
+
+impl Trainable {
+    /// Chosen and rejected of each pair of `file`, after their prompt; `None` for a response that is empty or does not fit `max_length`
+    /// tokens with it.
+    pub fn read(&self, context: &Context, file: &str, max_length: usize) -> Result<Vec<[Option<Sequence>; 2]>> {
+        let eos = self.lm.model.info().eos_token_ids.first().copied();
+        let pairs = read_pairs(&context.path(file))?;
+        let sequences = pairs.iter().map(|pair| {
+            let sequence = |response: &str, complete: bool| {
+                Sequence::of_response(&self.tokenizer, &self.template, &pair.prompt, response, eos.filter(|_| complete), max_length)
+            };
+            Ok([sequence(&pair.chosen, pair.chosen_complete)?, sequence(&pair.rejected, pair.rejected_complete)?])
+        });
+        sequences.collect()
+    }
+
+    /// The prompt of the first pair.
+    pub fn sample_prompt(&self, context: &Context) -> Result<SamplePrompt> {
+        let first = read_pairs(&context.path(TRAIN))?.into_iter().next();
+        Ok(SamplePrompt {
+            prompt: first.map(|pair| pair.prompt).unwrap_or_default(),
+            tokenizer: self.tokenizer.clone(),
+            template: self.template.clone(),
+            max_new_tokens: 48,
+        })
+    }
+
+    /// Trains to the end and saves the model in the folder that has the task's name.
+    pub fn fit(&self, context: &Context, name: &str, training: &Training, task: &mut dyn Task) -> Result<()> {
+        let checkpoint = context.checkpoint(name);
+        let fit = Fit { stage: name, training, seed: context.seed(), run_dir: context.run_dir(), checkpoint: &checkpoint };
+        let report = fit.run(task)?;
+        let folder = context.path(name);
+        self.tokenizer.save(&folder)?;
+        self.lm.save(&folder)?;
+        write_json(&folder.join("training.json"), &report)
+    }
+}
+
+/// Says what a task on `file` does without: responses or pairs that are empty or too long for it.
+pub fn warn_left_out(task: &str, file: &str, what: &str, left_out: usize, all: usize) {
+    if left_out > 0 {
+        warn!("{task}: {left_out} of {all} {what} of {file} are empty or longer than `max_length` and left out");
+    }
+}
