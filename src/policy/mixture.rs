@@ -91,10 +91,9 @@ impl Mixture {
         // Equal vocabularies may lie in embeddings that are padded differently; what is beyond the shortest has no token.
         let width = self.members.iter().map(|member| member.lm.model.info().vocab_size).min().unwrap_or(0);
         let on_base = |logits: &Tensor| logits.narrow(1, 0, width).to_device(base.device()).to_kind(Kind::Float);
-        let mut mixed = on_base(&base);
-        for (member, hidden) in self.members[1..].iter().zip(&hidden.0[1..]) {
-            mixed += on_base(&member.lm.model.logits(hidden)) * member.weight;
-        }
+        let guides = self.members[1..].iter().zip(&hidden.0[1..]);
+        // Sums are new tensors: the base's own logits are told too.
+        let mixed = guides.fold(on_base(&base), |sum, (guide, hidden)| sum + on_base(&guide.lm.model.logits(hidden)) * guide.weight);
         distributions(&mixed, Some(&base.narrow(1, 0, width)), needed)
     }
 }
