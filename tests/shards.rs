@@ -154,7 +154,7 @@ fn a_trained_run_in_shards_is_the_unsharded_one() {
     assert_eq!(of_the_run(), before, "shards write nothing of the run's");
     let unfinished = failure(&mut run(&split, &["--only", "evaluate"]), 1);
     assert!(unfinished.contains("/seed-1` lacks the answers to ") && unfinished.contains(" of 12 prompts, and "), "{unfinished}");
-    assert!(unfinished.contains(" of 8 tasks lack some; shards that have not finished: 1 of 3 (2)\n"), "{unfinished}");
+    assert!(unfinished.contains(" of 10 tasks lack some; shards that have not finished: 1 of 3 (2)\n"), "{unfinished}");
 
     success(&mut run(&split, &["--shard", "2/3"]));
     let continued = fs::read(&journal).unwrap();

@@ -48,6 +48,9 @@ pub struct BenchCommand {
     device: String,
     #[arg(long, value_enum, default_value = "auto")]
     dtype: DtypeName,
+    /// Write the search trees too
+    #[arg(long)]
+    trace: bool,
     /// One JSON object instead of lines
     #[arg(long)]
     json: bool,
@@ -83,6 +86,7 @@ impl BenchCommand {
             device,
             kind: device::inference_kind(self.dtype.dtype(), device),
             random_weights: self.random_weights,
+            trace: self.trace,
         };
         interrupt::install()?;
         let base = hub::model(&self.base)?;

@@ -9,8 +9,8 @@ use std::time::Instant;
 use serde::Serialize;
 use tch::{Device, Kind};
 
-use super::steer_method::{LoadedGuide, Method, Parts, SteerSettings, steer_prompts};
-use crate::artifacts::interrupt;
+use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, steer_prompts};
+use crate::artifacts::{Journal, interrupt};
 use crate::error::{Error, Result};
 use crate::models::rates::MachineRates;
 use crate::models::{Lm, LmConfig, open_with_tokenizer};
@@ -32,6 +32,8 @@ pub struct BenchSettings {
     pub kind: Kind,
     /// The folders need a config.json only, and every model is filled with random numbers.
     pub random_weights: bool,
+    /// Search trees are written to a temporary file, as a run writes them to its journal.
+    pub trace: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -103,16 +105,18 @@ pub fn steer(what: &'static str, models: &BenchModels, settings: &BenchSettings)
             max_new_tokens: new_tokens,
             stop: Vec::new(),
             semantics: Semantics::Paper,
-            trace: false,
+            trace: settings.trace,
             prompts_in_flight: settings.prompts_in_flight,
         };
         let (mut sampled, mut fed) = (0, 0);
+        let folder = tempfile::tempdir().map_err(Error::io("", "making a temporary folder"))?;
+        let (mut journal, _) = Journal::<SteerLine>::open(folder.path().join("steer.jsonl"))?;
         let started = Instant::now();
         let parts = Parts { policy, guide, gold: None };
         steer_prompts(&settings.method, &steer, parts, 1, prompts, &mut interrupt::check, &mut |_, line| {
             sampled += line.tokens.base;
             fed += line.tokens.guide;
-            Ok(())
+            journal.append(&line)
         })?;
         Ok::<_, Error>((started.elapsed().as_secs_f64(), sampled, fed))
     };
