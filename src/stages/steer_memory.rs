@@ -49,7 +49,9 @@ impl Reader<'_> {
         // Logits once as they come and once in f32; of activations the feed-forward layer's, four times the hidden size, are the widest.
         let logits = if self.is_sampled { info.vocab_size as usize * (element + 4) } else { 0 };
         let row = logits + self.chunk * 8 * info.hidden_size as usize * element;
-        let bytes = (self.prompt_tokens + 2 * self.rows * row_tokens) * token + self.rows * row;
+        // Settings that nobody means must not come out small by wrapping.
+        let tokens = self.rows.saturating_mul(2 * row_tokens).saturating_add(self.prompt_tokens);
+        let bytes = tokens.saturating_mul(token).saturating_add(self.rows.saturating_mul(row));
         let arithmetic = format!(
             "({} prompt tokens + 2 × {} rows × {row_tokens} tokens) × {} of keys and values each + {} rows × {} of logits and activations",
             self.prompt_tokens,
@@ -74,7 +76,7 @@ pub(super) fn prompts_in_flight(asked: usize, readers: &[Reader], free: impl Fn(
     let mut fitting = asked;
     for (device, needs) in devices {
         let Some(free) = free(needs[0].device) else { continue };
-        let one: u64 = needs.iter().map(|need| need.bytes).sum();
+        let one = needs.iter().fold(0u64, |sum, need| sum.saturating_add(need.bytes));
         let usable = (free as f64 * SHARE) as u64;
         let fit = usize::try_from(usable / one.max(1)).unwrap_or(usize::MAX);
         let parts =
@@ -135,6 +137,8 @@ mod tests {
         for part in ["one prompt takes 165.9 kB", "tuned guide: (10 prompt tokens + 2 × 4 rows × 50 tokens) × 192 B", "hint: lower"] {
             assert!(error.contains(part), "{error}");
         }
+        let absurd = Reader { rows: usize::MAX / 2, ..reader("base") };
+        assert!(prompts_in_flight(8, &[absurd, reader("tuned guide")], |_| Some(1 << 40)).is_err(), "nothing wraps round");
         assert_eq!(prompts_in_flight(8, &[reader("base")], |_| None).unwrap(), 8);
     }
 }

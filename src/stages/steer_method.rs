@@ -217,7 +217,9 @@ fn readers<'a>(
     let (rows, chunk) = match *method {
         Method::Base | Method::Tuned | Method::Untuned | Method::Direct | Method::Eft { .. } => (1, settings.max_new_tokens),
         Method::BestOfN { n } => (n, settings.max_new_tokens),
-        Method::Cbs { beam_width, successors, chunk_len } => (beam_width * successors, chunk_len.min(settings.max_new_tokens)),
+        Method::Cbs { beam_width, successors, chunk_len } => {
+            (beam_width.saturating_mul(successors), chunk_len.min(settings.max_new_tokens))
+        }
         Method::Beam { beam_width, .. } => (beam_width, settings.max_new_tokens),
     };
     // The longest text stands for the prompt with the most tokens.
