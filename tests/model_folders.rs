@@ -32,7 +32,7 @@ fn a_language_model_comes_back_bit_by_bit() {
         assert_eq!(fresh.parameters().iter().any(|(name, _)| name == "lm_head.weight"), !tied);
         let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fresh.save(first.path()).unwrap();
-        assert_same(&fresh.parameters(), &Lm::open_trainable(first.path(), CPU).unwrap().parameters());
+        assert_same(&fresh.parameters(), &Lm::open_trainable(first.path(), CPU, Kind::Float).unwrap().parameters());
 
         let opened = Lm::open(first.path(), CPU, kind).unwrap();
         assert_eq!((opened.kind(), opened.model.info().eos_token_ids.clone(), opened.model.info().bos_token_id), (kind, eos, Some(1)));
@@ -301,7 +301,7 @@ fn transformers_opens_what_we_save() {
     for name in ["llama-reward", "gpt2-reward", "ultrarm", "starling"] {
         let reward = RewardModel::open(&folder(name), CPU, Kind::Float).unwrap();
         reward.save(&target.path().join(name)).unwrap();
-        let input = Input { ids: &ids, positions: &golden::positions(&ids), valid: None };
+        let input = Input { ids: &ids, positions: &golden::positions(&ids), valid: None, packing: None };
         let rewards = rows(&reward.rewards(&input, &Tensor::from_slice(&[11i64, 11])).unsqueeze(1));
         let class = "AutoModelForSequenceClassification";
         expected.insert(name.into(), json!({ "class": class, "ids": ids_json, "logits": rewards, "tolerance": 1e-4 }));

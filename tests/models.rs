@@ -54,7 +54,7 @@ fn logits_in_bf16_equal_those_of_transformers() {
         let values = values(name);
         let lm = Lm::open(&folder(name), CPU, Kind::BFloat16).unwrap();
         let ids = ids(&values);
-        let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions(&ids), valid: None });
+        let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions(&ids), valid: None, packing: None });
         assert_eq!((hidden.kind(), lm.model.logits(&hidden).kind()), (Kind::BFloat16, Kind::BFloat16));
         let (ours, theirs, exact) = (logits(&lm, &ids), tensor(&values["logits_in_own_dtype"]), tensor(&values["logits"]));
         let largest = exact.abs().max().double_value(&[]);
@@ -121,7 +121,8 @@ fn rewards_equal_the_references() {
         let (ids, mask) = (ids(&values), length_mask(&values));
         let expected = Tensor::from_slice(&serde_json::from_value::<Vec<f64>>(values["rewards"].clone()).unwrap());
         let lengths = Tensor::from_slice(&serde_json::from_value::<Vec<i64>>(values["lengths"].clone()).unwrap());
-        let rewards = |ids: &Tensor| model.rewards(&Input { ids, positions: &positions(ids), valid: Some(&mask) }, &(&lengths - 1));
+        let rewards =
+            |ids: &Tensor| model.rewards(&Input { ids, positions: &positions(ids), valid: Some(&mask), packing: None }, &(&lengths - 1));
         let error = || difference(&rewards(&ids), &expected);
         println!("{name}: {:.1e}", error());
         assert!(error() < 1e-4, "{name}: {}", error());
@@ -129,7 +130,7 @@ fn rewards_equal_the_references() {
         assert!(difference(&rewards(&elsewhere), &expected) < 1e-4, "{name}: padding does not matter");
         for (row, length) in Vec::<i64>::try_from(&lengths).unwrap().into_iter().enumerate() {
             let alone = ids.get(row as i64).narrow(0, 0, length).unsqueeze(0);
-            let input = Input { ids: &alone, positions: &positions(&alone), valid: None };
+            let input = Input { ids: &alone, positions: &positions(&alone), valid: None, packing: None };
             let reward = model.rewards(&input, &Tensor::from_slice(&[length - 1]));
             let error = difference(&reward, &expected.narrow(0, row as i64, 1));
             assert!(error < 1e-4, "{name}: row {row} alone: {error}");
@@ -138,8 +139,10 @@ fn rewards_equal_the_references() {
         }
         let shuffled = Tensor::from_slice(&[2i64, 0, 1]);
         let input = |of: &Tensor| of.index_select(0, &shuffled);
-        let again =
-            model.rewards(&Input { ids: &input(&ids), positions: &positions(&ids), valid: Some(&input(&mask)) }, &(input(&lengths) - 1));
+        let again = model.rewards(
+            &Input { ids: &input(&ids), positions: &positions(&ids), valid: Some(&input(&mask)), packing: None },
+            &(input(&lengths) - 1),
+        );
         assert!(difference(&again, &input(&expected)) < 1e-4, "{name}: the order of a batch does not matter");
         assert_tolerance_bites(&model.parameters(), 1e-4, error);
         assert!(Lm::open(&folder(name), CPU, Kind::Float).is_err(), "{name} is no language model");
@@ -225,11 +228,11 @@ fn padding_anywhere_changes_nothing() {
         ];
         for (name, layout) in layouts {
             let (ids, positions, valid) = layout.input(&rows);
-            let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: Some(&valid) });
+            let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: Some(&valid), packing: None });
             assert!(bool::try_from(hidden.isfinite().all()).unwrap(), "{family} {name}: padded queries are finite");
             let error = layout.error(&lm, &rows, &lm.model.logits(&hidden));
             assert!(error < 1e-5, "{family} {name}: {error}");
-            let unmasked = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: None });
+            let unmasked = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: None, packing: None });
             // On the right nothing looks back at padding, so there only the mask itself is on trial.
             assert!(name == "right" || layout.error(&lm, &rows, &lm.model.logits(&unmasked)) > 1e-2, "{name}: the mask matters");
         }
@@ -308,7 +311,7 @@ fn prompts_are_shared_and_rows_of_different_lengths_go_together() {
 #[test]
 fn gradients_reach_every_parameter_but_no_cache() {
     for family in FAMILIES {
-        let lm = Lm::open_trainable(&folder(family), CPU).unwrap();
+        let lm = Lm::open_trainable(&folder(family), CPU, Kind::Float).unwrap();
         let ids = ids(&values(family));
         logits(&lm, &ids).log_softmax(-1, Kind::Float).select(2, 3).mean(Kind::Float).backward();
         for (name, parameter) in lm.parameters() {
@@ -323,11 +326,11 @@ fn gradients_reach_every_parameter_but_no_cache() {
 #[test]
 fn gradients_equal_finite_differences_with_padding() {
     for family in FAMILIES {
-        let lm = Lm::open_trainable(&folder(family), CPU).unwrap();
+        let lm = Lm::open_trainable(&folder(family), CPU, Kind::Float).unwrap();
         let rows = rows_of(&ids(&values(family)));
         let (ids, positions, valid) = Layout { columns: 6, places: vec![(0..6).collect(), (2..6).collect(), vec![1, 4]] }.input(&rows);
         let loss = || {
-            let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: Some(&valid) });
+            let hidden = lm.model.hidden(&Input { ids: &ids, positions: &positions, valid: Some(&valid), packing: None });
             let chosen = lm.model.logits(&hidden).log_softmax(-1, Kind::Float).select(2, 3);
             (chosen * valid.to_kind(Kind::Float)).sum(Kind::Float)
         };

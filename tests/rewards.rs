@@ -45,7 +45,7 @@ fn plain(folder: &Path, text: &str) -> f64 {
     let (model, tokenizer) = (RewardModel::open(folder, CPU, Kind::Float).unwrap(), Tokenizer::open(folder).unwrap());
     let ids = tokenizer.encode(text).unwrap();
     let tensor = Tensor::from_slice(&ids).unsqueeze(0);
-    let input = Input { ids: &tensor, positions: &golden::positions(&tensor), valid: None };
+    let input = Input { ids: &tensor, positions: &golden::positions(&tensor), valid: None, packing: None };
     model.rewards(&input, &Tensor::from_slice(&[ids.len() as i64 - 1])).double_value(&[0])
 }
 

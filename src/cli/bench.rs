@@ -9,13 +9,16 @@ use super::{hub, print, to_json};
 use crate::artifacts::interrupt;
 use crate::error::{Error, Result};
 use crate::models::device;
-use crate::stages::{BenchModels, BenchReport, BenchSettings, Method, bench_steer};
+use crate::stages::{
+    BenchModels, BenchReport, BenchSettings, Method, TrainingBenchReport, TrainingBenchSettings, bench_steer, bench_train,
+};
 
 #[derive(Debug, Args)]
 pub struct BenchCommand {
-    /// generate: plain sampling of the base; steer: chunk-level beam search; score: best-of-N, where guides read whole responses
+    /// generate: plain sampling of the base; steer: chunk-level beam search; score: best-of-N, where guides read whole responses; sft and dpo:
+    /// training of the base on pairs
     what: What,
-    /// The model that is sampled: a folder, or a hub id
+    /// The model that is sampled or trained: a folder, or a hub id
     #[arg(long, value_name = "MODEL")]
     base: String,
     /// The tuned guide, for steer and score
@@ -41,6 +44,21 @@ pub struct BenchCommand {
     successors: u32,
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     chunk_len: u32,
+    /// Preference pairs for sft and dpo, a file with `prompt`, `chosen` and `rejected`; random tokens by default
+    #[arg(long, value_name = "FILE")]
+    pairs: Option<PathBuf>,
+    /// Pairs of an optimiser step of dpo, responses of sft
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: u32,
+    /// Of a forward and backward pass
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    micro_batch_size: u32,
+    /// Compute activations again on the way back instead of keeping them, in sft and dpo
+    #[arg(long)]
+    activation_checkpointing: bool,
+    /// Optimiser steps of sft and dpo that are timed
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    steps: u32,
     /// N of score
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     n: u32,
@@ -61,11 +79,14 @@ enum What {
     Generate,
     Steer,
     Score,
+    Sft,
+    Dpo,
 }
 
 impl BenchCommand {
     pub fn execute(self) -> Result<()> {
         let (what, method) = match self.what {
+            What::Sft | What::Dpo => return self.train(),
             What::Generate => ("generate", Method::Base),
             What::Score => ("score", Method::BestOfN { n: self.n as usize }),
             What::Steer => {
@@ -99,6 +120,48 @@ impl BenchCommand {
         let report = bench_steer(what, &models, &settings)?;
         print(&if self.json { to_json(&report)? } else { lines(&report) })
     }
+
+    fn train(self) -> Result<()> {
+        let device = device::parse(&self.device)?;
+        let settings = TrainingBenchSettings {
+            dpo: self.what == What::Dpo,
+            pairs: self.pairs,
+            prompt_tokens: self.prompt_tokens as usize,
+            new_tokens: self.new_tokens as usize,
+            batch_size: self.batch_size as usize,
+            micro_batch_size: self.micro_batch_size as usize,
+            activation_checkpointing: self.activation_checkpointing,
+            steps: self.steps as usize,
+            device,
+            kind: device::training_kind(device::inference_kind(self.dtype.dtype(), device)),
+            random_weights: self.random_weights,
+        };
+        interrupt::install()?;
+        let report = bench_train(&hub::model(&self.base)?, &settings)?;
+        print(&if self.json { to_json(&report)? } else { training_lines(&report) })
+    }
+}
+
+fn training_lines(report: &TrainingBenchReport) -> String {
+    let TrainingBenchReport { what, dtype, threads, steps, batch_size, micro_batch_size, .. } = report;
+    let giga = |rate: f64| rate / 1e9;
+    format!(
+        "{what}, {dtype}, {threads} threads, {steps} steps of {batch_size}, {micro_batch_size} at once\n\
+         seconds per step     {:.3}\n\
+         at the limit         {:.3} ({:.0} GFLOP/s in matrix products): {:.0} % of it reached\n\
+         tokens               {} ({:.0}/s)\n\
+         tokens of text       {} ({:.0}/s)\n\
+         peak memory          {:.2} GB",
+        report.seconds_per_step,
+        report.limit_seconds_per_step,
+        giga(report.matmul_flops_per_s),
+        100.0 * report.limit_fraction,
+        report.tokens,
+        report.tokens_per_s,
+        report.text_tokens,
+        report.text_tokens_per_s,
+        giga(report.peak_rss_bytes as f64),
+    )
 }
 
 fn lines(report: &BenchReport) -> String {

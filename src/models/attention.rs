@@ -6,6 +6,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::Input;
+use super::packing::PackedMask;
 
 pub(super) enum Mask {
     /// Every query sees every key.
@@ -14,11 +15,16 @@ pub(super) enum Mask {
     Causal,
     /// Added to the scores; broadcasts to (batch, heads, queries, keys).
     Bias(Tensor),
+    /// Several texts in one row.
+    Packed(PackedMask),
 }
 
 impl Mask {
     /// Every token sees the real ones among those up to itself.
     pub(super) fn causal(input: &Input, kind: Kind) -> Self {
+        if let Some(packing) = input.packing {
+            return Self::Packed(PackedMask::new(packing, None, kind, input.ids.device()));
+        }
         let (_, seq) = input.ids.size2().expect("ids are (batch, seq)");
         match allowed(input) {
             Some(allowed) => Self::Bias(bias(&allowed, kind)),
@@ -31,6 +37,9 @@ impl Mask {
     pub(super) fn sliding(input: &Input, window: i64, kind: Kind) -> Self {
         if input.positions.max().int64_value(&[]) < window {
             return Self::causal(input, kind);
+        }
+        if let Some(packing) = input.packing {
+            return Self::Packed(PackedMask::new(packing, Some(window), kind, input.ids.device()));
         }
         let (batch, seq) = input.ids.size2().expect("ids are (batch, seq)");
         let near = input.positions.view([batch, 1, 1, seq]).gt_tensor(&(input.positions.view([batch, 1, seq, 1]) - window));
@@ -61,6 +70,7 @@ pub(super) fn attend(query: &Tensor, key: &Tensor, value: &Tensor, mask: &Mask, 
         Mask::None => (None, false),
         Mask::Causal => (None, true),
         Mask::Bias(bias) => (Some(bias), false),
+        Mask::Packed(packed) => return packed.attend(query, key, value, scale),
     };
     let (batch, heads, queries, head_dim) = query.size4().expect("queries are (batch, heads, queries, head_dim)");
     let (_, kv_heads, _, _) = key.size4().expect("keys are (batch, kv_heads, keys, head_dim)");

@@ -1,8 +1,11 @@
 //! A decoder-only language model: one family's decoder under the head that all families share.
 
+use std::ops::Range;
+
 use tch::{Device, Tensor};
 
-use super::{KvCache, Segment};
+use super::{KvCache, Packing, Segment};
+use crate::error::Result;
 
 /// Tokens of prompts, padding included, that are read in one forward pass.
 const PROMPT_TOKENS: usize = 8192;
@@ -16,6 +19,8 @@ pub struct Input<'a> {
     /// Which tokens are real, (batch, seq) bool; `None` when all are. What stands at padded tokens is never attended to, and their
     /// own hidden states are finite but mean nothing.
     pub valid: Option<&'a Tensor>,
+    /// Which tokens of the one row see which, where several texts share it; every token is real then, and there is no cache.
+    pub packing: Option<&'a Packing>,
 }
 
 /// What callers must know of a language model to feed it.
@@ -41,6 +46,16 @@ pub trait Decoder {
     /// # Panics
     /// Where libtorch does: ids or positions out of range, or a batch that differs from the rows of the cache.
     fn hidden(&self, input: &Input, cache: Option<KvCache>) -> Tensor;
+
+    /// What the first layer reads, (batch, seq, hidden_size).
+    fn embed(&self, input: &Input) -> Tensor;
+
+    /// Some layers only, from what the layer before `which` gave, (batch, seq, hidden_size), or from [`Self::embed`] where `before` is `None`.
+    /// After the last layer comes the final norm, so all layers are [`Self::hidden`] without a cache.
+    fn layers(&self, input: &Input, before: Option<&Tensor>, which: Range<i64>) -> Tensor;
+
+    /// The embeddings that [`Self::embed`] adds up, (count, hidden_size), each with the rows it takes, (batch, seq) i64.
+    fn embeddings<'a>(&'a self, input: &'a Input) -> Vec<(&'a Tensor, &'a Tensor)>;
 
     /// The token embedding, (vocab_size, hidden_size).
     fn embedding(&self) -> &Tensor;
@@ -73,7 +88,28 @@ impl CausalLm {
 
     /// [`Decoder::hidden`] without a cache.
     pub fn hidden(&self, input: &Input) -> Tensor {
-        self.decoder.hidden(input, None)
+        self.decoder.layers(input, None, 0..self.info.n_layer)
+    }
+
+    /// [`Decoder::embed`].
+    pub fn embed(&self, input: &Input) -> Tensor {
+        self.decoder.embed(input)
+    }
+
+    /// Adds to the gradients of the embeddings what the gradient (batch, seq, hidden_size) at [`Self::embed`] says of them.
+    pub fn add_embedding_gradient(&self, input: &Input, gradient: &Tensor) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        for (embedding, rows) in self.decoder.embeddings(input) {
+            if embedding.requires_grad() {
+                drop(gradient_of(embedding)?.f_index_add_(0, &rows.f_flatten(0, -1)?, &gradient.f_flatten(0, -2)?)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// [`Decoder::layers`].
+    pub fn layers(&self, input: &Input, before: Option<&Tensor>, which: Range<i64>) -> Tensor {
+        self.decoder.layers(input, before, which)
     }
 
     /// [`Decoder::hidden`] of new tokens, ids (rows, new) i64 on any device, padded on the right where a row has fewer; the padding's ids
@@ -82,7 +118,7 @@ impl CausalLm {
         let _no_grad = tch::no_grad_guard();
         let ids = ids.to_device(self.device());
         let positions = cache.positions().to_device(self.device());
-        self.decoder.hidden(&Input { ids: &ids, positions: &positions, valid: None }, Some(cache))
+        self.decoder.hidden(&Input { ids: &ids, positions: &positions, valid: None, packing: None }, Some(cache))
     }
 
     /// Reads prompts, right-padded together: for each a segment that has it as its prefix, and the hidden state of its last token,
@@ -134,8 +170,21 @@ impl CausalLm {
         (segment, last)
     }
 
+    /// The weight of the language model head, (vocab_size, hidden_size); the embedding itself where the two are tied.
+    pub fn head(&self) -> &Tensor {
+        &self.head
+    }
+
     /// The language model head: (.., hidden_size) to (.., vocab_size), in the weights' kind; callers take the log-softmax in f32.
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
         hidden.linear(&self.head, None::<&Tensor>)
     }
+}
+
+/// The gradient of a leaf, zero where it has none yet. It aliases the leaf's own.
+pub fn gradient_of(leaf: &Tensor) -> Result<Tensor> {
+    if !leaf.grad().defined() {
+        tch::with_grad(|| (leaf.f_flatten(0, -1)?.f_narrow(0, 0, 1)?.f_sum(leaf.kind())? * 0.0).f_backward())?;
+    }
+    Ok(leaf.grad())
 }

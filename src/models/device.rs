@@ -37,6 +37,14 @@ pub fn load_cuda_backend() -> Result<()> {
     load_once().clone().map_err(Error::Failed)
 }
 
+/// Of the forward and backward passes in training, where inference runs in `inference`: the small gradients of f16 would need scaling.
+pub fn training_kind(inference: Kind) -> Kind {
+    match inference {
+        Kind::Half => Kind::Float,
+        kind => kind,
+    }
+}
+
 /// The kind of weights and activations at inference. `auto`: bf16 where it is native (CUDA, AVX512-BF16, AMX), f32 elsewhere.
 pub fn inference_kind(dtype: Dtype, device: Device) -> Kind {
     match dtype {

@@ -52,6 +52,10 @@ impl Variables {
         self.0.freeze();
     }
 
+    fn unfreeze(&mut self) {
+        self.0.unfreeze();
+    }
+
     pub fn device(&self) -> Device {
         self.0.device()
     }
@@ -69,9 +73,9 @@ impl Lm {
         Ok(lm)
     }
 
-    /// Opens a folder for training: f32, with gradients.
-    pub fn open_trainable(folder: &Path, device: Device) -> Result<Self> {
-        Self::read(folder, device, Kind::Float)
+    /// Opens a folder for training, with gradients in `kind`, that of its forward and backward passes.
+    pub fn open_trainable(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+        Self::read(folder, device, kind)
     }
 
     /// A fresh model for training: f32, with gradients, its values decided by `seed` alone.
@@ -101,6 +105,12 @@ impl Lm {
         }
         lm.variables.freeze();
         Ok(lm)
+    }
+
+    /// The model with gradients.
+    pub fn trainable(mut self) -> Self {
+        self.variables.unfreeze();
+        self
     }
 
     fn read(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
@@ -143,15 +153,21 @@ impl Lm {
 
     /// Saves config.json, generation_config.json (BOS and EOS ids) and model.safetensors, each atomically and the config last.
     pub fn save(&self, folder: &Path) -> Result<()> {
+        self.save_weights(folder, &self.parameters(), self.kind())
+    }
+
+    /// [`Self::save`] with `weights` of `kind`, under the names of [`Self::parameters`], instead of the model's own: the f32 masters of a training
+    /// in another kind.
+    pub fn save_weights(&self, folder: &Path, weights: &[(String, Tensor)], kind: Kind) -> Result<()> {
         let info = self.model.info();
         let eos = match info.eos_token_ids[..] {
             [] => Value::Null,
             [one] => json!(one),
             _ => json!(info.eos_token_ids),
         };
-        weights::write_tensors(&folder.join("model.safetensors"), &self.parameters(), &[])?;
+        weights::write_tensors(&folder.join("model.safetensors"), weights, &[])?;
         write_json(&folder.join("generation_config.json"), &json!({ "bos_token_id": info.bos_token_id, "eos_token_id": eos }))?;
-        write_config(folder, &self.config, self.config.model_type(), &self.config.architecture("ForCausalLM"), self.kind())
+        write_config(folder, &self.config, self.config.model_type(), &self.config.architecture("ForCausalLM"), kind)
     }
 }
 

@@ -1,6 +1,8 @@
 //! GPT-2 (Radford et al., 2019) as Hugging Face defines it: learned positions, pre-norm blocks, a fused query-key-value projection and an
 //! output head that is by default the token embedding.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tch::nn::Path;
@@ -149,16 +151,31 @@ impl Gpt2 {
 }
 
 impl Decoder for Gpt2 {
-    fn hidden(&self, input: &Input, mut cache: Option<KvCache>) -> Tensor {
-        let mask = if cache.is_some() { Mask::None } else { Mask::causal(input, self.kind) };
-        let mut hidden = self.wte.forward(input.ids) + self.wpe.forward(input.positions); // (batch, seq, n_embd)
+    fn hidden(&self, input: &Input, cache: Option<KvCache>) -> Tensor {
+        let Some(mut cache) = cache else { return self.layers(input, None, 0..self.h.len() as i64) };
+        let mut hidden = self.embed(input);
         for (index, block) in self.h.iter().enumerate() {
-            hidden = block.forward(&hidden, &mask, cache.as_mut().map(|cache| (cache, index)));
+            hidden = block.forward(&hidden, &Mask::None, Some((&mut cache, index)));
         }
-        if let Some(cache) = cache {
-            cache.commit();
-        }
+        cache.commit();
         self.ln_f.forward(&hidden)
+    }
+
+    fn embed(&self, input: &Input) -> Tensor {
+        self.wte.forward(input.ids) + self.wpe.forward(input.positions)
+    }
+
+    fn embeddings<'a>(&'a self, input: &'a Input) -> Vec<(&'a Tensor, &'a Tensor)> {
+        vec![(&self.wte.weight, input.ids), (&self.wpe.weight, input.positions)]
+    }
+
+    fn layers(&self, input: &Input, before: Option<&Tensor>, which: Range<i64>) -> Tensor {
+        let mask = Mask::causal(input, self.kind);
+        let mut hidden = before.map_or_else(|| self.embed(input), Tensor::shallow_clone);
+        for block in &self.h[which.start as usize..which.end as usize] {
+            hidden = block.forward(&hidden, &mask, None);
+        }
+        if which.end == self.h.len() as i64 { self.ln_f.forward(&hidden) } else { hidden }
     }
 
     fn embedding(&self) -> &Tensor {

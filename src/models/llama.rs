@@ -3,6 +3,8 @@
 //! Pre-norm blocks with RMS norms, rotary positions, grouped-query attention and a gated feed-forward layer. The families differ in
 //! which biases there are and which layers look through a window; all of that is config.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tch::nn::Path;
@@ -220,20 +222,35 @@ impl Llama {
 }
 
 impl Decoder for Llama {
-    fn hidden(&self, input: &Input, mut cache: Option<KvCache>) -> Tensor {
-        let plain = cache.is_none();
-        let full = if plain { Mask::causal(input, self.kind) } else { Mask::None };
-        let sliding = self.window.filter(|_| plain).map(|window| Mask::sliding(input, window, self.kind));
+    fn hidden(&self, input: &Input, cache: Option<KvCache>) -> Tensor {
+        let Some(mut cache) = cache else { return self.layers(input, None, 0..self.layers.len() as i64) };
         let rotation = self.rope.rotation(input.positions, self.kind);
-        let mut hidden = self.embed_tokens.forward(input.ids); // (batch, seq, hidden_size)
+        let mut hidden = self.embed(input);
         for (index, block) in self.layers.iter().enumerate() {
-            let mask = sliding.as_ref().filter(|_| block.self_attn.window.is_some()).unwrap_or(&full);
-            hidden = block.forward(&hidden, &rotation, mask, cache.as_mut().map(|cache| (cache, index)));
+            hidden = block.forward(&hidden, &rotation, &Mask::None, Some((&mut cache, index)));
         }
-        if let Some(cache) = cache {
-            cache.commit();
-        }
+        cache.commit();
         self.norm.forward(&hidden)
+    }
+
+    fn embed(&self, input: &Input) -> Tensor {
+        self.embed_tokens.forward(input.ids)
+    }
+
+    fn embeddings<'a>(&'a self, input: &'a Input) -> Vec<(&'a Tensor, &'a Tensor)> {
+        vec![(&self.embed_tokens.weight, input.ids)]
+    }
+
+    fn layers(&self, input: &Input, before: Option<&Tensor>, which: Range<i64>) -> Tensor {
+        let full = Mask::causal(input, self.kind);
+        let sliding = self.window.map(|window| Mask::sliding(input, window, self.kind));
+        let rotation = self.rope.rotation(input.positions, self.kind);
+        let mut hidden = before.map_or_else(|| self.embed(input), Tensor::shallow_clone);
+        for block in &self.layers[which.start as usize..which.end as usize] {
+            let mask = sliding.as_ref().filter(|_| block.self_attn.window.is_some()).unwrap_or(&full);
+            hidden = block.forward(&hidden, &rotation, mask, None);
+        }
+        if which.end == self.layers.len() as i64 { self.norm.forward(&hidden) } else { hidden }
     }
 
     fn embedding(&self) -> &Tensor {

@@ -64,6 +64,14 @@ pub fn widen(half: u16) -> f32 {
     f32::from_bits(u32::from(half) << 16)
 }
 
+/// The bf16 nearest to an f32, ties to even; NaN stays NaN.
+#[inline(always)]
+pub fn narrow(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
+    if x.is_nan() { 0x7fc0 } else { rounded }
+}
+
 /// e^x for x <= 0, to about 2e-7 of its value: 2^n of the nearest whole n times a polynomial of the rest (Cephes' coefficients).
 #[inline(always)]
 pub fn exp_of_negative(x: f32) -> f32 {

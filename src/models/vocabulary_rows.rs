@@ -5,7 +5,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::simd::{self, LANES, Work, dispatch, exp_of_negative, widen};
+use super::simd::{self, LANES, Work, dispatch, exp_of_negative, narrow, widen};
 use crate::error::Result;
 
 /// The `k` largest logits of each row of (rows, vocab) in descending order, and their ids; of equal ones the lower id comes first.
@@ -34,10 +34,46 @@ pub fn log_sum_exp(logits: &Tensor) -> Result<Vec<f32>> {
     )
 }
 
+/// The gradient of Σ c_i log softmax(logits_i)[t_i] with respect to `logits` (rows, vocab), in their place: c_i (1[t_i] − softmax(logits_i)).
+///
+/// `log_sums` are those of [`log_sum_exp`]; `targets` and `coefficients` (rows) hold the t and the c.
+pub fn logps_gradient(logits: &mut Tensor, log_sums: &[f32], targets: &[i64], coefficients: &[f32]) -> Result<()> {
+    let (rows, vocab) = logits.size2()?;
+    if readable(logits) && logits.is_contiguous() {
+        let (start, vocab, kind) = (logits.data_ptr() as usize, vocab as usize, logits.kind());
+        simd::in_parallel(rows as usize, 1, |share| {
+            for index in share {
+                let (target, log_sum, coefficient) = (targets[index] as usize, log_sums[index], coefficients[index]);
+                // SAFETY: a contiguous tensor in main memory of `rows` times `vocab` numbers of this kind; each row belongs to one thread.
+                unsafe {
+                    if kind == Kind::Float {
+                        let row = std::slice::from_raw_parts_mut((start as *mut f32).add(index * vocab), vocab);
+                        dispatch(Scale { row, log_sum, coefficient, read: |x| x, write: |x| x });
+                        row[target] += coefficient;
+                    } else {
+                        let row = std::slice::from_raw_parts_mut((start as *mut u16).add(index * vocab), vocab);
+                        // Rounded once: the probability of the target is often near 1, its distance from 1 is what is learned.
+                        let at_target = coefficient * (1.0 - exp_of_negative((widen(row[target]) - log_sum).min(0.0)));
+                        dispatch(Scale { row, log_sum, coefficient, read: widen, write: narrow });
+                        row[target] = narrow(at_target);
+                    }
+                }
+            }
+        });
+        return Ok(());
+    }
+    let device = logits.device();
+    let column = |values: &Tensor| values.to_device(device).unsqueeze(-1);
+    let (log_sums, coefficients) = (column(&Tensor::from_slice(log_sums)), column(&Tensor::from_slice(coefficients)));
+    let gradient = (logits.to_kind(Kind::Float) - log_sums).exp() * -&coefficients;
+    let gradient = gradient.scatter_add(1, &column(&Tensor::from_slice(targets)), &coefficients);
+    logits.f_copy_(&gradient)?;
+    Ok(())
+}
+
 /// `on_row` of each row where the processor can read them, else `on_tensor` of all.
 fn on_rows<T: Send>(logits: &Tensor, on_row: impl Fn(Row) -> T + Sync, on_tensor: impl Fn(&Tensor) -> Result<Vec<T>>) -> Result<Vec<T>> {
-    let readable = matches!(logits.kind(), Kind::Float | Kind::BFloat16) && logits.device() == Device::Cpu;
-    if !readable || logits.numel() == 0 {
+    if !readable(logits) || logits.numel() == 0 {
         return on_tensor(logits);
     }
     let logits = logits.f_contiguous()?;
@@ -56,6 +92,32 @@ fn on_rows<T: Send>(logits: &Tensor, on_row: impl Fn(Row) -> T + Sync, on_tensor
         }
     };
     Ok(simd::in_parallel(rows, 1, |share| share.map(|index| on_row(row(index))).collect::<Vec<T>>()).into_iter().flatten().collect())
+}
+
+/// Whether the loops here can read the numbers.
+fn readable(logits: &Tensor) -> bool {
+    matches!(logits.kind(), Kind::Float | Kind::BFloat16) && logits.device() == Device::Cpu
+}
+
+/// −coefficient · exp(x − log_sum) in the place of each x.
+struct Scale<'a, T, R, W> {
+    row: &'a mut [T],
+    log_sum: f32,
+    coefficient: f32,
+    read: R,
+    write: W,
+}
+
+impl<T: Copy, R: Fn(T) -> f32 + Copy, W: Fn(f32) -> T + Copy> Work for Scale<'_, T, R, W> {
+    type Answer = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for x in self.row {
+            // No logit lies above the log of the sum; rounding may put one there.
+            *x = (self.write)(-self.coefficient * exp_of_negative(((self.read)(*x) - self.log_sum).min(0.0)));
+        }
+    }
 }
 
 /// One row, in f32 or in bf16 (the upper halves of f32).
@@ -223,6 +285,22 @@ mod tests {
             for (found, exact) in log_sum_exp(&logits).unwrap().iter().zip(&exact) {
                 assert!((f64::from(*found) - exact).abs() < 2e-6 * exact.abs().max(1.0), "{found} is not {exact}");
             }
+        }
+    }
+
+    #[test]
+    fn the_gradient_of_log_probabilities_is_libtorchs() {
+        let (targets, coefficients) = ([3i64, 7, 1, 1008, 0], [1.0f32, -2.0, 0.25, 0.0, 3.0]);
+        for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {
+            let mut logits = rows(Kind::Float).clamp(-30.0, 30.0).to_kind(kind);
+            let exact = logits.to_kind(Kind::Double).set_requires_grad(true);
+            let logps = exact.log_softmax(-1, Kind::Double).gather(1, &Tensor::from_slice(&targets).unsqueeze(-1), false).squeeze_dim(1);
+            (logps * Tensor::from_slice(&coefficients)).sum(Kind::Double).backward();
+            let sums = log_sum_exp(&logits).unwrap();
+            logps_gradient(&mut logits, &sums, &targets, &coefficients).unwrap();
+            let error = (logits.to_kind(Kind::Double) - exact.grad()).abs().max().double_value(&[]);
+            let bound = if kind == Kind::Float { 2e-6 } else { 1.5e-2 };
+            assert!(error < bound, "{kind:?}: {error}");
         }
     }
 

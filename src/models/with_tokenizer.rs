@@ -20,9 +20,9 @@ pub fn open_with_tokenizer(folder: &Path, device: Device, kind: Kind) -> Result<
 }
 
 /// [`Lm::open_trainable`] and the folder's tokenizer, with the same checks.
-pub fn open_trainable_with_tokenizer(folder: &Path, device: Device) -> Result<(Lm, Tokenizer)> {
+pub fn open_trainable_with_tokenizer(folder: &Path, device: Device, kind: Kind) -> Result<(Lm, Tokenizer)> {
     let tokenizer = check(folder)?;
-    let mut lm = Lm::open_trainable(folder, device)?;
+    let mut lm = Lm::open_trainable(folder, device, kind)?;
     fit(folder, &mut lm, &tokenizer)?;
     Ok((lm, tokenizer))
 }

@@ -235,6 +235,9 @@ fn write_training(out: &mut String, training: &Training, examples: Option<usize>
     };
     write!(out, "       learning rate {:e} {schedule} after warm-up {}", training.learning_rate, training.warmup_ratio)?;
     write!(out, ", weight decay {}, gradient norm up to {}", training.weight_decay, training.max_grad_norm)?;
+    if training.activation_checkpointing {
+        write!(out, ", activation checkpointing")?;
+    }
     writeln!(out, "; validated every {} steps, checkpoint every {}", training.eval_every, training.checkpoint_every)
 }
 

@@ -9,6 +9,8 @@ use super::{ClassifierSizes, Dtype, LmSizes, Plan, Stage, Training, prompt_bound
 pub const PROMPTS_IN_FLIGHT: usize = 8;
 
 const FLOAT32: u64 = 4;
+/// Bytes of logits that training holds at once, at most.
+const MOST_LOGITS: u64 = 320 << 20;
 
 /// The peak of one stage; where it handles several models one after the other, of the largest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,12 +69,12 @@ fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
         }
         Stage::Dpo => {
             let (name, model) = guide()?;
-            Some(StageMemory { stage, model: name.to_owned(), parts: dpo_parts(model, plan.training.dpo.as_ref()?) })
+            Some(StageMemory { stage, model: name.to_owned(), parts: training_parts(&Shape::of_lm(model), plan.training.dpo.as_ref()?, 2) })
         }
         Stage::Direct => largest(plan.training.direct.iter().flat_map(|(name, training)| {
             let model = plan.models.get(name);
             let sft = training.sft.as_ref().zip(model).map(|(sft, model)| training_parts(&Shape::of_lm(model), sft, 1));
-            let dpo = model.map(|model| dpo_parts(model, &training.dpo));
+            let dpo = model.map(|model| training_parts(&Shape::of_lm(model), &training.dpo, 2));
             sft.into_iter().chain(dpo).map(|parts| StageMemory { stage, model: name.clone(), parts })
         })),
         Stage::Steer => {
@@ -128,20 +130,19 @@ fn weight_bytes(plan: &Plan, model: &str) -> u64 {
 struct Shape {
     parameters: u64,
     layers: u64,
-    heads: u64,
     width: u64,
     outputs: u64,
 }
 
 impl Shape {
     fn of_lm(sizes: &LmSizes) -> Self {
-        let LmSizes { parameters, n_layer: layers, n_head: heads, hidden_size: width, vocab_size: outputs, .. } = *sizes;
-        Self { parameters, layers, heads, width, outputs }
+        let LmSizes { parameters, n_layer: layers, hidden_size: width, vocab_size: outputs, .. } = *sizes;
+        Self { parameters, layers, width, outputs }
     }
 
     fn of_classifier(sizes: &ClassifierSizes) -> Self {
-        let ClassifierSizes { parameters, n_layers: layers, n_heads: heads, dim: width, .. } = *sizes;
-        Self { parameters, layers, heads, width, outputs: 0 }
+        let ClassifierSizes { parameters, n_layers: layers, dim: width, .. } = *sizes;
+        Self { parameters, layers, width, outputs: 0 }
     }
 }
 
@@ -149,24 +150,22 @@ fn training_parts(shape: &Shape, training: &Training, texts_per_example: u64) ->
     let rows = product(&[training.micro_batch_size as u64, texts_per_example]);
     let length = training.max_length as u64;
     // Kept for the backward pass of one block: norms, q, k, v, attention's result and projection, the MLP's two wide layers, residuals
-    // (16 widths), and for each head the attention scores before and after the softmax.
-    let kept = shape.width.saturating_mul(16).saturating_add(product(&[2, shape.heads, length]));
+    // (16 widths); with activation checkpointing of each block its input, and all that of one block at a time.
+    let (layers, kept) = match training.activation_checkpointing {
+        true => (shape.layers.saturating_add(16), shape.width),
+        false => (shape.layers, shape.width.saturating_mul(16)),
+    };
     let mut parts = vec![
         part("weights", &[("parameters", shape.parameters), ("B", FLOAT32)]),
         part("gradients", &[("parameters", shape.parameters), ("B", FLOAT32)]),
         part("optimizer", &[("parameters", shape.parameters), ("moments", 2), ("B", FLOAT32)]),
-        part("activations", &[("rows", rows), ("tokens", length), ("layers", shape.layers), ("kept numbers", kept), ("B", FLOAT32)]),
+        part("activations", &[("rows", rows), ("tokens", length), ("layers", layers), ("kept numbers", kept), ("B", FLOAT32)]),
     ];
     if shape.outputs > 0 {
-        // The logits and their gradient.
-        parts.push(part("logits", &[("rows", rows), ("tokens", length), ("vocabulary", shape.outputs), ("copies", 2), ("B", FLOAT32)]));
+        // Their gradient takes their place; beyond what is kept they are made again, slice by slice.
+        let logits = part("logits", &[("rows", rows), ("tokens", length), ("vocabulary", shape.outputs), ("B", FLOAT32)]);
+        parts.push(MemoryPart { bytes: logits.bytes.min(MOST_LOGITS), ..logits });
     }
-    parts
-}
-
-fn dpo_parts(model: &LmSizes, training: &Training) -> Vec<MemoryPart> {
-    let mut parts = training_parts(&Shape::of_lm(model), training, 2);
-    parts.push(part("reference", &[("parameters", model.parameters), ("B", FLOAT32)]));
     parts
 }
 

@@ -37,7 +37,7 @@ pub struct Run {
     /// `cpu`, `cuda` or `cuda:N`.
     #[serde(default = "cpu")]
     pub device: String,
-    /// Of weights at inference; training keeps f32.
+    /// Of weights at inference, and of the forward and backward passes of SFT and DPO, whose master weights are f32.
     #[serde(default)]
     pub dtype: Dtype,
     /// CPU threads; all cores by default.
@@ -162,6 +162,8 @@ pub struct TrainingTable {
     pub warmup_ratio: Option<f64>,
     pub weight_decay: Option<f64>,
     pub max_grad_norm: Option<f64>,
+    /// Whether activations are computed again on the way back instead of being kept: less memory, a third more arithmetic.
+    pub activation_checkpointing: Option<bool>,
     /// Tokens of one example (prompt and response).
     pub max_length: Option<usize>,
     /// Steps between validations; the best of them is kept.

@@ -14,6 +14,9 @@ pub struct Training {
     pub warmup_ratio: f64,
     pub weight_decay: f64,
     pub max_grad_norm: f64,
+    /// Not in fingerprints where it is off: results differ by rounding only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub activation_checkpointing: bool,
     pub max_length: usize,
     pub eval_every: usize,
     pub checkpoint_every: usize,
@@ -52,6 +55,7 @@ impl Training {
             warmup_ratio: table.warmup_ratio.unwrap_or(default.warmup_ratio),
             weight_decay: table.weight_decay.unwrap_or(default.weight_decay),
             max_grad_norm: table.max_grad_norm.unwrap_or(default.max_grad_norm),
+            activation_checkpointing: table.activation_checkpointing.unwrap_or(default.activation_checkpointing),
             max_length: table.max_length.unwrap_or(default.max_length),
             eval_every: table.eval_every.unwrap_or(default.eval_every),
             checkpoint_every: table.checkpoint_every.unwrap_or(default.checkpoint_every),
@@ -69,6 +73,7 @@ impl Training {
             warmup_ratio: 0.05,
             weight_decay: 0.1,
             max_grad_norm: 1.0,
+            activation_checkpointing: false,
             max_length: 128,
             eval_every: 100,
             checkpoint_every: 100,

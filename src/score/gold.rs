@@ -124,7 +124,7 @@ impl GoldReward {
         let device = reward.device();
         let positions = Tensor::arange(ids.size()[1], (Kind::Int64, Device::Cpu)).expand_as(&ids);
         let [ids, positions, valid] = [ids, positions, valid].map(|tensor| tensor.to_device(device));
-        let input = Input { ids: &ids, positions: &positions, valid: Some(&valid) };
+        let input = Input { ids: &ids, positions: &positions, valid: Some(&valid), packing: None };
         Ok(reward.rewards(&input, &Tensor::from_slice(&at).to_device(device)))
     }
 }

@@ -46,7 +46,7 @@ pub fn response_logps(model: &CausalLm, ids: &[i64], prompt_len: usize) -> Resul
     let device = model.device();
     let tokens = Tensor::from_slice(ids).unsqueeze(0).to_device(device);
     let positions = Tensor::arange(length, (Kind::Int64, device)).unsqueeze(0);
-    let hidden = model.hidden(&Input { ids: &tokens, positions: &positions, valid: None });
+    let hidden = model.hidden(&Input { ids: &tokens, positions: &positions, valid: None, packing: None });
     let predicting = hidden.squeeze_dim(0).narrow(0, prompt_len as i64 - 1, scored);
     frozen_target_logps(model, &predicting, &tokens.squeeze_dim(0).narrow(0, prompt_len as i64, scored))
 }

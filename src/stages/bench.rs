@@ -168,18 +168,19 @@ impl Limit {
     /// Least seconds of one model for one prompt of which `tokens` response tokens go through it in `passes` forward passes, each of which
     /// reads the weights once for all prompts in flight.
     fn seconds(&self, lm: &Lm, tokens: f64, passes: f64) -> f64 {
-        let info = lm.model.info();
-        let head = (info.vocab_size * info.hidden_size) as f64;
-        let blocks: f64 = lm
-            .parameters()
-            .iter()
-            .filter(|(name, tensor)| tensor.dim() == 2 && name.contains(".h.") | name.contains("layers."))
-            .map(|(_, tensor)| tensor.numel() as f64)
-            .sum();
+        let (blocks, head) = product_weights(lm);
         let flops = 2.0 * (blocks * (tokens + self.prompt_tokens) + head * tokens);
         let bytes = (blocks + head) * lm.kind().elt_size_in_bytes() as f64 * (passes + 1.0) / self.in_flight;
         (flops / self.rates.matmul_flops_per_s).max(bytes / self.rates.memory_bytes_per_s)
     }
+}
+
+/// Weights that each token is multiplied by: those of the blocks, and of the head.
+pub(super) fn product_weights(lm: &Lm) -> (f64, f64) {
+    let info = lm.model.info();
+    let parameters = lm.parameters();
+    let products = parameters.iter().filter(|(name, tensor)| tensor.dim() == 2 && name.contains(".h.") | name.contains("layers."));
+    (products.map(|(_, tensor)| tensor.numel() as f64).sum(), (info.vocab_size * info.hidden_size) as f64)
 }
 
 fn random_prompts(tokenizer: &Tokenizer, settings: &BenchSettings) -> Result<Vec<(String, String)>> {
@@ -199,7 +200,7 @@ fn random_prompts(tokenizer: &Tokenizer, settings: &BenchSettings) -> Result<Vec
 }
 
 /// The most memory this process has had, of the kernel; 0 where it does not tell.
-fn peak_rss_bytes() -> u64 {
+pub(super) fn peak_rss_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).unwrap_or(0) * 1024

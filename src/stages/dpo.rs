@@ -14,7 +14,7 @@ use crate::losses::{DpoOutput, dpo, sum_by_row};
 use crate::models::Lm;
 use crate::monitor::{Progress, glossary};
 use crate::recipe::Training;
-use crate::train::{Sequence, StepLoss, Task, sequence_logps};
+use crate::train::{Sequence, StepLoss, Task, TokenLogps, sequence_logps};
 
 pub fn run(context: &Context, tuning: &Tuning) -> Result<()> {
     let task = &tuning.dpo_task;
@@ -48,45 +48,45 @@ fn train(context: &Context, tuning: &Tuning) -> Result<()> {
     };
     let (mut train, mut validation) = (read(TRAIN)?, read(VALIDATION)?);
     info!("{name}: {} training and {} validation pairs, beta {beta}", train.len(), validation.len());
-    // The reference never changes, so its log-probabilities are computed once, and the model is gone before training starts.
-    let reference = Lm::open(&source, context.placement(tuning.model)?.device, Kind::Float)?;
+    // The reference is the model as it stands now, and never changes: its log-probabilities are computed once.
     let mut progress = Progress::start(&format!("{name} reference"), (train.len() + validation.len()) as u64, 0);
     for pairs in [&mut train, &mut validation] {
-        fill_reference(&reference, pairs, training.micro_batch_size, &mut progress)?;
+        fill_reference(&model.lm, pairs, training.micro_batch_size, &mut progress)?;
     }
     progress.finish();
-    drop(reference);
     let mut task = DpoTask {
         policy: model.lm.clone(),
         train,
         validation,
         beta,
         batch: training.micro_batch_size,
+        activation_checkpointing: training.activation_checkpointing,
         sample: model.sample_prompt(context)?,
     };
     model.fit(context, name, training, &mut task)
 }
 
-struct PairSequences {
-    chosen: Sequence,
-    rejected: Sequence,
+pub(super) struct PairSequences {
+    pub chosen: Sequence,
+    pub rejected: Sequence,
     /// Reference log-probabilities of the two responses.
-    reference: (f32, f32),
+    pub reference: (f32, f32),
 }
 
-/// Summed response log-probabilities of chosen and rejected, (pairs) each, by one forward pass over both.
-fn pair_logps(lm: &Lm, pairs: &[&PairSequences]) -> Result<(Tensor, Tensor)> {
-    let sequences: Vec<&Sequence> = pairs.iter().map(|pair| &pair.chosen).chain(pairs.iter().map(|pair| &pair.rejected)).collect();
-    let (logps, rows) = sequence_logps(&lm.model, &sequences)?;
-    let summed = sum_by_row(&logps, &rows, sequences.len() as i64);
-    let count = pairs.len() as i64;
-    Ok((summed.narrow(0, 0, count), summed.narrow(0, count, count)))
+/// Log-probabilities of the response tokens of all pairs, and their sums for chosen and rejected, (pairs) each, by one forward pass that
+/// reads each prompt once.
+fn pair_logps<'a>(lm: &'a Lm, pairs: &[&PairSequences], recompute: bool) -> Result<(TokenLogps<'a>, [Tensor; 2])> {
+    let groups: Vec<Vec<&Sequence>> = pairs.iter().map(|pair| vec![&pair.chosen, &pair.rejected]).collect();
+    let (tokens, rows) = sequence_logps(&lm.model, &groups, recompute)?;
+    let summed = sum_by_row(&tokens.logps, &rows, 2 * pairs.len() as i64).view([-1, 2]);
+    let sides = [0, 1].map(|side| summed.select(1, side));
+    Ok((tokens, sides))
 }
 
-fn fill_reference(reference: &Lm, pairs: &mut [PairSequences], batch: usize, progress: &mut Progress) -> Result<()> {
+pub(super) fn fill_reference(reference: &Lm, pairs: &mut [PairSequences], batch: usize, progress: &mut Progress) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     for batch in pairs.chunks_mut(batch) {
-        let (chosen, rejected) = pair_logps(reference, &batch.iter().collect::<Vec<_>>())?;
+        let (_, [chosen, rejected]) = pair_logps(reference, &batch.iter().collect::<Vec<_>>(), false)?;
         let (chosen, rejected) = (Vec::<f32>::try_from(chosen)?, Vec::<f32>::try_from(rejected)?);
         for (pair, logps) in batch.iter_mut().zip(chosen.into_iter().zip(rejected)) {
             pair.reference = logps;
@@ -96,24 +96,25 @@ fn fill_reference(reference: &Lm, pairs: &mut [PairSequences], batch: usize, pro
     Ok(())
 }
 
-struct DpoTask {
-    policy: Rc<Lm>,
-    train: Vec<PairSequences>,
-    validation: Vec<PairSequences>,
-    beta: f64,
-    batch: usize,
-    sample: SamplePrompt,
+pub(super) struct DpoTask {
+    pub policy: Rc<Lm>,
+    pub train: Vec<PairSequences>,
+    pub validation: Vec<PairSequences>,
+    pub beta: f64,
+    pub batch: usize,
+    pub activation_checkpointing: bool,
+    pub sample: SamplePrompt,
 }
 
 impl DpoTask {
-    /// The losses of some pairs, and Σ of log π over chosen and rejected.
-    fn forward(&self, pairs: &[&PairSequences]) -> Result<(DpoOutput, [f64; 2])> {
-        let (chosen, rejected) = pair_logps(&self.policy, pairs)?;
+    /// The losses of some pairs, Σ of log π over chosen and rejected, and what they come from.
+    fn forward(&self, pairs: &[&PairSequences], recompute: bool) -> Result<(DpoOutput, [f64; 2], TokenLogps<'_>)> {
+        let (tokens, [chosen, rejected]) = pair_logps(&self.policy, pairs, recompute)?;
         let reference = |of: &dyn Fn(&PairSequences) -> f32| {
             Tensor::from_slice(&pairs.iter().map(|pair| of(pair)).collect::<Vec<_>>()).to_device(chosen.device())
         };
         let output = dpo(&chosen, &rejected, &reference(&|pair| pair.reference.0), &reference(&|pair| pair.reference.1), self.beta);
-        Ok((output, [sum(&chosen), sum(&rejected)]))
+        Ok((output, [sum(&chosen), sum(&rejected)], tokens))
     }
 }
 
@@ -154,13 +155,16 @@ impl Task for DpoTask {
         self.policy.parameters()
     }
 
-    fn loss(&mut self, examples: &[usize]) -> Result<StepLoss> {
+    fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss> {
         let pairs: Vec<&PairSequences> = examples.iter().map(|&i| &self.train[i]).collect();
-        let (output, logps) = self.forward(&pairs)?;
+        let (output, logps, tokens) = self.forward(&pairs, self.activation_checkpointing)?;
+        let loss = output.losses.sum(Kind::Float);
+        loss.f_backward()?;
+        tokens.backward()?;
         let count = pairs.len() as f64;
         let metrics = TRAIN_NAMES.into_iter().zip(measures(&output, logps)).map(|(name, sum)| (name, sum, count)).collect();
         let tokens = pairs.iter().map(|pair| pair.chosen.ids.len() + pair.rejected.ids.len()).sum();
-        Ok(StepLoss { loss: output.losses.sum(Kind::Float), weight: count, metrics, tokens })
+        Ok(StepLoss { loss: loss.double_value(&[]), weight: count, metrics, tokens })
     }
 
     fn validate(&mut self) -> Result<Vec<(&'static str, f64)>> {
@@ -171,7 +175,7 @@ impl Task for DpoTask {
         let (mut loss, mut sums) = (0.0, [0.0; 6]);
         let pairs: Vec<&PairSequences> = self.validation.iter().collect();
         for batch in pairs.chunks(self.batch) {
-            let (output, logps) = self.forward(batch)?;
+            let (output, logps, _) = self.forward(batch, false)?;
             loss += sum(&output.losses);
             for (total, value) in sums.iter_mut().zip(measures(&output, logps)) {
                 *total += value;

@@ -95,7 +95,7 @@ fn train(context: &Context, scratch: &GoldScratch) -> Result<()> {
     };
     let checkpoint = context.checkpoint("gold");
     let fit = Fit { stage: "gold", training: &training, seed: context.seed(), run_dir: context.run_dir(), checkpoint: &checkpoint };
-    let report = fit.run(&mut task)?;
+    let (report, _) = fit.run(&mut task)?;
     task.classifier.save(&folder)?;
     write_json(&folder.join("training.json"), &report)
 }
@@ -141,13 +141,15 @@ impl Task for GoldTask {
         self.classifier.parameters()
     }
 
-    fn loss(&mut self, examples: &[usize]) -> Result<StepLoss> {
+    fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss> {
         let batch: Vec<&(String, u8)> = examples.iter().map(|&i| &self.train[i]).collect();
         let output = self.classify(&batch)?;
         let count = batch.len() as f64;
         let accuracy = (glossary::ACCURACY, output.accuracies.sum(Kind::Double).double_value(&[]), count);
         let tokens = batch.iter().map(|(text, _)| text.split_whitespace().count()).sum();
-        Ok(StepLoss { loss: output.losses.sum(Kind::Float), weight: count, metrics: vec![accuracy], tokens })
+        let loss = output.losses.sum(Kind::Float);
+        loss.f_backward()?;
+        Ok(StepLoss { loss: loss.double_value(&[]), weight: count, metrics: vec![accuracy], tokens })
     }
 
     fn validate(&mut self) -> Result<Vec<(&'static str, f64)>> {

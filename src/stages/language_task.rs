@@ -26,6 +26,7 @@ pub struct LanguageTask {
     pub train: Vec<Sequence>,
     pub validation: Vec<Sequence>,
     pub batch: usize,
+    pub activation_checkpointing: bool,
     pub sample: SamplePrompt,
 }
 
@@ -38,12 +39,15 @@ impl Task for LanguageTask {
         self.lm.parameters()
     }
 
-    fn loss(&mut self, examples: &[usize]) -> Result<StepLoss> {
+    fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss> {
         let sequences: Vec<&Sequence> = examples.iter().map(|&i| &self.train[i]).collect();
-        let (logps, _) = sequence_logps(&self.lm.model, &sequences)?;
+        let (tokens, _) = sequence_logps(&self.lm.model, &alone(&sequences), self.activation_checkpointing)?;
+        let loss = -tokens.logps.sum(Kind::Float);
+        loss.f_backward()?;
+        tokens.backward()?;
         let scored: usize = sequences.iter().map(|sequence| sequence.scored()).sum();
         let tokens = sequences.iter().map(|sequence| sequence.ids.len()).sum();
-        Ok(StepLoss { loss: -logps.sum(Kind::Float), weight: scored as f64, metrics: Vec::new(), tokens })
+        Ok(StepLoss { loss: loss.double_value(&[]), weight: scored as f64, metrics: Vec::new(), tokens })
     }
 
     fn validate(&mut self) -> Result<Vec<(&'static str, f64)>> {
@@ -51,8 +55,8 @@ impl Task for LanguageTask {
         let (mut loss, mut scored) = (0.0, 0);
         for batch in length_batches(&self.validation, self.batch) {
             let sequences: Vec<&Sequence> = batch.iter().map(|&i| &self.validation[i]).collect();
-            let (logps, _) = sequence_logps(&self.lm.model, &sequences)?;
-            loss -= logps.sum(Kind::Double).double_value(&[]);
+            let (tokens, _) = sequence_logps(&self.lm.model, &alone(&sequences), false)?;
+            loss -= tokens.logps.sum(Kind::Double).double_value(&[]);
             scored += sequences.iter().map(|sequence| sequence.scored()).sum::<usize>();
         }
         Ok(if scored == 0 { Vec::new() } else { vec![(glossary::VALIDATION_LOSS, loss / scored as f64)] })
@@ -61,6 +65,11 @@ impl Task for LanguageTask {
     fn sample(&mut self) -> Result<Option<String>> {
         sample_text(&self.lm, &self.sample).map(Some)
     }
+}
+
+/// Each sequence a group of its own.
+fn alone<'a>(sequences: &[&'a Sequence]) -> Vec<Vec<&'a Sequence>> {
+    sequences.iter().map(|sequence| vec![*sequence]).collect()
 }
 
 /// One continuation at temperature 0.7, top-k 50, the same random numbers each time.

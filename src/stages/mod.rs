@@ -1,12 +1,15 @@
 //! One file a stage: wires models, data and algorithms together and owns the loops; no maths.
 
 mod bench;
+mod bench_training;
 mod context;
 mod direct;
 mod dpo;
 mod evaluate;
 mod gold;
 mod language_task;
+#[cfg(test)]
+mod parity;
 mod preferences;
 mod pretrain;
 mod sft;
@@ -17,6 +20,7 @@ mod steer_method;
 mod tuning;
 
 pub use bench::{BenchModels, BenchReport, BenchSettings, steer as bench_steer};
+pub use bench_training::{TrainingBenchReport, TrainingBenchSettings, train as bench_train};
 pub use context::Context;
 pub use steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, check_prompt, proposer, steer_prompts};
 

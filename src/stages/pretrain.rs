@@ -87,6 +87,7 @@ fn pretrain(context: &Context, name: &str, scratch: &Scratch) -> Result<()> {
         train: sequences(&dataset.train)?,
         validation: sequences(&dataset.validation)?,
         batch: training.batch_size,
+        activation_checkpointing: training.activation_checkpointing,
         sample: SamplePrompt {
             prompt: first_words_prompt(first, &context.recipe().data.prompt, context.seed()).unwrap_or_default(),
             template: context.template(name)?,
@@ -100,7 +101,7 @@ fn pretrain(context: &Context, name: &str, scratch: &Scratch) -> Result<()> {
     let stage = format!("pretrain/{name}");
     let checkpoint = context.checkpoint(&stage);
     let fit = Fit { stage: &stage, training, seed: context.seed(), run_dir: context.run_dir(), checkpoint: &checkpoint };
-    let report = fit.run(&mut task)?;
+    let (report, _) = fit.run(&mut task)?;
     task.lm.save(&folder)?;
     write_json(&folder.join("training.json"), &report)
 }

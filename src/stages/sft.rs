@@ -32,6 +32,7 @@ fn train(context: &Context, tuning: &Tuning) -> Result<()> {
         train: sequences(TRAIN)?,
         validation: sequences(VALIDATION)?,
         batch: training.micro_batch_size,
+        activation_checkpointing: training.activation_checkpointing,
         sample: model.sample_prompt(context)?,
     };
     model.fit(context, &tuning.sft_task, training, &mut task)

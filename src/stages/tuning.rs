@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use tch::Kind;
 use tracing::warn;
 
-use super::context::{Context, write_json};
+use super::context::{Context, Placement, write_json};
 use super::language_task::SamplePrompt;
 use super::preferences::TRAIN;
 use super::sft;
 use crate::error::{Error, Result};
+use crate::models::device::training_kind;
 use crate::models::{Lm, open_trainable_with_tokenizer};
 use crate::recipe::Training;
 use crate::text::{PromptTemplate, Tokenizer, read_pairs};
@@ -57,7 +59,8 @@ impl<'a> Tuning<'a> {
 
     /// The weights in `folder`, to be trained.
     pub fn open(&self, context: &Context, folder: &Path) -> Result<Trainable> {
-        let (lm, tokenizer) = open_trainable_with_tokenizer(folder, context.placement(self.model)?.device)?;
+        let Placement { device, kind } = context.placement(self.model)?;
+        let (lm, tokenizer) = open_trainable_with_tokenizer(folder, device, training_kind(kind))?;
         Ok(Trainable { lm: Rc::new(lm), tokenizer: Rc::new(tokenizer), template: context.template(self.model)? })
     }
 }
@@ -99,10 +102,10 @@ impl Trainable {
     pub fn fit(&self, context: &Context, name: &str, training: &Training, task: &mut dyn Task) -> Result<()> {
         let checkpoint = context.checkpoint(name);
         let fit = Fit { stage: name, training, seed: context.seed(), run_dir: context.run_dir(), checkpoint: &checkpoint };
-        let report = fit.run(task)?;
+        let (report, weights) = fit.run(task)?;
         let folder = context.path(name);
         self.tokenizer.save(&folder)?;
-        self.lm.save(&folder)?;
+        self.lm.save_weights(&folder, &weights, Kind::Float)?;
         write_json(&folder.join("training.json"), &report)
     }
 }

@@ -18,7 +18,7 @@ mod vocabulary;
 
 pub use chat::{ChatTemplate, Message};
 pub use dataset::{Dataset, Example, first_words_prompt, load as load_dataset};
-pub use pairs::{Pair, read_pairs, read_prompts};
+pub use pairs::{Pair, read_pairs, read_prompts, read_responses};
 pub use prompt::PromptTemplate;
 pub use report::{folder_reports, mixture_problems, plan_report};
 pub use splits::files as dataset_files;

@@ -40,6 +40,18 @@ pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
     rows(path)
 }
 
+/// Prompt, chosen and rejected of each row of a data file of any kind, whatever else its rows hold.
+pub fn read_responses(path: &Path) -> Result<Vec<[String; 3]>> {
+    let row = |record: records::Record| {
+        let field = |name: &str| match record.fields.get(name) {
+            Some(Value::String(text)) => Ok(text.clone()),
+            _ => Err(Error::data(path, Some(record.line), format!("a preference pair needs the text `{name}`"))),
+        };
+        Ok([field("prompt")?, field("chosen")?, field("rejected")?])
+    };
+    records::read(path, 0)?.into_iter().map(row).collect()
+}
+
 /// (id, prompt) of each line `{"id": …, "prompt": …}`; ids are strings or numbers, and distinct.
 pub fn read_prompts(path: &Path) -> Result<Vec<(String, String)>> {
     #[derive(Deserialize)]

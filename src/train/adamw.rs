@@ -1,9 +1,12 @@
-//! AdamW with decoupled weight decay (arXiv 1711.05101), its state open to checkpoints.
+//! AdamW with decoupled weight decay (arXiv 1711.05101) in f32, its state open to checkpoints.
 //!
-//! torch's own optimisers cannot save their state through tch. No decay on biases and norms: tensors of fewer than two dimensions.
+//! torch's own optimisers cannot save their state through tch, and read and write each number several times. Weights of another kind are
+//! copies of f32 masters, which alone take the updates: bf16 would lose the small ones. No decay on biases and norms: tensors of fewer than
+//! two dimensions.
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
+use super::adamw_loop::{self, Step};
 use crate::error::Result;
 
 #[derive(Debug, Clone, Copy)]
@@ -23,72 +26,127 @@ impl AdamWSettings {
 
 pub struct AdamW {
     settings: AdamWSettings,
-    parameters: Vec<(String, Tensor)>,
-    first: Vec<Tensor>,
-    second: Vec<Tensor>,
+    slots: Vec<Slot>,
     step: i32,
+    /// What the gradients are multiplied by in the next step.
+    scale: f64,
+}
+
+struct Slot {
+    name: String,
+    /// What the model computes with.
+    parameter: Tensor,
+    /// f32; the parameter itself where that is f32.
+    master: Tensor,
+    /// The f32 sum of the gradients of several micro-batches, where the parameter's own would lose digits.
+    sum: Option<Tensor>,
+    first: Tensor,
+    second: Tensor,
+}
+
+impl Slot {
+    fn new(name: String, parameter: Tensor) -> Self {
+        let zeros = || Tensor::zeros(parameter.size(), (Kind::Float, parameter.device()));
+        let master = if parameter.kind() == Kind::Float { parameter.detach() } else { parameter.detach().to_kind(Kind::Float) };
+        Self { name, master, sum: None, first: zeros(), second: zeros(), parameter }
+    }
+
+    fn gradient(&self) -> Option<Tensor> {
+        self.sum.as_ref().map(Tensor::shallow_clone).or_else(|| Some(self.parameter.grad()).filter(Tensor::defined))
+    }
+
+    fn is_copy(&self) -> bool {
+        self.parameter.kind() != Kind::Float
+    }
 }
 
 impl AdamW {
     pub fn new(parameters: Vec<(String, Tensor)>, settings: AdamWSettings) -> Self {
-        let zeros = || parameters.iter().map(|(_, parameter)| parameter.detach().zeros_like()).collect();
-        Self { settings, first: zeros(), second: zeros(), parameters, step: 0 }
+        let _no_grad = tch::no_grad_guard();
+        Self { settings, slots: parameters.into_iter().map(|(name, parameter)| Slot::new(name, parameter)).collect(), step: 0, scale: 1.0 }
     }
 
-    pub fn parameters(&self) -> &[(String, Tensor)] {
-        &self.parameters
+    /// The f32 weights, by name. They alias the optimiser's own.
+    pub fn weights(&self) -> Vec<(String, Tensor)> {
+        self.slots.iter().map(|slot| (slot.name.clone(), slot.master.shallow_clone())).collect()
     }
 
-    /// Divides the accumulated gradients by `weight`, so that the sum of many micro-batches becomes the mean over what they weigh, and
-    /// scales them down to `max_norm` where they exceed it. Returns the norm before clipping.
+    /// Adds the gradients of a micro-batch to those of the micro-batches before it, in f32. Needed after each of several; the gradients of
+    /// one alone may be left where they are.
+    pub fn add_gradients(&mut self) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        for slot in self.slots.iter_mut().filter(|slot| slot.is_copy()) {
+            let mut gradient = slot.parameter.grad();
+            if !gradient.defined() {
+                continue;
+            }
+            match &mut slot.sum {
+                Some(sum) => drop(sum.f_add_(&gradient)?),
+                None => slot.sum = Some(gradient.f_to_kind(Kind::Float)?),
+            }
+            drop(gradient.f_zero_()?);
+        }
+        Ok(())
+    }
+
+    /// Makes the next step divide the gradients by `weight`, so that the sum of many micro-batches becomes the mean over what they weigh,
+    /// and scale them down to `max_norm` where they exceed it. Returns the norm before clipping.
     pub fn finish_gradients(&mut self, weight: f64, max_norm: f64) -> Result<f64> {
         let _no_grad = tch::no_grad_guard();
-        let gradients: Vec<Tensor> = self.parameters.iter().map(|(_, p)| p.grad()).filter(Tensor::defined).collect();
-        let norms: Vec<Tensor> = gradients.iter().map(|gradient| gradient.norm()).collect();
-        let norm = f64::try_from(Tensor::stack(&norms, 0).norm())? / weight;
-        // PyTorch's clip_grad_norm_ adds 1e-6 to the norm as well.
-        let scale = (max_norm / (norm + 1e-6)).min(1.0) / weight;
-        for mut gradient in gradients {
-            let _ = gradient.g_mul_scalar_(scale);
+        let mut squares = 0.0;
+        for gradient in self.slots.iter().filter_map(Slot::gradient) {
+            squares += match gradient.device() {
+                Device::Cpu => adamw_loop::sum_of_squares(&gradient)?,
+                _ => gradient.f_to_kind(Kind::Float)?.f_square()?.f_sum(Kind::Double)?.double_value(&[]),
+            };
         }
+        let norm = squares.sqrt() / weight;
+        // PyTorch's clip_grad_norm_ adds 1e-6 to the norm as well.
+        self.scale = (max_norm / (norm + 1e-6)).min(1.0) / weight;
         Ok(norm)
     }
 
     pub fn zero_gradients(&mut self) {
-        for (_, parameter) in &mut self.parameters {
-            parameter.zero_grad();
+        for slot in &mut self.slots {
+            slot.parameter.zero_grad();
+            if let Some(sum) = &mut slot.sum {
+                let _ = sum.zero_();
+            }
         }
     }
 
     /// One update with the gradients at hand; a parameter without a gradient keeps its value.
-    pub fn step(&mut self, learning_rate: f64) {
+    pub fn step(&mut self, learning_rate: f64) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         self.step += 1;
         let AdamWSettings { beta1, beta2, epsilon, weight_decay } = self.settings;
-        let (correction1, correction2) = (1.0 - beta1.powi(self.step), 1.0 - beta2.powi(self.step));
-        for (i, (_, parameter)) in self.parameters.iter_mut().enumerate() {
-            let gradient = parameter.grad();
-            if !gradient.defined() {
-                continue;
+        for slot in &mut self.slots {
+            let Some(gradient) = slot.gradient() else { continue };
+            let decays = slot.parameter.dim() >= 2;
+            let step = Step {
+                scale: self.scale,
+                beta1,
+                beta2,
+                epsilon,
+                rate: learning_rate / (1.0 - beta1.powi(self.step)),
+                correction2: 1.0 - beta2.powi(self.step),
+                keep: if decays { 1.0 - learning_rate * weight_decay } else { 1.0 },
+            };
+            step.apply(&gradient, &mut slot.master, &mut slot.first, &mut slot.second)?;
+            if slot.is_copy() {
+                slot.parameter.f_copy_(&slot.master)?;
             }
-            if parameter.dim() >= 2 && weight_decay > 0.0 {
-                let _ = parameter.g_mul_scalar_(1.0 - learning_rate * weight_decay);
-            }
-            let (first, second) = (&mut self.first[i], &mut self.second[i]);
-            let _ = first.g_mul_scalar_(beta1).g_add_(&(&gradient * (1.0 - beta1)));
-            let _ = second.g_mul_scalar_(beta2).addcmul_(&gradient, &(&gradient * (1.0 - beta2)));
-            let denominator = (&*second / correction2).sqrt_().g_add_scalar_(epsilon);
-            let _ = parameter.addcdiv_(&(&*first * (-learning_rate / correction1)), &denominator);
         }
+        Ok(())
     }
 
     /// Moments under `first.<name>` and `second.<name>`; with [`AdamW::restore`] this is the whole state.
     pub fn state(&self) -> (i32, Vec<(String, Tensor)>) {
-        let named = |prefix: &str, tensors: &[Tensor]| -> Vec<(String, Tensor)> {
-            self.parameters.iter().zip(tensors).map(|((name, _), tensor)| (format!("{prefix}.{name}"), tensor.shallow_clone())).collect()
+        let named = |prefix: &str, of: fn(&Slot) -> &Tensor| -> Vec<(String, Tensor)> {
+            self.slots.iter().map(|slot| (format!("{prefix}.{}", slot.name), of(slot).shallow_clone())).collect()
         };
-        let mut tensors = named("first", &self.first);
-        tensors.extend(named("second", &self.second));
+        let mut tensors = named("first", |slot| &slot.first);
+        tensors.extend(named("second", |slot| &slot.second));
         (self.step, tensors)
     }
 
@@ -96,11 +154,22 @@ impl AdamW {
     pub fn restore(&mut self, step: i32, tensor: impl Fn(&str) -> Result<Tensor>) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         self.step = step;
-        for (i, (name, _)) in self.parameters.iter().enumerate() {
-            self.first[i].copy_(&tensor(&format!("first.{name}"))?);
-            self.second[i].copy_(&tensor(&format!("second.{name}"))?);
+        for slot in &mut self.slots {
+            slot.first.copy_(&tensor(&format!("first.{}", slot.name))?);
+            slot.second.copy_(&tensor(&format!("second.{}", slot.name))?);
         }
         Ok(())
+    }
+
+    /// Gives the weights the values of `weights`, in the order of [`AdamW::weights`].
+    pub fn set_weights(&mut self, weights: &[Tensor]) {
+        let _no_grad = tch::no_grad_guard();
+        for (slot, weight) in self.slots.iter_mut().zip(weights) {
+            slot.master.copy_(weight);
+            if slot.is_copy() {
+                slot.parameter.copy_(weight);
+            }
+        }
     }
 }
 
@@ -127,7 +196,7 @@ mod tests {
             optimizer.zero_gradients();
             (&ours - &target).square().sum(Kind::Float).backward();
             optimizer.finish_gradients(1.0, f64::INFINITY).unwrap();
-            optimizer.step(1e-2);
+            optimizer.step(1e-2).unwrap();
         }
         let difference = f64::try_from((&ours - &theirs).abs().max()).unwrap();
         assert!(difference < 1e-6, "{difference}");
@@ -141,7 +210,37 @@ mod tests {
         (&weight * &weight).sum(Kind::Float).backward(); // gradient (6, 8), norm 10
         let norm = optimizer.finish_gradients(2.0, 1.0).unwrap();
         assert!((norm - 5.0).abs() < 1e-6, "{norm}");
-        let clipped = f64::try_from(weight.grad().norm()).unwrap();
+        optimizer.step(0.0).unwrap();
+        // The first moment is a tenth of the clipped gradient.
+        let clipped = 10.0 * f64::try_from(optimizer.state().1[0].1.norm()).unwrap();
         assert!((clipped - 1.0).abs() < 1e-4, "{clipped}");
+    }
+
+    #[test]
+    fn bf16_weights_follow_f32_masters_and_sum_gradients_in_f32() {
+        let start = [1.0f32, -2.0, 0.5];
+        let weight = Tensor::from_slice(&start).to_kind(Kind::BFloat16).set_requires_grad(true);
+        let exact = Tensor::from_slice(&start).set_requires_grad(true);
+        let settings = AdamWSettings::with_decay(0.0);
+        let mut half = AdamW::new(vec![("w".into(), weight.shallow_clone())], settings);
+        let mut full = AdamW::new(vec![("w".into(), exact.shallow_clone())], settings);
+        // Steps of 1e-4 are lost on a bf16 number near 1 and must add up in the master; a sum of 256 + 64 small gradients is lost in bf16.
+        for _ in 0..100 {
+            for (parameter, optimizer) in [(&weight, &mut half), (&exact, &mut full)] {
+                optimizer.zero_gradients();
+                for factor in std::iter::once(256.0).chain(std::iter::repeat_n(0.5, 64)) {
+                    (parameter.sum(Kind::Float) * factor).backward();
+                    optimizer.add_gradients().unwrap();
+                }
+                optimizer.finish_gradients(1.0, f64::INFINITY).unwrap();
+                optimizer.step(1e-4).unwrap();
+            }
+        }
+        let [masters, exact] = [&half, &full].map(|optimizer| Vec::<f32>::try_from(&optimizer.weights()[0].1).unwrap());
+        assert!(masters.iter().zip(&exact).all(|(a, b)| (a - b).abs() < 1e-6), "{masters:?} {exact:?}");
+        assert!((masters[0] - 0.99).abs() < 1e-4, "{masters:?}");
+        let moments = [&half, &full].map(|optimizer| Vec::<f32>::try_from(&optimizer.state().1[0].1).unwrap());
+        assert_eq!(moments[0], moments[1]);
+        assert!(weight.equal(&half.weights()[0].1.to_kind(Kind::BFloat16)));
     }
 }

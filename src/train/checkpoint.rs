@@ -37,8 +37,8 @@ impl Checkpoint {
     pub fn save(&self, position: &Position, optimizer: &AdamW, best: Option<&[Tensor]>) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         let (_, mut tensors) = optimizer.state();
-        for (i, (name, parameter)) in optimizer.parameters().iter().enumerate() {
-            tensors.push((format!("parameter.{name}"), parameter.detach()));
+        for (i, (name, weight)) in optimizer.weights().into_iter().enumerate() {
+            tensors.push((format!("parameter.{name}"), weight));
             if let Some(best) = best {
                 tensors.push((format!("best.{name}"), best[i].shallow_clone()));
             }
@@ -62,11 +62,11 @@ impl Checkpoint {
             tensors.get(name).map(Tensor::shallow_clone).ok_or_else(|| unusable(format!("no tensor `{name}` in the checkpoint")))
         };
         optimizer.restore(position.optimizer_step, find)?;
-        for (name, parameter) in optimizer.parameters() {
-            parameter.shallow_clone().copy_(&find(&format!("parameter.{name}"))?);
-        }
-        let best = position.best.is_some().then(|| optimizer.parameters().iter().map(|(name, _)| find(&format!("best.{name}"))).collect());
-        Ok(Some((position, best.transpose()?)))
+        let names: Vec<String> = optimizer.weights().into_iter().map(|(name, _)| name).collect();
+        let all = |prefix: &str| names.iter().map(|name| find(&format!("{prefix}.{name}"))).collect::<Result<Vec<Tensor>>>();
+        optimizer.set_weights(&all("parameter")?);
+        let best = position.best.is_some().then(|| all("best")).transpose()?;
+        Ok(Some((position, best)))
     }
 
     pub fn remove(&self) -> Result<()> {

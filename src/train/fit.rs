@@ -16,8 +16,8 @@ use crate::sampling::Stream;
 
 /// What one micro-batch gave.
 pub struct StepLoss {
-    /// Sum (not mean) of the losses, a scalar with a graph.
-    pub loss: Tensor,
+    /// Sum (not mean) of the losses.
+    pub loss: f64,
     /// What the sum is a sum over (tokens, pairs, texts): the step's loss is Σ loss / Σ weight over its micro-batches.
     pub weight: f64,
     /// Name, sum, and number of things summed.
@@ -30,7 +30,8 @@ pub struct StepLoss {
 pub trait Task {
     fn examples(&self) -> usize;
     fn parameters(&self) -> Vec<(String, Tensor)>;
-    fn loss(&mut self, examples: &[usize]) -> Result<StepLoss>;
+    /// Adds the gradients of the summed loss of `examples` to the parameters'.
+    fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss>;
     /// Values on held-out data; the first is the one to minimise. Empty where there is nothing to validate on.
     fn validate(&mut self) -> Result<Vec<(&'static str, f64)>>;
     /// A text to look at, made by the model as it stands.
@@ -59,8 +60,8 @@ pub struct FitReport {
 }
 
 impl Fit<'_> {
-    /// Trains `task` from its checkpoint, if there is one, to the end, and leaves the best weights in it.
-    pub fn run(&self, task: &mut dyn Task) -> Result<FitReport> {
+    /// Trains `task` from its checkpoint, if there is one, to the end, and leaves the best weights in it; gives them in f32 too, by name.
+    pub fn run(&self, task: &mut dyn Task) -> Result<(FitReport, Vec<(String, Tensor)>)> {
         let (training, examples) = (self.training, task.examples());
         if examples == 0 {
             return Err(Error::failed(format!("stage `{}` has no training examples", self.stage)));
@@ -93,35 +94,17 @@ impl Fit<'_> {
         }
         progress.finish();
         if let Some(best) = &best {
-            let _no_grad = tch::no_grad_guard();
-            for ((_, parameter), best) in optimizer.parameters().iter().zip(best) {
-                parameter.shallow_clone().copy_(best);
-            }
+            optimizer.set_weights(best);
         }
         let (best_step, validation) = position.best.unwrap_or((steps, Vec::new()));
-        Ok(FitReport { steps, examples, best_step, validation })
+        Ok((FitReport { steps, examples, best_step, validation }, optimizer.weights()))
     }
 
     /// One optimiser step; returns its metrics, the loss first.
     fn step(&self, task: &mut dyn Task, optimizer: &mut AdamW, step: usize, steps: usize) -> Result<Vec<(&'static str, f64)>> {
         let started = Instant::now();
         let batch = batch(self.seed, self.stage, task.examples(), self.training.batch_size, step);
-        optimizer.zero_gradients();
-        let (mut loss, mut weight, mut tokens) = (0.0, 0.0, 0);
-        let mut sums: Vec<(&'static str, f64, f64)> = Vec::new();
-        for micro_batch in batch.chunks(self.training.micro_batch_size) {
-            let output = task.loss(micro_batch)?;
-            output.loss.f_backward()?;
-            loss += output.loss.double_value(&[]);
-            weight += output.weight;
-            tokens += output.tokens;
-            for (name, sum, count) in output.metrics {
-                match sums.iter_mut().find(|(known, ..)| *known == name) {
-                    Some(entry) => (entry.1, entry.2) = (entry.1 + sum, entry.2 + count),
-                    None => sums.push((name, sum, count)),
-                }
-            }
-        }
+        let StepLoss { loss, weight, metrics, tokens } = accumulate(task, optimizer, &batch, self.training.micro_batch_size)?;
         let norm = optimizer.finish_gradients(weight, self.training.max_grad_norm)?;
         if !(loss.is_finite() && norm.is_finite()) {
             return Err(Error::failed(format!(
@@ -131,9 +114,9 @@ impl Fit<'_> {
             )));
         }
         let rate = learning_rate(self.training, step, steps);
-        optimizer.step(rate);
+        optimizer.step(rate)?;
         let mut values = vec![(glossary::LOSS, loss / weight)];
-        values.extend(sums.into_iter().map(|(name, sum, count)| (name, sum / count)));
+        values.extend(metrics.into_iter().map(|(name, sum, count)| (name, sum / count)));
         values.push((glossary::GRAD_NORM, norm));
         values.push((glossary::LEARNING_RATE, rate));
         values.push((glossary::TOKENS_PER_SECOND, tokens as f64 / started.elapsed().as_secs_f64()));
@@ -158,10 +141,32 @@ impl Fit<'_> {
         let better = position.best.as_ref().is_none_or(|(_, best)| value < best[0].1);
         if better {
             position.best = Some((position.step, values.iter().map(|&(name, value)| (name.to_owned(), value)).collect()));
-            *best = Some(optimizer.parameters().iter().map(|(_, parameter)| parameter.detach().copy()).collect());
+            *best = Some(optimizer.weights().iter().map(|(_, weight)| weight.copy()).collect());
         }
         Ok(())
     }
+}
+
+/// The gradients of the summed loss of `batch`, in micro-batches, and the sums over all of them.
+pub fn accumulate(task: &mut dyn Task, optimizer: &mut AdamW, batch: &[usize], micro_batch_size: usize) -> Result<StepLoss> {
+    optimizer.zero_gradients();
+    let mut total = StepLoss { loss: 0.0, weight: 0.0, metrics: Vec::new(), tokens: 0 };
+    for micro_batch in batch.chunks(micro_batch_size) {
+        let output = task.accumulate(micro_batch)?;
+        if batch.len() > micro_batch.len() {
+            optimizer.add_gradients()?;
+        }
+        total.loss += output.loss;
+        total.weight += output.weight;
+        total.tokens += output.tokens;
+        for (name, sum, count) in output.metrics {
+            match total.metrics.iter_mut().find(|(known, ..)| *known == name) {
+                Some(entry) => (entry.1, entry.2) = (entry.1 + sum, entry.2 + count),
+                None => total.metrics.push((name, sum, count)),
+            }
+        }
+    }
+    Ok(total)
 }
 
 /// The examples of optimiser step `step`: each epoch is a fresh permutation from (seed, stage, epoch); its last batch may be smaller.
@@ -196,25 +201,32 @@ mod tests {
         fn parameters(&self) -> Vec<(String, Tensor)> {
             vec![("weight".into(), self.weight.shallow_clone())]
         }
-        fn loss(&mut self, examples: &[usize]) -> Result<StepLoss> {
+        fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss> {
+            let (loss, weight) = self.loss(examples);
+            loss.backward();
+            Ok(StepLoss { loss: loss.double_value(&[]), weight, metrics: vec![], tokens: examples.len() })
+        }
+        fn validate(&mut self) -> Result<Vec<(&'static str, f64)>> {
+            let (loss, weight) = self.loss(&(0..10).collect::<Vec<_>>());
+            Ok(vec![(glossary::VALIDATION_LOSS, loss.double_value(&[]) / weight)])
+        }
+    }
+
+    impl Line {
+        /// The summed loss and what it weighs.
+        fn loss(&self, examples: &[usize]) -> (Tensor, f64) {
             let rows: Vec<f32> = examples.iter().flat_map(|&i| [i as f32 / 10.0, 1.0 - i as f32 / 7.0]).collect();
             let x = Tensor::from_slice(&rows).view([-1, 2]);
             let weights = Tensor::from_slice(&examples.iter().map(|&i| (i % 3 + 1) as f32).collect::<Vec<_>>()).unsqueeze(-1);
             let loss = ((x.matmul(&self.weight) - 1.0).square() * &weights).sum(Kind::Float);
-            let weight = weights.sum(Kind::Float).double_value(&[]);
-            Ok(StepLoss { loss, weight, metrics: vec![], tokens: examples.len() })
-        }
-        fn validate(&mut self) -> Result<Vec<(&'static str, f64)>> {
-            let all: Vec<usize> = (0..10).collect();
-            let output = self.loss(&all)?;
-            Ok(vec![(glossary::VALIDATION_LOSS, output.loss.double_value(&[]) / output.weight)])
+            (loss, weights.sum(Kind::Float).double_value(&[]))
         }
     }
 
     fn train(dir: &Path, training: &Training) -> (Vec<f32>, FitReport) {
         let mut task = Line::new();
         let checkpoint = Checkpoint::at(dir.join("checkpoint.safetensors"));
-        let report = Fit { stage: "line", training, seed: 3, run_dir: dir, checkpoint: &checkpoint }.run(&mut task).unwrap();
+        let (report, _) = Fit { stage: "line", training, seed: 3, run_dir: dir, checkpoint: &checkpoint }.run(&mut task).unwrap();
         (Vec::try_from(task.weight.detach().flatten(0, -1)).unwrap(), report)
     }
 
@@ -246,9 +258,9 @@ mod tests {
             fn parameters(&self) -> Vec<(String, Tensor)> {
                 self.0.parameters()
             }
-            fn loss(&mut self, examples: &[usize]) -> Result<StepLoss> {
+            fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss> {
                 self.1 += 1;
-                if self.1 == 15 { Err(Error::failed("killed")) } else { self.0.loss(examples) }
+                if self.1 == 15 { Err(Error::failed("killed")) } else { self.0.accumulate(examples) }
             }
             fn validate(&mut self) -> Result<Vec<(&'static str, f64)>> {
                 self.0.validate()

@@ -1,13 +1,17 @@
 //! The training loop that every stage shares: AdamW, schedule, accumulation, clipping, keep-best, checkpoints that resume bit-equal.
 
 mod adamw;
+mod adamw_loop;
 mod checkpoint;
 mod fit;
+mod hidden_pass;
 mod schedule;
 mod sequences;
+mod token_logps;
 
 pub use adamw::{AdamW, AdamWSettings};
 pub use checkpoint::Checkpoint;
-pub use fit::{Fit, FitReport, StepLoss, Task};
+pub use fit::{Fit, FitReport, StepLoss, Task, accumulate};
 pub use schedule::learning_rate;
 pub use sequences::{Sequence, length_batches, sequence_logps};
+pub use token_logps::TokenLogps;

@@ -1,10 +1,11 @@
 //! Token sequences of which a part is scored, and their log-probabilities under a model being trained.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
+use super::TokenLogps;
+use super::hidden_pass::HiddenPass;
 use crate::error::{Error, Result};
-use crate::losses::token_logps;
-use crate::models::{CausalLm, Input};
+use crate::models::{CausalLm, Packing, Span};
 use crate::text::{PromptTemplate, Tokenizer};
 
 /// Ids, of which those from `scored_from` (at least 1) on are predicted and scored.
@@ -42,34 +43,71 @@ impl Sequence {
             .collect()
     }
 
+    /// The ids that are read and not scored.
+    pub fn prompt(&self) -> &[i64] {
+        &self.ids[..self.scored_from]
+    }
+
+    /// The ids that are scored.
+    pub fn response(&self) -> &[i64] {
+        &self.ids[self.scored_from..]
+    }
+
     pub fn scored(&self) -> usize {
         self.ids.len() - self.scored_from
     }
 }
 
-/// Log-probabilities (f32, with a graph where grad mode is on) of all scored tokens of `sequences`, row after row, and the row number of
-/// each (i64). One forward pass, padded on the right: a causal model never sees that padding.
-pub fn sequence_logps(model: &CausalLm, sequences: &[&Sequence]) -> Result<(Tensor, Tensor)> {
-    let width = sequences.iter().map(|sequence| sequence.ids.len()).max().unwrap_or(0);
-    if width > model.info().context as usize {
-        return Err(Error::failed(format!("a sequence of {width} tokens does not fit the model's context of {}", model.info().context)));
-    }
-    let (mut ids, mut places, mut targets, mut rows) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (row, sequence) in sequences.iter().enumerate() {
-        for place in sequence.scored_from..sequence.ids.len() {
-            places.push((row * width + place - 1) as i64);
-            targets.push(sequence.ids[place]);
-            rows.push(row as i64);
+/// Log-probabilities of all scored tokens of all sequences, row after row, by one forward pass without padding, and the row number of each
+/// (i64). The sequences of a group continue one prompt (the ids before `scored_from`), which is read once for all of them. With `recompute`
+/// activations are not kept for the way back, but computed again.
+///
+/// # Errors
+/// If a sequence does not fit the model's context, or the sequences of a group differ in their prompts.
+pub fn sequence_logps<'a>(model: &'a CausalLm, groups: &[Vec<&Sequence>], recompute: bool) -> Result<(TokenLogps<'a>, Tensor)> {
+    let (mut ids, mut packing) = (Vec::new(), Packing::default());
+    let (mut places, mut targets, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    let mut row = 0;
+    for group in groups {
+        let Some(first) = group.first() else { continue };
+        let prompt = first.prompt();
+        if group.iter().any(|sequence| sequence.prompt() != prompt) {
+            return Err(Error::failed("sequences of one group continue different prompts"));
         }
-        ids.extend(sequence.ids.iter().copied().chain(std::iter::repeat_n(0, width - sequence.ids.len())));
+        let longest = group.iter().map(|sequence| sequence.ids.len()).max().unwrap_or(0) as i64;
+        if longest > model.info().context {
+            let context = model.info().context;
+            return Err(Error::failed(format!("a sequence of {longest} tokens does not fit the model's context of {context}")));
+        }
+        let shared = (group.len() > 1).then(|| {
+            ids.extend(prompt);
+            packing.push(Span { tokens: prompt.len() as i64, after: None })
+        });
+        let last_of_prompt = ids.len() as i64 - 1;
+        for sequence in group {
+            let start = ids.len() as i64;
+            let own = if shared.is_some() { sequence.response() } else { &sequence.ids };
+            ids.extend(own);
+            if !own.is_empty() {
+                packing.push(Span { tokens: own.len() as i64, after: shared });
+            }
+            // The place whose hidden state predicts each scored token: that of the token before it.
+            let scored = sequence.scored() as i64;
+            match shared {
+                Some(_) => places.extend((0..scored).map(|token| if token == 0 { last_of_prompt } else { start + token - 1 })),
+                None => places.extend((0..scored).map(|token| start + sequence.scored_from as i64 + token - 1)),
+            }
+            targets.extend(sequence.response());
+            rows.extend(std::iter::repeat_n(row, scored as usize));
+            row += 1;
+        }
     }
     let device = model.device();
     let tensor = |values: &[i64]| Tensor::from_slice(values).to_device(device);
-    let shape = [sequences.len() as i64, width as i64];
-    let positions = Tensor::arange(width as i64, (Kind::Int64, device)).unsqueeze(0).expand(shape, false);
-    let hidden = model.hidden(&Input { ids: &tensor(&ids).view(shape), positions: &positions, valid: None });
-    let predicting = hidden.flatten(0, 1).index_select(0, &tensor(&places));
-    Ok((token_logps(&model.logits(&predicting), &tensor(&targets)), tensor(&rows)))
+    let (tokens, positions) = (tensor(&ids).unsqueeze(0), tensor(&packing.positions()).unsqueeze(0));
+    let (hidden, pass) = HiddenPass::forward(model, tokens, positions, packing, recompute);
+    let predicting = hidden.squeeze_dim(0).index_select(0, &tensor(&places));
+    Ok((TokenLogps::new(model, pass, predicting, targets)?, tensor(&rows)))
 }
 
 /// Places of `sequences` grouped into batches of similar length, so that little is padded; for validation, where order does not matter.
@@ -81,7 +119,12 @@ pub fn length_batches(sequences: &[Sequence], batch: usize) -> Vec<Vec<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use tch::{Device, Kind};
+
     use super::*;
+    use crate::models::Lm;
 
     #[test]
     fn documents_become_windows_with_bos_and_eos_at_the_ends() {
@@ -91,5 +134,66 @@ mod tests {
         assert_eq!(windows[0].ids, [1, 10, 11, 12, 13, 14, 15, 16, 17, 18]);
         assert_eq!(windows[1].ids, [19, 20, 21, 22, 23, 24, 25, 26, 2]);
         assert_eq!(Sequence::windows(&document[..10], Some(1), Some(2), 10).len(), 1, "a tail of two tokens is dropped");
+    }
+
+    fn model(name: &str) -> Lm {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+        Lm::open_trainable(&folder, Device::Cpu, Kind::Float).unwrap()
+    }
+
+    /// Two continuations of one prompt and one of another, each scored with its own sign and size.
+    fn groups() -> Vec<Vec<Sequence>> {
+        let sequence = |ids: &[i64], scored_from: usize| Sequence { ids: ids.to_vec(), scored_from };
+        let shared = vec![sequence(&[5, 6, 7, 8, 9, 10, 11], 4), sequence(&[5, 6, 7, 8, 20, 21, 22, 23, 24, 25], 4)];
+        vec![shared, vec![sequence(&[40, 41, 42, 43, 44], 1)]]
+    }
+
+    fn gradients(lm: &Lm) -> Vec<(String, Tensor)> {
+        lm.parameters().into_iter().map(|(name, parameter)| (name, parameter.grad().copy())).collect()
+    }
+
+    /// Values and gradients by one plain forward pass for each sequence and libtorch's own log-softmax.
+    fn expected(lm: &Lm, groups: &[Vec<Sequence>], factors: &Tensor) -> (Tensor, Vec<(String, Tensor)>) {
+        let rows = groups.iter().flatten().map(|sequence| {
+            let ids = Tensor::from_slice(&sequence.ids).unsqueeze(0);
+            let positions = Tensor::arange(sequence.ids.len() as i64, (Kind::Int64, Device::Cpu)).unsqueeze(0);
+            let hidden = lm.model.hidden(&crate::models::Input { ids: &ids, positions: &positions, valid: None, packing: None });
+            let logps = lm.model.logits(&hidden).squeeze_dim(0).log_softmax(-1, Kind::Float);
+            let (from, count) = (sequence.scored_from as i64, sequence.scored() as i64);
+            logps.narrow(0, from - 1, count).gather(1, &ids.squeeze_dim(0).narrow(0, from, count).unsqueeze(-1), false).squeeze_dim(-1)
+        });
+        let logps = Tensor::cat(&rows.collect::<Vec<_>>(), 0);
+        (&logps * factors).sum(Kind::Float).backward();
+        (logps.detach(), gradients(lm))
+    }
+
+    #[test]
+    fn packed_log_probabilities_and_gradients_are_those_of_plain_forward_passes() {
+        for name in ["gpt2", "llama", "mistral", "qwen2"] {
+            let (groups, factors) = (groups(), Tensor::linspace(-1.0, 2.0, 13, (Kind::Float, Device::Cpu)));
+            let (values, exact) = expected(&model(name), &groups, &factors);
+            let asked: Vec<Vec<&Sequence>> = groups.iter().map(|group| group.iter().collect()).collect();
+            for recompute in [false, true] {
+                let lm = model(name);
+                let (tokens, rows) = sequence_logps(&lm.model, &asked, recompute).unwrap();
+                assert_eq!(Vec::<i64>::try_from(rows).unwrap(), [0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2]);
+                let error = (tokens.logps.detach() - &values).abs().max().double_value(&[]);
+                assert!(error < 1e-5, "{name}: {error}");
+                (&tokens.logps * &factors).sum(Kind::Float).backward();
+                tokens.backward().unwrap();
+                for ((name, found), (_, exact)) in gradients(&lm).iter().zip(&exact) {
+                    let error = (found - exact).abs().max().double_value(&[]);
+                    assert!(error < 2e-5 * (1.0 + exact.abs().max().double_value(&[])), "{name}, recompute {recompute}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sequences_of_a_group_must_share_their_prompt() {
+        let lm = model("gpt2");
+        let [first, second] = [vec![1, 2, 3], vec![1, 5, 3]].map(|ids| Sequence { ids, scored_from: 2 });
+        let error = sequence_logps(&lm.model, &[vec![&first, &second]], false).err().unwrap().to_string();
+        assert!(error.contains("different prompts"), "{error}");
     }
 }

@@ -36,7 +36,7 @@ pub fn positions(ids: &Tensor) -> Tensor {
 
 /// Logits of whole rows without a cache, (batch, seq, vocab_size) in f32.
 pub fn logits(lm: &Lm, ids: &Tensor) -> Tensor {
-    let hidden = lm.model.hidden(&Input { ids, positions: &positions(ids), valid: None });
+    let hidden = lm.model.hidden(&Input { ids, positions: &positions(ids), valid: None, packing: None });
     lm.model.logits(&hidden).to_kind(Kind::Float)
 }
 

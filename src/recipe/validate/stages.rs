@@ -206,6 +206,9 @@ impl Rules<'_> {
                 format!("use one of {}", divisors.join(", ")),
             );
         }
+        if training.activation_checkpointing && key == "gold.training" {
+            self.problem(format!("`{key}.activation_checkpointing` is for language models, not for the gold classifier"));
+        }
         self.positive(&format!("{key}.learning_rate"), training.learning_rate);
         self.positive(&format!("{key}.max_grad_norm"), training.max_grad_norm);
         if !(0.0..1.0).contains(&warmup_ratio) {
