@@ -170,6 +170,16 @@ pub struct TrainingTable {
     pub eval_every: Option<usize>,
     /// Steps between checkpoints that a killed run continues from.
     pub checkpoint_every: Option<usize>,
+    /// Checkpoints that stay, the newest included.
+    pub keep_checkpoints: Option<usize>,
+    /// What all checkpoints of a stage may take together, in GiB; the newest always stays.
+    pub checkpoints_gib: Option<f64>,
+    /// Validations without a new best after which training ends.
+    pub early_stop: Option<usize>,
+    /// A step's loss above this many times the median of those before it is a spike.
+    pub spike_factor: Option<f64>,
+    /// Batches with a spike, or with a loss that is no number, that are skipped before training stops.
+    pub max_skips: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

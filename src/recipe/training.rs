@@ -20,6 +20,27 @@ pub struct Training {
     pub max_length: usize,
     pub eval_every: usize,
     pub checkpoint_every: usize,
+    // These are left out of fingerprints at their defaults, so that what was trained before they existed stays valid.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub keep_checkpoints: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoints_gib: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spike_factor: Option<f64>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub max_skips: usize,
+}
+
+fn one() -> usize {
+    1
+}
+fn is_one(count: &usize) -> bool {
+    *count == 1
+}
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -59,6 +80,11 @@ impl Training {
             max_length: table.max_length.unwrap_or(default.max_length),
             eval_every: table.eval_every.unwrap_or(default.eval_every),
             checkpoint_every: table.checkpoint_every.unwrap_or(default.checkpoint_every),
+            keep_checkpoints: table.keep_checkpoints.unwrap_or(default.keep_checkpoints),
+            checkpoints_gib: table.checkpoints_gib.or(default.checkpoints_gib),
+            early_stop: table.early_stop.or(default.early_stop),
+            spike_factor: table.spike_factor.or(default.spike_factor),
+            max_skips: table.max_skips.unwrap_or(default.max_skips),
         }
     }
 
@@ -77,6 +103,11 @@ impl Training {
             max_length: 128,
             eval_every: 100,
             checkpoint_every: 100,
+            keep_checkpoints: 1,
+            checkpoints_gib: None,
+            early_stop: None,
+            spike_factor: None,
+            max_skips: 0,
         }
     }
 

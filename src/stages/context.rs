@@ -116,9 +116,10 @@ impl Context {
         let resume = self.manifest.borrow().continues(name, fingerprint);
         if !resume {
             // Before the task is begun: a kill in between must not leave another task's files as this one's partial work.
-            for partial in outputs.iter().map(|output| self.path(output)).chain([self.checkpoint(name).path().to_owned()]) {
-                remove(&partial)?;
+            for partial in outputs {
+                remove(&self.path(partial))?;
             }
+            self.checkpoint(name).remove()?;
             self.manifest.borrow_mut().begin(name, fingerprint)?;
         }
         info!("{name}: {}", if resume { "continuing" } else { "starting" });

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 use tracing::info;
 
@@ -165,6 +166,12 @@ impl Task for DpoTask {
         let metrics = TRAIN_NAMES.into_iter().zip(measures(&output, logps)).map(|(name, sum)| (name, sum, count)).collect();
         let tokens = pairs.iter().map(|pair| pair.chosen.ids.len() + pair.rejected.ids.len()).sum();
         Ok(StepLoss { loss: loss.double_value(&[]), weight: count, metrics, tokens })
+    }
+
+    fn describe(&self, example: usize) -> Value {
+        let PairSequences { chosen, rejected, .. } = &self.train[example];
+        let tokenizer = &self.sample.tokenizer;
+        json!({ "chosen": chosen.describe(tokenizer), "rejected": rejected.describe(tokenizer) })
     }
 
     fn validate(&mut self) -> Result<Vec<(&'static str, f64)>> {

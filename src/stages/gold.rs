@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 use tracing::info;
 
@@ -150,6 +150,11 @@ impl Task for GoldTask {
         let loss = output.losses.sum(Kind::Float);
         loss.f_backward()?;
         Ok(StepLoss { loss: loss.double_value(&[]), weight: count, metrics: vec![accuracy], tokens })
+    }
+
+    fn describe(&self, example: usize) -> Value {
+        let (text, label) = &self.train[example];
+        json!({ "text": text, "label": label })
     }
 
     fn validate(&mut self) -> Result<Vec<(&'static str, f64)>> {

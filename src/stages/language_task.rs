@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use serde_json::Value;
 use tch::Kind;
 
 use crate::error::Result;
@@ -48,6 +49,10 @@ impl Task for LanguageTask {
         let scored: usize = sequences.iter().map(|sequence| sequence.scored()).sum();
         let tokens = sequences.iter().map(|sequence| sequence.ids.len()).sum();
         Ok(StepLoss { loss: loss.double_value(&[]), weight: scored as f64, metrics: Vec::new(), tokens })
+    }
+
+    fn describe(&self, example: usize) -> Value {
+        self.train[example].describe(&self.sample.tokenizer)
     }
 
     fn validate(&mut self) -> Result<Vec<(&'static str, f64)>> {

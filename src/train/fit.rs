@@ -4,11 +4,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tch::Tensor;
+use tracing::{info, warn};
 
 use super::checkpoint::{Checkpoint, Position};
 use super::{AdamW, AdamWSettings, learning_rate};
-use crate::artifacts::interrupt;
+use crate::artifacts::{atomic, interrupt};
 use crate::error::{Error, Result};
 use crate::monitor::{Monitor, Progress, RunMonitor, glossary};
 use crate::recipe::Training;
@@ -38,6 +40,8 @@ pub trait Task {
     fn sample(&mut self) -> Result<Option<String>> {
         Ok(None)
     }
+    /// One training example as a person would want to see it.
+    fn describe(&self, example: usize) -> Value;
 }
 
 /// One training run of one stage.
@@ -52,7 +56,11 @@ pub struct Fit<'a> {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FitReport {
+    /// Steps done: fewer than planned where training stopped early.
     pub steps: usize,
+    /// Of these, steps whose batch was skipped.
+    #[serde(default)]
+    pub skipped: usize,
     pub examples: usize,
     pub best_step: usize,
     /// Validation values of the kept weights, by name.
@@ -72,20 +80,27 @@ impl Fit<'_> {
         let resumed = (position.step > 0).then_some(position.step as u64);
         let mut monitor = RunMonitor::open(self.run_dir, self.stage, resumed)?;
         let mut progress = Progress::start(self.stage, steps as u64, position.step as u64);
-        while position.step < steps {
-            let values = self.step(task, &mut optimizer, position.step, steps)?;
-            position.step += 1;
-            position.optimizer_step += 1;
+        let stops_early = |position: &Position| training.early_stop.is_some_and(|most| position.since_best >= most);
+        while position.step < steps && !stops_early(&position) {
+            let values = self.step(task, &mut optimizer, &mut position, steps)?;
             monitor.scalars(position.step as u64, &values)?;
             progress.note(format!("loss {:.4}", values[0].1));
             progress.advance(1);
-            let last = position.step == steps;
+            let mut last = position.step == steps;
             if position.step % training.eval_every == 0 || last {
                 self.validate(task, &optimizer, &mut position, &mut best, &mut monitor)?;
             }
+            if !last && stops_early(&position) {
+                info!(
+                    "{}: no better validation in {} of them, stopped at step {} of {steps}",
+                    self.stage, position.since_best, position.step
+                );
+                last = true;
+            }
             let stopping = interrupt::requested();
             if position.step % training.checkpoint_every == 0 || last || stopping {
-                self.checkpoint.save(&position, &optimizer, best.as_deref())?;
+                let bytes = training.checkpoints_gib.map(|gib| (gib * (1u64 << 30) as f64) as u64);
+                self.checkpoint.save(&position, &optimizer, best.as_deref(), training.keep_checkpoints, bytes)?;
                 monitor.flush()?;
             }
             if stopping && !last {
@@ -96,31 +111,52 @@ impl Fit<'_> {
         if let Some(best) = &best {
             optimizer.set_weights(best);
         }
+        let (steps, skipped) = (position.step, position.watchdog.skipped);
         let (best_step, validation) = position.best.unwrap_or((steps, Vec::new()));
-        Ok((FitReport { steps, examples, best_step, validation }, optimizer.weights()))
+        Ok((FitReport { steps, skipped, examples, best_step, validation }, optimizer.weights()))
     }
 
-    /// One optimiser step; returns its metrics, the loss first.
-    fn step(&self, task: &mut dyn Task, optimizer: &mut AdamW, step: usize, steps: usize) -> Result<Vec<(&'static str, f64)>> {
-        let started = Instant::now();
+    /// One step of the schedule; returns its metrics, the loss first.
+    fn step(&self, task: &mut dyn Task, optimizer: &mut AdamW, position: &mut Position, steps: usize) -> Result<Vec<(&'static str, f64)>> {
+        let (started, step) = (Instant::now(), position.step);
         let batch = batch(self.seed, self.stage, task.examples(), self.training.batch_size, step);
         let StepLoss { loss, weight, metrics, tokens } = accumulate(task, optimizer, &batch, self.training.micro_batch_size)?;
         let norm = optimizer.finish_gradients(weight, self.training.max_grad_norm)?;
-        if !(loss.is_finite() && norm.is_finite()) {
-            return Err(Error::failed(format!(
-                "stage `{}`: loss {loss} and gradient norm {norm} at step {}; the last checkpoint is intact\n\nhint: lower `training.learning_rate`, or raise `training.warmup_ratio`",
-                self.stage,
-                step + 1
-            )));
-        }
         let rate = learning_rate(self.training, step, steps);
-        optimizer.step(rate)?;
+        position.step += 1;
+        match position.watchdog.complaint(loss / weight, norm, self.training.spike_factor) {
+            None => {
+                optimizer.step(rate)?;
+                position.optimizer_step += 1;
+            }
+            Some(complaint) => self.bad_step(task, &batch, &complaint, position)?,
+        }
         let mut values = vec![(glossary::LOSS, loss / weight)];
         values.extend(metrics.into_iter().map(|(name, sum, count)| (name, sum / count)));
         values.push((glossary::GRAD_NORM, norm));
         values.push((glossary::LEARNING_RATE, rate));
         values.push((glossary::TOKENS_PER_SECOND, tokens as f64 / started.elapsed().as_secs_f64()));
         Ok(values)
+    }
+
+    /// Writes the batch down and lets the step pass without an update, or stops where too many have.
+    fn bad_step(&self, task: &dyn Task, batch: &[usize], complaint: &str, position: &mut Position) -> Result<()> {
+        let (stage, step) = (self.stage, position.step);
+        let file = self.run_dir.join(format!("state/{}.bad-step-{step}.json", stage.replace('/', "-")));
+        let examples: Vec<Value> = batch.iter().map(|&example| task.describe(example)).collect();
+        let dump = json!({ "stage": stage, "step": step, "complaint": complaint, "examples": examples });
+        atomic::write(&file, format!("{dump:#}\n").as_bytes())?;
+        if position.watchdog.skipped < self.training.max_skips {
+            position.watchdog.skipped += 1;
+            let (skipped, most) = (position.watchdog.skipped, self.training.max_skips);
+            warn!("{stage}: {complaint} at step {step}: skipped ({skipped} of {most}), batch in {}", file.display());
+            return Ok(());
+        }
+        Err(Error::failed(format!(
+            "stage `{stage}`: {complaint} at step {step}; the last checkpoint is intact, the batch is in {}\n\n\
+             hint: lower `training.learning_rate`, raise `training.warmup_ratio`, or let some batches be skipped with `training.max_skips`",
+            file.display()
+        )))
     }
 
     fn validate(
@@ -138,8 +174,10 @@ impl Fit<'_> {
             monitor.text(position.step as u64, "sample", &text)?;
         }
         let Some(&(_, value)) = values.first() else { return Ok(()) };
+        position.since_best += 1;
         let better = position.best.as_ref().is_none_or(|(_, best)| value < best[0].1);
         if better {
+            position.since_best = 0;
             position.best = Some((position.step, values.iter().map(|&(name, value)| (name.to_owned(), value)).collect()));
             *best = Some(optimizer.weights().iter().map(|(_, weight)| weight.copy()).collect());
         }
@@ -200,6 +238,9 @@ mod tests {
         }
         fn parameters(&self) -> Vec<(String, Tensor)> {
             vec![("weight".into(), self.weight.shallow_clone())]
+        }
+        fn describe(&self, example: usize) -> Value {
+            json!({ "x": example })
         }
         fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss> {
             let (loss, weight) = self.loss(examples);
@@ -265,6 +306,9 @@ mod tests {
             fn validate(&mut self) -> Result<Vec<(&'static str, f64)>> {
                 self.0.validate()
             }
+            fn describe(&self, example: usize) -> Value {
+                self.0.describe(example)
+            }
         }
         let checkpoint = Checkpoint::at(dir.path().join("checkpoint.safetensors"));
         let settings = training();
@@ -283,5 +327,67 @@ mod tests {
             assert_eq!(sorted, (0..10).collect::<Vec<_>>());
         }
         assert_ne!(epoch(0), epoch(1));
+    }
+
+    /// Gives a loss of 1000 times the true one, or NaN, where `spoiled` says so.
+    struct Spoils<F: Fn(usize) -> f64> {
+        line: Line,
+        call: usize,
+        spoiled: F,
+    }
+
+    impl<F: Fn(usize) -> f64> Task for Spoils<F> {
+        fn examples(&self) -> usize {
+            self.line.examples()
+        }
+        fn parameters(&self) -> Vec<(String, Tensor)> {
+            self.line.parameters()
+        }
+        fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss> {
+            self.call += 1;
+            let mut output = self.line.accumulate(examples)?;
+            output.loss *= (self.spoiled)(self.call);
+            Ok(output)
+        }
+        fn validate(&mut self) -> Result<Vec<(&'static str, f64)>> {
+            Ok(vec![(glossary::VALIDATION_LOSS, self.call as f64)])
+        }
+        fn describe(&self, example: usize) -> Value {
+            self.line.describe(example)
+        }
+    }
+
+    fn train_spoiled(dir: &Path, training: &Training, spoiled: impl Fn(usize) -> f64) -> Result<FitReport> {
+        let checkpoint = Checkpoint::at(dir.join("state/line.safetensors"));
+        let fit = Fit { stage: "line", training, seed: 3, run_dir: dir, checkpoint: &checkpoint };
+        fit.run(&mut Spoils { line: Line::new(), call: 0, spoiled }).map(|(report, _)| report)
+    }
+
+    #[test]
+    fn a_spoiled_batch_stops_training_or_is_skipped_and_written_down() {
+        let spoiled = |call: usize| [(12, f64::NAN), (15, 1000.0)].iter().find(|(at, _)| *at == call).map_or(1.0, |(_, factor)| *factor);
+        let dir = tempfile::tempdir().unwrap();
+        let error = train_spoiled(dir.path(), &training(), spoiled).unwrap_err().to_string();
+        assert!(error.contains("loss NaN") && error.contains("at step 12") && error.contains("max_skips"), "{error}");
+        let dump: Value = serde_json::from_slice(&std::fs::read(dir.path().join("state/line.bad-step-12.json")).unwrap()).unwrap();
+        let expected: Vec<Value> = batch(3, "line", 10, 4, 11).iter().map(|example| json!({ "x": example })).collect();
+        assert_eq!(dump["examples"], json!(expected));
+        assert!(dir.path().join("state/line.safetensors").exists(), "the checkpoint of step 8 stays");
+
+        let dir = tempfile::tempdir().unwrap();
+        let lenient = Training { spike_factor: Some(50.0), max_skips: 2, ..training() };
+        let report = train_spoiled(dir.path(), &lenient, spoiled).unwrap();
+        assert_eq!((report.steps, report.skipped), (23, 2));
+        let dir = tempfile::tempdir().unwrap();
+        let error = train_spoiled(dir.path(), &Training { max_skips: 1, ..lenient }, spoiled).unwrap_err().to_string();
+        assert!(error.contains("50 times the median") && error.contains("at step 15"), "{error}");
+    }
+
+    #[test]
+    fn training_ends_early_where_validation_no_longer_improves() {
+        let dir = tempfile::tempdir().unwrap();
+        // Validated at 5, 10, 15, …, each time worse than at 5.
+        let report = train_spoiled(dir.path(), &Training { early_stop: Some(2), ..training() }, |_| 1.0).unwrap();
+        assert_eq!((report.steps, report.best_step), (15, 5));
     }
 }

@@ -8,6 +8,7 @@ mod hidden_pass;
 mod schedule;
 mod sequences;
 mod token_logps;
+mod watchdog;
 
 pub use adamw::{AdamW, AdamWSettings};
 pub use checkpoint::Checkpoint;

@@ -1,5 +1,6 @@
 //! Token sequences of which a part is scored, and their log-probabilities under a model being trained.
 
+use serde_json::{Value, json};
 use tch::Tensor;
 
 use super::TokenLogps;
@@ -51,6 +52,12 @@ impl Sequence {
     /// The ids that are scored.
     pub fn response(&self) -> &[i64] {
         &self.ids[self.scored_from..]
+    }
+
+    /// Ids and text, for people to look at.
+    pub fn describe(&self, tokenizer: &Tokenizer) -> Value {
+        let text = |ids: &[i64]| tokenizer.decode(ids).unwrap_or_default();
+        json!({ "prompt": text(self.prompt()), "response": text(self.response()), "ids": self.ids, "scored_from": self.scored_from })
     }
 
     pub fn scored(&self) -> usize {

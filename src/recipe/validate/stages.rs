@@ -192,6 +192,8 @@ impl Rules<'_> {
             ("micro_batch_size", micro_batch_size),
             ("eval_every", training.eval_every),
             ("checkpoint_every", training.checkpoint_every),
+            ("keep_checkpoints", training.keep_checkpoints),
+            ("early_stop", training.early_stop.unwrap_or(1)),
         ];
         for (name, count) in counts {
             self.at_least_one(&format!("{key}.{name}"), count);
@@ -211,6 +213,10 @@ impl Rules<'_> {
         }
         self.positive(&format!("{key}.learning_rate"), training.learning_rate);
         self.positive(&format!("{key}.max_grad_norm"), training.max_grad_norm);
+        self.positive(&format!("{key}.checkpoints_gib"), training.checkpoints_gib.unwrap_or(1.0));
+        if let Some(factor) = training.spike_factor.filter(|factor| *factor <= 1.0 || factor.is_nan()) {
+            self.problem(format!("`{key}.spike_factor` is {factor}, expected more than 1"));
+        }
         if !(0.0..1.0).contains(&warmup_ratio) {
             self.problem(format!("`{key}.warmup_ratio` is {warmup_ratio}, expected 0 or more and below 1"));
         }
