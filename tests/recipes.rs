@@ -95,16 +95,34 @@ mod shipped_recipes {
     fn every_recipe_parses_and_validates() {
         let mut paths = Vec::new();
         below(&shipped(""), &mut paths);
-        assert_eq!(paths.len(), 3, "{paths:?}");
+        assert_eq!(paths.len(), 5, "{paths:?}");
         let data = tempfile::tempdir().unwrap();
         let source = format!("data.source={}", data.path().display());
+        // In the place of what comes from the hub.
+        let (guide, gold) = (data.path().join("guide"), data.path().join("gold"));
+        model_folder(&guide, &TINY_GPT2.replace("64", "256"));
+        model_folder(&gold, r#"{"vocab_size":300,"max_position_embeddings":64,"dim":8,"n_layers":1,"n_heads":2,"hidden_dim":16}"#);
+        let folders = [("models.guide", &guide), ("models.large", &guide), ("models.xl", &guide), ("gold", &gold)];
+        let folders = folders.map(|(key, folder)| format!("{key}.id={}", folder.display()));
         for path in paths {
-            let needs_data = std::fs::read_to_string(&path).unwrap().contains("--set data.source=DIR");
-            let overrides = if needs_data { vec![source.as_str()] } else { vec![] };
+            let text = std::fs::read_to_string(&path).unwrap();
+            let from_hub = text.contains("come from the hub");
+            let mut overrides = Vec::new();
+            if from_hub || text.contains("--set data.source=DIR") {
+                overrides.push(source.as_str());
+            }
+            if from_hub {
+                overrides.extend(folders.iter().map(String::as_str));
+            }
             let plan = resolve(&path, &overrides).unwrap_or_else(|error| panic!("{error}"));
-            // Direct tuning would double the time of the demo.
-            let stages: Vec<Stage> =
-                Stage::ALL.into_iter().filter(|stage| *stage != Stage::Direct || !path.ends_with("demo.toml")).collect();
+            // Direct tuning would double the time of the demo; published models need no pretraining, and the released command had no SFT.
+            let without: &[Stage] = match path.file_stem().unwrap().to_str().unwrap() {
+                "demo" => &[Stage::Direct],
+                "sentiment-paper" => &[Stage::Pretrain, Stage::Direct],
+                "sentiment-released" => &[Stage::Pretrain, Stage::Sft, Stage::Direct],
+                _ => &[],
+            };
+            let stages: Vec<Stage> = Stage::ALL.into_iter().filter(|stage| !without.contains(stage)).collect();
             assert_eq!(plan.stages, stages, "{}", path.display());
             assert_eq!(plan.recipe.run.name, path.file_stem().unwrap().to_str().unwrap());
             let head = std::fs::read_to_string(&path).unwrap();
@@ -427,7 +445,10 @@ mod reading {
         let problems = problems_of(&shipped("demmo.toml"), &[]);
         assert!(problems[0].starts_with("demmo.toml: no such recipe file\n\nhint: did you mean `"), "{problems:?}");
         assert!(problems[0].ends_with("demo.toml`?"), "{problems:?}");
-        assert!(problems_of(&shipped("zzz.toml"), &[])[0].ends_with("`demo.toml`, `imdb.toml`, `smoke.toml`"));
+        assert!(
+            problems_of(&shipped("zzz.toml"), &[])[0]
+                .ends_with("`demo.toml`, `imdb.toml`, `sentiment-paper.toml`, `sentiment-released.toml`, `smoke.toml`")
+        );
         let Err(Error::Recipe(folder)) = load(&shipped(""), &[]) else { panic!("a folder was read as a recipe") };
         assert!(folder[0].contains("is a folder, not a recipe"), "{folder:?}");
     }
