@@ -53,6 +53,42 @@ fn preference(run: &Path, folder: &str, template: &str) -> f64 {
     differences.sum::<f64>() / pairs.len() as f64
 }
 
+/// Log-probabilities under the model in `folder` of each response of the validation pairs, token by token, after the prompt; or of all
+/// tokens but the first.
+fn validation_logps(run: &Path, folder: &str, template: &str, prompt_too: bool) -> Vec<Vec<f32>> {
+    let (lm, tokenizer) = open_with_tokenizer(&run.join(folder), Device::Cpu, Kind::Float).unwrap();
+    let template = PromptTemplate::new(template, true);
+    let pairs = read_pairs(&run.join("preferences/validation.jsonl")).unwrap();
+    let responses = pairs
+        .iter()
+        .flat_map(|pair| [(&pair.prompt, &pair.chosen, pair.chosen_complete), (&pair.prompt, &pair.rejected, pair.rejected_complete)]);
+    let logps = responses.map(|(prompt, response, complete)| {
+        let mut ids = template.encode(&tokenizer, prompt).unwrap();
+        let scored_from = if prompt_too { 1 } else { ids.len() };
+        ids.extend(tokenizer.encode_continuation(response).unwrap());
+        ids.extend(tokenizer.eos_id().filter(|_| complete));
+        response_logps(&lm.model, &ids, scored_from).unwrap()
+    });
+    logps.collect()
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+    sum / count
+}
+
+/// What training said of the weights that it kept.
+fn reported(run: &Path, task: &str, metric: &str) -> f64 {
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(run.join(task).join("training.json")).unwrap()).unwrap();
+    let found = report["validation"].as_array().unwrap().iter().find(|value| value[0] == metric);
+    found.unwrap_or_else(|| panic!("no {metric} in {report}"))[1].as_f64().unwrap()
+}
+
+#[track_caller]
+fn assert_near(found: f64, expected: f64) {
+    assert!((found - expected).abs() < 1e-4 * expected.abs().max(1.0), "{found}, expected {expected}");
+}
+
 #[test]
 fn bases_of_both_vocabularies_learn_the_pairs() {
     let scratch = tempfile::tempdir().unwrap();
@@ -114,6 +150,29 @@ fn bases_of_both_vocabularies_learn_the_pairs() {
     ] {
         assert!(log.contains(&format!(" {task}: {what}")), "{task}: {what} is not in\n{log}");
     }
+
+    // Another loss is another model; SFT on everything is on the prompt's tokens too.
+    for set in ["direct.loss=hinge", "direct.label_smoothing=0.1", "dpo.loss=ipo", "sft.on=all"] {
+        let error = failure(&mut run(&out, &["--only", "steer", "--set", set]), 1);
+        assert!(error.contains("has not been done with these settings"), "{set}: {error}");
+    }
+    let other_losses = ["sft.on=all", "direct.loss=ipo", "direct.models=['base']", "steer.method=[{kind='base'}]"];
+    let arguments: Vec<&str> =
+        ["--only", "sft", "--only", "direct"].into_iter().chain(other_losses.iter().flat_map(|set| ["--set", set])).collect();
+    success(&mut run(&out, &arguments));
+    for task in ["sft", "direct/base/sft"] {
+        let all = validation_logps(&out, task, "{prompt}", true).concat();
+        assert_near(reported(&out, task, "validation/loss"), -mean(all.iter().map(|logp| f64::from(*logp))));
+    }
+    let responses = |task: &str| validation_logps(&out, task, "{prompt}", false);
+    let (policy, reference) = (responses("direct/base/dpo"), responses("direct/base/sft"));
+    let ratios: Vec<f64> = policy
+        .iter()
+        .zip(&reference)
+        .map(|(policy, reference)| mean(policy.iter().zip(reference).map(|(policy, reference)| f64::from(policy - reference))))
+        .collect();
+    let ipo = mean(ratios.chunks(2).map(|pair| (pair[0] - pair[1] - 5.0).powi(2)));
+    assert_near(reported(&out, "direct/base/dpo", "validation/loss"), ipo);
 
     // What does not fit is counted, said and left out.
     let short = ["direct.models=['base']", "direct.sft.max_length=32", "direct.dpo.max_length=32", "steer.method=[{kind='base'}]"];

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use w2s::error::{Error, Result};
+use w2s::losses::{DpoObjective, PreferenceLoss};
 use w2s::recipe::{Chat, DirectTraining, Dtype, GuideSource, Length, Plan, Recipe, Stage, Training, load, memory_estimate, validate};
 use w2s::text::{PromptTemplate, Tokenizer};
 
@@ -211,7 +212,7 @@ mod plans {
         let training = plan(&["sft.training.warmup_ratio=0.2", "dpo.beta=0.3", "dpo.training.micro_batch_size=8"]).training;
         assert_eq!(training.direct.keys().collect::<Vec<_>>(), ["base", "other"]);
         for direct in training.direct.values() {
-            assert_eq!((&direct.sft, direct.beta, Some(&direct.dpo)), (&training.sft, 0.3, training.dpo.as_ref()));
+            assert_eq!((&direct.sft, direct.objective.beta, Some(&direct.dpo)), (&training.sft, 0.3, training.dpo.as_ref()));
         }
         let own = [
             "direct.models=['other']",
@@ -224,8 +225,8 @@ mod plans {
         ];
         let own = plan(&own).training;
         assert_eq!(own.direct.keys().collect::<Vec<_>>(), ["other"]);
-        let DirectTraining { sft: Some(sft), beta, dpo } = &own.direct["other"] else { panic!("no sft") };
-        assert_eq!((sft.length, sft.learning_rate, *beta), (Length::Steps(3), 1e-4, 0.5));
+        let DirectTraining { sft: Some(sft), objective, dpo } = &own.direct["other"] else { panic!("no sft") };
+        assert_eq!((sft.length, sft.learning_rate, objective.beta), (Length::Steps(3), 1e-4, 0.5));
         assert_eq!((dpo.length, dpo.batch_size, dpo.micro_batch_size, dpo.learning_rate), (Length::Epochs(2.0), 12, 12, 1e-5));
         assert_eq!((own.sft, own.dpo.map(|dpo| dpo.batch_size)), (training_of("sft"), Some(16)), "the guide's own stays");
 
@@ -239,6 +240,23 @@ mod plans {
         assert_eq!(lengths(&["models.base.prompt=Here is a film review: {prompt}"]), [60, 62]);
         assert_eq!(lengths(&["preferences.max_new_tokens=70"]), [96, 96], "no more than they see");
         assert_eq!(lengths(&["direct.dpo.max_length=40"]), [40, 40]);
+    }
+
+    #[test]
+    fn direct_tuning_takes_the_guides_loss_and_its_smoothing_with_it() {
+        let objective = |overrides: &[&str]| {
+            let plan = resolve(&shipped("smoke.toml"), overrides).unwrap_or_else(|error| panic!("{error}"));
+            plan.training.direct["base"].objective
+        };
+        let smooth = ["dpo.beta=0.2", "dpo.label_smoothing=0.1"];
+        let with = |more: &[&str]| objective(&[&smooth[..], more].concat());
+        let expected = |loss, beta, label_smoothing| DpoObjective { loss, beta, label_smoothing };
+        assert_eq!(with(&[]), expected(PreferenceLoss::Sigmoid, 0.2, 0.1));
+        assert_eq!(with(&["direct.label_smoothing=0"]), expected(PreferenceLoss::Sigmoid, 0.2, 0.0));
+        assert_eq!(with(&["direct.loss=hinge"]), expected(PreferenceLoss::Hinge, 0.2, 0.0));
+        assert_eq!(objective(&["dpo.loss=ipo"]), expected(PreferenceLoss::Ipo, 0.1, 0.0));
+        let own = ["dpo.loss=ipo", "direct.loss=sigmoid", "direct.label_smoothing=0.3", "direct.beta=1"];
+        assert_eq!(objective(&own), expected(PreferenceLoss::Sigmoid, 1.0, 0.3));
     }
 
     #[test]
@@ -258,8 +276,9 @@ mod plans {
         let (before, rest) = without_sft.split_once("[dpo.training]").unwrap();
         let alone = format!("{before}[direct]{}", rest.split_once("[direct]").unwrap().1);
         let alone = alone.split_once("[[steer.method]]").unwrap().0.to_owned() + "[[steer.method]]\nkind = \"direct\"\n\n[evaluate]\n";
-        let DirectTraining { sft, beta, dpo } = direct(&alone);
-        assert_eq!((sft, beta, dpo.batch_size, dpo.learning_rate), (None, 0.1, 256, 1e-6));
+        let DirectTraining { sft, objective, dpo } = direct(&alone);
+        assert_eq!(objective, DpoObjective::plain(0.1));
+        assert_eq!((sft, dpo.batch_size, dpo.learning_rate), (None, 256, 1e-6));
     }
 
     fn training_of(stage: &str) -> Option<Training> {
@@ -320,6 +339,27 @@ mod plans {
         ] {
             assert!(text.contains(shown), "{shown:?} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn describe_shows_what_is_minimised() {
+        let shows = |overrides: &[&str], shown: &[&str]| {
+            let text = resolve(&shipped("smoke.toml"), overrides).unwrap().describe();
+            for shown in shown {
+                assert!(text.contains(shown), "{shown:?} is not in\n{text}");
+            }
+        };
+        let defaults = ["guide on both answers of every pair; loss on the answers", "reference; beta 0.1, sigmoid loss, label smoothing 0"];
+        shows(&[], &defaults);
+        shows(
+            &["sft.on=all", "dpo.loss=ipo", "direct.loss=hinge"],
+            &[
+                "guide on both answers of every pair; loss on prompts and answers",
+                "base, SFT on both answers, loss on prompts and answers: ",
+                "reference; beta 0.1, ipo loss",
+                "base, DPO with beta 0.1, hinge loss: ",
+            ],
+        );
     }
 
     #[test]
@@ -390,7 +430,7 @@ mod reading {
         let mut expected = [
             "unknown key `sede` in `run`\n\nhint: did you mean `seeds`?",
             "`run.dtype` is `float23`, expected one of `auto`, `f32`, `float32`, `bf16`, `bfloat16`, `f16`, `float16`\n\nhint: did you mean `float32`?",
-            "unknown key `learning_rate` in `dpo`\n\nhint: keys here: `beta`, `training`",
+            "unknown key `learning_rate` in `dpo`\n\nhint: keys here: `loss`, `beta`, `label_smoothing`, `training`",
             "`data.train` is the text `many`, expected a whole number, 0 or more",
             "`data.test` is `-1`, expected a whole number, 0 or more",
             "`steer.method.1.n` is `4.5`, expected a whole number, 0 or more",
@@ -690,6 +730,19 @@ mod rules {
         only(&["gold.training.batch_size=0"], "`gold.training.batch_size` is 0");
         only(&["dpo.training.max_length=97"], "`dpo.training.max_length` = 97 is more than the 96 tokens that `models.guide` sees");
         only(&["dpo.beta=inf"], "`dpo.beta` is inf");
+        assert_eq!(
+            smoke_problems(&["dpo.loss=sigmod", "sft.on=answer"]),
+            [
+                "--set dpo.loss=sigmod: `dpo.loss` is `sigmod`, expected one of `sigmoid`, `ipo`, `hinge`\n\nhint: did you mean `sigmoid`?",
+                "--set sft.on=answer: `sft.on` is `answer`, expected one of `response`, `all`",
+            ]
+        );
+        only(&["dpo.label_smoothing=0.5"], "`dpo.label_smoothing` is 0.5, expected 0 or more and below 0.5");
+        only(&["dpo.label_smoothing=nan"], "`dpo.label_smoothing` is NaN");
+        only(
+            &["dpo.loss=ipo", "dpo.label_smoothing=0.1"],
+            "`dpo.label_smoothing` is 0.1, but only the loss `sigmoid` smooths labels\n\nhint: leave it out, or set `dpo.loss` to `sigmoid`",
+        );
     }
 
     #[test]
@@ -740,6 +793,8 @@ mod rules {
         );
         only(&["direct.models=['base','other','base']"], "`direct.models` holds `base` twice");
         only(&["direct.beta=0"], "`direct.beta` is 0, expected a number above 0");
+        only(&["direct.label_smoothing=-0.1"], "`direct.label_smoothing` is -0.1, expected 0 or more");
+        only(&["dpo.loss=hinge", "direct.label_smoothing=0.1"], "`direct.label_smoothing` is 0.1, but only the loss `sigmoid`");
         only(
             &["direct.models=['base']"],
             "`steer.method.5`: `direct` samples every base, but `direct.models` leaves out `other`\n\nhint: name them there too, or leave",

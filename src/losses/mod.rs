@@ -1,9 +1,11 @@
 //! Pure functions of tensors, each with its equation: what training minimises.
 
+mod bradley_terry;
 mod classification;
 mod dpo;
 mod language;
 
+pub use bradley_terry::{BradleyTerryOutput, bradley_terry};
 pub use classification::{ClassificationOutput, classification};
-pub use dpo::{DpoOutput, dpo};
+pub use dpo::{DpoObjective, DpoOutput, PreferenceLoss, dpo};
 pub use language::{sum_by_row, token_logps};

@@ -10,7 +10,7 @@ macro_rules! glossary {
 }
 
 glossary! {
-    LOSS = "loss": "Mean training loss of the step. Pretraining and SFT: nats per token, starts near ln(vocabulary) from scratch. Gold: starts near ln 2. DPO: starts at ln 2 = 0.693. Must fall.";
+    LOSS = "loss": "Mean training loss of the step. Pretraining and SFT: nats per token, starts near ln(vocabulary) from scratch. Gold: starts near ln 2. DPO: starts at ln 2 = 0.693 (hinge: at 1; ipo: at 1/(4 beta²)). Must fall.";
     LEARNING_RATE = "learning_rate": "Rate of this step: rises over the warm-up, then follows the schedule down.";
     GRAD_NORM = "grad_norm": "Norm of the gradient before clipping. Healthy: settles; a jump of ten times and more precedes a diverging loss.";
     TOKENS_PER_SECOND = "tokens_per_second": "Training tokens, padding excluded, per second since the last line. Healthy: flat.";

@@ -4,8 +4,8 @@ use std::fmt::{self, Write};
 
 use super::estimate::product;
 use super::{
-    Gold, GuidePairSource, HubId, Length, MethodTable, Model, Plan, Preferences, SamplingTable, Schedule, ScratchTokenizer, Stage, Steer,
-    Training, memory_estimate,
+    Gold, GuidePairSource, HubId, Length, LossOn, MethodTable, Model, Plan, Preferences, SamplingTable, Schedule, ScratchTokenizer, Stage,
+    Steer, Training, memory_estimate,
 };
 use crate::search::Semantics;
 
@@ -132,15 +132,16 @@ impl Plan {
     }
 
     fn write_sft(&self, out: &mut String) -> fmt::Result {
-        writeln!(out, "{} on both answers of every pair", self.recipe.guide_model().unwrap_or_default())?;
+        let model = self.recipe.guide_model().unwrap_or_default();
+        writeln!(out, "{model} on both answers of every pair; {}", loss_on_words(self.recipe.sft_on()))?;
         write!(out, "     ")?;
         self.training.sft.iter().try_for_each(|training| write_training(out, training, Some(self.pairs().saturating_mul(2)), 1))
     }
 
     fn write_dpo(&self, out: &mut String) -> fmt::Result {
-        let beta = self.recipe.dpo.as_ref().map_or(0.0, |dpo| dpo.beta);
+        let objective = self.recipe.dpo.as_ref().map(|dpo| dpo.objective().to_string()).unwrap_or_default();
         let start = self.reference().map(|source| source.to_string()).unwrap_or_default();
-        writeln!(out, "from {start}, which stays the reference; beta {beta}")?;
+        writeln!(out, "from {start}, which stays the reference; {objective}")?;
         write!(out, "     ")?;
         self.training.dpo.iter().try_for_each(|training| write_training(out, training, Some(self.pairs()), 2))
     }
@@ -150,10 +151,10 @@ impl Plan {
         writeln!(out, "{}, each on the same pairs", models.join(", "))?;
         for (name, training) in &self.training.direct {
             if let Some(sft) = &training.sft {
-                write!(out, "     {name}, SFT on both answers: ")?;
+                write!(out, "     {name}, SFT on both answers, {}: ", loss_on_words(self.recipe.sft_on()))?;
                 write_training(out, sft, Some(self.pairs().saturating_mul(2)), 1)?;
             }
-            write!(out, "     {name}, DPO with beta {}: ", training.beta)?;
+            write!(out, "     {name}, DPO with {}: ", training.objective)?;
             write_training(out, &training.dpo, Some(self.pairs()), 2)?;
         }
         Ok(())
@@ -239,6 +240,13 @@ fn write_training(out: &mut String, training: &Training, examples: Option<usize>
         write!(out, ", activation checkpointing")?;
     }
     writeln!(out, "; validated every {} steps, checkpoint every {}", training.eval_every, training.checkpoint_every)
+}
+
+fn loss_on_words(on: LossOn) -> &'static str {
+    match on {
+        LossOn::Response => "loss on the answers",
+        LossOn::All => "loss on prompts and answers",
+    }
 }
 
 fn sampling_words(sampling: &SamplingTable) -> String {

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::schema::default_beta;
 use super::{
     ClassifierSizes, Direct, GuideTable, LmSizes, Model, Recipe, ScratchTokenizer, Training, TrainingTable, hub_dataset, prompt_bound,
     validate,
 };
 use crate::error::{Error, Result};
+use crate::losses::DpoObjective;
 
 /// What a run will do; written as `plan.json`. The same recipe gives the same plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ pub struct StageTraining {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DirectTraining {
     pub sft: Option<Training>,
-    pub beta: f64,
+    pub objective: DpoObjective,
     pub dpo: Training,
 }
 
@@ -338,7 +338,7 @@ impl DirectTraining {
         let sft_table = direct.sft.clone().or(sft.map(|_| TrainingTable::default()));
         Self {
             sft: sft_table.map(|table| over(&table, sft, Training::sft())),
-            beta: direct.beta.or(dpo.map(|dpo| dpo.beta)).unwrap_or_else(default_beta),
+            objective: direct.objective(dpo),
             dpo: over(&direct.dpo, dpo.map(|dpo| &dpo.training), Training::dpo()),
         }
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Steer;
+use crate::losses::PreferenceLoss;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -274,15 +275,32 @@ pub struct SamplingTable {
 pub struct Sft {
     /// A model of the recipe; `preferences.policy` by default.
     pub model: Option<String>,
+    /// Also of the SFT in `[direct]`.
+    #[serde(default)]
+    pub on: LossOn,
     #[serde(default)]
     pub training: TrainingTable,
+}
+
+/// Which tokens SFT learns to predict: those of the response, or those of the prompt too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossOn {
+    #[default]
+    Response,
+    All,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dpo {
+    #[serde(default)]
+    pub loss: PreferenceLoss,
     #[serde(default = "default_beta")]
     pub beta: f64,
+    /// Of the loss `sigmoid`.
+    #[serde(default)]
+    pub label_smoothing: f64,
     #[serde(default)]
     pub training: TrainingTable,
 }
@@ -293,7 +311,9 @@ pub struct Dpo {
 pub struct Direct {
     /// Models of the recipe; `steer.bases` by default.
     pub models: Option<Vec<String>>,
+    pub loss: Option<PreferenceLoss>,
     pub beta: Option<f64>,
+    pub label_smoothing: Option<f64>,
     /// Its presence asks for SFT before DPO, as that of `[sft]` does.
     pub sft: Option<TrainingTable>,
     #[serde(default)]
@@ -344,6 +364,11 @@ impl Recipe {
     pub fn guide_model(&self) -> Option<&str> {
         let policy = self.preferences.as_ref().map(|preferences| preferences.policy.as_str());
         self.sft.as_ref().and_then(|sft| sft.model.as_deref()).or(policy)
+    }
+
+    /// Of all SFT in the recipe.
+    pub fn sft_on(&self) -> LossOn {
+        self.sft.as_ref().map(|sft| sft.on).unwrap_or_default()
     }
 
     /// The models that `[direct]` tunes.

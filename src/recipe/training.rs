@@ -1,8 +1,9 @@
-//! The optimisation settings of one stage with every default filled in.
+//! What one stage minimises and how, with every default filled in.
 
 use serde::{Deserialize, Serialize};
 
-use super::schema::{Schedule, TrainingTable};
+use super::schema::{Direct, Dpo, Schedule, TrainingTable, default_beta};
+use crate::losses::DpoObjective;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Training {
@@ -123,6 +124,26 @@ impl Training {
     /// Paper B.1: batch 256, lr 1e-6, cosine, one epoch.
     pub fn dpo() -> Self {
         Self { length: Length::Epochs(1.0), batch_size: 256, learning_rate: 1e-6, weight_decay: 0.0, ..Self::pretrain() }
+    }
+}
+
+impl Dpo {
+    pub fn objective(&self) -> DpoObjective {
+        DpoObjective { loss: self.loss, beta: self.beta, label_smoothing: self.label_smoothing }
+    }
+}
+
+impl Direct {
+    /// That of `[dpo]` but for what is said here. Its label smoothing goes only with its loss.
+    pub fn objective(&self, dpo: Option<&Dpo>) -> DpoObjective {
+        let inherited = dpo.map(Dpo::objective);
+        let loss = self.loss.or(inherited.map(|dpo| dpo.loss)).unwrap_or_default();
+        let smoothing = inherited.filter(|dpo| dpo.loss == loss).map(|dpo| dpo.label_smoothing);
+        DpoObjective {
+            loss,
+            beta: self.beta.or(inherited.map(|dpo| dpo.beta)).unwrap_or_else(default_beta),
+            label_smoothing: self.label_smoothing.or(smoothing).unwrap_or_default(),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::dpo::{DpoTask, PairSequences, fill_reference};
 use super::language_task::{LanguageTask, SamplePrompt};
 use crate::artifacts::interrupt;
 use crate::error::{Error, Result};
+use crate::losses::DpoObjective;
 use crate::models::rates::MachineRates;
 use crate::models::{Lm, LmConfig};
 use crate::monitor::Progress;
@@ -87,7 +88,7 @@ pub fn train(folder: &Path, settings: &TrainingBenchSettings) -> Result<Training
             policy: lm.clone(),
             train: pairs,
             validation: Vec::new(),
-            beta: 0.1,
+            objective: DpoObjective::plain(0.1),
             batch: micro_batch_size,
             activation_checkpointing,
             sample,

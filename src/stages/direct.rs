@@ -39,7 +39,7 @@ pub fn tuning<'a>(context: &'a Context, model: &'a str) -> Result<Tuning<'a>> {
         model,
         sft_task: format!("direct/{model}/sft"),
         dpo_task: format!("direct/{model}/dpo"),
-        sft: training.sft.as_ref(),
-        dpo: Some((training.beta, &training.dpo)),
+        sft: training.sft.as_ref().map(|training| (context.recipe().sft_on(), training)),
+        dpo: Some((training.objective, &training.dpo)),
     })
 }

@@ -11,7 +11,7 @@ use super::language_task::{SamplePrompt, sample_text};
 use super::preferences::{self, TRAIN, VALIDATION};
 use super::tuning::{Tuning, warn_left_out};
 use crate::error::{Error, Result};
-use crate::losses::{DpoOutput, dpo, sum_by_row};
+use crate::losses::{DpoObjective, DpoOutput, dpo, sum_by_row};
 use crate::models::Lm;
 use crate::monitor::{Progress, glossary};
 use crate::recipe::Training;
@@ -23,17 +23,21 @@ pub fn run(context: &Context, tuning: &Tuning) -> Result<()> {
 }
 
 pub fn fingerprint(context: &Context, tuning: &Tuning) -> Result<String> {
-    let (beta, training) = settings(tuning)?;
+    let (objective, training) = settings(tuning)?;
     let parents = [tuning.reference_fingerprint(context)?, preferences::fingerprint(context)?];
-    context.fingerprint(&tuning.dpo_task, (beta, training, context.seed()), &parents)
+    // The loss came later than β: left out where it is as before, so that what was done then stays valid.
+    if objective == DpoObjective::plain(objective.beta) {
+        return context.fingerprint(&tuning.dpo_task, (objective.beta, training, context.seed()), &parents);
+    }
+    context.fingerprint(&tuning.dpo_task, (objective, training, context.seed()), &parents)
 }
 
-fn settings<'a>(tuning: &Tuning<'a>) -> Result<(f64, &'a Training)> {
+fn settings<'a>(tuning: &Tuning<'a>) -> Result<(DpoObjective, &'a Training)> {
     tuning.dpo.ok_or_else(|| Error::recipe("the recipe has no `[dpo]` table"))
 }
 
 fn train(context: &Context, tuning: &Tuning) -> Result<()> {
-    let (beta, training) = settings(tuning)?;
+    let (objective, training) = settings(tuning)?;
     let name = &tuning.dpo_task;
     let source = tuning.reference_folder(context)?;
     let model = tuning.open(context, &source)?;
@@ -48,7 +52,7 @@ fn train(context: &Context, tuning: &Tuning) -> Result<()> {
         Ok(kept)
     };
     let (mut train, mut validation) = (read(TRAIN)?, read(VALIDATION)?);
-    info!("{name}: {} training and {} validation pairs, beta {beta}", train.len(), validation.len());
+    info!("{name}: {} training and {} validation pairs, {objective}", train.len(), validation.len());
     // The reference is the model as it stands now, and never changes: its log-probabilities are computed once.
     let mut progress = Progress::start(&format!("{name} reference"), (train.len() + validation.len()) as u64, 0);
     for pairs in [&mut train, &mut validation] {
@@ -59,7 +63,7 @@ fn train(context: &Context, tuning: &Tuning) -> Result<()> {
         policy: model.lm.clone(),
         train,
         validation,
-        beta,
+        objective,
         batch: training.micro_batch_size,
         activation_checkpointing: training.activation_checkpointing,
         sample: model.sample_prompt(context)?,
@@ -101,7 +105,7 @@ pub(super) struct DpoTask {
     pub policy: Rc<Lm>,
     pub train: Vec<PairSequences>,
     pub validation: Vec<PairSequences>,
-    pub beta: f64,
+    pub objective: DpoObjective,
     pub batch: usize,
     pub activation_checkpointing: bool,
     pub sample: SamplePrompt,
@@ -111,10 +115,12 @@ impl DpoTask {
     /// The losses of some pairs, Σ of log π over chosen and rejected, and what they come from.
     fn forward(&self, pairs: &[&PairSequences], recompute: bool) -> Result<(DpoOutput, [f64; 2], TokenLogps<'_>)> {
         let (tokens, [chosen, rejected]) = pair_logps(&self.policy, pairs, recompute)?;
-        let reference = |of: &dyn Fn(&PairSequences) -> f32| {
+        let of_pairs = |of: &dyn Fn(&PairSequences) -> f32| {
             Tensor::from_slice(&pairs.iter().map(|pair| of(pair)).collect::<Vec<_>>()).to_device(chosen.device())
         };
-        let output = dpo(&chosen, &rejected, &reference(&|pair| pair.reference.0), &reference(&|pair| pair.reference.1), self.beta);
+        let reference = [of_pairs(&|pair| pair.reference.0), of_pairs(&|pair| pair.reference.1)];
+        let counts = [of_pairs(&|pair| pair.chosen.scored() as f32), of_pairs(&|pair| pair.rejected.scored() as f32)];
+        let output = dpo(&self.objective, [&chosen, &rejected], reference.each_ref(), counts.each_ref());
         Ok((output, [sum(&chosen), sum(&rejected)], tokens))
     }
 }

@@ -8,6 +8,7 @@ use tch::{Device, Kind};
 
 use super::dpo::{DpoTask, PairSequences, fill_reference};
 use super::language_task::{LanguageTask, SamplePrompt};
+use crate::losses::DpoObjective;
 use crate::models::Lm;
 use crate::monitor::{Progress, glossary};
 use crate::recipe::{Length, Schedule, Training};
@@ -119,9 +120,10 @@ fn dpo_has_the_losses_of_trls_trainer() {
         let policy = Rc::new(Lm::open_trainable(&folder, Device::Cpu, Kind::Float).unwrap());
         let mut train = in_our_order(&golden);
         fill_reference(&policy, &mut train, 7, &mut Progress::start("reference", 1, 0)).unwrap();
-        let beta = golden.settings.beta;
+        let objective = DpoObjective::plain(golden.settings.beta);
         let activation_checkpointing = micro_batch_size == 1;
-        let mut task = DpoTask { train, validation: Vec::new(), beta, batch: 4, activation_checkpointing, sample: sample(&policy), policy };
+        let mut task =
+            DpoTask { train, validation: Vec::new(), objective, batch: 4, activation_checkpointing, sample: sample(&policy), policy };
         assert_equal(&losses(&golden, micro_batch_size, &mut task), &golden.dpo);
     }
 }

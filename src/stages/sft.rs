@@ -5,6 +5,7 @@ use super::language_task::LanguageTask;
 use super::preferences::{self, TRAIN, VALIDATION};
 use super::tuning::{Tuning, warn_left_out};
 use crate::error::{Error, Result};
+use crate::recipe::LossOn;
 use crate::train::Sequence;
 
 pub fn run(context: &Context, tuning: &Tuning) -> Result<()> {
@@ -14,16 +15,24 @@ pub fn run(context: &Context, tuning: &Tuning) -> Result<()> {
 
 pub fn fingerprint(context: &Context, tuning: &Tuning) -> Result<String> {
     let parents = [context.model_fingerprint(tuning.model)?, preferences::fingerprint(context)?];
-    context.fingerprint(&tuning.sft_task, (tuning.sft, context.seed()), &parents)
+    match tuning.sft {
+        Some((LossOn::All, training)) => context.fingerprint(&tuning.sft_task, (training, LossOn::All, context.seed()), &parents),
+        // As it was before there was a choice, so that what was done then stays valid.
+        sft => context.fingerprint(&tuning.sft_task, (sft.map(|(_, training)| training), context.seed()), &parents),
+    }
 }
 
 fn train(context: &Context, tuning: &Tuning) -> Result<()> {
-    let training = tuning.sft.ok_or_else(|| Error::recipe("the recipe has no `[sft]` table"))?;
+    let (on, training) = tuning.sft.ok_or_else(|| Error::recipe("the recipe has no `[sft]` table"))?;
     let model = tuning.open(context, &context.model_folder(tuning.model)?)?;
     let sequences = |file: &str| -> Result<Vec<Sequence>> {
         let both = model.read(context, file, training.max_length)?;
         let responses = 2 * both.len();
-        let kept: Vec<Sequence> = both.into_iter().flatten().flatten().collect();
+        let kept = both.into_iter().flatten().flatten().map(|sequence| match on {
+            LossOn::Response => sequence,
+            LossOn::All => Sequence { scored_from: 1, ..sequence },
+        });
+        let kept: Vec<Sequence> = kept.collect();
         warn_left_out(&tuning.sft_task, file, "responses", responses - kept.len(), responses);
         Ok(kept)
     };

@@ -11,9 +11,10 @@ use super::language_task::SamplePrompt;
 use super::preferences::TRAIN;
 use super::sft;
 use crate::error::{Error, Result};
+use crate::losses::DpoObjective;
 use crate::models::device::training_kind;
 use crate::models::{Lm, open_trainable_with_tokenizer};
-use crate::recipe::Training;
+use crate::recipe::{Dpo, LossOn, Training};
 use crate::text::{PromptTemplate, Tokenizer, read_pairs};
 use crate::train::{Fit, Sequence, Task};
 
@@ -24,21 +25,22 @@ pub struct Tuning<'a> {
     /// Names of the tasks, of their metrics, and of their folders below the run directory.
     pub sft_task: String,
     pub dpo_task: String,
-    pub sft: Option<&'a Training>,
-    /// β and the optimisation.
-    pub dpo: Option<(f64, &'a Training)>,
+    /// Where the loss is taken, and the optimisation.
+    pub sft: Option<(LossOn, &'a Training)>,
+    /// What is minimised, and the optimisation.
+    pub dpo: Option<(DpoObjective, &'a Training)>,
 }
 
 impl<'a> Tuning<'a> {
     pub fn of_guide(context: &'a Context) -> Result<Self> {
         let training = &context.plan.training;
-        let beta = context.recipe().dpo.as_ref().map(|dpo| dpo.beta);
+        let objective = context.recipe().dpo.as_ref().map(Dpo::objective);
         Ok(Self {
             model: context.recipe().guide_model().ok_or_else(|| Error::recipe("the recipe has no model to tune"))?,
             sft_task: "sft".to_owned(),
             dpo_task: "dpo".to_owned(),
-            sft: training.sft.as_ref(),
-            dpo: beta.zip(training.dpo.as_ref()),
+            sft: training.sft.as_ref().map(|training| (context.recipe().sft_on(), training)),
+            dpo: objective.zip(training.dpo.as_ref()),
         })
     }
 

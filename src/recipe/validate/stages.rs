@@ -2,6 +2,7 @@
 
 use super::super::{DirectTraining, Length, SamplingTable, StageTraining, Training, TrainingTable};
 use super::{Rules, prompt_bound};
+use crate::losses::PreferenceLoss;
 
 impl Rules<'_> {
     pub(super) fn stages(&mut self) {
@@ -32,6 +33,7 @@ impl Rules<'_> {
         }
         if let Some(dpo) = &recipe.dpo {
             self.positive("dpo.beta", dpo.beta);
+            self.label_smoothing("dpo", dpo.label_smoothing, dpo.loss);
         }
         self.direct();
         self.trainings();
@@ -82,10 +84,25 @@ impl Rules<'_> {
         if let Some(beta) = direct.beta {
             self.positive("direct.beta", beta);
         }
+        if let Some(smoothing) = direct.label_smoothing {
+            self.label_smoothing("direct", smoothing, direct.objective(recipe.dpo.as_ref()).loss);
+        }
         let Some(preferences) = &recipe.preferences else { return };
         // With another vocabulary responses may be longer still; those that are too long are left out, and a warning counts them.
         for model in models.iter().filter(|model| **model != preferences.policy) {
             self.fits_context("preferences.max_new_tokens", model, preferences.max_new_tokens);
+        }
+    }
+
+    fn label_smoothing(&mut self, table: &str, smoothing: f64, loss: PreferenceLoss) {
+        let key = format!("{table}.label_smoothing");
+        if !(0.0..0.5).contains(&smoothing) {
+            self.problem(format!("`{key}` is {smoothing}, expected 0 or more and below 0.5: the chance that a label is wrong"));
+        } else if smoothing > 0.0 && loss != PreferenceLoss::Sigmoid {
+            self.problem_hint(
+                format!("`{key}` is {smoothing}, but only the loss `sigmoid` smooths labels"),
+                format!("leave it out, or set `{table}.loss` to `sigmoid`"),
+            );
         }
     }
 
