@@ -14,6 +14,7 @@ glossary! {
     LEARNING_RATE = "learning_rate": "Rate of this step: rises over the warm-up, then follows the schedule down.";
     GRAD_NORM = "grad_norm": "Norm of the gradient before clipping. Healthy: settles; a jump of ten times and more precedes a diverging loss.";
     TOKENS_PER_SECOND = "tokens_per_second": "Training tokens, padding excluded, per second since the last line. Healthy: flat.";
+    PEAK_RSS_BYTES = "peak_rss_bytes": "The most main memory the process has had, in bytes, earlier stages included; not the accelerator's. Healthy: flat after the first steps; steady growth is a leak.";
     ACCURACY = "accuracy": "Gold classifier: share of the step's texts whose label is predicted. 0.5 is chance for two labels.";
     VALIDATION_LOSS = "validation/loss": "The loss on held-out data. Rising while `loss` falls is overfitting; the best one's weights are kept.";
     VALIDATION_ACCURACY = "validation/accuracy": "Gold classifier: accuracy on held-out texts. Everything downstream is judged by this model, so expect 0.9 and more.";

@@ -14,6 +14,7 @@ use crate::artifacts::{Journal, interrupt};
 use crate::error::{Error, Result};
 use crate::models::rates::MachineRates;
 use crate::models::{Lm, LmConfig, open_with_tokenizer};
+use crate::monitor::peak_rss_bytes;
 use crate::policy::LocalPolicy;
 use crate::sampling::{Sampling, Stream};
 use crate::score::Guide;
@@ -53,6 +54,7 @@ pub struct BenchReport {
     /// Response tokens through one guide.
     pub guide_tokens: u64,
     pub guide_tokens_per_s: f64,
+    /// 0 where the kernel does not tell.
     pub peak_rss_bytes: u64,
     pub matmul_flops_per_s: f64,
     pub memory_bytes_per_s: f64,
@@ -149,7 +151,7 @@ pub fn steer(what: &'static str, models: &BenchModels, settings: &BenchSettings)
         sampled_tokens_per_s: sampled as f64 / seconds,
         guide_tokens: fed,
         guide_tokens_per_s: fed as f64 / seconds,
-        peak_rss_bytes: peak_rss_bytes(),
+        peak_rss_bytes: peak_rss_bytes().unwrap_or(0),
         matmul_flops_per_s: rates.matmul_flops_per_s,
         memory_bytes_per_s: rates.memory_bytes_per_s,
         limit_seconds_per_prompt: limit_seconds,
@@ -197,11 +199,4 @@ fn random_prompts(tokenizer: &Tokenizer, settings: &BenchSettings) -> Result<Vec
         Ok((format!("prompt-{number}"), tokenizer.decode(&ids)?))
     };
     (0..settings.prompts).map(prompt).collect()
-}
-
-/// The most memory this process has had, of the kernel; 0 where it does not tell.
-pub(super) fn peak_rss_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).unwrap_or(0) * 1024
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde::Serialize;
 use tch::{Device, Kind};
 
-use super::bench::{peak_rss_bytes, product_weights};
+use super::bench::product_weights;
 use super::dpo::{DpoTask, PairSequences, fill_reference};
 use super::language_task::{LanguageTask, SamplePrompt};
 use crate::artifacts::interrupt;
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::losses::DpoObjective;
 use crate::models::rates::MachineRates;
 use crate::models::{Lm, LmConfig};
-use crate::monitor::Progress;
+use crate::monitor::{Progress, peak_rss_bytes};
 use crate::sampling::Stream;
 use crate::text::{PromptTemplate, Tokenizer, read_responses};
 use crate::train::{AdamW, AdamWSettings, Sequence, Task, accumulate};
@@ -132,7 +132,7 @@ pub fn train(folder: &Path, settings: &TrainingBenchSettings) -> Result<Training
         text_tokens: texts.text_tokens,
         text_tokens_per_s: texts.text_tokens as f64 / seconds,
         reference_seconds,
-        peak_rss_bytes: peak_rss_bytes(),
+        peak_rss_bytes: peak_rss_bytes().unwrap_or(0),
         matmul_flops_per_s: rates.matmul_flops_per_s,
         limit_seconds_per_step: limit / steps_f,
         limit_fraction: limit / seconds,

@@ -12,7 +12,7 @@ use super::checkpoint::{Checkpoint, Position};
 use super::{AdamW, AdamWSettings, learning_rate};
 use crate::artifacts::{atomic, interrupt};
 use crate::error::{Error, Result};
-use crate::monitor::{Monitor, Progress, RunMonitor, glossary};
+use crate::monitor::{Monitor, PeakMemory, Progress, RunMonitor, glossary};
 use crate::recipe::Training;
 use crate::sampling::Stream;
 
@@ -80,9 +80,11 @@ impl Fit<'_> {
         let resumed = (position.step > 0).then_some(position.step as u64);
         let mut monitor = RunMonitor::open(self.run_dir, self.stage, resumed)?;
         let mut progress = Progress::start(self.stage, steps as u64, position.step as u64);
+        let mut memory = PeakMemory::default();
         let stops_early = |position: &Position| training.early_stop.is_some_and(|most| position.since_best >= most);
         while position.step < steps && !stops_early(&position) {
-            let values = self.step(task, &mut optimizer, &mut position, steps)?;
+            let mut values = self.step(task, &mut optimizer, &mut position, steps)?;
+            values.extend(memory.bytes().map(|bytes| (glossary::PEAK_RSS_BYTES, bytes as f64)));
             monitor.scalars(position.step as u64, &values)?;
             progress.note(format!("loss {:.4}", values[0].1));
             progress.advance(1);
