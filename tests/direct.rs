@@ -117,6 +117,17 @@ fn bases_of_both_vocabularies_learn_the_pairs() {
         let found = 0.1 * (dpo - sft);
         assert!(last > 0.1 && (last / found - 1.0).abs() < 0.5, "{base}: {last} in training, {found} by the weights");
 
+        // And of its distance, token by token.
+        let logps = |task: &str| validation_logps(&out, &format!("direct/{base}/{task}"), template, false).concat();
+        let (policy, reference) = (logps("dpo"), logps("sft"));
+        let k3 = policy.iter().zip(&reference).map(|(policy, reference)| f64::from(reference - policy)).map(|d| d.exp() - 1.0 - d);
+        let kl = reported(&out, &stage, "validation/kl");
+        assert_near(kl, mean(k3));
+        assert!(kl > 1e-3, "the policy has moved: {kl}");
+        let steps: Vec<_> = lines(&out.join("metrics.jsonl")).into_iter().filter(|line| line["stage"] == stage.as_str()).collect();
+        assert!(steps[0]["kl"].as_f64().unwrap() < 1e-9 && steps[0]["peak_rss_bytes"].as_f64().unwrap() > 1e7, "{}", steps[0]);
+        assert_near(reported(&out, &format!("direct/{base}/sft"), "validation/loss"), -mean(reference.iter().map(|logp| f64::from(*logp))));
+
         // Samples of the tuned base, not of the base, for the same prompts, scored by the guide pair as the base's are.
         let answers = |method: &str| {
             let mut lines = lines(&out.join(format!("steer/{base}/{method}/seed-1.jsonl")));

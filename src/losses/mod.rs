@@ -3,9 +3,11 @@
 mod bradley_terry;
 mod classification;
 mod dpo;
+mod kl;
 mod language;
 
 pub use bradley_terry::{BradleyTerryOutput, bradley_terry};
 pub use classification::{ClassificationOutput, classification};
 pub use dpo::{DpoObjective, DpoOutput, PreferenceLoss, dpo};
+pub use kl::kl;
 pub use language::{sum_by_row, token_logps};

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tch::{Device, Kind};
 
 use super::bench::product_weights;
-use super::dpo::{DpoTask, PairSequences, fill_reference};
+use super::dpo::{DpoTask, PairSequences, ReferenceLogps, fill_reference};
 use super::language_task::{LanguageTask, SamplePrompt};
 use crate::artifacts::interrupt;
 use crate::error::{Error, Result};
@@ -150,7 +150,7 @@ fn open(folder: &Path, settings: &TrainingBenchSettings) -> Result<Lm> {
 fn pairs(folder: &Path, lm: &Lm, settings: &TrainingBenchSettings) -> Result<Vec<PairSequences>> {
     let info = lm.model.info();
     let count = (settings.steps + 1) * settings.batch_size;
-    let pair = |[chosen, rejected]: [Sequence; 2]| PairSequences { chosen, rejected, reference: (0.0, 0.0) };
+    let pair = |[chosen, rejected]: [Sequence; 2]| PairSequences { chosen, rejected, reference: ReferenceLogps::default() };
     let Some(file) = &settings.pairs else {
         let stream = Stream::new(1, "bench", "pairs");
         let draw = |slot: usize, place: usize| (stream.uniform(slot as u64, place as u64) * info.vocab_size as f64) as i64;

@@ -11,7 +11,7 @@ use super::language_task::{SamplePrompt, sample_text};
 use super::preferences::{self, TRAIN, VALIDATION};
 use super::tuning::{Tuning, warn_left_out};
 use crate::error::{Error, Result};
-use crate::losses::{DpoObjective, DpoOutput, dpo, sum_by_row};
+use crate::losses::{DpoObjective, DpoOutput, dpo, kl, sum_by_row};
 use crate::models::Lm;
 use crate::monitor::{Progress, glossary};
 use crate::recipe::Training;
@@ -45,7 +45,7 @@ fn train(context: &Context, tuning: &Tuning) -> Result<()> {
         let both = model.read(context, file, training.max_length)?;
         let pairs = both.len();
         let whole = both.into_iter().filter_map(|[chosen, rejected]| {
-            chosen.zip(rejected).map(|(chosen, rejected)| PairSequences { chosen, rejected, reference: (0.0, 0.0) })
+            chosen.zip(rejected).map(|(chosen, rejected)| PairSequences { chosen, rejected, reference: ReferenceLogps::default() })
         });
         let kept: Vec<PairSequences> = whole.collect();
         warn_left_out(name, file, "pairs", pairs - kept.len(), pairs);
@@ -74,8 +74,16 @@ fn train(context: &Context, tuning: &Tuning) -> Result<()> {
 pub(super) struct PairSequences {
     pub chosen: Sequence,
     pub rejected: Sequence,
-    /// Reference log-probabilities of the two responses.
-    pub reference: (f32, f32),
+    pub reference: ReferenceLogps,
+}
+
+/// Log-probabilities of a pair's responses under the reference.
+#[derive(Default)]
+pub(super) struct ReferenceLogps {
+    chosen: f32,
+    rejected: f32,
+    /// Of each token of chosen, then of rejected.
+    tokens: Vec<f32>,
 }
 
 /// Log-probabilities of the response tokens of all pairs, and their sums for chosen and rejected, (pairs) each, by one forward pass that
@@ -91,10 +99,12 @@ fn pair_logps<'a>(lm: &'a Lm, pairs: &[&PairSequences], recompute: bool) -> Resu
 pub(super) fn fill_reference(reference: &Lm, pairs: &mut [PairSequences], batch: usize, progress: &mut Progress) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     for batch in pairs.chunks_mut(batch) {
-        let (_, [chosen, rejected]) = pair_logps(reference, &batch.iter().collect::<Vec<_>>(), false)?;
+        let (tokens, [chosen, rejected]) = pair_logps(reference, &batch.iter().collect::<Vec<_>>(), false)?;
         let (chosen, rejected) = (Vec::<f32>::try_from(chosen)?, Vec::<f32>::try_from(rejected)?);
-        for (pair, logps) in batch.iter_mut().zip(chosen.into_iter().zip(rejected)) {
-            pair.reference = logps;
+        let mut tokens = Vec::<f32>::try_from(&tokens.logps)?.into_iter();
+        for (pair, (chosen, rejected)) in batch.iter_mut().zip(chosen.into_iter().zip(rejected)) {
+            let scored = pair.chosen.scored() + pair.rejected.scored();
+            pair.reference = ReferenceLogps { chosen, rejected, tokens: tokens.by_ref().take(scored).collect() };
         }
         progress.advance(batch.len() as u64);
     }
@@ -112,16 +122,34 @@ pub(super) struct DpoTask {
 }
 
 impl DpoTask {
-    /// The losses of some pairs, Σ of log π over chosen and rejected, and what they come from.
-    fn forward(&self, pairs: &[&PairSequences], recompute: bool) -> Result<(DpoOutput, [f64; 2], TokenLogps<'_>)> {
+    fn forward(&self, pairs: &[&PairSequences], recompute: bool) -> Result<Forward<'_>> {
         let (tokens, [chosen, rejected]) = pair_logps(&self.policy, pairs, recompute)?;
-        let of_pairs = |of: &dyn Fn(&PairSequences) -> f32| {
-            Tensor::from_slice(&pairs.iter().map(|pair| of(pair)).collect::<Vec<_>>()).to_device(chosen.device())
-        };
-        let reference = [of_pairs(&|pair| pair.reference.0), of_pairs(&|pair| pair.reference.1)];
+        let tensor = |values: Vec<f32>| Tensor::from_slice(&values).to_device(chosen.device());
+        let of_pairs = |of: &dyn Fn(&PairSequences) -> f32| tensor(pairs.iter().map(|pair| of(pair)).collect());
+        let reference = [of_pairs(&|pair| pair.reference.chosen), of_pairs(&|pair| pair.reference.rejected)];
         let counts = [of_pairs(&|pair| pair.chosen.scored() as f32), of_pairs(&|pair| pair.rejected.scored() as f32)];
         let output = dpo(&self.objective, [&chosen, &rejected], reference.each_ref(), counts.each_ref());
-        Ok((output, [sum(&chosen), sum(&rejected)], tokens))
+        // In f64: of a token that the policy has given up, f32 would make infinity.
+        let reference_tokens = tensor(pairs.iter().flat_map(|pair| pair.reference.tokens.iter().copied()).collect());
+        let kl = sum(&kl(&tokens.logps.detach().to_kind(Kind::Double), &reference_tokens.to_kind(Kind::Double)));
+        Ok(Forward { output, logps: [sum(&chosen), sum(&rejected)], kl, tokens })
+    }
+}
+
+struct Forward<'a> {
+    output: DpoOutput,
+    /// Σ of log π over chosen and over rejected.
+    logps: [f64; 2],
+    /// Σ over the tokens.
+    kl: f64,
+    /// What all comes from.
+    tokens: TokenLogps<'a>,
+}
+
+impl Forward<'_> {
+    /// Tokens that `kl` is a sum over.
+    fn scored(&self) -> f64 {
+        self.tokens.logps.numel() as f64
     }
 }
 
@@ -148,7 +176,7 @@ const VALIDATION_NAMES: [&str; 6] = [
 ];
 
 /// Sums over the pairs.
-fn measures(output: &DpoOutput, logps: [f64; 2]) -> [f64; 6] {
+fn measures(Forward { output, logps, .. }: &Forward) -> [f64; 6] {
     let (chosen, rejected) = (sum(&output.chosen_rewards), sum(&output.rejected_rewards));
     [chosen, rejected, chosen - rejected, sum(&output.accuracies), logps[0], logps[1]]
 }
@@ -164,12 +192,13 @@ impl Task for DpoTask {
 
     fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss> {
         let pairs: Vec<&PairSequences> = examples.iter().map(|&i| &self.train[i]).collect();
-        let (output, logps, tokens) = self.forward(&pairs, self.activation_checkpointing)?;
-        let loss = output.losses.sum(Kind::Float);
-        loss.f_backward()?;
-        tokens.backward()?;
+        let forward = self.forward(&pairs, self.activation_checkpointing)?;
         let count = pairs.len() as f64;
-        let metrics = TRAIN_NAMES.into_iter().zip(measures(&output, logps)).map(|(name, sum)| (name, sum, count)).collect();
+        let of_pairs = TRAIN_NAMES.into_iter().zip(measures(&forward)).map(|(name, sum)| (name, sum, count));
+        let metrics = of_pairs.chain([(glossary::KL, forward.kl, forward.scored())]).collect();
+        let loss = forward.output.losses.sum(Kind::Float);
+        loss.f_backward()?;
+        forward.tokens.backward()?;
         let tokens = pairs.iter().map(|pair| pair.chosen.ids.len() + pair.rejected.ids.len()).sum();
         Ok(StepLoss { loss: loss.double_value(&[]), weight: count, metrics, tokens })
     }
@@ -185,18 +214,21 @@ impl Task for DpoTask {
         if self.validation.is_empty() {
             return Ok(Vec::new());
         }
-        let (mut loss, mut sums) = (0.0, [0.0; 6]);
+        let (mut loss, mut sums, mut kl, mut scored) = (0.0, [0.0; 6], 0.0, 0.0);
         let pairs: Vec<&PairSequences> = self.validation.iter().collect();
         for batch in pairs.chunks(self.batch) {
-            let (output, logps, _) = self.forward(batch, false)?;
-            loss += sum(&output.losses);
-            for (total, value) in sums.iter_mut().zip(measures(&output, logps)) {
+            let forward = self.forward(batch, false)?;
+            loss += sum(&forward.output.losses);
+            kl += forward.kl;
+            scored += forward.scored();
+            for (total, value) in sums.iter_mut().zip(measures(&forward)) {
                 *total += value;
             }
         }
         let count = pairs.len() as f64;
         let mut values = vec![(glossary::VALIDATION_LOSS, loss / count)];
         values.extend(VALIDATION_NAMES.into_iter().zip(sums).map(|(name, sum)| (name, sum / count)));
+        values.push((glossary::VALIDATION_KL, kl / scored));
         Ok(values)
     }
 

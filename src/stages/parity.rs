@@ -6,7 +6,7 @@ use std::rc::Rc;
 use serde::Deserialize;
 use tch::{Device, Kind};
 
-use super::dpo::{DpoTask, PairSequences, fill_reference};
+use super::dpo::{DpoTask, PairSequences, ReferenceLogps, fill_reference};
 use super::language_task::{LanguageTask, SamplePrompt};
 use crate::losses::DpoObjective;
 use crate::models::Lm;
@@ -51,7 +51,8 @@ fn in_our_order(golden: &Golden) -> Vec<PairSequences> {
     let mut placed: Vec<Option<PairSequences>> = golden.pairs.iter().map(|_| None).collect();
     for ([prompt, chosen, rejected], place) in golden.pairs.iter().zip(order) {
         let sequence = |response: &[i64]| Sequence { ids: [prompt, response].concat(), scored_from: prompt.len() };
-        placed[place] = Some(PairSequences { chosen: sequence(chosen), rejected: sequence(rejected), reference: (0.0, 0.0) });
+        placed[place] =
+            Some(PairSequences { chosen: sequence(chosen), rejected: sequence(rejected), reference: ReferenceLogps::default() });
     }
     placed.into_iter().map(Option::unwrap).collect()
 }
