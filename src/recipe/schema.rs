@@ -197,6 +197,29 @@ pub enum Schedule {
     Constant,
 }
 
+/// Low-rank adaptation (arXiv 2106.09685) instead of training every weight; `{}` takes every default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoraTable {
+    /// Rows of A and columns of B.
+    pub rank: Option<u64>,
+    /// The update is scaled by `alpha / rank`.
+    pub alpha: Option<f64>,
+    /// Names of linear layers, or the last parts of them.
+    pub targets: Option<Vec<String>>,
+    #[serde(default)]
+    pub save: LoraSave,
+}
+
+/// `merged`: a whole model folder; `adapter`: A and B alone, as a PEFT adapter folder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LoraSave {
+    #[default]
+    Merged,
+    Adapter,
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pretrain {
@@ -276,6 +299,7 @@ pub struct Sft {
     pub model: Option<String>,
     #[serde(default)]
     pub training: TrainingTable,
+    pub lora: Option<LoraTable>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -285,6 +309,7 @@ pub struct Dpo {
     pub beta: f64,
     #[serde(default)]
     pub training: TrainingTable,
+    pub lora: Option<LoraTable>,
 }
 
 /// SFT and DPO of the bases themselves on the same pairs: what search is compared with. What is left out is as the guide's tuning has it.
@@ -298,6 +323,8 @@ pub struct Direct {
     pub sft: Option<TrainingTable>,
     #[serde(default)]
     pub dpo: TrainingTable,
+    /// Of both SFT and DPO; the guide's is not taken over.
+    pub lora: Option<LoraTable>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
