@@ -35,8 +35,7 @@ fn settings<'a>(tuning: &Tuning<'a>) -> Result<(f64, &'a Training)> {
 fn train(context: &Context, tuning: &Tuning) -> Result<()> {
     let (beta, training) = settings(tuning)?;
     let name = &tuning.dpo_task;
-    let source = tuning.reference_folder(context)?;
-    let model = tuning.open(context, &source)?;
+    let model = tuning.open(context, &tuning.reference_folder(context)?, name, training)?;
     let read = |file: &str| -> Result<Vec<PairSequences>> {
         let both = model.read(context, file, training.max_length)?;
         let pairs = both.len();
@@ -153,7 +152,7 @@ impl Task for DpoTask {
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
-        self.policy.parameters()
+        self.policy.trainable_parameters()
     }
 
     fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss> {
