@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use tch::{Device, Tensor};
 
+use super::layers::LinearLayer;
 use super::{KvCache, Packing, Segment};
 use crate::error::Result;
 
@@ -59,6 +60,9 @@ pub trait Decoder {
 
     /// The token embedding, (vocab_size, hidden_size).
     fn embedding(&self) -> &Tensor;
+
+    /// The linear layers of all blocks, which LoRA may adapt.
+    fn linears(&mut self) -> Vec<LinearLayer<'_>>;
 }
 
 pub struct CausalLm {
@@ -80,6 +84,10 @@ impl CausalLm {
     /// Which ids end a sequence; the first ends what is scored and learned.
     pub(super) fn set_eos(&mut self, ids: Vec<i64>) {
         self.info.eos_token_ids = ids;
+    }
+
+    pub(super) fn linears(&mut self) -> Vec<LinearLayer<'_>> {
+        self.decoder.linears()
     }
 
     pub fn device(&self) -> Device {

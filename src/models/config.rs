@@ -143,7 +143,7 @@ impl LmConfig {
     }
 
     /// Where the decoder's variables lie in the store.
-    fn prefix(&self) -> &'static str {
+    pub(super) fn prefix(&self) -> &'static str {
         match self {
             Self::Gpt2(_) => "transformer",
             Self::Llama(_) => "model",

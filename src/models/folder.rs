@@ -10,9 +10,11 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
 use super::config::{ClassifierConfig, LmConfig, SequenceClassifier, TokenIds, read_json, refuse};
+use super::lora::{self, Adapters};
 use super::{CausalLm, init, layers, weights};
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
+use crate::recipe::Lora;
 
 /// The variables of one model.
 pub struct Variables(VarStore);
@@ -22,6 +24,7 @@ pub struct Lm {
     pub model: CausalLm,
     pub config: LmConfig,
     variables: Variables,
+    adapters: Option<Adapters>,
 }
 
 /// A sequence classifier with its variables.
@@ -66,7 +69,8 @@ impl Variables {
 }
 
 impl Lm {
-    /// Opens a folder for inference: frozen, its weights converted to `kind` whatever they are stored as.
+    /// Opens a folder for inference: frozen, its weights converted to `kind` whatever they are stored as. An adapter is merged into the
+    /// weights of its base, here and by [`Lm::open_trainable`].
     pub fn open(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         let mut lm = Self::read(folder, device, kind)?;
         lm.variables.freeze();
@@ -76,6 +80,25 @@ impl Lm {
     /// Opens a folder for training, with gradients in `kind`, that of its forward and backward passes.
     pub fn open_trainable(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         Self::read(folder, device, kind)
+    }
+
+    /// Opens a folder for training by LoRA: its weights frozen in `kind`, and f32 adapters with gradients that leave the model as it is
+    /// until they are trained; `seed` decides their values. Of a folder that holds an adapter, that one is trained on.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] where a target is no layer of the model, [`Error::Model`] where the folder's adapter has other settings.
+    pub fn open_lora(folder: &Path, device: Device, kind: Kind, settings: &Lora, seed: u64) -> Result<Self> {
+        let base = lora::base_of_adapter(folder)?;
+        let frozen = base.as_deref().unwrap_or(folder);
+        let mut lm = Self::read_weights(frozen, device, kind)?;
+        lm.variables.freeze();
+        let adapters = Adapters::attach(lm.model.linears(), lm.config.prefix(), settings, frozen, device)?;
+        match base {
+            None => adapters.initialise(seed)?,
+            Some(_) => adapters.resume(folder)?,
+        }
+        lm.adapters = Some(adapters);
+        Ok(lm)
     }
 
     /// A fresh model for training: f32, with gradients, its values decided by `seed` alone.
@@ -114,6 +137,15 @@ impl Lm {
     }
 
     fn read(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+        let Some(base) = lora::base_of_adapter(folder)? else { return Self::read_weights(folder, device, kind) };
+        let mut lm = Self::read_weights(&base, device, kind)?;
+        let adapters = Adapters::attach(lm.model.linears(), lm.config.prefix(), &lora::settings(folder)?, &base, device)?;
+        adapters.load(folder)?;
+        lora::merge(lm.model.linears());
+        Ok(lm)
+    }
+
+    fn read_weights(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         let config = LmConfig::read(folder)?;
         let eos_token_ids = generation_eos(folder)?.unwrap_or_else(|| config.eos_token_ids());
         let lm = Self::build(config, eos_token_ids, device, kind);
@@ -135,12 +167,18 @@ impl Lm {
         } else {
             layers::zeros(&(&root / "lm_head"), "weight", &[info.vocab_size, info.hidden_size])
         };
-        Self { model: CausalLm::new(info, decoder, head), config, variables }
+        Self { model: CausalLm::new(info, decoder, head), config, variables, adapters: None }
     }
 
-    /// All weights under their Hugging Face names, sorted, each once (a tied head is the embedding). They alias the model's own.
+    /// All weights under their Hugging Face names, sorted, each once (a tied head is the embedding), without adapters. They alias the
+    /// model's own.
     pub fn parameters(&self) -> Vec<(String, Tensor)> {
         self.variables.all().into_iter().collect()
+    }
+
+    /// What training changes: A and B of every adapter under PEFT's names, or else all weights.
+    pub fn trainable_parameters(&self) -> Vec<(String, Tensor)> {
+        self.adapters.as_ref().map_or_else(|| self.parameters(), Adapters::parameters)
     }
 
     pub fn device(&self) -> Device {
@@ -151,9 +189,14 @@ impl Lm {
         self.variables.kind()
     }
 
-    /// Saves config.json, generation_config.json (BOS and EOS ids) and model.safetensors, each atomically and the config last.
+    /// Saves config.json, generation_config.json (BOS and EOS ids) and model.safetensors, each atomically and the config last. Adapters
+    /// are merged, or saved alone as a PEFT adapter folder, as their settings say.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        self.save_weights(folder, &self.parameters(), self.kind())
+        match &self.adapters {
+            None => self.save_weights(folder, &self.parameters(), self.kind()),
+            Some(adapters) if adapters.is_saved_alone() => adapters.save(folder),
+            Some(adapters) => self.save_weights(folder, &adapters.merged(self.parameters()), Kind::Float),
+        }
     }
 
     /// [`Self::save`] with `weights` of `kind`, under the names of [`Self::parameters`], instead of the model's own: the f32 masters of a training
@@ -264,6 +307,6 @@ pub(super) fn write_config(folder: &Path, config: &impl Serialize, model_type: &
     write_json(&folder.join("config.json"), &Value::Object(table))
 }
 
-fn write_json(path: &Path, value: &Value) -> Result<()> {
+pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
     atomic::write_with(path, |file| writeln!(file, "{value:#}"))
 }

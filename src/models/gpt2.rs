@@ -12,7 +12,7 @@ use super::activation::Activation;
 use super::attention::{Mask, attend, split_heads};
 use super::config::{TokenIds, default_range};
 use super::init::Fill;
-use super::layers::{Conv1d, Embedding, LayerNorm};
+use super::layers::{Conv1d, Embedding, LayerNorm, LinearLayer};
 use super::{Decoder, Input, KvCache};
 
 /// `config.json` under its own names. Keys that do not matter here are kept in `extra` and saved again.
@@ -180,6 +180,19 @@ impl Decoder for Gpt2 {
 
     fn embedding(&self) -> &Tensor {
         &self.wte.weight
+    }
+
+    fn linears(&mut self) -> Vec<LinearLayer<'_>> {
+        let blocks = self.h.iter_mut().enumerate();
+        let layers = blocks.flat_map(|(index, Block { attn, mlp, .. })| {
+            [
+                attn.c_attn.layer(format!("h.{index}.attn.c_attn")),
+                attn.c_proj.layer(format!("h.{index}.attn.c_proj")),
+                mlp.c_fc.layer(format!("h.{index}.mlp.c_fc")),
+                mlp.c_proj.layer(format!("h.{index}.mlp.c_proj")),
+            ]
+        });
+        layers.collect()
     }
 }
 

@@ -3,9 +3,22 @@
 use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
+use super::lora::{Adapter, adapted};
+
 pub(super) struct Linear {
     weight: Tensor, // (out, in)
     bias: Option<Tensor>,
+    adapter: Option<Adapter>,
+}
+
+/// A linear layer as LoRA sees it.
+pub struct LinearLayer<'a> {
+    /// Of the layer below the decoder, such as `h.0.attn.c_attn`.
+    pub(super) name: String,
+    /// (out, in), or (in, out) where `fan_in_fan_out`, which is PEFT's name for that.
+    pub(super) weight: &'a Tensor,
+    pub(super) fan_in_fan_out: bool,
+    pub(super) adapter: &'a mut Option<Adapter>,
 }
 
 impl Linear {
@@ -14,12 +27,16 @@ impl Linear {
     }
 
     pub(super) fn with_bias(p: &Path, n_in: i64, n_out: i64, bias: bool) -> Self {
-        Self { weight: zeros(p, "weight", &[n_out, n_in]), bias: bias.then(|| zeros(p, "bias", &[n_out])) }
+        Self { weight: zeros(p, "weight", &[n_out, n_in]), bias: bias.then(|| zeros(p, "bias", &[n_out])), adapter: None }
     }
 
     /// (.., in) to (.., out).
     pub(super) fn forward(&self, input: &Tensor) -> Tensor {
-        input.linear(&self.weight, self.bias.as_ref())
+        adapted(self.adapter.as_ref(), input, input.linear(&self.weight, self.bias.as_ref()))
+    }
+
+    pub(super) fn layer(&mut self, name: String) -> LinearLayer<'_> {
+        LinearLayer { name, weight: &self.weight, fan_in_fan_out: false, adapter: &mut self.adapter }
     }
 }
 
@@ -27,16 +44,21 @@ impl Linear {
 pub(super) struct Conv1d {
     weight: Tensor,
     bias: Tensor,
+    adapter: Option<Adapter>,
 }
 
 impl Conv1d {
     pub(super) fn new(p: &Path, n_in: i64, n_out: i64) -> Self {
-        Self { weight: zeros(p, "weight", &[n_in, n_out]), bias: zeros(p, "bias", &[n_out]) }
+        Self { weight: zeros(p, "weight", &[n_in, n_out]), bias: zeros(p, "bias", &[n_out]), adapter: None }
     }
 
     /// (.., in) to (.., out).
     pub(super) fn forward(&self, input: &Tensor) -> Tensor {
-        input.linear(&self.weight.transpose(0, 1), Some(&self.bias))
+        adapted(self.adapter.as_ref(), input, input.linear(&self.weight.transpose(0, 1), Some(&self.bias)))
+    }
+
+    pub(super) fn layer(&mut self, name: String) -> LinearLayer<'_> {
+        LinearLayer { name, weight: &self.weight, fan_in_fan_out: true, adapter: &mut self.adapter }
     }
 }
 

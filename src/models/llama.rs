@@ -14,7 +14,7 @@ use super::activation::Activation;
 use super::attention::{Mask, attend, split_heads};
 use super::config::{TokenIds, default_range};
 use super::init::Fill;
-use super::layers::{Embedding, Linear, RmsNorm};
+use super::layers::{Embedding, Linear, LinearLayer, RmsNorm};
 use super::rope::{Rope, RopeSettings, Rotation};
 use super::{Decoder, Input, KvCache};
 
@@ -255,6 +255,22 @@ impl Decoder for Llama {
 
     fn embedding(&self) -> &Tensor {
         &self.embed_tokens.weight
+    }
+
+    fn linears(&mut self) -> Vec<LinearLayer<'_>> {
+        let blocks = self.layers.iter_mut().enumerate();
+        let layers = blocks.flat_map(|(index, Block { self_attn, mlp, .. })| {
+            [
+                self_attn.q_proj.layer(format!("layers.{index}.self_attn.q_proj")),
+                self_attn.k_proj.layer(format!("layers.{index}.self_attn.k_proj")),
+                self_attn.v_proj.layer(format!("layers.{index}.self_attn.v_proj")),
+                self_attn.o_proj.layer(format!("layers.{index}.self_attn.o_proj")),
+                mlp.gate_proj.layer(format!("layers.{index}.mlp.gate_proj")),
+                mlp.up_proj.layer(format!("layers.{index}.mlp.up_proj")),
+                mlp.down_proj.layer(format!("layers.{index}.mlp.down_proj")),
+            ]
+        });
+        layers.collect()
     }
 }
 

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use tch::{Device, Kind};
 
-use super::{Lm, LmConfig, RewardHead, weights};
+use super::{Lm, LmConfig, RewardHead, base_of_adapter, weights};
 use crate::error::{Error, Result};
+use crate::recipe::Lora;
 use crate::text::Tokenizer;
 
 /// [`Lm::open`] and the folder's tokenizer.
@@ -27,17 +28,28 @@ pub fn open_trainable_with_tokenizer(folder: &Path, device: Device, kind: Kind) 
     Ok((lm, tokenizer))
 }
 
+/// [`Lm::open_lora`] and the folder's tokenizer, with the same checks.
+pub fn open_lora_with_tokenizer(folder: &Path, device: Device, kind: Kind, lora: &Lora, seed: u64) -> Result<(Lm, Tokenizer)> {
+    let tokenizer = check(folder)?;
+    let mut lm = Lm::open_lora(folder, device, kind, lora, seed)?;
+    fit(folder, &mut lm, &tokenizer)?;
+    Ok((lm, tokenizer))
+}
+
 /// Whether the folder holds a language model that can be opened, as far as config, tokenizer and the headers of the weights tell.
 pub fn check_lm_folder(folder: &Path) -> Result<()> {
     check(folder).map(drop)
 }
 
-/// What is small comes first, so that it is said before gigabytes are read.
+/// What is small comes first, so that it is said before gigabytes are read. An adapter's config and weights are its base's, and so is its
+/// tokenizer unless it brings one.
 fn check(folder: &Path) -> Result<Tokenizer> {
-    let config = LmConfig::read(folder)?;
-    let tokenizer = Tokenizer::open(folder)?;
+    let base = base_of_adapter(folder)?;
+    let weights_folder = base.as_deref().unwrap_or(folder);
+    let config = LmConfig::read(weights_folder)?;
+    let tokenizer = Tokenizer::open(if folder.join("tokenizer.json").is_file() { folder } else { weights_folder })?;
     check_vocabulary(folder, &tokenizer, config.vocab_size())?;
-    let names = weights::tensor_names(folder)?;
+    let names = weights::tensor_names(weights_folder)?;
     let head = RewardHead::of(&names).filter(|_| !names.contains("lm_head.weight"));
     match head {
         None => Ok(tokenizer),

@@ -4,8 +4,8 @@ use std::fmt::{self, Write};
 
 use super::estimate::product;
 use super::{
-    Gold, GuidePairSource, HubId, Length, LossOn, MethodTable, Model, Plan, Preferences, SamplingTable, Schedule, ScratchTokenizer, Stage,
-    Steer, Training, memory_estimate,
+    Gold, GuidePairSource, HubId, Length, LoraSave, LossOn, MethodTable, Model, Plan, Preferences, SamplingTable, Schedule,
+    ScratchTokenizer, Stage, Steer, Training, memory_estimate,
 };
 use crate::search::Semantics;
 
@@ -135,7 +135,9 @@ impl Plan {
         let model = self.recipe.guide_model().unwrap_or_default();
         writeln!(out, "{model} on both answers of every pair; {}", loss_on_words(self.recipe.sft_on()))?;
         write!(out, "     ")?;
-        self.training.sft.iter().try_for_each(|training| write_training(out, training, Some(self.pairs().saturating_mul(2)), 1))
+        let Some(training) = &self.training.sft else { return Ok(()) };
+        write_training(out, training, Some(self.pairs().saturating_mul(2)), 1)?;
+        self.write_lora(out, self.recipe.guide_model().unwrap_or_default(), training)
     }
 
     fn write_dpo(&self, out: &mut String) -> fmt::Result {
@@ -143,7 +145,9 @@ impl Plan {
         let start = self.reference().map(|source| source.to_string()).unwrap_or_default();
         writeln!(out, "from {start}, which stays the reference; {objective}")?;
         write!(out, "     ")?;
-        self.training.dpo.iter().try_for_each(|training| write_training(out, training, Some(self.pairs()), 2))
+        let Some(training) = &self.training.dpo else { return Ok(()) };
+        write_training(out, training, Some(self.pairs()), 2)?;
+        self.write_lora(out, self.recipe.guide_model().unwrap_or_default(), training)
     }
 
     fn write_direct(&self, out: &mut String) -> fmt::Result {
@@ -156,8 +160,18 @@ impl Plan {
             }
             write!(out, "     {name}, DPO with {}: ", training.objective)?;
             write_training(out, &training.dpo, Some(self.pairs()), 2)?;
+            self.write_lora(out, name, &training.dpo)?;
         }
         Ok(())
+    }
+
+    fn write_lora(&self, out: &mut String, model: &str, training: &Training) -> fmt::Result {
+        let (Some(lora), Some(sizes)) = (&training.lora, self.models.get(model)) else { return Ok(()) };
+        let (trained, all) = (lora.parameters(sizes), sizes.parameters);
+        let share = 100.0 * trained as f64 / all as f64;
+        write!(out, "       LoRA of rank {}, alpha {}, on {}: ", lora.rank, lora.alpha, lora.targets.join(", "))?;
+        write!(out, "{} trainable parameters over {} frozen ones ({share:.2} %); ", grouped(trained), grouped(all))?;
+        writeln!(out, "saved {}", if lora.save == LoraSave::Adapter { "as a PEFT adapter" } else { "merged" })
     }
 
     /// Pairs of the training prompts, before identical samples drop out.

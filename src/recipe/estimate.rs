@@ -42,12 +42,10 @@ pub fn memory_estimate(plan: &Plan) -> Vec<StageMemory> {
 
 fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
     let recipe = &plan.recipe;
-    let guide = || recipe.guide_model().and_then(|name| Some((name, plan.models.get(name)?)));
     let gold = || plan.gold.as_ref().map(|gold| part("gold", &[("parameters", gold.parameters), ("B", FLOAT32)]));
     match stage {
         Stage::Pretrain => largest(plan.training.pretrain.iter().filter_map(|(name, training)| {
-            let model = plan.models.get(name)?;
-            Some(StageMemory { stage, model: name.clone(), parts: training_parts(&Shape::of_lm(model), training, 1) })
+            Some(StageMemory { stage, model: name.clone(), parts: tuning_parts(plan, name, training, 1)? })
         })),
         Stage::Gold => {
             let (sizes, training) = (plan.gold.as_ref()?, plan.training.gold.as_ref());
@@ -63,18 +61,17 @@ fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
             Some(StageMemory { stage, model: preferences.policy.clone(), parts })
         }
         Stage::Sft => {
-            let (name, model) = guide()?;
-            let parts = training_parts(&Shape::of_lm(model), plan.training.sft.as_ref()?, 1);
+            let name = recipe.guide_model()?;
+            let parts = tuning_parts(plan, name, plan.training.sft.as_ref()?, 1)?;
             Some(StageMemory { stage, model: name.to_owned(), parts })
         }
         Stage::Dpo => {
-            let (name, model) = guide()?;
-            Some(StageMemory { stage, model: name.to_owned(), parts: training_parts(&Shape::of_lm(model), plan.training.dpo.as_ref()?, 2) })
+            let name = recipe.guide_model()?;
+            Some(StageMemory { stage, model: name.to_owned(), parts: tuning_parts(plan, name, plan.training.dpo.as_ref()?, 2)? })
         }
         Stage::Direct => largest(plan.training.direct.iter().flat_map(|(name, training)| {
-            let model = plan.models.get(name);
-            let sft = training.sft.as_ref().zip(model).map(|(sft, model)| training_parts(&Shape::of_lm(model), sft, 1));
-            let dpo = model.map(|model| training_parts(&Shape::of_lm(model), &training.dpo, 2));
+            let sft = training.sft.as_ref().and_then(|sft| tuning_parts(plan, name, sft, 1));
+            let dpo = tuning_parts(plan, name, &training.dpo, 2);
             sft.into_iter().chain(dpo).map(|parts| StageMemory { stage, model: name.clone(), parts })
         })),
         Stage::Steer => {
@@ -167,6 +164,20 @@ fn training_parts(shape: &Shape, training: &Training, texts_per_example: u64) ->
         parts.push(MemoryPart { bytes: logits.bytes.min(MOST_LOGITS), ..logits });
     }
     parts
+}
+
+/// Of a language model. With LoRA only the adapters have gradients and moments, and the frozen weights are in bf16 where that is asked for.
+fn tuning_parts(plan: &Plan, name: &str, training: &Training, texts_per_example: u64) -> Option<Vec<MemoryPart>> {
+    let model = plan.models.get(name)?;
+    let mut parts = training_parts(&Shape::of_lm(model), training, texts_per_example);
+    if let Some(lora) = &training.lora {
+        let (adapters, dtype) = (lora.parameters(model), plan.recipe.models.get(name).and_then(|model| model.dtype));
+        let frozen = if dtype.unwrap_or(plan.recipe.run.dtype) == Dtype::Bfloat16 { 2 } else { FLOAT32 };
+        parts[0] = part("weights", &[("parameters", model.parameters), ("B", frozen)]);
+        parts[1] = part("adapters and their gradients", &[("parameters", adapters), ("copies", 2), ("B", FLOAT32)]);
+        parts[2] = part("optimizer", &[("parameters", adapters), ("moments", 2), ("B", FLOAT32)]);
+    }
+    Some(parts)
 }
 
 fn sampling_parts(plan: &Plan, name: &str, rows: u64, tokens: u64) -> Option<Vec<MemoryPart>> {

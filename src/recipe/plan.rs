@@ -7,8 +7,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClassifierSizes, Direct, GuideTable, LmSizes, Model, Recipe, ScratchTokenizer, Training, TrainingTable, hub_dataset, prompt_bound,
-    validate,
+    ClassifierSizes, Direct, GuideTable, LmSizes, Lora, LoraTable, Model, Recipe, ScratchTokenizer, Training, TrainingTable, config_folder,
+    hub_dataset, prompt_bound, validate,
 };
 use crate::error::{Error, Result};
 use crate::losses::DpoObjective;
@@ -268,10 +268,11 @@ impl Sizes {
     }
 
     fn read<T>(&mut self, name: &str, folder: &Path, read: impl Fn(&Path) -> Result<T, String>) -> Option<T> {
+        let folder = config_folder(folder);
         if !folder.join("config.json").is_file() {
             return None;
         }
-        read(folder).map_err(|trouble| self.troubles.push((name.to_owned(), trouble))).ok()
+        read(&folder).map_err(|trouble| self.troubles.push((name.to_owned(), trouble))).ok()
     }
 }
 
@@ -314,12 +315,22 @@ impl StageTraining {
         };
         let new_tokens = recipe.preferences.as_ref().map_or(0, |preferences| preferences.max_new_tokens);
         let guide = recipe.guide_model().unwrap_or_default();
-        resolved.sft = recipe.sft.as_ref().map(|sft| Training::resolve(&sft.training, roomy(guide, new_tokens, Training::sft())));
-        resolved.dpo = recipe.dpo.as_ref().map(|dpo| Training::resolve(&dpo.training, roomy(guide, new_tokens, Training::dpo())));
+        let lora = |table: &Option<LoraTable>, model: &str| table.as_ref().map(|table| Lora::resolve(table, sizes.models.get(model)));
+        resolved.sft = recipe.sft.as_ref().map(|sft| {
+            let training = Training::resolve(&sft.training, roomy(guide, new_tokens, Training::sft()));
+            Training { lora: lora(&sft.lora, guide), ..training }
+        });
+        resolved.dpo = recipe.dpo.as_ref().map(|dpo| {
+            let training = Training::resolve(&dpo.training, roomy(guide, new_tokens, Training::dpo()));
+            Training { lora: lora(&dpo.lora, guide), ..training }
+        });
         if let Some(direct) = &recipe.direct {
             for model in recipe.direct_models() {
                 let new_tokens = response_tokens(recipe, model);
-                let training = DirectTraining::of(recipe, direct, |default| roomy(model, new_tokens, default));
+                let mut training = DirectTraining::of(recipe, direct, |default| roomy(model, new_tokens, default));
+                for training in training.sft.iter_mut().chain([&mut training.dpo]) {
+                    training.lora = lora(&direct.lora, model);
+                }
                 resolved.direct.insert(model.clone(), training);
             }
         }

@@ -198,6 +198,29 @@ pub enum Schedule {
     Constant,
 }
 
+/// Low-rank adaptation (arXiv 2106.09685) instead of training every weight; `{}` takes every default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoraTable {
+    /// Rows of A and columns of B.
+    pub rank: Option<u64>,
+    /// The update is scaled by `alpha / rank`.
+    pub alpha: Option<f64>,
+    /// Names of linear layers, or the last parts of them.
+    pub targets: Option<Vec<String>>,
+    #[serde(default)]
+    pub save: LoraSave,
+}
+
+/// `merged`: a whole model folder; `adapter`: A and B alone, as a PEFT adapter folder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LoraSave {
+    #[default]
+    Merged,
+    Adapter,
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pretrain {
@@ -280,6 +303,7 @@ pub struct Sft {
     pub on: LossOn,
     #[serde(default)]
     pub training: TrainingTable,
+    pub lora: Option<LoraTable>,
 }
 
 /// Which tokens SFT learns to predict: those of the response, or those of the prompt too.
@@ -303,6 +327,7 @@ pub struct Dpo {
     pub label_smoothing: f64,
     #[serde(default)]
     pub training: TrainingTable,
+    pub lora: Option<LoraTable>,
 }
 
 /// SFT and DPO of the bases themselves on the same pairs: what search is compared with. What is left out is as the guide's tuning has it.
@@ -318,6 +343,8 @@ pub struct Direct {
     pub sft: Option<TrainingTable>,
     #[serde(default)]
     pub dpo: TrainingTable,
+    /// Of both SFT and DPO; the guide's is not taken over.
+    pub lora: Option<LoraTable>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -24,6 +24,16 @@ pub struct LmSizes {
     /// Numbers that one token leaves in the KV cache of one layer: keys and values.
     pub kv_size: u64,
     pub parameters: u64,
+    /// The linear layers of one block, which LoRA may adapt.
+    pub linears: Vec<LinearSize>,
+}
+
+/// A linear layer, named within its block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinearSize {
+    pub name: String,
+    pub n_in: u64,
+    pub n_out: u64,
 }
 
 /// Of a sequence classifier, or of a reward model.
@@ -64,15 +74,34 @@ impl LmSizes {
         let block = attention + 3 * hidden_size * intermediate_size + 2 * hidden_size;
         let tables = if config.0.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false) { 1 } else { 2 };
         let parameters = (tables * vocab_size * hidden_size + hidden_size).saturating_add(n_layer.saturating_mul(block));
-        Ok(Self { vocab_size, context, n_layer, n_head, hidden_size, kv_size: 2 * kv_heads * head_dim, parameters })
+        let linears = linears(&[
+            ("self_attn.q_proj", hidden_size, n_head * head_dim),
+            ("self_attn.k_proj", hidden_size, kv_heads * head_dim),
+            ("self_attn.v_proj", hidden_size, kv_heads * head_dim),
+            ("self_attn.o_proj", n_head * head_dim, hidden_size),
+            ("mlp.gate_proj", hidden_size, intermediate_size),
+            ("mlp.up_proj", hidden_size, intermediate_size),
+            ("mlp.down_proj", intermediate_size, hidden_size),
+        ]);
+        Ok(Self { vocab_size, context, n_layer, n_head, hidden_size, kv_size: 2 * kv_heads * head_dim, parameters, linears })
     }
 
     fn gpt2(vocab_size: u64, context: u64, n_layer: u64, n_head: u64, n_embd: u64, n_inner: u64) -> Self {
         // Per block: c_attn 3d² + 3d, c_proj d² + d, two norms 4d, c_fc d·i + i, c_proj i·d + d.
         let block = 4 * n_embd * n_embd + 9 * n_embd + 2 * n_embd * n_inner + n_inner;
         let parameters = ((vocab_size + context) * n_embd + 2 * n_embd).saturating_add(n_layer.saturating_mul(block));
-        Self { vocab_size, context, n_layer, n_head, hidden_size: n_embd, kv_size: 2 * n_embd, parameters }
+        let linears = linears(&[
+            ("attn.c_attn", n_embd, 3 * n_embd),
+            ("attn.c_proj", n_embd, n_embd),
+            ("mlp.c_fc", n_embd, n_inner),
+            ("mlp.c_proj", n_inner, n_embd),
+        ]);
+        Self { vocab_size, context, n_layer, n_head, hidden_size: n_embd, kv_size: 2 * n_embd, parameters, linears }
     }
+}
+
+fn linears(layers: &[(&str, u64, u64)]) -> Vec<LinearSize> {
+    layers.iter().map(|&(name, n_in, n_out)| LinearSize { name: name.to_owned(), n_in, n_out }).collect()
 }
 
 impl ClassifierSizes {

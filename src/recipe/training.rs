@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Lora;
 use super::schema::{Direct, Dpo, Schedule, TrainingTable, default_beta};
 use crate::losses::DpoObjective;
 
@@ -32,6 +33,9 @@ pub struct Training {
     pub spike_factor: Option<f64>,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub max_skips: usize,
+    /// `None` trains every weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Lora>,
 }
 
 fn one() -> usize {
@@ -86,6 +90,7 @@ impl Training {
             early_stop: table.early_stop.or(default.early_stop),
             spike_factor: table.spike_factor.or(default.spike_factor),
             max_skips: table.max_skips.unwrap_or(default.max_skips),
+            lora: default.lora,
         }
     }
 
@@ -109,6 +114,7 @@ impl Training {
             early_stop: None,
             spike_factor: None,
             max_skips: 0,
+            lora: None,
         }
     }
 

@@ -14,7 +14,7 @@ use tracing::{debug, info};
 use super::tuning::Tuning;
 use crate::artifacts::{Manifest, RunDir, atomic, fingerprint, hash_file, interrupt};
 use crate::error::{Error, Result};
-use crate::models::{Lm, device, open_with_tokenizer};
+use crate::models::{Lm, base_of_adapter, device, open_with_tokenizer};
 use crate::recipe::{Dtype, GuideSource, Model, Plan, Recipe};
 use crate::score::GoldReward;
 use crate::text::{Dataset, PromptTemplate, Tokenizer, dataset_files, load_dataset};
@@ -156,7 +156,10 @@ impl Context {
     pub fn model_fingerprint(&self, name: &str) -> Result<String> {
         let model = self.model(name)?;
         let weights = match &model.id {
-            Some(folder) => self.hash(folder)?,
+            Some(folder) => match base_of_adapter(Path::new(folder))? {
+                Some(base) => json!([self.hash(folder)?, self.hash(base)?]),
+                None => self.hash(folder)?,
+            },
             None => json!(super::pretrain::fingerprint(self, name)?),
         };
         Ok(fingerprint(&[json!(model), weights, json!(format!("{:?}", self.placement(name)?))]))

@@ -39,8 +39,7 @@ fn settings<'a>(tuning: &Tuning<'a>) -> Result<(DpoObjective, &'a Training)> {
 fn train(context: &Context, tuning: &Tuning) -> Result<()> {
     let (objective, training) = settings(tuning)?;
     let name = &tuning.dpo_task;
-    let source = tuning.reference_folder(context)?;
-    let model = tuning.open(context, &source)?;
+    let model = tuning.open(context, &tuning.reference_folder(context)?, name, training)?;
     let read = |file: &str| -> Result<Vec<PairSequences>> {
         let both = model.read(context, file, training.max_length)?;
         let pairs = both.len();
@@ -187,7 +186,7 @@ impl Task for DpoTask {
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
-        self.policy.parameters()
+        self.policy.trainable_parameters()
     }
 
     fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss> {

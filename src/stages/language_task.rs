@@ -37,7 +37,7 @@ impl Task for LanguageTask {
     }
 
     fn parameters(&self) -> Vec<(String, tch::Tensor)> {
-        self.lm.parameters()
+        self.lm.trainable_parameters()
     }
 
     fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss> {

@@ -24,7 +24,7 @@ pub fn fingerprint(context: &Context, tuning: &Tuning) -> Result<String> {
 
 fn train(context: &Context, tuning: &Tuning) -> Result<()> {
     let (on, training) = tuning.sft.ok_or_else(|| Error::recipe("the recipe has no `[sft]` table"))?;
-    let model = tuning.open(context, &context.model_folder(tuning.model)?)?;
+    let model = tuning.open(context, &context.model_folder(tuning.model)?, &tuning.sft_task, training)?;
     let sequences = |file: &str| -> Result<Vec<Sequence>> {
         let both = model.read(context, file, training.max_length)?;
         let responses = 2 * both.len();

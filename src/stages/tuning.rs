@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use tch::Kind;
-use tracing::warn;
+use tch::{Kind, Tensor};
+use tracing::{info, warn};
 
 use super::context::{Context, Placement, write_json};
 use super::language_task::SamplePrompt;
@@ -13,8 +13,9 @@ use super::sft;
 use crate::error::{Error, Result};
 use crate::losses::DpoObjective;
 use crate::models::device::training_kind;
-use crate::models::{Lm, open_trainable_with_tokenizer};
+use crate::models::{Lm, open_lora_with_tokenizer, open_trainable_with_tokenizer};
 use crate::recipe::{Dpo, LossOn, Training};
+use crate::sampling::Stream;
 use crate::text::{PromptTemplate, Tokenizer, read_pairs};
 use crate::train::{Fit, Sequence, Task};
 
@@ -59,10 +60,21 @@ impl<'a> Tuning<'a> {
         }
     }
 
-    /// The weights in `folder`, to be trained.
-    pub fn open(&self, context: &Context, folder: &Path) -> Result<Trainable> {
+    /// The weights in `folder`, to be trained by the task called `name`.
+    pub fn open(&self, context: &Context, folder: &Path, name: &str, training: &Training) -> Result<Trainable> {
         let Placement { device, kind } = context.placement(self.model)?;
-        let (lm, tokenizer) = open_trainable_with_tokenizer(folder, device, training_kind(kind))?;
+        let kind = training_kind(kind);
+        let (lm, tokenizer) = match &training.lora {
+            None => open_trainable_with_tokenizer(folder, device, kind)?,
+            Some(lora) => {
+                let seed = Stream::new(context.seed(), "lora", name).seed();
+                let opened = open_lora_with_tokenizer(folder, device, kind, lora, seed)?;
+                let count = |parameters: Vec<(_, Tensor)>| parameters.iter().map(|(_, tensor)| tensor.numel()).sum::<usize>();
+                let (trained, frozen) = (count(opened.0.trainable_parameters()), count(opened.0.parameters()));
+                info!("{name}: LoRA of rank {}, {trained} trainable parameters over {frozen} frozen ones", lora.rank);
+                opened
+            }
+        };
         Ok(Trainable { lm: Rc::new(lm), tokenizer: Rc::new(tokenizer), template: context.template(self.model)? })
     }
 }
@@ -107,7 +119,10 @@ impl Trainable {
         let (report, weights) = fit.run(task)?;
         let folder = context.path(name);
         self.tokenizer.save(&folder)?;
-        self.lm.save_weights(&folder, &weights, Kind::Float)?;
+        match training.lora {
+            None => self.lm.save_weights(&folder, &weights, Kind::Float)?,
+            Some(_) => self.lm.save(&folder)?,
+        }
         write_json(&folder.join("training.json"), &report)
     }
 }

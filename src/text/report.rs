@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::tokenizer::read_json;
 use super::{PromptTemplate, Tokenizer};
 use crate::error::Result;
-use crate::recipe::{MethodTable, Plan};
+use crate::recipe::{MethodTable, Plan, config_folder};
 
 /// For each base of `[steer]` whether the guides share its vocabulary, and how each chat model is addressed; empty where a plan has
 /// neither.
@@ -117,7 +117,7 @@ pub fn folder_reports(folders: &[&Path]) -> Result<String> {
 }
 
 fn describe(folder: &Path, tokenizer: &Tokenizer) -> Result<String> {
-    let config = read_json(&folder.join("config.json"))?;
+    let config = read_json(&config_folder(folder).join("config.json"))?;
     let field = |name: &str| config.as_ref().and_then(|config| config.get(name));
     let (size, largest) = (tokenizer.vocab_size(), tokenizer.largest_id());
     let rows = field("vocab_size").and_then(Value::as_i64);

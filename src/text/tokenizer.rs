@@ -13,7 +13,7 @@ use super::special_tokens::SpecialTokens;
 use super::vocabulary::Vocabulary;
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
-use crate::recipe::{chat_template, conversion_hint};
+use crate::recipe::{chat_template, config_folder, conversion_hint};
 
 /// What a saved `tokenizer_config.json` takes over beside the special tokens and the chat template.
 const KEPT: [&str; 5] = ["model_max_length", "padding_side", "truncation_side", "split_special_tokens", "model_input_names"];
@@ -51,7 +51,7 @@ impl Tokenizer {
         let (special, added) = SpecialTokens::read(folder, &config, &known.values().collect::<Vec<&AddedToken>>())?;
         inner.add_tokens(added).map_err(|error| Error::data(folder, None, format!("its special tokens cannot be added: {error}")))?;
         inner.set_encode_special_tokens(config.get("split_special_tokens").and_then(Value::as_bool).unwrap_or(false));
-        let model = read_json(&folder.join("config.json"))?.unwrap_or_default();
+        let model = read_json(&config_folder(folder).join("config.json"))?.unwrap_or_default();
         let id = |key: &str| {
             let value = model.get(key)?;
             let id = value.as_u64().or_else(|| value.get(0)?.as_u64()).and_then(|id| u32::try_from(id).ok())?;

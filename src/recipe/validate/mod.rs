@@ -1,5 +1,6 @@
 //! What the values of a recipe mean together: every broken rule is reported, nothing is repaired and no weights are read.
 
+mod lora;
 mod models;
 mod stages;
 mod steer;
@@ -27,6 +28,7 @@ pub fn validate(recipe: &Recipe, recipe_path: &Path) -> Vec<String> {
     rules.models();
     rules.gold();
     rules.stages();
+    rules.lora();
     rules.steer();
     rules.problems
 }

@@ -1,7 +1,7 @@
 //! Rules on `[models]`, `[pretrain]` and `[gold]`.
 
 use super::super::sizes::{LARGEST_SIZE, in_range};
-use super::super::{Model, Scratch, ScratchTokenizer, chat_template, conversion_hint, hub_model};
+use super::super::{Model, Scratch, ScratchTokenizer, chat_template, config_folder, conversion_hint, hub_model};
 use super::Rules;
 
 /// A byte-level vocabulary holds the 256 bytes and the special tokens.
@@ -118,13 +118,17 @@ impl Rules<'_> {
             }
             return;
         }
-        let missing: Vec<&str> = ["config.json", "tokenizer.json"].into_iter().filter(|file| !folder.join(file).is_file()).collect();
+        let places = [(config_folder(&folder), "config.json"), (folder.clone(), "tokenizer.json")];
+        let missing: Vec<&str> = places.iter().filter(|(folder, file)| !folder.join(file).is_file()).map(|(_, file)| *file).collect();
         if !missing.is_empty() {
             let layout = "a model folder has Hugging Face layout: config.json, model.safetensors and tokenizer.json";
             let conversion = conversion_hint(&folder).filter(|_| missing == ["tokenizer.json"]);
+            let adapter = "it is a PEFT adapter: its adapter_config.json must name the folder of its base model as \
+                           `base_model_name_or_path`, and the tokenizer's files must lie beside it";
+            let usual = if folder.join("adapter_config.json").is_file() { adapter } else { layout };
             self.problem_hint(
                 format!("`{key}`: `{}` holds no {}", folder.display(), super::listed(missing)),
-                conversion.unwrap_or_else(|| layout.to_owned()),
+                conversion.unwrap_or_else(|| usual.to_owned()),
             );
         }
     }

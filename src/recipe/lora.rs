@@ -1,0 +1,90 @@
+//! The settings of low-rank adaptation (arXiv 2106.09685) with every default filled in: y = W x + (alpha / rank) B A x with W frozen.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::schema::{LoraSave, LoraTable};
+use super::sizes::LmSizes;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lora {
+    pub rank: u64,
+    pub alpha: f64,
+    pub targets: Vec<String>,
+    pub save: LoraSave,
+}
+
+impl Lora {
+    /// Rank 16 and alpha 2 · rank are what TRL's scripts take; the targets are PEFT's for the family.
+    pub fn resolve(table: &LoraTable, sizes: Option<&LmSizes>) -> Self {
+        let rank = table.rank.unwrap_or(16);
+        let alpha = table.alpha.unwrap_or(2.0 * rank as f64);
+        let has = |target: &str| sizes.is_some_and(|sizes| sizes.linears.iter().any(|layer| Self::matches(target, &layer.name)));
+        let usual = || ["c_attn", "q_proj", "v_proj"].into_iter().filter(|target| has(target)).map(str::to_owned).collect();
+        Self { rank, alpha, targets: table.targets.clone().unwrap_or_else(usual), save: table.save }
+    }
+
+    pub fn scale(&self) -> f64 {
+        self.alpha / self.rank as f64
+    }
+
+    /// Whether the layer of that name gets an adapter.
+    pub fn adapts(&self, layer: &str) -> bool {
+        self.targets.iter().any(|target| Self::matches(target, layer))
+    }
+
+    /// As in PEFT: a target is a layer's whole name, or the last parts of it.
+    pub fn matches(target: &str, layer: &str) -> bool {
+        layer.strip_suffix(target).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+    }
+
+    /// Numbers in all A (rank, in) and B (out, rank) of a model of these sizes.
+    pub fn parameters(&self, sizes: &LmSizes) -> u64 {
+        let adapted = sizes.linears.iter().filter(|layer| self.adapts(&layer.name));
+        let of_block = adapted.fold(0_u64, |sum, layer| sum.saturating_add(self.rank.saturating_mul(layer.n_in + layer.n_out)));
+        of_block.saturating_mul(sizes.n_layer)
+    }
+}
+
+/// Where the config.json of the model in `folder` lies: there, or, of a PEFT adapter, in the folder of its base. What is wrong with an
+/// adapter is told when it is opened.
+pub fn config_folder(folder: &Path) -> PathBuf {
+    let base = || -> Option<PathBuf> {
+        let config: Value = serde_json::from_slice(&std::fs::read(folder.join("adapter_config.json")).ok()?).ok()?;
+        Some(folder.join(config.get("base_model_name_or_path")?.as_str()?))
+    };
+    base().unwrap_or_else(|| folder.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_whole_parts_of_a_name() {
+        assert!(["c_proj", "attn.c_proj", "h.0.attn.c_proj"].iter().all(|target| Lora::matches(target, "h.0.attn.c_proj")));
+        assert!(["proj", "tn.c_proj", "mlp.c_proj", "attn", ""].iter().all(|target| !Lora::matches(target, "h.0.attn.c_proj")));
+    }
+
+    #[test]
+    fn parameters_are_those_that_peft_counts() {
+        // get_peft_model(...).print_trainable_parameters() of PEFT for the published configs.
+        let folder = tempfile::tempdir().unwrap();
+        let sizes = |config: &str| {
+            std::fs::write(folder.path().join("config.json"), config).unwrap();
+            LmSizes::of_folder(folder.path()).unwrap()
+        };
+        let gpt2 = sizes(r#"{"vocab_size":50257,"n_positions":1024,"n_embd":768,"n_layer":12,"n_head":12}"#);
+        let count = |table: LoraTable, sizes: &LmSizes| Lora::resolve(&table, Some(sizes)).parameters(sizes);
+        assert_eq!(count(LoraTable { rank: Some(8), ..LoraTable::default() }, &gpt2), 294_912);
+        let llama = sizes(
+            r#"{"vocab_size":32000,"max_position_embeddings":4096,"hidden_size":4096,"intermediate_size":11008,
+                "num_hidden_layers":32,"num_attention_heads":32}"#,
+        );
+        assert_eq!(count(LoraTable { rank: Some(8), ..LoraTable::default() }, &llama), 4_194_304);
+        let resolved = Lora::resolve(&LoraTable::default(), Some(&llama));
+        assert_eq!((resolved.rank, resolved.scale(), resolved.targets.join(" ")), (16, 2.0, "q_proj v_proj".to_owned()));
+    }
+}
