@@ -120,7 +120,7 @@ fn bases_of_both_vocabularies_learn_the_pairs() {
         // And of its distance, token by token.
         let logps = |task: &str| validation_logps(&out, &format!("direct/{base}/{task}"), template, false).concat();
         let (policy, reference) = (logps("dpo"), logps("sft"));
-        let k3 = policy.iter().zip(&reference).map(|(policy, reference)| f64::from(reference - policy)).map(|d| d.exp() - 1.0 - d);
+        let k3 = policy.iter().zip(&reference).map(|(policy, reference)| f64::from(policy - reference)).map(|d| d.exp() - 1.0 - d);
         let kl = reported(&out, &stage, "validation/kl");
         assert_near(kl, mean(k3));
         assert!(kl > 1e-3, "the policy has moved: {kl}");

@@ -2,13 +2,13 @@
 
 use tch::Tensor;
 
-/// exp(d) − 1 − d with d = log π_ref − log π of each token: the estimator "k3" of KL(π ‖ π_ref), never negative (J. Schulman,
+/// exp(d) − 1 − d with d = log π − log π_ref of each token: the estimator "k3" of KL(π_ref ‖ π), never negative (J. Schulman,
 /// "Approximating KL Divergence", 2020).
 ///
-/// Its mean is the divergence where the tokens are the policy's own samples; on other texts it is a measure of distance. `policy` and
-/// `reference` are log-probabilities of the same tokens, (tokens) of one float kind; returns (tokens).
+/// Its mean is the divergence where the tokens are the reference's own samples, as preference pairs mostly are or nearly; on other texts it is a
+/// measure of distance. `policy` and `reference` are log-probabilities of the same tokens, (tokens) of one float kind; returns (tokens).
 pub fn kl(policy: &Tensor, reference: &Tensor) -> Tensor {
-    let difference = reference - policy;
+    let difference = policy - reference;
     difference.expm1() - difference
 }
 
@@ -19,13 +19,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_mean_over_the_policys_samples_is_the_divergence() {
+    fn its_mean_over_the_references_samples_is_the_divergence() {
         let (policy, reference) = ([0.5f64, 0.3, 0.2], [0.25, 0.25, 0.5]);
         let estimates = kl(&Tensor::from_slice(&policy).log(), &Tensor::from_slice(&reference).log());
-        let mean = (&estimates * Tensor::from_slice(&policy)).sum(Kind::Double).double_value(&[]);
-        let exact: f64 = policy.iter().zip(reference).map(|(p, q)| p * (p / q).ln()).sum();
+        let mean = (&estimates * Tensor::from_slice(&reference)).sum(Kind::Double).double_value(&[]);
+        let exact: f64 = policy.iter().zip(reference).map(|(p, q)| q * (q / p).ln()).sum();
         assert!((mean - exact).abs() < 1e-12 && exact > 0.1, "{mean} against {exact}");
-        assert!((estimates.double_value(&[0]) - (0.5 - 1.0 + 2f64.ln())).abs() < 1e-12);
+        assert!((estimates.double_value(&[0]) - (2.0 - 1.0 - 2f64.ln())).abs() < 1e-12);
         assert!(Vec::<f64>::try_from(&estimates).unwrap().iter().all(|estimate| *estimate > 0.0));
     }
 

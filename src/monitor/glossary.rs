@@ -24,7 +24,7 @@ glossary! {
     REWARDS_ACCURACIES = "rewards/accuracies": "DPO: share of pairs with chosen above rejected. From 0.5 (0 at the very first step: ties do not count) to 0.6–0.8; labels that are drawn at random from the gold reward keep it from 1.";
     LOGPS_CHOSEN = "logps/chosen": "DPO: mean summed log-probability of the chosen response under the policy. A slow fall is usual, a collapse is not.";
     LOGPS_REJECTED = "logps/rejected": "DPO: the same for the rejected response. Falls faster than `logps/chosen`.";
-    KL = "kl": "DPO: how far the policy is from the reference: mean over the response tokens of exp(d) − 1 − d, d = log-probability under the reference − under the policy (estimator k3, on the pairs' texts; a few tokens that the policy has given up can dominate it). Starts at 0 and rises. Rising on while `validation/rewards/accuracies` stands still: lower the rate or raise beta.";
+    KL = "kl": "DPO: how far the policy is from the reference: mean over the response tokens of exp(d) − 1 − d, d = log-probability under the policy − under the reference (estimator k3 of KL(reference ‖ policy), on the pairs' texts, which are mostly the reference's). Starts at 0 and rises. Rising on while `validation/rewards/accuracies` stands still: lower the rate or raise beta.";
     VALIDATION_REWARDS_CHOSEN = "validation/rewards/chosen": "`rewards/chosen` on held-out pairs.";
     VALIDATION_REWARDS_REJECTED = "validation/rewards/rejected": "`rewards/rejected` on held-out pairs.";
     VALIDATION_REWARDS_MARGINS = "validation/rewards/margins": "`rewards/margins` on held-out pairs. Falling while the training margin rises is overfitting.";

@@ -128,7 +128,7 @@ impl DpoTask {
         let reference = [of_pairs(&|pair| pair.reference.chosen), of_pairs(&|pair| pair.reference.rejected)];
         let counts = [of_pairs(&|pair| pair.chosen.scored() as f32), of_pairs(&|pair| pair.rejected.scored() as f32)];
         let output = dpo(&self.objective, [&chosen, &rejected], reference.each_ref(), counts.each_ref());
-        // In f64: of a token that the policy has given up, f32 would make infinity.
+        // In f64: small differences keep their digits.
         let reference_tokens = tensor(pairs.iter().flat_map(|pair| pair.reference.tokens.iter().copied()).collect());
         let kl = sum(&kl(&tokens.logps.detach().to_kind(Kind::Double), &reference_tokens.to_kind(Kind::Double)));
         Ok(Forward { output, logps: [sum(&chosen), sum(&rejected)], kl, tokens })
