@@ -1,6 +1,7 @@
 //! What the values of a recipe mean together: every broken rule is reported, nothing is repaired and no weights are read.
 
 mod models;
+mod preferences;
 mod stages;
 mod steer;
 
