@@ -11,7 +11,7 @@ use crate::recipe::{Plan, Stage};
 use crate::report::Summary;
 use crate::score::GoldReward;
 use crate::stages::{self, Context, shards};
-use crate::text::mixture_problems;
+use crate::text::{load_pair_rows, mixture_problems};
 
 /// What `w2s run` was asked beyond the recipe.
 #[derive(Debug, Clone, Default)]
@@ -71,7 +71,8 @@ pub fn run(plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) -> R
     if stages.contains(&Stage::Evaluate) { read_summary(dir) } else { Ok(None) }
 }
 
-/// What is wrong with the models that the plan takes from folders, found before any work: configs, headers of weights, tokenizers.
+/// What is wrong with the models and preference pairs that the plan takes from folders and files, found before any work: configs, headers
+/// of weights, tokenizers, columns.
 pub fn preflight(plan: &Plan) -> Vec<String> {
     let models = plan.recipe.models.iter().filter_map(|(name, model)| Some((format!("models.{name}.id"), model.id.as_ref()?)));
     let mut problems: Vec<String> =
@@ -79,6 +80,10 @@ pub fn preflight(plan: &Plan) -> Vec<String> {
     let gold = plan.recipe.gold.as_ref().and_then(|gold| gold.id.as_ref());
     if problems.is_empty() {
         problems.extend(mixture_problems(plan).unwrap_or_else(|error| vec![error.to_string()]));
+    }
+    if let Some((preferences, source)) = plan.recipe.preferences.as_ref().and_then(|table| Some((table, table.source.as_ref()?))) {
+        let read = load_pair_rows(preferences, Path::new(source), plan.recipe.run.seeds[0]);
+        problems.extend(read.err().map(|error| format!("`preferences.source`: {error}")));
     }
     problems.extend(gold.and_then(|folder| Some(format!("`gold.id`: {}", GoldReward::check_folder(Path::new(folder)).err()?))));
     problems

@@ -143,7 +143,18 @@ fn bases_of_both_vocabularies_learn_the_pairs() {
     let summary: serde_json::Value = serde_json::from_slice(&fs::read(out.join("evaluate/summary.json")).unwrap()).unwrap();
     for base in ["base", "other"] {
         assert_eq!(summary["direct"][base]["dpo"]["examples"], summary["guide"]["dpo"]["examples"], "no pair was too long");
+        let controls = summary["length_control"].as_array().unwrap();
+        let control = controls.iter().find(|control| control["base"] == base).unwrap();
+        let row = |base: &str, method: &str| {
+            let rows = summary["rows"].as_array().unwrap();
+            rows.iter().find(|row| row["base"] == base && row["method"] == method).unwrap()["gold_reward"]["mean"].as_f64().unwrap()
+        };
+        assert_eq!((&control["reference"], &control["methods"][1]["method"]), (&"base".into(), &"direct".into()));
+        let gain = control["methods"][1]["gain"].as_f64().unwrap();
+        assert!((gain - (row(base, "direct") - row(base, "base"))).abs() < 1e-9, "{control}");
+        assert!(control["methods"][1]["gain_at_equal_length"].is_f64(), "{control}");
     }
+    assert!(fs::read_to_string(out.join("report.html")).unwrap().contains("Reward at equal length"));
 
     // Its settings are its own: the guide's tuning and the bases' plain samples stay as they are.
     let error = failure(&mut run(&out, &["--only", "steer", "--set", "direct.beta=0.2"]), 1);

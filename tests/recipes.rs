@@ -420,7 +420,7 @@ mod reading {
             ("train = 400", "train = \"many\""),
             ("test = 64", "test = -1"),
             ("n = 4", "n = 4.5"),
-            ("policy = \"guide\"\n", ""),
+            ("bases = [\"base\", \"other\"]\n", ""),
             ("tokenizer = { kind = \"same_as\", model = \"guide\" }", "tokenizer = { kind = \"same\", model = \"guide\" }"),
         ]);
         let mut problems = written.problems(&[]);
@@ -437,7 +437,7 @@ mod reading {
             "`data.train` is the text `many`, expected a whole number, 0 or more",
             "`data.test` is `-1`, expected a whole number, 0 or more",
             "`steer.method.1.n` is `4.5`, expected a whole number, 0 or more",
-            "missing key `policy` in `preferences`",
+            "missing key `bases` in `steer`",
             "`models.base.scratch.tokenizer.kind` is `same`, expected one of `bpe`, `same_as`\n\nhint: did you mean `same_as`?",
             "`run.seeds` is `3`, expected a list",
         ];
@@ -785,6 +785,52 @@ mod rules {
         assert_eq!(smoke_problems(&["steer.sampling.temperature=0"]).len(), 2, "best_of_n and cbs");
         let long = smoke_problems(&["steer.max_new_tokens=80"]);
         assert_eq!(long.len(), 3, "both bases and the guide: {long:#?}");
+    }
+
+    #[test]
+    fn pairs_of_samples_and_of_a_source() {
+        only(&["preferences.samples_per_prompt=1", "preferences.pairing=all"], "`preferences.samples_per_prompt` is 1, expected 2 or more");
+        let three = resolve(&shipped("smoke.toml"), &["preferences.samples_per_prompt=3", "preferences.pairing=best_worst"]).unwrap();
+        assert!(three.describe().contains("the best and the worst a pair") && three.describe().contains("at most 64 pairs and 16 for"));
+        only(&["preferences.label=kept"], "`preferences.label` is `kept`, but samples have no labels to keep\n\nhint: ");
+        only(&["preferences.train_pairs=3"], "`preferences.train_pairs` is about a file of pairs, but there is no `preferences.source`");
+        let without_policy = Written::smoke(&[("policy = \"guide\"\n", "")]).problems(&[]);
+        assert!(without_policy[0].starts_with("x.toml: missing key `policy` in `preferences`\n\nhint: a model"), "{without_policy:?}");
+
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pairs.jsonl");
+        std::fs::write(&file, "").unwrap();
+        let sampled = "policy = \"guide\"\nprompts = 64\nvalidation_prompts = 16\nmax_new_tokens = 24\n";
+        let table = |keys: &str| Written::smoke(&[(sampled, &format!("source = {:?}\n{keys}\n", file.display().to_string()))]);
+        let problems = |keys: &str| table(keys).problems(&[]);
+        resolve(&table("policy = 'guide'\nvalidation_pairs = 9").path(), &[]).unwrap();
+        let both = problems("policy = 'guide'\nvalidation_pairs = 9\nprompts = 3\nmax_new_tokens = 4");
+        assert!(both[0].contains("but the recipe gives `preferences.prompts`, `preferences.max_new_tokens`\n\nhint: "), "{both:?}");
+        assert!(problems("policy = 'guide'")[0].contains("`preferences.validation_pairs` is 0, but one file is split by size"));
+        let nothing = problems("validation_pairs = 9");
+        assert!(nothing[0].contains("`[sft]` has no model to tune, because `preferences.source` has no policy"), "{nothing:?}");
+        let columns = problems("policy = 'guide'\nvalidation_pairs = 9\ncolumns = { chosen = 'prompt', rejected = '' }");
+        assert!(
+            columns[0].contains("`preferences.columns.rejected` is empty") && columns[1].contains("names a column twice"),
+            "{columns:?}"
+        );
+        // What is kept needs no judge.
+        let kept = table("policy = 'guide'\nvalidation_pairs = 9\nlabel = 'kept'");
+        let plan = resolve(&kept.path(), &["models.guide.scratch.n_positions=600", "models.base.scratch.n_positions=64"]).unwrap();
+        assert_eq!(plan.training.dpo.as_ref().unwrap().max_length, 512, "of a file nothing is known before it is read");
+        assert_eq!(plan.training.direct["base"].dpo.max_length, 64, "no more than the model sees");
+        assert!(plan.describe().contains("columns `prompt`, `chosen`, `rejected`; chosen is as the source has it"), "{}", plan.describe());
+    }
+
+    /// Keys that a recipe does not give leave the fingerprints of older runs as they were.
+    #[test]
+    fn preferences_are_written_as_before_where_nothing_new_is_asked() {
+        let plan = resolve(&shipped("smoke.toml"), &[]).unwrap();
+        let written = serde_json::to_value(plan.recipe.preferences).unwrap();
+        let sampling = serde_json::json!({ "temperature": 0.7, "top_k": 50, "top_p": 1.0 });
+        let expected = serde_json::json!({ "policy": "guide", "prompts": 64, "validation_prompts": 16, "samples_per_prompt": 2,
+            "label": "drawn", "sampling": sampling, "max_new_tokens": 24 });
+        assert_eq!(written, expected);
     }
 
     #[test]

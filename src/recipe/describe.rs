@@ -118,17 +118,33 @@ impl Plan {
     }
 
     fn write_preferences(&self, out: &mut String, preferences: &Preferences) -> fmt::Result {
-        let Preferences { policy, prompts, validation_prompts, samples_per_prompt, max_new_tokens, .. } = preferences;
-        let all = product(&[prompts.saturating_add(*validation_prompts) as u64, *samples_per_prompt as u64]);
+        let Preferences { prompts, validation_prompts, samples_per_prompt, max_new_tokens, .. } = preferences;
         let label = match preferences.label {
             super::PreferenceLabel::Drawn => "drawn with probability σ(r1 − r2)",
             super::PreferenceLabel::Argmax => "the higher reward",
+            super::PreferenceLabel::Kept => "as the source has it",
         };
-        writeln!(out, "({prompts} + {validation_prompts} validation) prompts × {samples_per_prompt} samples of {policy}, judged by gold")?;
+        if let Some(source) = &preferences.source {
+            let count = |pairs: usize| if pairs == 0 { "all".to_owned() } else { grouped(pairs as u64) };
+            let super::PairColumns { prompt, chosen, rejected } = &preferences.columns;
+            writeln!(out, "pairs of {source}, columns `{prompt}`, `{chosen}`, `{rejected}`; chosen is {label}")?;
+            let (train, validation) = (count(preferences.train_pairs), count(preferences.validation_pairs));
+            return writeln!(out, "     pairs: train {train}, validation {validation}");
+        }
+        let all = product(&[prompts.saturating_add(*validation_prompts) as u64, *samples_per_prompt as u64]);
+        let policy = preferences.policy.as_deref().unwrap_or_default();
+        let pairing = match preferences.pairing {
+            super::Pairing::Disjoint => "",
+            super::Pairing::All => ", every two of them a pair",
+            super::Pairing::BestWorst => ", the best and the worst a pair",
+        };
+        write!(out, "({prompts} + {validation_prompts} validation) prompts × {samples_per_prompt} samples of {policy}")?;
+        writeln!(out, "{pairing}, judged by gold")?;
         write!(out, "     up to {max_new_tokens} new tokens each, {} in all; ", grouped(product(&[all, *max_new_tokens as u64])))?;
         writeln!(out, "{}; chosen is {label}", sampling_words(&preferences.sampling))?;
-        let validation_pairs = validation_prompts.saturating_mul(samples_per_prompt / 2);
-        writeln!(out, "     at most {} pairs and {validation_pairs} for validation", self.pairs())
+        let validation_pairs = validation_prompts.saturating_mul(preferences.pairs_per_prompt());
+        let pairs = prompts.saturating_mul(preferences.pairs_per_prompt());
+        writeln!(out, "     at most {pairs} pairs and {validation_pairs} for validation")
     }
 
     fn write_sft(&self, out: &mut String) -> fmt::Result {
@@ -136,7 +152,7 @@ impl Plan {
         writeln!(out, "{model} on both answers of every pair; {}", loss_on_words(self.recipe.sft_on()))?;
         write!(out, "     ")?;
         let Some(training) = &self.training.sft else { return Ok(()) };
-        write_training(out, training, Some(self.pairs().saturating_mul(2)), 1)?;
+        write_training(out, training, self.pairs().map(|pairs| pairs.saturating_mul(2)), 1)?;
         self.write_lora(out, self.recipe.guide_model().unwrap_or_default(), training)
     }
 
@@ -146,7 +162,7 @@ impl Plan {
         writeln!(out, "from {start}, which stays the reference; {objective}")?;
         write!(out, "     ")?;
         let Some(training) = &self.training.dpo else { return Ok(()) };
-        write_training(out, training, Some(self.pairs()), 2)?;
+        write_training(out, training, self.pairs(), 2)?;
         self.write_lora(out, self.recipe.guide_model().unwrap_or_default(), training)
     }
 
@@ -156,10 +172,10 @@ impl Plan {
         for (name, training) in &self.training.direct {
             if let Some(sft) = &training.sft {
                 write!(out, "     {name}, SFT on both answers, {}: ", loss_on_words(self.recipe.sft_on()))?;
-                write_training(out, sft, Some(self.pairs().saturating_mul(2)), 1)?;
+                write_training(out, sft, self.pairs().map(|pairs| pairs.saturating_mul(2)), 1)?;
             }
             write!(out, "     {name}, DPO with {}: ", training.objective)?;
-            write_training(out, &training.dpo, Some(self.pairs()), 2)?;
+            write_training(out, &training.dpo, self.pairs(), 2)?;
             self.write_lora(out, name, &training.dpo)?;
         }
         Ok(())
@@ -174,9 +190,13 @@ impl Plan {
         writeln!(out, "saved {}", if lora.save == LoraSave::Adapter { "as a PEFT adapter" } else { "merged" })
     }
 
-    /// Pairs of the training prompts, before identical samples drop out.
-    fn pairs(&self) -> usize {
-        self.recipe.preferences.as_ref().map_or(0, |preferences| preferences.prompts.saturating_mul(preferences.samples_per_prompt / 2))
+    /// Pairs to train on, before equal, empty, tied and overlong ones drop out; `None` where only the source knows.
+    fn pairs(&self) -> Option<usize> {
+        let preferences = self.recipe.preferences.as_ref()?;
+        match preferences.source {
+            Some(_) => Some(preferences.train_pairs).filter(|pairs| *pairs > 0),
+            None => Some(preferences.prompts.saturating_mul(preferences.pairs_per_prompt())),
+        }
     }
 
     fn write_steer(&self, out: &mut String, steer: &Steer) -> fmt::Result {

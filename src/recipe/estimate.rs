@@ -54,11 +54,14 @@ fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
         }
         Stage::Preferences => {
             let preferences = recipe.preferences.as_ref()?;
+            let Some(policy) = preferences.policy.as_ref().filter(|_| preferences.source.is_none()) else {
+                return Some(StageMemory { stage, model: "gold".to_owned(), parts: vec![gold()?] });
+            };
             let rows = product(&[PROMPTS_IN_FLIGHT as u64, preferences.samples_per_prompt as u64]);
-            let tokens = tokens(plan, &preferences.policy, preferences.max_new_tokens);
-            let mut parts = sampling_parts(plan, &preferences.policy, rows, tokens)?;
+            let tokens = tokens(plan, policy, preferences.max_new_tokens);
+            let mut parts = sampling_parts(plan, policy, rows, tokens)?;
             parts.extend(gold());
-            Some(StageMemory { stage, model: preferences.policy.clone(), parts })
+            Some(StageMemory { stage, model: policy.clone(), parts })
         }
         Stage::Sft => {
             let name = recipe.guide_model()?;

@@ -13,6 +13,9 @@ use super::{
 use crate::error::{Error, Result};
 use crate::losses::DpoObjective;
 
+/// Tokens of prompt and response that are trained on by default where the pairs come from a file.
+const PAIR_FILE_TOKENS: usize = 512;
+
 /// What a run will do; written as `plan.json`. The same recipe gives the same plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -149,7 +152,8 @@ impl Plan {
             .chain(recipe.gold.iter_mut().filter_map(|gold| gold.id.as_mut()));
         let source =
             Some(&mut recipe.data.source).filter(|source| !source.starts_with("builtin:") && hub_dataset(folder, source).is_none());
-        for path in ids.chain(source) {
+        let pairs = recipe.preferences.as_mut().and_then(|preferences| preferences.source.as_mut());
+        for path in ids.chain(source).chain(pairs) {
             *path = absolute(folder, path).map_err(|what| Error::recipe(format!("{}: {what}", recipe_path.display())))?;
         }
         let sizes = Sizes::of(&recipe, folder);
@@ -206,7 +210,7 @@ pub(super) fn untuned(recipe: &Recipe) -> Option<GuideSource> {
 fn reference(recipe: &Recipe) -> Option<GuideSource> {
     match recipe.sft {
         Some(_) => Some(GuideSource::Stage("sft")),
-        None => recipe.preferences.as_ref().map(|preferences| GuideSource::Model(preferences.policy.clone())),
+        None => recipe.preferences.as_ref().and_then(|preferences| preferences.policy.clone()).map(GuideSource::Model),
     }
 }
 
@@ -355,8 +359,11 @@ impl DirectTraining {
     }
 }
 
-/// Tokens of a prompt as `model` reads it, its response and an end token, at most.
+/// Tokens of a prompt as `model` reads it, its response and an end token, at most; of a pair file, what is usual.
 fn longest_pair(recipe: &Recipe, model: &str, new_tokens: usize) -> Option<usize> {
+    if recipe.preferences.as_ref().is_some_and(|preferences| preferences.source.is_some()) {
+        return Some(PAIR_FILE_TOKENS);
+    }
     let prompt = prompt_bound(&recipe.data.prompt, recipe.models.get(model)?);
     Some(prompt.saturating_add(new_tokens).saturating_add(1))
 }
@@ -364,6 +371,6 @@ fn longest_pair(recipe: &Recipe, model: &str, new_tokens: usize) -> Option<usize
 /// Tokens of a response as `model` reads it, at most; with another vocabulary than the policy's that may be more.
 fn response_tokens(recipe: &Recipe, model: &str) -> usize {
     let Some(preferences) = &recipe.preferences else { return 0 };
-    let same = recipe.tokenizer_owner(&preferences.policy) == recipe.tokenizer_owner(model);
+    let same = preferences.policy.as_ref().is_some_and(|policy| recipe.tokenizer_owner(policy) == recipe.tokenizer_owner(model));
     preferences.max_new_tokens.saturating_add(if same { 0 } else { preferences.max_new_tokens / 2 })
 }

@@ -260,28 +260,62 @@ pub struct GoldScratch {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preferences {
-    /// The model whose samples are judged: the untuned guide.
-    pub policy: String,
+    /// The model whose samples are judged: the untuned guide. With `source` nothing is sampled, and it only is the model to tune.
+    pub policy: Option<String>,
+    /// Pairs that are there already: a file, or a folder with files of the training and the validation (or test) split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub columns: PairColumns,
+    /// Pairs taken from `source`; 0 is all there are.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub train_pairs: usize,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub validation_pairs: usize,
     /// Prompts from the training split, and from the validation split.
+    #[serde(default)]
     pub prompts: usize,
+    #[serde(default)]
     pub validation_prompts: usize,
-    /// Even; samples (1, 2), (3, 4), … of a prompt make its pairs.
     #[serde(default = "two")]
     pub samples_per_prompt: usize,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pairing: Pairing,
     #[serde(default)]
     pub label: PreferenceLabel,
     #[serde(default)]
     pub sampling: SamplingTable,
+    #[serde(default)]
     pub max_new_tokens: usize,
 }
 
-/// `drawn`: chosen with probability σ(r1 − r2) (Bradley–Terry); `argmax`: the higher reward.
+/// The columns of a pair file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PairColumns {
+    pub prompt: String,
+    pub chosen: String,
+    pub rejected: String,
+}
+
+/// Which samples of a prompt make pairs. `disjoint`: (1, 2), (3, 4), …; `all`: every two; `best_worst`: the highest and the lowest reward.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pairing {
+    #[default]
+    Disjoint,
+    All,
+    BestWorst,
+}
+
+/// `drawn`: chosen with probability σ(r1 − r2) (Bradley–Terry); `argmax`: the higher reward; `kept`: as the pair file has it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PreferenceLabel {
     #[default]
     Drawn,
     Argmax,
+    Kept,
 }
 
 /// Applied in this order: temperature (0 is greedy), top-k (0 is off), top-p (1 is off).
@@ -360,6 +394,12 @@ impl Default for Columns {
     }
 }
 
+impl Default for PairColumns {
+    fn default() -> Self {
+        Self { prompt: "prompt".into(), chosen: "chosen".into(), rejected: "rejected".into() }
+    }
+}
+
 impl Default for PromptRule {
     fn default() -> Self {
         Self { min_words: 4, max_words: 8 }
@@ -378,6 +418,18 @@ impl Default for Evaluate {
     }
 }
 
+impl Preferences {
+    /// Pairs that the samples of one prompt make, before equal, empty and tied ones drop out.
+    pub fn pairs_per_prompt(&self) -> usize {
+        let samples = self.samples_per_prompt;
+        match self.pairing {
+            Pairing::Disjoint => samples / 2,
+            Pairing::All => samples.saturating_mul(samples.saturating_sub(1)) / 2,
+            Pairing::BestWorst => 1,
+        }
+    }
+}
+
 impl Recipe {
     /// The model whose tokenizer `model` uses: itself, or the one named by `same_as`.
     pub fn tokenizer_owner<'a>(&'a self, model: &'a str) -> &'a str {
@@ -389,7 +441,7 @@ impl Recipe {
 
     /// The model that `[sft]` tunes, or `[dpo]` where there is no `[sft]`; also the architecture of both guides that result.
     pub fn guide_model(&self) -> Option<&str> {
-        let policy = self.preferences.as_ref().map(|preferences| preferences.policy.as_str());
+        let policy = self.preferences.as_ref().and_then(|preferences| preferences.policy.as_deref());
         self.sft.as_ref().and_then(|sft| sft.model.as_deref()).or(policy)
     }
 
@@ -419,6 +471,10 @@ fn default_positions() -> i64 {
 }
 fn two() -> usize {
     2
+}
+/// What a recipe does not say leaves no trace, so that fingerprints of older runs hold.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 pub(super) fn default_beta() -> f64 {
     0.1

@@ -22,6 +22,7 @@ pub fn html(summary: &Summary, samples: &[Sample]) -> String {
         escape(&summary.run)
     );
     rewards(&mut page, summary);
+    length_control(&mut page, summary);
     let _ = write!(page, "<h2>All numbers</h2>\n<pre>{}</pre>\n", escape(&table(summary)));
     responses(&mut page, samples);
     page.push_str("</body></html>\n");
@@ -47,6 +48,45 @@ fn rewards(page: &mut String, summary: &Summary) {
             if reward.mean < 0.0 { " neg" } else { "" },
             20.0 * reward.mean.abs() / scale
         );
+    }
+    page.push_str("</table>\n");
+}
+
+/// Reward and length of each method, and the gain that length does not explain.
+fn length_control(page: &mut String, summary: &Summary) {
+    if summary.length_control.is_empty() {
+        return;
+    }
+    page.push_str(
+        "<h2>Reward at equal length</h2>\n<p>Ordinary least squares over all responses of a base: \
+         reward = α + gain of the method + slope · words. The reference has no gain; standard errors are paired by prompt.</p>\n\
+         <table><tr><th>base</th><th>method</th><th class=\"n\">gold reward</th><th class=\"n\">words</th><th class=\"n\">gain</th>\
+         <th class=\"n\">gain at equal length</th><th class=\"n\">± 2 s.e.</th><th class=\"n\">slope</th></tr>\n",
+    );
+    let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:+.3}"));
+    for control in &summary.length_control {
+        for row in &control.methods {
+            let is_reference = row.method == control.reference;
+            let [gain, left, error] = match is_reference {
+                true => ["reference".to_owned(), String::new(), String::new()],
+                false => [
+                    number(Some(row.gain)),
+                    number(row.gain_at_equal_length),
+                    row.standard_error.map_or_else(|| "–".to_owned(), |error| format!("{:.3}", 2.0 * error)),
+                ],
+            };
+            let slope =
+                if is_reference { control.slope.map_or_else(|| "–".to_owned(), |slope| format!("{slope:+.4}")) } else { String::new() };
+            let _ = writeln!(
+                page,
+                "<tr><td>{}</td><td>{}</td><td class=\"n\">{:.3}</td><td class=\"n\">{:.1}</td><td class=\"n\">{gain}</td>\
+                 <td class=\"n\">{left}</td><td class=\"n\">{error}</td><td class=\"n\">{slope}</td></tr>",
+                escape(&control.base),
+                escape(&row.method),
+                row.gold_reward,
+                row.words
+            );
+        }
     }
     page.push_str("</table>\n");
 }
@@ -101,7 +141,14 @@ mod tests {
             seconds: 0.1,
         };
         summary.add("base", "cbs", serde_json::json!({ "beam_width": 4 }), std::slice::from_ref(&answer));
+        let shorter = Answer { response: "one".into(), gold_reward: Some(-3.0), ..answer.clone() };
+        summary.add("base", "<i>", serde_json::json!({}), &[shorter]);
+        assert!(!html(&summary, &[]).contains("equal length"), "no reference is known");
+        summary.control_for_length("base", "<i>");
         let page = html(&summary, &[Sample { base: "base".into(), method: "cbs".into(), responses: vec![answer] }]);
         assert!(!page.contains("<script>") && page.contains("&lt;script&gt;") && page.contains("-1.500") && page.contains("W 4"), "{page}");
+        // Both texts are one word long, so all of the gain is left.
+        assert!(page.contains("reference") && page.contains("<td class=\"n\">+1.500</td><td class=\"n\">+1.500</td>"), "{page}");
+        assert!(!page.contains("<i>"), "{page}");
     }
 }

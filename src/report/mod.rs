@@ -1,10 +1,16 @@
-//! What came out: the summary's numbers, its tables, and the HTML page.
+//! What came out: the summary's numbers, its tables, and the HTML page; what preference pairs are like, and their data set card.
 
 mod html;
+mod length_control;
+mod pair_card;
+mod pairs;
 mod statistics;
 mod summary;
 mod table;
 
 pub use html::{Sample, html};
+pub use length_control::{LengthControl, LengthControlled};
+pub use pair_card::PairCard;
+pub use pairs::PairReport;
 pub use summary::{Answer, Comparison, Reward, Row, Summary};
 pub use table::{compare, table};

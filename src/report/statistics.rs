@@ -20,6 +20,21 @@ pub fn standard_error(values: &[f64]) -> f64 {
     standard_deviation(values) / (values.len() as f64).sqrt()
 }
 
+/// The `p`-quantile of sorted values, on a straight line between neighbours; `None` of none.
+pub fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
+    let place = p * (sorted.len().checked_sub(1)?) as f64;
+    let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    Some(low + (high - low) * place.fract())
+}
+
+/// Pearson's r of two series of one length; `None` where one of them does not vary.
+pub fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
+    let (mean_a, mean_b) = (mean(a), mean(b));
+    let sum = |term: &dyn Fn(f64, f64) -> f64| a.iter().zip(b).map(|(a, b)| term(a - mean_a, b - mean_b)).sum::<f64>();
+    let scale = (sum(&|a, _| a * a) * sum(&|_, b| b * b)).sqrt();
+    (scale > 0.0).then(|| sum(&|a, b| a * b) / scale)
+}
+
 /// Distinct word bigrams over all word bigrams of all texts (Li et al. 2016); 0 where there is none.
 pub fn distinct_2<'a>(texts: impl Iterator<Item = &'a str>) -> f64 {
     let mut seen = HashSet::new();
@@ -44,6 +59,10 @@ mod tests {
         assert_eq!(mean(&values), 3.0);
         assert!((standard_deviation(&values) - (14.0f64 / 3.0).sqrt()).abs() < 1e-12);
         assert!((standard_error(&values) - (14.0f64 / 12.0).sqrt()).abs() < 1e-12);
+        assert_eq!((quantile(&[], 0.5), quantile(&[7.0], 0.9), quantile(&values, 0.5)), (None, Some(7.0), Some(2.5)));
+        assert_eq!((quantile(&values, 0.0), quantile(&values, 1.0)), (Some(1.0), Some(6.0)));
+        assert!((correlation(&values, &[-2.0, -4.0, -6.0, -12.0]).unwrap() + 1.0).abs() < 1e-12);
+        assert_eq!(correlation(&values, &[1.0; 4]), None);
         assert_eq!(distinct_2(["a b a b", "b a"].into_iter()), 0.5); // ab ba ab ba: 2 of 4
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::length_control::{LengthControl, Responses};
 use super::statistics::{distinct_2, mean, standard_deviation, standard_error};
 
 /// One response as evaluation sees it.
@@ -31,6 +32,9 @@ pub struct Summary {
     pub rows: Vec<Row>,
     #[serde(default)]
     pub comparisons: Vec<Comparison>,
+    /// For each base with a reference method; see [`Self::control_for_length`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub length_control: Vec<LengthControl>,
     pub guide: Value,
     /// By base: how its direct tuning went.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
@@ -39,6 +43,8 @@ pub struct Summary {
     /// Gold reward by (base, method), then by prompt, the mean over seeds; for the comparisons.
     #[serde(skip)]
     by_prompt: Vec<(String, String, BTreeMap<String, f64>)>,
+    #[serde(skip)]
+    responses: Vec<Responses>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -93,10 +99,12 @@ impl Summary {
             run: run.to_owned(),
             rows: Vec::new(),
             comparisons: Vec::new(),
+            length_control: Vec::new(),
             guide: Value::Null,
             direct: Map::new(),
             gold: Value::Null,
             by_prompt: Vec::new(),
+            responses: Vec::new(),
         }
     }
 
@@ -132,6 +140,12 @@ impl Summary {
             prompts: answers.iter().map(|answer| &answer.id).collect::<std::collections::HashSet<_>>().len(),
         });
         self.by_prompt.push((base.to_owned(), method.to_owned(), by_prompt));
+        self.responses.push(Responses::of(base, method, answers));
+    }
+
+    /// Compares all methods of `base` that were added with its method `reference`, at equal length.
+    pub fn control_for_length(&mut self, base: &str, reference: &str) {
+        self.length_control.extend(LengthControl::of(&self.responses, base, reference));
     }
 }
 

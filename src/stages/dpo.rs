@@ -232,6 +232,6 @@ impl Task for DpoTask {
     }
 
     fn sample(&mut self) -> Result<Option<String>> {
-        sample_text(&self.policy, &self.sample).map(Some)
+        sample_text(&self.policy, &self.sample)
     }
 }

@@ -22,7 +22,9 @@ pub fn run(context: &Context) -> Result<()> {
         let mut samples = Vec::new();
         let shown = context.recipe().evaluate.as_ref().map_or(0, |evaluate| evaluate.examples);
         let mut direct = serde_json::Map::new();
-        for cell in steer::cells(context)? {
+        let cells = steer::cells(context)?;
+        let references = references(&cells);
+        for cell in cells {
             let responses = read(context, &cell)?;
             if cell.method == Method::Direct {
                 let tuning = direct::tuning(context, &cell.base)?;
@@ -33,6 +35,9 @@ pub fn run(context: &Context) -> Result<()> {
             summary.add(&cell.base, &cell.name, cell.method.settings(), &responses);
             samples.push(Sample { base: cell.base, method: cell.name, responses: responses.into_iter().take(shown).collect() });
         }
+        for (base, reference) in references {
+            summary.control_for_length(&base, &reference);
+        }
         summary.guide = json!({ "sft": report(context, "sft/training.json"), "dpo": report(context, "dpo/training.json"),
             "preferences": report(context, "preferences/report.json") });
         summary.direct = direct;
@@ -40,6 +45,19 @@ pub fn run(context: &Context) -> Result<()> {
         write_json(&context.path("evaluate/summary.json"), &summary)?;
         atomic::write(&context.path("report.html"), html(&summary, &samples).as_bytes())
     })
+}
+
+/// For each base the method that gains are counted from: plain samples of the base; of the guides, samples of the untuned one.
+fn references(cells: &[Cell]) -> Vec<(String, String)> {
+    let mut references: Vec<(String, String)> = Vec::new();
+    for method in [Method::Base, Method::Untuned] {
+        for cell in cells.iter().filter(|cell| cell.method == method) {
+            if references.iter().all(|(base, _)| *base != cell.base) {
+                references.push((cell.base.clone(), cell.name.clone()));
+            }
+        }
+    }
+    references
 }
 
 /// All responses of one cell, seed after seed in prompt order.

@@ -68,7 +68,7 @@ impl Task for LanguageTask {
     }
 
     fn sample(&mut self) -> Result<Option<String>> {
-        sample_text(&self.lm, &self.sample).map(Some)
+        sample_text(&self.lm, &self.sample)
     }
 }
 
@@ -77,12 +77,17 @@ fn alone<'a>(sequences: &[&'a Sequence]) -> Vec<Vec<&'a Sequence>> {
     sequences.iter().map(|sequence| vec![*sequence]).collect()
 }
 
-/// One continuation at temperature 0.7, top-k 50, the same random numbers each time.
-pub fn sample_text(lm: &Rc<Lm>, sample: &SamplePrompt) -> Result<String> {
+/// One continuation at temperature 0.7, top-k 50, the same random numbers each time, of as many tokens as the context has room for; `None`
+/// where it has none.
+pub fn sample_text(lm: &Rc<Lm>, sample: &SamplePrompt) -> Result<Option<String>> {
     let SamplePrompt { tokenizer, template, prompt, max_new_tokens } = sample;
+    let room = (lm.model.info().context as usize).saturating_sub(template.encode(tokenizer, prompt)?.len());
+    if room == 0 {
+        return Ok(None);
+    }
     let mut policy = LocalPolicy::new(lm.clone(), tokenizer.clone(), template.clone(), Sampling::new(0.7, 50, 1.0), Vec::new());
     let node = policy.open(&[prompt])?[0];
     let stream = Stream::new(0, "sample", prompt);
-    let extended = policy.extend(&[Extend { node, stream: &stream, slot: 0, max_tokens: *max_new_tokens }])?;
-    Ok(format!("{prompt}{}", extended[0].response.text))
+    let extended = policy.extend(&[Extend { node, stream: &stream, slot: 0, max_tokens: room.min(*max_new_tokens) }])?;
+    Ok(Some(format!("{prompt}{}", extended[0].response.text)))
 }

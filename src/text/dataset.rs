@@ -115,26 +115,13 @@ fn split_file(path: &Path, data: &Data, seed: u64) -> Result<Dataset> {
     Ok(Dataset { train: examples("train", train)?, validation: examples("validation", validation)?, test: examples("test", test)? })
 }
 
-fn too_few(path: &Path, key: &str, asked: usize, found: usize) -> Error {
+pub(super) fn too_few(path: &Path, key: &str, asked: usize, found: usize) -> Error {
     Error::data(path, None, format!("`{key}` asks for {asked} rows; the file has {found}\n\nhint: lower it, or 0 for all there are"))
 }
 
 fn example(path: &Path, columns: &Columns, id: String, record: &Record) -> Result<Example> {
-    let field = |column: &str, key: &str| {
-        record.fields.get(column).ok_or_else(|| {
-            let found = record.fields.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            Error::data(path, Some(record.line), format!("no column `{column}`; found {found}\n\nhint: set `data.columns.{key}`"))
-        })
-    };
-    let text = field(&columns.text, "text")?;
-    let Some(text) = text.as_str() else {
-        return Err(Error::data(
-            path,
-            Some(record.line),
-            format!("`{}` must be a string, not `{}`", columns.text, records::shorten(&text.to_string())),
-        ));
-    };
-    let value = field(&columns.label, "label")?;
+    let text = record.text(path, &columns.text, "data.columns.text")?;
+    let value = record.column(path, &columns.label, "data.columns.label")?;
     let label = label(value).ok_or_else(|| {
         let what = records::shorten(&value.to_string());
         Error::data(path, Some(record.line), format!("`{}` is `{what}`; expected 0, 1, true, false, positive or negative", columns.label))

@@ -4,6 +4,7 @@ mod chat;
 mod continuation;
 mod dataset;
 mod jinja_python;
+mod pair_files;
 mod pairs;
 mod parquet;
 mod prompt;
@@ -18,7 +19,8 @@ mod vocabulary;
 
 pub use chat::{ChatTemplate, Message};
 pub use dataset::{Dataset, Example, first_words_prompt, load as load_dataset};
-pub use pairs::{Pair, read_pairs, read_prompts, read_responses};
+pub use pair_files::{PairRow, files as pair_files, load as load_pair_rows};
+pub use pairs::{LeftOut, Pair, Reason, read_pairs, read_prompts, read_responses};
 pub use prompt::PromptTemplate;
 pub use report::{folder_reports, mixture_problems, plan_report};
 pub use splits::files as dataset_files;

@@ -16,16 +16,43 @@ pub struct Pair {
     pub prompt: String,
     pub chosen: String,
     pub rejected: String,
-    pub reward_chosen: f64,
-    pub reward_rejected: f64,
+    /// Gold rewards; absent where the recipe has no gold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_chosen: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_rejected: Option<f64>,
     /// Bradley–Terry probability of the judgement that was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
+    /// Of a pair read from a file: whether the judgement is the other way round than there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relabelled: Option<bool>,
     /// Whether the response ended by itself: only then an EOS token is learned after it.
     #[serde(default = "yes")]
     pub chosen_complete: bool,
     #[serde(default = "yes")]
     pub rejected_complete: bool,
+}
+
+/// A pair that was left out, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    pub id: String,
+    pub reason: Reason,
+}
+
+/// In the order in which they are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// A response is empty or white space.
+    Empty,
+    /// Both responses are the same text, or repeat samples that make a pair already.
+    Equal,
+    /// The prompt leaves the model that is tuned no room for a response.
+    PromptTooLong,
+    /// Equal rewards, where the higher one is chosen.
+    Tied,
 }
 
 fn yes() -> bool {

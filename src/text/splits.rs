@@ -55,7 +55,10 @@ pub(super) fn find(root: &Path, names: &[&str]) -> Result<Vec<PathBuf>> {
             return Err(Error::data(
                 root,
                 None,
-                format!("the {} split lies in several folders: {listed}\n\nhint: name one of them as `data.subset`", names[0]),
+                format!(
+                    "the {} split lies in several folders: {listed}\n\nhint: name one of them as the source, or as `data.subset`",
+                    names[0]
+                ),
             ));
         }
         let Some((folder, files)) = folders.into_iter().next() else { continue };
@@ -64,10 +67,7 @@ pub(super) fn find(root: &Path, names: &[&str]) -> Result<Vec<PathBuf>> {
             return Err(Error::data(
                 &folder,
                 None,
-                format!(
-                    "the {} split has files of several kinds: {listed}\n\nhint: keep one kind, or name a file as `data.source`",
-                    names[0]
-                ),
+                format!("the {} split has files of several kinds: {listed}\n\nhint: keep one kind, or name a file as the source", names[0]),
             ));
         }
         return Ok(files);

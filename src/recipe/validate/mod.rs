@@ -2,6 +2,7 @@
 
 mod lora;
 mod models;
+mod preferences;
 mod stages;
 mod steer;
 

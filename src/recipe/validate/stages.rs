@@ -1,6 +1,6 @@
 //! Rules on what stages need from each other, and on their optimisation.
 
-use super::super::{DirectTraining, Length, SamplingTable, StageTraining, Training, TrainingTable};
+use super::super::{DirectTraining, Length, PreferenceLabel, SamplingTable, StageTraining, Training, TrainingTable};
 use super::{Rules, prompt_bound};
 use crate::losses::PreferenceLoss;
 
@@ -9,7 +9,12 @@ impl Rules<'_> {
         let recipe = self.recipe;
         let [has_gold, has_preferences] = [recipe.gold.is_some(), recipe.preferences.is_some()];
         let needs = [
-            ("preferences", has_preferences, "gold", has_gold),
+            (
+                "preferences",
+                recipe.preferences.as_ref().is_some_and(|preferences| preferences.label != PreferenceLabel::Kept),
+                "gold",
+                has_gold,
+            ),
             ("sft", recipe.sft.is_some(), "preferences", has_preferences),
             ("dpo", recipe.dpo.is_some(), "preferences", has_preferences),
             ("direct", recipe.direct.is_some(), "preferences", has_preferences),
@@ -21,7 +26,7 @@ impl Rules<'_> {
                 self.problem(format!("`[{stage}]` needs `[{needed}]`"));
             }
         }
-        if recipe.pretrain.is_none() && !has_gold && recipe.steer.is_none() && needs.iter().all(|need| !need.1) {
+        if recipe.pretrain.is_none() && !has_gold && !has_preferences && recipe.steer.is_none() && needs.iter().all(|need| !need.1) {
             self.problem_hint(
                 "the recipe has no stage",
                 "add the table of a stage: `[pretrain]`, `[gold]`, `[preferences]`, `[sft]`, `[dpo]`, `[direct]`, `[steer]`",
@@ -37,30 +42,6 @@ impl Rules<'_> {
         }
         self.direct();
         self.trainings();
-    }
-
-    fn preferences(&mut self) {
-        let Some(preferences) = &self.recipe.preferences else { return };
-        let data = &self.recipe.data;
-        self.prompts("preferences.prompts", preferences.prompts, "data.train", data.train);
-        self.prompts("preferences.validation_prompts", preferences.validation_prompts, "data.validation", data.validation);
-        let samples = preferences.samples_per_prompt;
-        if samples < 2 || samples % 2 != 0 {
-            self.problem(format!(
-                "`preferences.samples_per_prompt` is {samples}, expected an even number of 2 or more: each two make a pair"
-            ));
-        }
-        self.at_least_one("preferences.max_new_tokens", preferences.max_new_tokens);
-        self.sampling("preferences.sampling", &preferences.sampling);
-        if preferences.sampling.temperature == 0.0 {
-            self.problem_hint(
-                "`preferences.sampling.temperature` is 0, so all samples of a prompt would be the same and make no pair",
-                "0.7 is the default",
-            );
-        }
-        if self.known_model("preferences.policy", &preferences.policy) {
-            self.fits_context("preferences.max_new_tokens", &preferences.policy, preferences.max_new_tokens);
-        }
     }
 
     fn direct(&mut self) {
@@ -87,9 +68,9 @@ impl Rules<'_> {
         if let Some(smoothing) = direct.label_smoothing {
             self.label_smoothing("direct", smoothing, direct.objective(recipe.dpo.as_ref()).loss);
         }
-        let Some(preferences) = &recipe.preferences else { return };
+        let Some(preferences) = recipe.preferences.as_ref().filter(|preferences| preferences.source.is_none()) else { return };
         // With another vocabulary responses may be longer still; those that are too long are left out, and a warning counts them.
-        for model in models.iter().filter(|model| **model != preferences.policy) {
+        for model in models.iter().filter(|model| Some(*model) != preferences.policy.as_ref()) {
             self.fits_context("preferences.max_new_tokens", model, preferences.max_new_tokens);
         }
     }

@@ -1,0 +1,63 @@
+//! The journals of one split: pairs, and what was left out. A killed run continues them, to the same bytes as an unbroken one.
+
+use std::collections::HashSet;
+
+use super::left_out_file;
+use crate::artifacts::{Journal, interrupt};
+use crate::error::Result;
+use crate::monitor::Progress;
+use crate::stages::Context;
+use crate::text::{LeftOut, Pair};
+
+/// One pair that was asked for: made, or left out.
+pub enum Judged {
+    Pair(Box<Pair>),
+    LeftOut(LeftOut),
+}
+
+impl Judged {
+    fn id(&self) -> &str {
+        match self {
+            Self::Pair(pair) => &pair.id,
+            Self::LeftOut(left_out) => &left_out.id,
+        }
+    }
+}
+
+/// Judges what is left of `items` (an id, and what it stands for) in groups of `group_size`, and appends the results to the journals of
+/// `file` in the order of the items. Ids of results are an item's id, or that and `/` and more. Groups do not depend on where a run stopped,
+/// so neither do rewards.
+pub fn judge_all<T>(
+    context: &Context,
+    file: &str,
+    items: &[(String, T)],
+    group_size: usize,
+    mut judge: impl FnMut(&[(String, T)]) -> Result<Vec<Judged>>,
+) -> Result<()> {
+    let (mut pairs, done) = Journal::<Pair>::open(context.path(file))?;
+    let (mut left_out, skipped) = Journal::<LeftOut>::open(context.path(&left_out_file(file)))?;
+    // The last item of the journals may be half written: from it on, all is made again and only what is new is appended.
+    let place = |last: &str| {
+        items.iter().position(|(id, _)| last.strip_prefix(id.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    };
+    let last = [done.last().map(|pair| pair.id.as_str()), skipped.last().map(|left_out| left_out.id.as_str())];
+    let resume_at = last.into_iter().flatten().filter_map(place).max().unwrap_or(0);
+    let known: HashSet<&str> =
+        done.iter().map(|pair| pair.id.as_str()).chain(skipped.iter().map(|left_out| left_out.id.as_str())).collect();
+    let mut progress = Progress::start(file, items.len() as u64, 0);
+    for (g, group) in items.chunks(group_size).enumerate() {
+        interrupt::check()?;
+        if g * group_size + group.len() > resume_at {
+            for judged in judge(group)? {
+                match judged {
+                    known_one if known.contains(known_one.id()) => {}
+                    Judged::Pair(pair) => pairs.append(&pair)?,
+                    Judged::LeftOut(one) => left_out.append(&one)?,
+                }
+            }
+        }
+        progress.advance(group.len() as u64);
+    }
+    progress.finish();
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! Preference pairs (paper §4.1, B.1.4): samples of a policy, or pairs that a file holds, judged by the gold reward under the Bradley–Terry
+//! model p(1 ≻ 2) = σ(r1 − r2), with a data set card that says what they are like.
+
+mod journal;
+mod judge;
+mod relabel;
+mod sample;
+
+use std::path::Path;
+
+use serde_json::json;
+use tracing::info;
+
+use super::context::{Context, write_json};
+use super::gold;
+use crate::artifacts::atomic;
+use crate::error::{Error, Result};
+use crate::recipe::{PreferenceLabel, Preferences};
+use crate::report::{PairCard, PairReport};
+
+pub const TRAIN: &str = "preferences/train.jsonl";
+pub const VALIDATION: &str = "preferences/validation.jsonl";
+const REPORT: &str = "preferences/report.json";
+const CARD: &str = "preferences/README.md";
+
+/// Where the pairs that `file` does without are listed.
+fn left_out_file(file: &str) -> String {
+    file.replace(".jsonl", ".left_out.jsonl")
+}
+
+pub fn run(context: &Context) -> Result<()> {
+    let left_out = [TRAIN, VALIDATION].map(left_out_file);
+    let outputs = [TRAIN, VALIDATION, REPORT, CARD, &left_out[0], &left_out[1]];
+    context.task("preferences", &fingerprint(context)?, &outputs, |_| {
+        let settings = settings(context)?;
+        match &settings.source {
+            Some(source) => relabel::run(context, settings, Path::new(source))?,
+            None => sample::run(context, settings)?,
+        }
+        let report = |file: &str| PairReport::read(&context.path(file), &context.path(&left_out_file(file)));
+        let (train, validation) = (report(TRAIN)?, report(VALIDATION)?);
+        if train.pairs == 0 {
+            let hint = match settings.source {
+                Some(_) => "a pair needs two different responses with text, and a prompt that fits the model to tune",
+                None => "raise `preferences.sampling.temperature`",
+            };
+            return Err(Error::failed(format!("no preference pair is left: {}\n\nhint: {hint}", train.left_out_words())));
+        }
+        let agreement = train.label_agreement.map_or_else(String::new, |share| format!(", labels agree with the reward in {share:.3}"));
+        info!("preferences: {} pairs ({}){agreement}", train.pairs, train.left_out_words());
+        let card = PairCard { recipe: context.recipe(), train: &train, validation: &validation }.markdown();
+        atomic::write(&context.path(CARD), card.as_bytes())?;
+        write_json(&context.path(REPORT), &json!({ "train": train, "validation": validation }))
+    })
+}
+
+pub fn fingerprint(context: &Context) -> Result<String> {
+    let settings = settings(context)?;
+    let mut parents = Vec::new();
+    if let Some(model) = settings.source.as_ref().map_or(settings.policy.as_deref(), |_| context.recipe().guide_model()) {
+        parents.push(context.model_fingerprint(model)?);
+    }
+    if context.recipe().gold.is_some() {
+        parents.push(gold::fingerprint(context)?);
+    }
+    match &settings.source {
+        Some(source) => parents.push(relabel::fingerprint(context, Path::new(source))?),
+        None => parents.push(context.data_fingerprint()?),
+    }
+    if settings.label == PreferenceLabel::Argmax {
+        // Earlier versions let the first of two equal rewards win.
+        parents.push("ties are left out".to_owned());
+    }
+    context.fingerprint("preferences", (settings, context.seed()), &parents)
+}
+
+fn settings(context: &Context) -> Result<&Preferences> {
+    context.recipe().preferences.as_ref().ok_or_else(|| Error::recipe("the recipe has no `[preferences]` table"))
+}

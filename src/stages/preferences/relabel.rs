@@ -1,0 +1,142 @@
+//! Pairs that a file holds, judged anew by the gold reward (paper B.1.4) or kept as they are.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::journal::{Judged, judge_all};
+use super::judge::{fault, verdict};
+use super::{TRAIN, VALIDATION};
+use crate::artifacts::fingerprint as fingerprint_of;
+use crate::error::{Error, Result};
+use crate::recipe::Preferences;
+use crate::sampling::Stream;
+use crate::score::GoldReward;
+use crate::stages::Context;
+use crate::text::{LeftOut, Pair, PairRow, PromptTemplate, Reason, Tokenizer, load_pair_rows, pair_files};
+
+/// Pairs judged together; a killed run does at most so many again.
+const PAIRS: usize = 32;
+
+/// Texts of one forward pass of the gold, chosen by length among those of the pairs.
+const TEXTS: usize = 16;
+
+/// Of the files' names and contents.
+pub fn fingerprint(context: &Context, source: &Path) -> Result<String> {
+    let name = |file: &Path| file.strip_prefix(source).unwrap_or(file).to_string_lossy().into_owned();
+    let hashes = pair_files(source)?.iter().map(|file| Ok(json!([name(file), context.hash(file)?]))).collect::<Result<Vec<_>>>()?;
+    Ok(fingerprint_of(&hashes))
+}
+
+pub fn run(context: &Context, settings: &Preferences, source: &Path) -> Result<()> {
+    let reward = context.recipe().gold.as_ref().map(|_| context.open_gold()).transpose()?;
+    let limit = PromptLimit::of(context)?;
+    let [train, validation] = load_pair_rows(settings, source, context.seed())?;
+    for (file, rows) in [(TRAIN, train), (VALIDATION, validation)] {
+        let rows: Vec<(String, PairRow)> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
+        judge_all(context, file, &rows, PAIRS, |group| judge_group(settings, context.seed(), group, limit.as_ref(), reward.as_ref()))?;
+    }
+    Ok(())
+}
+
+/// What the model that is tuned on the pairs can read.
+struct PromptLimit {
+    tokenizer: Tokenizer,
+    template: PromptTemplate,
+    context: usize,
+}
+
+impl PromptLimit {
+    /// `None` where the recipe names no such model.
+    fn of(context: &Context) -> Result<Option<Self>> {
+        let Some(model) = context.recipe().guide_model() else { return Ok(None) };
+        let Some(sizes) = context.plan.models.get(model) else { return Ok(None) };
+        let tokenizer = Tokenizer::open(&context.model_folder(model)?)?;
+        Ok(Some(Self { tokenizer, template: context.template(model)?, context: sizes.context as usize }))
+    }
+
+    /// Whether a token is left for the response.
+    fn has_room(&self, row: &PairRow) -> Result<bool> {
+        let tokens =
+            self.template.encode(&self.tokenizer, &row.prompt).map_err(|error| Error::failed(format!("pair `{}`: {error}", row.id)))?;
+        Ok(tokens.len() < self.context)
+    }
+}
+
+fn judge_group(
+    settings: &Preferences,
+    seed: u64,
+    group: &[(String, PairRow)],
+    limit: Option<&PromptLimit>,
+    reward: Option<&GoldReward>,
+) -> Result<Vec<Judged>> {
+    let reason = |row: &PairRow| -> Result<Option<Reason>> {
+        let too_long = || limit.map_or(Ok(false), |limit| limit.has_room(row).map(|room| !room));
+        Ok(match fault(&row.chosen, &row.rejected) {
+            None if too_long()? => Some(Reason::PromptTooLong),
+            reason => reason,
+        })
+    };
+    let reasons = group.iter().map(|(_, row)| reason(row)).collect::<Result<Vec<_>>>()?;
+    let usable = || group.iter().zip(&reasons).filter(|(_, reason)| reason.is_none()).map(|((_, row), _)| row);
+    let answers: Vec<(&str, &str)> =
+        usable().flat_map(|row| [&row.chosen, &row.rejected].map(|response| (row.prompt.as_str(), response.as_str()))).collect();
+    let rewards = reward.map(|reward| rewards_by_length(reward, &answers)).transpose()?;
+    let mut rewards = rewards.iter().flatten().copied();
+    let mut all = Vec::with_capacity(group.len());
+    for ((id, row), reason) in group.iter().zip(reasons) {
+        let judgement = match reason {
+            Some(reason) => Err(reason),
+            None => {
+                let rewards = rewards.next().zip(rewards.next());
+                let coin = Stream::new(seed, "preferences/label", id).uniform(0, 0);
+                verdict(settings.label, rewards, coin).map(|verdict| (verdict, rewards)).ok_or(Reason::Tied)
+            }
+        };
+        all.push(match judgement {
+            Err(reason) => Judged::LeftOut(LeftOut { id: id.clone(), reason }),
+            Ok((verdict, rewards)) => {
+                let as_in_file = Pair {
+                    id: id.clone(),
+                    prompt: row.prompt.clone(),
+                    chosen: row.chosen.clone(),
+                    rejected: row.rejected.clone(),
+                    reward_chosen: rewards.map(|(chosen, _)| chosen),
+                    reward_rejected: rewards.map(|(_, rejected)| rejected),
+                    probability: verdict.probability,
+                    relabelled: Some(!verdict.first_wins),
+                    chosen_complete: row.chosen_complete,
+                    rejected_complete: row.rejected_complete,
+                };
+                Judged::Pair(Box::new(if verdict.first_wins { as_in_file } else { swapped(as_in_file) }))
+            }
+        });
+    }
+    Ok(all)
+}
+
+fn swapped(pair: Pair) -> Pair {
+    Pair {
+        chosen: pair.rejected,
+        rejected: pair.chosen,
+        reward_chosen: pair.reward_rejected,
+        reward_rejected: pair.reward_chosen,
+        chosen_complete: pair.rejected_complete,
+        rejected_complete: pair.chosen_complete,
+        ..pair
+    }
+}
+
+/// The reward of each (prompt, response), [`TEXTS`] of like length in one pass, so that little of it is padding.
+fn rewards_by_length(reward: &GoldReward, answers: &[(&str, &str)]) -> Result<Vec<f64>> {
+    let mut order: Vec<usize> = (0..answers.len()).collect();
+    order.sort_by_key(|&answer| answers[answer].0.len() + answers[answer].1.len());
+    let mut rewards = vec![0.0; answers.len()];
+    for batch in order.chunks(TEXTS) {
+        let texts: Vec<(&str, &str)> = batch.iter().map(|&answer| answers[answer]).collect();
+        for (&answer, found) in batch.iter().zip(reward.rewards(&texts)?) {
+            rewards[answer] = found;
+        }
+    }
+    Ok(rewards)
+}

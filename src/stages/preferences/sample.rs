@@ -1,0 +1,110 @@
+//! Pairs of samples: the untuned guide answers each prompt several times, the gold reward judges.
+
+use tracing::warn;
+
+use super::journal::{Judged, judge_all};
+use super::judge::{pair_up, verdict};
+use super::{TRAIN, VALIDATION};
+use crate::error::{Error, Result};
+use crate::policy::LocalPolicy;
+use crate::recipe::Preferences;
+use crate::sampling::{Sampling, Stream};
+use crate::score::GoldReward;
+use crate::search::{Extend, Finish, Proposer, Response};
+use crate::stages::Context;
+use crate::text::{Example, LeftOut, Pair, Reason, first_words_prompt};
+
+/// Rows sampled together. Results depend on it only through float rounding, so it is fixed.
+const ROWS: usize = 64;
+
+pub fn run(context: &Context, settings: &Preferences) -> Result<()> {
+    let name = settings.policy.as_deref().ok_or_else(|| Error::recipe("`[preferences]` has no `policy` to sample from"))?;
+    let reward = context.open_gold()?;
+    let (lm, tokenizer) = context.open(&context.model_folder(name)?, name)?;
+    let sampling = Sampling::new(settings.sampling.temperature, settings.sampling.top_k, settings.sampling.top_p);
+    let mut policy = LocalPolicy::new(lm, tokenizer, context.template(name)?, sampling, Vec::new());
+    let dataset = context.dataset()?;
+    let splits = [(TRAIN, &dataset.train, settings.prompts), (VALIDATION, &dataset.validation, settings.validation_prompts)];
+    for (file, examples, count) in splits {
+        let prompts = prompts(context, examples, count, file)?;
+        for (id, prompt) in &prompts {
+            policy.check_prompt(id, prompt, settings.max_new_tokens)?;
+        }
+        let group_size = (ROWS / settings.samples_per_prompt).max(1);
+        judge_all(context, file, &prompts, group_size, |group| judge_group(settings, context.seed(), group, &mut policy, &reward))?;
+    }
+    Ok(())
+}
+
+/// (id, prompt) of the first `count` texts that are long enough for one.
+fn prompts(context: &Context, examples: &[Example], count: usize, file: &str) -> Result<Vec<(String, String)>> {
+    let rule = &context.recipe().data.prompt;
+    let usable: Vec<(String, String)> = (examples.iter())
+        .filter_map(|example| Some((example.id.clone(), first_words_prompt(example, rule, context.seed())?)))
+        .take(count)
+        .collect();
+    if usable.is_empty() && count > 0 {
+        return Err(Error::failed(format!(
+            "{file}: no text has the {} words of a prompt and one more\n\nhint: lower `data.prompt.min_words`",
+            rule.min_words
+        )));
+    }
+    if usable.len() < count {
+        warn!("{file}: only {} texts have the {} words of a prompt; {count} were asked for", usable.len(), rule.min_words);
+    }
+    Ok(usable)
+}
+
+/// Samples for all prompts of a group in one batch, then rewards, labels and pairs.
+fn judge_group(
+    settings: &Preferences,
+    seed: u64,
+    group: &[(String, String)],
+    policy: &mut LocalPolicy,
+    reward: &GoldReward,
+) -> Result<Vec<Judged>> {
+    let samples = settings.samples_per_prompt;
+    let prompts: Vec<&str> = group.iter().map(|(_, prompt)| prompt.as_str()).collect();
+    let nodes = policy.open_rows(&prompts)?;
+    let streams: Vec<Stream> = group.iter().map(|(id, _)| Stream::new(seed, "preferences", id)).collect();
+    let requests: Vec<Extend> = (0..group.len() * samples)
+        .map(|i| Extend {
+            node: nodes[i / samples],
+            stream: &streams[i / samples],
+            slot: (i % samples) as u64,
+            max_tokens: settings.max_new_tokens,
+        })
+        .collect();
+    let responses: Vec<Response> = policy.extend(&requests)?.into_iter().map(|extended| extended.response).collect();
+    policy.retain(&[]);
+    let mut all = Vec::new();
+    for ((id, prompt), responses) in group.iter().zip(responses.chunks(samples)) {
+        let answers: Vec<(&str, &str)> = responses.iter().map(|response| (prompt.as_str(), response.text.as_str())).collect();
+        let rewards = reward.rewards(&answers)?;
+        let texts: Vec<&str> = answers.iter().map(|(_, text)| *text).collect();
+        let coin = Stream::new(seed, "preferences/label", id);
+        for (k, pair) in pair_up(settings.pairing, &texts, &rewards).into_iter().enumerate() {
+            let judgement = pair.and_then(|(a, b)| {
+                let verdict = verdict(settings.label, Some((rewards[a], rewards[b])), coin.uniform(k as u64, 0)).ok_or(Reason::Tied)?;
+                Ok((if verdict.first_wins { (a, b) } else { (b, a) }, verdict.probability))
+            });
+            let id = format!("{id}/{k}");
+            all.push(match judgement {
+                Err(reason) => Judged::LeftOut(LeftOut { id, reason }),
+                Ok(((chosen, rejected), probability)) => Judged::Pair(Box::new(Pair {
+                    id,
+                    prompt: prompt.clone(),
+                    chosen: responses[chosen].text.clone(),
+                    rejected: responses[rejected].text.clone(),
+                    reward_chosen: Some(rewards[chosen]),
+                    reward_rejected: Some(rewards[rejected]),
+                    probability,
+                    relabelled: None,
+                    chosen_complete: responses[chosen].finish == Some(Finish::Eos),
+                    rejected_complete: responses[rejected].finish == Some(Finish::Eos),
+                })),
+            });
+        }
+    }
+    Ok(all)
+}
