@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Steer;
+use super::{RewardModelTable, Steer};
 use crate::losses::PreferenceLoss;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,7 @@ pub struct Recipe {
     pub gold: Option<Gold>,
     pub preferences: Option<Preferences>,
     pub sft: Option<Sft>,
+    pub reward_model: Option<RewardModelTable>,
     pub dpo: Option<Dpo>,
     pub direct: Option<Direct>,
     pub steer: Option<Steer>,

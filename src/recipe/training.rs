@@ -127,6 +127,11 @@ impl Training {
         Self { length: Length::Epochs(1.0), batch_size: 64, learning_rate: 2e-5, weight_decay: 0.0, ..Self::pretrain() }
     }
 
+    /// Paper B.1.4: cosine, one epoch. The rate is the body's; the head has its own.
+    pub fn reward_model() -> Self {
+        Self { length: Length::Epochs(1.0), batch_size: 64, learning_rate: 2e-5, weight_decay: 0.0, ..Self::pretrain() }
+    }
+
     /// Paper B.1: batch 256, lr 1e-6, cosine, one epoch.
     pub fn dpo() -> Self {
         Self { length: Length::Epochs(1.0), batch_size: 256, learning_rate: 1e-6, weight_decay: 0.0, ..Self::pretrain() }
