@@ -807,7 +807,7 @@ mod rules {
     fn reward_models() {
         only(&["reward_model.head_learning_rate=0"], "`reward_model.head_learning_rate` is 0, expected a number above 0");
         only(&["reward_model.training.learning_rate=0"], "`reward_model.training.learning_rate` is 0, expected a number above 0");
-        only(&["reward_model.from=dpo"], "`reward_model.from` is `dpo`, expected one of `model`, `sft`");
+        assert!(smoke_problems(&["reward_model.from=dpo"])[0].ends_with("`reward_model.from` is `dpo`, expected one of `model`, `sft`"));
         only(
             &["reward_model.model=bose", "reward_model.from=model"],
             "`reward_model.model` is `bose`, but there is no `[models.bose]`\n\nhint: did you mean `base`?",
