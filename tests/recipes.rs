@@ -820,6 +820,10 @@ mod rules {
             &["reward_model.training.max_length=97"],
             "`reward_model.training.max_length` = 97 is more than the 96 tokens that `models.guide` sees",
         );
+        only(
+            &["reward_model.training.activation_checkpointing=true"],
+            "`reward_model.training.activation_checkpointing` is for language models, not for classifiers and reward models",
+        );
         let text = std::fs::read_to_string(shipped("smoke.toml")).unwrap();
         let (before, rest) = text.split_once("[sft.training]").unwrap();
         let without_sft = format!("{before}[reward_model]{}", rest.split_once("[reward_model]").unwrap().1);

@@ -11,6 +11,7 @@ use common::{failure, lines, output, recipe, stderr, success, w2s};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 use w2s::models::{Lm, RewardModel, reward_model_with_tokenizer};
+use w2s::recipe::{Lora, LoraSave};
 use w2s::score::GoldReward;
 use w2s::text::{Pair, Tokenizer, read_pairs};
 
@@ -44,6 +45,30 @@ fn a_head_of_zeros_stands_on_the_weights_of_the_language_model() {
     let classifier =
         reward_model_with_tokenizer(&golden::folder("distilbert"), CPU, Kind::Float).err().expect("it is no language model").to_string();
     assert!(classifier.contains("supported language models"), "{classifier}");
+}
+
+#[test]
+fn an_adapter_is_merged_below_the_head() {
+    let settings = Lora { rank: 2, alpha: 4.0, targets: vec!["c_attn".into()], save: LoraSave::Adapter };
+    let adapted = Lm::open_lora(&golden::folder("gpt2"), CPU, Kind::Float, &settings, 1).unwrap();
+    tch::no_grad(|| adapted.trainable_parameters().iter().for_each(|(_, tensor)| drop(tensor.shallow_clone().fill_(0.1))));
+    let folder = tempfile::tempdir().unwrap();
+    adapted.save(folder.path()).unwrap();
+    for kind in [Kind::Float, Kind::BFloat16] {
+        let (merged, reward) = (Lm::open(folder.path(), CPU, kind).unwrap(), RewardModel::from_lm(folder.path(), CPU, kind).unwrap());
+        let plain = Lm::open(&golden::folder("gpt2"), CPU, kind).unwrap();
+        let mut changed = 0;
+        for (((name, merged), (_, plain)), (same, ours)) in merged
+            .parameters()
+            .iter()
+            .zip(plain.parameters())
+            .zip(reward.parameters().iter().filter(|(name, _)| !RewardModel::is_head(name)))
+        {
+            assert!(name == same && ours.kind() == kind && ours.requires_grad() && ours.equal(merged), "{name} {kind:?}");
+            changed += usize::from(!ours.equal(&plain));
+        }
+        assert_eq!(changed, 2, "the adapted layer of both blocks");
+    }
 }
 
 #[test]
