@@ -120,11 +120,13 @@ mod shipped_recipes {
             }
             let plan = resolve(&path, &overrides).unwrap_or_else(|error| panic!("{error}"));
             // Direct tuning would double the time of the demo; published models need no pretraining, and the released command had no SFT.
+            // Where the gold is there before the pairs, no reward model is due.
             let without: &[Stage] = match path.file_stem().unwrap().to_str().unwrap() {
-                "demo" => &[Stage::Direct],
-                "sentiment-paper" => &[Stage::Pretrain, Stage::Direct],
-                "sentiment-released" => &[Stage::Pretrain, Stage::Sft, Stage::Direct],
-                _ => &[],
+                "smoke" => &[],
+                "demo" => &[Stage::RewardModel, Stage::Direct],
+                "sentiment-paper" => &[Stage::Pretrain, Stage::RewardModel, Stage::Direct],
+                "sentiment-released" => &[Stage::Pretrain, Stage::Sft, Stage::RewardModel, Stage::Direct],
+                _ => &[Stage::RewardModel],
             };
             let stages: Vec<Stage> = Stage::ALL.into_iter().filter(|stage| !without.contains(stage)).collect();
             assert_eq!(plan.stages, stages, "{}", path.display());
@@ -139,7 +141,8 @@ mod shipped_recipes {
     #[test]
     fn every_key_is_documented() {
         let readme = std::fs::read_to_string(shipped("README.md")).unwrap();
-        let schema = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/recipe/schema.rs")).unwrap();
+        let file = |name: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/recipe").join(name)).unwrap();
+        let schema = ["schema.rs", "tuning_tables.rs", "preference_tables.rs", "reward_model.rs", "steering.rs"].map(file).concat();
         let keys: Vec<&str> = schema
             .lines()
             .filter_map(|line| line.trim().strip_prefix("pub "))
@@ -282,6 +285,20 @@ mod plans {
         let DirectTraining { sft, objective, dpo } = direct(&alone);
         assert_eq!(objective, DpoObjective::plain(0.1));
         assert_eq!((sft, dpo.batch_size, dpo.learning_rate), (None, 256, 1e-6));
+    }
+
+    #[test]
+    fn a_reward_model_stands_on_the_guides_model_unless_it_names_another() {
+        let plan = |overrides: &[&str]| resolve(&shipped("smoke.toml"), overrides).unwrap_or_else(|error| panic!("{error}"));
+        let of_base = plan(&["reward_model={model='base'}"]);
+        assert_eq!((plan(&[]).recipe.reward_model_base(), of_base.recipe.reward_model_base()), (Some("guide"), Some("base")));
+        let training = of_base.training.reward_model.as_ref().unwrap();
+        assert_eq!((training.length, training.schedule), (Length::Epochs(1.0), w2s::recipe::Schedule::Cosine));
+        assert_eq!((of_base.recipe.reward_model.as_ref().unwrap().head_learning_rate, training.max_length), (1e-3, 96));
+        assert!(plan(&[]).describe().contains("reward_model: a scalar head on sft/; learning rate of the head 1e-3"));
+        assert!(of_base.describe().contains("reward_model: a scalar head on models.base; "));
+        let bytes = |plan: &Plan| memory_estimate(plan).iter().find(|memory| memory.stage == Stage::RewardModel).unwrap().bytes();
+        assert!(bytes(&of_base) > bytes(&plan(&["reward_model={model='guide'}"])), "the base is the larger model");
     }
 
     fn training_of(stage: &str) -> Option<Training> {
@@ -834,6 +851,35 @@ mod rules {
     }
 
     #[test]
+    fn reward_models() {
+        only(&["reward_model.head_learning_rate=0"], "`reward_model.head_learning_rate` is 0, expected a number above 0");
+        only(&["reward_model.training.learning_rate=0"], "`reward_model.training.learning_rate` is 0, expected a number above 0");
+        assert!(smoke_problems(&["reward_model.from=dpo"])[0].ends_with("`reward_model.from` is `dpo`, expected one of `model`, `sft`"));
+        only(
+            &["reward_model.model=bose", "reward_model.from=model"],
+            "`reward_model.model` is `bose`, but there is no `[models.bose]`\n\nhint: did you mean `base`?",
+        );
+        only(
+            &["reward_model.model=base"],
+            "`reward_model.from` is `sft`, which tunes `guide`, but `reward_model.model` is `base`\n\nhint: leave one of them out",
+        );
+        only(
+            &["reward_model.training.max_length=97"],
+            "`reward_model.training.max_length` = 97 is more than the 96 tokens that `models.guide` sees",
+        );
+        only(
+            &["reward_model.training.activation_checkpointing=true"],
+            "`reward_model.training.activation_checkpointing` is for language models, not for classifiers and reward models",
+        );
+        let text = std::fs::read_to_string(shipped("smoke.toml")).unwrap();
+        let (before, rest) = text.split_once("[sft.training]").unwrap();
+        let without_sft = format!("{before}[reward_model]{}", rest.split_once("[reward_model]").unwrap().1);
+        let problems = Written::new(without_sft).problems(&[]);
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        assert!(problems[0].ends_with("`reward_model.from` is `sft`, and there is no `[sft]`\n\nhint: add `[sft]`, or leave `from` out"));
+    }
+
+    #[test]
     fn direct_tuning() {
         only(&["direct.models=[]", "steer.method.5.kind=base", "steer.method.5.name=x"], "`direct.models` is empty, expected one model");
         only(
@@ -874,11 +920,12 @@ mod rules {
     #[test]
     fn stages_need_what_comes_before_them() {
         let head = "[run]\nname='a'\n[data]\nsource='builtin:reviews'\ntrain=9\nvalidation=9\ntest=9\n";
-        let stages = "[sft]\n[dpo]\n[direct]\n[evaluate]\n[models.m.scratch]\narchitecture='gpt2'\nn_layer=1\nn_head=1\nn_embd=8\ntokenizer={kind='bpe',vocab_size=300}";
+        let stages = "[sft]\n[reward_model]\n[dpo]\n[direct]\n[evaluate]\n[models.m.scratch]\narchitecture='gpt2'\nn_layer=1\nn_head=1\nn_embd=8\ntokenizer={kind='bpe',vocab_size=300}";
         let problems = Written::new(format!("{head}{stages}")).problems(&[]);
         let expected = [
             "`models.m.scratch` is to be pretrained, but there is no `[pretrain]`\n\nhint: add `[pretrain]`; all its keys have defaults",
             "`[sft]` needs `[preferences]`",
+            "`[reward_model]` needs `[preferences]`",
             "`[dpo]` needs `[preferences]`",
             "`[direct]` needs `[preferences]`",
             "`[evaluate]` needs `[steer]`",

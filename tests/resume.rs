@@ -1,4 +1,4 @@
-//! A run killed in pretraining, in DPO, in direct tuning and while steering ends with the same weights and texts as one that nobody touched.
+//! A run killed in pretraining, in a reward model, in DPO, in direct tuning and while steering ends with the same weights and texts as one that nobody touched.
 
 mod common;
 
@@ -13,6 +13,8 @@ fn run(out: &Path) -> std::process::Command {
     command.arg("run").arg(recipe("smoke.toml")).arg("--out").arg(out);
     for set in [
         "pretrain.training.checkpoint_every=7",
+        "reward_model.training.batch_size=4",
+        "reward_model.training.checkpoint_every=3",
         "dpo.training.checkpoint_every=3",
         "dpo.training.epochs=2",
         "steer.prompts=6",
@@ -38,6 +40,8 @@ fn killed_runs_end_like_uninterrupted_ones() {
 
     kill_when(&mut run(&killed), "pretrain", || steps(&killed, "pretrain/base") >= 17);
     assert!(killed.join("state/pretrain-base.safetensors").exists() && !killed.join("models/base/model.safetensors").exists());
+    kill_when(&mut run(&killed), "reward_model", || steps(&killed, "reward_model") >= 5);
+    assert!(killed.join("state/reward_model.safetensors").exists() && !killed.join("reward_model/model.safetensors").exists());
     kill_when(&mut run(&killed), "dpo", || steps(&killed, "dpo") >= 5);
     assert!(killed.join("state/dpo.safetensors").exists() && !killed.join("dpo/model.safetensors").exists());
     kill_when(&mut run(&killed), "direct", || steps(&killed, "direct/other/dpo") >= 5);
@@ -57,6 +61,8 @@ fn killed_runs_end_like_uninterrupted_ones() {
         "gold/model.safetensors",
         "gold/tokenizer.json",
         "sft/model.safetensors",
+        "reward_model/model.safetensors",
+        "reward_model/training.json",
         "dpo/model.safetensors",
         "direct/base/dpo/model.safetensors",
         "direct/other/sft/model.safetensors",
@@ -91,7 +97,7 @@ fn killed_runs_end_like_uninterrupted_ones() {
     }
     assert!(journals >= 10, "{journals} journals");
     // Each step of each stage stands in the metrics once, though some were computed twice.
-    for stage in ["pretrain/base", "dpo", "direct/other/dpo"] {
+    for stage in ["pretrain/base", "reward_model", "dpo", "direct/other/dpo"] {
         let steps: Vec<u64> = (lines(&killed.join("metrics.jsonl")).iter())
             .filter(|line| line["stage"] == stage && line.get("grad_norm").is_some())
             .map(|line| line["step"].as_u64().unwrap())

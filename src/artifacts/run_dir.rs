@@ -13,12 +13,13 @@ use super::{Shard, atomic};
 use crate::error::{Error, Result};
 
 /// All that runs write at the top of their directory.
-const WRITTEN: [&str; 16] = [
+const WRITTEN: [&str; 17] = [
     "recipe.toml",
     "plan.json",
     "models",
     "gold",
     "sft",
+    "reward_model",
     "dpo",
     "direct",
     "preferences",

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use super::config::{LmConfig, refuse};
-use super::folder::{Variables, write_config};
+use super::folder::{Lm, Variables, write_config};
 use super::{Decoder, Input, LmInfo, init, layers, weights};
 use crate::error::{Error, Result};
 
@@ -36,6 +36,15 @@ impl RewardHead {
             Self::Score => "score.weight",
             Self::Regression => "regression_head.weight",
             Self::Value => "v_head.weight",
+        }
+    }
+
+    /// The text that such a model was trained on, with `{prompt}` and `{response}` once each.
+    pub fn layout(self) -> &'static str {
+        match self {
+            Self::Score => "{prompt}{response}",
+            Self::Regression => "Human: {prompt}\n\nAssistant: {response}",
+            Self::Value => "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{response}<|im_end|>",
         }
     }
 }
@@ -71,6 +80,25 @@ impl RewardModel {
         let reward = Self::build(config, RewardHead::Score, device, Kind::Float);
         init::fill(&reward.variables.all(), seed, |name| reward.config.initial(name))?;
         Ok(reward)
+    }
+
+    /// The language model in `folder` (an adapter is merged) with a head of zeros in place of its own, for training with gradients in `kind`.
+    /// All rewards are 0, so that the Bradley–Terry loss starts at ln 2.
+    pub fn from_lm(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+        let _no_grad = tch::no_grad_guard();
+        let lm = Lm::open(folder, device, kind)?;
+        let reward = Self::build(lm.config.clone(), RewardHead::Score, device, kind);
+        let variables = reward.variables.all();
+        for (name, weight) in lm.parameters().iter().filter(|(name, _)| name != "lm_head.weight") {
+            let variable = variables.get(name).ok_or_else(|| Error::model(folder, format!("`{name}` is no part of a reward model")))?;
+            variable.shallow_clone().f_copy_(weight)?;
+        }
+        Ok(reward)
+    }
+
+    /// Whether the parameter `name` is the head's.
+    pub fn is_head(name: &str) -> bool {
+        name == RewardHead::Score.tensor()
     }
 
     fn read(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
@@ -121,6 +149,18 @@ impl RewardModel {
         read.to_kind(Kind::Float).linear(&self.score.to_kind(Kind::Float), None::<&Tensor>).squeeze_dim(1)
     }
 
+    /// Rewards (texts) f32, each read at its last token; `texts` are ids, at least one and at most `context` each. One forward pass, padded
+    /// on the right: a causal model never sees that padding.
+    pub fn rewards_of(&self, texts: &[&[i64]]) -> Tensor {
+        let width = texts.iter().map(|ids| ids.len()).max().unwrap_or(0);
+        let padded: Vec<i64> = texts.iter().flat_map(|ids| (0..width).map(|place| ids.get(place).copied().unwrap_or(0))).collect();
+        let last: Vec<i64> = texts.iter().map(|ids| ids.len() as i64 - 1).collect();
+        let (device, shape) = (self.device(), [texts.len() as i64, width as i64]);
+        let ids = Tensor::from_slice(&padded).view(shape).to_device(device);
+        let positions = Tensor::arange(width as i64, (Kind::Int64, device)).unsqueeze(0).expand(shape, false);
+        self.rewards(&Input { ids: &ids, positions: &positions, valid: None, packing: None }, &Tensor::from_slice(&last).to_device(device))
+    }
+
     /// All weights, sorted, under the names of transformers' sequence classification. They alias the model's own.
     pub fn parameters(&self) -> Vec<(String, Tensor)> {
         self.variables.all().into_iter().collect()
@@ -136,7 +176,13 @@ impl RewardModel {
 
     /// Saves config.json and model.safetensors for transformers' sequence classification with one label.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        weights::write_tensors(&folder.join("model.safetensors"), &self.parameters(), &[])?;
+        self.save_weights(folder, &self.parameters(), self.kind())
+    }
+
+    /// [`Self::save`] with `weights` of `kind`, under the names of [`Self::parameters`], instead of the model's own: the f32 masters of a training
+    /// in another kind.
+    pub fn save_weights(&self, folder: &Path, weights: &[(String, Tensor)], kind: Kind) -> Result<()> {
+        weights::write_tensors(&folder.join("model.safetensors"), weights, &[])?;
         let mut config = serde_json::to_value(&self.config).expect("a config is JSON");
         config["id2label"] = json!({ "0": "reward" });
         config["label2id"] = json!({ "reward": 0 });
@@ -144,6 +190,6 @@ impl RewardModel {
             // transformers refuses batches without one; it only tells padding from text.
             config["pad_token_id"] = json!(self.info.eos_token_ids.first().copied().unwrap_or(0));
         }
-        write_config(folder, &config, self.config.model_type(), &self.config.architecture("ForSequenceClassification"), self.kind())
+        write_config(folder, &config, self.config.model_type(), &self.config.architecture("ForSequenceClassification"), kind)
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tch::{Device, Kind};
 
-use super::{Lm, LmConfig, RewardHead, base_of_adapter, weights};
+use super::{Lm, LmConfig, RewardHead, RewardModel, base_of_adapter, weights};
 use crate::error::{Error, Result};
 use crate::recipe::Lora;
 use crate::text::Tokenizer;
@@ -34,6 +34,12 @@ pub fn open_lora_with_tokenizer(folder: &Path, device: Device, kind: Kind, lora:
     let mut lm = Lm::open_lora(folder, device, kind, lora, seed)?;
     fit(folder, &mut lm, &tokenizer)?;
     Ok((lm, tokenizer))
+}
+
+/// [`RewardModel::from_lm`] and the folder's tokenizer, with the same checks but for the end-of-sequence token, which it does not need.
+pub fn reward_model_with_tokenizer(folder: &Path, device: Device, kind: Kind) -> Result<(RewardModel, Tokenizer)> {
+    let tokenizer = check(folder)?;
+    Ok((RewardModel::from_lm(folder, device, kind)?, tokenizer))
 }
 
 /// Whether the folder holds a language model that can be opened, as far as config, tokenizer and the headers of the weights tell.

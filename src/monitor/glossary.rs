@@ -10,7 +10,7 @@ macro_rules! glossary {
 }
 
 glossary! {
-    LOSS = "loss": "Mean training loss of the step. Pretraining and SFT: nats per token, starts near ln(vocabulary) from scratch. Gold: starts near ln 2. DPO: starts at ln 2 = 0.693 (hinge: at 1; ipo: at 1/(4 beta²)). Must fall.";
+    LOSS = "loss": "Mean training loss of the step. Pretraining and SFT: nats per token, starts near ln(vocabulary) from scratch. Gold: starts near ln 2. DPO: starts at ln 2 = 0.693 (hinge: at 1; ipo: at 1/(4 beta²)). Reward model: starts at ln 2. Must fall.";
     LEARNING_RATE = "learning_rate": "Rate of this step: rises over the warm-up, then follows the schedule down.";
     GRAD_NORM = "grad_norm": "Norm of the gradient before clipping. Healthy: settles; a jump of ten times and more precedes a diverging loss.";
     TOKENS_PER_SECOND = "tokens_per_second": "Training tokens, padding excluded, per second since the last line. Healthy: flat.";
@@ -18,17 +18,17 @@ glossary! {
     ACCURACY = "accuracy": "Gold classifier: share of the step's texts whose label is predicted. 0.5 is chance for two labels.";
     VALIDATION_LOSS = "validation/loss": "The loss on held-out data. Rising while `loss` falls is overfitting; the best one's weights are kept.";
     VALIDATION_ACCURACY = "validation/accuracy": "Gold classifier: accuracy on held-out texts. Everything downstream is judged by this model, so expect 0.9 and more.";
-    REWARDS_CHOSEN = "rewards/chosen": "DPO: mean of beta × (log-probability of the chosen response under the policy − under the reference). Starts at 0.";
+    REWARDS_CHOSEN = "rewards/chosen": "DPO: mean of beta × (log-probability of the chosen response under the policy − under the reference). Starts at 0. Reward model: mean reward of the chosen response, which starts at 0 too; only differences mean something.";
     REWARDS_REJECTED = "rewards/rejected": "DPO: the same for the rejected response. Starts at 0 and ends below `rewards/chosen`; both may fall.";
-    REWARDS_MARGINS = "rewards/margins": "DPO: `rewards/chosen` − `rewards/rejected`. Starts at 0, must rise.";
-    REWARDS_ACCURACIES = "rewards/accuracies": "DPO: share of pairs with chosen above rejected. From 0.5 (0 at the very first step: ties do not count) to 0.6–0.8; labels that are drawn at random from the gold reward keep it from 1.";
+    REWARDS_MARGINS = "rewards/margins": "`rewards/chosen` − `rewards/rejected`. Starts at 0, must rise.";
+    REWARDS_ACCURACIES = "rewards/accuracies": "Share of pairs with chosen above rejected. From 0.5 (0 at the very first step: ties do not count) to 0.6–0.8; labels that are drawn at random from the gold reward keep it from 1.";
     LOGPS_CHOSEN = "logps/chosen": "DPO: mean summed log-probability of the chosen response under the policy. A slow fall is usual, a collapse is not.";
     LOGPS_REJECTED = "logps/rejected": "DPO: the same for the rejected response. Falls faster than `logps/chosen`.";
     KL = "kl": "DPO: how far the policy is from the reference: mean over the response tokens of exp(d) − 1 − d, d = log-probability under the policy − under the reference (estimator k3 of KL(reference ‖ policy), on the pairs' texts, which are mostly the reference's). Starts at 0 and rises. Rising on while `validation/rewards/accuracies` stands still: lower the rate or raise beta.";
     VALIDATION_REWARDS_CHOSEN = "validation/rewards/chosen": "`rewards/chosen` on held-out pairs.";
     VALIDATION_REWARDS_REJECTED = "validation/rewards/rejected": "`rewards/rejected` on held-out pairs.";
     VALIDATION_REWARDS_MARGINS = "validation/rewards/margins": "`rewards/margins` on held-out pairs. Falling while the training margin rises is overfitting.";
-    VALIDATION_REWARDS_ACCURACIES = "validation/rewards/accuracies": "`rewards/accuracies` on held-out pairs: how well the guide pair orders responses it has not seen.";
+    VALIDATION_REWARDS_ACCURACIES = "validation/rewards/accuracies": "`rewards/accuracies` on held-out pairs: how well the guide pair, or the reward model, orders responses it has not seen.";
     VALIDATION_LOGPS_CHOSEN = "validation/logps/chosen": "`logps/chosen` on held-out pairs.";
     VALIDATION_LOGPS_REJECTED = "validation/logps/rejected": "`logps/rejected` on held-out pairs.";
     VALIDATION_KL = "validation/kl": "`kl` on held-out pairs.";

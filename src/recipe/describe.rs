@@ -4,8 +4,8 @@ use std::fmt::{self, Write};
 
 use super::estimate::product;
 use super::{
-    Gold, GuidePairSource, HubId, Length, LoraSave, LossOn, MethodTable, Model, Plan, Preferences, SamplingTable, Schedule,
-    ScratchTokenizer, Stage, Steer, Training, memory_estimate,
+    Gold, GuidePairSource, HubId, Length, LoraSave, LossOn, MethodTable, Model, Plan, Preferences, RewardModelTable, RewardStart,
+    SamplingTable, Schedule, ScratchTokenizer, Stage, Steer, Training, memory_estimate,
 };
 use crate::search::Semantics;
 
@@ -36,6 +36,7 @@ impl Plan {
                     self.recipe.preferences.iter().try_for_each(|preferences| self.write_preferences(out, preferences))?
                 }
                 Stage::Sft => self.write_sft(out)?,
+                Stage::RewardModel => self.recipe.reward_model.iter().try_for_each(|table| self.write_reward_model(out, table))?,
                 Stage::Dpo => self.write_dpo(out)?,
                 Stage::Direct => self.write_direct(out)?,
                 Stage::Steer => self.recipe.steer.iter().try_for_each(|steer| self.write_steer(out, steer))?,
@@ -154,6 +155,16 @@ impl Plan {
         let Some(training) = &self.training.sft else { return Ok(()) };
         write_training(out, training, self.pairs().map(|pairs| pairs.saturating_mul(2)), 1)?;
         self.write_lora(out, self.recipe.guide_model().unwrap_or_default(), training)
+    }
+
+    fn write_reward_model(&self, out: &mut String, table: &RewardModelTable) -> fmt::Result {
+        let start = match table.from {
+            RewardStart::Model => format!("models.{}", self.recipe.reward_model_base().unwrap_or_default()),
+            RewardStart::Sft => "sft/".to_owned(),
+        };
+        writeln!(out, "a scalar head on {start}; learning rate of the head {:e}", table.head_learning_rate)?;
+        write!(out, "     ")?;
+        self.training.reward_model.iter().try_for_each(|training| write_training(out, training, self.pairs(), 2))
     }
 
     fn write_dpo(&self, out: &mut String) -> fmt::Result {

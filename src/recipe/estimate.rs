@@ -68,6 +68,13 @@ fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
             let parts = tuning_parts(plan, name, plan.training.sft.as_ref()?, 1)?;
             Some(StageMemory { stage, model: name.to_owned(), parts })
         }
+        Stage::RewardModel => {
+            let name = recipe.reward_model_base()?;
+            // The head has one output a text.
+            let shape = Shape { outputs: 0, ..Shape::of_lm(plan.models.get(name)?) };
+            let parts = training_parts(&shape, plan.training.reward_model.as_ref()?, 2);
+            Some(StageMemory { stage, model: name.to_owned(), parts })
+        }
         Stage::Dpo => {
             let name = recipe.guide_model()?;
             Some(StageMemory { stage, model: name.to_owned(), parts: tuning_parts(plan, name, plan.training.dpo.as_ref()?, 2)? })

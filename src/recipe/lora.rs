@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::schema::{LoraSave, LoraTable};
 use super::sizes::LmSizes;
+use super::tuning_tables::{LoraSave, LoraTable};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Lora {

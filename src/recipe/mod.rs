@@ -11,11 +11,14 @@ mod load;
 mod lora;
 mod overrides;
 mod plan;
+mod preference_tables;
+mod reward_model;
 mod schema;
 mod sizes;
 mod steering;
 mod tokenizer_folder;
 mod training;
+mod tuning_tables;
 mod validate;
 
 pub use estimate::{MemoryPart, PROMPTS_IN_FLIGHT, StageMemory, memory_estimate};
@@ -23,11 +26,14 @@ pub use hub_id::{HubId, hub_dataset, hub_model};
 pub use load::load;
 pub use lora::{Lora, config_folder};
 pub use plan::{DirectTraining, GuidePairSource, GuideSource, Plan, Stage, StageTraining};
+pub use preference_tables::{PairColumns, Pairing, PreferenceLabel, Preferences};
+pub use reward_model::{RewardModelTable, RewardStart};
 pub use schema::*;
 pub use sizes::{ClassifierSizes, LinearSize, LmSizes};
 pub use steering::{GuideTable, MethodTable, Steer};
 pub use tokenizer_folder::{chat_template, conversion_hint};
 pub use training::{Length, Training};
+pub use tuning_tables::{Direct, Dpo, LoraSave, LoraTable, LossOn, Pretrain, Schedule, Sft, TrainingTable};
 pub use validate::{prompt_bound, validate};
 
 /// The candidate most like `word`, if any is like it at all.

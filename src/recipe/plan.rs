@@ -35,6 +35,7 @@ pub enum Stage {
     Gold,
     Preferences,
     Sft,
+    RewardModel,
     Dpo,
     Direct,
     Steer,
@@ -48,6 +49,7 @@ pub struct StageTraining {
     pub pretrain: BTreeMap<String, Training>,
     pub gold: Option<Training>,
     pub sft: Option<Training>,
+    pub reward_model: Option<Training>,
     pub dpo: Option<Training>,
     /// For each model that `[direct]` tunes.
     pub direct: BTreeMap<String, DirectTraining>,
@@ -80,8 +82,8 @@ pub struct GuidePairSource {
 }
 
 impl Stage {
-    pub const ALL: [Self; 8] =
-        [Self::Pretrain, Self::Gold, Self::Preferences, Self::Sft, Self::Dpo, Self::Direct, Self::Steer, Self::Evaluate];
+    pub const ALL: [Self; 9] =
+        [Self::Pretrain, Self::Gold, Self::Preferences, Self::Sft, Self::RewardModel, Self::Dpo, Self::Direct, Self::Steer, Self::Evaluate];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -89,6 +91,7 @@ impl Stage {
             Self::Gold => "gold",
             Self::Preferences => "preferences",
             Self::Sft => "sft",
+            Self::RewardModel => "reward_model",
             Self::Dpo => "dpo",
             Self::Direct => "direct",
             Self::Steer => "steer",
@@ -103,6 +106,7 @@ impl Stage {
             Self::Gold => recipe.gold.is_some(),
             Self::Preferences => recipe.preferences.is_some(),
             Self::Sft => recipe.sft.is_some(),
+            Self::RewardModel => recipe.reward_model.is_some(),
             Self::Dpo => recipe.dpo.is_some(),
             Self::Direct => recipe.direct.is_some(),
             Self::Steer => recipe.steer.is_some(),
@@ -324,6 +328,10 @@ impl StageTraining {
             let training = Training::resolve(&sft.training, roomy(guide, new_tokens, Training::sft()));
             Training { lora: lora(&sft.lora, guide), ..training }
         });
+        if let (Some(table), Some(model)) = (&recipe.reward_model, recipe.reward_model_base()) {
+            let default = roomy(model, response_tokens(recipe, model), Training::reward_model());
+            resolved.reward_model = Some(Training::resolve(&table.training, default));
+        }
         resolved.dpo = recipe.dpo.as_ref().map(|dpo| {
             let training = Training::resolve(&dpo.training, roomy(guide, new_tokens, Training::dpo()));
             Training { lora: lora(&dpo.lora, guide), ..training }

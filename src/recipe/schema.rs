@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Steer;
-use crate::losses::PreferenceLoss;
+use super::preference_tables::Preferences;
+use super::tuning_tables::{Direct, Dpo, LossOn, Pretrain, Sft, TrainingTable};
+use super::{RewardModelTable, Steer};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,6 +22,7 @@ pub struct Recipe {
     pub gold: Option<Gold>,
     pub preferences: Option<Preferences>,
     pub sft: Option<Sft>,
+    pub reward_model: Option<RewardModelTable>,
     pub dpo: Option<Dpo>,
     pub direct: Option<Direct>,
     pub steer: Option<Steer>,
@@ -147,87 +149,6 @@ pub enum ScratchTokenizer {
     SameAs { model: String },
 }
 
-/// Optimisation of one stage; what is left out takes the stage's default (`recipes/README.md`). Keys that came later are not serialized where they
-/// are absent, so that fingerprints of what was done before stay what they are.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainingTable {
-    /// Optimiser steps; instead of `epochs`.
-    pub steps: Option<usize>,
-    pub epochs: Option<f64>,
-    /// Examples per optimiser step.
-    pub batch_size: Option<usize>,
-    /// Examples per forward pass; must divide `batch_size`.
-    pub micro_batch_size: Option<usize>,
-    pub learning_rate: Option<f64>,
-    pub schedule: Option<Schedule>,
-    pub warmup_ratio: Option<f64>,
-    pub weight_decay: Option<f64>,
-    pub max_grad_norm: Option<f64>,
-    /// Whether activations are computed again on the way back instead of being kept: less memory, a third more arithmetic.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub activation_checkpointing: Option<bool>,
-    /// Tokens of one example (prompt and response).
-    pub max_length: Option<usize>,
-    /// Steps between validations; the best of them is kept.
-    pub eval_every: Option<usize>,
-    /// Steps between checkpoints that a killed run continues from.
-    pub checkpoint_every: Option<usize>,
-    /// Checkpoints that stay, the newest included.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keep_checkpoints: Option<usize>,
-    /// What all checkpoints of a stage may take together, in GiB; the newest always stays.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub checkpoints_gib: Option<f64>,
-    /// Validations without a new best after which training ends.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub early_stop: Option<usize>,
-    /// A step's loss above this many times the median of those before it is a spike.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub spike_factor: Option<f64>,
-    /// Batches with a spike, or with a loss that is no number, that are skipped before training stops.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_skips: Option<usize>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Schedule {
-    Cosine,
-    Linear,
-    Constant,
-}
-
-/// Low-rank adaptation (arXiv 2106.09685) instead of training every weight; `{}` takes every default.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LoraTable {
-    /// Rows of A and columns of B.
-    pub rank: Option<u64>,
-    /// The update is scaled by `alpha / rank`.
-    pub alpha: Option<f64>,
-    /// Names of linear layers, or the last parts of them.
-    pub targets: Option<Vec<String>>,
-    #[serde(default)]
-    pub save: LoraSave,
-}
-
-/// `merged`: a whole model folder; `adapter`: A and B alone, as a PEFT adapter folder.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LoraSave {
-    #[default]
-    Merged,
-    Adapter,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Pretrain {
-    #[serde(default)]
-    pub training: TrainingTable,
-}
-
 /// Either `id` (a sequence classifier or a reward model, as a folder or a hub id) or `scratch`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -257,67 +178,6 @@ pub struct GoldScratch {
     pub vocab_size: usize,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Preferences {
-    /// The model whose samples are judged: the untuned guide. With `source` nothing is sampled, and it only is the model to tune.
-    pub policy: Option<String>,
-    /// Pairs that are there already: a file, or a folder with files of the training and the validation (or test) split.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub columns: PairColumns,
-    /// Pairs taken from `source`; 0 is all there are.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub train_pairs: usize,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub validation_pairs: usize,
-    /// Prompts from the training split, and from the validation split.
-    #[serde(default)]
-    pub prompts: usize,
-    #[serde(default)]
-    pub validation_prompts: usize,
-    #[serde(default = "two")]
-    pub samples_per_prompt: usize,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub pairing: Pairing,
-    #[serde(default)]
-    pub label: PreferenceLabel,
-    #[serde(default)]
-    pub sampling: SamplingTable,
-    #[serde(default)]
-    pub max_new_tokens: usize,
-}
-
-/// The columns of a pair file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PairColumns {
-    pub prompt: String,
-    pub chosen: String,
-    pub rejected: String,
-}
-
-/// Which samples of a prompt make pairs. `disjoint`: (1, 2), (3, 4), …; `all`: every two; `best_worst`: the highest and the lowest reward.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pairing {
-    #[default]
-    Disjoint,
-    All,
-    BestWorst,
-}
-
-/// `drawn`: chosen with probability σ(r1 − r2) (Bradley–Terry); `argmax`: the higher reward; `kept`: as the pair file has it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PreferenceLabel {
-    #[default]
-    Drawn,
-    Argmax,
-    Kept,
-}
-
 /// Applied in this order: temperature (0 is greedy), top-k (0 is off), top-p (1 is off).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -325,60 +185,6 @@ pub struct SamplingTable {
     pub temperature: f64,
     pub top_k: usize,
     pub top_p: f64,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sft {
-    /// A model of the recipe; `preferences.policy` by default.
-    pub model: Option<String>,
-    /// Also of the SFT in `[direct]`.
-    #[serde(default)]
-    pub on: LossOn,
-    #[serde(default)]
-    pub training: TrainingTable,
-    pub lora: Option<LoraTable>,
-}
-
-/// Which tokens SFT learns to predict: those of the response, or those of the prompt too.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LossOn {
-    #[default]
-    Response,
-    All,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dpo {
-    #[serde(default)]
-    pub loss: PreferenceLoss,
-    #[serde(default = "default_beta")]
-    pub beta: f64,
-    /// Of the loss `sigmoid`.
-    #[serde(default)]
-    pub label_smoothing: f64,
-    #[serde(default)]
-    pub training: TrainingTable,
-    pub lora: Option<LoraTable>,
-}
-
-/// SFT and DPO of the bases themselves on the same pairs: what search is compared with. What is left out is as the guide's tuning has it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Direct {
-    /// Models of the recipe; `steer.bases` by default.
-    pub models: Option<Vec<String>>,
-    pub loss: Option<PreferenceLoss>,
-    pub beta: Option<f64>,
-    pub label_smoothing: Option<f64>,
-    /// Its presence asks for SFT before DPO, as that of `[sft]` does.
-    pub sft: Option<TrainingTable>,
-    #[serde(default)]
-    pub dpo: TrainingTable,
-    /// Of both SFT and DPO; the guide's is not taken over.
-    pub lora: Option<LoraTable>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -391,12 +197,6 @@ pub struct Evaluate {
 impl Default for Columns {
     fn default() -> Self {
         Self { text: "text".into(), label: "label".into() }
-    }
-}
-
-impl Default for PairColumns {
-    fn default() -> Self {
-        Self { prompt: "prompt".into(), chosen: "chosen".into(), rejected: "rejected".into() }
     }
 }
 
@@ -415,18 +215,6 @@ impl Default for SamplingTable {
 impl Default for Evaluate {
     fn default() -> Self {
         Self { examples: 3 }
-    }
-}
-
-impl Preferences {
-    /// Pairs that the samples of one prompt make, before equal, empty and tied ones drop out.
-    pub fn pairs_per_prompt(&self) -> usize {
-        let samples = self.samples_per_prompt;
-        match self.pairing {
-            Pairing::Disjoint => samples / 2,
-            Pairing::All => samples.saturating_mul(samples.saturating_sub(1)) / 2,
-            Pairing::BestWorst => 1,
-        }
     }
 }
 
@@ -469,13 +257,7 @@ fn plain_prompt() -> String {
 fn default_positions() -> i64 {
     128
 }
-fn two() -> usize {
-    2
-}
 /// What a recipe does not say leaves no trace, so that fingerprints of older runs hold.
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
-}
-pub(super) fn default_beta() -> f64 {
-    0.1
 }

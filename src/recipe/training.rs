@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Lora;
-use super::schema::{Direct, Dpo, Schedule, TrainingTable, default_beta};
+use super::tuning_tables::{Direct, Dpo, Schedule, TrainingTable, default_beta};
 use crate::losses::DpoObjective;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -124,6 +124,11 @@ impl Training {
 
     /// Paper B.1: batch 64, lr 2e-5, cosine, one epoch.
     pub fn sft() -> Self {
+        Self { length: Length::Epochs(1.0), batch_size: 64, learning_rate: 2e-5, weight_decay: 0.0, ..Self::pretrain() }
+    }
+
+    /// Paper B.1.4: cosine, one epoch. The rate is the body's; the head has its own.
+    pub fn reward_model() -> Self {
         Self { length: Length::Epochs(1.0), batch_size: 64, learning_rate: 2e-5, weight_decay: 0.0, ..Self::pretrain() }
     }
 

@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 use crate::error::{Error, Result};
 use crate::models::config::{self, CLASSIFIER_TYPES};
 use crate::models::weights::tensor_names;
-use crate::models::{Classifier, ClassifierConfig, Input, LmConfig, RewardHead, RewardModel, check_vocabulary};
+use crate::models::{Classifier, ClassifierConfig, LmConfig, RewardHead, RewardModel, check_vocabulary};
 use crate::text::Tokenizer;
 
 pub struct GoldReward {
@@ -37,11 +37,7 @@ impl GoldReward {
             Judge::RewardModel(RewardModel::open(folder, device, kind)?)
         };
         let own = match &judge {
-            Judge::RewardModel(reward) => match reward.head {
-                RewardHead::Score => "{prompt}{response}",
-                RewardHead::Regression => "Human: {prompt}\n\nAssistant: {response}",
-                RewardHead::Value => "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{response}<|im_end|>",
-            },
+            Judge::RewardModel(reward) => reward.head.layout(),
             Judge::Classifier(_) => "{prompt}{response}",
         };
         let tokenizer = Tokenizer::open(folder)?;
@@ -74,7 +70,7 @@ impl GoldReward {
     /// context, a reward model's before, where the response is not.
     pub fn rewards(&self, answers: &[(&str, &str)]) -> Result<Vec<f64>> {
         let _no_grad = tch::no_grad_guard();
-        let texts: Vec<String> = answers.iter().map(|(prompt, response)| self.layout(prompt, response)).collect();
+        let texts: Vec<String> = answers.iter().map(|(prompt, response)| lay_out(&self.text, prompt, response)).collect();
         let rewards = match &self.judge {
             Judge::Classifier(classifier) => log_odds(classifier, &self.tokenizer, &texts)?,
             Judge::RewardModel(reward) => self.model_rewards(reward, &texts)?,
@@ -96,37 +92,33 @@ impl GoldReward {
         Ok(right as f64 / texts.len().max(1) as f64)
     }
 
-    /// Neither text is looked at for the other's hole.
-    fn layout(&self, prompt: &str, response: &str) -> String {
-        let fill = |part: &str| part.replace("{prompt}", prompt);
-        self.text.split("{response}").map(fill).collect::<Vec<_>>().join(response)
-    }
-
     fn model_rewards(&self, reward: &RewardModel, texts: &[String]) -> Result<Tensor> {
         let mut context = reward.info().context;
         if reward.head == RewardHead::Value {
             context = context.min(VALUE_HEAD_CONTEXT);
         }
         let mut rows = texts.iter().map(|text| self.tokenizer.encode_with_special(text)).collect::<Result<Vec<_>>>()?;
-        let mut at = Vec::new();
         for (row, text) in rows.iter_mut().zip(texts) {
             row.drain(..row.len().saturating_sub(context as usize));
             if row.is_empty() {
                 return Err(Error::failed("an empty text has no reward"));
             }
             // Starling-RM looks for its padding, id 0, to find the end, also where the text itself holds it.
-            let cut = row.iter().position(|&id| id == 0).filter(|_| reward.head == RewardHead::Value).unwrap_or(row.len());
-            let last =
-                cut.checked_sub(1).ok_or_else(|| Error::failed(format!("the text begins with the token 0, which ends it: {text:?}")))?;
-            at.push(last as i64);
+            if let Some(end) = row.iter().position(|&id| id == 0).filter(|_| reward.head == RewardHead::Value) {
+                row.truncate(end);
+            }
+            if row.is_empty() {
+                return Err(Error::failed(format!("the text begins with the token 0, which ends it: {text:?}")));
+            }
         }
-        let (ids, valid) = padded(&rows, 0);
-        let device = reward.device();
-        let positions = Tensor::arange(ids.size()[1], (Kind::Int64, Device::Cpu)).expand_as(&ids);
-        let [ids, positions, valid] = [ids, positions, valid].map(|tensor| tensor.to_device(device));
-        let input = Input { ids: &ids, positions: &positions, valid: Some(&valid), packing: None };
-        Ok(reward.rewards(&input, &Tensor::from_slice(&at).to_device(device)))
+        Ok(reward.rewards_of(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>()))
     }
+}
+
+/// What a judge reads: `text` with both in their holes, `{prompt}` and `{response}`. Neither is looked at for the other's hole.
+pub fn lay_out(text: &str, prompt: &str, response: &str) -> String {
+    let fill = |part: &str| part.replace("{prompt}", prompt);
+    text.split("{response}").map(fill).collect::<Vec<_>>().join(response)
 }
 
 /// log p(positive) − log (1 − p(positive)): the softmax's denominators cancel, for two labels as for more.

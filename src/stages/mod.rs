@@ -12,6 +12,7 @@ mod language_task;
 mod parity;
 mod preferences;
 mod pretrain;
+mod reward_model;
 mod sft;
 pub mod shards;
 mod steer;
@@ -35,6 +36,7 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
         Stage::Gold => gold::run(context),
         Stage::Preferences => preferences::run(context),
         Stage::Sft => sft::run(context, &Tuning::of_guide(context)?),
+        Stage::RewardModel => reward_model::run(context),
         Stage::Dpo => dpo::run(context, &Tuning::of_guide(context)?),
         Stage::Direct => direct::run(context),
         Stage::Steer => steer::run(context),
@@ -48,7 +50,7 @@ fn needs(stage: Stage) -> &'static [Stage] {
         Stage::Pretrain | Stage::Gold => &[],
         Stage::Preferences => &[Stage::Pretrain, Stage::Gold],
         Stage::Sft => &[Stage::Pretrain, Stage::Preferences],
-        Stage::Dpo => &[Stage::Pretrain, Stage::Preferences, Stage::Sft],
+        Stage::RewardModel | Stage::Dpo => &[Stage::Pretrain, Stage::Preferences, Stage::Sft],
         Stage::Direct => &[Stage::Pretrain, Stage::Preferences],
         Stage::Steer => &[Stage::Pretrain, Stage::Gold, Stage::Sft, Stage::Dpo, Stage::Direct],
         Stage::Evaluate => &[Stage::Steer],
@@ -62,6 +64,7 @@ fn undone(stage: Stage, context: &Context) -> Result<Option<String>> {
         Stage::Gold => vec![("gold".to_owned(), gold::fingerprint(context)?)],
         Stage::Preferences => vec![("preferences".to_owned(), preferences::fingerprint(context)?)],
         Stage::Sft => vec![("sft".to_owned(), sft::fingerprint(context, &Tuning::of_guide(context)?)?)],
+        Stage::RewardModel => vec![("reward_model".to_owned(), reward_model::fingerprint(context)?)],
         Stage::Dpo => vec![("dpo".to_owned(), dpo::fingerprint(context, &Tuning::of_guide(context)?)?)],
         // Where no method samples them, steering does without.
         Stage::Direct if !steer::cells(context)?.iter().any(|cell| cell.method == Method::Direct) => Vec::new(),

@@ -42,13 +42,15 @@ struct Slot {
     sum: Option<Tensor>,
     first: Tensor,
     second: Tensor,
+    /// Its rate is the step's times this.
+    factor: f64,
 }
 
 impl Slot {
     fn new(name: String, parameter: Tensor) -> Self {
         let zeros = || Tensor::zeros(parameter.size(), (Kind::Float, parameter.device()));
         let master = if parameter.kind() == Kind::Float { parameter.detach() } else { parameter.detach().to_kind(Kind::Float) };
-        Self { name, master, sum: None, first: zeros(), second: zeros(), parameter }
+        Self { name, master, sum: None, first: zeros(), second: zeros(), factor: 1.0, parameter }
     }
 
     fn gradient(&self) -> Option<Tensor> {
@@ -64,6 +66,14 @@ impl AdamW {
     pub fn new(parameters: Vec<(String, Tensor)>, settings: AdamWSettings) -> Self {
         let _no_grad = tch::no_grad_guard();
         Self { settings, slots: parameters.into_iter().map(|(name, parameter)| Slot::new(name, parameter)).collect(), step: 0, scale: 1.0 }
+    }
+
+    /// With learning rates of their own for some parameters: the step's rate times `factor(name)`, decay included.
+    pub fn with_learning_rate_factors(mut self, factor: impl Fn(&str) -> f64) -> Self {
+        for slot in &mut self.slots {
+            slot.factor = factor(&slot.name);
+        }
+        self
     }
 
     /// The f32 weights, by name. They alias the optimiser's own.
@@ -122,6 +132,7 @@ impl AdamW {
         let AdamWSettings { beta1, beta2, epsilon, weight_decay } = self.settings;
         for slot in &mut self.slots {
             let Some(gradient) = slot.gradient() else { continue };
+            let learning_rate = learning_rate * slot.factor;
             let decays = slot.parameter.dim() >= 2;
             let step = Step {
                 scale: self.scale,
@@ -201,6 +212,27 @@ mod tests {
         let difference = f64::try_from((&ours - &theirs).abs().max()).unwrap();
         assert!(difference < 1e-6, "{difference}");
         assert!(f64::try_from((&ours - &start).abs().max()).unwrap() > 1e-2);
+    }
+
+    #[test]
+    fn a_factor_is_a_learning_rate_of_its_own() {
+        let run = |rate: f64, factor: f64| {
+            let parameters = [0, 1].map(|_| Tensor::from_slice(&[0.5f32, -1.5, 2.0, 0.1]).view([2, 2]).set_requires_grad(true));
+            let named = ["body", "head"].iter().zip(&parameters).map(|(name, parameter)| (name.to_string(), parameter.shallow_clone()));
+            let mut optimizer = AdamW::new(named.collect(), AdamWSettings::with_decay(0.1))
+                .with_learning_rate_factors(|name| if name == "head" { factor } else { 1.0 });
+            for step in 0..5 {
+                optimizer.zero_gradients();
+                for parameter in &parameters {
+                    (parameter - f64::from(step)).square().sum(Kind::Float).backward();
+                }
+                optimizer.step(rate).unwrap();
+            }
+            parameters.map(|parameter| Vec::<f32>::try_from(parameter.detach().view(-1)).unwrap())
+        };
+        let [body, head] = run(0.25, 4.0);
+        assert_eq!([&body, &head], [&run(0.25, 1.0)[1], &run(1.0, 1.0)[0]], "0.25 is a power of two, so the products are exact");
+        assert!(body.iter().zip(&head).all(|(body, head)| (body - head).abs() > 0.01), "{body:?} {head:?}");
     }
 
     #[test]

@@ -32,6 +32,10 @@ pub struct StepLoss {
 pub trait Task {
     fn examples(&self) -> usize;
     fn parameters(&self) -> Vec<(String, Tensor)>;
+    /// What the step's learning rate is multiplied by for the parameter `name`.
+    fn learning_rate_factor(&self, _name: &str) -> f64 {
+        1.0
+    }
     /// Adds the gradients of the summed loss of `examples` to the parameters'.
     fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss>;
     /// Values on held-out data; the first is the one to minimise. Empty where there is nothing to validate on.
@@ -75,7 +79,8 @@ impl Fit<'_> {
             return Err(Error::failed(format!("stage `{}` has no training examples", self.stage)));
         }
         let steps = training.steps(examples);
-        let mut optimizer = AdamW::new(task.parameters(), AdamWSettings::with_decay(training.weight_decay));
+        let mut optimizer = AdamW::new(task.parameters(), AdamWSettings::with_decay(training.weight_decay))
+            .with_learning_rate_factors(|name| task.learning_rate_factor(name));
         let (mut position, mut best) = self.checkpoint.load(&mut optimizer)?.unwrap_or_default();
         let resumed = (position.step > 0).then_some(position.step as u64);
         let mut monitor = RunMonitor::open(self.run_dir, self.stage, resumed)?;

@@ -1,6 +1,6 @@
 //! Rules on what stages need from each other, and on their optimisation.
 
-use super::super::{DirectTraining, Length, PreferenceLabel, SamplingTable, StageTraining, Training, TrainingTable};
+use super::super::{DirectTraining, Length, PreferenceLabel, RewardStart, SamplingTable, StageTraining, Training, TrainingTable};
 use super::{Rules, prompt_bound};
 use crate::losses::PreferenceLoss;
 
@@ -16,6 +16,7 @@ impl Rules<'_> {
                 has_gold,
             ),
             ("sft", recipe.sft.is_some(), "preferences", has_preferences),
+            ("reward_model", recipe.reward_model.is_some(), "preferences", has_preferences),
             ("dpo", recipe.dpo.is_some(), "preferences", has_preferences),
             ("direct", recipe.direct.is_some(), "preferences", has_preferences),
             ("evaluate", recipe.evaluate.is_some(), "steer", recipe.steer.is_some()),
@@ -29,7 +30,7 @@ impl Rules<'_> {
         if recipe.pretrain.is_none() && !has_gold && !has_preferences && recipe.steer.is_none() && needs.iter().all(|need| !need.1) {
             self.problem_hint(
                 "the recipe has no stage",
-                "add the table of a stage: `[pretrain]`, `[gold]`, `[preferences]`, `[sft]`, `[dpo]`, `[direct]`, `[steer]`",
+                "add the table of a stage: `[pretrain]`, `[gold]`, `[preferences]`, `[sft]`, `[reward_model]`, `[dpo]`, `[direct]`, `[steer]`",
             );
         }
         self.preferences();
@@ -40,8 +41,26 @@ impl Rules<'_> {
             self.positive("dpo.beta", dpo.beta);
             self.label_smoothing("dpo", dpo.label_smoothing, dpo.loss);
         }
+        self.reward_model();
         self.direct();
         self.trainings();
+    }
+
+    fn reward_model(&mut self) {
+        let Some(table) = &self.recipe.reward_model else { return };
+        self.positive("reward_model.head_learning_rate", table.head_learning_rate);
+        let named = table.model.as_deref().filter(|model| self.known_model("reward_model.model", model));
+        if table.from != RewardStart::Sft {
+            return;
+        }
+        if self.recipe.sft.is_none() {
+            self.problem_hint("`reward_model.from` is `sft`, and there is no `[sft]`", "add `[sft]`, or leave `from` out");
+        } else if let (Some(model), Some(tuned)) = (named, self.recipe.guide_model().filter(|tuned| named != Some(tuned))) {
+            self.problem_hint(
+                format!("`reward_model.from` is `sft`, which tunes `{tuned}`, but `reward_model.model` is `{model}`"),
+                "leave one of them out",
+            );
+        }
     }
 
     fn direct(&mut self) {
@@ -138,9 +157,12 @@ impl Rules<'_> {
         let guide_context = self.sizes.models.get(guide).map(|sizes| sizes.context);
         let gold = (self.sizes.gold.as_ref().map(|sizes| sizes.context), "gold".to_owned());
         let guide = (guide_context, format!("models.{guide}"));
+        let base = recipe.reward_model_base().unwrap_or_default();
+        let base = (self.sizes.models.get(base).map(|sizes| sizes.context), format!("models.{base}"));
         let stages = [
             ("gold.training", recipe.gold.as_ref().map(|gold| &gold.training), &resolved.gold, &gold),
             ("sft.training", recipe.sft.as_ref().map(|sft| &sft.training), &resolved.sft, &guide),
+            ("reward_model.training", recipe.reward_model.as_ref().map(|table| &table.training), &resolved.reward_model, &base),
             ("dpo.training", recipe.dpo.as_ref().map(|dpo| &dpo.training), &resolved.dpo, &guide),
         ];
         for (key, table, training, (context, model)) in stages {
@@ -206,8 +228,8 @@ impl Rules<'_> {
                 format!("use one of {}", divisors.join(", ")),
             );
         }
-        if training.activation_checkpointing && key == "gold.training" {
-            self.problem(format!("`{key}.activation_checkpointing` is for language models, not for the gold classifier"));
+        if training.activation_checkpointing && ["gold.training", "reward_model.training"].contains(&key) {
+            self.problem(format!("`{key}.activation_checkpointing` is for language models, not for classifiers and reward models"));
         }
         self.positive(&format!("{key}.learning_rate"), training.learning_rate);
         self.positive(&format!("{key}.max_grad_norm"), training.max_grad_norm);
