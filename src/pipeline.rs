@@ -32,6 +32,12 @@ pub fn run(plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) -> R
     if let Some(absent) = options.only.iter().chain(&options.from).find(|stage| !plan.stages.contains(stage)) {
         return Err(Error::recipe(format!("the recipe has no stage `{}`; its stages are {}", absent.name(), names(&plan.stages))));
     }
+    if let Some(from) = options.from.filter(|from| !stages.contains(from)) {
+        let only = options.only.iter().map(|stage| format!("--only {stage}")).collect::<Vec<_>>().join(" ");
+        return Err(Error::recipe(format!(
+            "`--from {from}` asks for `{from}` anew, but `{only}` leaves it out\n\nhint: add `--only {from}`, or start from one of those stages"
+        )));
+    }
     let problems = preflight(&plan);
     if !problems.is_empty() {
         return Err(Error::Recipe(problems));
@@ -48,7 +54,7 @@ pub fn run(plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) -> R
         if from <= Stage::Steer {
             shards::discard(&context)?;
         }
-        let redone: Vec<&str> = context.plan.stages.iter().filter(|stage| **stage >= from).map(|stage| stage.name()).collect();
+        let redone: Vec<&str> = stages.iter().filter(|stage| **stage >= from).map(|stage| stage.name()).collect();
         context.forget(&redone)?;
     }
     let reads_shards = stages.iter().any(|stage| matches!(stage, Stage::Steer | Stage::Evaluate));

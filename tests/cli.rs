@@ -64,6 +64,36 @@ fn data_with_mistakes_is_named_with_its_line() {
 }
 
 #[test]
+fn flags_that_would_do_nothing_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny_model(folder.path());
+    let pair = [format!("--tuned={}", model.display()), format!("--untuned={}", model.display())];
+    for (method, flags, message) in [
+        ("base", &["--chunk-len", "3"][..], "--chunk-len is of --method cbs, not of base"),
+        ("cbs", &["--weight", "3"], "--weight is of --method eft, not of cbs; the weight of a guide pair is --guide-weight"),
+        ("cbs", &["--n", "4"], "--n is of --method best_of_n, not of cbs"),
+        ("beam", &["--temperature", "0.2"], "--temperature is of --method base and best_of_n and cbs and eft, not of beam"),
+        ("eft", &["--semantics", "official"], "--semantics is of --method cbs and best_of_n, not of eft"),
+        ("cbs", &["--temperature", "0"], "--temperature 0 makes all 16 samples of this method the same"),
+        ("cbs", &["--chunk-len", "-5"], "-5 is not in 1..="),
+    ] {
+        let error = failure(w2s().args(["steer", "--method", method, "--base"]).arg(&model).args(&pair).args(flags).arg("ok"), 2);
+        assert!(error.contains(message), "{error}");
+    }
+    let error = failure(w2s().args(["bench", "sft", "--batch-size", "8", "--micro-batch-size", "3", "--base"]).arg(&model), 2);
+    assert!(error.contains("--micro-batch-size 3 does not divide --batch-size 8"), "{error}");
+}
+
+#[test]
+fn stages_asked_for_anew_must_be_among_those_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let error = failure(w2s().arg("run").arg(recipe("smoke.toml")).args(["--from", "gold", "--only", "sft", "--out"]).arg(&out), 2);
+    assert!(error.contains("`--from gold` asks for `gold` anew, but `--only sft` leaves it out"), "{error}");
+    assert!(!out.exists(), "nothing was touched");
+}
+
+#[test]
 fn a_prompt_longer_than_the_context_is_refused_before_any_work() {
     let folder = tempfile::tempdir().unwrap();
     let model = tiny_model(folder.path());

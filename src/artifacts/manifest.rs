@@ -81,6 +81,11 @@ impl Manifest {
             && outputs.iter().all(|output| hash_file(&self.folder.join(&output.path)).is_ok_and(|found| found == output.sha256))
     }
 
+    /// Whether `task` was finished, with whatever settings.
+    pub fn was_done(&self, task: &str) -> bool {
+        self.tasks.get(task).is_some_and(|task| matches!(task.state, State::Done { .. }))
+    }
+
     /// True: an interrupted attempt with this very fingerprint left its partial work, which may be continued. False: whatever lies at the
     /// task's outputs belongs to something else (or was tampered with) and must be wiped before the task is begun.
     pub fn continues(&self, task: &str, fingerprint: &str) -> bool {

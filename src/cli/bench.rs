@@ -14,6 +14,7 @@ use crate::stages::{
 };
 
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct BenchCommand {
     /// generate: plain sampling of the base; steer: chunk-level beam search; score: best-of-N, where guides read whole responses; sft and dpo:
     /// training of the base on pairs
@@ -50,9 +51,9 @@ pub struct BenchCommand {
     /// Pairs of an optimiser step of dpo, responses of sft
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
-    /// Of a forward and backward pass
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
-    micro_batch_size: u32,
+    /// Of a forward and backward pass; divides the batch [default: the whole batch, up to 8]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    micro_batch_size: Option<u32>,
     /// Compute activations again on the way back instead of keeping them, in sft and dpo
     #[arg(long)]
     activation_checkpointing: bool,
@@ -122,6 +123,11 @@ impl BenchCommand {
     }
 
     fn train(self) -> Result<()> {
+        let micro_batch_size =
+            self.micro_batch_size.unwrap_or_else(|| (1..=8).rev().find(|size| self.batch_size.is_multiple_of(*size)).unwrap_or(1));
+        if !self.batch_size.is_multiple_of(micro_batch_size) {
+            return Err(Error::recipe(format!("--micro-batch-size {micro_batch_size} does not divide --batch-size {}", self.batch_size)));
+        }
         let device = device::parse(&self.device)?;
         let settings = TrainingBenchSettings {
             dpo: self.what == What::Dpo,
@@ -129,7 +135,7 @@ impl BenchCommand {
             prompt_tokens: self.prompt_tokens as usize,
             new_tokens: self.new_tokens as usize,
             batch_size: self.batch_size as usize,
-            micro_batch_size: self.micro_batch_size as usize,
+            micro_batch_size: micro_batch_size as usize,
             activation_checkpointing: self.activation_checkpointing,
             steps: self.steps as usize,
             device,

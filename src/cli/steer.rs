@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use clap::{Args, ValueEnum};
+use tracing::warn;
 
 use super::{hub, print, to_json};
 use crate::artifacts::interrupt;
@@ -18,6 +19,7 @@ use crate::stages::{LoadedGuide, Method, Parts, SteerSettings, check_prompt, pro
 use crate::text::{PromptTemplate, Tokenizer, read_prompts};
 
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct SteerCommand {
     /// The model to steer: a folder, or a hub id `owner/name[@revision]`
     #[arg(long, value_name = "MODEL")]
@@ -29,7 +31,7 @@ pub struct SteerCommand {
     #[arg(long, value_name = "MODEL", requires = "tuned")]
     untuned: Vec<String>,
     /// Weight of each pair's score, in their order; below 0 steers away
-    #[arg(long, value_name = "WEIGHT", requires = "tuned", allow_negative_numbers = true)]
+    #[arg(long, value_name = "WEIGHT", requires = "tuned")]
     guide_weight: Vec<f64>,
     /// A gold classifier or reward model, a folder or a hub id; adds `gold_reward`
     #[arg(long, value_name = "MODEL")]
@@ -39,44 +41,44 @@ pub struct SteerCommand {
     gold_text: Option<String>,
     #[arg(long, value_enum, default_value = "cbs")]
     method: MethodName,
-    /// W of cbs: hypotheses kept after each chunk; B of beam
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
-    beam_width: u32,
-    /// K of cbs: continuations of each hypothesis
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
-    successors: u32,
-    /// L of cbs: tokens of a continuation
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    chunk_len: u32,
-    /// N of best_of_n
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
-    n: u32,
-    /// Of eft: 1 is the tuned guide's distribution where the base is the untuned guide, 0 the base's own
-    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
-    weight: f64,
-    /// Of beam: scores are divided by the length to this power
-    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
-    length_penalty: f64,
+    /// W of cbs: hypotheses kept after each chunk; B of beam [default: 4]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    beam_width: Option<u32>,
+    /// K of cbs: continuations of each hypothesis [default: 4]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    successors: Option<u32>,
+    /// L of cbs: tokens of a continuation [default: 5]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    chunk_len: Option<u32>,
+    /// N of best_of_n [default: 16]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    n: Option<u32>,
+    /// Of eft: 1 is the tuned guide's distribution where the base is the untuned guide, 0 the base's own [default: 1]
+    #[arg(long)]
+    weight: Option<f64>,
+    /// Of beam: scores are divided by the length to this power [default: 1]
+    #[arg(long)]
+    length_penalty: Option<f64>,
     /// Of beam: end with the first B finished responses
     #[arg(long)]
     early_stopping: bool,
-    /// official: the edge cases as in the authors' release
-    #[arg(long, value_enum, default_value = "paper")]
-    semantics: SemanticsName,
+    /// Of cbs and best_of_n; official: the edge cases as in the authors' release [default: paper]
+    #[arg(long, value_enum)]
+    semantics: Option<SemanticsName>,
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     max_new_tokens: u32,
     /// Prompts searched at once: more are faster and take more memory
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     prompts_in_flight: u32,
-    /// 0 is greedy
-    #[arg(long, default_value_t = 0.7, allow_negative_numbers = true)]
-    temperature: f64,
-    /// 0 is off
-    #[arg(long, default_value_t = 50)]
-    top_k: usize,
-    /// 1 is off
-    #[arg(long, default_value_t = 1.0)]
-    top_p: f64,
+    /// 0 is greedy [default: 0.7]
+    #[arg(long)]
+    temperature: Option<f64>,
+    /// 0 is off [default: 50]
+    #[arg(long)]
+    top_k: Option<usize>,
+    /// 1 is off [default: 1]
+    #[arg(long)]
+    top_p: Option<f64>,
     /// A response ends before this text; may be repeated
     #[arg(long)]
     stop: Vec<String>,
@@ -120,7 +122,7 @@ pub struct SteerCommand {
     prompt: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum MethodName {
     Base,
@@ -189,20 +191,26 @@ impl SteerCommand {
         let (base, tokenizer) = open(&base)?;
         let mut guides = Vec::new();
         for (index, (tuned, untuned)) in pairs.iter().enumerate() {
-            let ((tuned, tokenizer), (untuned, _)) = (open(tuned)?, open(untuned)?);
+            if tuned == untuned {
+                warn!("{}: tuned and untuned are one model, so every score is 0", tuned.display());
+            }
+            let ((tuned, tokenizer), (untuned, other)) = (open(tuned)?, open(untuned)?);
+            if let Some(difference) = tokenizer.vocabulary().difference(&other.vocabulary()) {
+                return Err(Error::recipe(format!("the tuned and the untuned guide of a pair have two vocabularies: {difference}")));
+            }
             let guide = Guide { tuned, untuned, tokenizer, template: guide_template.clone() };
             guides.push((self.guide_weight.get(index).copied().unwrap_or(1.0), Rc::new(guide)));
         }
         let mut guide = if guides.is_empty() { None } else { Some(LoadedGuide::for_base(guides, &tokenizer)?) };
         let gold = gold.as_ref().map(|folder| GoldReward::open(folder, device, kind, self.gold_text.as_deref())).transpose()?;
-        let sampling = Sampling::new(self.temperature, self.top_k, self.top_p);
+        let sampling = self.sampling();
         let settings = SteerSettings {
             sampling,
             max_new_tokens: self.max_new_tokens as usize,
             stop: self.stop.clone(),
             semantics: match self.semantics {
-                SemanticsName::Paper => Semantics::Paper,
-                SemanticsName::Official => Semantics::Official,
+                Some(SemanticsName::Official) => Semantics::Official,
+                Some(SemanticsName::Paper) | None => Semantics::Paper,
             },
             trace: self.trace,
             prompts_in_flight: self.prompts_in_flight as usize,
@@ -233,25 +241,57 @@ impl SteerCommand {
     fn method(&self) -> Method {
         match self.method {
             MethodName::Base => Method::Base,
-            MethodName::BestOfN => Method::BestOfN { n: self.n as usize },
+            MethodName::BestOfN => Method::BestOfN { n: self.n.unwrap_or(16) as usize },
             MethodName::Cbs => Method::Cbs {
-                beam_width: self.beam_width as usize,
-                successors: self.successors as usize,
-                chunk_len: self.chunk_len as usize,
+                beam_width: self.beam_width.unwrap_or(4) as usize,
+                successors: self.successors.unwrap_or(4) as usize,
+                chunk_len: self.chunk_len.unwrap_or(5) as usize,
             },
-            MethodName::Eft => Method::Eft { weight: self.weight },
+            MethodName::Eft => Method::Eft { weight: self.weight.unwrap_or(1.0) },
             MethodName::Beam => Method::Beam {
-                beam_width: self.beam_width as usize,
-                length_penalty: self.length_penalty,
+                beam_width: self.beam_width.unwrap_or(4) as usize,
+                length_penalty: self.length_penalty.unwrap_or(1.0),
                 early_stopping: self.early_stopping,
             },
         }
     }
 
+    fn sampling(&self) -> Sampling {
+        Sampling::new(self.temperature.unwrap_or(0.7), self.top_k.unwrap_or(50), self.top_p.unwrap_or(1.0))
+    }
+
+    /// A flag that does nothing is a mistake about the method, or about the flag.
+    fn refuse_idle_flags(&self, problems: &mut Vec<String>) {
+        use MethodName::{Base, Beam, BestOfN, Cbs, Eft};
+        let all_but_beam = [Base, BestOfN, Cbs, Eft];
+        let flags: [(&str, bool, &[MethodName]); 11] = [
+            ("--beam-width", self.beam_width.is_some(), &[Cbs, Beam]),
+            ("--successors", self.successors.is_some(), &[Cbs]),
+            ("--chunk-len", self.chunk_len.is_some(), &[Cbs]),
+            ("--n", self.n.is_some(), &[BestOfN]),
+            ("--weight", self.weight.is_some(), &[Eft]),
+            ("--length-penalty", self.length_penalty.is_some(), &[Beam]),
+            ("--early-stopping", self.early_stopping, &[Beam]),
+            ("--semantics", self.semantics.is_some(), &[Cbs, BestOfN]),
+            ("--temperature", self.temperature.is_some(), &all_but_beam),
+            ("--top-k", self.top_k.is_some(), &all_but_beam),
+            ("--top-p", self.top_p.is_some(), &all_but_beam),
+        ];
+        let name = |method: &MethodName| method.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        for (flag, given, methods) in flags {
+            if given && !methods.contains(&self.method) {
+                let of = methods.iter().map(name).collect::<Vec<_>>().join(" and ");
+                let meant = if flag == "--weight" { "; the weight of a guide pair is --guide-weight" } else { "" };
+                problems.push(format!("{flag} is of --method {of}, not of {}{meant}", name(&self.method)));
+            }
+        }
+    }
+
     fn refuse_bad_settings(&self, method: &Method) -> Result<()> {
         let mut problems = Vec::new();
+        self.refuse_idle_flags(&mut problems);
         if method.needs_guides() && self.tuned.is_empty() {
-            problems.push("this method needs a guide pair: give --tuned and --untuned, or --method base".to_owned());
+            problems.push("this method needs a guide pair: give --tuned and --untuned, or --method base or beam".to_owned());
         }
         if self.tuned.len() != self.untuned.len() {
             problems.push(format!("--tuned is given {} times and --untuned {} times", self.tuned.len(), self.untuned.len()));
@@ -260,18 +300,27 @@ impl SteerCommand {
             problems.push(format!("--guide-weight is given {} times for {} guide pairs", self.guide_weight.len(), self.tuned.len()));
         }
         for (flag, number) in [("--weight", self.weight), ("--length-penalty", self.length_penalty)] {
-            if !number.is_finite() {
+            if let Some(number) = number.filter(|number| !number.is_finite()) {
                 problems.push(format!("{flag} must be a number, not {number}"));
             }
         }
         if let Some(weight) = self.guide_weight.iter().find(|weight| !weight.is_finite()) {
             problems.push(format!("--guide-weight must be a number, not {weight}"));
         }
-        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
-            problems.push(format!("--temperature must be 0 or more, not {}", self.temperature));
+        let (temperature, top_p) = (self.temperature.unwrap_or(0.7), self.top_p.unwrap_or(1.0));
+        if !(temperature >= 0.0 && temperature.is_finite()) {
+            problems.push(format!("--temperature must be 0 or more, not {temperature}"));
         }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            problems.push(format!("--top-p must be above 0 and at most 1, not {}", self.top_p));
+        let samples = match *method {
+            Method::BestOfN { n } => n,
+            Method::Cbs { beam_width, successors, .. } => beam_width * successors,
+            _ => 1,
+        };
+        if temperature == 0.0 && samples > 1 {
+            problems.push(format!("--temperature 0 makes all {samples} samples of this method the same; --method base decodes greedily"));
+        }
+        if !(top_p > 0.0 && top_p <= 1.0) {
+            problems.push(format!("--top-p must be above 0 and at most 1, not {top_p}"));
         }
         for (flag, template) in [("--base-template", &self.base_template), ("--guide-template", &self.guide_template)] {
             if template.matches("{prompt}").count() != 1 {

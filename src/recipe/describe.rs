@@ -284,6 +284,17 @@ fn write_training(out: &mut String, training: &Training, examples: Option<usize>
     if training.activation_checkpointing {
         write!(out, ", activation checkpointing")?;
     }
+    let Training { early_stop, spike_factor, max_skips, keep_checkpoints, checkpoints_gib, .. } = training;
+    let optional = [
+        early_stop.map(|count| format!("early stop after {count} validations")),
+        spike_factor.map(|factor| format!("a spike is {factor} times the median loss")),
+        Some(max_skips).filter(|count| **count > 0).map(|count| format!("up to {count} bad batches are skipped")),
+        Some(keep_checkpoints).filter(|count| **count > 1).map(|count| format!("{count} checkpoints are kept")),
+        checkpoints_gib.map(|gib| format!("checkpoints take up to {gib} GiB")),
+    ];
+    for words in optional.into_iter().flatten() {
+        write!(out, ", {words}")?;
+    }
     writeln!(out, "; validated every {} steps, checkpoint every {}", training.eval_every, training.checkpoint_every)
 }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tch::{Device, Kind};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::tuning::Tuning;
 use crate::artifacts::{Manifest, RunDir, atomic, fingerprint, hash_file, interrupt};
@@ -115,6 +115,9 @@ impl Context {
         debug!("{name}: fingerprint {fingerprint}");
         let resume = self.manifest.borrow().continues(name, fingerprint);
         if !resume {
+            if self.manifest.borrow().was_done(name) {
+                warn!("{name}: was done with other settings, inputs or files; what it left is replaced");
+            }
             // Before the task is begun: a kill in between must not leave another task's files as this one's partial work.
             for partial in outputs {
                 remove(&self.path(partial))?;

@@ -76,13 +76,19 @@ impl Fit<'_> {
     pub fn run(&self, task: &mut dyn Task) -> Result<(FitReport, Vec<(String, Tensor)>)> {
         let (training, examples) = (self.training, task.examples());
         if examples == 0 {
-            return Err(Error::failed(format!("stage `{}` has no training examples", self.stage)));
+            return Err(Error::failed(format!(
+                "stage `{}` has no training examples\n\nhint: the warnings above say what was left out; raise `max_length`, or give more or shorter texts",
+                self.stage
+            )));
         }
         let steps = training.steps(examples);
         let mut optimizer = AdamW::new(task.parameters(), AdamWSettings::with_decay(training.weight_decay))
             .with_learning_rate_factors(|name| task.learning_rate_factor(name));
         let (mut position, mut best) = self.checkpoint.load(&mut optimizer)?.unwrap_or_default();
         let resumed = (position.step > 0).then_some(position.step as u64);
+        if let Some(step) = resumed {
+            info!("{}: continues after step {step} of {steps}", self.stage);
+        }
         let mut monitor = RunMonitor::open(self.run_dir, self.stage, resumed)?;
         let mut progress = Progress::start(self.stage, steps as u64, position.step as u64);
         let mut memory = PeakMemory::default();
@@ -98,10 +104,8 @@ impl Fit<'_> {
                 self.validate(task, &optimizer, &mut position, &mut best, &mut monitor)?;
             }
             if !last && stops_early(&position) {
-                info!(
-                    "{}: no better validation in {} of them, stopped at step {} of {steps}",
-                    self.stage, position.since_best, position.step
-                );
+                let Position { step, since_best, .. } = position;
+                info!("{}: stopped early at step {step} of {steps}, {since_best} validations without a new best", self.stage);
                 last = true;
             }
             let stopping = interrupt::requested();
@@ -161,8 +165,11 @@ impl Fit<'_> {
         }
         Err(Error::failed(format!(
             "stage `{stage}`: {complaint} at step {step}; the last checkpoint is intact, the batch is in {}\n\n\
-             hint: lower `training.learning_rate`, raise `training.warmup_ratio`, or let some batches be skipped with `training.max_skips`",
-            file.display()
+             hint: in the stage's `training` lower `learning_rate`, raise `warmup_ratio`, or let more batches pass: `max_skips` is {}{}. \
+             A changed setting starts the stage anew",
+            file.display(),
+            self.training.max_skips,
+            self.training.spike_factor.map_or_else(String::new, |factor| format!(", `spike_factor` {factor}"))
         )))
     }
 

@@ -23,7 +23,12 @@ impl Rules<'_> {
             ("evaluate", recipe.evaluate.is_some(), "gold", has_gold),
         ];
         for (stage, present, needed, there) in needs {
-            if present && !there {
+            if present && !there && stage == "preferences" {
+                self.problem_hint(
+                    "`[preferences]` needs `[gold]`, which labels the pairs",
+                    "pairs of a file may keep their labels: `label = \"kept\"`",
+                );
+            } else if present && !there {
                 self.problem(format!("`[{stage}]` needs `[{needed}]`"));
             }
         }

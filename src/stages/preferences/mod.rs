@@ -9,7 +9,7 @@ mod sample;
 use std::path::Path;
 
 use serde_json::json;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::context::{Context, write_json};
 use super::gold;
@@ -48,6 +48,11 @@ pub fn run(context: &Context) -> Result<()> {
         }
         let agreement = train.label_agreement.map_or_else(String::new, |share| format!(", labels agree with the reward in {share:.3}"));
         info!("preferences: {} pairs ({}){agreement}", train.pairs, train.left_out_words());
+        for (file, report) in [(TRAIN, &train), (VALIDATION, &validation)] {
+            if report.left_out * 10 > report.pairs + report.left_out {
+                warn!("preferences: {file} has {} pairs, {} are left out: {}", report.pairs, report.left_out, report.left_out_words());
+            }
+        }
         let card = PairCard { recipe: context.recipe(), train: &train, validation: &validation }.markdown();
         atomic::write(&context.path(CARD), card.as_bytes())?;
         write_json(&context.path(REPORT), &json!({ "train": train, "validation": validation }))
