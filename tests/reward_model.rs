@@ -13,6 +13,7 @@ use tch::{Device, Kind, Tensor};
 use w2s::models::{Lm, RewardModel, reward_model_with_tokenizer};
 use w2s::recipe::{Lora, LoraSave};
 use w2s::score::GoldReward;
+use w2s::text::reviews::{Review, review};
 use w2s::text::{Pair, Tokenizer, read_pairs};
 
 const CPU: Device = Device::Cpu;
@@ -198,6 +199,39 @@ fn a_reward_model_learns_the_pairs_and_becomes_a_gold() {
         log.contains(&format!("{count} of {count} pairs of preferences/train.jsonl are equal, empty or longer than `max_length`")),
         "{log}"
     );
+}
+
+/// Pairs of a file, labelled by people, with neither a gold nor a policy: the good review of two is chosen.
+#[test]
+fn a_file_of_pairs_is_enough() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (good, bad): (Vec<_>, Vec<_>) = (0..1600).map(|i| review(3, "pairs", i)).partition(|review| review.label == 1);
+    let pair = |(good, bad): (Review, Review)| json!({ "prompt": "", "chosen": good.text, "rejected": bad.text }).to_string();
+    let pairs: Vec<String> = good.into_iter().zip(bad).map(pair).collect();
+    let file = scratch.path().join("pairs.jsonl");
+    fs::write(&file, pairs.join("\n")).unwrap();
+    let recipe = format!(
+        "[run]\nname = 'file'\ndtype = 'float32'\n[data]\nsource = 'builtin:reviews'\ntrain = 300\nvalidation = 20\ntest = 20\n\
+         [models.m.scratch]\narchitecture = 'gpt2'\nn_layer = 2\nn_head = 2\nn_embd = 64\nn_positions = 192\n\
+         tokenizer = {{ kind = 'bpe', vocab_size = 1024 }}\n[pretrain.training]\nsteps = 20\n\
+         [preferences]\nsource = {:?}\nvalidation_pairs = 150\nlabel = 'kept'\n\
+         [reward_model]\nmodel = 'm'\nhead_learning_rate = 1e-2\n[reward_model.training]\nlearning_rate = 1e-3\nepochs = 2\nbatch_size = 16\n",
+        file.display().to_string()
+    );
+    let path = scratch.path().join("file.toml");
+    fs::write(&path, recipe).unwrap();
+    let out = scratch.path().join("run");
+    let log = stderr(&output(w2s().arg("run").arg(&path).arg("--out").arg(&out)));
+    let report = json(&out.join("reward_model/training.json"));
+    let accuracy = &report["validation"].as_array().unwrap_or_else(|| panic!("{log}"))[4];
+    println!("{accuracy} on reviews");
+    assert!(accuracy[0] == "validation/rewards/accuracies" && accuracy[1].as_f64().unwrap() > 0.7, "{report}");
+    assert!(log.contains("reward_model: 620 training and 150 validation pairs"), "{log}");
+
+    let text = fs::read_to_string(&path).unwrap().replace("model = 'm'\n", "");
+    fs::write(&path, text).unwrap();
+    let error = failure(w2s().arg("check").arg(&path), 2);
+    assert!(error.contains("`[reward_model]` has no model to stand on, because `preferences.source` has no policy"), "{error}");
 }
 
 /// Runs only where W2S_PYTHON names a python with torch and transformers.

@@ -56,6 +56,12 @@ impl Rules<'_> {
         self.positive("reward_model.head_learning_rate", table.head_learning_rate);
         let named = table.model.as_deref().filter(|model| self.known_model("reward_model.model", model));
         if table.from != RewardStart::Sft {
+            if self.recipe.preferences.is_some() && self.recipe.reward_model_base().is_none() {
+                self.problem_hint(
+                    "`[reward_model]` has no model to stand on, because `preferences.source` has no policy",
+                    "name a model of the recipe as `reward_model.model`",
+                );
+            }
             return;
         }
         if self.recipe.sft.is_none() {
