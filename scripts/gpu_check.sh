@@ -33,3 +33,8 @@ for base in gpt2 gpt2-xl llama-2-7b; do
     "$w2s" bench steer --base $shapes/$base --tuned $shapes/gpt2 --untuned $shapes/gpt2 --random-weights --device cuda:0 --dtype bfloat16 \
         --prompts 32 --prompts-in-flight 16 --json
 done
+# Training; benches/peers/compare_training.py sets TRL beside it on the same GPU.
+for what in sft dpo; do
+    "$w2s" bench $what --base $shapes/gpt2 --random-weights --device cuda:0 --dtype bfloat16 --prompt-tokens 128 --new-tokens 128 \
+        --batch-size 64 --micro-batch-size 64 --steps 20 --json
+done

@@ -34,6 +34,7 @@ def parse():
     for name, default in (("batch-size", 8), ("micro-batch-size", 8), ("steps", 4)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--dtype", choices=DTYPES, default="bf16")
+    parser.add_argument("--device", default="cpu", help="of ours; the peer takes the GPU where torch sees one")
     parser.add_argument("--threads", type=int, help="of both, by OMP_NUM_THREADS; default: what each chooses")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
@@ -45,7 +46,7 @@ def commands(args, folder):
         shared += [f"--{name}", str(getattr(args, name.replace("-", "_")))]
     threads = ["--threads", str(args.threads)] if args.threads else []
     return {
-        "w2s": [args.w2s, "bench", *shared, "--dtype", DTYPES[args.dtype]],
+        "w2s": [args.w2s, "bench", *shared, "--dtype", DTYPES[args.dtype], "--device", args.device],
         "peer": [args.python, str(PEER), *shared, "--dtype", args.dtype, *threads],
     }
 
