@@ -96,8 +96,9 @@ fn io_hint(error: &std::io::Error) -> &'static str {
 }
 
 /// The one line of a libtorch error that a person can use: its C++ stack is cut off, and known failures get a hint.
-pub fn clean_torch_message(message: &str) -> String {
-    let first = message.split("Exception raised from").next().unwrap_or(message).trim();
+fn clean_torch_message(message: &str) -> String {
+    let stack = ["Exception raised from", "\nframe #"].iter().filter_map(|mark| message.find(mark)).min();
+    let first = message[..stack.unwrap_or(message.len())].trim();
     let line = first.trim_start_matches("Internal torch error:").trim();
     if line.contains("out of memory") || line.contains("can't allocate memory") {
         format!("{line}\n\nhint: lower the batch size or the prompts in flight, or choose dtype = \"bfloat16\"")
@@ -118,6 +119,9 @@ mod tests {
         let clean = clean_torch_message(raw);
         assert!(clean.contains("you tried 12 bytes") && clean.contains("hint: lower the batch size"), "{clean}");
         assert!(!clean.contains("frame #0"), "{clean}");
+        // The allocator's has no such words before its stack.
+        let clean = clean_torch_message("DefaultCPUAllocator: can't allocate memory: error code 12\nframe #31: foo\n");
+        assert!(clean.starts_with("DefaultCPUAllocator: can't allocate memory: error code 12\n\nhint"), "{clean}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use w2s::cli::Cli;
-use w2s::error::{Error, clean_torch_message};
+use w2s::error::Error;
 use w2s::monitor::{logging, progress};
 
 fn main() -> ExitCode {
@@ -42,5 +42,5 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     let text = text.unwrap_or("the program stopped unexpectedly");
     // `unwrap` on a tch error prints its Debug form, with the line breaks escaped.
-    clean_torch_message(&text.replace("\\n", "\n").replace("called `Result::unwrap()` on an `Err` value: ", "").replace("Torch(\"", ""))
+    text.replace("\\n", "\n").replace("called `Result::unwrap()` on an `Err` value: ", "").replace("Torch(\"", "")
 }
