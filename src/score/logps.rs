@@ -9,22 +9,7 @@ use crate::models::{CausalLm, Input};
 /// Rows of the (positions, vocab) logits that exist at once.
 const SLICE: i64 = 256;
 
-/// log p(target) for each row of `hidden` (positions, hidden_size); `targets` (positions) i64. Returns (positions) f32.
-pub fn target_logps(model: &CausalLm, hidden: &Tensor, targets: &Tensor) -> Tensor {
-    let positions = targets.size()[0];
-    let slices: Vec<Tensor> = (0..positions)
-        .step_by(SLICE as usize)
-        .map(|start| {
-            let length = SLICE.min(positions - start);
-            let logits = model.logits(&hidden.narrow(0, start, length)).to_kind(Kind::Float);
-            let chosen = logits.gather(-1, &targets.narrow(0, start, length).unsqueeze(-1), false).squeeze_dim(-1);
-            chosen - logits.logsumexp([-1], false)
-        })
-        .collect();
-    Tensor::cat(&slices, 0)
-}
-
-/// As [`target_logps`] without gradients, on the host.
+/// log p(target) for each row of `hidden` (positions, hidden_size), without gradients, on the host; `targets` (positions) i64.
 pub fn frozen_target_logps(model: &CausalLm, hidden: &Tensor, targets: &Tensor) -> Result<Vec<f32>> {
     let _no_grad = tch::no_grad_guard();
     let positions = targets.size()[0];

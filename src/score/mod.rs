@@ -6,6 +6,6 @@ mod pair;
 mod weighted;
 
 pub use gold::{GoldReward, classify, lay_out};
-pub use logps::{response_logps, target_logps};
+pub use logps::response_logps;
 pub use pair::{Guide, GuidePair, NoGuide};
 pub use weighted::WeightedPairs;
