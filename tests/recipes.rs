@@ -411,7 +411,9 @@ mod plans {
         assert!(bytes(&["direct.dpo.micro_batch_size=8"], Stage::Direct) < bytes(&[], Stage::Direct));
         assert!(bytes(&["steer.method.1.n=64"], Stage::Steer) > bytes(&[], Stage::Steer));
         assert!(bytes(&["run.dtype=bfloat16"], Stage::Steer) < bytes(&[], Stage::Steer));
-        assert_eq!(bytes(&["run.dtype=bfloat16"], Stage::Sft), bytes(&[], Stage::Sft), "training keeps f32");
+        let sft = |dtype: &str| bytes(&[&format!("run.dtype={dtype}")], Stage::Sft);
+        assert!(sft("bfloat16") > sft("float32"), "bf16 weights stand beside the f32 masters");
+        assert_eq!(sft("auto"), sft("bfloat16"), "the larger of what auto may be");
     }
 }
 

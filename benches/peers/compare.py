@@ -78,22 +78,29 @@ def run(name, command, wanted, environment):
     return figures
 
 
+def take_turns(args, lines, wanted, shown):
+    """The figures of every run, {name: list}: each command once a turn. `wanted` names the numbers each must give, {name: keys}; `shown` puts one
+    run's figures in words."""
+    environment = dict(os.environ, **({"OMP_NUM_THREADS": str(args.threads)} if args.threads else {}))
+    for name, command in lines.items():
+        print(f"{name}: {shlex.join(command)}", file=sys.stderr)
+    runs = {name: [] for name in lines}
+    for turn in range(args.times):
+        for name, command in lines.items():
+            runs[name].append(run(name, command, wanted[name], environment))
+            print(f"{turn + 1}/{args.times} {name}: {shown(runs[name][-1])}", file=sys.stderr)
+    return runs
+
+
 def median(runs, key):
     return statistics.median(figures[key] for figures in runs)
 
 
 def main():
     args = parse()
-    environment = dict(os.environ, **({"OMP_NUM_THREADS": str(args.threads)} if args.threads else {}))
     lines = commands(args)
-    for name, command in lines.items():
-        print(f"{name}: {shlex.join(command)}", file=sys.stderr)
-    runs = {name: [] for name in lines}
-    for turn in range(args.times):
-        for name, command in lines.items():
-            figures = run(name, command, MEASURED + (LIMITS if name == "w2s" else []), environment)
-            runs[name].append(figures)
-            print(f"{turn + 1}/{args.times} {name}: {figures['seconds_per_prompt']:.3f} s a prompt", file=sys.stderr)
+    wanted = {"w2s": MEASURED + LIMITS, "peer": MEASURED}
+    runs = take_turns(args, lines, wanted, lambda figures: f"{figures['seconds_per_prompt']:.3f} s a prompt")
     medians = {name: {key: median(done, key) for key in MEASURED} for name, done in runs.items()}
     medians["w2s"].update({key: median(runs["w2s"], key) for key in LIMITS})
     ratios = [theirs["seconds_per_prompt"] / ours["seconds_per_prompt"] for ours, theirs in zip(runs["w2s"], runs["peer"])]

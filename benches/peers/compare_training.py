@@ -8,14 +8,12 @@ The model has the shape of `--config` and random weights; `--tokenizer` is a fol
 
 import argparse
 import json
-import os
-import shlex
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-from compare import DTYPES, median, run
+from compare import DTYPES, median, take_turns
 
 PEER = Path(__file__).with_name("train.py")
 MEASURED = ["seconds_per_step", "text_tokens", "text_tokens_per_s", "peak_rss_bytes"]
@@ -53,19 +51,11 @@ def commands(args, folder):
 
 def main():
     args = parse()
-    environment = dict(os.environ, **({"OMP_NUM_THREADS": str(args.threads)} if args.threads else {}))
-    runs = {"w2s": [], "peer": []}
+    wanted = {"w2s": MEASURED + LIMITS, "peer": MEASURED}
     with tempfile.TemporaryDirectory() as folder:
         for file in [Path(args.config) / "config.json", *Path(args.tokenizer).glob("tokenizer*.json")]:
             shutil.copy(file, folder)
-        lines = commands(args, folder)
-        for name, command in lines.items():
-            print(f"{name}: {shlex.join(command)}", file=sys.stderr)
-        for turn in range(args.times):
-            for name, command in lines.items():
-                figures = run(name, command, MEASURED + (LIMITS if name == "w2s" else []), environment)
-                runs[name].append(figures)
-                print(f"{turn + 1}/{args.times} {name}: {figures['text_tokens_per_s']:.0f} tokens of text a second", file=sys.stderr)
+        runs = take_turns(args, commands(args, folder), wanted, lambda figures: f"{figures['text_tokens_per_s']:.0f} tokens of text a second")
     medians = {name: {key: median(done, key) for key in MEASURED} for name, done in runs.items()}
     medians["w2s"].update({key: median(runs["w2s"], key) for key in LIMITS})
     ratios = [ours["text_tokens_per_s"] / theirs["text_tokens_per_s"] for ours, theirs in zip(runs["w2s"], runs["peer"])]

@@ -127,10 +127,14 @@ fn tokens(plan: &Plan, model: &str, new_tokens: usize) -> u64 {
 
 /// Of the weights of `model` at inference. Which way `auto` goes depends on the machine, so the wider is counted.
 fn weight_bytes(plan: &Plan, model: &str) -> u64 {
-    match plan.recipe.models.get(model).and_then(|model| model.dtype).unwrap_or(plan.recipe.run.dtype) {
+    match dtype(plan, model) {
         Dtype::Auto | Dtype::Float32 => FLOAT32,
         Dtype::Bfloat16 | Dtype::Float16 => 2,
     }
+}
+
+fn dtype(plan: &Plan, model: &str) -> Dtype {
+    plan.recipe.models.get(model).and_then(|model| model.dtype).unwrap_or(plan.recipe.run.dtype)
 }
 
 /// What a transformer's training memory depends on; `outputs` are the numbers that its head gives for each token.
@@ -180,12 +184,16 @@ fn training_parts(shape: &Shape, training: &Training, texts_per_example: u64) ->
 fn tuning_parts(plan: &Plan, name: &str, training: &Training, texts_per_example: u64) -> Option<Vec<MemoryPart>> {
     let model = plan.models.get(name)?;
     let mut parts = training_parts(&Shape::of_lm(model), training, texts_per_example);
+    let dtype = dtype(plan, name);
     if let Some(lora) = &training.lora {
-        let (adapters, dtype) = (lora.parameters(model), plan.recipe.models.get(name).and_then(|model| model.dtype));
-        let frozen = if dtype.unwrap_or(plan.recipe.run.dtype) == Dtype::Bfloat16 { 2 } else { FLOAT32 };
+        let adapters = lora.parameters(model);
+        let frozen = if dtype == Dtype::Bfloat16 { 2 } else { FLOAT32 };
         parts[0] = part("weights", &[("parameters", model.parameters), ("B", frozen)]);
         parts[1] = part("adapters and their gradients", &[("parameters", adapters), ("copies", 2), ("B", FLOAT32)]);
         parts[2] = part("optimizer", &[("parameters", adapters), ("moments", 2), ("B", FLOAT32)]);
+    } else if matches!(dtype, Dtype::Auto | Dtype::Bfloat16) {
+        // Beside the f32 masters and the f32 sums of the gradients; which way `auto` goes depends on the machine.
+        parts.push(part("bf16 weights and gradients", &[("parameters", model.parameters), ("copies", 2), ("B", 2)]));
     }
     Some(parts)
 }

@@ -7,12 +7,14 @@ mod fit;
 mod hidden_pass;
 mod schedule;
 mod sequences;
+mod task;
 mod token_logps;
 mod watchdog;
 
 pub use adamw::{AdamW, AdamWSettings};
 pub use checkpoint::Checkpoint;
-pub use fit::{Fit, FitReport, StepLoss, Task, accumulate};
+pub use fit::{Fit, FitReport};
 pub use schedule::learning_rate;
 pub use sequences::{Sequence, length_batches, sequence_logps};
+pub use task::{StepLoss, Task, accumulate};
 pub use token_logps::TokenLogps;
