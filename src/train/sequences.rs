@@ -72,6 +72,16 @@ impl Sequence {
 /// # Errors
 /// If a sequence does not fit the model's context, or the sequences of a group differ in their prompts.
 pub fn sequence_logps<'a>(model: &'a CausalLm, groups: &[Vec<&Sequence>], recompute: bool) -> Result<(TokenLogps<'a>, Tensor)> {
+    sequence_logps_at(model, groups, recompute, 1.0)
+}
+
+/// [`sequence_logps`] under softmax(logits / `temperature`).
+pub fn sequence_logps_at<'a>(
+    model: &'a CausalLm,
+    groups: &[Vec<&Sequence>],
+    recompute: bool,
+    temperature: f64,
+) -> Result<(TokenLogps<'a>, Tensor)> {
     let (mut ids, mut packing) = (Vec::new(), Packing::default());
     let (mut places, mut targets, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     let mut row = 0;
@@ -114,7 +124,7 @@ pub fn sequence_logps<'a>(model: &'a CausalLm, groups: &[Vec<&Sequence>], recomp
     let (tokens, positions) = (tensor(&ids).unsqueeze(0), tensor(&packing.positions()).unsqueeze(0));
     let (hidden, pass) = HiddenPass::forward(model, tokens, positions, packing, recompute);
     let predicting = hidden.squeeze_dim(0).index_select(0, &tensor(&places));
-    Ok((TokenLogps::new(model, pass, predicting, targets)?, tensor(&rows)))
+    Ok((TokenLogps::new(model, pass, predicting, targets, temperature)?, tensor(&rows)))
 }
 
 /// Places of `sequences` grouped into batches of similar length, so that little is padded; for validation, where order does not matter.

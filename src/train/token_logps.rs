@@ -15,7 +15,9 @@ const KEPT_BYTES: usize = 256 << 20;
 
 pub struct TokenLogps<'a> {
     model: &'a CausalLm,
-    /// (tokens, hidden_size), with its graph.
+    /// (tokens, hidden_size) in the weights' kind: the state that predicts each token, with its graph where there is one.
+    pub states: Tensor,
+    /// What the head reads: the states over the temperature.
     hidden: Tensor,
     targets: Vec<i64>,
     /// (tokens) f32, log p(target); a leaf, to which a loss adds its gradient.
@@ -27,20 +29,22 @@ pub struct TokenLogps<'a> {
 }
 
 impl<'a> TokenLogps<'a> {
-    /// Of `targets` (tokens), each predicted by its row of `hidden` (tokens, hidden_size), in the weights' kind, which come from `pass`. Where they
-    /// have a graph, [`Self::backward`] may follow.
-    pub fn new(model: &'a CausalLm, pass: HiddenPass<'a>, hidden: Tensor, targets: Vec<i64>) -> Result<Self> {
-        Self::with_limits(model, pass, hidden, targets, SLICE_BYTES, KEPT_BYTES)
+    /// Of `targets` (tokens) under softmax(logits / `temperature`), each predicted by its row of `states` (tokens, hidden_size), in the weights'
+    /// kind, which come from `pass`. Where they have a graph, [`Self::backward`] may follow.
+    pub fn new(model: &'a CausalLm, pass: HiddenPass<'a>, states: Tensor, targets: Vec<i64>, temperature: f64) -> Result<Self> {
+        Self::with_limits(model, pass, states, targets, temperature, SLICE_BYTES, KEPT_BYTES)
     }
 
-    pub(super) fn with_limits(
+    fn with_limits(
         model: &'a CausalLm,
         pass: HiddenPass<'a>,
-        hidden: Tensor,
+        states: Tensor,
         targets: Vec<i64>,
+        temperature: f64,
         slice_bytes: usize,
         kept_bytes: usize,
     ) -> Result<Self> {
+        let hidden = if temperature == 1.0 { states.shallow_clone() } else { &states / temperature };
         let learns = hidden.requires_grad();
         let _no_grad = tch::no_grad_guard();
         let row_bytes = model.info().vocab_size as usize * hidden.kind().elt_size_in_bytes();
@@ -58,7 +62,7 @@ impl<'a> TokenLogps<'a> {
             }
         }
         let logps = Tensor::from_slice(&logps).to_device(hidden.device()).set_requires_grad(learns);
-        Ok(Self { model, hidden, targets, logps, log_sums, slice, kept, pass })
+        Ok(Self { model, states, hidden, targets, logps, log_sums, slice, kept, pass })
     }
 
     /// A scalar whose backward pass brings the gradient at [`Self::logps`] to everything below the head; that of the head's weight is added
@@ -94,6 +98,12 @@ impl<'a> TokenLogps<'a> {
         self.surrogate()?.f_backward()?;
         self.pass.backward()
     }
+
+    /// [`Self::backward`] together with that of `loss`, a scalar made of [`Self::states`].
+    pub fn backward_with(mut self, loss: &Tensor) -> Result<()> {
+        (self.surrogate()? + loss).f_backward()?;
+        self.pass.backward()
+    }
 }
 
 #[cfg(test)]
@@ -115,7 +125,7 @@ mod tests {
             let (ids, positions) = (Tensor::arange(8, (Kind::Int64, Device::Cpu)) * 5, Tensor::from_slice(&packing.positions()));
             let (hidden, pass) = HiddenPass::forward(&lm.model, ids.unsqueeze(0), positions.unsqueeze(0), packing, false);
             let targets = (0..8).map(|place| 5 * place + 5).collect();
-            let tokens = TokenLogps::with_limits(&lm.model, pass, hidden.squeeze_dim(0), targets, slice_bytes, kept_bytes).unwrap();
+            let tokens = TokenLogps::with_limits(&lm.model, pass, hidden.squeeze_dim(0), targets, 1.0, slice_bytes, kept_bytes).unwrap();
             let values = Vec::<f32>::try_from(tokens.logps.detach()).unwrap();
             tokens.logps.square().sum(Kind::Float).backward();
             tokens.backward().unwrap();

@@ -1,0 +1,279 @@
+//! Proximal policy optimisation of a language model on rewards of its tokens (arXiv 1707.06347, and 1909.08593 for language): the update from
+//! one batch of rollouts. Rollouts and rewards are the caller's.
+
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use super::{AdamW, Sequence, TokenLogps, sequence_logps_at};
+use crate::error::{Error, Result};
+use crate::losses::{KlEstimator, gae, ppo_policy, ppo_value, whiten};
+use crate::models::Lm;
+use crate::monitor::glossary;
+
+/// Defaults are TRL's (PPOConfig) but for what the recipe fills in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PpoSettings {
+    /// Of the rollouts, and of all log-probabilities.
+    pub temperature: f64,
+    /// Passes over one batch of rollouts.
+    pub epochs: usize,
+    /// Rollouts of one update of the weights, and of one forward pass.
+    pub minibatch_size: usize,
+    pub micro_batch_size: usize,
+    pub gamma: f64,
+    pub lambda: f64,
+    /// ε of the policy's ratio, and of the value's move.
+    pub clip: f64,
+    pub value_clip: f64,
+    /// Of the value loss beside the policy's.
+    pub value_coefficient: f64,
+    pub kl_estimator: KlEstimator,
+    /// The rest of a batch is left where a minibatch's approximate divergence from the policy that sampled it exceeds this.
+    pub target_kl: Option<f64>,
+    pub max_grad_norm: f64,
+    pub activation_checkpointing: bool,
+}
+
+/// One sampled response and what its tokens earned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rollout {
+    /// The response is scored; its EOS is part of it where the policy drew one.
+    pub sequence: Sequence,
+    /// Of each response token, paid where it is due.
+    pub rewards: Vec<f32>,
+}
+
+/// What one update did: means over the batch under TRL's names, in their order.
+pub type Metrics = Vec<(&'static str, f64)>;
+
+/// A linear value head on the policy's own hidden states: V(s_t) before token t.
+pub struct ValueHead {
+    weight: Tensor, // (hidden_size) f32
+    bias: Tensor,   // (1) f32
+}
+
+impl ValueHead {
+    /// Zero everywhere.
+    pub fn new(lm: &Lm) -> Self {
+        let zeros = |size: i64| Tensor::zeros([size], (Kind::Float, lm.device())).set_requires_grad(true);
+        Self { weight: zeros(lm.model.info().hidden_size), bias: zeros(1) }
+    }
+
+    pub fn parameters(&self) -> Vec<(String, Tensor)> {
+        vec![("value_head.weight".to_owned(), self.weight.shallow_clone()), ("value_head.bias".to_owned(), self.bias.shallow_clone())]
+    }
+
+    /// (tokens, hidden_size) of any kind to (tokens) f32.
+    fn values(&self, states: &Tensor) -> Tensor {
+        states.to_kind(Kind::Float).mv(&self.weight) + &self.bias
+    }
+}
+
+pub struct Ppo<'a> {
+    pub settings: &'a PpoSettings,
+    pub policy: Rc<Lm>,
+    /// The policy as it was at first, frozen.
+    pub reference: Rc<Lm>,
+    pub value: ValueHead,
+}
+
+/// What is known of one rollout when the updates begin.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    logps: Vec<f32>,
+    values: Vec<f32>,
+    reference: Vec<f32>,
+    advantages: Vec<f32>,
+    returns: Vec<f32>,
+}
+
+impl Ppo<'_> {
+    /// Everything that learns, by name.
+    pub fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.policy.parameters().into_iter().chain(self.value.parameters()).collect()
+    }
+
+    /// Updates policy and value from one batch, with `kl_coefficient` of the divergence from the reference taken off each token's reward.
+    /// `order` gives the order in which an epoch visits the rollouts.
+    ///
+    /// # Errors
+    /// If a reward is no number, or rewards and tokens differ in count.
+    pub fn update(
+        &self,
+        optimizer: &mut AdamW,
+        rollouts: &[Rollout],
+        kl_coefficient: f64,
+        rate: f64,
+        order: &dyn Fn(usize) -> Vec<usize>,
+    ) -> Result<Metrics> {
+        for (number, rollout) in rollouts.iter().enumerate() {
+            if rollout.rewards.len() != rollout.sequence.scored() || rollout.rewards.iter().any(|reward| !reward.is_finite()) {
+                let (rewards, tokens) = (&rollout.rewards, rollout.sequence.scored());
+                return Err(Error::failed(format!("rollout {number} of {tokens} tokens has the rewards {rewards:?}")));
+            }
+        }
+        let mut known = self.look(rollouts, &order(0))?;
+        let (mut kls, mut shaped) = (0.0, 0.0);
+        for (known, rollout) in known.iter_mut().zip(rollouts) {
+            let kl: Vec<f32> = (known.logps.iter().zip(&known.reference))
+                .map(|(logp, reference)| self.settings.kl_estimator.estimate(*logp, *reference))
+                .collect();
+            let rewards: Vec<f32> = rollout.rewards.iter().zip(&kl).map(|(reward, kl)| reward - kl_coefficient as f32 * kl).collect();
+            kls += known.logps.iter().zip(&known.reference).map(|(logp, reference)| f64::from(logp - reference)).sum::<f64>();
+            shaped -= kl_coefficient * kl.iter().map(|kl| f64::from(*kl)).sum::<f64>();
+            (known.advantages, known.returns) = gae(&rewards, &known.values, self.settings.gamma, self.settings.lambda);
+        }
+        whiten(known.iter_mut().flat_map(|known| known.advantages.iter_mut()));
+        let mut sums = Sums::default();
+        'epochs: for epoch in 0..self.settings.epochs {
+            for minibatch in order(epoch).chunks(self.settings.minibatch_size) {
+                let before = sums.clone();
+                optimizer.zero_gradients();
+                let tokens: usize = minibatch.iter().map(|&i| rollouts[i].sequence.scored()).sum();
+                for micro_batch in minibatch.chunks(self.settings.micro_batch_size) {
+                    self.learn(rollouts, &known, micro_batch, &mut sums)?;
+                    if minibatch.len() > micro_batch.len() {
+                        optimizer.add_gradients()?;
+                    }
+                }
+                let norm = optimizer.finish_gradients(tokens as f64, self.settings.max_grad_norm)?;
+                let loss = (sums.policy_loss - before.policy_loss) / tokens as f64;
+                if !(norm.is_finite() && loss.is_finite()) {
+                    return Err(Error::failed(format!("policy loss {loss} and gradient norm {norm}")));
+                }
+                if epoch == 0 && before.tokens == 0.0 {
+                    sums.first_ratio_error = sums.ratio_error;
+                }
+                let divergence = (sums.divergence - before.divergence) / tokens as f64;
+                if self.settings.target_kl.is_some_and(|most| divergence > most) {
+                    sums.stopped += 1.0;
+                    break 'epochs;
+                }
+                optimizer.step(rate)?;
+                sums.norm += norm;
+                sums.updates += 1.0;
+            }
+        }
+        let count = rollouts.len() as f64;
+        let score = rollouts.iter().flat_map(|rollout| &rollout.rewards).map(|reward| f64::from(*reward)).sum::<f64>() / count;
+        let entropy = -known.iter().flat_map(|known| &known.logps).map(|logp| f64::from(*logp)).sum::<f64>() / count;
+        let values = known.iter().flat_map(|known| known.values.iter().zip(&known.returns));
+        let explained = explained_variance(&values.map(|(value, target)| (f64::from(*value), f64::from(*target))).collect::<Vec<_>>());
+        let mut metrics = vec![
+            (glossary::PPO_SCORES, score),
+            (glossary::PPO_KL, kls / count),
+            (glossary::PPO_NON_SCORE_REWARD, shaped / count),
+            (glossary::PPO_RLHF_REWARD, score + shaped / count),
+            (glossary::PPO_ENTROPY, entropy),
+            (glossary::PPO_EXPLAINED_VARIANCE, explained),
+        ];
+        metrics.extend(sums.metrics());
+        Ok(metrics)
+    }
+
+    /// Log-probabilities and values of all rollouts under the policy that sampled them, and log-probabilities under the reference. The policy reads
+    /// them in the micro-batches of the first epoch and with gradients on, so that the first ratio is 1 to the bit.
+    fn look(&self, rollouts: &[Rollout], order: &[usize]) -> Result<Vec<Known>> {
+        let mut known = vec![Known::default(); rollouts.len()];
+        for minibatch in order.chunks(self.settings.minibatch_size) {
+            for micro_batch in minibatch.chunks(self.settings.micro_batch_size) {
+                let tokens = self.read(&self.policy, rollouts, micro_batch)?;
+                let values = Vec::<f32>::try_from(self.value.values(&tokens.states).detach())?;
+                let logps = Vec::<f32>::try_from(tokens.logps.detach())?;
+                let reference = Vec::<f32>::try_from(tch::no_grad(|| self.read(&self.reference, rollouts, micro_batch))?.logps)?;
+                let mut start = 0;
+                for &rollout in micro_batch {
+                    let end = start + rollouts[rollout].sequence.scored();
+                    let cut = |of: &[f32]| of[start..end].to_vec();
+                    let (logps, values, reference) = (cut(&logps), cut(&values), cut(&reference));
+                    known[rollout] = Known { logps, values, reference, ..Known::default() };
+                    start = end;
+                }
+            }
+        }
+        Ok(known)
+    }
+
+    fn read<'a>(&self, lm: &'a Lm, rollouts: &[Rollout], which: &[usize]) -> Result<TokenLogps<'a>> {
+        let groups: Vec<Vec<&Sequence>> = which.iter().map(|&i| vec![&rollouts[i].sequence]).collect();
+        Ok(sequence_logps_at(&lm.model, &groups, self.settings.activation_checkpointing, self.settings.temperature)?.0)
+    }
+
+    /// Adds the gradients of the summed losses of a micro-batch.
+    fn learn(&self, rollouts: &[Rollout], known: &[Known], which: &[usize], sums: &mut Sums) -> Result<()> {
+        let tokens = self.read(&self.policy, rollouts, which)?;
+        let device = tokens.states.device();
+        let gather = |of: fn(&Known) -> &[f32]| {
+            Tensor::from_slice(&which.iter().flat_map(|&i| of(&known[i]).iter().copied()).collect::<Vec<f32>>()).to_device(device)
+        };
+        let (old_logps, old_values) = (gather(|known| &known.logps), gather(|known| &known.values));
+        let policy = ppo_policy(&tokens.logps, &old_logps, &gather(|known| &known.advantages), self.settings.clip);
+        let values = self.value.values(&tokens.states);
+        let value = ppo_value(&values, &old_values, &gather(|known| &known.returns), self.settings.value_clip);
+        let (policy_loss, value_loss) = (policy.losses.sum(Kind::Float), value.losses.sum(Kind::Float));
+        let moved = tokens.logps.detach() - old_logps;
+        let ratio = moved.exp();
+        sums.tokens += ratio.numel() as f64;
+        for (sum, values) in [
+            (&mut sums.policy_loss, &policy.losses),
+            (&mut sums.value_loss, &value.losses),
+            (&mut sums.policy_clipped, &policy.clipped),
+            (&mut sums.value_clipped, &value.clipped),
+            (&mut sums.divergence, &(moved.square() * 0.5)),
+            (&mut sums.ratio, &ratio),
+        ] {
+            *sum += values.detach().sum(Kind::Double).double_value(&[]);
+        }
+        sums.ratio_error = sums.ratio_error.max((ratio - 1.0).abs().max().double_value(&[]));
+        policy_loss.f_backward()?;
+        tokens.backward_with(&(value_loss * self.settings.value_coefficient))
+    }
+}
+
+/// Over the updates of one batch.
+#[derive(Debug, Clone, Default)]
+struct Sums {
+    tokens: f64,
+    policy_loss: f64,
+    value_loss: f64,
+    policy_clipped: f64,
+    value_clipped: f64,
+    divergence: f64,
+    ratio: f64,
+    /// The largest distance of a ratio from 1, and that within the first minibatch.
+    ratio_error: f64,
+    first_ratio_error: f64,
+    norm: f64,
+    updates: f64,
+    stopped: f64,
+}
+
+impl Sums {
+    fn metrics(&self) -> Metrics {
+        let per_token = |sum: f64| sum / self.tokens.max(1.0);
+        vec![
+            (glossary::PPO_POLICY_LOSS, per_token(self.policy_loss)),
+            (glossary::PPO_VALUE_LOSS, per_token(self.value_loss)),
+            (glossary::PPO_APPROX_KL, per_token(self.divergence)),
+            (glossary::PPO_POLICY_CLIPFRAC, per_token(self.policy_clipped)),
+            (glossary::PPO_VALUE_CLIPFRAC, per_token(self.value_clipped)),
+            (glossary::PPO_RATIO, per_token(self.ratio)),
+            (glossary::PPO_FIRST_RATIO_ERROR, self.first_ratio_error),
+            (glossary::PPO_STOPPED, self.stopped),
+            (glossary::GRAD_NORM, self.norm / self.updates.max(1.0)),
+        ]
+    }
+}
+
+/// 1 − Var(target − value) / Var(target): 1 where the values say all, 0 or less where they say nothing.
+fn explained_variance(pairs: &[(f64, f64)]) -> f64 {
+    let count = pairs.len().max(1) as f64;
+    let variance = |of: &dyn Fn(&(f64, f64)) -> f64| {
+        let mean = pairs.iter().map(of).sum::<f64>() / count;
+        pairs.iter().map(|pair| (of(pair) - mean).powi(2)).sum::<f64>() / count
+    };
+    let all = variance(&|pair| pair.1);
+    if all == 0.0 { 0.0 } else { 1.0 - variance(&|pair| pair.1 - pair.0) / all }
+}
