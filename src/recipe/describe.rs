@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::estimate::product;
 use super::{
-    Gold, GuidePairSource, HubId, Length, LoraSave, LossOn, MethodTable, Model, Plan, Preferences, RewardModelTable, RewardStart,
+    Gold, GuidePairSource, HubId, Length, LoraSave, LossOn, MethodTable, Model, Plan, PpoTable, Preferences, RewardModelTable, RewardStart,
     SamplingTable, Schedule, ScratchTokenizer, Stage, Steer, Training, memory_estimate,
 };
 use crate::search::Semantics;
@@ -39,6 +39,7 @@ impl Plan {
                 Stage::RewardModel => self.recipe.reward_model.iter().try_for_each(|table| self.write_reward_model(out, table))?,
                 Stage::Dpo => self.write_dpo(out)?,
                 Stage::Direct => self.write_direct(out)?,
+                Stage::Ppo => self.recipe.ppo.iter().try_for_each(|ppo| self.write_ppo(out, ppo))?,
                 Stage::Steer => self.recipe.steer.iter().try_for_each(|steer| self.write_steer(out, steer))?,
                 Stage::Evaluate => {
                     let examples = self.recipe.evaluate.as_ref().map_or(0, |evaluate| evaluate.examples);
@@ -210,6 +211,10 @@ impl Plan {
         }
     }
 
+    fn write_ppo(&self, out: &mut String, ppo: &PpoTable) -> fmt::Result {
+        writeln!(out, "{}", ppo.policy)
+    }
+
     fn write_steer(&self, out: &mut String, steer: &Steer) -> fmt::Result {
         let pair = |pair: &GuidePairSource| format!("{} over {} with weight {}", pair.tuned, pair.untuned, pair.weight);
         let guides = self.guide_pairs().iter().map(pair).collect::<Vec<_>>().join(", ");
@@ -329,6 +334,7 @@ fn method_words(method: &MethodTable) -> String {
         MethodTable::Tuned { .. } => "the tuned guide sampled alone".to_owned(),
         MethodTable::Untuned { .. } => "the untuned guide sampled alone".to_owned(),
         MethodTable::Direct { .. } => "the directly tuned base sampled alone".to_owned(),
+        MethodTable::Ppo { .. } => "what `[ppo]` made of the base sampled alone".to_owned(),
     }
 }
 

@@ -84,6 +84,7 @@ fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
             let dpo = tuning_parts(plan, name, &training.dpo, 2);
             sft.into_iter().chain(dpo).map(|parts| StageMemory { stage, model: name.clone(), parts })
         })),
+        Stage::Ppo => None,
         Stage::Steer => {
             let steer = recipe.steer.as_ref()?;
             let samples = steer.method.iter().map(|method| method.rows()).max().unwrap_or(1);

@@ -38,6 +38,7 @@ pub enum Stage {
     RewardModel,
     Dpo,
     Direct,
+    Ppo,
     Steer,
     Evaluate,
 }
@@ -53,6 +54,7 @@ pub struct StageTraining {
     pub dpo: Option<Training>,
     /// For each model that `[direct]` tunes.
     pub direct: BTreeMap<String, DirectTraining>,
+    pub ppo: Option<Training>,
 }
 
 /// How one model is tuned directly.
@@ -82,8 +84,18 @@ pub struct GuidePairSource {
 }
 
 impl Stage {
-    pub const ALL: [Self; 9] =
-        [Self::Pretrain, Self::Gold, Self::Preferences, Self::Sft, Self::RewardModel, Self::Dpo, Self::Direct, Self::Steer, Self::Evaluate];
+    pub const ALL: [Self; 10] = [
+        Self::Pretrain,
+        Self::Gold,
+        Self::Preferences,
+        Self::Sft,
+        Self::RewardModel,
+        Self::Dpo,
+        Self::Direct,
+        Self::Ppo,
+        Self::Steer,
+        Self::Evaluate,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -94,6 +106,7 @@ impl Stage {
             Self::RewardModel => "reward_model",
             Self::Dpo => "dpo",
             Self::Direct => "direct",
+            Self::Ppo => "ppo",
             Self::Steer => "steer",
             Self::Evaluate => "evaluate",
         }
@@ -109,6 +122,7 @@ impl Stage {
             Self::RewardModel => recipe.reward_model.is_some(),
             Self::Dpo => recipe.dpo.is_some(),
             Self::Direct => recipe.direct.is_some(),
+            Self::Ppo => recipe.ppo.is_some(),
             Self::Steer => recipe.steer.is_some(),
             Self::Evaluate => recipe.evaluate.is_some(),
         }
@@ -175,6 +189,11 @@ impl Plan {
         guide_pairs(&self.recipe)
     }
 
+    /// The pair that rewards in `[ppo]`.
+    pub fn ppo_pair(&self) -> Option<GuidePairSource> {
+        ppo_pair(&self.recipe)
+    }
+
     /// The first pair's tuned guide π*; `None` without `[dpo]` and named guides.
     pub fn tuned(&self) -> Option<GuideSource> {
         self.guide_pairs().into_iter().next().map(|pair| pair.tuned)
@@ -204,6 +223,20 @@ pub(super) fn guide_pairs(recipe: &Recipe) -> Vec<GuidePairSource> {
         Some(GuidePairSource { tuned, untuned, weight: table.weight })
     };
     tables.iter().filter_map(of_table).collect()
+}
+
+/// The models named in `[ppo]`; else the first pair of `[steer]`; else the results of `[dpo]` and `[sft]`.
+pub(super) fn ppo_pair(recipe: &Recipe) -> Option<GuidePairSource> {
+    let table = recipe.ppo.as_ref()?;
+    if let (Some(tuned), Some(untuned)) = (&table.tuned, &table.untuned) {
+        let [tuned, untuned] = [tuned, untuned].map(|name| GuideSource::Model(name.clone()));
+        return Some(GuidePairSource { tuned, untuned, weight: 1.0 });
+    }
+    let stages = || {
+        recipe.dpo.as_ref()?;
+        Some(GuidePairSource { tuned: GuideSource::Stage("dpo"), untuned: reference(recipe)?, weight: 1.0 })
+    };
+    guide_pairs(recipe).into_iter().next().or_else(stages)
 }
 
 pub(super) fn untuned(recipe: &Recipe) -> Option<GuideSource> {
@@ -345,6 +378,12 @@ impl StageTraining {
                 }
                 resolved.direct.insert(model.clone(), training);
             }
+        }
+        if let Some(ppo) = &recipe.ppo {
+            let prompt = recipe.models.get(&ppo.policy).map_or(0, |model| prompt_bound(&recipe.data.prompt, model));
+            let max_length = prompt.saturating_add(ppo.max_new_tokens).saturating_add(1);
+            let training = Training::resolve(&ppo.training, within(Training { max_length, ..Training::ppo() }, context(&ppo.policy)));
+            resolved.ppo = Some(Training { lora: lora(&ppo.lora, &ppo.policy), ..training });
         }
         resolved
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::preference_tables::Preferences;
 use super::tuning_tables::{Direct, Dpo, LossOn, Pretrain, Sft, TrainingTable};
-use super::{RewardModelTable, Steer};
+use super::{PpoTable, RewardModelTable, Steer};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +25,7 @@ pub struct Recipe {
     pub reward_model: Option<RewardModelTable>,
     pub dpo: Option<Dpo>,
     pub direct: Option<Direct>,
+    pub ppo: Option<PpoTable>,
     pub steer: Option<Steer>,
     pub evaluate: Option<Evaluate>,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SamplingTable;
+use super::{ChunkLens, SamplingTable};
 use crate::search::Semantics;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,6 +88,12 @@ pub enum MethodTable {
     Direct {
         name: Option<String>,
     },
+    /// Plain sampling of what `[ppo]` made of its policy, once for each of these chunk lengths; seed by seed.
+    Ppo {
+        name: Option<String>,
+        #[serde(default)]
+        chunk_len: ChunkLens,
+    },
 }
 
 impl MethodTable {
@@ -101,6 +107,7 @@ impl MethodTable {
             Self::Tuned { .. } => "tuned",
             Self::Untuned { .. } => "untuned",
             Self::Direct { .. } => "direct",
+            Self::Ppo { .. } => "ppo",
         }
     }
 
@@ -129,14 +136,18 @@ impl MethodTable {
         | Self::Beam { name, .. }
         | Self::Tuned { name }
         | Self::Untuned { name }
-        | Self::Direct { name }) = self;
+        | Self::Direct { name }
+        | Self::Ppo { name, .. }) = self;
         name.as_deref().unwrap_or(self.kind())
     }
 
-    /// The names of its folders below `steer/<base>/`: `name` or the kind, with the weight behind it in a sweep.
+    /// The names of its folders below `steer/<base>/`: `name` or the kind, with the weight or the chunk length behind it in a sweep.
     pub fn names(&self) -> Vec<String> {
         match self {
             Self::Eft { weights, .. } if weights.len() > 1 => weights.iter().map(|weight| format!("{}-{weight}", self.name())).collect(),
+            Self::Ppo { chunk_len: ChunkLens(lengths), .. } if lengths.len() > 1 => {
+                lengths.iter().map(|length| format!("{}-{length}", self.name())).collect()
+            }
             _ => vec![self.name().to_owned()],
         }
     }

@@ -136,6 +136,21 @@ impl Training {
     pub fn dpo() -> Self {
         Self { length: Length::Epochs(1.0), batch_size: 256, learning_rate: 1e-6, weight_decay: 0.0, ..Self::pretrain() }
     }
+
+    /// TRL's PPO: lr 3e-6, falling linearly.
+    pub fn ppo() -> Self {
+        Self {
+            length: Length::Steps(100),
+            batch_size: 64,
+            learning_rate: 3e-6,
+            schedule: Schedule::Linear,
+            warmup_ratio: 0.0,
+            weight_decay: 0.0,
+            eval_every: 10,
+            checkpoint_every: 10,
+            ..Self::pretrain()
+        }
+    }
 }
 
 impl Dpo {

@@ -10,6 +10,7 @@ mod gold;
 mod language_task;
 #[cfg(test)]
 mod parity;
+mod ppo;
 mod preferences;
 mod pretrain;
 mod reward_model;
@@ -39,6 +40,7 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
         Stage::RewardModel => reward_model::run(context),
         Stage::Dpo => dpo::run(context, &Tuning::of_guide(context)?),
         Stage::Direct => direct::run(context),
+        Stage::Ppo => ppo::run(context),
         Stage::Steer => steer::run(context),
         Stage::Evaluate => evaluate::run(context),
     }
@@ -52,13 +54,15 @@ fn needs(stage: Stage) -> &'static [Stage] {
         Stage::Sft => &[Stage::Pretrain, Stage::Preferences],
         Stage::RewardModel | Stage::Dpo => &[Stage::Pretrain, Stage::Preferences, Stage::Sft],
         Stage::Direct => &[Stage::Pretrain, Stage::Preferences],
-        Stage::Steer => &[Stage::Pretrain, Stage::Gold, Stage::Sft, Stage::Dpo, Stage::Direct],
-        Stage::Evaluate => &[Stage::Steer],
+        Stage::Ppo => &[Stage::Pretrain, Stage::Gold, Stage::Sft, Stage::Dpo],
+        Stage::Steer => &[Stage::Pretrain, Stage::Gold, Stage::Sft, Stage::Dpo, Stage::Direct, Stage::Ppo],
+        Stage::Evaluate => &[Stage::Ppo, Stage::Steer],
     }
 }
 
-/// A task of the stage that has not been done with this recipe's settings, if there is one.
-fn undone(stage: Stage, context: &Context) -> Result<Option<String>> {
+/// A task of the stage that has not been done with this recipe's settings and whose results `reader` reads, if there is one.
+fn undone(stage: Stage, reader: Stage, context: &Context) -> Result<Option<String>> {
+    let is_steered = |is_such: fn(&Method) -> bool| Ok::<_, Error>(steer::cells(context)?.iter().any(|cell| is_such(&cell.method)));
     let tasks = match stage {
         Stage::Pretrain => pretrain::tasks(context)?,
         Stage::Gold => vec![("gold".to_owned(), gold::fingerprint(context)?)],
@@ -67,8 +71,10 @@ fn undone(stage: Stage, context: &Context) -> Result<Option<String>> {
         Stage::RewardModel => vec![("reward_model".to_owned(), reward_model::fingerprint(context)?)],
         Stage::Dpo => vec![("dpo".to_owned(), dpo::fingerprint(context, &Tuning::of_guide(context)?)?)],
         // Where no method samples them, steering does without.
-        Stage::Direct if !steer::cells(context)?.iter().any(|cell| cell.method == Method::Direct) => Vec::new(),
+        Stage::Direct if !is_steered(|method| *method == Method::Direct)? => Vec::new(),
         Stage::Direct => direct::tasks(context)?,
+        Stage::Ppo if reader == Stage::Steer && !is_steered(|method| matches!(method, Method::Ppo { .. }))? => Vec::new(),
+        Stage::Ppo => ppo::tasks(context)?,
         Stage::Steer => steer::tasks(context)?,
         Stage::Evaluate => return Ok(None),
     };
@@ -80,7 +86,7 @@ fn undone(stage: Stage, context: &Context) -> Result<Option<String>> {
 pub fn check_inputs(stages: &[Stage], context: &Context) -> Result<()> {
     for stage in stages {
         for needed in needs(*stage).iter().filter(|needed| context.plan.has(**needed) && !stages.contains(needed)) {
-            let Some(task) = undone(*needed, context)? else { continue };
+            let Some(task) = undone(*needed, *stage, context)? else { continue };
             if *needed == Stage::Steer {
                 shards::check_complete(context)?;
             }

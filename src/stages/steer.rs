@@ -6,12 +6,12 @@ use std::rc::Rc;
 
 use super::context::Context;
 use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, check_prompt, proposer, steer_prompts};
-use super::{direct, dpo, gold};
+use super::{direct, dpo, gold, ppo};
 use crate::artifacts::{Journal, interrupt};
 use crate::error::{Error, Result};
 use crate::models::Lm;
 use crate::monitor::Progress;
-use crate::recipe::{GuidePairSource, GuideSource, Steer};
+use crate::recipe::{ChunkLen, GuidePairSource, GuideSource, Steer};
 use crate::sampling::Sampling;
 use crate::score::Guide;
 use crate::text::{Tokenizer, first_words_prompt};
@@ -31,6 +31,8 @@ enum Source {
     Guide(GuideSource),
     /// What `[direct]` made of this model.
     Direct(String),
+    /// What `[ppo]` with this chunk length made of its policy, for each seed.
+    Ppo(ChunkLen),
 }
 
 impl Cell {
@@ -42,11 +44,12 @@ impl Cell {
         journal(&self.task(seed))
     }
 
-    fn folder(&self, context: &Context) -> Result<PathBuf> {
+    fn folder(&self, context: &Context, seed: u64) -> Result<PathBuf> {
         match &self.source {
             Source::Model(name) => context.model_folder(name),
             Source::Guide(source) => context.guide_folder(source),
             Source::Direct(name) => Ok(context.path(&direct::tuning(context, name)?.dpo_task)),
+            Source::Ppo(chunk_len) => Ok(context.path(&ppo::task(context, *chunk_len, seed)?)),
         }
     }
 }
@@ -66,6 +69,8 @@ pub fn cells(context: &Context) -> Result<Vec<Cell>> {
                 let source = match method {
                     Method::Tuned | Method::Untuned => continue,
                     Method::Direct => Source::Direct(base.clone()),
+                    Method::Ppo { chunk_len } if is_policy(context, base) => Source::Ppo(chunk_len),
+                    Method::Ppo { .. } => continue,
                     _ => Source::Model(base.clone()),
                 };
                 cells.push(Cell { base: base.clone(), name, method, source });
@@ -83,6 +88,11 @@ pub fn cells(context: &Context) -> Result<Vec<Cell>> {
         cells.push(Cell { base, name, method, source: Source::Guide(source) });
     }
     Ok(cells)
+}
+
+/// Whether `[ppo]` trains this model.
+fn is_policy(context: &Context, model: &str) -> bool {
+    context.recipe().ppo.as_ref().is_some_and(|ppo| ppo.policy == model)
 }
 
 pub fn run(context: &Context) -> Result<()> {
@@ -118,6 +128,7 @@ pub(super) fn cell_fingerprint(context: &Context, cell: &Cell, seed: u64) -> Res
         Source::Model(name) => context.model_fingerprint(name)?,
         Source::Guide(source) => context.guide_fingerprint(source)?,
         Source::Direct(name) => dpo::fingerprint(context, &direct::tuning(context, name)?)?,
+        Source::Ppo(chunk_len) => ppo::fingerprint(context, *chunk_len, seed)?,
     });
     let pairs = context.plan.guide_pairs();
     for GuidePairSource { tuned, untuned, .. } in &pairs {
@@ -144,8 +155,8 @@ impl<'a> Models<'a> {
     }
 
     /// Lets go of all models but the cell's own and the guides, so that no more bases than one are held.
-    pub(super) fn keep_for(&mut self, cell: &Cell) -> Result<()> {
-        let mut kept = vec![cell.folder(self.context)?];
+    pub(super) fn keep_for(&mut self, cell: &Cell, seed: u64) -> Result<()> {
+        let mut kept = vec![cell.folder(self.context, seed)?];
         for GuidePairSource { tuned, untuned, .. } in self.context.plan.guide_pairs() {
             kept.extend([self.context.guide_folder(&tuned)?, self.context.guide_folder(&untuned)?]);
         }
@@ -194,8 +205,8 @@ pub(super) fn steer(
         trace: steer.trace,
         prompts_in_flight: steer.prompts_in_flight,
     };
-    models.keep_for(cell)?;
-    let (lm, tokenizer) = models.get(&cell.folder(context)?, &cell.base)?;
+    models.keep_for(cell, seed)?;
+    let (lm, tokenizer) = models.get(&cell.folder(context, seed)?, &cell.base)?;
     let mut guide = models.guide(&tokenizer)?;
     let gold = match context.recipe().gold {
         Some(_) => Some(context.open_gold()?),

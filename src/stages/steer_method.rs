@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::models::Lm;
 use crate::models::memory::free_bytes;
 use crate::policy::{LocalPolicy, Member};
-use crate::recipe::MethodTable;
+use crate::recipe::{ChunkLen, MethodTable};
 use crate::sampling::{Sampling, Stream};
 use crate::score::{GoldReward, Guide, GuidePair, NoGuide, WeightedPairs};
 use crate::search::{BeamSearch, Cbs, Finish, Found, Query, Scorer, Semantics, TraceStep};
@@ -43,6 +43,10 @@ pub enum Method {
     Untuned,
     /// The directly tuned base sampled alone.
     Direct,
+    /// What PPO with chunks of this length made of the base, sampled alone.
+    Ppo {
+        chunk_len: ChunkLen,
+    },
 }
 
 /// What all methods of a run share.
@@ -101,6 +105,7 @@ impl Method {
             MethodTable::Tuned { .. } => vec![Self::Tuned],
             MethodTable::Untuned { .. } => vec![Self::Untuned],
             MethodTable::Direct { .. } => vec![Self::Direct],
+            MethodTable::Ppo { chunk_len, .. } => chunk_len.0.iter().map(|&chunk_len| Self::Ppo { chunk_len }).collect(),
         };
         table.names().into_iter().zip(methods).collect()
     }
@@ -130,6 +135,7 @@ impl Method {
     pub fn settings(&self) -> Value {
         match self {
             Self::Base | Self::Tuned | Self::Untuned | Self::Direct => json!({}),
+            Self::Ppo { chunk_len } => json!({ "chunk_len": chunk_len }),
             Self::BestOfN { n } => json!({ "n": n }),
             Self::Cbs { beam_width, successors, chunk_len } => {
                 json!({ "beam_width": beam_width, "successors": successors, "chunk_len": chunk_len })
@@ -215,7 +221,9 @@ fn readers<'a>(
     prompts: &[(String, String)],
 ) -> Result<Vec<Reader<'a>>> {
     let (rows, chunk) = match *method {
-        Method::Base | Method::Tuned | Method::Untuned | Method::Direct | Method::Eft { .. } => (1, settings.max_new_tokens),
+        Method::Base | Method::Tuned | Method::Untuned | Method::Direct | Method::Ppo { .. } | Method::Eft { .. } => {
+            (1, settings.max_new_tokens)
+        }
         Method::BestOfN { n } => (n, settings.max_new_tokens),
         Method::Cbs { beam_width, successors, chunk_len } => {
             (beam_width.saturating_mul(successors), chunk_len.min(settings.max_new_tokens))

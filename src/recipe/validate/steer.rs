@@ -141,7 +141,7 @@ impl Rules<'_> {
                 self.directly_tuned(&key, steer);
             }
             let guides_there = match method {
-                MethodTable::Base { .. } | MethodTable::Beam { .. } | MethodTable::Direct { .. } => true,
+                MethodTable::Base { .. } | MethodTable::Beam { .. } | MethodTable::Direct { .. } | MethodTable::Ppo { .. } => true,
                 MethodTable::Untuned { .. } => untuned(self.recipe).is_some(),
                 MethodTable::Tuned { .. } | MethodTable::BestOfN { .. } | MethodTable::Cbs { .. } | MethodTable::Eft { .. } => has_pair,
             };
