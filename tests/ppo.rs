@@ -9,13 +9,13 @@ use w2s::policy::LocalPolicy;
 use w2s::sampling::{Sampling, Stream};
 use w2s::search::{Extend, Finish, Proposer};
 use w2s::text::{PromptTemplate, Tokenizer};
-use w2s::train::{AdamW, AdamWSettings, Metrics, Ppo, PpoSettings, Rollout, Sequence, ValueHead};
+use w2s::train::{AdamW, AdamWSettings, Metrics, Ppo, PpoSettings, Rollout, Sequence, Value};
 
 const VOCAB: i64 = 12;
 const EOS: i64 = 0;
 
 /// A world: what it asks, how long answers are, and what each token of an answer earns.
-struct World<F: Fn(&[i64], &[i64]) -> Vec<f32>> {
+struct World<F: Fn(&[i64], &[i64]) -> Vec<f64>> {
     answer: usize,
     reward: F,
 }
@@ -57,7 +57,7 @@ fn learner(settings: &PpoSettings) -> Learner<'_> {
     };
     let new = || Rc::new(Lm::new(LmConfig::Gpt2(config.clone()), 3, Device::Cpu).unwrap());
     let policy = new();
-    let value = ValueHead::new(&policy);
+    let value = Value::head(&policy);
     let ppo = Ppo { settings, policy, reference: new(), value };
     let optimizer = AdamW::new(ppo.parameters(), AdamWSettings::with_decay(0.0));
     Learner { ppo, optimizer, tokenizer: Rc::new(Tokenizer::numbered(VOCAB as usize, Some(EOS)).unwrap()) }
@@ -65,7 +65,7 @@ fn learner(settings: &PpoSettings) -> Learner<'_> {
 
 impl Learner<'_> {
     /// Answers to prompts of one random token each, by the engine of the search.
-    fn rollouts<F: Fn(&[i64], &[i64]) -> Vec<f32>>(&self, world: &World<F>, step: u64, count: usize) -> Vec<Rollout> {
+    fn rollouts<F: Fn(&[i64], &[i64]) -> Vec<f64>>(&self, world: &World<F>, step: u64, count: usize) -> Vec<Rollout> {
         let sampling = Sampling::new(self.ppo.settings.temperature, 0, 1.0);
         let template = PromptTemplate::new("{prompt}", false);
         let mut policy = LocalPolicy::new(self.ppo.policy.clone(), self.tokenizer.clone(), template, sampling, Vec::new());
@@ -87,7 +87,7 @@ impl Learner<'_> {
             .collect()
     }
 
-    fn learn<F: Fn(&[i64], &[i64]) -> Vec<f32>>(&mut self, world: &World<F>, steps: u64, kl_coefficient: f64) -> Vec<Metrics> {
+    fn learn<F: Fn(&[i64], &[i64]) -> Vec<f64>>(&mut self, world: &World<F>, steps: u64, kl_coefficient: f64) -> Vec<Metrics> {
         (0..steps)
             .map(|step| {
                 let rollouts = self.rollouts(world, step, 64);
@@ -111,7 +111,7 @@ fn mean_score(metrics: &[Metrics]) -> f64 {
 fn a_bandit_finds_its_arm() {
     let settings = settings();
     let mut learner = learner(&settings);
-    let world = World { answer: 1, reward: |_: &[i64], answer: &[i64]| vec![f32::from(answer[0] == 4)] };
+    let world = World { answer: 1, reward: |_: &[i64], answer: &[i64]| vec![f64::from(answer[0] == 4)] };
     let metrics = learner.learn(&world, 25, 0.0);
     let (first, last) = (mean_score(&metrics[..3]), mean_score(&metrics[22..]));
     assert!(first < 0.3 && last > 0.95, "{first} {last}");
@@ -124,7 +124,7 @@ fn tokens_that_copy_the_prompt_are_learned_with_dense_and_with_sparse_pay() {
         let settings = settings();
         let mut learner = learner(&settings);
         let reward = |prompt: &[i64], answer: &[i64]| {
-            let each: Vec<f32> = answer.iter().map(|token| if *token == prompt[0] { 1.0 } else { -0.2 }).collect();
+            let each: Vec<f64> = answer.iter().map(|token| if *token == prompt[0] { 1.0 } else { -0.2 }).collect();
             pay_by_chunk(&each, chunk_len)
         };
         let metrics = learner.learn(&World { answer: 4, reward }, 120, 0.0);
@@ -152,7 +152,7 @@ fn the_penalty_holds_the_policy_to_the_reference() {
     let run = |coefficient: f64| {
         let settings = settings();
         let mut learner = learner(&settings);
-        let world = World { answer: 1, reward: |_: &[i64], answer: &[i64]| vec![f32::from(answer[0] == 4)] };
+        let world = World { answer: 1, reward: |_: &[i64], answer: &[i64]| vec![f64::from(answer[0] == 4)] };
         let metrics = learner.learn(&world, 20, coefficient);
         assert!(metric(&metrics[0], "objective/kl").abs() < 1e-6);
         metrics[15..].iter().map(|metrics| metric(metrics, "objective/kl")).sum::<f64>() / 5.0
@@ -166,7 +166,7 @@ fn micro_batches_give_the_update_of_the_whole_minibatch() {
     let weights = |micro_batch_size: usize| {
         let settings = PpoSettings { micro_batch_size, ..settings() };
         let mut learner = learner(&settings);
-        let world = World { answer: 3, reward: |_: &[i64], answer: &[i64]| answer.iter().map(|token| *token as f32 / 10.0).collect() };
+        let world = World { answer: 3, reward: |_: &[i64], answer: &[i64]| answer.iter().map(|token| *token as f64 / 10.0).collect() };
         learner.learn(&world, 1, 0.05);
         learner.optimizer.weights()
     };
@@ -182,7 +182,7 @@ fn a_reward_that_is_no_number_is_refused() {
     let settings = settings();
     let mut learner = learner(&settings);
     let sequence = Sequence { ids: vec![1, 2, 3], scored_from: 1 };
-    for rewards in [vec![1.0, f32::NAN], vec![1.0]] {
+    for rewards in [vec![1.0, f64::NAN], vec![1.0]] {
         let rollout = Rollout { sequence: sequence.clone(), rewards };
         let error = learner.ppo.update(&mut learner.optimizer, &[rollout], 0.1, 1e-3, &|_| vec![0]).unwrap_err().to_string();
         assert!(error.contains("rollout 0 of 2 tokens"), "{error}");

@@ -61,7 +61,7 @@ impl Proposer for Scripted {
             }
             self.next += 1;
             self.responses.insert(Node(self.next), response.clone());
-            extended.push(Extended { node: Node(self.next), response, sampled, logprob: None });
+            extended.push(Extended { node: Node(self.next), response, end: None, sampled, logprob: None });
             self.sampled += sampled;
         }
         Ok(extended)

@@ -44,14 +44,22 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
 
     /// Adds one line, on disk when this returns. After a failure the file holds what it held before.
     pub fn append(&mut self, entry: &T) -> Result<()> {
-        let mut line = serde_json::to_vec(entry).map_err(|error| Error::data(&self.path, None, error.to_string()))?;
-        line.push(b'\n');
-        if let Err(error) = self.file.write_all(&line).and_then(|()| self.file.sync_data()) {
+        self.append_all(std::slice::from_ref(entry))
+    }
+
+    /// [`Self::append`] for many, all or none.
+    pub fn append_all(&mut self, entries: &[T]) -> Result<()> {
+        let mut lines = Vec::new();
+        for entry in entries {
+            serde_json::to_writer(&mut lines, entry).map_err(|error| Error::data(&self.path, None, error.to_string()))?;
+            lines.push(b'\n');
+        }
+        if let Err(error) = self.file.write_all(&lines).and_then(|()| self.file.sync_data()) {
             // Best effort: the write's own error is the one to report, and `open` repairs what is left.
             let _ = self.file.set_len(self.length);
             return Err(Error::io(&self.path, "writing")(error));
         }
-        self.length += line.len() as u64;
+        self.length += lines.len() as u64;
         Ok(())
     }
 }

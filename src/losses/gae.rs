@@ -7,13 +7,13 @@
 ///
 /// # Panics
 /// If there are not as many values as rewards.
-pub fn gae(rewards: &[f32], values: &[f32], gamma: f64, lambda: f64) -> (Vec<f32>, Vec<f32>) {
+pub fn gae(rewards: &[f64], values: &[f32], gamma: f64, lambda: f64) -> (Vec<f32>, Vec<f32>) {
     assert_eq!(rewards.len(), values.len());
     let mut advantages = vec![0.0; rewards.len()];
     let (mut behind, mut next_value) = (0.0, 0.0);
     for t in (0..rewards.len()).rev() {
         let value = f64::from(values[t]);
-        let delta = f64::from(rewards[t]) + gamma * next_value - value;
+        let delta = rewards[t] + gamma * next_value - value;
         behind = delta + gamma * lambda * behind;
         advantages[t] = behind as f32;
         next_value = value;
@@ -27,11 +27,11 @@ pub fn gae(rewards: &[f32], values: &[f32], gamma: f64, lambda: f64) -> (Vec<f32
 ///
 /// # Panics
 /// If `chunk_len` is 0.
-pub fn pay_by_chunk(rewards: &[f32], chunk_len: Option<usize>) -> Vec<f32> {
+pub fn pay_by_chunk(rewards: &[f64], chunk_len: Option<usize>) -> Vec<f64> {
     let mut paid = vec![0.0; rewards.len()];
     let length = chunk_len.unwrap_or(rewards.len().max(1));
     for (index, chunk) in rewards.chunks(length).enumerate() {
-        paid[index * length + chunk.len() - 1] = chunk.iter().map(|&reward| f64::from(reward)).sum::<f64>() as f32;
+        paid[index * length + chunk.len() - 1] = chunk.iter().sum();
     }
     paid
 }
@@ -55,18 +55,18 @@ mod tests {
     use super::*;
 
     /// The definition, each advantage from scratch.
-    fn by_definition(rewards: &[f32], values: &[f32], gamma: f64, lambda: f64) -> Vec<f64> {
+    fn by_definition(rewards: &[f64], values: &[f32], gamma: f64, lambda: f64) -> Vec<f64> {
         let value = |t: usize| values.get(t).map_or(0.0, |value| f64::from(*value));
-        let delta = |t: usize| f64::from(rewards[t]) + gamma * value(t + 1) - value(t);
+        let delta = |t: usize| rewards[t] + gamma * value(t + 1) - value(t);
         (0..rewards.len()).map(|t| (t..rewards.len()).map(|s| (gamma * lambda).powi((s - t) as i32) * delta(s)).sum()).collect()
     }
 
     proptest! {
         #[test]
         fn advantages_are_those_of_the_definition(
-            tokens in prop::collection::vec((-3.0f32..3.0, -3.0f32..3.0), 0..40), gamma in 0.5..1.0f64, lambda in 0.0..1.0f64
+            tokens in prop::collection::vec((-3.0..3.0f64, -3.0f32..3.0), 0..40), gamma in 0.5..1.0f64, lambda in 0.0..1.0f64
         ) {
-            let (rewards, values): (Vec<f32>, Vec<f32>) = tokens.into_iter().unzip();
+            let (rewards, values): (Vec<f64>, Vec<f32>) = tokens.into_iter().unzip();
             let (advantages, returns) = gae(&rewards, &values, gamma, lambda);
             for (t, exact) in by_definition(&rewards, &values, gamma, lambda).into_iter().enumerate() {
                 prop_assert!((f64::from(advantages[t]) - exact).abs() < 1e-4);
@@ -75,10 +75,10 @@ mod tests {
         }
 
         #[test]
-        fn chunks_pay_the_whole_sum(rewards in prop::collection::vec(-3.0f32..3.0, 0..30), length in 1usize..12) {
+        fn chunks_pay_the_whole_sum(rewards in prop::collection::vec(-3.0..3.0f64, 0..30), length in 1usize..12) {
             for chunk_len in [Some(length), None] {
                 let paid = pay_by_chunk(&rewards, chunk_len);
-                prop_assert!((paid.iter().sum::<f32>() - rewards.iter().sum::<f32>()).abs() < 1e-4);
+                prop_assert!((paid.iter().sum::<f64>() - rewards.iter().sum::<f64>()).abs() < 1e-12);
                 prop_assert!(paid.iter().enumerate().all(|(t, &paid)| paid == 0.0 || t + 1 == rewards.len() || chunk_len.is_some_and(|length| (t + 1) % length == 0)));
             }
         }

@@ -61,6 +61,7 @@ struct Row {
     logprobs: Vec<f64>,
     sampled: u64,
     finish: Option<(Finish, Option<String>)>,
+    end: Option<i64>,
 }
 
 /// The rows of one group while they are sampled: row `rows[i]` owns row i of the caches.
@@ -195,7 +196,7 @@ impl LocalPolicy {
         row.sampled += 1;
         row.logprobs.push(logprob);
         if self.end_token_ids().contains(&token) {
-            row.finish = Some((Finish::Eos, None));
+            (row.finish, row.end) = (Some((Finish::Eos, None)), Some(token));
             return Ok(());
         }
         row.response.push(token);
@@ -239,7 +240,7 @@ impl LocalPolicy {
                 let state = self.state(group.parents[parent])?;
                 let before = state.response.len();
                 let (response, logprobs) = (state.response.clone(), state.logprobs.clone());
-                let mut row = Row { request, response, before, logprobs, sampled: 0, finish: None };
+                let mut row = Row { request, response, before, logprobs, sampled: 0, finish: None, end: None };
                 self.draw(&mut row, &requests[request], &parents[first_parent + parent])?;
                 owned.push(rows.len());
                 rows.push(row);
@@ -291,7 +292,7 @@ impl LocalPolicy {
                 let (response, logprobs) = (row.response, row.logprobs);
                 self.nodes.insert(node, State { generation, row: place, response, logprobs, pending: Pending::Token(last) });
             }
-            extended[row.request] = Some(Extended { node, response, sampled: row.sampled, logprob });
+            extended[row.request] = Some(Extended { node, response, end: row.end, sampled: row.sampled, logprob });
         }
         Ok(extended.into_iter().flatten().collect())
     }

@@ -51,6 +51,9 @@ pub struct PpoTable {
     pub value_coefficient: f64,
     #[serde(default)]
     pub value: ValueSource,
+    /// Of the value's head, by the schedule of `training.learning_rate`, which is that of everything else.
+    #[serde(default = "default_head_learning_rate")]
+    pub head_learning_rate: f64,
     #[serde(default)]
     pub kl: KlTable,
     /// Taken off the reward of a response that is cut by `max_new_tokens`.
@@ -81,8 +84,14 @@ pub struct KlTable {
     pub estimator: KlEstimator,
     /// Adapts the coefficient until `objective/kl` is this.
     pub target: Option<f64>,
-    /// Rollouts over which it adapts.
-    pub horizon: f64,
+    /// Rollouts over which it adapts; 10,000 by default.
+    pub horizon: Option<f64>,
+}
+
+impl KlTable {
+    pub fn horizon(&self) -> f64 {
+        self.horizon.unwrap_or(10_000.0)
+    }
 }
 
 /// `5` or `"inf"`.
@@ -201,7 +210,7 @@ impl Default for ChunkLens {
 
 impl Default for KlTable {
     fn default() -> Self {
-        Self { coefficient: 0.05, estimator: KlEstimator::K1, target: None, horizon: 10_000.0 }
+        Self { coefficient: 0.05, estimator: KlEstimator::K1, target: None, horizon: None }
     }
 }
 
@@ -216,6 +225,9 @@ fn default_temperature() -> f64 {
 }
 fn default_lambda() -> f64 {
     0.95
+}
+fn default_head_learning_rate() -> f64 {
+    1e-4
 }
 fn default_clip() -> f64 {
     0.2

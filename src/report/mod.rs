@@ -12,5 +12,6 @@ pub use html::{Sample, html};
 pub use length_control::{LengthControl, LengthControlled};
 pub use pair_card::PairCard;
 pub use pairs::PairReport;
+pub use statistics::distinct;
 pub use summary::{Answer, Comparison, Reward, Row, Summary};
 pub use table::{compare, table};

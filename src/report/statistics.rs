@@ -35,15 +35,15 @@ pub fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
     (scale > 0.0).then(|| sum(&|a, b| a * b) / scale)
 }
 
-/// Distinct word bigrams over all word bigrams of all texts (Li et al. 2016); 0 where there is none.
-pub fn distinct_2<'a>(texts: impl Iterator<Item = &'a str>) -> f64 {
+/// Distinct runs of `n` words over all runs of `n` words of all texts (distinct-n, Li et al. 2016); 0 where there is none.
+pub fn distinct<'a>(n: usize, texts: impl Iterator<Item = &'a str>) -> f64 {
     let mut seen = HashSet::new();
     let mut total = 0usize;
     for text in texts {
         let words: Vec<&str> = text.split_whitespace().collect();
-        for bigram in words.windows(2) {
+        for run in words.windows(n) {
             total += 1;
-            seen.insert((bigram[0], bigram[1]));
+            seen.insert(run.to_vec());
         }
     }
     if total == 0 { 0.0 } else { seen.len() as f64 / total as f64 }
@@ -63,6 +63,6 @@ mod tests {
         assert_eq!((quantile(&values, 0.0), quantile(&values, 1.0)), (Some(1.0), Some(6.0)));
         assert!((correlation(&values, &[-2.0, -4.0, -6.0, -12.0]).unwrap() + 1.0).abs() < 1e-12);
         assert_eq!(correlation(&values, &[1.0; 4]), None);
-        assert_eq!(distinct_2(["a b a b", "b a"].into_iter()), 0.5); // ab ba ab ba: 2 of 4
+        assert_eq!(distinct(2, ["a b a b", "b a"].into_iter()), 0.5); // ab ba ab ba: 2 of 4
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::length_control::{LengthControl, Responses};
-use super::statistics::{distinct_2, mean, standard_deviation, standard_error};
+use super::statistics::{distinct, mean, standard_deviation, standard_error};
 
 /// One response as evaluation sees it.
 #[derive(Debug, Clone)]
@@ -134,7 +134,7 @@ impl Summary {
             base_logprob_per_token: mean_of(answers, |answer| answer.base_logprob_per_token),
             response_tokens: over(&|answer| answer.response_tokens as f64),
             complete_fraction: over(&|answer| f64::from(u8::from(answer.complete))),
-            distinct_2: distinct_2(answers.iter().map(|answer| answer.response.as_str())),
+            distinct_2: distinct(2, answers.iter().map(|answer| answer.response.as_str())),
             tokens: Tokens { base: over(&|answer| answer.base_tokens as f64), guide: over(&|answer| answer.guide_tokens as f64) },
             seconds: over(&|answer| answer.seconds),
             prompts: answers.iter().map(|answer| &answer.id).collect::<std::collections::HashSet<_>>().len(),

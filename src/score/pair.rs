@@ -127,6 +127,11 @@ impl GuidePair {
         Ok(tuned.iter().zip(&untuned).map(|(tuned, untuned)| tuned - untuned).collect())
     }
 
+    /// The guide's ids of the response that a live node stands for, without its EOS.
+    pub fn token_ids(&self, node: Node) -> &[i64] {
+        self.nodes.get(&node).map_or(&[], |state| &state.ids)
+    }
+
     fn models(&self) -> [&Lm; 2] {
         [&self.guide.tuned, &self.guide.untuned]
     }

@@ -56,6 +56,8 @@ pub struct Extend<'a> {
 pub struct Extended {
     pub node: Node,
     pub response: Response,
+    /// The end-of-sequence token that ended it; a model may have several.
+    pub end: Option<i64>,
     /// Tokens sampled for it, EOS included.
     pub sampled: u64,
     /// Sum of the log-probabilities of the response's tokens and of its EOS under the base itself, at temperature 1 and without any cut;

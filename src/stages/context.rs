@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::models::{Lm, base_of_adapter, device, open_with_tokenizer};
 use crate::recipe::{Dtype, GuideSource, Model, Plan, Recipe};
 use crate::score::GoldReward;
-use crate::text::{Dataset, PromptTemplate, Tokenizer, dataset_files, load_dataset};
+use crate::text::{Dataset, Example, PromptTemplate, Tokenizer, dataset_files, first_words_prompt, load_dataset};
 use crate::train::Checkpoint;
 
 /// Enters every fingerprint: raised when the program's results change for the same recipe.
@@ -98,6 +98,14 @@ impl Context {
         }
         let dataset = load_dataset(&self.recipe().data, self.seed())?;
         Ok(self.dataset.get_or_init(|| dataset))
+    }
+
+    /// (id, prompt) of the first `count` of `examples` that are long enough for one; fewer where there are no more.
+    pub fn prompts(&self, examples: &[Example], count: usize) -> Vec<(String, String)> {
+        let rule = &self.recipe().data.prompt;
+        let prompts =
+            examples.iter().filter_map(|example| Some((example.id.clone(), first_words_prompt(example, rule, self.seed())?)));
+        prompts.take(count).collect()
     }
 
     pub fn is_done(&self, task: &str, fingerprint: &str) -> bool {

@@ -154,7 +154,7 @@ fn check_inputs(context: &Context) -> Result<()> {
     let mut asked = vec![Stage::Steer];
     while let Some(stage) = asked.pop() {
         for needed in needs(stage).iter().filter(|needed| context.plan.has(**needed)) {
-            if !due.contains(needed) && undone(*needed, Stage::Steer, context)?.is_some() {
+            if !due.contains(needed) && undone(*needed, stage, context)?.is_some() {
                 due.insert(*needed);
                 asked.push(*needed);
             }

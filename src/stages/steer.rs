@@ -14,7 +14,7 @@ use crate::monitor::Progress;
 use crate::recipe::{ChunkLen, GuidePairSource, GuideSource, Steer};
 use crate::sampling::Sampling;
 use crate::score::Guide;
-use crate::text::{Tokenizer, first_words_prompt};
+use crate::text::Tokenizer;
 
 /// One (base, method) of the recipe: a folder below `steer/`.
 pub struct Cell {
@@ -49,7 +49,7 @@ impl Cell {
             Source::Model(name) => context.model_folder(name),
             Source::Guide(source) => context.guide_folder(source),
             Source::Direct(name) => Ok(context.path(&direct::tuning(context, name)?.dpo_task)),
-            Source::Ppo(chunk_len) => Ok(context.path(&ppo::task(context, *chunk_len, seed)?)),
+            Source::Ppo(chunk_len) => Ok(context.path(&ppo::cell(context, *chunk_len, seed)?.task)),
         }
     }
 }
@@ -128,7 +128,7 @@ pub(super) fn cell_fingerprint(context: &Context, cell: &Cell, seed: u64) -> Res
         Source::Model(name) => context.model_fingerprint(name)?,
         Source::Guide(source) => context.guide_fingerprint(source)?,
         Source::Direct(name) => dpo::fingerprint(context, &direct::tuning(context, name)?)?,
-        Source::Ppo(chunk_len) => ppo::fingerprint(context, *chunk_len, seed)?,
+        Source::Ppo(chunk_len) => ppo::cell(context, *chunk_len, seed)?.fingerprint(context)?,
     });
     let pairs = context.plan.guide_pairs();
     for GuidePairSource { tuned, untuned, .. } in &pairs {
@@ -236,10 +236,7 @@ pub(super) fn steer(
 pub(super) fn test_prompts(context: &Context) -> Result<Vec<(String, String)>> {
     let count = settings(context)?.prompts;
     let rule = &context.recipe().data.prompt;
-    let prompts: Vec<(String, String)> = (context.dataset()?.test.iter())
-        .filter_map(|example| Some((example.id.clone(), first_words_prompt(example, rule, context.seed())?)))
-        .take(count)
-        .collect();
+    let prompts = context.prompts(&context.dataset()?.test, count);
     if prompts.len() < count {
         return Err(Error::failed(format!(
             "only {} test texts have the {} words of a prompt; `steer.prompts` asks for {count}\n\nhint: lower it, or raise `data.test`",

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::losses::DpoObjective;
 use crate::models::device::training_kind;
 use crate::models::{Lm, open_lora_with_tokenizer, open_trainable_with_tokenizer};
-use crate::recipe::{Dpo, LossOn, Training};
+use crate::recipe::{Dpo, Lora, LossOn, Training};
 use crate::sampling::Stream;
 use crate::text::{PromptTemplate, Tokenizer, read_pairs};
 use crate::train::{Fit, Sequence, Task};
@@ -62,9 +62,24 @@ impl<'a> Tuning<'a> {
 
     /// The weights in `folder`, to be trained by the task called `name`.
     pub fn open(&self, context: &Context, folder: &Path, name: &str, training: &Training) -> Result<Trainable> {
-        let Placement { device, kind } = context.placement(self.model)?;
+        Trainable::open(context, self.model, folder, name, training.lora.as_ref())
+    }
+}
+
+/// A model opened to be tuned, and how it reads and writes.
+pub struct Trainable {
+    pub lm: Rc<Lm>,
+    pub tokenizer: Rc<Tokenizer>,
+    pub template: PromptTemplate,
+}
+
+impl Trainable {
+    /// The weights in `folder`, of the recipe's `model` or descended from it, to be trained by the task called `name`: all of them, or
+    /// adapters.
+    pub fn open(context: &Context, model: &str, folder: &Path, name: &str, lora: Option<&Lora>) -> Result<Self> {
+        let Placement { device, kind } = context.placement(model)?;
         let kind = training_kind(kind);
-        let (lm, tokenizer) = match &training.lora {
+        let (lm, tokenizer) = match lora {
             None => open_trainable_with_tokenizer(folder, device, kind)?,
             Some(lora) => {
                 let seed = Stream::new(context.seed(), "lora", name).seed();
@@ -75,18 +90,18 @@ impl<'a> Tuning<'a> {
                 opened
             }
         };
-        Ok(Trainable { lm: Rc::new(lm), tokenizer: Rc::new(tokenizer), template: context.template(self.model)? })
+        Ok(Self { lm: Rc::new(lm), tokenizer: Rc::new(tokenizer), template: context.template(model)? })
     }
-}
 
-/// A model opened to be tuned, and how it reads and writes.
-pub struct Trainable {
-    pub lm: Rc<Lm>,
-    tokenizer: Rc<Tokenizer>,
-    template: PromptTemplate,
-}
+    /// The model in Hugging Face layout; `weights` are the f32 ones of all that was trained, by name.
+    pub fn save(&self, folder: &Path, weights: &[(String, Tensor)], lora: Option<&Lora>) -> Result<()> {
+        self.tokenizer.save(folder)?;
+        match lora {
+            None => self.lm.save_weights(folder, weights, Kind::Float),
+            Some(_) => self.lm.save(folder),
+        }
+    }
 
-impl Trainable {
     /// Chosen and rejected of each pair of `file`, after their prompt; `None` for a response that is empty or does not fit `max_length`
     /// tokens with it.
     pub fn read(&self, context: &Context, file: &str, max_length: usize) -> Result<Vec<[Option<Sequence>; 2]>> {
@@ -118,11 +133,7 @@ impl Trainable {
         let fit = Fit { stage: name, training, seed: context.seed(), run_dir: context.run_dir(), checkpoint: &checkpoint };
         let (report, weights) = fit.run(task)?;
         let folder = context.path(name);
-        self.tokenizer.save(&folder)?;
-        match training.lora {
-            None => self.lm.save_weights(&folder, &weights, Kind::Float)?,
-            Some(_) => self.lm.save(&folder)?,
-        }
+        self.save(&folder, &weights, training.lora.as_ref())?;
         write_json(&folder.join("training.json"), &report)
     }
 }

@@ -27,6 +27,9 @@ pub struct Position {
     pub since_best: usize,
     #[serde(default)]
     pub watchdog: Watchdog,
+    /// Of PPO: what adapts beside the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl_coefficient: Option<f64>,
 }
 
 pub struct Checkpoint {

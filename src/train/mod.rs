@@ -10,13 +10,15 @@ mod schedule;
 mod sequences;
 mod task;
 mod token_logps;
+mod value;
 mod watchdog;
 
 pub use adamw::{AdamW, AdamWSettings};
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Position};
 pub use fit::{Fit, FitReport};
-pub use ppo::{Metrics, Ppo, PpoSettings, Rollout, ValueHead};
+pub use ppo::{Metrics, Ppo, PpoSettings, Rollout};
 pub use schedule::learning_rate;
 pub use sequences::{Sequence, length_batches, sequence_logps, sequence_logps_at};
 pub use task::{StepLoss, Task, accumulate};
 pub use token_logps::TokenLogps;
+pub use value::Value;

@@ -3,17 +3,18 @@
 
 use std::rc::Rc;
 
-use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::{AdamW, Sequence, TokenLogps, sequence_logps_at};
+use super::hidden_pass::HiddenPass;
+use super::sequences::read_packed;
+use super::{AdamW, Sequence, TokenLogps, Value, sequence_logps_at};
 use crate::error::{Error, Result};
 use crate::losses::{KlEstimator, gae, ppo_policy, ppo_value, whiten};
 use crate::models::Lm;
 use crate::monitor::glossary;
 
-/// Defaults are TRL's (PPOConfig) but for what the recipe fills in.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// How a batch of rollouts becomes updates of the weights.
+#[derive(Debug, Clone, PartialEq)]
 pub struct PpoSettings {
     /// Of the rollouts, and of all log-probabilities.
     pub temperature: f64,
@@ -42,41 +43,18 @@ pub struct Rollout {
     /// The response is scored; its EOS is part of it where the policy drew one.
     pub sequence: Sequence,
     /// Of each response token, paid where it is due.
-    pub rewards: Vec<f32>,
+    pub rewards: Vec<f64>,
 }
 
 /// What one update did: means over the batch under TRL's names, in their order.
 pub type Metrics = Vec<(&'static str, f64)>;
-
-/// A linear value head on the policy's own hidden states: V(s_t) before token t.
-pub struct ValueHead {
-    weight: Tensor, // (hidden_size) f32
-    bias: Tensor,   // (1) f32
-}
-
-impl ValueHead {
-    /// Zero everywhere.
-    pub fn new(lm: &Lm) -> Self {
-        let zeros = |size: i64| Tensor::zeros([size], (Kind::Float, lm.device())).set_requires_grad(true);
-        Self { weight: zeros(lm.model.info().hidden_size), bias: zeros(1) }
-    }
-
-    pub fn parameters(&self) -> Vec<(String, Tensor)> {
-        vec![("value_head.weight".to_owned(), self.weight.shallow_clone()), ("value_head.bias".to_owned(), self.bias.shallow_clone())]
-    }
-
-    /// (tokens, hidden_size) of any kind to (tokens) f32.
-    fn values(&self, states: &Tensor) -> Tensor {
-        states.to_kind(Kind::Float).mv(&self.weight) + &self.bias
-    }
-}
 
 pub struct Ppo<'a> {
     pub settings: &'a PpoSettings,
     pub policy: Rc<Lm>,
     /// The policy as it was at first, frozen.
     pub reference: Rc<Lm>,
-    pub value: ValueHead,
+    pub value: Value,
 }
 
 /// What is known of one rollout when the updates begin.
@@ -92,7 +70,7 @@ struct Known {
 impl Ppo<'_> {
     /// Everything that learns, by name.
     pub fn parameters(&self) -> Vec<(String, Tensor)> {
-        self.policy.parameters().into_iter().chain(self.value.parameters()).collect()
+        self.policy.trainable_parameters().into_iter().chain(self.value.parameters()).collect()
     }
 
     /// Updates policy and value from one batch, with `kl_coefficient` of the divergence from the reference taken off each token's reward.
@@ -120,7 +98,7 @@ impl Ppo<'_> {
             let kl: Vec<f32> = (known.logps.iter().zip(&known.reference))
                 .map(|(logp, reference)| self.settings.kl_estimator.estimate(*logp, *reference))
                 .collect();
-            let rewards: Vec<f32> = rollout.rewards.iter().zip(&kl).map(|(reward, kl)| reward - kl_coefficient as f32 * kl).collect();
+            let rewards: Vec<f64> = rollout.rewards.iter().zip(&kl).map(|(reward, kl)| reward - kl_coefficient * f64::from(*kl)).collect();
             kls += known.logps.iter().zip(&known.reference).map(|(logp, reference)| f64::from(logp - reference)).sum::<f64>();
             shaped -= kl_coefficient * kl.iter().map(|kl| f64::from(*kl)).sum::<f64>();
             (known.advantages, known.returns) = gae(&rewards, &known.values, self.settings.gamma, self.settings.lambda);
@@ -157,7 +135,7 @@ impl Ppo<'_> {
             }
         }
         let count = rollouts.len() as f64;
-        let score = rollouts.iter().flat_map(|rollout| &rollout.rewards).map(|reward| f64::from(*reward)).sum::<f64>() / count;
+        let score = rollouts.iter().flat_map(|rollout| &rollout.rewards).sum::<f64>() / count;
         let entropy = -known.iter().flat_map(|known| &known.logps).map(|logp| f64::from(*logp)).sum::<f64>() / count;
         let values = known.iter().flat_map(|known| known.values.iter().zip(&known.returns));
         let explained = explained_variance(&values.map(|(value, target)| (f64::from(*value), f64::from(*target))).collect::<Vec<_>>());
@@ -180,7 +158,8 @@ impl Ppo<'_> {
         for minibatch in order.chunks(self.settings.minibatch_size) {
             for micro_batch in minibatch.chunks(self.settings.micro_batch_size) {
                 let tokens = self.read(&self.policy, rollouts, micro_batch)?;
-                let values = Vec::<f32>::try_from(self.value.values(&tokens.states).detach())?;
+                let (values, _) = self.values(&tokens, rollouts, micro_batch)?;
+                let values = Vec::<f32>::try_from(values.detach())?;
                 let logps = Vec::<f32>::try_from(tokens.logps.detach())?;
                 let reference = Vec::<f32>::try_from(tch::no_grad(|| self.read(&self.reference, rollouts, micro_batch))?.logps)?;
                 let mut start = 0;
@@ -197,8 +176,14 @@ impl Ppo<'_> {
     }
 
     fn read<'a>(&self, lm: &'a Lm, rollouts: &[Rollout], which: &[usize]) -> Result<TokenLogps<'a>> {
-        let groups: Vec<Vec<&Sequence>> = which.iter().map(|&i| vec![&rollouts[i].sequence]).collect();
-        Ok(sequence_logps_at(&lm.model, &groups, self.settings.activation_checkpointing, self.settings.temperature)?.0)
+        Ok(sequence_logps_at(&lm.model, &alone(rollouts, which), self.settings.activation_checkpointing, self.settings.temperature)?.0)
+    }
+
+    /// V before each token, (tokens) f32 with its graph, and the pass it comes from where the value has a model of its own.
+    fn values(&self, tokens: &TokenLogps, rollouts: &[Rollout], which: &[usize]) -> Result<(Tensor, Option<HiddenPass<'_>>)> {
+        let Some(body) = self.value.body() else { return Ok((self.value.of_states(&tokens.states), None)) };
+        let read = read_packed(&body.model, &alone(rollouts, which), self.settings.activation_checkpointing)?;
+        Ok((self.value.of_states(&read.states), Some(read.pass)))
     }
 
     /// Adds the gradients of the summed losses of a micro-batch.
@@ -210,7 +195,7 @@ impl Ppo<'_> {
         };
         let (old_logps, old_values) = (gather(|known| &known.logps), gather(|known| &known.values));
         let policy = ppo_policy(&tokens.logps, &old_logps, &gather(|known| &known.advantages), self.settings.clip);
-        let values = self.value.values(&tokens.states);
+        let (values, value_pass) = self.values(&tokens, rollouts, which)?;
         let value = ppo_value(&values, &old_values, &gather(|known| &known.returns), self.settings.value_clip);
         let (policy_loss, value_loss) = (policy.losses.sum(Kind::Float), value.losses.sum(Kind::Float));
         let moved = tokens.logps.detach() - old_logps;
@@ -228,8 +213,17 @@ impl Ppo<'_> {
         }
         sums.ratio_error = sums.ratio_error.max((ratio - 1.0).abs().max().double_value(&[]));
         policy_loss.f_backward()?;
-        tokens.backward_with(&(value_loss * self.settings.value_coefficient))
+        let value_loss = value_loss * self.settings.value_coefficient;
+        let Some(value_pass) = value_pass else { return tokens.backward_with(&value_loss) };
+        tokens.backward()?;
+        value_loss.f_backward()?;
+        value_pass.backward()
     }
+}
+
+/// Each of these rollouts as a group of its own.
+fn alone<'a>(rollouts: &'a [Rollout], which: &[usize]) -> Vec<Vec<&'a Sequence>> {
+    which.iter().map(|&i| vec![&rollouts[i].sequence]).collect()
 }
 
 /// Over the updates of one batch.

@@ -65,6 +65,17 @@ impl Sequence {
     }
 }
 
+/// What one forward pass over packed sequences gives.
+pub(super) struct Packed<'a> {
+    /// (tokens, hidden_size) in the weights' kind: the state that predicts each scored token, row after row.
+    pub states: Tensor,
+    pub pass: HiddenPass<'a>,
+    /// The scored tokens.
+    pub targets: Vec<i64>,
+    /// The row of each.
+    rows: Vec<i64>,
+}
+
 /// Log-probabilities of all scored tokens of all sequences, row after row, by one forward pass without padding, and the row number of each
 /// (i64). The sequences of a group continue one prompt (the ids before `scored_from`), which is read once for all of them. With `recompute`
 /// activations are not kept for the way back, but computed again.
@@ -82,6 +93,13 @@ pub fn sequence_logps_at<'a>(
     recompute: bool,
     temperature: f64,
 ) -> Result<(TokenLogps<'a>, Tensor)> {
+    let Packed { states, pass, targets, rows } = read_packed(model, groups, recompute)?;
+    let rows = Tensor::from_slice(&rows).to_device(states.device());
+    Ok((TokenLogps::new(model, pass, states, targets, temperature)?, rows))
+}
+
+/// The forward pass of [`sequence_logps`] without the head.
+pub(super) fn read_packed<'a>(model: &'a CausalLm, groups: &[Vec<&Sequence>], recompute: bool) -> Result<Packed<'a>> {
     let (mut ids, mut packing) = (Vec::new(), Packing::default());
     let (mut places, mut targets, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     let mut row = 0;
@@ -123,8 +141,8 @@ pub fn sequence_logps_at<'a>(
     let tensor = |values: &[i64]| Tensor::from_slice(values).to_device(device);
     let (tokens, positions) = (tensor(&ids).unsqueeze(0), tensor(&packing.positions()).unsqueeze(0));
     let (hidden, pass) = HiddenPass::forward(model, tokens, positions, packing, recompute);
-    let predicting = hidden.squeeze_dim(0).index_select(0, &tensor(&places));
-    Ok((TokenLogps::new(model, pass, predicting, targets, temperature)?, tensor(&rows)))
+    let states = hidden.squeeze_dim(0).index_select(0, &tensor(&places));
+    Ok(Packed { states, pass, targets, rows })
 }
 
 /// Places of `sequences` grouped into batches of similar length, so that little is padded; for validation, where order does not matter.

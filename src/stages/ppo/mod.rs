@@ -1,23 +1,67 @@
-//! PPO of a base on the guide pair's dense reward (paper C.3).
+//! PPO of a base on the guide pair's dense reward (paper C.3): one training for each chunk length and seed, each a task with its own folder,
+//! which holds the policy in Hugging Face layout and the journals of how it came about.
+
+mod fit;
+mod records;
+mod rollouts;
+
+use serde_json::json;
 
 use super::context::Context;
+use super::gold;
 use crate::error::{Error, Result};
+use crate::recipe::{ChunkLen, ChunkLens, GuidePairSource, PpoTable, Training};
 
-pub fn run(_context: &Context) -> Result<()> {
-    Err(Error::failed("being written"))
+pub fn run(context: &Context) -> Result<()> {
+    for cell in cells(context)? {
+        let fingerprint = cell.fingerprint(context)?;
+        context.task(&cell.task, &fingerprint, &[&cell.task], |_| fit::train(context, &cell))?;
+    }
+    Ok(())
+}
+
+/// One training of the stage.
+pub struct Cell<'a> {
+    /// Its name: of the task, of its metrics, and of its folder below the run directory.
+    pub task: String,
+    pub chunk_len: ChunkLen,
+    pub seed: u64,
+    table: &'a PpoTable,
+    training: &'a Training,
+    pair: GuidePairSource,
+}
+
+/// Every training, chunk length by chunk length.
+pub fn cells(context: &Context) -> Result<Vec<Cell<'_>>> {
+    let Some(table) = &context.recipe().ppo else { return Ok(Vec::new()) };
+    let lengths = table.chunk_len.0.iter();
+    lengths.flat_map(|&length| context.recipe().run.seeds.iter().map(move |&seed| cell(context, length, seed))).collect()
+}
+
+/// The training with chunks of this length.
+pub fn cell(context: &Context, chunk_len: ChunkLen, seed: u64) -> Result<Cell<'_>> {
+    let table = context.recipe().ppo.as_ref().zip(context.plan.training.ppo.as_ref());
+    let (table, training) = table.ok_or_else(|| Error::recipe("the recipe has no `[ppo]` table"))?;
+    let pair = context.plan.ppo_pair().ok_or_else(|| Error::recipe("`[ppo]` has no guide pair"))?;
+    Ok(Cell { task: format!("ppo/{}/L-{chunk_len}/seed-{seed}", table.policy), chunk_len, seed, table, training, pair })
 }
 
 /// The stage's tasks and their fingerprints.
-pub fn tasks(_context: &Context) -> Result<Vec<(String, String)>> {
-    Ok(Vec::new())
+pub fn tasks(context: &Context) -> Result<Vec<(String, String)>> {
+    cells(context)?.into_iter().map(|cell| Ok((cell.task.clone(), cell.fingerprint(context)?))).collect()
 }
 
-/// Name of the task, of its metrics, and of its folder below the run directory.
-pub fn task(context: &Context, chunk_len: crate::recipe::ChunkLen, seed: u64) -> Result<String> {
-    let policy = context.recipe().ppo.as_ref().map(|ppo| ppo.policy.as_str()).unwrap_or_default();
-    Ok(format!("ppo/{policy}/L-{chunk_len}/seed-{seed}"))
-}
-
-pub fn fingerprint(_context: &Context, _chunk_len: crate::recipe::ChunkLen, _seed: u64) -> Result<String> {
-    Ok(String::new())
+impl Cell<'_> {
+    pub fn fingerprint(&self, context: &Context) -> Result<String> {
+        let GuidePairSource { tuned, untuned, .. } = &self.pair;
+        let mut parents = vec![context.data_fingerprint()?, context.model_fingerprint(&self.table.policy)?];
+        parents.extend([context.guide_fingerprint(tuned)?, context.guide_fingerprint(untuned)?]);
+        parents.push(context.model_fingerprint(context.guide_model(tuned)?)?);
+        if context.recipe().gold.is_some() && self.table.validation_prompts > 0 {
+            parents.push(gold::fingerprint(context)?);
+        }
+        // Of this training alone: another chunk length or seed beside it changes nothing.
+        let table = PpoTable { chunk_len: ChunkLens(vec![self.chunk_len]), training: Default::default(), ..self.table.clone() };
+        context.fingerprint("ppo", (table, self.training, json!(self.seed)), &parents)
+    }
 }

@@ -12,7 +12,7 @@ use crate::sampling::{Sampling, Stream};
 use crate::score::GoldReward;
 use crate::search::{Extend, Finish, Proposer, Response};
 use crate::stages::Context;
-use crate::text::{Example, LeftOut, Pair, Reason, first_words_prompt};
+use crate::text::{Example, LeftOut, Pair, Reason};
 
 /// Rows sampled together. Results depend on it only through float rounding, so it is fixed.
 const ROWS: usize = 64;
@@ -39,10 +39,7 @@ pub fn run(context: &Context, settings: &Preferences) -> Result<()> {
 /// (id, prompt) of the first `count` texts that are long enough for one.
 fn prompts(context: &Context, examples: &[Example], count: usize, file: &str) -> Result<Vec<(String, String)>> {
     let rule = &context.recipe().data.prompt;
-    let usable: Vec<(String, String)> = (examples.iter())
-        .filter_map(|example| Some((example.id.clone(), first_words_prompt(example, rule, context.seed())?)))
-        .take(count)
-        .collect();
+    let usable = context.prompts(examples, count);
     if usable.is_empty() && count > 0 {
         return Err(Error::failed(format!(
             "{file}: no text has the {} words of a prompt and one more\n\nhint: lower `data.prompt.min_words`",

@@ -1,0 +1,111 @@
+//! Responses of the policy as it stands and what they earn: sampled by the engine of the search, rewarded by the guide pair.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::Cell;
+use super::records::{RolloutLine, Seconds};
+use crate::error::Result;
+use crate::losses::pay_by_chunk;
+use crate::policy::LocalPolicy;
+use crate::sampling::{Sampling, Stream};
+use crate::score::{Guide, TokenRewards};
+use crate::search::{Extend, Extended, Finish, Proposer};
+use crate::stages::Context;
+use crate::stages::tuning::Trainable;
+use crate::text::{PromptTemplate, Tokenizer};
+use crate::train::{Rollout, Sequence};
+
+/// Rows sampled and rewarded together. Results depend on it only through float rounding, so it is fixed.
+const ROWS: usize = 64;
+
+pub struct Sampler<'a> {
+    cell: &'a Cell<'a>,
+    policy: LocalPolicy,
+    rewards: TokenRewards,
+    tokenizer: Rc<Tokenizer>,
+    template: PromptTemplate,
+}
+
+/// A batch of responses.
+#[derive(Default)]
+pub struct Batch {
+    pub rollouts: Vec<Rollout>,
+    /// Of each rollout.
+    pub lines: Vec<RolloutLine>,
+    /// Without those of the update.
+    pub seconds: Seconds,
+}
+
+impl<'a> Sampler<'a> {
+    pub fn open(context: &Context, cell: &'a Cell, model: &Trainable) -> Result<Self> {
+        let sampling = Sampling::new(cell.table.temperature, 0, 1.0);
+        let policy = LocalPolicy::new(model.lm.clone(), model.tokenizer.clone(), model.template.clone(), sampling, Vec::new());
+        let guide = {
+            let [tuned_name, untuned_name] = [context.guide_model(&cell.pair.tuned)?, context.guide_model(&cell.pair.untuned)?];
+            let (tuned, tokenizer) = context.open(&context.guide_folder(&cell.pair.tuned)?, tuned_name)?;
+            let (untuned, _) = context.open(&context.guide_folder(&cell.pair.untuned)?, untuned_name)?;
+            Rc::new(Guide { tuned, untuned, tokenizer, template: context.template(tuned_name)? })
+        };
+        let rewards = TokenRewards::new(guide, model.tokenizer.clone())?;
+        Ok(Self { cell, policy, rewards, tokenizer: model.tokenizer.clone(), template: model.template.clone() })
+    }
+
+    /// Refuses a prompt that cannot be answered within the contexts of policy and guides.
+    pub fn check_prompt(&self, id: &str, prompt: &str) -> Result<()> {
+        let new_tokens = self.cell.table.max_new_tokens;
+        self.policy.check_prompt(id, prompt, new_tokens)?;
+        self.rewards.check_prompt(id, prompt, new_tokens)
+    }
+
+    /// A response to each (id, prompt), drawn from the streams that `purpose` and `step` name.
+    pub fn sample(&mut self, purpose: &str, step: usize, prompts: &[&(String, String)]) -> Result<Batch> {
+        let mut batch = Batch::default();
+        for prompts in prompts.chunks(ROWS) {
+            self.sample_rows(purpose, step, prompts, &mut batch)?;
+        }
+        Ok(batch)
+    }
+
+    fn sample_rows(&mut self, purpose: &str, step: usize, prompts: &[&(String, String)], batch: &mut Batch) -> Result<()> {
+        let table = self.cell.table;
+        let started = Instant::now();
+        let texts: Vec<&str> = prompts.iter().map(|(_, prompt)| prompt.as_str()).collect();
+        let streams: Vec<Stream> =
+            prompts.iter().map(|(id, _)| Stream::new(self.cell.seed, purpose, &format!("{step}/{id}"))).collect();
+        let nodes = self.policy.open_rows(&texts)?;
+        let requests: Vec<Extend> = (nodes.iter().zip(&streams))
+            .map(|(&node, stream)| Extend { node, stream, slot: 0, max_tokens: table.max_new_tokens })
+            .collect();
+        let responses = self.policy.extend(&requests)?;
+        self.policy.retain(&[]);
+        batch.seconds.rollout += started.elapsed().as_secs_f64();
+
+        let started = Instant::now();
+        let judged: Vec<_> = responses.iter().map(|extended| (&extended.response, extended.end.is_some())).collect();
+        let rewards = self.rewards.rewards(&texts, &judged)?;
+        for ((&(id, prompt), extended), mut rewards) in prompts.iter().zip(&responses).zip(rewards) {
+            rewards.iter_mut().for_each(|reward| *reward *= table.scale);
+            let mut paid = pay_by_chunk(&rewards, self.cell.chunk_len.tokens());
+            let Extended { response, end, .. } = extended;
+            if let (None, Some(last)) = (end, paid.last_mut()) {
+                *last -= table.missing_eos_penalty;
+            }
+            let mut ids = self.template.encode(&self.tokenizer, prompt)?;
+            let scored_from = ids.len();
+            ids.extend(response.ids.iter().chain(end));
+            batch.lines.push(RolloutLine {
+                step,
+                id: id.clone(),
+                prompt: prompt.clone(),
+                response: response.text.clone(),
+                finish: response.finish.unwrap_or(Finish::Length),
+                tokens: paid.len(),
+                score: paid.iter().sum(),
+            });
+            batch.rollouts.push(Rollout { sequence: Sequence { ids, scored_from }, rewards: paid });
+        }
+        batch.seconds.reward += started.elapsed().as_secs_f64();
+        Ok(())
+    }
+}
