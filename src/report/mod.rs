@@ -1,5 +1,7 @@
-//! What came out: the summary's numbers, its tables, and the HTML page; what preference pairs are like, and their data set card.
+//! What came out: the summary's numbers, its tables, curves, and the HTML page; what preference pairs are like, and their data set card.
 
+mod axis;
+mod curves;
 mod html;
 mod length_control;
 mod pair_card;
@@ -8,6 +10,7 @@ mod statistics;
 mod summary;
 mod table;
 
+pub use curves::{Curve, Panel, curves_svg, smoothed};
 pub use html::{Sample, html};
 pub use length_control::{LengthControl, LengthControlled};
 pub use pair_card::PairCard;
