@@ -54,6 +54,13 @@ impl KlEstimator {
     }
 }
 
+/// The KL coefficient after a step of `samples` rollouts whose measured divergence is `kl` nats per response (arXiv 1909.08593, section 2.2):
+/// β (1 + e · samples / horizon) with e = clip(kl / target − 1, −0.2, 0.2), so that it rises while the policy is further away than `target`.
+pub fn adapt_kl_coefficient(coefficient: f64, kl: f64, target: f64, horizon: f64, samples: usize) -> f64 {
+    let error = (kl / target - 1.0).clamp(-0.2, 0.2);
+    coefficient * (1.0 + error * samples as f64 / horizon)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,5 +123,15 @@ mod tests {
             assert!((mean - exact).abs() < 1e-6, "{estimator:?}: {mean} {exact}");
         }
         assert!(KlEstimator::K3.estimate(0.3f32.ln(), 0.5f32.ln()) > 0.0 && KlEstimator::K1.estimate(0.3f32.ln(), 0.5f32.ln()) < 0.0);
+    }
+
+    #[test]
+    fn the_kl_coefficient_follows_its_target() {
+        let adapt = |kl| adapt_kl_coefficient(0.2, kl, 6.0, 100.0, 50);
+        assert_eq!(adapt(6.0), 0.2);
+        // A tenth above the target over half a horizon; further off than a fifth counts as a fifth.
+        for (kl, expected) in [(6.6, 0.21), (60.0, 0.22), (0.0, 0.18), (-1.0, 0.18)] {
+            assert!((adapt(kl) - expected).abs() < 1e-12, "{kl}: {}", adapt(kl));
+        }
     }
 }
