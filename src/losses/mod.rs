@@ -14,4 +14,4 @@ pub use dpo::{DpoObjective, DpoOutput, PreferenceLoss, dpo};
 pub use gae::{gae, pay_by_chunk, whiten};
 pub use kl::kl;
 pub use language::{sum_by_row, token_logps};
-pub use ppo::{ClippedLoss, KlEstimator, adapt_kl_coefficient, ppo_policy, ppo_value};
+pub use ppo::{ClippedLoss, KlEstimator, adapt_kl_coefficient, approx_kl, ppo_policy, ppo_value};

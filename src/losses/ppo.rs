@@ -32,6 +32,11 @@ fn larger(plain: Tensor, clipped: &Tensor) -> ClippedLoss {
     ClippedLoss { losses: plain.maximum(clipped), clipped: which }
 }
 
+/// ½ (log π − log π_old)² of each token: about the divergence of the policy from the one that sampled, as long as both are near.
+pub fn approx_kl(logps: &Tensor, old_logps: &Tensor) -> Tensor {
+    (logps - old_logps).square() * 0.5
+}
+
 /// Estimates of KL(π ‖ π_ref) from tokens drawn from π (J. Schulman, "Approximating KL divergence", 2020).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

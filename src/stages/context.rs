@@ -103,8 +103,7 @@ impl Context {
     /// (id, prompt) of the first `count` of `examples` that are long enough for one; fewer where there are no more.
     pub fn prompts(&self, examples: &[Example], count: usize) -> Vec<(String, String)> {
         let rule = &self.recipe().data.prompt;
-        let prompts =
-            examples.iter().filter_map(|example| Some((example.id.clone(), first_words_prompt(example, rule, self.seed())?)));
+        let prompts = examples.iter().filter_map(|example| Some((example.id.clone(), first_words_prompt(example, rule, self.seed())?)));
         prompts.take(count).collect()
     }
 

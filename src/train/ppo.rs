@@ -9,7 +9,7 @@ use super::hidden_pass::HiddenPass;
 use super::sequences::read_packed;
 use super::{AdamW, Sequence, TokenLogps, Value, sequence_logps_at};
 use crate::error::{Error, Result};
-use crate::losses::{KlEstimator, gae, ppo_policy, ppo_value, whiten};
+use crate::losses::{KlEstimator, approx_kl, gae, ppo_policy, ppo_value, whiten};
 use crate::models::Lm;
 use crate::monitor::glossary;
 
@@ -198,15 +198,15 @@ impl Ppo<'_> {
         let (values, value_pass) = self.values(&tokens, rollouts, which)?;
         let value = ppo_value(&values, &old_values, &gather(|known| &known.returns), self.settings.value_clip);
         let (policy_loss, value_loss) = (policy.losses.sum(Kind::Float), value.losses.sum(Kind::Float));
-        let moved = tokens.logps.detach() - old_logps;
-        let ratio = moved.exp();
+        let logps = tokens.logps.detach();
+        let ratio = (&logps - &old_logps).exp();
         sums.tokens += ratio.numel() as f64;
         for (sum, values) in [
             (&mut sums.policy_loss, &policy.losses),
             (&mut sums.value_loss, &value.losses),
             (&mut sums.policy_clipped, &policy.clipped),
             (&mut sums.value_clipped, &value.clipped),
-            (&mut sums.divergence, &(moved.square() * 0.5)),
+            (&mut sums.divergence, &approx_kl(&logps, &old_logps)),
             (&mut sums.ratio, &ratio),
         ] {
             *sum += values.detach().sum(Kind::Double).double_value(&[]);

@@ -71,8 +71,7 @@ impl<'a> Sampler<'a> {
         let table = self.cell.table;
         let started = Instant::now();
         let texts: Vec<&str> = prompts.iter().map(|(_, prompt)| prompt.as_str()).collect();
-        let streams: Vec<Stream> =
-            prompts.iter().map(|(id, _)| Stream::new(self.cell.seed, purpose, &format!("{step}/{id}"))).collect();
+        let streams: Vec<Stream> = prompts.iter().map(|(id, _)| Stream::new(self.cell.seed, purpose, &format!("{step}/{id}"))).collect();
         let nodes = self.policy.open_rows(&texts)?;
         let requests: Vec<Extend> = (nodes.iter().zip(&streams))
             .map(|(&node, stream)| Extend { node, stream, slot: 0, max_tokens: table.max_new_tokens })
