@@ -163,11 +163,10 @@ impl<'de> Deserializer<'de> for Node<'_> {
             Value::Float(number) => visitor.visit_f64(*number),
             Value::Boolean(value) => visitor.visit_bool(*value),
             Value::Table(table) => visitor.visit_map(Entries { entries: table.iter(), value: None }),
-            // What serde buffers of a tagged table before it knows the tag may be a list.
-            Value::Array(items) if (&visitor as &dyn Expected).to_string() == "any value" => {
+            // Serde would read a list as the fields of a tagged table in their order.
+            Value::Array(items) if in_words(&(&visitor as &dyn Expected).to_string()) != "a table" => {
                 visitor.visit_seq(Items(items.iter().enumerate()))
             }
-            // Serde would read a list as the fields of a tagged table in their order.
             other => Err(de::Error::invalid_type(unexpected(other), &visitor)),
         }
     }

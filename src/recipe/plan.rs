@@ -226,7 +226,15 @@ impl Recipe {
     /// The models that guides are or descend from, each once.
     pub fn guide_models(&self) -> Vec<&str> {
         let pairs = guide_pairs(self);
-        let sources = pairs.into_iter().flat_map(|pair| [pair.tuned, pair.untuned]).chain(untuned(self));
+        self.models_of(pairs.into_iter().flat_map(|pair| [pair.tuned, pair.untuned]).chain(untuned(self)))
+    }
+
+    /// The same of the pair that rewards in `[ppo]`.
+    pub fn ppo_guide_models(&self) -> Vec<&str> {
+        self.models_of(ppo_pair(self).into_iter().flat_map(|pair| [pair.tuned, pair.untuned]))
+    }
+
+    fn models_of(&self, sources: impl Iterator<Item = GuideSource>) -> Vec<&str> {
         let mut models: Vec<&str> = Vec::new();
         for source in sources {
             let model = match source {

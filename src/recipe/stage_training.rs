@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::plan::Sizes;
+use super::training::largest_divisor;
 use super::{Direct, Lora, LoraTable, Recipe, Training, TrainingTable, prompt_bound};
 use crate::losses::DpoObjective;
 
@@ -91,7 +92,11 @@ impl StageTraining {
         if let Some(ppo) = &recipe.ppo {
             let prompt = recipe.models.get(&ppo.policy).map_or(0, |model| prompt_bound(&recipe.data.prompt, model));
             let max_length = prompt.saturating_add(ppo.max_new_tokens).saturating_add(1);
-            let training = Training::resolve(&ppo.training, within(Training { max_length, ..Training::ppo() }, context(&ppo.policy)));
+            let default = within(Training { max_length, ..Training::ppo() }, context(&ppo.policy));
+            // A divisor of the minibatch is one of the batch too.
+            let most = default.micro_batch_size;
+            let micro_batch_size = ppo.minibatch_size.map_or(most, |minibatch| largest_divisor(minibatch, most));
+            let training = Training::resolve(&ppo.training, Training { micro_batch_size, ..default });
             resolved.ppo = Some(Training { lora: lora(&ppo.lora, &ppo.policy), ..training });
         }
         resolved
