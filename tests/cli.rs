@@ -175,6 +175,10 @@ fn vocabularies_are_compared_before_any_work() {
     let plan = success(w2s().arg("check").arg(recipe("smoke.toml")));
     assert!(plan.contains("vocabularies\n  base, guided by guide: one tokenizer, so ids pass straight through\n"), "{plan}");
     assert!(plan.contains("  other, guided by guide: each trains its own, so the guides read text"), "{plan}");
+    let ppo = "ppo={policy='other',prompts=64,max_new_tokens=8}";
+    let rewarded =
+        success(w2s().arg("check").arg(recipe("smoke.toml")).args(["--set", ppo, "--set", "steer.method.6={kind='base',name='b'}"]));
+    assert!(rewarded.contains("  other, rewarded by guide: each trains its own, so the guides read text"), "{rewarded}");
     let mixed = check(&model, &[]);
     assert!(mixed.contains("  base, guided by guide: one is still to be trained, so the guides read text"), "{mixed}");
     let guide = format!("models.guide.id={}", other.display());
