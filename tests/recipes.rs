@@ -122,7 +122,7 @@ mod shipped_recipes {
             // Direct tuning would double the time of the demo; published models need no pretraining, and the released command had no SFT.
             // Where the gold is there before the pairs, no reward model is due.
             let without: &[Stage] = match path.file_stem().unwrap().to_str().unwrap() {
-                "smoke" => &[Stage::Ppo],
+                "smoke" => &[],
                 "demo" => &[Stage::RewardModel, Stage::Direct, Stage::Ppo],
                 "sentiment-paper" => &[Stage::Pretrain, Stage::RewardModel, Stage::Direct, Stage::Ppo],
                 "sentiment-released" => &[Stage::Pretrain, Stage::Sft, Stage::RewardModel, Stage::Direct, Stage::Ppo],
@@ -282,6 +282,7 @@ mod plans {
         // Without a guide's DPO too, all defaults are the stages' own.
         let (before, rest) = without_sft.split_once("[dpo.training]").unwrap();
         let alone = format!("{before}[direct]{}", rest.split_once("[direct]").unwrap().1);
+        let alone = format!("{}[steer]{}", alone.split_once("[ppo]").unwrap().0, alone.split_once("[steer]").unwrap().1);
         let alone = alone.split_once("[[steer.method]]").unwrap().0.to_owned() + "[[steer.method]]\nkind = \"direct\"\n\n[evaluate]\n";
         let DirectTraining { sft, objective, dpo } = direct(&alone);
         assert_eq!(objective, DpoObjective::plain(0.1));
@@ -539,14 +540,14 @@ mod overrides {
 
     #[test]
     fn list_items_go_by_index_and_one_past_the_end_appends() {
-        let recipe = smoke_with(&["steer.method.1.n=8", "steer.method.6.kind=cbs", "steer.method.6={kind='best_of_n', n=2, name='two'}"]);
+        let recipe = smoke_with(&["steer.method.1.n=8", "steer.method.7.kind=cbs", "steer.method.7={kind='best_of_n', n=2, name='two'}"]);
         let methods = recipe.steer.unwrap().method;
         assert_eq!(methods[1].samples(), 8);
-        assert_eq!((methods.len(), methods[6].names()), (7, vec!["two".to_owned()]));
+        assert_eq!((methods.len(), methods[7].names()), (8, vec!["two".to_owned()]));
         assert_eq!(
             smoke_problems(&["steer.method.9.n=8"]),
             [
-                "--set steer.method.9.n=8: `steer.method` is a list of 6, so `9` is no index into it\n\nhint: 0 to 5 are there, 6 adds another"
+                "--set steer.method.9.n=8: `steer.method` is a list of 7, so `9` is no index into it\n\nhint: 0 to 6 are there, 7 adds another"
             ]
         );
     }
@@ -633,7 +634,7 @@ mod rules {
     #[test]
     fn chats() {
         only(
-            &["models.base.chat={}", "steer.max_new_tokens=4", "preferences.max_new_tokens=4"],
+            &["models.base.chat={}", "steer.max_new_tokens=4", "preferences.max_new_tokens=4", "ppo.max_new_tokens=4"],
             "`models.base.chat` is asked of a model made from scratch, which has no chat template",
         );
         assert!(smoke_problems(&["models.base.chat={sytem='x'}"])[0].contains("did you mean `system`?"));
