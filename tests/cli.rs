@@ -23,6 +23,9 @@ fn check_data(source: &Path, out: &Path) -> std::process::Command {
     for set in ["steer.prompts=1", "preferences.prompts=1", "preferences.validation_prompts=1"] {
         command.args(["--set", set]);
     }
+    for set in ["ppo.prompts=1", "ppo.validation_prompts=1", "ppo.minibatch_size=1", "ppo.training.batch_size=1"] {
+        command.args(["--set", set]);
+    }
     command
 }
 
@@ -169,12 +172,17 @@ fn vocabularies_are_compared_before_any_work() {
         let mut command = w2s();
         command.arg("check").arg(recipe("smoke.toml")).args(["--set", &format!("models.base.id={}", base.display())]);
         command.args(["--set", "data.prompt.max_words=4", "--set", "steer.max_new_tokens=8", "--set", "preferences.max_new_tokens=8"]);
+        command.args(["--set", "ppo.max_new_tokens=8"]);
         command.args(sets.iter().flat_map(|set| ["--set", set]));
         success(&mut command)
     };
     let plan = success(w2s().arg("check").arg(recipe("smoke.toml")));
     assert!(plan.contains("vocabularies\n  base, guided by guide: one tokenizer, so ids pass straight through\n"), "{plan}");
     assert!(plan.contains("  other, guided by guide: each trains its own, so the guides read text"), "{plan}");
+    let ppo = "ppo={policy='other',prompts=64,max_new_tokens=8}";
+    let rewarded =
+        success(w2s().arg("check").arg(recipe("smoke.toml")).args(["--set", ppo, "--set", "steer.method.6={kind='base',name='b'}"]));
+    assert!(rewarded.contains("  other, rewarded by guide: each trains its own, so the guides read text"), "{rewarded}");
     let mixed = check(&model, &[]);
     assert!(mixed.contains("  base, guided by guide: one is still to be trained, so the guides read text"), "{mixed}");
     let guide = format!("models.guide.id={}", other.display());
@@ -314,9 +322,10 @@ fn folders_that_cannot_do_their_part_are_refused_before_any_work() {
     let out = folder.path().join("run");
     let refused = |sets: &[String]| {
         let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
-        let small = ["--set", "data.prompt.max_words=4", "--set", "steer.max_new_tokens=8", "--set", "preferences.max_new_tokens=8"];
-        let check = failure(w2s().arg("check").arg(recipe("smoke.toml")).args(small).args(&sets), 2);
-        let run = failure(w2s().arg("run").arg(recipe("smoke.toml")).arg("--out").arg(&out).args(small).args(&sets), 2);
+        let short = ["steer.max_new_tokens=8", "preferences.max_new_tokens=8", "ppo.max_new_tokens=8", "data.prompt.max_words=4"];
+        let small = short.into_iter().flat_map(|set| ["--set", set]).collect::<Vec<_>>();
+        let check = failure(w2s().arg("check").arg(recipe("smoke.toml")).args(&small).args(&sets), 2);
+        let run = failure(w2s().arg("run").arg(recipe("smoke.toml")).arg("--out").arg(&out).args(&small).args(&sets), 2);
         assert_eq!(check.lines().find(|line| line.starts_with("error")), run.lines().find(|line| line.starts_with("error")));
         assert!(!out.join("manifest.json").exists(), "before any work");
         run

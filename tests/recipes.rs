@@ -123,10 +123,10 @@ mod shipped_recipes {
             // Where the gold is there before the pairs, no reward model is due.
             let without: &[Stage] = match path.file_stem().unwrap().to_str().unwrap() {
                 "smoke" => &[],
-                "demo" => &[Stage::RewardModel, Stage::Direct],
-                "sentiment-paper" => &[Stage::Pretrain, Stage::RewardModel, Stage::Direct],
-                "sentiment-released" => &[Stage::Pretrain, Stage::Sft, Stage::RewardModel, Stage::Direct],
-                _ => &[Stage::RewardModel],
+                "demo" => &[Stage::RewardModel, Stage::Direct, Stage::Ppo],
+                "sentiment-paper" => &[Stage::Pretrain, Stage::RewardModel, Stage::Direct, Stage::Ppo],
+                "sentiment-released" => &[Stage::Pretrain, Stage::Sft, Stage::RewardModel, Stage::Direct, Stage::Ppo],
+                _ => &[Stage::RewardModel, Stage::Ppo],
             };
             let stages: Vec<Stage> = Stage::ALL.into_iter().filter(|stage| !without.contains(stage)).collect();
             assert_eq!(plan.stages, stages, "{}", path.display());
@@ -142,7 +142,8 @@ mod shipped_recipes {
     fn every_key_is_documented() {
         let readme = std::fs::read_to_string(shipped("README.md")).unwrap();
         let file = |name: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/recipe").join(name)).unwrap();
-        let schema = ["schema.rs", "tuning_tables.rs", "preference_tables.rs", "reward_model.rs", "steering.rs"].map(file).concat();
+        let schema =
+            ["schema.rs", "tuning_tables.rs", "preference_tables.rs", "reward_model.rs", "steering.rs", "ppo.rs"].map(file).concat();
         let keys: Vec<&str> = schema
             .lines()
             .filter_map(|line| line.trim().strip_prefix("pub "))
@@ -281,6 +282,7 @@ mod plans {
         // Without a guide's DPO too, all defaults are the stages' own.
         let (before, rest) = without_sft.split_once("[dpo.training]").unwrap();
         let alone = format!("{before}[direct]{}", rest.split_once("[direct]").unwrap().1);
+        let alone = format!("{}[steer]{}", alone.split_once("[ppo]").unwrap().0, alone.split_once("[steer]").unwrap().1);
         let alone = alone.split_once("[[steer.method]]").unwrap().0.to_owned() + "[[steer.method]]\nkind = \"direct\"\n\n[evaluate]\n";
         let DirectTraining { sft, objective, dpo } = direct(&alone);
         assert_eq!(objective, DpoObjective::plain(0.1));
@@ -538,14 +540,14 @@ mod overrides {
 
     #[test]
     fn list_items_go_by_index_and_one_past_the_end_appends() {
-        let recipe = smoke_with(&["steer.method.1.n=8", "steer.method.6.kind=cbs", "steer.method.6={kind='best_of_n', n=2, name='two'}"]);
+        let recipe = smoke_with(&["steer.method.1.n=8", "steer.method.7.kind=cbs", "steer.method.7={kind='best_of_n', n=2, name='two'}"]);
         let methods = recipe.steer.unwrap().method;
         assert_eq!(methods[1].samples(), 8);
-        assert_eq!((methods.len(), methods[6].names()), (7, vec!["two".to_owned()]));
+        assert_eq!((methods.len(), methods[7].names()), (8, vec!["two".to_owned()]));
         assert_eq!(
             smoke_problems(&["steer.method.9.n=8"]),
             [
-                "--set steer.method.9.n=8: `steer.method` is a list of 6, so `9` is no index into it\n\nhint: 0 to 5 are there, 6 adds another"
+                "--set steer.method.9.n=8: `steer.method` is a list of 7, so `9` is no index into it\n\nhint: 0 to 6 are there, 7 adds another"
             ]
         );
     }
@@ -632,7 +634,7 @@ mod rules {
     #[test]
     fn chats() {
         only(
-            &["models.base.chat={}", "steer.max_new_tokens=4", "preferences.max_new_tokens=4"],
+            &["models.base.chat={}", "steer.max_new_tokens=4", "preferences.max_new_tokens=4", "ppo.max_new_tokens=4"],
             "`models.base.chat` is asked of a model made from scratch, which has no chat template",
         );
         assert!(smoke_problems(&["models.base.chat={sytem='x'}"])[0].contains("did you mean `system`?"));
@@ -796,6 +798,7 @@ mod rules {
         let eft = "steer.method.3={kind='eft',weights=[0.5,2]}";
         only(&[eft], "`steer.method.3`: `eft` needs one vocabulary, but base `other` and guide `guide`");
         only(&["steer.bases=['base']", "steer.method.3={kind='eft',weights=[]}"], "`steer.method.3.weights` is empty");
+        only(&["steer.bases=['base']", "steer.method.3={kind='eft',weights=[1,2,1]}"], "`steer.method.3.weights` holds 1 twice");
         only(
             &["steer.bases=['base']", eft, "steer.method.4={kind='base',name='eft-2'}"],
             "`steer.method.4`: a method before it has the name `eft-2` too",
@@ -1045,5 +1048,305 @@ mod lora {
         assert!(two.len() == 1 && two[0].contains("`dpo.lora` goes on training the adapter that `sft.lora` saves"), "{two:?}");
         assert!(resolve(&shipped("smoke.toml"), &["sft.lora={save='adapter'}", "dpo.lora={}"]).is_ok());
         assert!(resolve(&shipped("smoke.toml"), &["sft.lora={save='adapter'}"]).is_ok(), "merged, and every weight trained");
+    }
+}
+
+mod ppo {
+    use super::*;
+
+    const TABLE: &str = "ppo={policy='base',chunk_len=[5,'inf'],prompts=32,validation_prompts=8,max_new_tokens=24,minibatch_size=8,\
+        training={steps=4,batch_size=16,learning_rate=1e-4,eval_every=2,checkpoint_every=2}}";
+    const METHOD: &str = "steer.method.6={kind='ppo',chunk_len=[5,'inf']}";
+
+    fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
+        [&[TABLE, METHOD][..], more].concat()
+    }
+
+    fn plan(more: &[&str]) -> Plan {
+        resolve(&shipped("smoke.toml"), &with(more)).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn problems(more: &[&str]) -> Vec<String> {
+        smoke_problems(&with(more))
+    }
+
+    /// Exactly one problem, which starts like this.
+    #[track_caller]
+    fn only(more: &[&str], starts: &str) {
+        let problems = problems(more);
+        assert_eq!(problems.len(), 1, "{more:?}: {problems:#?}");
+        assert!(problems[0].strip_prefix("smoke.toml: ").is_some_and(|what| what.starts_with(starts)), "{more:?}: {problems:#?}");
+    }
+
+    #[test]
+    fn it_is_settled_and_survives_being_written() {
+        let plan = plan(&[]);
+        assert!(plan.has(Stage::Ppo));
+        let again: Recipe = toml::from_str(&toml::to_string_pretty(&plan.recipe).unwrap()).unwrap();
+        assert_eq!(again, plan.recipe);
+        assert_eq!(serde_json::from_str::<Plan>(&serde_json::to_string(&plan).unwrap()).unwrap(), plan);
+        let ppo = plan.recipe.ppo.as_ref().unwrap();
+        assert_eq!((ppo.temperature, ppo.ppo_epochs, ppo.gamma, ppo.lambda), (0.7, 4, 1.0, 0.95));
+        assert_eq!((ppo.kl.coefficient, ppo.kl.target, ppo.kl.horizon()), (0.05, None, 10_000.0));
+        let training = plan.training.ppo.unwrap();
+        assert_eq!((training.length, training.warmup_ratio, training.max_length), (Length::Steps(4), 0.0, 50));
+        assert_eq!(plan.recipe.steer.unwrap().method[6].names(), ["ppo-5", "ppo-inf"]);
+    }
+
+    #[test]
+    fn a_micro_batch_not_given_divides_the_minibatch() {
+        let micro_batch = |more: &[&str]| plan(more).training.ppo.unwrap().micro_batch_size;
+        assert_eq!(micro_batch(&[]), 8);
+        assert_eq!(micro_batch(&["ppo.prompts=64", "ppo.training.batch_size=60", "ppo.minibatch_size=20"]), 10);
+        assert_eq!(micro_batch(&["ppo.minibatch_size=8", "ppo.training.micro_batch_size=2"]), 2);
+        let whole = TABLE.replace("minibatch_size=8,", "");
+        assert_eq!(resolve(&shipped("smoke.toml"), &[&whole]).unwrap().training.ppo.unwrap().micro_batch_size, 16);
+    }
+
+    #[test]
+    fn the_pair_is_named_or_that_of_steering_or_of_the_stages() {
+        let pair = |more: &[&str]| plan(more).ppo_pair().map(|pair| (pair.tuned, pair.untuned)).unwrap();
+        let model = |name: &str| GuideSource::Model(name.into());
+        assert_eq!(pair(&[]), (GuideSource::Stage("dpo"), GuideSource::Stage("sft")));
+        let steering = ["steer.tuned=other", "steer.untuned=guide"];
+        assert_eq!(pair(&steering), (model("other"), model("guide")));
+        let named = [&steering[..], &["ppo.tuned=guide", "ppo.untuned=base"]].concat();
+        assert_eq!(pair(&named), (model("guide"), model("base")));
+        assert_eq!(plan(&named).recipe.ppo_guide_models(), ["guide", "base"]);
+        only(&["ppo.tuned=guide"], "`ppo.tuned` is given without `ppo.untuned`\n\nhint: a guide pair is two models of one origin");
+        only(
+            &["ppo.tuned=gide", "ppo.untuned=base"],
+            "`ppo.tuned` is `gide`, but there is no `[models.gide]`\n\nhint: did you mean `guide`?",
+        );
+
+        let alone = |more: &str| {
+            let data = "[run]\nname='a'\n[data]\nsource='builtin:reviews'\ntrain=9\nvalidation=9\ntest=9\n[pretrain]\n";
+            let model = "[models.m.scratch]\narchitecture='gpt2'\nn_layer=1\nn_head=1\nn_embd=8\ntokenizer={kind='bpe',vocab_size=300}\n";
+            Written::new(format!("{data}{model}[ppo]\npolicy='m'\nprompts=9\nmax_new_tokens=5\ntraining={{batch_size=3}}\n{more}"))
+        };
+        let none = alone("").problems(&[]);
+        let expected = "x.toml: `[ppo]` has no guide pair to reward its policy: it names none, `[steer]` names none, and there is no `[dpo]`\n\n\
+                        hint: add `[dpo]`, or name two models as `ppo.tuned` and `ppo.untuned`";
+        assert_eq!(none, [expected]);
+        let plan = resolve(&alone("tuned='m'\nuntuned='m'\n").path(), &[]).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(plan.stages, [Stage::Pretrain, Stage::Ppo]);
+        assert!(plan.describe().contains("models.m over models.m with scale 1"), "{}", plan.describe());
+    }
+
+    #[test]
+    fn chunk_lengths() {
+        for (given, lengths) in [("7", vec!["7"]), ("'inf'", vec!["inf"]), ("inf", vec!["inf"]), ("[1,25,'inf']", vec!["1", "25", "inf"])] {
+            let set = format!("ppo.chunk_len={given}");
+            let plan = resolve(&shipped("smoke.toml"), &[TABLE, &set, "steer.method.6={kind='base',name='b'}"]).unwrap();
+            assert_eq!(plan.recipe.ppo.unwrap().chunk_len.0.iter().map(ToString::to_string).collect::<Vec<_>>(), lengths, "{given}");
+        }
+        let wrong = problems(&["ppo.chunk_len=[5,'whole']"]);
+        assert!(wrong[0].ends_with("is the text `whole`, expected a number of tokens or \"inf\""), "{wrong:?}");
+        only(
+            &["ppo.chunk_len=[5,'inf',0]"],
+            "`ppo.chunk_len` holds 0, expected 1 or more\n\nhint: \"inf\" makes the whole response one chunk",
+        );
+        only(&["ppo.chunk_len=[5,'inf',5]"], "`ppo.chunk_len` holds 5 twice");
+        let without_method = |set: &str| smoke_problems(&[TABLE, set, "steer.method.6={kind='base',name='b'}"]);
+        assert!(without_method("ppo.chunk_len=[]")[0].contains("`ppo.chunk_len` is empty, expected one chunk length or more\n\nhint: "));
+    }
+
+    #[test]
+    fn prompts_and_lengths_fit() {
+        only(&["ppo.prompts=401"], "`ppo.prompts` = 401 is more than `data.train` = 400");
+        only(&["ppo.prompts=0"], "`ppo.prompts` is 0, expected 1 or more");
+        only(
+            &["ppo.prompts=15"],
+            "`ppo.training.batch_size` = 16 is more than `ppo.prompts` = 15, and each step takes as many different prompts\n\nhint: raise",
+        );
+        only(&["ppo.validation_prompts=65"], "`ppo.validation_prompts` = 65 is more than `data.validation` = 64");
+        plan(&["ppo.validation_prompts=0"]);
+        only(&["ppo.max_new_tokens=0"], "`ppo.max_new_tokens` is 0, expected 1 or more");
+        only(&["ppo.policy=bose"], "`ppo.policy` is `bose`, but there is no `[models.bose]`\n\nhint: did you mean `base`?");
+        let long = problems(&["ppo.max_new_tokens=80"]);
+        assert_eq!(long.len(), 2, "policy and guide: {long:#?}");
+        assert!(long[0].contains(
+            "`ppo.max_new_tokens`: a prompt of up to 25 tokens, 80 new ones and an end token make 106, but `models.base` sees 96"
+        ));
+        // A guide with another vocabulary may need half as many tokens again.
+        let short_guide = ["models.guide.scratch.n_positions=64", "ppo.max_new_tokens=30"];
+        plan(&short_guide);
+        only(
+            &[&short_guide[..], &["ppo.policy=other"]].concat(),
+            "`ppo.max_new_tokens`: a prompt of up to 25 tokens, 45 new ones and an end token make 71, but `models.guide` sees 64",
+        );
+    }
+
+    #[test]
+    fn numbers_in_range() {
+        only(&["ppo.temperature=0"], "`ppo.temperature` is 0, but greedy rollouts have nothing to choose from\n\nhint: 0.7 is the default");
+        for (set, told) in [
+            ("temperature=-1", "`ppo.temperature` is -1, expected a number above 0"),
+            ("ppo_epochs=0", "`ppo.ppo_epochs` is 0, expected 1 or more"),
+            ("gamma=0", "`ppo.gamma` is 0, expected a number above 0 and up to 1"),
+            ("gamma=1.1", "`ppo.gamma` is 1.1, expected a number above 0 and up to 1"),
+            ("lambda=-0.1", "`ppo.lambda` is -0.1, expected 0 to 1"),
+            ("lambda=nan", "`ppo.lambda` is NaN, expected 0 to 1"),
+            ("clip=0", "`ppo.clip` is 0, expected a number above 0"),
+            ("value_clip=0", "`ppo.value_clip` is 0, expected a number above 0"),
+            ("value_coefficient=-1", "`ppo.value_coefficient` is -1, expected 0 or more"),
+            ("head_learning_rate=0", "`ppo.head_learning_rate` is 0, expected a number above 0"),
+            ("scale=0", "`ppo.scale` is 0, expected a number that is not 0"),
+            ("scale=inf", "`ppo.scale` is inf, expected a number that is not 0"),
+            ("missing_eos_penalty=-1", "`ppo.missing_eos_penalty` is -1, expected 0 or more"),
+            ("target_kl=0", "`ppo.target_kl` is 0, expected a number above 0"),
+            ("kl.coefficient=-0.1", "`ppo.kl.coefficient` is -0.1, expected 0 or more"),
+            ("kl.target=0", "`ppo.kl.target` is 0, expected a number above 0"),
+            ("kl={target=6,horizon=0}", "`ppo.kl.horizon` is 0, expected a number above 0"),
+            ("kl.horizon=100", "`ppo.kl.horizon` does nothing without `ppo.kl.target`: the coefficient is fixed\n\nhint: name a target"),
+            ("kl={target=6,coefficient=0}", "`ppo.kl.target` adapts `ppo.kl.coefficient` by factors, so it stays at its 0\n\nhint: "),
+        ] {
+            only(&[&format!("ppo.{set}")], told);
+        }
+        plan(&["ppo.lambda=0", "ppo.value_coefficient=0", "ppo.scale=-0.5", "ppo.kl={coefficient=0,estimator='k3'}"]);
+    }
+
+    #[test]
+    fn batches_divide() {
+        only(
+            &["ppo.minibatch_size=3"],
+            "`ppo.minibatch_size` = 3 does not divide `ppo.training.batch_size` = 16\n\nhint: use one of 1, 2, 4, 8, 16",
+        );
+        only(&["ppo.minibatch_size=0"], "`ppo.minibatch_size` is 0, expected 1 or more");
+        only(
+            &["ppo.training.micro_batch_size=16"],
+            "`ppo.training.micro_batch_size` = 16 does not divide `ppo.minibatch_size` = 8\n\nhint: use one of 1, 2, 4, 8",
+        );
+        let whole = TABLE.replace("minibatch_size=8,", "");
+        let told = smoke_problems(&[&whole, METHOD, "ppo.training.micro_batch_size=3"]);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("`ppo.training.micro_batch_size` = 3 does not divide `ppo.training.batch_size` = 16\n\nhint: use one of"));
+    }
+
+    #[test]
+    fn keys_that_do_nothing_are_refused() {
+        for (set, hint) in [
+            ("epochs=0", "`steps` counts batches of rollouts"),
+            ("max_length=1", "leave it out: a rollout ends by"),
+            ("early_stop=0", "leave it out: all `steps` are taken"),
+            ("spike_factor=0.5", "leave it out: the level"),
+            ("max_skips=2", "leave it out: training stops"),
+        ] {
+            let key = set.split_once('=').unwrap().0;
+            only(&[&format!("ppo.training.{set}")], &format!("`ppo.training.{key}` does nothing in `[ppo]`\n\nhint: {hint}"));
+        }
+        only(&["ppo.training.steps=0"], "`ppo.training.steps` is 0, expected 1 or more");
+        only(&["ppo.training.learning_rate=0"], "`ppo.training.learning_rate` is 0, expected a number above 0");
+        plan(&["ppo.training.keep_checkpoints=2", "ppo.training.checkpoints_gib=1", "ppo.training.activation_checkpointing=true"]);
+    }
+
+    #[test]
+    fn adapters_are_those_of_the_policy() {
+        only(&["ppo.lora={rank=0}"], "`ppo.lora.rank` is 0, expected 1 or more");
+        only(
+            &["ppo.lora={targets=['q_proj']}"],
+            "`ppo.lora.targets` holds `q_proj`, but `models.base` has no linear layer of that name\n\nhint: its layers: ",
+        );
+        // 2 layers · 4 · (96 + 288)
+        let shown =
+            "LoRA of rank 4, alpha 8, on c_attn: 3,072 trainable parameters over 331,392 frozen ones (0.93 %); saved as a PEFT adapter";
+        let text = plan(&["ppo.lora={rank=4,save='adapter'}"]).describe();
+        assert!(text.contains(shown), "{text}");
+    }
+
+    #[test]
+    fn the_method_samples_what_the_stage_made() {
+        only(
+            &["steer.method.6.chunk_len=[5,7]"],
+            "`steer.method.6.chunk_len` holds `7`, which `ppo.chunk_len` does not\n\nhint: `[ppo]` trains with `5`, `inf`",
+        );
+        only(&["steer.method.6.chunk_len=[]"], "`steer.method.6.chunk_len` is empty");
+        only(&["steer.method.6.chunk_len=[5,5]"], "`steer.method.6.chunk_len` holds 5 twice");
+        only(
+            &["steer.bases=['other']"],
+            "`steer.method.6`: `ppo` samples what became of `ppo.policy` = `base`, which is not among `steer.bases`\n\nhint: name it there",
+        );
+        only(&["steer.method.6.name=cbs", "steer.method.6.chunk_len=5"], "`steer.method.6`: a method before it has the name `cbs` too");
+        assert_eq!(plan(&["steer.method.6={kind='ppo'}"]).recipe.steer.unwrap().method[6].names(), ["ppo"]);
+        let head = "[run]\nname='a'\n[data]\nsource='builtin:reviews'\ntrain=9\nvalidation=9\ntest=9\n[pretrain]\n";
+        let model = "[models.m.scratch]\narchitecture='gpt2'\nn_layer=1\nn_head=1\nn_embd=8\ntokenizer={kind='bpe',vocab_size=300}\n";
+        let steer = "[steer]\nbases=['m']\nprompts=1\nmax_new_tokens=5\nmethod=[{kind='ppo',chunk_len='inf'}]\n";
+        let alone = Written::new(format!("{head}{model}{steer}")).problems(&[]);
+        assert_eq!(
+            alone,
+            ["x.toml: `steer.method.0`: `ppo` samples what PPO made of a base, and there is no `[ppo]`\n\n\
+              hint: add `[ppo]` with its `policy`, `prompts` and `max_new_tokens`"]
+        );
+    }
+
+    #[test]
+    fn describe_says_all_of_it() {
+        let text = plan(&["run.seeds=[1,2,3]"]).describe();
+        for shown in [
+            "ppo: base; rewarded by dpo/ over sft/ with scale 1, at the end of each chunk of 5, inf tokens",
+            "chunk lengths 2 × seeds 3 = 6 trainings; 4 steps of 16 rollouts each, 384 rollouts in all",
+            "32 prompts and 8 for validation; up to 24 new tokens, temperature 0.7; missing-EOS penalty 0",
+            "4 epochs × 2 minibatches of 8 = 8 updates a step, 8 rollouts in a forward pass of up to 50 tokens each",
+            "a value head on the policy's states, value coefficient 0.1, learning rate of the head 1e-4",
+            "gamma 1, lambda 0.95; clip 0.2, value clip 0.2, target KL off\n     KL penalty by k1 with coefficient 0.05, fixed\n",
+            "learning rate 1e-4 linear after warm-up 0, weight decay 0, gradient norm up to 1; validated every 2 steps, checkpoint every 2",
+            // 384 rollouts and 6 · 3 validations of 8 prompts
+            "at most 12,672 sampled tokens in all, validation included",
+            "ppo-5, ppo-inf: what `[ppo]` made of the base sampled alone; bases 1 × seeds 3 × prompts 8 × samples 2 × tokens 24 = 1,152",
+        ] {
+            assert!(text.contains(shown), "{shown:?} is not in\n{text}");
+        }
+        let more = ["ppo.value=model", "ppo.kl={estimator='k3',target=6}", "ppo.target_kl=0.02", "ppo.validation_prompts=0"];
+        let text = plan(&more).describe();
+        for shown in [
+            "a value model that starts as a copy of the policy",
+            "value clip 0.2, target KL 0.02\n     KL penalty by k3 with coefficient 0.05, adapted to a divergence of 6 with horizon 10000\n",
+            "gradient norm up to 1; no validation, checkpoint every 2",
+            "at most 3,072 sampled tokens in all, validation included",
+        ] {
+            assert!(text.contains(shown), "{shown:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn memory_holds_every_model() {
+        let parts = |more: &[&str]| {
+            let memory = memory_estimate(&plan(more)).into_iter().find(|memory| memory.stage == Stage::Ppo).unwrap();
+            assert_eq!(memory.model, "base");
+            memory.parts.into_iter().map(|part| (part.name, part.bytes)).collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let (policy, guide, gold) = (331_392, 171_776, 176_066);
+        let float = parts(&[]);
+        // Prompts of up to 25 tokens; 2 layers with keys and values of 96 and of 64 numbers.
+        let expected = [
+            ("weights", 4 * policy),
+            ("gradients", 4 * policy),
+            ("optimizer", 8 * policy),
+            ("activations", 8 * 50 * 2 * 16 * 96 * 4),
+            ("logits", 8 * 50 * 1024 * 4),
+            ("reference", 4 * policy),
+            ("KV cache", 16 * 49 * 2 * 192 * 4),
+            ("tuned", 4 * guide),
+            ("tuned cache", 16 * 49 * 2 * 128 * 4),
+            ("untuned", 4 * guide),
+            ("untuned cache", 16 * 49 * 2 * 128 * 4),
+            ("gold", 4 * gold),
+        ];
+        assert_eq!(float, expected.into_iter().collect());
+        assert!(!parts(&["ppo.validation_prompts=0"]).contains_key("gold"));
+        let half = parts(&["run.dtype=bfloat16"]);
+        assert_eq!((half["reference"], half["bf16 weights and gradients"]), (2 * policy, 4 * policy));
+        let f16 = parts(&["run.dtype=float16"]);
+        assert_eq!((f16["reference"], f16["tuned"]), (4 * policy, 2 * guide), "what is trained is never f16");
+        let valued = parts(&["ppo.value=model"]);
+        assert_eq!((valued["value model"], valued["value activations"]), (16 * policy, float["activations"]));
+        assert_eq!(parts(&["ppo.value=model", "run.dtype=bfloat16"])["value model"], 20 * policy);
+        let adapters = 2 * 16 * (96 + 288);
+        assert_eq!(parts(&["ppo.lora={}"])["optimizer"], 8 * adapters);
+        // No more than 64 rollouts are held, and another vocabulary makes the guides' texts longer.
+        let many = parts(&["ppo.prompts=128", "ppo.training.batch_size=128"]);
+        assert_eq!(many["KV cache"], 4 * float["KV cache"]);
+        let other = memory_estimate(&plan(&["ppo.policy=other"])).into_iter().find(|memory| memory.stage == Stage::Ppo).unwrap();
+        assert_eq!(other.parts.iter().find(|part| part.name == "tuned cache").unwrap().bytes, 16 * (25 + 36) * 2 * 128 * 4);
     }
 }

@@ -136,8 +136,11 @@ fn a_trained_run_in_shards_is_the_unsharded_one() {
     let expected = success(&mut run(&whole, &["--json"]));
 
     let due = failure(&mut run(&split, &["--shard", "1/3"]), 1);
-    assert!(due.contains("have not been done with these settings: `pretrain`, `gold`, `preferences`, `sft`, `dpo`, `direct`\n"), "{due}");
-    let first = ["--only", "pretrain", "--only", "gold", "--only", "preferences", "--only", "sft", "--only", "dpo", "--only", "direct"];
+    assert!(
+        due.contains("have not been done with these settings: `pretrain`, `gold`, `preferences`, `sft`, `dpo`, `direct`, `ppo`\n"),
+        "{due}"
+    );
+    let first = ["pretrain", "gold", "preferences", "sft", "dpo", "direct", "ppo"].map(|stage| ["--only", stage]).concat();
     assert!(due.contains(&format!("hint: first run `w2s run RECIPE {}` with", first.join(" "))), "{due}");
     // Steering reads no reward model, so the hint leaves it out.
     success(&mut run(&split, &[&first[..], &["--only", "reward_model"]].concat()));
@@ -155,7 +158,7 @@ fn a_trained_run_in_shards_is_the_unsharded_one() {
     assert_eq!(of_the_run(), before, "shards write nothing of the run's");
     let unfinished = failure(&mut run(&split, &["--only", "evaluate"]), 1);
     assert!(unfinished.contains("/seed-1` lacks the answers to ") && unfinished.contains(" of 12 prompts, and "), "{unfinished}");
-    assert!(unfinished.contains(" of 10 tasks lack some; shards that have not finished: 1 of 3 (2)\n"), "{unfinished}");
+    assert!(unfinished.contains(" of 12 tasks lack some; shards that have not finished: 1 of 3 (2)\n"), "{unfinished}");
 
     success(&mut run(&split, &["--shard", "2/3"]));
     let continued = fs::read(&journal).unwrap();

@@ -3,10 +3,12 @@
 //! Not counted: the program and libtorch themselves, data sets, and the allocator's slack.
 
 use super::plan::GuideSource;
-use super::{ClassifierSizes, Dtype, LmSizes, Plan, Stage, Training, prompt_bound};
+use super::{ClassifierSizes, Dtype, LmSizes, Plan, PpoTable, Stage, Training, ValueSource, prompt_bound};
 
 /// Prompts that a sampling stage is taken to hold at once.
 pub const PROMPTS_IN_FLIGHT: usize = 8;
+/// Rollouts that PPO is taken to hold at once.
+const ROLLOUTS_IN_FLIGHT: usize = 64;
 
 const FLOAT32: u64 = 4;
 /// Bytes of logits that training holds at once, at most.
@@ -84,7 +86,12 @@ fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
             let dpo = tuning_parts(plan, name, &training.dpo, 2);
             sft.into_iter().chain(dpo).map(|parts| StageMemory { stage, model: name.clone(), parts })
         })),
-        Stage::Ppo => None,
+        Stage::Ppo => {
+            let ppo = recipe.ppo.as_ref()?;
+            let mut parts = ppo_parts(plan, ppo, plan.training.ppo.as_ref()?)?;
+            parts.extend(gold().filter(|_| ppo.validation_prompts > 0));
+            Some(StageMemory { stage, model: ppo.policy.clone(), parts })
+        }
         Stage::Steer => {
             let steer = recipe.steer.as_ref()?;
             let samples = steer.method.iter().map(|method| method.rows()).max().unwrap_or(1);
@@ -195,6 +202,33 @@ fn tuning_parts(plan: &Plan, name: &str, training: &Training, texts_per_example:
     } else if matches!(dtype, Dtype::Auto | Dtype::Bfloat16) {
         // Beside the f32 masters and the f32 sums of the gradients; which way `auto` goes depends on the machine.
         parts.push(part("bf16 weights and gradients", &[("parameters", model.parameters), ("copies", 2), ("B", 2)]));
+    }
+    Some(parts)
+}
+
+/// The policy is tuned and sampled from beside what it started as, what values it, and both guides.
+fn ppo_parts(plan: &Plan, ppo: &PpoTable, training: &Training) -> Option<Vec<MemoryPart>> {
+    let policy = plan.models.get(&ppo.policy)?;
+    let mut parts = tuning_parts(plan, &ppo.policy, training, 1)?;
+    if ppo.value == ValueSource::Model {
+        // f32 weights, gradients and two moments, and where the passes are in bf16 its copies of the first two.
+        let trained = if matches!(dtype(plan, &ppo.policy), Dtype::Auto | Dtype::Bfloat16) { 20 } else { 16 };
+        let activations = parts.iter().find(|part| part.name == "activations").cloned();
+        parts.push(part("value model", &[("parameters", policy.parameters), ("B of weights, gradients and moments", trained)]));
+        parts.extend(activations.map(|part| MemoryPart { name: "value activations", ..part }));
+    }
+    // It samples with the weights that it trains, which are never f16.
+    let bytes = if dtype(plan, &ppo.policy) == Dtype::Bfloat16 { 2 } else { FLOAT32 };
+    let rows = training.batch_size.min(ROLLOUTS_IN_FLIGHT) as u64;
+    parts.push(part("reference", &[("parameters", policy.parameters), ("B", bytes)]));
+    parts.push(kv_cache("KV cache", policy, rows, tokens(plan, &ppo.policy, ppo.max_new_tokens), bytes));
+    let pair = plan.ppo_pair()?;
+    for (name, cache, source) in [("tuned", "tuned cache", &pair.tuned), ("untuned", "untuned cache", &pair.untuned)] {
+        let (model, guide) = guide_sizes(plan, source)?;
+        let other = plan.recipe.tokenizer_owner(&ppo.policy) != plan.recipe.tokenizer_owner(model);
+        let new_tokens = ppo.max_new_tokens.saturating_add(if other { ppo.max_new_tokens / 2 } else { 0 });
+        parts.push(part(name, &[("parameters", guide.parameters), ("B", weight_bytes(plan, model))]));
+        parts.push(kv_cache(cache, guide, rows, tokens(plan, model, new_tokens), weight_bytes(plan, model)));
     }
     Some(parts)
 }

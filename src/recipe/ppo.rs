@@ -67,6 +67,13 @@ pub struct PpoTable {
     pub lora: Option<LoraTable>,
 }
 
+impl PpoTable {
+    /// Rollouts of one update of the weights.
+    pub fn minibatch(&self, batch_size: usize) -> usize {
+        self.minibatch_size.unwrap_or(batch_size)
+    }
+}
+
 /// What V(s_t) is read from: the policy's own states, or those of a second model that starts as a copy of the policy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -166,6 +173,11 @@ impl Visitor<'_> for OneChunkLen {
         self.visit_u64(tokens)
     }
 
+    /// TOML's own `inf`, without quotes.
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<ChunkLen, E> {
+        if number == f64::INFINITY { Ok(ChunkLen::Whole) } else { Err(E::invalid_value(de::Unexpected::Float(number), &self)) }
+    }
+
     fn visit_str<E: de::Error>(self, word: &str) -> Result<ChunkLen, E> {
         if word == WHOLE { Ok(ChunkLen::Whole) } else { Err(E::invalid_value(de::Unexpected::Str(word), &self)) }
     }
@@ -186,6 +198,10 @@ impl<'de> Visitor<'de> for ManyChunkLens {
 
     fn visit_i64<E: de::Error>(self, tokens: i64) -> Result<ChunkLens, E> {
         OneChunkLen.visit_i64(tokens).map(|one| ChunkLens(vec![one]))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<ChunkLens, E> {
+        OneChunkLen.visit_f64(number).map(|one| ChunkLens(vec![one]))
     }
 
     fn visit_str<E: de::Error>(self, word: &str) -> Result<ChunkLens, E> {
@@ -253,12 +269,13 @@ mod tests {
         use ChunkLen::{Tokens, Whole};
         assert_eq!(read("chunk_len = 5").unwrap(), ChunkLens(vec![Tokens(5)]));
         assert_eq!(read("chunk_len = \"inf\"").unwrap(), ChunkLens(vec![Whole]));
+        assert_eq!(read("chunk_len = inf").unwrap(), ChunkLens(vec![Whole]));
         let many = read("chunk_len = [1, 25, \"inf\"]").unwrap();
         assert_eq!(many, ChunkLens(vec![Tokens(1), Tokens(25), Whole]));
         assert_eq!(serde_json::to_string(&many).unwrap(), r#"[1,25,"inf"]"#);
         assert_eq!(serde_json::from_str::<ChunkLens>(r#"[1,25,"inf"]"#).unwrap(), many);
         assert_eq!(many.0.iter().map(ChunkLen::to_string).collect::<Vec<_>>(), ["1", "25", "inf"]);
-        for wrong in ["-1", "2.5", "\"long\"", "[1, \"x\"]", "true"] {
+        for wrong in ["-1", "2.5", "-inf", "\"long\"", "[1, \"x\"]", "true"] {
             assert!(read(&format!("chunk_len = {wrong}")).unwrap_err().contains("number of tokens"), "{wrong}");
         }
     }

@@ -173,7 +173,7 @@ impl Direct {
     }
 }
 
-fn largest_divisor(whole: usize, most: usize) -> usize {
+pub(super) fn largest_divisor(whole: usize, most: usize) -> usize {
     (1..=most.min(whole)).rev().find(|divisor| whole.is_multiple_of(*divisor)).unwrap_or(1)
 }
 

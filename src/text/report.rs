@@ -12,8 +12,8 @@ use super::{PromptTemplate, Tokenizer};
 use crate::error::Result;
 use crate::recipe::{MethodTable, Plan, config_folder};
 
-/// For each base of `[steer]` whether the guides share its vocabulary, and how each chat model is addressed; empty where a plan has
-/// neither.
+/// For each base of `[steer]` and the policy of `[ppo]` whether the guides share its vocabulary, and how each chat model is addressed; empty where
+/// a plan has neither.
 pub fn plan_report(plan: &Plan) -> Result<String> {
     let mut tokenizers = Tokenizers::default();
     let mut text = String::new();
@@ -28,6 +28,11 @@ pub fn plan_report(plan: &Plan) -> Result<String> {
     for base in plan.recipe.steer.iter().flat_map(|steer| &steer.bases) {
         for guide in plan.recipe.guide_models() {
             let _ = write!(text, "\n  {base}, guided by {guide}: {}", tokenizers.identity(plan, base, guide)?);
+        }
+    }
+    if let Some(ppo) = &plan.recipe.ppo {
+        for guide in plan.recipe.ppo_guide_models() {
+            let _ = write!(text, "\n  {}, rewarded by {guide}: {}", ppo.policy, tokenizers.identity(plan, &ppo.policy, guide)?);
         }
     }
     let vocabularies = if text.is_empty() { text } else { format!("vocabularies{text}\n") };

@@ -1,4 +1,4 @@
-//! Rules on `sft.lora`, `dpo.lora` and `direct.lora`.
+//! Rules on `sft.lora`, `dpo.lora`, `direct.lora` and `ppo.lora`.
 
 use super::super::{Lora, LoraSave, LoraTable};
 use super::{Rules, listed};
@@ -20,6 +20,9 @@ impl Rules<'_> {
                 own.retain(|problem| !self.problems.contains(problem));
                 self.problems.extend(own);
             }
+        }
+        if let Some((ppo, table)) = recipe.ppo.as_ref().and_then(|ppo| Some((ppo, ppo.lora.as_ref()?))) {
+            self.lora_table("ppo.lora", table, &ppo.policy);
         }
         let (Some(sft), Some(dpo)) = (sft.filter(|sft| sft.save == LoraSave::Adapter), dpo) else { return };
         let [sft, dpo] = [sft, dpo].map(|table| Lora::resolve(table, self.sizes.models.get(guide)));

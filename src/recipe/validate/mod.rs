@@ -2,6 +2,7 @@
 
 mod lora;
 mod models;
+mod ppo;
 mod preferences;
 mod stages;
 mod steer;
@@ -29,6 +30,7 @@ pub fn validate(recipe: &Recipe, recipe_path: &Path) -> Vec<String> {
     rules.models();
     rules.gold();
     rules.stages();
+    rules.ppo();
     rules.lora();
     rules.steer();
     rules.problems
@@ -78,6 +80,12 @@ impl<'a> Rules<'a> {
         }
     }
 
+    fn not_negative(&mut self, key: &str, value: f64) {
+        if !(value >= 0.0 && value.is_finite()) {
+            self.problem(format!("`{key}` is {value}, expected 0 or more"));
+        }
+    }
+
     /// Letters, digits, `.`, `_` and `-`: a folder of that name is the same on every system and needs no quotes.
     fn folder_name(&mut self, key: &str, name: &str) {
         let plain = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
@@ -117,7 +125,7 @@ impl<'a> Rules<'a> {
         if run.seeds.is_empty() {
             self.problem("`run.seeds` is empty, expected one seed or more");
         }
-        if let Some(twice) = run.seeds.iter().enumerate().find(|(index, seed)| run.seeds[..*index].contains(seed)).map(|(_, seed)| seed) {
+        if let Some(twice) = first_twice(&run.seeds) {
             self.problem(format!("`run.seeds` holds {twice} twice"));
         }
         self.device("run.device", &run.device);
@@ -191,6 +199,11 @@ impl<'a> Rules<'a> {
             self.problem_hint(format!("`data.subset` is `{subset}`, but `{}` has no such folder", source.display()), hint);
         }
     }
+}
+
+/// The first item that stands in the list before, too.
+fn first_twice<T: PartialEq>(items: &[T]) -> Option<&T> {
+    items.iter().enumerate().find(|(index, item)| items[..*index].contains(item)).map(|(_, item)| item)
 }
 
 /// Names of the folders below one, in order.

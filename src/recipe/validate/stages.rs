@@ -32,10 +32,11 @@ impl Rules<'_> {
                 self.problem(format!("`[{stage}]` needs `[{needed}]`"));
             }
         }
-        if recipe.pretrain.is_none() && !has_gold && !has_preferences && recipe.steer.is_none() && needs.iter().all(|need| !need.1) {
+        let alone = [recipe.pretrain.is_some(), has_gold, has_preferences, recipe.ppo.is_some(), recipe.steer.is_some()];
+        if !alone.contains(&true) && needs.iter().all(|need| !need.1) {
             self.problem_hint(
                 "the recipe has no stage",
-                "add the table of a stage: `[pretrain]`, `[gold]`, `[preferences]`, `[sft]`, `[reward_model]`, `[dpo]`, `[direct]`, `[steer]`",
+                "add the table of a stage: `[pretrain]`, `[gold]`, `[preferences]`, `[sft]`, `[reward_model]`, `[dpo]`, `[direct]`, `[ppo]`, `[steer]`",
             );
         }
         self.preferences();
@@ -209,7 +210,7 @@ impl Rules<'_> {
         }
     }
 
-    fn table(&mut self, key: &str, given: &TrainingTable, training: &Training) {
+    pub(super) fn table(&mut self, key: &str, given: &TrainingTable, training: &Training) {
         if given.steps.is_some() && given.epochs.is_some() {
             self.problem(format!("`{key}` has both `steps` and `epochs`, expected one of them"));
         }
@@ -229,15 +230,9 @@ impl Rules<'_> {
         for (name, count) in counts {
             self.at_least_one(&format!("{key}.{name}"), count);
         }
-        if batch_size > 0 && micro_batch_size > 0 && batch_size % micro_batch_size != 0 {
-            let divisors: Vec<String> = (1..=batch_size.min(1024))
-                .filter(|divisor| batch_size.is_multiple_of(*divisor))
-                .map(|divisor| divisor.to_string())
-                .collect();
-            self.problem_hint(
-                format!("`{key}.micro_batch_size` = {micro_batch_size} does not divide `{key}.batch_size` = {batch_size}"),
-                format!("use one of {}", divisors.join(", ")),
-            );
+        // That of PPO divides its minibatch.
+        if key != "ppo.training" {
+            self.equal_parts((&format!("{key}.micro_batch_size"), micro_batch_size), (&format!("{key}.batch_size"), batch_size));
         }
         if training.activation_checkpointing && ["gold.training", "reward_model.training"].contains(&key) {
             self.problem(format!("`{key}.activation_checkpointing` is for language models, not for classifiers and reward models"));
@@ -251,11 +246,20 @@ impl Rules<'_> {
         if !(0.0..1.0).contains(&warmup_ratio) {
             self.problem(format!("`{key}.warmup_ratio` is {warmup_ratio}, expected 0 or more and below 1"));
         }
-        if !(weight_decay >= 0.0 && weight_decay.is_finite()) {
-            self.problem(format!("`{key}.weight_decay` is {weight_decay}, expected 0 or more"));
-        }
+        self.not_negative(&format!("{key}.weight_decay"), weight_decay);
         if given.max_length.is_some_and(|length| length < 2) {
             self.problem(format!("`{key}.max_length` is {}, expected 2 or more", training.max_length));
+        }
+    }
+
+    /// A batch is made of parts of one size; that neither is 0 has its own rule.
+    pub(super) fn equal_parts(&mut self, (part_key, part): (&str, usize), (whole_key, whole): (&str, usize)) {
+        if part > 0 && whole > 0 && !whole.is_multiple_of(part) {
+            let divisors = (1..=whole.min(1024)).filter(|divisor| whole.is_multiple_of(*divisor));
+            self.problem_hint(
+                format!("`{part_key}` = {part} does not divide `{whole_key}` = {whole}"),
+                format!("use one of {}", divisors.map(|divisor| divisor.to_string()).collect::<Vec<_>>().join(", ")),
+            );
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::super::plan::{guide_pairs, untuned};
 use super::super::{MethodTable, Steer, listed};
-use super::Rules;
+use super::{Rules, first_twice};
 
 impl Rules<'_> {
     pub(super) fn steer(&mut self) {
@@ -57,7 +57,7 @@ impl Rules<'_> {
         }
     }
 
-    fn guide_pair(&mut self, key: &str, tuned: &Option<String>, untuned: &Option<String>) {
+    pub(super) fn guide_pair(&mut self, key: &str, tuned: &Option<String>, untuned: &Option<String>) {
         for (name, model) in [("tuned", tuned), ("untuned", untuned)] {
             if let Some(model) = model {
                 self.known_model(&format!("{key}.{name}"), model);
@@ -102,8 +102,8 @@ impl Rules<'_> {
                 if taken.contains(&name) {
                     self.problem_hint(format!("`{key}`: a method before it has the name `{name}` too"), "give one of them another `name`");
                 }
-                taken.push(name);
             }
+            taken.extend(method.names());
             match method {
                 MethodTable::BestOfN { n, .. } => self.at_least_one(&format!("{key}.n"), *n),
                 MethodTable::Cbs { beam_width, successors, chunk_len, .. } => {
@@ -118,6 +118,9 @@ impl Rules<'_> {
                     if let Some(weight) = weights.iter().find(|weight| !weight.is_finite()) {
                         self.problem(format!("`{key}.weights` holds {weight}, expected numbers"));
                     }
+                    if let Some(twice) = first_twice(weights) {
+                        self.problem(format!("`{key}.weights` holds {twice} twice"));
+                    }
                     self.one_vocabulary(&key, steer);
                 }
                 MethodTable::Beam { beam_width, length_penalty, .. } => {
@@ -126,6 +129,7 @@ impl Rules<'_> {
                         self.problem(format!("`{key}.length_penalty` is {length_penalty}, expected a number"));
                     }
                 }
+                MethodTable::Ppo { chunk_len, .. } => self.made_by_ppo(&key, chunk_len, steer),
                 _ => {}
             }
             if steer.sampling.temperature == 0.0 && method.samples() > 1 {

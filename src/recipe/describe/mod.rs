@@ -1,13 +1,17 @@
 //! The plan in words: what `w2s check` prints. Nothing is left at an unseen default.
 
+mod ppo;
+mod words;
+
 use std::fmt::{self, Write};
 
 use super::estimate::product;
 use super::{
-    Gold, GuidePairSource, HubId, Length, LoraSave, LossOn, MethodTable, Model, Plan, PpoTable, Preferences, RewardModelTable, RewardStart,
-    SamplingTable, Schedule, ScratchTokenizer, Stage, Steer, Training, memory_estimate,
+    Gold, GuidePairSource, HubId, Length, LoraSave, MethodTable, Model, Plan, Preferences, RewardModelTable, RewardStart, Schedule,
+    ScratchTokenizer, Stage, Steer, Training, memory_estimate,
 };
 use crate::search::Semantics;
+use words::{bytes_in_words, epochs_in_words, grouped, loss_on_words, method_words, sampling_words};
 
 impl Plan {
     /// Stages, every resolved setting, derived sizes and a memory estimate, as text of several paragraphs.
@@ -39,7 +43,7 @@ impl Plan {
                 Stage::RewardModel => self.recipe.reward_model.iter().try_for_each(|table| self.write_reward_model(out, table))?,
                 Stage::Dpo => self.write_dpo(out)?,
                 Stage::Direct => self.write_direct(out)?,
-                Stage::Ppo => self.recipe.ppo.iter().try_for_each(|ppo| self.write_ppo(out, ppo))?,
+                Stage::Ppo => self.write_ppo(out)?,
                 Stage::Steer => self.recipe.steer.iter().try_for_each(|steer| self.write_steer(out, steer))?,
                 Stage::Evaluate => {
                     let examples = self.recipe.evaluate.as_ref().map_or(0, |evaluate| evaluate.examples);
@@ -211,10 +215,6 @@ impl Plan {
         }
     }
 
-    fn write_ppo(&self, out: &mut String, ppo: &PpoTable) -> fmt::Result {
-        writeln!(out, "{}", ppo.policy)
-    }
-
     fn write_steer(&self, out: &mut String, steer: &Steer) -> fmt::Result {
         let pair = |pair: &GuidePairSource| format!("{} over {} with weight {}", pair.tuned, pair.untuned, pair.weight);
         let guides = self.guide_pairs().iter().map(pair).collect::<Vec<_>>().join(", ");
@@ -230,6 +230,8 @@ impl Plan {
         let mut all = 0_u64;
         for method in &steer.method {
             let samples = product(&[method.rows() as u64, method.names().len() as u64]);
+            // PPO trains one of them.
+            let bases = if matches!(method, MethodTable::Ppo { .. }) { 1 } else { bases };
             let sampled = product(&[bases, seeds, steer.prompts as u64, samples, steer.max_new_tokens as u64]);
             all = all.saturating_add(sampled);
             write!(out, "     {}: {}", method.names().join(", "), method_words(method))?;
@@ -279,6 +281,12 @@ fn write_training(out: &mut String, training: &Training, examples: Option<usize>
     let of = if texts == 1 { String::new() } else { format!("{texts} texts of ") };
     write!(out, ", batch {batch_size} = {} × {micro_batch_size}, ", batch_size / micro_batch_size)?;
     writeln!(out, "{of}up to {max_length} tokens: {} tokens a step", grouped(tokens))?;
+    write_optimisation(out, training)?;
+    writeln!(out, "; validated every {} steps, checkpoint every {}", training.eval_every, training.checkpoint_every)
+}
+
+/// How the weights are stepped, without the end of the line.
+fn write_optimisation(out: &mut String, training: &Training) -> fmt::Result {
     let schedule = match training.schedule {
         Schedule::Cosine => "cosine",
         Schedule::Linear => "linear",
@@ -300,81 +308,5 @@ fn write_training(out: &mut String, training: &Training, examples: Option<usize>
     for words in optional.into_iter().flatten() {
         write!(out, ", {words}")?;
     }
-    writeln!(out, "; validated every {} steps, checkpoint every {}", training.eval_every, training.checkpoint_every)
-}
-
-fn loss_on_words(on: LossOn) -> &'static str {
-    match on {
-        LossOn::Response => "loss on the answers",
-        LossOn::All => "loss on prompts and answers",
-    }
-}
-
-fn sampling_words(sampling: &SamplingTable) -> String {
-    let SamplingTable { temperature, top_k, top_p } = *sampling;
-    if temperature == 0.0 {
-        return "greedy".to_owned();
-    }
-    let top_k = if top_k == 0 { "off".to_owned() } else { top_k.to_string() };
-    let top_p = if top_p == 1.0 { "off".to_owned() } else { top_p.to_string() };
-    format!("temperature {temperature}, top-k {top_k}, top-p {top_p}")
-}
-
-fn method_words(method: &MethodTable) -> String {
-    match method {
-        MethodTable::Base { .. } => "the base sampled alone".to_owned(),
-        MethodTable::BestOfN { n, .. } => format!("best of {n} by the guides"),
-        MethodTable::Cbs { beam_width, successors, chunk_len, .. } => {
-            format!("chunk-level beam search, beam width {beam_width}, {successors} successors, chunks of {chunk_len} tokens")
-        }
-        MethodTable::Eft { weights, .. } => {
-            format!("emulated fine-tuning with weight {}", weights.iter().map(f64::to_string).collect::<Vec<_>>().join(", "))
-        }
-        MethodTable::Beam { beam_width, .. } => format!("token-level beam search of the base, beam width {beam_width}"),
-        MethodTable::Tuned { .. } => "the tuned guide sampled alone".to_owned(),
-        MethodTable::Untuned { .. } => "the untuned guide sampled alone".to_owned(),
-        MethodTable::Direct { .. } => "the directly tuned base sampled alone".to_owned(),
-        MethodTable::Ppo { .. } => "what `[ppo]` made of the base sampled alone".to_owned(),
-    }
-}
-
-fn epochs_in_words(epochs: f64) -> String {
-    if epochs == 1.0 { "1 epoch".to_owned() } else { format!("{epochs} epochs") }
-}
-
-/// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-fn bytes_in_words(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    let mut amount = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while amount >= 1024.0 && unit + 1 < UNITS.len() {
-        amount /= 1024.0;
-        unit += 1;
-    }
-    format!("{amount:.1} {}", UNITS[unit])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_readable() {
-        assert_eq!([0, 12, 123, 1234, 1_234_567].map(grouped), ["0", "12", "123", "1,234", "1,234,567"]);
-        assert_eq!(bytes_in_words(512), "0.5 KiB");
-        assert_eq!(bytes_in_words(3 << 29), "1.5 GiB");
-        assert_eq!(bytes_in_words(u64::MAX), "16384.0 PiB");
-    }
+    Ok(())
 }
