@@ -243,7 +243,7 @@ fn default_lambda() -> f64 {
     0.95
 }
 fn default_head_learning_rate() -> f64 {
-    1e-4
+    1e-3
 }
 fn default_clip() -> f64 {
     0.2

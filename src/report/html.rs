@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::ppo::{PpoReport, ppo_table};
 use super::summary::{Answer, Summary};
 use super::table::table;
 
@@ -12,7 +13,7 @@ pub struct Sample {
     pub responses: Vec<Answer>,
 }
 
-pub fn html(summary: &Summary, samples: &[Sample]) -> String {
+pub fn html(summary: &Summary, samples: &[Sample], ppo: Option<&PpoReport>) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n<title>{0}</title>\n\
          <style>body{{font:15px/1.5 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 1em}}table{{border-collapse:collapse}}\
@@ -23,6 +24,14 @@ pub fn html(summary: &Summary, samples: &[Sample]) -> String {
     );
     rewards(&mut page, summary);
     length_control(&mut page, summary);
+    if let Some(ppo) = ppo {
+        let _ = write!(
+            page,
+            "<h2>PPO</h2>\n<p>One line for each chunk length L, from the least to the greatest of the seeds.</p>\n{}\n{}",
+            ppo.figure,
+            ppo_table(&ppo.rows)
+        );
+    }
     let _ = write!(page, "<h2>All numbers</h2>\n<pre>{}</pre>\n", escape(&table(summary)));
     responses(&mut page, samples);
     page.push_str("</body></html>\n");
@@ -143,9 +152,9 @@ mod tests {
         summary.add("base", "cbs", serde_json::json!({ "beam_width": 4 }), std::slice::from_ref(&answer));
         let shorter = Answer { response: "one".into(), gold_reward: Some(-3.0), ..answer.clone() };
         summary.add("base", "<i>", serde_json::json!({}), &[shorter]);
-        assert!(!html(&summary, &[]).contains("equal length"), "no reference is known");
+        assert!(!html(&summary, &[], None).contains("equal length"), "no reference is known");
         summary.control_for_length("base", "<i>");
-        let page = html(&summary, &[Sample { base: "base".into(), method: "cbs".into(), responses: vec![answer] }]);
+        let page = html(&summary, &[Sample { base: "base".into(), method: "cbs".into(), responses: vec![answer] }], None);
         assert!(!page.contains("<script>") && page.contains("&lt;script&gt;") && page.contains("-1.500") && page.contains("W 4"), "{page}");
         // Both texts are one word long, so all of the gain is left.
         assert!(page.contains("reference") && page.contains("<td class=\"n\">+1.500</td><td class=\"n\">+1.500</td>"), "{page}");

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::length_control::{LengthControl, Responses};
+use super::ppo::PpoRow;
 use super::statistics::{distinct, mean, standard_deviation, standard_error};
 
 /// One response as evaluation sees it.
@@ -39,6 +40,9 @@ pub struct Summary {
     /// By base: how its direct tuning went.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub direct: Map<String, Value>,
+    /// By chunk length: how PPO went.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ppo: Vec<PpoRow>,
     pub gold: Value,
     /// Gold reward by (base, method), then by prompt, the mean over seeds; for the comparisons.
     #[serde(skip)]
@@ -102,6 +106,7 @@ impl Summary {
             length_control: Vec::new(),
             guide: Value::Null,
             direct: Map::new(),
+            ppo: Vec::new(),
             gold: Value::Null,
             by_prompt: Vec::new(),
             responses: Vec::new(),

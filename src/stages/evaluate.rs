@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::context::{Context, write_json};
-use super::direct;
+use super::{direct, ppo};
 use super::steer::{self, Cell};
 use super::steer_method::{Method, SteerLine};
 use crate::artifacts::{Journal, atomic};
@@ -18,7 +18,7 @@ pub fn run(context: &Context) -> Result<()> {
     let fingerprint = context.fingerprint(
         "evaluate",
         (&context.recipe().evaluate, SUMMARY_VERSION),
-        &steer::tasks(context)?.into_iter().map(|(_, fingerprint)| fingerprint).collect::<Vec<_>>(),
+        &steer::tasks(context)?.into_iter().chain(ppo::tasks(context)?).map(|(_, fingerprint)| fingerprint).collect::<Vec<_>>(),
     )?;
     context.task("evaluate", &fingerprint, &["evaluate/summary.json", "report.html"], |_| {
         let mut summary = Summary::new(&context.recipe().run.name);
@@ -44,9 +44,11 @@ pub fn run(context: &Context) -> Result<()> {
         summary.guide = json!({ "sft": report(context, "sft/training.json"), "dpo": report(context, "dpo/training.json"),
             "preferences": report(context, "preferences/report.json") });
         summary.direct = direct;
+        let ppo = ppo::report(context)?;
+        summary.ppo = ppo.as_ref().map(|ppo| ppo.rows.clone()).unwrap_or_default();
         summary.gold = report(context, "gold/report.json");
         write_json(&context.path("evaluate/summary.json"), &summary)?;
-        atomic::write(&context.path("report.html"), html(&summary, &samples).as_bytes())
+        atomic::write(&context.path("report.html"), html(&summary, &samples, ppo.as_ref()).as_bytes())
     })
 }
 

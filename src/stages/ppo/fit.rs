@@ -8,9 +8,9 @@ use serde_json::{Value as Json, json};
 use tracing::{info, warn};
 
 use super::Cell;
-use super::records::{RolloutLine, Seconds, StepLine, ValidationLine, open_at};
+use super::records::{RolloutLine, Seconds, StepLine, ValidationLine, entries, open_at};
 use super::rollouts::{Batch, Sampler};
-use crate::artifacts::{Journal, atomic, interrupt, journal};
+use crate::artifacts::{Journal, atomic, interrupt};
 use crate::error::{Error, Result};
 use crate::losses::adapt_kl_coefficient;
 use crate::models::device::training_kind;
@@ -173,7 +173,7 @@ fn settings(table: &PpoTable, training: &Training) -> PpoSettings {
     PpoSettings {
         temperature: table.temperature,
         epochs: table.ppo_epochs,
-        minibatch_size: table.minibatch_size.unwrap_or(training.batch_size),
+        minibatch_size: table.minibatch(training.batch_size),
         micro_batch_size: training.micro_batch_size,
         gamma: table.gamma,
         lambda: table.lambda,
@@ -304,8 +304,4 @@ impl Journals {
             validation: validation.first().into_iter().chain(validation.last()).cloned().collect(),
         })
     }
-}
-
-fn entries<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Result<Vec<T>> {
-    Ok(journal::complete_lines(path)?.into_iter().map(|(entry, _)| entry).collect())
 }

@@ -3,7 +3,10 @@
 
 mod fit;
 mod records;
+mod report;
 mod rollouts;
+
+pub use report::read as report;
 
 use serde_json::json;
 
@@ -17,7 +20,7 @@ pub fn run(context: &Context) -> Result<()> {
         let fingerprint = cell.fingerprint(context)?;
         context.task(&cell.task, &fingerprint, &[&cell.task], |_| fit::train(context, &cell))?;
     }
-    Ok(())
+    report::write(context)
 }
 
 /// One training of the stage.

@@ -77,6 +77,11 @@ pub struct ValidationLine {
     pub distinct_2: f64,
 }
 
+/// All complete lines of a journal.
+pub fn entries<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    Ok(journal::complete_lines(path)?.into_iter().map(|(entry, _)| entry).collect())
+}
+
 /// What has a step.
 pub trait Stepped: Serialize + DeserializeOwned {
     fn step(&self) -> usize;

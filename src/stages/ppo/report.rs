@@ -1,0 +1,45 @@
+//! What came out of all trainings of the stage: rows and a figure, from their journals.
+
+use serde_json::json;
+
+use super::records::{StepLine, ValidationLine, entries};
+use super::{Cell, cells};
+use crate::artifacts::atomic;
+use crate::error::Result;
+use crate::recipe::ChunkLen;
+use crate::report::{PpoReport, PpoTraining, ppo_figure, ppo_rows};
+use crate::stages::Context;
+use crate::stages::context::write_json;
+
+/// `None` where the recipe has no `[ppo]`. All trainings must be done.
+pub fn read(context: &Context) -> Result<Option<PpoReport>> {
+    let trainings: Vec<PpoTraining> = cells(context)?.iter().map(|cell| training(context, cell)).collect::<Result<_>>()?;
+    if trainings.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(PpoReport { rows: ppo_rows(&trainings, &ChunkLen::Whole.to_string()), figure: ppo_figure(&trainings)? }))
+}
+
+/// `report.json` and `curves.svg` beside the trainings.
+pub fn write(context: &Context) -> Result<()> {
+    let (Some(report), Some(table)) = (read(context)?, &context.recipe().ppo) else { return Ok(()) };
+    let folder = context.path(&format!("ppo/{}", table.policy));
+    atomic::write(&folder.join("curves.svg"), report.figure.as_bytes())?;
+    write_json(&folder.join("report.json"), &json!({ "policy": table.policy, "rows": report.rows }))
+}
+
+fn training(context: &Context, cell: &Cell) -> Result<PpoTraining> {
+    let folder = context.path(&cell.task);
+    let steps: Vec<StepLine> = entries(&folder.join("steps.jsonl"))?;
+    let validation: Vec<ValidationLine> = entries(&folder.join("validation.jsonl"))?;
+    let seconds: f64 = steps.iter().map(|line| line.seconds.all()).sum();
+    let distinct_2 = validation.first().zip(validation.last()).map(|(first, last)| [first.distinct_2, last.distinct_2]);
+    Ok(PpoTraining {
+        chunk_len: cell.chunk_len.to_string(),
+        returns: steps.iter().map(|line| (line.step as f64, line.score)).collect(),
+        gold: validation.iter().filter_map(|line| Some((line.step as f64, line.gold_reward?))).collect(),
+        kl: steps.last().map_or(0.0, |line| line.kl),
+        distinct_2,
+        rollouts_per_second: steps.iter().map(|line| line.rollouts as f64).sum::<f64>() / seconds,
+    })
+}
