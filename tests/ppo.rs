@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 use w2s::losses::{KlEstimator, pay_by_chunk};
 use w2s::models::{Gpt2Config, Lm, LmConfig, TokenIds};
 use w2s::policy::LocalPolicy;
@@ -45,6 +45,10 @@ fn settings() -> PpoSettings {
 }
 
 fn learner(settings: &PpoSettings) -> Learner<'_> {
+    learner_with(settings, |policy, _| Value::head(policy))
+}
+
+fn learner_with(settings: &PpoSettings, value: impl Fn(&Lm, Rc<Lm>) -> Value) -> Learner<'_> {
     let config = Gpt2Config {
         vocab_size: VOCAB,
         n_positions: 16,
@@ -57,7 +61,7 @@ fn learner(settings: &PpoSettings) -> Learner<'_> {
     };
     let new = || Rc::new(Lm::new(LmConfig::Gpt2(config.clone()), 3, Device::Cpu).unwrap());
     let policy = new();
-    let value = Value::head(&policy);
+    let value = value(&policy, new());
     let ppo = Ppo { settings, policy, reference: new(), value };
     let optimizer = AdamW::new(ppo.parameters(), AdamWSettings::with_decay(0.0));
     Learner { ppo, optimizer, tokenizer: Rc::new(Tokenizer::numbered(VOCAB as usize, Some(EOS)).unwrap()) }
@@ -133,6 +137,33 @@ fn tokens_that_copy_the_prompt_are_learned_with_dense_and_with_sparse_pay() {
         let known = metrics.iter().map(|metrics| metric(metrics, "val/explained_variance")).fold(f64::NEG_INFINITY, f64::max);
         assert!(known > 0.5, "{chunk_len:?}: the values never said more than {known} of the returns");
     }
+}
+
+/// A value model learns beside the policy: its values come to know the returns, and its gradients leave the policy's alone.
+#[test]
+fn a_value_model_of_its_own_learns_the_returns() {
+    let settings = settings();
+    let mut learner = learner_with(&settings, |_, body| Value::model(body));
+    let reward = |prompt: &[i64], answer: &[i64]| answer.iter().map(|token| if *token == prompt[0] { 1.0 } else { -0.2 }).collect();
+    let metrics = learner.learn(&World { answer: 4, reward }, 60, 0.0);
+    let (first, last) = (mean_score(&metrics[..3]), mean_score(&metrics[55..]));
+    assert!(first < 0.2 && last > 1.0, "{first} {last}");
+    let known = metrics.iter().map(|metrics| metric(metrics, "val/explained_variance")).fold(f64::NEG_INFINITY, f64::max);
+    assert!(known > 0.5, "the values never said more than {known} of the returns");
+    let names: Vec<String> = learner.ppo.parameters().into_iter().map(|(name, _)| name).collect();
+    assert!(names.iter().any(|name| name == "value_model.transformer.wte.weight") && !names.iter().any(|name| name.contains("lm_head")));
+
+    // With nothing to learn for the policy, only the values move.
+    let flat = PpoSettings { clip: 1e-9, ..settings.clone() };
+    let mut learner = learner_with(&flat, |_, body| Value::model(body));
+    let before: Vec<(String, Tensor)> = learner.optimizer.weights().into_iter().map(|(name, weight)| (name, weight.copy())).collect();
+    learner.learn(&World { answer: 1, reward: |_: &[i64], _: &[i64]| vec![1.0] }, 1, 0.0);
+    let moved = |(name, weight): (String, Tensor)| {
+        let (_, before) = before.iter().find(|(known, _)| *known == name).unwrap();
+        ((&weight - before).abs().max().double_value(&[]) > 1e-5).then_some(name)
+    };
+    let moved: Vec<String> = learner.optimizer.weights().into_iter().filter_map(moved).collect();
+    assert!(!moved.is_empty() && moved.iter().all(|name| name.starts_with("value_")), "{moved:?}");
 }
 
 #[test]

@@ -99,15 +99,14 @@ mod shipped_recipes {
     fn every_recipe_parses_and_validates() {
         let mut paths = Vec::new();
         below(&shipped(""), &mut paths);
-        assert_eq!(paths.len(), 5, "{paths:?}");
+        assert_eq!(paths.len(), 7, "{paths:?}");
         let data = tempfile::tempdir().unwrap();
         let source = format!("data.source={}", data.path().display());
         // In the place of what comes from the hub.
         let (guide, gold) = (data.path().join("guide"), data.path().join("gold"));
         model_folder(&guide, &TINY_GPT2.replace("64", "256"));
         model_folder(&gold, r#"{"vocab_size":300,"max_position_embeddings":64,"dim":8,"n_layers":1,"n_heads":2,"hidden_dim":16}"#);
-        let folders = [("models.guide", &guide), ("models.large", &guide), ("models.xl", &guide), ("gold", &gold)];
-        let folders = folders.map(|(key, folder)| format!("{key}.id={}", folder.display()));
+        let folders = [("guide", &guide), ("large", &guide), ("xl", &guide), ("base", &guide), ("gold", &gold)];
         for path in paths {
             let text = std::fs::read_to_string(&path).unwrap();
             let from_hub = text.contains("come from the hub");
@@ -115,15 +114,20 @@ mod shipped_recipes {
             if from_hub || text.contains("--set data.source=DIR") {
                 overrides.push(source.as_str());
             }
-            if from_hub {
-                overrides.extend(folders.iter().map(String::as_str));
-            }
+            let named = |name: &str| text.contains(&format!("[models.{name}]\nid = ")) || name == "gold";
+            let folders = folders.iter().filter(|(name, _)| from_hub && named(name));
+            let folders: Vec<String> = folders
+                .map(|(name, folder)| format!("{}{name}.id={}", if *name == "gold" { "" } else { "models." }, folder.display()))
+                .collect();
+            overrides.extend(folders.iter().map(String::as_str));
             let plan = resolve(&path, &overrides).unwrap_or_else(|error| panic!("{error}"));
             // Direct tuning would double the time of the demo; published models need no pretraining, and the released command had no SFT.
             // Where the gold is there before the pairs, no reward model is due.
             let without: &[Stage] = match path.file_stem().unwrap().to_str().unwrap() {
                 "smoke" => &[],
                 "demo" => &[Stage::RewardModel, Stage::Direct, Stage::Ppo],
+                "ppo-sentiment" => &[Stage::Pretrain, Stage::RewardModel, Stage::Direct],
+                "ppo-sentiment-small" => &[Stage::RewardModel, Stage::Direct],
                 "sentiment-paper" => &[Stage::Pretrain, Stage::RewardModel, Stage::Direct, Stage::Ppo],
                 "sentiment-released" => &[Stage::Pretrain, Stage::Sft, Stage::RewardModel, Stage::Direct, Stage::Ppo],
                 _ => &[Stage::RewardModel, Stage::Ppo],
@@ -511,7 +515,7 @@ mod reading {
         assert!(problems[0].ends_with("demo.toml`?"), "{problems:?}");
         assert!(
             problems_of(&shipped("zzz.toml"), &[])[0]
-                .ends_with("`demo.toml`, `imdb.toml`, `sentiment-paper.toml`, `sentiment-released.toml`, `smoke.toml`")
+                .ends_with("`demo.toml`, `imdb.toml`, `ppo-sentiment-small.toml`, `ppo-sentiment.toml`, `sentiment-paper.toml`, `sentiment-released.toml`, `smoke.toml`")
         );
         let Err(Error::Recipe(folder)) = load(&shipped(""), &[]) else { panic!("a folder was read as a recipe") };
         assert!(folder[0].contains("is a folder, not a recipe"), "{folder:?}");
@@ -1287,7 +1291,7 @@ mod ppo {
             "chunk lengths 2 × seeds 3 = 6 trainings; 4 steps of 16 rollouts each, 384 rollouts in all",
             "32 prompts and 8 for validation; up to 24 new tokens, temperature 0.7; missing-EOS penalty 0",
             "4 epochs × 2 minibatches of 8 = 8 updates a step, 8 rollouts in a forward pass of up to 50 tokens each",
-            "a value head on the policy's states, value coefficient 0.1, learning rate of the head 1e-4",
+            "a value head on the policy's states, value coefficient 0.1, learning rate of the head 1e-3",
             "gamma 1, lambda 0.95; clip 0.2, value clip 0.2, target KL off\n     KL penalty by k1 with coefficient 0.05, fixed\n",
             "learning rate 1e-4 linear after warm-up 0, weight decay 0, gradient norm up to 1; validated every 2 steps, checkpoint every 2",
             // 384 rollouts and 6 · 3 validations of 8 prompts

@@ -106,11 +106,14 @@ pub fn ppo_figure(trainings: &[PpoTraining]) -> Result<String> {
 
 /// The rows as an HTML table.
 pub(super) fn ppo_table(rows: &[PpoRow]) -> String {
-    let mut table = "<table><tr><th>L</th><th class=\"n\">steps</th><th class=\"n\">return</th><th class=\"n\">steps to the return of L = inf</th>\
+    let mut table =
+        "<table><tr><th>L</th><th class=\"n\">steps</th><th class=\"n\">return</th><th class=\"n\">steps to the return of L = inf</th>\
          <th class=\"n\">gold reward</th><th class=\"n\">kl</th><th class=\"n\">distinct-2</th><th class=\"n\">rollouts/s</th></tr>\n"
-        .to_owned();
+            .to_owned();
     for row in rows {
-        let change = |first: &[f64], last: &[f64]| if last.is_empty() { "–".to_owned() } else { format!("{} → {}", spread(first), spread(last)) };
+        let change = |first: &[f64], last: &[f64]| {
+            if last.is_empty() { "–".to_owned() } else { format!("{} → {}", spread(first), spread(last)) }
+        };
         let steps = |steps: &Option<usize>| steps.map_or_else(|| "never".to_owned(), |steps| steps.to_string());
         let reached = row.steps_to_sparse_return.iter().map(steps).collect::<Vec<_>>().join(", ");
         let _ = writeln!(
@@ -181,7 +184,10 @@ mod tests {
         assert_eq!((rows[0].first_gold_reward.as_slice(), rows[0].last_gold_reward.as_slice()), (&[0.0, 0.5][..], &[1.0, 1.5][..]));
         assert!(ppo_rows(&trainings[..2], "inf")[0].steps_to_sparse_return.is_empty());
         let table = ppo_table(&rows);
-        assert!(table.contains("23, 21") && table.contains("never, 39") && table.contains("0.25 (0.00 to 0.50) → 1.25 (1.00 to 1.50)"), "{table}");
+        assert!(
+            table.contains("23, 21") && table.contains("never, 39") && table.contains("0.25 (0.00 to 0.50) → 1.25 (1.00 to 1.50)"),
+            "{table}"
+        );
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::context::{Context, write_json};
-use super::{direct, ppo};
 use super::steer::{self, Cell};
 use super::steer_method::{Method, SteerLine};
+use super::{direct, ppo};
 use crate::artifacts::{Journal, atomic};
 use crate::error::Result;
 use crate::report::{Answer, Sample, Summary, html};

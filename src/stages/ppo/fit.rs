@@ -165,7 +165,8 @@ fn prompts(context: &Context, cell: &Cell, sampler: &Sampler) -> Result<(Prompts
 fn of_step<'a>(cell: &Cell, prompts: &'a Prompts, step: usize) -> Vec<&'a (String, String)> {
     let batch = cell.training.batch_size;
     let per_pass = prompts.len() / batch;
-    let order = Stream::new(cell.seed, &cell.task, &format!("prompts-{}", step / per_pass)).permutation(prompts.len());
+    // The same for every chunk length.
+    let order = Stream::new(cell.seed, "ppo/prompts", &format!("{}", step / per_pass)).permutation(prompts.len());
     order[step % per_pass * batch..][..batch].iter().map(|&i| &prompts[i]).collect()
 }
 
