@@ -118,7 +118,8 @@ def trainer(args, tokenizer, data, folder, clock):
     )
     return PPOTrainer(
         config, processing_class=tokenizer, model=policy, ref_model=copy.deepcopy(policy), train_dataset=data, callbacks=[clock],
-        reward_model=classifier(args.guide, args.random_weights, seed=2), value_model=classifier(args.value or args.guide, args.random_weights, seed=3),
+        reward_model=classifier(args.guide, args.random_weights, seed=2),
+        value_model=classifier(args.value or args.guide, args.random_weights, seed=3),
     )
 
 
