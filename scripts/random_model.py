@@ -124,6 +124,7 @@ def main():
     parser.add_argument("--tokenizer", type=Path, help="its tokenizer.json and tokenizer_config.json are copied")
     parser.add_argument("--dtype", choices=BYTES, default="bfloat16")
     parser.add_argument("--shard-gib", type=float, default=5.0)
+    parser.add_argument("--seed", type=int, default=1, help="of the weights")
     arguments = parser.parse_args()
     if arguments.config not in SHAPES and not Path(arguments.config).is_file():
         parser.error(f"CONFIG is a config.json or one of {', '.join(SHAPES)}, not {arguments.config}")
@@ -139,7 +140,7 @@ def main():
             shards.append([])
         shards[-1].append(tensor)
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    generator = numpy.random.default_rng(1)
+    generator = numpy.random.default_rng(arguments.seed)
     weight_map = {}
     for number, shard in enumerate(shards, 1):
         name = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"

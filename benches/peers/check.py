@@ -17,6 +17,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 import generate
 import peer
 import steer
+import w2s_ppo
 
 VOCABULARY, EOS = 61, 7
 FOLDER = Path(__file__).parent
@@ -150,6 +151,21 @@ def check_counts(folder):
     assert done.returncode == 1 and "`peak_rss_bytes`" in done.stderr, done.stderr
 
 
+def check_ppo_figures(run):
+    """From journals by hand: the first step is left out, as is what no step of PPO wrote."""
+    journal = run / "ppo/policy/L-inf/seed-1/steps.jsonl"
+    journal.parent.mkdir(parents=True)
+    seconds = [(99, 99, 99), (1, 2, 3), (2, 3, 5), (6, 4, 4)]
+    steps = [{"tokens": 50 + 5 * i, "rollouts": 8, "seconds": dict(zip(("rollout", "reward", "update"), of))} for i, of in enumerate(seconds)]
+    journal.write_text("".join(json.dumps(step) + "\n" for step in steps))
+    lines = [{"time": time, "seconds/update": 1.0, "peak_rss_bytes": time * 10} for time in (100, 106, 116, 132)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [{"time": 5, "objective": 1}, *lines]))
+    assert w2s_ppo.figures(run) == {
+        "samples_per_s": 0.8, "seconds_per_step": 10, "rollout_seconds": 2, "reward_seconds": 3, "update_seconds": 4,
+        "response_tokens_per_step": 480, "sampled_tokens_per_s": 240, "peak_rss_bytes": 1320,
+    }, w2s_ppo.figures(run)
+
+
 def main():
     torch.set_num_threads(1)
     ended = searches = 0
@@ -164,6 +180,7 @@ def main():
     assert generate.sampled_tokens(ids, torch.tensor([EOS])) == 3 + 2 + 1
     with tempfile.TemporaryDirectory() as folder:
         check_counts(Path(folder))
+        check_ppo_figures(Path(folder) / "run")
     print(f"all as it should be; {ended} of {searches} responses ended by themselves")
 
 

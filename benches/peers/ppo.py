@@ -5,8 +5,9 @@
 
 1.12 is the last TRL that has PPO (`trl.experimental.ppo`). TRL's own defaults but for what the options say, no gradient checkpointing (slower, and
 our side does without); responses end at EOS. The reference is a copy of the policy. Reward and value model are sequence classifiers of the guide's
-shape with a new head of one label: TRL scores the whole response once, and its value model is always a second model that is trained whole.
-`--dtype bf16` is f32 weights with bf16 autocast (TRL's `bf16=True`). Loading and the first step are not timed. Prints one JSON object.
+shape, or the value model of `--value`'s, with a new head of one label: TRL scores the whole response once, and its value model is always a second
+model that is trained whole. Prompts get no special tokens. `--dtype bf16` is f32 weights with bf16 autocast (TRL's `bf16=True`). Loading and the
+first step are not timed. Prints one JSON object.
 """
 
 import argparse
@@ -73,7 +74,8 @@ def watch(clock, eos):
 def parse(words=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--policy", required=True, metavar="DIR", help="a model, or config.json and tokenizer with --random-weights")
-    parser.add_argument("--guide", required=True, metavar="DIR", help="gives shape and body of the reward and the value model; the policy's vocabulary")
+    parser.add_argument("--guide", required=True, metavar="DIR", help="gives shape and body of the reward model; the policy's vocabulary")
+    parser.add_argument("--value", metavar="DIR", help="gives shape and body of the value model; default: the guide's")
     parser.add_argument("--prompts", required=True, metavar="FILE", help=".jsonl or .jsonl.gz with prompt")
     parser.add_argument("--steps", type=int, default=5, help="timed batches of rollouts")
     parser.add_argument("--batch-size", type=int, default=64, help="rollouts of one step")
@@ -116,7 +118,8 @@ def trainer(args, tokenizer, data, folder, clock):
     )
     return PPOTrainer(
         config, processing_class=tokenizer, model=policy, ref_model=copy.deepcopy(policy), train_dataset=data, callbacks=[clock],
-        reward_model=classifier(args.guide, args.random_weights, seed=2), value_model=classifier(args.guide, args.random_weights, seed=3),
+        reward_model=classifier(args.guide, args.random_weights, seed=2),
+        value_model=classifier(args.value or args.guide, args.random_weights, seed=3),
     )
 
 
@@ -129,16 +132,17 @@ def main():
         # As in TRL's examples: it must be another token than EOS, and no model sees it.
         tokenizer.add_special_tokens({"pad_token": "[PAD]"})
     texts = prompts(args.prompts, (args.steps + 1) * args.batch_size)
-    data = Dataset.from_list([{"input_ids": tokenizer(text)["input_ids"]} for text in texts])
+    data = Dataset.from_list([{"input_ids": tokenizer(text, add_special_tokens=False)["input_ids"]} for text in texts])
     clock = Clock()
     watch(clock, tokenizer.eos_token_id)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):
         trainer(args, tokenizer, data, folder, clock).train()
     medians = {name: statistics.median(of) for name, of in clock.seconds().items()}
+    tokens = statistics.median(clock.response_tokens[1:])
     print(json.dumps({
         "what": "ppo", "dtype": args.dtype, "steps": args.steps, "batch_size": args.batch_size,
         "updates_per_step": args.epochs * args.minibatches, "samples_per_s": args.batch_size / medians["seconds_per_step"], **medians,
-        "response_tokens_per_step": statistics.median(clock.response_tokens[1:]),
+        "response_tokens_per_step": tokens, "sampled_tokens_per_s": tokens / medians["rollout_seconds"],
         "trl": importlib.metadata.version("trl"), **peer.facts(),
     }))
 
