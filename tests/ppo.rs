@@ -33,10 +33,10 @@ fn settings() -> PpoSettings {
         minibatch_size: 32,
         micro_batch_size: 32,
         gamma: 1.0,
-        lambda: 0.95,
-        clip: 0.2,
-        value_clip: 0.2,
-        value_coefficient: 0.1,
+        lam: 0.95,
+        cliprange: 0.2,
+        cliprange_value: 0.2,
+        vf_coef: 0.1,
         kl_estimator: KlEstimator::K1,
         target_kl: None,
         max_grad_norm: 1.0,
@@ -91,12 +91,12 @@ impl Learner<'_> {
             .collect()
     }
 
-    fn learn<F: Fn(&[i64], &[i64]) -> Vec<f64>>(&mut self, world: &World<F>, steps: u64, kl_coefficient: f64) -> Vec<Metrics> {
+    fn learn<F: Fn(&[i64], &[i64]) -> Vec<f64>>(&mut self, world: &World<F>, steps: u64, kl_coef: f64) -> Vec<Metrics> {
         (0..steps)
             .map(|step| {
                 let rollouts = self.rollouts(world, step, 64);
                 let order = |epoch: usize| Stream::new(5, "order", &format!("{step}/{epoch}")).permutation(rollouts.len());
-                self.ppo.update(&mut self.optimizer, &rollouts, kl_coefficient, 3e-3, &order).unwrap()
+                self.ppo.update(&mut self.optimizer, &rollouts, kl_coef, 3e-3, &order).unwrap()
             })
             .collect()
     }
@@ -154,7 +154,7 @@ fn a_value_model_of_its_own_learns_the_returns() {
     assert!(names.iter().any(|name| name == "value_model.transformer.wte.weight") && !names.iter().any(|name| name.contains("lm_head")));
 
     // With nothing to learn for the policy, only the values move.
-    let flat = PpoSettings { clip: 1e-9, ..settings.clone() };
+    let flat = PpoSettings { cliprange: 1e-9, ..settings.clone() };
     let mut learner = learner_with(&flat, |_, body| Value::model(body));
     let before: Vec<(String, Tensor)> = learner.optimizer.weights().into_iter().map(|(name, weight)| (name, weight.copy())).collect();
     learner.learn(&World { answer: 1, reward: |_: &[i64], _: &[i64]| vec![1.0] }, 1, 0.0);

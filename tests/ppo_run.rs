@@ -64,7 +64,7 @@ fn without_seconds(path: &Path) -> Vec<Value> {
 fn a_killed_training_ends_like_an_unbroken_one() {
     let (_folder, whole) = prepared();
     // What adapts is part of what must be resumed.
-    let sets = ["ppo.kl={coefficient=0.2, target=0.1, horizon=50}", "ppo.target_kl=0.01"];
+    let sets = ["ppo.kl={coef=0.2, target=0.1, horizon=50}", "ppo.target_kl=0.01"];
     success(&mut run(&whole, &["ppo"], &sets));
     let (_folder, killed) = prepared();
     let task = "ppo/base/L-inf/seed-1";
@@ -85,7 +85,7 @@ fn a_killed_training_ends_like_an_unbroken_one() {
     }
     let metrics = |run: &Path| -> Vec<f64> {
         let lines = lines(&run.join("metrics.jsonl"));
-        lines.iter().filter(|line| line["stage"] == task).filter_map(|line| line["objective/kl_coefficient"].as_f64()).collect()
+        lines.iter().filter(|line| line["stage"] == task).filter_map(|line| line["objective/kl_coef"].as_f64()).collect()
     };
     let coefficients = metrics(&whole);
     assert!(coefficients.len() == 6 && coefficients[0] == 0.2 && coefficients[5] != 0.2, "{coefficients:?}");

@@ -1090,8 +1090,8 @@ mod ppo {
         assert_eq!(again, plan.recipe);
         assert_eq!(serde_json::from_str::<Plan>(&serde_json::to_string(&plan).unwrap()).unwrap(), plan);
         let ppo = plan.recipe.ppo.as_ref().unwrap();
-        assert_eq!((ppo.temperature, ppo.ppo_epochs, ppo.gamma, ppo.lambda), (0.7, 4, 1.0, 0.95));
-        assert_eq!((ppo.kl.coefficient, ppo.kl.target, ppo.kl.horizon()), (0.05, None, 10_000.0));
+        assert_eq!((ppo.temperature, ppo.ppo_epochs, ppo.gamma, ppo.lam), (0.7, 4, 1.0, 0.95));
+        assert_eq!((ppo.kl.coef, ppo.kl.target, ppo.kl.horizon()), (0.05, None, 10_000.0));
         let training = plan.training.ppo.unwrap();
         assert_eq!((training.length, training.warmup_ratio, training.max_length), (Length::Steps(4), 0.0, 50));
         assert_eq!(plan.recipe.steer.unwrap().method[6].names(), ["ppo-5", "ppo-inf"]);
@@ -1189,25 +1189,29 @@ mod ppo {
             ("ppo_epochs=0", "`ppo.ppo_epochs` is 0, expected 1 or more"),
             ("gamma=0", "`ppo.gamma` is 0, expected a number above 0 and up to 1"),
             ("gamma=1.1", "`ppo.gamma` is 1.1, expected a number above 0 and up to 1"),
-            ("lambda=-0.1", "`ppo.lambda` is -0.1, expected 0 to 1"),
-            ("lambda=nan", "`ppo.lambda` is NaN, expected 0 to 1"),
-            ("clip=0", "`ppo.clip` is 0, expected a number above 0"),
-            ("value_clip=0", "`ppo.value_clip` is 0, expected a number above 0"),
-            ("value_coefficient=-1", "`ppo.value_coefficient` is -1, expected 0 or more"),
+            ("lam=-0.1", "`ppo.lam` is -0.1, expected 0 to 1"),
+            ("lam=nan", "`ppo.lam` is NaN, expected 0 to 1"),
+            ("cliprange=0", "`ppo.cliprange` is 0, expected a number above 0"),
+            ("cliprange_value=0", "`ppo.cliprange_value` is 0, expected a number above 0"),
+            ("vf_coef=-1", "`ppo.vf_coef` is -1, expected 0 or more"),
             ("head_learning_rate=0", "`ppo.head_learning_rate` is 0, expected a number above 0"),
             ("scale=0", "`ppo.scale` is 0, expected a number that is not 0"),
             ("scale=inf", "`ppo.scale` is inf, expected a number that is not 0"),
             ("missing_eos_penalty=-1", "`ppo.missing_eos_penalty` is -1, expected 0 or more"),
             ("target_kl=0", "`ppo.target_kl` is 0, expected a number above 0"),
-            ("kl.coefficient=-0.1", "`ppo.kl.coefficient` is -0.1, expected 0 or more"),
+            ("kl.coef=-0.1", "`ppo.kl.coef` is -0.1, expected 0 or more"),
             ("kl.target=0", "`ppo.kl.target` is 0, expected a number above 0"),
             ("kl={target=6,horizon=0}", "`ppo.kl.horizon` is 0, expected a number above 0"),
+            (
+                "kl={target=6,horizon=3}",
+                "`ppo.kl.horizon` is 3, and a step of 16 rollouts would take the coefficient to 0 or below\n\nhint: more than 3.2",
+            ),
             ("kl.horizon=100", "`ppo.kl.horizon` does nothing without `ppo.kl.target`: the coefficient is fixed\n\nhint: name a target"),
-            ("kl={target=6,coefficient=0}", "`ppo.kl.target` adapts `ppo.kl.coefficient` by factors, so it stays at its 0\n\nhint: "),
+            ("kl={target=6,coef=0}", "`ppo.kl.target` adapts `ppo.kl.coef` by factors, so it stays at its 0\n\nhint: "),
         ] {
             only(&[&format!("ppo.{set}")], told);
         }
-        plan(&["ppo.lambda=0", "ppo.value_coefficient=0", "ppo.scale=-0.5", "ppo.kl={coefficient=0,estimator='k3'}"]);
+        plan(&["ppo.lam=0", "ppo.vf_coef=0", "ppo.scale=-0.5", "ppo.kl={coef=0,estimator='k3'}"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod tiny;
 use std::rc::Rc;
 
 use tiny::{guide, policy, stream, tokenizer};
-use w2s::score::{GuidePair, TokenRewards};
+use w2s::score::{Guide, GuidePair, TokenRewards};
 use w2s::search::{Extend, Proposer, Response};
 use w2s::text::Tokenizer;
 use w2s::text::reviews::review;
@@ -34,9 +34,62 @@ fn check(policy: &Rc<Tokenizer>, guides: &Rc<Tokenizer>, same: bool) {
     for ((prompt, (response, ends)), rewards) in prompts.iter().zip(&asked).zip(&rewards) {
         let expected = full.token_rewards_in_full(prompt, response, *ends).unwrap();
         assert_eq!(rewards.len(), response.ids.len() + usize::from(*ends));
+        if same {
+            assert!(
+                rewards.iter().zip(&expected).all(|(reward, &ratio)| (reward - f64::from(ratio)).abs() < 1e-4),
+                "{rewards:?}, {expected:?}"
+            );
+        }
         let (found, expected): (f64, f64) = (rewards.iter().sum(), expected.iter().map(|&ratio| f64::from(ratio)).sum());
         assert!((found - expected).abs() < 1e-4, "{found}, {expected} for {:?}", response.text);
     }
+}
+
+/// What `rewards` say of `text` as tokens of `policy`.
+fn rewards_of(guide: &Rc<Guide>, policy: &Rc<Tokenizer>, text: &str, ends: bool) -> Vec<f64> {
+    let response = Response { text: text.to_owned(), ids: policy.encode_continuation(text).unwrap(), finish: None };
+    TokenRewards::new(guide.clone(), policy.clone()).unwrap().rewards(&["A film by"], &[(&response, ends)]).unwrap().remove(0)
+}
+
+#[test]
+fn each_policy_token_earns_what_it_closes() {
+    // 257 tokens are single bytes and EOS.
+    let (bytes, words) = (tokenizer(257, 0), tokenizer(450, 500));
+    let guide = guide(&words);
+    let pair = GuidePair::new(guide.clone(), false).unwrap();
+    for text in [" was not bad at all", " naïve", " 日本語 film"] {
+        let response = Response { text: text.to_owned(), ids: Vec::new(), finish: None };
+        let ratios = pair.token_rewards_in_full("A film by", &response, true).unwrap();
+        let ids = words.encode_continuation(text).unwrap();
+        assert!(ids.len() + 1 == ratios.len() && ids.len() < text.len());
+        // The policy says byte after byte: a guide token that ends with the text's byte n is paid at policy token n − 1; one that ends inside a
+        // character where that character ends.
+        let mut expected = vec![0.0; text.len() + 1];
+        for (i, ratio) in ratios.iter().enumerate() {
+            let end = (i + 1..=ids.len())
+                .map(|count| words.decode_continuation(&ids[..count]).unwrap())
+                .find(|said| text.starts_with(said.as_str()));
+            expected[end.map_or(text.len(), |said| said.len() - 1)] += f64::from(*ratio);
+        }
+        let found = rewards_of(&guide, &bytes, text, true);
+        assert!(
+            found.len() == expected.len() && found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4),
+            "{text}: {found:?}, {expected:?}"
+        );
+        assert!(found.iter().filter(|reward| **reward != 0.0).count() > 2, "dense: {found:?}");
+    }
+}
+
+#[test]
+fn what_the_guides_cannot_see_earns_nothing() {
+    // The guides see 128 tokens.
+    let (policy, words) = (tokenizer(600, 0), tokenizer(257, 0));
+    let text = " The film was not bad at all and I liked the story".repeat(4);
+    let rewards = rewards_of(&guide(&words), &policy, &text, true);
+    let last = rewards.iter().rposition(|reward| *reward != 0.0).unwrap();
+    let said = policy.decode_continuation(&policy.encode_continuation(&text).unwrap()[..=last]).unwrap().len();
+    assert!((90..128).contains(&said), "{said} bytes of {}", text.len());
+    assert!(rewards.iter().all(|reward| reward.is_finite()));
 }
 
 #[test]

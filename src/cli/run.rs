@@ -21,7 +21,7 @@ pub struct RunCommand {
     /// The run directory [default: checkpoints/<run.name>]
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Only these stages: pretrain, gold, preferences, sft, reward_model, dpo, direct, steer, evaluate
+    /// Only these stages: pretrain, gold, preferences, sft, reward_model, dpo, direct, ppo, steer, evaluate
     #[arg(long, value_name = "STAGE", value_parser = stage)]
     only: Vec<Stage>,
     /// Do this stage and all after it anew

@@ -16,7 +16,7 @@ glossary! {
     TOKENS_PER_SECOND = "tokens_per_second": "Training tokens, padding excluded, per second since the last line. Healthy: flat.";
     PEAK_RSS_BYTES = "peak_rss_bytes": "The most main memory the process has had, in bytes, earlier stages included; not the accelerator's. Healthy: flat after the first steps; steady growth is a leak.";
     ACCURACY = "accuracy": "Gold classifier: share of the step's texts whose label is predicted. 0.5 is chance for two labels.";
-    PPO_SCORES = "objective/scores": "PPO: mean reward of a rollout from the guide pair, before the divergence is taken off. Must rise.";
+    PPO_SCORES = "objective/scores": "PPO: mean reward of a rollout from the guide pair, less `missing_eos_penalty` where it was cut, before the divergence is taken off. Must rise.";
     PPO_KL = "objective/kl": "PPO: mean over rollouts of Σ log π/π_initial. Starts at 0, rises and settles; tens per rollout of 50 tokens mean that the policy games the reward.";
     PPO_NON_SCORE_REWARD = "objective/non_score_reward": "PPO: what the divergence takes off a rollout's reward, negative.";
     PPO_RLHF_REWARD = "objective/rlhf_reward": "PPO: the sum of the two, which is what the policy maximises. Must rise.";
@@ -29,14 +29,15 @@ glossary! {
     PPO_VALUE_CLIPFRAC = "val/clipfrac_avg": "PPO: share of tokens whose value was clipped.";
     PPO_RATIO = "val/ratio": "PPO: mean of π/π_old. Stays near 1.";
     PPO_FIRST_RATIO_ERROR = "val/first_ratio_error": "PPO: largest distance of a ratio from 1 in the first minibatch, before anything was learned. Must be 0.";
-    PPO_KL_COEFFICIENT = "objective/kl_coefficient": "PPO: what a nat of divergence costs; moves only with `kl.target`.";
+    PPO_KL_COEF = "objective/kl_coef": "PPO: what a nat of divergence costs; moves only with `kl.target`.";
+    PPO_NUM_EOS = "val/num_eos_tokens": "PPO: rollouts of the step that ended by themselves. Falling towards 0 where answers should end: the reward pays for length, or `missing_eos_penalty` is too small.";
     RESPONSE_TOKENS = "response_tokens": "PPO: mean tokens of a rollout, EOS included. Rising to the limit with complete answers getting rare: the reward pays for length.";
     SECONDS_ROLLOUT = "seconds/rollout": "PPO: time of the step that went into sampling.";
     SECONDS_REWARD = "seconds/reward": "PPO: time of the step that the guides took.";
     SECONDS_UPDATE = "seconds/update": "PPO: time of the step that went into log-probabilities, values and updates.";
     ROLLOUTS_PER_SECOND = "rollouts_per_second": "PPO: rollouts of the step over all of its time. Healthy: flat.";
-    VALIDATION_SCORE = "validation/score": "PPO: mean reward from the guide pair on the validation prompts. Must rise with `objective/scores`.";
-    VALIDATION_GOLD_REWARD = "validation/gold_reward": "PPO: mean gold reward on the validation prompts. Falling while `validation/score` rises: the policy games the guides; stop earlier or raise `kl.coefficient`.";
+    VALIDATION_SCORE = "validation/score": "PPO: `objective/scores` on the validation prompts. Must rise with it.";
+    VALIDATION_GOLD_REWARD = "validation/gold_reward": "PPO: mean gold reward on the validation prompts. Falling while `validation/score` rises: the policy games the guides; stop earlier or raise `kl.coef`.";
     VALIDATION_RESPONSE_TOKENS = "validation/response_tokens": "PPO: mean tokens of a response to the validation prompts.";
     VALIDATION_COMPLETE = "validation/complete": "PPO: share of these responses that ended by themselves.";
     VALIDATION_DISTINCT_1 = "validation/distinct_1": "PPO: distinct words over all words of these responses.";

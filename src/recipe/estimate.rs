@@ -219,7 +219,7 @@ fn ppo_parts(plan: &Plan, ppo: &PpoTable, training: &Training) -> Option<Vec<Mem
     }
     // It samples with the weights that it trains, which are never f16.
     let bytes = if dtype(plan, &ppo.policy) == Dtype::Bfloat16 { 2 } else { FLOAT32 };
-    let rows = training.batch_size.min(ROLLOUTS_IN_FLIGHT) as u64;
+    let rows = training.batch_size.max(ppo.validation_prompts).min(ROLLOUTS_IN_FLIGHT) as u64;
     parts.push(part("reference", &[("parameters", policy.parameters), ("B", bytes)]));
     parts.push(kv_cache("KV cache", policy, rows, tokens(plan, &ppo.policy, ppo.max_new_tokens), bytes));
     let pair = plan.ppo_pair()?;

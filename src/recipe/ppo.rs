@@ -38,17 +38,17 @@ pub struct PpoTable {
     pub minibatch_size: Option<usize>,
     #[serde(default = "one")]
     pub gamma: f64,
-    #[serde(default = "default_lambda")]
-    pub lambda: f64,
+    #[serde(default = "default_lam")]
+    pub lam: f64,
     /// ε of the policy's ratio.
-    #[serde(default = "default_clip")]
-    pub clip: f64,
+    #[serde(default = "default_cliprange")]
+    pub cliprange: f64,
     /// ε of the value's move.
-    #[serde(default = "default_clip")]
-    pub value_clip: f64,
+    #[serde(default = "default_cliprange")]
+    pub cliprange_value: f64,
     /// Of the value loss beside the policy's.
-    #[serde(default = "default_value_coefficient")]
-    pub value_coefficient: f64,
+    #[serde(default = "default_vf_coef")]
+    pub vf_coef: f64,
     #[serde(default)]
     pub value: ValueSource,
     /// Of the value's head, by the schedule of `training.learning_rate`, which is that of everything else.
@@ -87,7 +87,7 @@ pub enum ValueSource {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KlTable {
-    pub coefficient: f64,
+    pub coef: f64,
     pub estimator: KlEstimator,
     /// Adapts the coefficient until `objective/kl` is this.
     pub target: Option<f64>,
@@ -226,7 +226,7 @@ impl Default for ChunkLens {
 
 impl Default for KlTable {
     fn default() -> Self {
-        Self { coefficient: 0.05, estimator: KlEstimator::K1, target: None, horizon: None }
+        Self { coef: 0.05, estimator: KlEstimator::K1, target: None, horizon: None }
     }
 }
 
@@ -239,16 +239,16 @@ fn four() -> usize {
 fn default_temperature() -> f64 {
     0.7
 }
-fn default_lambda() -> f64 {
+fn default_lam() -> f64 {
     0.95
 }
 fn default_head_learning_rate() -> f64 {
     1e-3
 }
-fn default_clip() -> f64 {
+fn default_cliprange() -> f64 {
     0.2
 }
-fn default_value_coefficient() -> f64 {
+fn default_vf_coef() -> f64 {
     0.1
 }
 

@@ -35,7 +35,7 @@ pub struct PpoRow {
     /// Mean over the first and over the last ten steps.
     pub first_return: Vec<f64>,
     pub last_return: Vec<f64>,
-    /// Steps until the mean over ten reaches the least last return of the trainings whose reward is paid once at the end; `null` where it
+    /// Steps until the mean over ten reaches the mean last return of the trainings whose reward is paid once at the end; `null` where it
     /// never does. Empty without such trainings.
     pub steps_to_sparse_return: Vec<Option<usize>>,
     /// Before the first step and after the last one.
@@ -174,10 +174,10 @@ mod tests {
 
     #[test]
     fn rows_by_hand() {
-        let trainings = [training("5", 0.0, 0.2), training("5", 0.5, 0.2), training("inf", 0.0, 0.1), training("inf", 0.2, 0.1)];
+        let trainings = [training("5", 0.0, 0.2), training("5", 0.5, 0.2), training("inf", 0.0, 0.1), training("inf", 0.3, 0.1)];
         let rows = ppo_rows(&trainings, "inf");
         assert_eq!(rows.iter().map(|row| row.chunk_len.as_str()).collect::<Vec<_>>(), ["5", "inf"]);
-        // Means of the last ten steps are 4.5 steps behind: 35.5 · 0.1 = 3.55 and 3.75, 3.65 together; 0.2 · (s − 4.5) ≥ 3.65 from s = 23 on.
+        // Means of the last ten steps are 4.5 steps behind: 35.5 · 0.1 = 3.55 and 3.85, 3.7 together; 0.2 · (s − 4.5) ≥ 3.7 from s = 23 on.
         assert!((rows[1].last_return[0] - 3.55).abs() < 1e-9 && (rows[0].first_return[0] - 5.5 * 0.2).abs() < 1e-9);
         assert_eq!(rows[0].steps_to_sparse_return, [Some(23), Some(21)]);
         assert_eq!(rows[1].steps_to_sparse_return, [None, Some(39)]);

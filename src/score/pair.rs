@@ -111,6 +111,11 @@ impl GuidePair {
         )))
     }
 
+    /// Guide tokens that the guides can read behind `prompt`.
+    pub fn room(&self, prompt: &str) -> Result<usize> {
+        Ok((self.context as usize).saturating_sub(self.guide.template.encode(&self.guide.tokenizer, prompt)?.len()))
+    }
+
     /// log π* − log π_ref of each guide token of a response, with the EOS last where it `ends`, by full forward passes without any cache.
     pub fn token_rewards_in_full(&self, prompt: &str, response: &Response, ends: bool) -> Result<Vec<f32>> {
         let mut ids = self.guide.template.encode(&self.guide.tokenizer, prompt)?;

@@ -29,16 +29,25 @@ impl TokenRewards {
         Ok(Self { pair: GuidePair::new(guide, same_vocabulary)?, policy, guide: tokenizer, same_vocabulary })
     }
 
-    /// [`GuidePair::check_prompt`].
+    /// [`GuidePair::check_prompt`] for responses of up to `new_tokens` tokens of the policy: of guides with another vocabulary half more, as much as
+    /// `w2s check` asks for. A response may need more still; then [`Self::rewards`] rewards what fits.
     pub fn check_prompt(&self, id: &str, prompt: &str, new_tokens: usize) -> Result<()> {
-        self.pair.check_prompt(id, prompt, new_tokens)
+        let most = if self.same_vocabulary { new_tokens } else { new_tokens + new_tokens / 2 };
+        self.pair.check_prompt(id, prompt, most)
     }
 
-    /// The reward of each token of the responses, one to each prompt: of all its ids, and of the EOS behind them where it `ends`.
+    /// The reward of each token of the responses, one to each prompt: of all its ids, and of the EOS behind them where it `ends`. Across vocabularies a
+    /// response may be longer than the guides can see: then the end of it earns nothing.
     pub fn rewards(&mut self, prompts: &[&str], responses: &[(&Response, bool)]) -> Result<Vec<Vec<f64>>> {
+        let fitting = prompts.iter().zip(responses).map(|(prompt, &(response, ends))| self.fitting(prompt, response, ends));
+        let fitting: Vec<Option<Response>> = fitting.collect::<Result<_>>()?;
         let nodes = self.pair.open(prompts)?;
-        let requests: Vec<Judge> =
-            nodes.iter().zip(responses).map(|(&parent, &(response, ends))| Judge { parent, response, ends }).collect();
+        let requests: Vec<Judge> = (nodes.iter().zip(responses).zip(&fitting))
+            .map(|((&parent, &(response, ends)), cut)| match cut {
+                Some(cut) => Judge { parent, response: cut, ends: false },
+                None => Judge { parent, response, ends },
+            })
+            .collect();
         let judged = self.pair.score(&requests)?;
         let mut all = Vec::with_capacity(responses.len());
         for (judged, &(response, ends)) in judged.iter().zip(responses) {
@@ -57,6 +66,26 @@ impl TokenRewards {
         }
         self.pair.retain(&[]);
         Ok(all)
+    }
+
+    /// The beginning of a response that is too long for the guides, or `None` where all of it fits.
+    fn fitting(&self, prompt: &str, response: &Response, ends: bool) -> Result<Option<Response>> {
+        if self.same_vocabulary {
+            return Ok(None);
+        }
+        let room = self.pair.room(prompt)?;
+        let ids = self.guide.encode_continuation(&response.text)?;
+        if ids.len() + usize::from(ends) <= room {
+            return Ok(None);
+        }
+        // What a beginning decodes to may be cut inside a character, and may take other tokens alone than within the whole.
+        for count in (0..=room.min(ids.len())).rev() {
+            let text = self.guide.decode_continuation(&ids[..count])?;
+            if response.text.starts_with(&text) && self.guide.encode_continuation(&text)?.len() <= room {
+                return Ok(Some(Response { text, ids: Vec::new(), finish: None }));
+            }
+        }
+        Ok(Some(Response { text: String::new(), ids: Vec::new(), finish: None }))
     }
 
     /// The policy token that closes the text of each guide token.

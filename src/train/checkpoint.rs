@@ -29,7 +29,7 @@ pub struct Position {
     pub watchdog: Watchdog,
     /// Of PPO: what adapts beside the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kl_coefficient: Option<f64>,
+    pub kl_coef: Option<f64>,
 }
 
 pub struct Checkpoint {

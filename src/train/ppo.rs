@@ -5,8 +5,7 @@ use std::rc::Rc;
 
 use tch::{Kind, Tensor};
 
-use super::hidden_pass::HiddenPass;
-use super::sequences::read_packed;
+use super::sequences::{Packed, read_packed};
 use super::{AdamW, Sequence, TokenLogps, Value, sequence_logps_at};
 use crate::error::{Error, Result};
 use crate::losses::{KlEstimator, approx_kl, gae, ppo_policy, ppo_value, whiten};
@@ -24,12 +23,12 @@ pub struct PpoSettings {
     pub minibatch_size: usize,
     pub micro_batch_size: usize,
     pub gamma: f64,
-    pub lambda: f64,
+    pub lam: f64,
     /// ε of the policy's ratio, and of the value's move.
-    pub clip: f64,
-    pub value_clip: f64,
+    pub cliprange: f64,
+    pub cliprange_value: f64,
     /// Of the value loss beside the policy's.
-    pub value_coefficient: f64,
+    pub vf_coef: f64,
     pub kl_estimator: KlEstimator,
     /// The rest of a batch is left where a minibatch's approximate divergence from the policy that sampled it exceeds this.
     pub target_kl: Option<f64>,
@@ -73,7 +72,7 @@ impl Ppo<'_> {
         self.policy.trainable_parameters().into_iter().chain(self.value.parameters()).collect()
     }
 
-    /// Updates policy and value from one batch, with `kl_coefficient` of the divergence from the reference taken off each token's reward.
+    /// Updates policy and value from one batch, with `kl_coef` of the divergence from the reference taken off each token's reward.
     /// `order` gives the order in which an epoch visits the rollouts.
     ///
     /// # Errors
@@ -82,7 +81,7 @@ impl Ppo<'_> {
         &self,
         optimizer: &mut AdamW,
         rollouts: &[Rollout],
-        kl_coefficient: f64,
+        kl_coef: f64,
         rate: f64,
         order: &dyn Fn(usize) -> Vec<usize>,
     ) -> Result<Metrics> {
@@ -98,10 +97,10 @@ impl Ppo<'_> {
             let kl: Vec<f32> = (known.logps.iter().zip(&known.reference))
                 .map(|(logp, reference)| self.settings.kl_estimator.estimate(*logp, *reference))
                 .collect();
-            let rewards: Vec<f64> = rollout.rewards.iter().zip(&kl).map(|(reward, kl)| reward - kl_coefficient * f64::from(*kl)).collect();
+            let rewards: Vec<f64> = rollout.rewards.iter().zip(&kl).map(|(reward, kl)| reward - kl_coef * f64::from(*kl)).collect();
             kls += known.logps.iter().zip(&known.reference).map(|(logp, reference)| f64::from(logp - reference)).sum::<f64>();
-            shaped -= kl_coefficient * kl.iter().map(|kl| f64::from(*kl)).sum::<f64>();
-            (known.advantages, known.returns) = gae(&rewards, &known.values, self.settings.gamma, self.settings.lambda);
+            shaped -= kl_coef * kl.iter().map(|kl| f64::from(*kl)).sum::<f64>();
+            (known.advantages, known.returns) = gae(&rewards, &known.values, self.settings.gamma, self.settings.lam);
         }
         whiten(known.iter_mut().flat_map(|known| known.advantages.iter_mut()));
         let mut sums = Sums::default();
@@ -158,9 +157,15 @@ impl Ppo<'_> {
         for minibatch in order.chunks(self.settings.minibatch_size) {
             for micro_batch in minibatch.chunks(self.settings.micro_batch_size) {
                 let tokens = self.read(&self.policy, rollouts, micro_batch)?;
-                let (values, _) = self.values(&tokens, rollouts, micro_batch)?;
-                let values = Vec::<f32>::try_from(values.detach())?;
                 let logps = Vec::<f32>::try_from(tokens.logps.detach())?;
+                let values = match self.value.body() {
+                    None => self.value.of_states(&tokens.states).detach(),
+                    Some(body) => {
+                        tch::no_grad(|| Ok::<_, Error>(self.value.of_states(&self.read_values(body, rollouts, micro_batch)?.states)))?
+                    }
+                };
+                let values = Vec::<f32>::try_from(values)?;
+                drop(tokens);
                 let reference = Vec::<f32>::try_from(tch::no_grad(|| self.read(&self.reference, rollouts, micro_batch))?.logps)?;
                 let mut start = 0;
                 for &rollout in micro_batch {
@@ -179,11 +184,8 @@ impl Ppo<'_> {
         Ok(sequence_logps_at(&lm.model, &alone(rollouts, which), self.settings.activation_checkpointing, self.settings.temperature)?.0)
     }
 
-    /// V before each token, (tokens) f32 with its graph, and the pass it comes from where the value has a model of its own.
-    fn values(&self, tokens: &TokenLogps, rollouts: &[Rollout], which: &[usize]) -> Result<(Tensor, Option<HiddenPass<'_>>)> {
-        let Some(body) = self.value.body() else { return Ok((self.value.of_states(&tokens.states), None)) };
-        let read = read_packed(&body.model, &alone(rollouts, which), self.settings.activation_checkpointing)?;
-        Ok((self.value.of_states(&read.states), Some(read.pass)))
+    fn read_values<'a>(&self, body: &'a Lm, rollouts: &[Rollout], which: &[usize]) -> Result<Packed<'a>> {
+        read_packed(&body.model, &alone(rollouts, which), self.settings.activation_checkpointing)
     }
 
     /// Adds the gradients of the summed losses of a micro-batch.
@@ -193,12 +195,28 @@ impl Ppo<'_> {
         let gather = |of: fn(&Known) -> &[f32]| {
             Tensor::from_slice(&which.iter().flat_map(|&i| of(&known[i]).iter().copied()).collect::<Vec<f32>>()).to_device(device)
         };
-        let (old_logps, old_values) = (gather(|known| &known.logps), gather(|known| &known.values));
-        let policy = ppo_policy(&tokens.logps, &old_logps, &gather(|known| &known.advantages), self.settings.clip);
-        let (values, value_pass) = self.values(&tokens, rollouts, which)?;
-        let value = ppo_value(&values, &old_values, &gather(|known| &known.returns), self.settings.value_clip);
-        let (policy_loss, value_loss) = (policy.losses.sum(Kind::Float), value.losses.sum(Kind::Float));
+        let (old_logps, old_values, returns) =
+            (gather(|known| &known.logps), gather(|known| &known.values), gather(|known| &known.returns));
+        let policy = ppo_policy(&tokens.logps, &old_logps, &gather(|known| &known.advantages), self.settings.cliprange);
         let logps = tokens.logps.detach();
+        policy.losses.sum(Kind::Float).f_backward()?;
+        let of_states = |states: &Tensor| ppo_value(&self.value.of_states(states), &old_values, &returns, self.settings.cliprange_value);
+        let value = match self.value.body() {
+            None => {
+                let value = of_states(&tokens.states);
+                tokens.backward_with(&(value.losses.sum(Kind::Float) * self.settings.vf_coef))?;
+                value
+            }
+            // One graph after the other.
+            Some(body) => {
+                tokens.backward()?;
+                let read = self.read_values(body, rollouts, which)?;
+                let value = of_states(&read.states);
+                (value.losses.sum(Kind::Float) * self.settings.vf_coef).f_backward()?;
+                read.pass.backward()?;
+                value
+            }
+        };
         let ratio = (&logps - &old_logps).exp();
         sums.tokens += ratio.numel() as f64;
         for (sum, values) in [
@@ -212,12 +230,7 @@ impl Ppo<'_> {
             *sum += values.detach().sum(Kind::Double).double_value(&[]);
         }
         sums.ratio_error = sums.ratio_error.max((ratio - 1.0).abs().max().double_value(&[]));
-        policy_loss.f_backward()?;
-        let value_loss = value_loss * self.settings.value_coefficient;
-        let Some(value_pass) = value_pass else { return tokens.backward_with(&value_loss) };
-        tokens.backward()?;
-        value_loss.f_backward()?;
-        value_pass.backward()
+        Ok(())
     }
 }
 

@@ -48,12 +48,12 @@ impl Plan {
             ValueSource::Head => "a value head on the policy's states",
             ValueSource::Model => "a value model that starts as a copy of the policy",
         };
-        writeln!(out, "     {value}, value coefficient {}, learning rate of the head {:e}", ppo.value_coefficient, ppo.head_learning_rate)?;
+        writeln!(out, "     {value}, value coefficient {}, learning rate of the head {:e}", ppo.vf_coef, ppo.head_learning_rate)?;
         let most = ppo.target_kl.map_or("off".to_owned(), |most| most.to_string());
         writeln!(
             out,
             "     gamma {}, lambda {}; clip {}, value clip {}, target KL {most}",
-            ppo.gamma, ppo.lambda, ppo.clip, ppo.value_clip
+            ppo.gamma, ppo.lam, ppo.cliprange, ppo.cliprange_value
         )?;
         writeln!(out, "     {}", kl_words(&ppo.kl))?;
         write_optimisation(out, training)?;
@@ -79,5 +79,5 @@ fn kl_words(kl: &KlTable) -> String {
     };
     let adapted =
         kl.target.map_or("fixed".to_owned(), |target| format!("adapted to a divergence of {target} with horizon {}", kl.horizon()));
-    format!("KL penalty by {estimator} with coefficient {}, {adapted}", kl.coefficient)
+    format!("KL penalty by {estimator} with coefficient {}, {adapted}", kl.coef)
 }

@@ -30,18 +30,18 @@ impl Rules<'_> {
         if !(ppo.gamma > 0.0 && ppo.gamma <= 1.0) {
             self.problem(format!("`ppo.gamma` is {}, expected a number above 0 and up to 1", ppo.gamma));
         }
-        if !(0.0..=1.0).contains(&ppo.lambda) {
-            self.problem(format!("`ppo.lambda` is {}, expected 0 to 1", ppo.lambda));
+        if !(0.0..=1.0).contains(&ppo.lam) {
+            self.problem(format!("`ppo.lam` is {}, expected 0 to 1", ppo.lam));
         }
-        self.positive("ppo.clip", ppo.clip);
-        self.positive("ppo.value_clip", ppo.value_clip);
-        self.not_negative("ppo.value_coefficient", ppo.value_coefficient);
+        self.positive("ppo.cliprange", ppo.cliprange);
+        self.positive("ppo.cliprange_value", ppo.cliprange_value);
+        self.not_negative("ppo.vf_coef", ppo.vf_coef);
         self.positive("ppo.head_learning_rate", ppo.head_learning_rate);
         self.not_negative("ppo.missing_eos_penalty", ppo.missing_eos_penalty);
         if let Some(target) = ppo.target_kl {
             self.positive("ppo.target_kl", target);
         }
-        self.kl(&ppo.kl);
+        self.kl(&ppo.kl, ppo.training.batch_size.unwrap_or(Training::ppo().batch_size));
         self.ppo_training(ppo);
     }
 
@@ -78,15 +78,26 @@ impl Rules<'_> {
         }
     }
 
-    fn kl(&mut self, kl: &KlTable) {
-        self.not_negative("ppo.kl.coefficient", kl.coefficient);
+    fn kl(&mut self, kl: &KlTable, batch_size: usize) {
+        self.not_negative("ppo.kl.coef", kl.coef);
         self.positive("ppo.kl.horizon", kl.horizon());
         match kl.target {
             Some(target) => {
                 self.positive("ppo.kl.target", target);
-                if kl.coefficient == 0.0 {
+                // One step changes the coefficient by up to a fifth of batch over horizon.
+                let least = 0.2 * batch_size as f64;
+                if kl.horizon() > 0.0 && kl.horizon() <= least {
                     self.problem_hint(
-                        "`ppo.kl.target` adapts `ppo.kl.coefficient` by factors, so it stays at its 0",
+                        format!(
+                            "`ppo.kl.horizon` is {}, and a step of {batch_size} rollouts would take the coefficient to 0 or below",
+                            kl.horizon()
+                        ),
+                        format!("more than {least}; 10000 is the default"),
+                    );
+                }
+                if kl.coef == 0.0 {
+                    self.problem_hint(
+                        "`ppo.kl.target` adapts `ppo.kl.coef` by factors, so it stays at its 0",
                         "start from a coefficient above 0, or leave `target` out",
                     );
                 }

@@ -83,7 +83,7 @@ pub fn train(context: &Context, cell: &Cell) -> Result<()> {
         if let Some((line, rollout)) = unusable(&batch) {
             return Err(dump(format!("the response to prompt `{}` earns {:?}", line.id, rollout)));
         }
-        let coefficient = position.kl_coefficient.unwrap_or(table.kl.coefficient);
+        let coefficient = position.kl_coef.unwrap_or(table.kl.coef);
         let rate = learning_rate(training, step, steps);
         let order = |epoch: usize| Stream::new(cell.seed, task, &format!("order-{step}-{epoch}")).permutation(asked.len());
         let started = Instant::now();
@@ -95,13 +95,14 @@ pub fn train(context: &Context, cell: &Cell) -> Result<()> {
         position = Position { step: step + 1, optimizer_step: optimizer.state().0, ..position };
         if let Some(target) = table.kl.target {
             let kl = metric(&metrics, glossary::PPO_KL);
-            position.kl_coefficient = Some(adapt_kl_coefficient(coefficient, kl, target, table.kl.horizon(), asked.len()));
+            position.kl_coef = Some(adapt_kl_coefficient(coefficient, kl, target, table.kl.horizon(), asked.len()));
         }
         let line = journals.step(&batch, &metrics, position.step, seconds)?;
         let mut values = metrics;
         values.extend([
-            (glossary::PPO_KL_COEFFICIENT, coefficient),
+            (glossary::PPO_KL_COEF, coefficient),
             (glossary::LEARNING_RATE, rate),
+            (glossary::PPO_NUM_EOS, batch.lines.iter().filter(|line| line.finish == Finish::Eos).count() as f64),
             (glossary::RESPONSE_TOKENS, line.tokens),
             (glossary::SECONDS_ROLLOUT, seconds.rollout),
             (glossary::SECONDS_REWARD, seconds.reward),
@@ -177,10 +178,10 @@ fn settings(table: &PpoTable, training: &Training) -> PpoSettings {
         minibatch_size: table.minibatch(training.batch_size),
         micro_batch_size: training.micro_batch_size,
         gamma: table.gamma,
-        lambda: table.lambda,
-        clip: table.clip,
-        value_clip: table.value_clip,
-        value_coefficient: table.value_coefficient,
+        lam: table.lam,
+        cliprange: table.cliprange,
+        cliprange_value: table.cliprange_value,
+        vf_coef: table.vf_coef,
         kl_estimator: table.kl.estimator,
         target_kl: table.target_kl,
         max_grad_norm: training.max_grad_norm,
@@ -207,7 +208,7 @@ fn dump(context: &Context, cell: &Cell, step: usize, complaint: &str, batch: &Ba
     match atomic::write(&file, format!("{content:#}\n").as_bytes()) {
         Err(error) => error,
         Ok(()) => Error::failed(format!(
-            "`{}`: {complaint} at step {step}; the last checkpoint is intact, the batch is in {}\n\n\
+            "`{}`: {complaint} at step {step}; the batch is in {}, checkpoints are as they were\n\n\
              hint: look at the guides where the rewards are no numbers; else lower `learning_rate` in `ppo.training`",
             cell.task,
             file.display()

@@ -67,7 +67,7 @@ impl Seconds {
 pub struct ValidationLine {
     /// Steps done: 0 is the policy as it was.
     pub step: usize,
-    /// The pair's score times `scale`.
+    /// As in `rollouts.jsonl`.
     pub score: f64,
     /// Absent without `[gold]`.
     pub gold_reward: Option<f64>,

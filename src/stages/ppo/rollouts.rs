@@ -51,7 +51,7 @@ impl<'a> Sampler<'a> {
         Ok(Self { cell, policy, rewards, tokenizer: model.tokenizer.clone(), template: model.template.clone() })
     }
 
-    /// Refuses a prompt that cannot be answered within the contexts of policy and guides.
+    /// Refuses a prompt that cannot be answered within the contexts of policy and guides; see [`TokenRewards::check_prompt`].
     pub fn check_prompt(&self, id: &str, prompt: &str) -> Result<()> {
         let new_tokens = self.cell.table.max_new_tokens;
         self.policy.check_prompt(id, prompt, new_tokens)?;
