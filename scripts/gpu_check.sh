@@ -5,7 +5,7 @@
 #
 # W2S is the program, FOLDER are model folders with tokenizers (paths from the repository's root or absolute). Each answers a prompt greedily
 # in f32 on both devices: the texts must be equal and the mean log-probabilities within 1e-3. Then the shapes of benches/ are measured with
-# random weights in bf16. Prints JSON lines; fails if a model differs. The program must find a libtorch with CUDA (LD_LIBRARY_PATH).
+# random weights in bf16, and the smoke recipe is run. Prints JSON lines; fails if a model differs. The program must find a libtorch with CUDA (LD_LIBRARY_PATH).
 set -euo pipefail
 w2s=$1
 shift
@@ -33,6 +33,8 @@ for base in gpt2 gpt2-xl llama-2-7b; do
     "$w2s" bench steer --base $shapes/$base --tuned $shapes/gpt2 --untuned $shapes/gpt2 --random-weights --device cuda:0 --dtype bfloat16 \
         --prompts 32 --prompts-in-flight 16 --json
 done
+# Every stage at its smallest, PPO among them.
+"$w2s" --no-progress run recipes/smoke.toml --set run.device=cuda:0 --out "$answers/smoke" --json
 # Training; benches/peers/compare_training.py sets TRL beside it on the same GPU.
 for what in sft dpo; do
     "$w2s" bench $what --base $shapes/gpt2 --random-weights --device cuda:0 --dtype bfloat16 --prompt-tokens 128 --new-tokens 128 \
