@@ -360,7 +360,7 @@ mod plans {
             "guides: dpo/ over sft/ with weight 1",
             "temperature 0.7, top-k 50, top-p off",
             "chunk-level beam search, beam width 4, 4 successors, chunks of 5 tokens; bases 2 × seeds 3 × prompts 100 × samples 16 × tokens 50 = 480,000",
-            "optimizer: 2197632 parameters × 2 moments × 4 B = 16.8 MiB",
+            "optimizer: 2295936 parameters × 2 moments × 4 B = 17.5 MiB",
             "warm-up 0.05, weight decay 0.1, gradient norm up to 1",
         ] {
             assert!(text.contains(shown), "{shown:?} is not in\n{text}");
