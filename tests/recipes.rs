@@ -1125,16 +1125,17 @@ mod ppo {
 
         let alone = |more: &str| {
             let data = "[run]\nname='a'\n[data]\nsource='builtin:reviews'\ntrain=9\nvalidation=9\ntest=9\n[pretrain]\n";
-            let model = "[models.m.scratch]\narchitecture='gpt2'\nn_layer=1\nn_head=1\nn_embd=8\ntokenizer={kind='bpe',vocab_size=300}\n";
-            Written::new(format!("{data}{model}[ppo]\npolicy='m'\nprompts=9\nmax_new_tokens=5\ntraining={{batch_size=3}}\n{more}"))
+            let scratch = "architecture='gpt2'\nn_layer=1\nn_head=1\nn_embd=8\ntokenizer={kind='bpe',vocab_size=300}\n";
+            let models = format!("[models.m.scratch]\n{scratch}[models.n.scratch]\n{scratch}");
+            Written::new(format!("{data}{models}[ppo]\npolicy='m'\nprompts=9\nmax_new_tokens=5\ntraining={{batch_size=3}}\n{more}"))
         };
         let none = alone("").problems(&[]);
         let expected = "x.toml: `[ppo]` has no guide pair to reward its policy: it names none, `[steer]` names none, and there is no `[dpo]`\n\n\
                         hint: add `[dpo]`, or name two models as `ppo.tuned` and `ppo.untuned`";
         assert_eq!(none, [expected]);
-        let plan = resolve(&alone("tuned='m'\nuntuned='m'\n").path(), &[]).unwrap_or_else(|error| panic!("{error}"));
+        let plan = resolve(&alone("tuned='m'\nuntuned='n'\n").path(), &[]).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(plan.stages, [Stage::Pretrain, Stage::Ppo]);
-        assert!(plan.describe().contains("models.m over models.m with scale 1"), "{}", plan.describe());
+        assert!(plan.describe().contains("models.m over models.n with scale 1"), "{}", plan.describe());
     }
 
     #[test]
@@ -1157,6 +1158,10 @@ mod ppo {
 
     #[test]
     fn prompts_and_lengths_fit() {
+        only(
+            &["ppo.tuned=guide", "ppo.untuned=guide"],
+            "`ppo.tuned` and `ppo.untuned` are both `guide`, so every reward would be 0\n\nhint: name",
+        );
         only(&["ppo.prompts=401"], "`ppo.prompts` = 401 is more than `data.train` = 400");
         only(&["ppo.prompts=0"], "`ppo.prompts` is 0, expected 1 or more");
         only(
@@ -1195,8 +1200,8 @@ mod ppo {
             ("cliprange_value=0", "`ppo.cliprange_value` is 0, expected a number above 0"),
             ("vf_coef=-1", "`ppo.vf_coef` is -1, expected 0 or more"),
             ("head_learning_rate=0", "`ppo.head_learning_rate` is 0, expected a number above 0"),
-            ("scale=0", "`ppo.scale` is 0, expected a number that is not 0"),
-            ("scale=inf", "`ppo.scale` is inf, expected a number that is not 0"),
+            ("scale=0", "`ppo.scale` is 0, expected a finite number that is not 0"),
+            ("scale=inf", "`ppo.scale` is inf, expected a finite number that is not 0"),
             ("missing_eos_penalty=-1", "`ppo.missing_eos_penalty` is -1, expected 0 or more"),
             ("target_kl=0", "`ppo.target_kl` is 0, expected a number above 0"),
             ("kl.coef=-0.1", "`ppo.kl.coef` is -0.1, expected 0 or more"),

@@ -86,6 +86,11 @@ impl Manifest {
         self.tasks.get(task).is_some_and(|task| matches!(task.state, State::Done { .. }))
     }
 
+    /// Whether `task` was begun and not finished, with whatever settings.
+    pub fn was_begun(&self, task: &str) -> bool {
+        self.tasks.get(task).is_some_and(|task| task.state == State::Begun)
+    }
+
     /// True: an interrupted attempt with this very fingerprint left its partial work, which may be continued. False: whatever lies at the
     /// task's outputs belongs to something else (or was tampered with) and must be wiped before the task is begun.
     pub fn continues(&self, task: &str, fingerprint: &str) -> bool {

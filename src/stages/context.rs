@@ -124,6 +124,8 @@ impl Context {
         if !resume {
             if self.manifest.borrow().was_done(name) {
                 warn!("{name}: was done with other settings, inputs or files; what it left is replaced");
+            } else if self.manifest.borrow().was_begun(name) {
+                warn!("{name}: was interrupted under other settings or inputs; it starts anew");
             }
             // Before the task is begun: a kill in between must not leave another task's files as this one's partial work.
             for partial in outputs {

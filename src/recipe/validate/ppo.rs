@@ -25,7 +25,7 @@ impl Rules<'_> {
             self.positive("ppo.temperature", ppo.temperature);
         }
         if !(ppo.scale.is_finite() && ppo.scale != 0.0) {
-            self.problem(format!("`ppo.scale` is {}, expected a number that is not 0", ppo.scale));
+            self.problem(format!("`ppo.scale` is {}, expected a finite number that is not 0", ppo.scale));
         }
         if !(ppo.gamma > 0.0 && ppo.gamma <= 1.0) {
             self.problem(format!("`ppo.gamma` is {}, expected a number above 0 and up to 1", ppo.gamma));
@@ -49,6 +49,14 @@ impl Rules<'_> {
     fn rewarding_pair(&mut self, ppo: &PpoTable) {
         let recipe = self.recipe;
         self.guide_pair("ppo", &ppo.tuned, &ppo.untuned);
+        if let (Some(tuned), Some(untuned)) = (&ppo.tuned, &ppo.untuned)
+            && tuned == untuned
+        {
+            self.problem_hint(
+                format!("`ppo.tuned` and `ppo.untuned` are both `{tuned}`, so every reward would be 0"),
+                "name the model before its tuning as `ppo.untuned`",
+            );
+        }
         if ppo.tuned.is_none() && ppo.untuned.is_none() && recipe.dpo.is_none() && ppo_pair(recipe).is_none() {
             self.problem_hint(
                 "`[ppo]` has no guide pair to reward its policy: it names none, `[steer]` names none, and there is no `[dpo]`",
