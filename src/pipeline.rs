@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::artifacts::{RunDir, Shard, atomic};
 use crate::error::{Error, Result};
 use crate::models::check_lm_folder;
-use crate::recipe::{Plan, Stage};
+use crate::recipe::{Counts, Plan, Stage};
 use crate::report::Summary;
 use crate::score::GoldReward;
 use crate::stages::{self, Context, shards};
@@ -27,7 +27,7 @@ pub struct RunOptions {
 }
 
 /// Runs the plan's stages in `dir`, continuing where an earlier run of the same recipe stopped. Returns the summary if there is one.
-pub fn run(plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) -> Result<Option<Summary>> {
+pub fn run(mut plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) -> Result<Option<Summary>> {
     let stages: Vec<Stage> = plan.stages.iter().copied().filter(|stage| options.only.is_empty() || options.only.contains(stage)).collect();
     if let Some(absent) = options.only.iter().chain(&options.from).find(|stage| !plan.stages.contains(stage)) {
         return Err(Error::recipe(format!("the recipe has no stage `{}`; its stages are {}", absent.name(), names(&plan.stages))));
@@ -38,9 +38,13 @@ pub fn run(plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) -> R
             "`--from {from}` asks for `{from}` anew, but `{only}` leaves it out\n\nhint: add `--only {from}`, or start from one of those stages"
         )));
     }
-    let problems = preflight(&plan);
+    let problems;
+    (problems, plan.counts) = preflight(&plan);
     if !problems.is_empty() {
         return Err(Error::Recipe(problems));
+    }
+    for doubt in plan.doubts() {
+        warn!("{doubt}");
     }
     if let Some(shard) = options.shard {
         let context = Context::new(plan, RunDir::open_shard(dir, shard)?, false)?;
@@ -78,21 +82,24 @@ pub fn run(plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) -> R
 }
 
 /// What is wrong with the models and preference pairs that the plan takes from folders and files, found before any work: configs, headers
-/// of weights, tokenizers, columns.
-pub fn preflight(plan: &Plan) -> Vec<String> {
+/// of weights, tokenizers, columns; and how many pairs there are.
+pub fn preflight(plan: &Plan) -> (Vec<String>, Counts) {
     let models = plan.recipe.models.iter().filter_map(|(name, model)| Some((format!("models.{name}.id"), model.id.as_ref()?)));
     let mut problems: Vec<String> =
         models.filter_map(|(key, folder)| Some(format!("`{key}`: {}", check_lm_folder(Path::new(folder)).err()?))).collect();
+    let mut counts = Counts::default();
     let gold = plan.recipe.gold.as_ref().and_then(|gold| gold.id.as_ref());
     if problems.is_empty() {
         problems.extend(mixture_problems(plan).unwrap_or_else(|error| vec![error.to_string()]));
     }
     if let Some((preferences, source)) = plan.recipe.preferences.as_ref().and_then(|table| Some((table, table.source.as_ref()?))) {
-        let read = load_pair_rows(preferences, Path::new(source), plan.recipe.run.seeds[0]);
-        problems.extend(read.err().map(|error| format!("`preferences.source`: {error}")));
+        match load_pair_rows(preferences, Path::new(source), plan.recipe.run.seeds[0]) {
+            Ok([train, _]) => counts.pairs = Some(train.len()),
+            Err(error) => problems.push(format!("`preferences.source`: {error}")),
+        }
     }
     problems.extend(gold.and_then(|folder| Some(format!("`gold.id`: {}", GoldReward::check_folder(Path::new(folder)).err()?))));
-    problems
+    (problems, counts)
 }
 
 /// The summary of a run directory; `None` before its evaluation.

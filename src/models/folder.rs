@@ -176,6 +176,16 @@ impl Lm {
         self.variables.all().into_iter().collect()
     }
 
+    /// Whether all weights are those of `other`, number for number; the first tensor that differs settles it.
+    pub fn has_weights_of(&self, other: &Self) -> bool {
+        let _no_grad = tch::no_grad_guard();
+        let (ours, theirs) = (self.parameters(), other.parameters());
+        ours.len() == theirs.len()
+            && ours.iter().zip(&theirs).all(|((our_name, ours), (their_name, theirs))| {
+                our_name == their_name && ours.size() == theirs.size() && ours.equal(&theirs.to_device(ours.device()))
+            })
+    }
+
     /// What training changes: A and B of every adapter under PEFT's names, or else all weights.
     pub fn trainable_parameters(&self) -> Vec<(String, Tensor)> {
         self.adapters.as_ref().map_or_else(|| self.parameters(), Adapters::parameters)

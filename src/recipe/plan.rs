@@ -6,7 +6,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClassifierSizes, GuideTable, LmSizes, Model, Recipe, ScratchTokenizer, StageTraining, config_folder, hub_dataset, validate};
+use super::{
+    ClassifierSizes, GuideTable, LmSizes, Model, Recipe, ScratchTokenizer, StageTraining, Training, config_folder, hub_dataset, validate,
+};
 use crate::error::{Error, Result};
 
 /// What a run will do; written as `plan.json`. The same recipe gives the same plan.
@@ -18,6 +20,17 @@ pub struct Plan {
     /// Of every model of the recipe.
     pub models: BTreeMap<String, LmSizes>,
     pub gold: Option<ClassifierSizes>,
+    #[serde(skip)]
+    pub counts: Counts,
+}
+
+/// How much there is to train on, where only the data themselves tell and have been read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Training texts of `[data]`.
+    pub texts: Option<usize>,
+    /// Training pairs of `preferences.source`.
+    pub pairs: Option<usize>,
 }
 
 /// In the order in which they run.
@@ -148,7 +161,39 @@ impl Plan {
         let sizes = Sizes::of(&recipe, folder);
         let stages = Stage::ALL.into_iter().filter(|stage| stage.is_in(&recipe)).collect();
         let training = StageTraining::resolve(&recipe, &sizes);
-        Ok(Self { recipe, stages, training, models: sizes.models, gold: sizes.gold })
+        Ok(Self { recipe, stages, training, models: sizes.models, gold: sizes.gold, counts: Counts::default() })
+    }
+
+    /// Texts to train on; `None` where only the source knows.
+    pub(super) fn texts(&self) -> Option<usize> {
+        self.counts.texts.or(Some(self.recipe.data.train).filter(|rows| *rows > 0))
+    }
+
+    /// Pairs to train on, before equal, empty, tied and overlong ones drop out; `None` where only the source knows.
+    pub(super) fn pairs(&self) -> Option<usize> {
+        let preferences = self.recipe.preferences.as_ref()?;
+        match preferences.source {
+            Some(_) => self.counts.pairs.or(Some(preferences.train_pairs).filter(|pairs| *pairs > 0)),
+            None => Some(preferences.prompts.saturating_mul(preferences.pairs_per_prompt())),
+        }
+    }
+
+    /// What is doubtful about the trainings of known size, stage by stage.
+    pub fn doubts(&self) -> Vec<String> {
+        let StageTraining { pretrain: _, gold, sft, reward_model, dpo, direct, ppo: _ } = &self.training;
+        let (texts, pairs) = (self.texts(), self.pairs());
+        let responses = pairs.map(|pairs| pairs.saturating_mul(2));
+        let guide = [("gold", gold, texts), ("sft", sft, responses), ("reward_model", reward_model, pairs), ("dpo", dpo, pairs)];
+        let guide = guide.into_iter().filter_map(|(stage, training, examples)| Some((stage.to_owned(), training.as_ref()?, examples)));
+        let direct = direct.iter().flat_map(|(model, training)| {
+            let sft = training.sft.as_ref().map(|sft| (format!("direct/{model}/sft"), sft, responses));
+            sft.into_iter().chain([(format!("direct/{model}/dpo"), &training.dpo, pairs)])
+        });
+        let doubts = |(stage, training, examples): (String, &Training, Option<usize>)| {
+            let doubts = examples.map_or_else(Vec::new, |examples| training.doubts(examples));
+            doubts.into_iter().map(move |doubt| format!("{stage}: {doubt}"))
+        };
+        guide.chain(direct).flat_map(doubts).collect()
     }
 
     pub fn has(&self, stage: Stage) -> bool {

@@ -55,7 +55,29 @@ pub enum Length {
     Epochs(f64),
 }
 
+/// Fewer optimiser steps than this hardly teach anything.
+const FEW_STEPS: usize = 10;
+
 impl Training {
+    /// What is doubtful about training on so many examples. Steps that were asked for as such are taken at their word.
+    pub fn doubts(&self, examples: usize) -> Vec<String> {
+        let (steps, batch_size) = (self.steps(examples), self.batch_size);
+        let mut doubts = Vec::new();
+        if batch_size > examples {
+            doubts.push(format!("`batch_size` is {batch_size}, and there are only {examples} examples: every step takes all of them"));
+        }
+        if let Length::Epochs(epochs) = self.length
+            && steps < FEW_STEPS
+        {
+            let plural = if steps == 1 { "" } else { "s" };
+            doubts.push(format!(
+                "only {steps} optimiser step{plural} ({epochs} × {examples} examples in batches of {batch_size}), in which little is learned: \
+                 lower `batch_size`, raise `epochs` or set `steps`"
+            ));
+        }
+        doubts
+    }
+
     /// Optimiser steps for `examples` training examples; at least one. A last, smaller batch of an epoch counts.
     pub fn steps(&self, examples: usize) -> usize {
         match self.length {
@@ -193,5 +215,19 @@ mod tests {
         let training = Training { length: Length::Epochs(2.0), batch_size: 16, ..Training::sft() };
         assert_eq!([1, 16, 17, 100].map(|examples| training.steps(examples)), [2, 2, 4, 14]);
         assert_eq!(Training { length: Length::Steps(5), ..training }.steps(100), 5);
+    }
+
+    #[test]
+    fn few_steps_and_batches_larger_than_the_data_are_doubtful() {
+        let doubts = |training: &Training, examples: usize| training.doubts(examples).join("\n");
+        let defaults = doubts(&Training::dpo(), 36);
+        assert!(defaults.contains("`batch_size` is 256, and there are only 36 examples"), "{defaults}");
+        assert!(defaults.contains("only 1 optimiser step (1 × 36 examples in batches of 256)"), "{defaults}");
+        let few = doubts(&Training { batch_size: 4, ..Training::dpo() }, 36);
+        assert!(few.starts_with("only 9 optimiser steps") && !few.contains("`batch_size` is"), "{few}");
+        assert_eq!(doubts(&Training { batch_size: 4, ..Training::dpo() }, 37), "");
+        let asked = Training { length: Length::Steps(1), ..Training::dpo() };
+        assert_eq!(doubts(&asked, 256), "", "one step was asked for");
+        assert!(doubts(&asked, 255).contains("only 255 examples"));
     }
 }

@@ -22,6 +22,9 @@ pub fn html(summary: &Summary, samples: &[Sample], ppo: Option<&PpoReport>) -> S
          <h1>{0}</h1>\n",
         escape(&summary.run)
     );
+    for note in &summary.notes {
+        let _ = writeln!(page, "<p><b>Warning:</b> {}</p>", escape(note));
+    }
     rewards(&mut page, summary);
     length_control(&mut page, summary);
     if let Some(ppo) = ppo {

@@ -44,6 +44,9 @@ pub struct Summary {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ppo: Vec<PpoRow>,
     pub gold: Value,
+    /// What a reader of the numbers must know: results that show no effect because nothing was learned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Gold reward by (base, method), then by prompt, the mean over seeds; for the comparisons.
     #[serde(skip)]
     by_prompt: Vec<(String, String, BTreeMap<String, f64>)>,
@@ -108,6 +111,7 @@ impl Summary {
             direct: Map::new(),
             ppo: Vec::new(),
             gold: Value::Null,
+            notes: Vec::new(),
             by_prompt: Vec::new(),
             responses: Vec::new(),
         }
@@ -144,8 +148,19 @@ impl Summary {
             seconds: over(&|answer| answer.seconds),
             prompts: answers.iter().map(|answer| &answer.id).collect::<std::collections::HashSet<_>>().len(),
         });
+        let note = format!("{base}: every score is 0, so the guides chose nothing: tuned and untuned are the same as they were loaded");
+        if !answers.is_empty() && answers.iter().all(|answer| answer.score == Some(0.0)) && !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
         self.by_prompt.push((base.to_owned(), method.to_owned(), by_prompt));
         self.responses.push(Responses::of(base, method, answers));
+    }
+
+    /// Notes that `stage` learned nothing, where its `training.json` says so.
+    pub fn note_training(&mut self, stage: &str, training: &Value) {
+        if training["changed"] == Value::Bool(false) {
+            self.notes.push(format!("{stage}: nothing was learned, the result is bit for bit what training started from"));
+        }
     }
 
     /// Compares all methods of `base` that were added with its method `reference`, at equal length.
@@ -222,5 +237,23 @@ mod tests {
         assert_eq!((comparison.difference, comparison.standard_error), (4.0, 0.0));
         assert_eq!(summary.rows[0].complete_fraction, 0.5);
         assert_eq!(summary.rows[0].prompts, 2);
+        assert!(summary.notes.is_empty());
+    }
+
+    #[test]
+    fn what_learned_or_chose_nothing_is_noted() {
+        let scored = |score: f64| Answer { score: Some(score), ..answer(1, "x", 0.0) };
+        let mut summary = Summary::new("test");
+        summary.add("m", "cbs", Value::Null, &[scored(0.0), scored(0.1)]);
+        summary.add("m", "base", Value::Null, &[answer(1, "x", 0.0)]);
+        summary.note_training("sft", &serde_json::json!({ "changed": true }));
+        summary.note_training("dpo", &Value::Null);
+        assert_eq!(summary.notes, Vec::<String>::new());
+        for method in ["best_of_n", "tuned"] {
+            summary.add("m", method, Value::Null, &[scored(0.0), scored(0.0)]);
+        }
+        summary.note_training("dpo", &serde_json::json!({ "changed": false }));
+        assert_eq!(summary.notes.len(), 2);
+        assert!(summary.notes[0].starts_with("m: every score is 0") && summary.notes[1].starts_with("dpo: nothing was learned"));
     }
 }

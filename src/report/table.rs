@@ -22,6 +22,9 @@ pub fn table(summary: &Summary) -> String {
             ));
         }
     }
+    for note in &summary.notes {
+        text.push_str(&format!("\n\nwarning: {note}"));
+    }
     text.trim_end().to_owned()
 }
 

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use tch::Tensor;
+use tracing::warn;
 
 use super::logps::frozen_target_logps;
 use crate::error::{Error, Result};
@@ -89,8 +90,24 @@ struct Group {
     members: Vec<(usize, Work)>,
 }
 
+impl Guide {
+    /// Says so where both models hold the same weights as they were loaded, which makes every score 0. In bf16 that may be so although they
+    /// differ in their folders.
+    fn warn_if_same(&self) {
+        if !self.tuned.has_weights_of(&self.untuned) {
+            return;
+        }
+        let kind = format!("{:?}", self.tuned.kind()).to_lowercase();
+        warn!(
+            "the tuned and the untuned guide hold the same weights as they were loaded ({kind}), so every score is 0 and they choose nothing\n\n\
+             hint: name two different models, train longer or at a higher rate, or keep small differences with dtype float32"
+        );
+    }
+}
+
 impl GuidePair {
     pub fn new(guide: Rc<Guide>, same_vocabulary: bool) -> Result<Self> {
+        guide.warn_if_same();
         let info = guide.tuned.model.info();
         let eos = *info.eos_token_ids.first().ok_or_else(|| {
             Error::failed("the guides have no end-of-sequence token\n\nhint: set `eos_token_id` in the guide's config.json")

@@ -8,11 +8,12 @@ use super::steer_method::{Method, SteerLine};
 use super::{direct, ppo};
 use crate::artifacts::{Journal, atomic};
 use crate::error::Result;
+use crate::recipe::StageTraining;
 use crate::report::{Answer, Sample, Summary, html};
 use crate::search::Finish;
 
 /// Raised when the summary or the page says more, so that finished runs are summarised again.
-const SUMMARY_VERSION: u32 = 2;
+const SUMMARY_VERSION: u32 = 3;
 
 pub fn run(context: &Context) -> Result<()> {
     let fingerprint = context.fingerprint(
@@ -47,9 +48,22 @@ pub fn run(context: &Context) -> Result<()> {
         let ppo = ppo::report(context)?;
         summary.ppo = ppo.as_ref().map(|ppo| ppo.rows.clone()).unwrap_or_default();
         summary.gold = report(context, "gold/report.json");
+        for (stage, folder) in trainings(context)? {
+            summary.note_training(&stage, &report(context, &format!("{folder}/training.json")));
+        }
         write_json(&context.path("evaluate/summary.json"), &summary)?;
         atomic::write(&context.path("report.html"), html(&summary, &samples, ppo.as_ref()).as_bytes())
     })
+}
+
+/// Every training of the plan and the folder of what came of it.
+fn trainings(context: &Context) -> Result<Vec<(String, String)>> {
+    let StageTraining { pretrain, gold, sft, reward_model, dpo, direct: _, ppo: _ } = &context.plan.training;
+    let scratch = pretrain.keys().map(|name| (format!("pretrain/{name}"), format!("models/{name}")));
+    let single = [("gold", gold), ("sft", sft), ("reward_model", reward_model), ("dpo", dpo)];
+    let single = single.into_iter().filter(|(_, training)| training.is_some()).map(|(stage, _)| (stage.to_owned(), stage.to_owned()));
+    let many = direct::tasks(context)?.into_iter().chain(ppo::tasks(context)?).map(|(task, _)| (task.clone(), task));
+    Ok(scratch.chain(single).chain(many).collect())
 }
 
 /// For each base the method that gains are counted from: plain samples of the base; of the guides, samples of the untuned one.

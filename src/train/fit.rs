@@ -9,7 +9,7 @@ use tch::Tensor;
 use tracing::{info, warn};
 
 use super::checkpoint::{Checkpoint, Position};
-use super::{AdamW, AdamWSettings, StepLoss, Task, accumulate, learning_rate};
+use super::{AdamW, AdamWSettings, Start, StepLoss, Task, accumulate, learning_rate};
 use crate::artifacts::{atomic, interrupt};
 use crate::error::{Error, Result};
 use crate::monitor::{Monitor, PeakMemory, Progress, RunMonitor, glossary};
@@ -35,6 +35,8 @@ pub struct FitReport {
     pub skipped: usize,
     pub examples: usize,
     pub best_step: usize,
+    /// Whether any weight is other than at the start.
+    pub changed: bool,
     /// Validation values of the kept weights, by name.
     pub validation: Vec<(String, f64)>,
 }
@@ -52,7 +54,12 @@ impl Fit<'_> {
         let steps = training.steps(examples);
         let mut optimizer = AdamW::new(task.parameters(), AdamWSettings::with_decay(training.weight_decay))
             .with_learning_rate_factors(|name| task.learning_rate_factor(name));
+        let start = Start::of(&optimizer.weights());
         let (mut position, mut best) = self.checkpoint.load(&mut optimizer)?.unwrap_or_default();
+        info!("{}: {steps} optimiser steps, {examples} examples in batches of {}", self.stage, training.batch_size);
+        for doubt in training.doubts(examples) {
+            warn!("{}: {doubt}", self.stage);
+        }
         let resumed = (position.step > 0).then_some(position.step as u64);
         if let Some(step) = resumed {
             info!("{}: continues after step {step} of {steps}", self.stage);
@@ -90,9 +97,10 @@ impl Fit<'_> {
         if let Some(best) = &best {
             optimizer.set_weights(best);
         }
+        let changed = start.has_changed(self.stage, &optimizer.weights(), &position, training.learning_rate);
         let (steps, skipped) = (position.step, position.watchdog.skipped);
         let (best_step, validation) = position.best.unwrap_or((steps, Vec::new()));
-        Ok((FitReport { steps, skipped, examples, best_step, validation }, optimizer.weights()))
+        Ok((FitReport { steps, skipped, examples, best_step, changed, validation }, optimizer.weights()))
     }
 
     /// One step of the schedule; returns its metrics, the loss first.

@@ -10,6 +10,7 @@ mod schedule;
 mod sequences;
 mod task;
 mod token_logps;
+mod unchanged;
 mod value;
 mod watchdog;
 
@@ -21,4 +22,5 @@ pub use schedule::learning_rate;
 pub use sequences::{Sequence, length_batches, sequence_logps, sequence_logps_at};
 pub use task::{StepLoss, Task, accumulate};
 pub use token_logps::TokenLogps;
+pub use unchanged::Start;
 pub use value::Value;

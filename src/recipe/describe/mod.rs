@@ -117,8 +117,7 @@ impl Plan {
                     grouped(parameters)
                 )?;
                 write!(out, "     ")?;
-                let examples = Some(self.recipe.data.train).filter(|rows| *rows > 0);
-                self.training.gold.iter().try_for_each(|training| write_training(out, training, examples, 1))
+                self.training.gold.iter().try_for_each(|training| write_training(out, training, self.texts(), 1))
             }
         }
     }
@@ -206,15 +205,6 @@ impl Plan {
         writeln!(out, "saved {}", if lora.save == LoraSave::Adapter { "as a PEFT adapter" } else { "merged" })
     }
 
-    /// Pairs to train on, before equal, empty, tied and overlong ones drop out; `None` where only the source knows.
-    fn pairs(&self) -> Option<usize> {
-        let preferences = self.recipe.preferences.as_ref()?;
-        match preferences.source {
-            Some(_) => Some(preferences.train_pairs).filter(|pairs| *pairs > 0),
-            None => Some(preferences.prompts.saturating_mul(preferences.pairs_per_prompt())),
-        }
-    }
-
     fn write_steer(&self, out: &mut String, steer: &Steer) -> fmt::Result {
         let pair = |pair: &GuidePairSource| format!("{} over {} with weight {}", pair.tuned, pair.untuned, pair.weight);
         let guides = self.guide_pairs().iter().map(pair).collect::<Vec<_>>().join(", ");
@@ -282,7 +272,9 @@ fn write_training(out: &mut String, training: &Training, examples: Option<usize>
     write!(out, ", batch {batch_size} = {} × {micro_batch_size}, ", batch_size / micro_batch_size)?;
     writeln!(out, "{of}up to {max_length} tokens: {} tokens a step", grouped(tokens))?;
     write_optimisation(out, training)?;
-    writeln!(out, "; validated every {} steps, checkpoint every {}", training.eval_every, training.checkpoint_every)
+    writeln!(out, "; validated every {} steps, checkpoint every {}", training.eval_every, training.checkpoint_every)?;
+    let doubts = examples.map_or_else(Vec::new, |examples| training.doubts(examples));
+    doubts.into_iter().try_for_each(|doubt| writeln!(out, "       warning: {doubt}"))
 }
 
 /// How the weights are stepped, without the end of the line.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::{Value as Json, json};
+use tch::Tensor;
 use tracing::{info, warn};
 
 use super::Cell;
@@ -24,7 +25,7 @@ use crate::search::Finish;
 use crate::stages::Context;
 use crate::stages::context::{Placement, write_json};
 use crate::stages::tuning::Trainable;
-use crate::train::{AdamW, AdamWSettings, Metrics, Position, Ppo, PpoSettings, Value, learning_rate};
+use crate::train::{AdamW, AdamWSettings, Metrics, Position, Ppo, PpoSettings, Start, Value, learning_rate};
 
 /// (id, prompt).
 type Prompts = Vec<(String, String)>;
@@ -36,6 +37,8 @@ struct Report {
     rollouts: usize,
     seconds: Seconds,
     rollouts_per_second: f64,
+    /// Whether any weight of the policy is other than at the start.
+    changed: bool,
     /// The first and the last one.
     validation: Vec<ValidationLine>,
 }
@@ -57,6 +60,7 @@ pub fn train(context: &Context, cell: &Cell) -> Result<()> {
     let head_factor = table.head_learning_rate / training.learning_rate;
     let mut optimizer = AdamW::new(ppo.parameters(), AdamWSettings::with_decay(training.weight_decay))
         .with_learning_rate_factors(|name| if name.starts_with("value_head.") { head_factor } else { 1.0 });
+    let start = Start::of(&policy_weights(&optimizer));
     let checkpoint = context.checkpoint(task);
     let mut position = checkpoint.load(&mut optimizer)?.map(|(position, _)| position).unwrap_or_default();
     let steps = training.steps(train.len());
@@ -129,15 +133,21 @@ pub fn train(context: &Context, cell: &Cell) -> Result<()> {
     }
     progress.finish();
     let folder = context.path(task);
-    let policy: Vec<_> = optimizer.weights().into_iter().filter(|(name, _)| !name.starts_with("value_")).collect();
+    let policy = policy_weights(&optimizer);
+    let changed = start.has_changed(task, &policy, &position, training.learning_rate);
     model.save(&folder, &policy, training.lora.as_ref())?;
-    let report = journals.report()?;
+    let report = journals.report(changed)?;
     let Seconds { rollout, reward, update } = report.seconds.shares();
     info!(
         "{task}: {} rollouts, {:.1} a second: {rollout:.0} % of the time in rollouts, {reward:.0} % in rewards, {update:.0} % in updates",
         report.rollouts, report.rollouts_per_second
     );
     write_json(&folder.join("training.json"), &report)
+}
+
+/// What the policy is made of, without the value beside it.
+fn policy_weights(optimizer: &AdamW) -> Vec<(String, Tensor)> {
+    optimizer.weights().into_iter().filter(|(name, _)| !name.starts_with("value_")).collect()
 }
 
 /// Prompts of the training and of the validation split, all known to fit.
@@ -293,7 +303,7 @@ impl Journals {
         Ok(line)
     }
 
-    fn report(&self) -> Result<Report> {
+    fn report(&self, changed: bool) -> Result<Report> {
         let steps: Vec<StepLine> = entries(&self.folder.join("steps.jsonl"))?;
         let validation: Vec<ValidationLine> = entries(&self.folder.join("validation.jsonl"))?;
         let seconds = steps.iter().fold(Seconds::default(), |sum, line| sum.plus(line.seconds));
@@ -303,6 +313,7 @@ impl Journals {
             rollouts,
             seconds,
             rollouts_per_second: rollouts as f64 / seconds.all(),
+            changed,
             validation: validation.first().into_iter().chain(validation.last()).cloned().collect(),
         })
     }
