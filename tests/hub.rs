@@ -557,4 +557,12 @@ fn a_recipe_takes_ids_and_check_fetches_no_weights_and_no_data() {
     // The same run again, without a network: nothing is left to do.
     let again = output(place.program().arg("run").arg(&recipe).arg("--out").arg(&out).env("HF_HUB_OFFLINE", "1"));
     assert!(again.status.success() && stderr(&again).contains("done already"), "{}", stderr(&again));
+    // Nor with the cache elsewhere, where other programs have put more beside the files that we read.
+    let other = tempfile::tempdir().unwrap();
+    fs::rename(place.home.path().join("hub"), other.path().join("hub")).unwrap();
+    let snapshot = other.path().join("hub/models--owner--tiny/snapshots").join(&place.commit);
+    fs::write(snapshot.join("README.md"), "# tiny").unwrap();
+    let mut run = place.program();
+    let moved = output(run.arg("run").arg(&recipe).arg("--out").arg(&out).env("HF_HOME", other.path()).env("HF_HUB_OFFLINE", "1"));
+    assert!(moved.status.success() && !stderr(&moved).contains("starting"), "{}", stderr(&moved));
 }

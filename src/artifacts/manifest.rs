@@ -1,7 +1,8 @@
 //! `manifest.json`: which tasks of a run are done, from what settings, and the size and hash of what they left. Each shard of a run has a
 //! manifest of its own.
 //!
-//! A task goes `begin` → `finish`. Names and fingerprints are the pipeline's to choose.
+//! A task goes `begin` → `finish`. Names and fingerprints are the pipeline's to choose, and so is how far a task goes: one that did less than
+//! is asked for now is continued, one that did more is done.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{atomic, hash_file};
+use super::{FileHashes, atomic};
 use crate::error::{Error, Result};
 
 #[derive(Debug)]
@@ -31,8 +32,16 @@ struct Task {
 #[serde(tag = "state", rename_all = "snake_case")]
 enum State {
     Begun,
-    Done { seconds: f64, outputs: Vec<Output> },
+    Done {
+        seconds: f64,
+        outputs: Vec<Output>,
+        #[serde(default, skip_serializing_if = "Reach::is_empty")]
+        reach: Reach,
+    },
 }
+
+/// How far a task went, or is to go, by the names of what it can do more or less of.
+pub type Reach = BTreeMap<String, usize>;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Output {
@@ -70,15 +79,23 @@ impl Manifest {
         Ok(Self { path, folder: folder.to_owned(), tasks })
     }
 
-    /// Whether `task` was finished with this fingerprint and every file it left is still as it was left. Reads those files once;
-    /// sizes are compared first, so a truncated file is found without hashing its neighbours.
-    pub fn is_done(&self, task: &str, fingerprint: &str) -> bool {
-        let Some(Task { fingerprint: recorded, state: State::Done { outputs, .. } }) = self.tasks.get(task) else { return false };
-        recorded == fingerprint
-            && outputs.iter().all(|output| {
-                fs::metadata(self.folder.join(&output.path)).is_ok_and(|found| found.is_file() && found.len() == output.bytes)
-            })
-            && outputs.iter().all(|output| hash_file(&self.folder.join(&output.path)).is_ok_and(|found| found == output.sha256))
+    /// Whether `task` was finished with this fingerprint, at least as far as is asked, and every file it left is still as it was left.
+    pub fn is_done(&self, task: &str, fingerprint: &str, asked: &Reach, hashes: &FileHashes) -> bool {
+        self.finished(task, fingerprint).is_some_and(|(outputs, reach)| covers(reach, asked) && self.are_intact(outputs, hashes))
+    }
+
+    fn finished(&self, task: &str, fingerprint: &str) -> Option<(&[Output], &Reach)> {
+        match self.tasks.get(task)? {
+            Task { fingerprint: recorded, state: State::Done { outputs, reach, .. } } if recorded == fingerprint => Some((outputs, reach)),
+            _ => None,
+        }
+    }
+
+    /// Reads files that are not remembered; sizes are compared first, so a truncated file is found without hashing its neighbours.
+    fn are_intact(&self, outputs: &[Output], hashes: &FileHashes) -> bool {
+        let path = |output: &Output| self.folder.join(&output.path);
+        outputs.iter().all(|output| fs::metadata(path(output)).is_ok_and(|found| found.is_file() && found.len() == output.bytes))
+            && outputs.iter().all(|output| hashes.of(&path(output)).is_ok_and(|found| found == output.sha256))
     }
 
     /// Whether `task` was finished, with whatever settings.
@@ -91,22 +108,29 @@ impl Manifest {
         self.tasks.get(task).is_some_and(|task| task.state == State::Begun)
     }
 
-    /// True: an interrupted attempt with this very fingerprint left its partial work, which may be continued. False: whatever lies at the
-    /// task's outputs belongs to something else (or was tampered with) and must be wiped before the task is begun.
-    pub fn continues(&self, task: &str, fingerprint: &str) -> bool {
+    /// True: an attempt with this very fingerprint left partial work, which may be continued: it was interrupted, or went less far than is
+    /// asked. False: whatever lies at the task's outputs belongs to something else (or was tampered with) and must be wiped before the task
+    /// is begun.
+    pub fn continues(&self, task: &str, fingerprint: &str, asked: &Reach, hashes: &FileHashes) -> bool {
+        self.is_under_way(task, fingerprint)
+            || self.finished(task, fingerprint).is_some_and(|(outputs, reach)| !covers(reach, asked) && self.are_intact(outputs, hashes))
+    }
+
+    /// Whether an attempt with this very fingerprint was begun and not finished.
+    pub fn is_under_way(&self, task: &str, fingerprint: &str) -> bool {
         self.tasks.get(task).is_some_and(|task| task.fingerprint == fingerprint && task.state == State::Begun)
     }
 
     /// Records `task` as begun: what lies at its outputs from now on is its own.
     pub fn begin(&mut self, task: &str, fingerprint: &str) -> Result<()> {
-        if self.continues(task, fingerprint) {
+        if self.is_under_way(task, fingerprint) {
             return Ok(());
         }
         self.record(task, Task { fingerprint: fingerprint.to_owned(), state: State::Begun })
     }
 
-    /// Records a begun `task` as done. `outputs` are relative to the run directory; a folder stands for all files in it.
-    pub fn finish(&mut self, task: &str, outputs: &[PathBuf], seconds: f64) -> Result<()> {
+    /// Records a begun `task` as done as far as `reach`. `outputs` are relative to the run directory; a folder stands for all files in it.
+    pub fn finish(&mut self, task: &str, outputs: &[PathBuf], seconds: f64, reach: &Reach, hashes: &FileHashes) -> Result<()> {
         let Some(fingerprint) = self.fingerprint_of(task) else {
             return Err(Error::failed(format!("task `{task}` was finished but never begun")));
         };
@@ -116,8 +140,8 @@ impl Manifest {
         }
         files.sort();
         files.dedup();
-        let outputs = files.iter().map(|file| self.describe(file)).collect::<Result<_>>()?;
-        self.record(task, Task { fingerprint, state: State::Done { seconds, outputs } })
+        let outputs = files.iter().map(|file| self.describe(file, hashes)).collect::<Result<_>>()?;
+        self.record(task, Task { fingerprint, state: State::Done { seconds, outputs, reach: reach.clone() } })
     }
 
     /// Forgets the tasks that `which` names, so that they are done anew.
@@ -145,11 +169,11 @@ impl Manifest {
         }
     }
 
-    fn describe(&self, file: &Path) -> Result<Output> {
+    fn describe(&self, file: &Path, hashes: &FileHashes) -> Result<Output> {
         let path = self.folder.join(file);
         let bytes = fs::metadata(&path).map_err(Error::io(&path, "reading"))?.len();
         let name = file.to_str().ok_or_else(|| Error::data(&path, None, "the name of an output must be UTF-8"))?;
-        Ok(Output { path: name.to_owned(), bytes, sha256: hash_file(&path)? })
+        Ok(Output { path: name.to_owned(), bytes, sha256: hashes.of(&path)? })
     }
 
     fn record(&mut self, name: &str, task: Task) -> Result<()> {
@@ -167,6 +191,10 @@ impl Manifest {
         self.tasks = document.tasks;
         Ok(())
     }
+}
+
+fn covers(reach: &Reach, asked: &Reach) -> bool {
+    asked.iter().all(|(what, asked)| reach.get(what).copied().unwrap_or_default() >= *asked)
 }
 
 /// Adds `relative`, or all files below it, to `files`.
@@ -192,6 +220,20 @@ fn list(root: &Path, relative: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn hashes(folder: &Path) -> FileHashes {
+        FileHashes::load(folder.join("state/hashes.json"))
+    }
+
+    /// Without a reach.
+    fn is_done(manifest: &Manifest, task: &str, fingerprint: &str) -> bool {
+        manifest.is_done(task, fingerprint, &Reach::new(), &hashes(&manifest.folder))
+    }
+
+    fn finish(manifest: &mut Manifest, task: &str, outputs: &[PathBuf]) -> Result<()> {
+        let hashes = hashes(&manifest.folder);
+        manifest.finish(task, outputs, 12.5, &Reach::new(), &hashes)
+    }
+
     fn finished() -> (tempfile::TempDir, Manifest) {
         let folder = tempfile::tempdir().unwrap();
         atomic::write(&folder.path().join("sft/config.json"), b"{}").unwrap();
@@ -199,8 +241,8 @@ mod tests {
         atomic::write(&folder.path().join("plan.json"), b"plan").unwrap();
         let mut manifest = Manifest::load(folder.path()).unwrap();
         manifest.begin("sft", "f1").unwrap();
-        assert!(!manifest.is_done("sft", "f1"), "begun is not done");
-        manifest.finish("sft", &["sft".into(), "plan.json".into()], 12.5).unwrap();
+        assert!(!is_done(&manifest, "sft", "f1"), "begun is not done");
+        finish(&mut manifest, "sft", &["sft".into(), "plan.json".into()]).unwrap();
         (folder, manifest)
     }
 
@@ -208,9 +250,9 @@ mod tests {
     fn survives_reloading() {
         let (folder, _) = finished();
         let manifest = Manifest::load(folder.path()).unwrap();
-        assert!(manifest.is_done("sft", "f1"));
-        assert!(!manifest.is_done("sft", "f2"), "other settings");
-        assert!(!manifest.is_done("dpo", "f1"), "another task");
+        assert!(is_done(&manifest, "sft", "f1"));
+        assert!(!is_done(&manifest, "sft", "f2"), "other settings");
+        assert!(!is_done(&manifest, "dpo", "f1"), "another task");
         assert_eq!(manifest.seconds("sft"), Some(12.5));
         assert_eq!(manifest.fingerprint_of("sft").as_deref(), Some("f1"));
         let text = fs::read_to_string(folder.path().join("manifest.json")).unwrap();
@@ -230,17 +272,20 @@ mod tests {
         ];
         for (index, damage) in damages.into_iter().enumerate() {
             let (folder, manifest) = finished();
-            assert!(manifest.is_done("sft", "f1"));
+            assert!(is_done(&manifest, "sft", "f1"));
             damage(&folder.path().join("sft/deep/model.safetensors"));
-            assert!(!manifest.is_done("sft", "f1"), "damage {index} went unseen");
-            assert!(!manifest.continues("sft", "f1"), "damaged results must be wiped, not continued (damage {index})");
+            assert!(!is_done(&manifest, "sft", "f1"), "damage {index} went unseen");
+            assert!(
+                !manifest.continues("sft", "f1", &Reach::new(), &hashes(folder.path())),
+                "damaged results must be wiped, not continued (damage {index})"
+            );
         }
     }
 
     #[test]
     fn only_an_interrupted_attempt_with_the_same_settings_is_continued() {
         let begin = |manifest: &mut Manifest, fingerprint: &str| {
-            let continued = manifest.continues("dpo", fingerprint);
+            let continued = manifest.continues("dpo", fingerprint, &Reach::new(), &hashes(&manifest.folder));
             manifest.begin("dpo", fingerprint).unwrap();
             continued
         };
@@ -250,10 +295,34 @@ mod tests {
         assert!(begin(&mut manifest, "f1"), "the killed attempt");
         assert!(!begin(&mut manifest, "f2"), "other settings");
         assert!(!begin(&mut manifest, "f1"), "the partial work is now of f2");
-        manifest.finish("dpo", &[], 1.0).unwrap();
-        assert!(manifest.is_done("dpo", "f1"));
+        finish(&mut manifest, "dpo", &[]).unwrap();
+        assert!(is_done(&manifest, "dpo", "f1"));
         assert!(!begin(&mut manifest, "f1"), "done again from scratch");
-        assert!(!manifest.is_done("dpo", "f1"));
+        assert!(!is_done(&manifest, "dpo", "f1"));
+    }
+
+    #[test]
+    fn a_task_that_went_less_far_is_continued_and_one_that_went_farther_is_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let hashes = hashes(folder.path());
+        let reach = |prompts: usize, traced: usize| Reach::from([("prompts".to_owned(), prompts), ("traced".to_owned(), traced)]);
+        let journal = folder.path().join("journal.jsonl");
+        fs::write(&journal, "eight lines").unwrap();
+        let mut manifest = Manifest::load(folder.path()).unwrap();
+        manifest.begin("steer", "f1").unwrap();
+        manifest.finish("steer", &["journal.jsonl".into()], 1.0, &Reach::from([("prompts".to_owned(), 8)]), &hashes).unwrap();
+        let mut manifest = Manifest::load(folder.path()).unwrap();
+        for (asked, done) in [(reach(8, 0), true), (reach(5, 0), true), (Reach::new(), true), (reach(9, 0), false), (reach(8, 1), false)] {
+            assert_eq!(manifest.is_done("steer", "f1", &asked, &hashes), done, "{asked:?}");
+            assert_eq!(manifest.continues("steer", "f1", &asked, &hashes), !done, "{asked:?}");
+        }
+        assert!(!manifest.continues("steer", "f2", &reach(9, 0), &hashes), "other settings");
+        manifest.begin("steer", "f1").unwrap();
+        assert!(!manifest.is_done("steer", "f1", &reach(8, 0), &hashes) && manifest.continues("steer", "f1", &reach(9, 0), &hashes));
+        manifest.finish("steer", &["journal.jsonl".into()], 1.0, &reach(9, 9), &hashes).unwrap();
+        assert!(manifest.is_done("steer", "f1", &reach(9, 9), &hashes));
+        fs::write(&journal, "other lines").unwrap();
+        assert!(!manifest.continues("steer", "f1", &reach(10, 0), &hashes), "what was tampered with is not continued");
     }
 
     #[test]
@@ -263,18 +332,18 @@ mod tests {
         let mut other = Manifest::load_from(path.clone(), folder.path()).unwrap();
         assert_eq!(other.tasks().count(), 0);
         other.begin("sft", "f2").unwrap();
-        other.finish("sft", &["sft/config.json".into()], 1.0).unwrap();
-        assert!(Manifest::load_from(path, folder.path()).unwrap().is_done("sft", "f2"), "outputs are relative to the run directory");
-        assert!(Manifest::load(folder.path()).unwrap().is_done("sft", "f1") && manifest.tasks().eq(["sft"]));
+        finish(&mut other, "sft", &["sft/config.json".into()]).unwrap();
+        assert!(is_done(&Manifest::load_from(path, folder.path()).unwrap(), "sft", "f2"), "outputs are relative to the run directory");
+        assert!(is_done(&Manifest::load(folder.path()).unwrap(), "sft", "f1") && manifest.tasks().eq(["sft"]));
     }
 
     #[test]
     fn refuses_what_it_cannot_record() {
         let (folder, mut manifest) = finished();
-        let missing = manifest.finish("sft", &["absent".into()], 0.0).unwrap_err().to_string();
+        let missing = finish(&mut manifest, "sft", &["absent".into()]).unwrap_err().to_string();
         assert!(missing.contains("absent: reading an output: "), "{missing}");
-        assert!(manifest.is_done("sft", "f1"), "a failed finish changes nothing");
-        assert!(manifest.finish("ppo", &[], 0.0).unwrap_err().to_string().contains("never begun"));
+        assert!(is_done(&manifest, "sft", "f1"), "a failed finish changes nothing");
+        assert!(finish(&mut manifest, "ppo", &[]).unwrap_err().to_string().contains("never begun"));
         fs::write(folder.path().join("manifest.json"), "{\"tasks\": {").unwrap();
         let broken = Manifest::load(folder.path()).unwrap_err().to_string();
         assert!(broken.contains("manifest.json:1: not a manifest") && broken.contains("hint: "), "{broken}");

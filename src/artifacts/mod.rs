@@ -4,6 +4,7 @@
 
 pub mod atomic;
 pub mod fingerprint;
+pub mod hashes;
 pub mod interrupt;
 pub mod journal;
 pub mod manifest;
@@ -11,7 +12,8 @@ pub mod run_dir;
 pub mod shard;
 
 pub use fingerprint::{fingerprint, hash_file};
+pub use hashes::FileHashes;
 pub use journal::Journal;
-pub use manifest::Manifest;
+pub use manifest::{Manifest, Reach};
 pub use run_dir::RunDir;
 pub use shard::Shard;

@@ -12,26 +12,8 @@ use std::path::{Path, PathBuf};
 use super::{Shard, atomic};
 use crate::error::{Error, Result};
 
-/// All that runs write at the top of their directory.
-const WRITTEN: [&str; 17] = [
-    "recipe.toml",
-    "plan.json",
-    "models",
-    "gold",
-    "sft",
-    "reward_model",
-    "dpo",
-    "direct",
-    "preferences",
-    "steer",
-    "evaluate",
-    "report.html",
-    "tensorboard",
-    "metrics.jsonl",
-    "state",
-    "samples",
-    "manifest.json",
-];
+/// What every run writes at the top of its directory, beside what its stages do.
+const WRITTEN: [&str; 7] = ["recipe.toml", "plan.json", "tensorboard", "metrics.jsonl", "samples", "state", "manifest.json"];
 
 /// Where shards keep their lock files and manifests.
 pub const SHARDS: &str = "state/shards";
@@ -105,11 +87,11 @@ impl RunDir {
         &self.path
     }
 
-    /// Removes what runs write here; anything else in the directory is not ours and stays.
+    /// Removes what runs write here, of which `stages` is what stages do; anything else in the directory is not ours and stays.
     ///
     /// # Errors
     /// [`Error::Failed`] where something lies here that no run has begun.
-    pub fn clear(&self) -> Result<()> {
+    pub fn clear(&self, stages: &[&str]) -> Result<()> {
         let entries: Vec<_> = fs::read_dir(&self.path)
             .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.file_name())).collect())
             .map_err(Error::io(&self.path, "reading the folder"))?;
@@ -121,7 +103,7 @@ impl RunDir {
             )));
         }
         // The manifest last: what is left of a removal that is killed is still known as a run's.
-        for name in WRITTEN.iter().filter(|name| entries.iter().any(|entry| entry == *name)) {
+        for name in stages.iter().chain(&WRITTEN).filter(|name| entries.iter().any(|entry| entry == *name)) {
             let path = self.path.join(name);
             let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             removed.map_err(Error::io(&path, "removing"))?;
@@ -292,18 +274,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("precious.txt"), "mine").unwrap();
         let run = RunDir::open(folder.path()).unwrap();
-        let error = run.clear().unwrap_err().to_string();
+        let error = run.clear(&["models"]).unwrap_err().to_string();
         assert!(error.contains("is no run directory") && error.contains("hint: name another --out"), "{error}");
         fs::create_dir_all(run.join("models/base")).unwrap();
         fs::write(run.join("manifest.json"), "{}").unwrap();
-        run.clear().unwrap();
+        run.clear(&["models"]).unwrap();
         let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, [".lock", "precious.txt"]);
         drop(run);
         // Shards may have worked here before any run did.
         RunDir::open_shard(folder.path(), Shard::new(1, 2).unwrap()).unwrap();
-        RunDir::open(folder.path()).unwrap().clear().unwrap();
+        RunDir::open(folder.path()).unwrap().clear(&[]).unwrap();
         assert!(folder.path().join("precious.txt").exists() && !folder.path().join("state").exists());
     }
 

@@ -12,14 +12,17 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::read_json;
 use super::folder::write_json;
+use super::hub::in_cache;
 use super::layers::LinearLayer;
 use super::weights;
 use crate::error::{Error, Result};
-use crate::recipe::{Lora, LoraSave};
+use crate::recipe::{BASE_FROM_HERE, Lora, LoraSave, base_folder};
 use crate::sampling::Stream;
 
-const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
+pub(super) const CONFIG: &str = "adapter_config.json";
+pub(super) const WEIGHTS: &str = "adapter_model.safetensors";
+/// In the config: the base's folder.
+pub(super) const BASE: &str = "base_model_name_or_path";
 
 /// The update of one linear layer.
 pub struct Adapter {
@@ -177,7 +180,10 @@ impl Adapters {
 
     /// Writes what PEFT's `PeftModel.from_pretrained` reads, the config last.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        weights::write_tensors(&folder.join(WEIGHTS), &self.parameters(), &[])?;
+        std::fs::create_dir_all(folder).map_err(Error::io(folder, "creating the folder"))?;
+        let from_here = way(folder, &self.base);
+        let metadata: Vec<(&str, &str)> = from_here.iter().map(|way| (BASE_FROM_HERE, way.as_str())).collect();
+        weights::write_tensors(&folder.join(WEIGHTS), &self.parameters(), &metadata)?;
         let config = json!({
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
@@ -249,6 +255,15 @@ impl AdapterConfig {
     }
 }
 
+/// The way from one folder that exists to another, with `..` for each step up.
+fn way(from: &Path, to: &Path) -> Option<String> {
+    let (from, to) = (from.canonicalize().ok()?, to.canonicalize().ok()?);
+    let common = from.components().zip(to.components()).take_while(|(from, to)| from == to).count();
+    let up = from.components().skip(common).map(|_| Path::new(".."));
+    let way: PathBuf = up.chain(to.components().skip(common).map(|part| Path::new(part.as_os_str()))).collect();
+    way.into_os_string().into_string().ok()
+}
+
 /// The settings in an adapter folder.
 pub(super) fn settings(folder: &Path) -> Result<Lora> {
     let (path, config) = AdapterConfig::read(folder)?;
@@ -267,7 +282,8 @@ pub fn base_of_adapter(folder: &Path) -> Result<Option<PathBuf>> {
     }
     let (path, config) = AdapterConfig::read(folder)?;
     let name = config.base_model_name_or_path.unwrap_or_default();
-    let base = folder.join(&name);
+    let base = base_folder(folder, &name);
+    let base = if base.is_dir() { base } else { in_cache(Path::new(&name)).unwrap_or(base) };
     if name.is_empty() || !base.is_dir() {
         let what = format!("`base_model_name_or_path` is `{name}`, which is no folder here");
         return Err(Error::model(

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use tch::{Device, Kind};
 
-use super::{Lm, LmConfig, RewardHead, RewardModel, base_of_adapter, weights};
+use super::lora::base_of_adapter;
+use super::{Lm, LmConfig, RewardHead, RewardModel, weights};
 use crate::error::{Error, Result};
 use crate::recipe::Lora;
 use crate::text::Tokenizer;

@@ -1,5 +1,7 @@
 //! The settings of low-rank adaptation (arXiv 2106.09685) with every default filled in: y = W x + (alpha / rank) B A x with W frozen.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -48,12 +50,33 @@ impl Lora {
     }
 }
 
+/// In the metadata of an adapter's weights: the way from its folder to that of its base.
+pub const BASE_FROM_HERE: &str = "base";
+
+/// Bytes of a safetensors header, at most.
+const LARGEST_HEADER: u64 = 100 << 20;
+
+/// The folder of the base of the adapter in `folder`, whose config calls it `named`: a full path for other programs, which a project that is
+/// moved outlives. So the way from the adapter to its base, which its weights tell, is tried first.
+pub fn base_folder(folder: &Path, named: &str) -> PathBuf {
+    let from_here = || -> Option<PathBuf> {
+        let mut file = File::open(folder.join("adapter_model.safetensors")).ok()?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length).ok()?;
+        let mut header = Vec::new();
+        file.take(u64::from_le_bytes(length).min(LARGEST_HEADER)).read_to_end(&mut header).ok()?;
+        let header: Value = serde_json::from_slice(&header).ok()?;
+        Some(folder.join(header["__metadata__"][BASE_FROM_HERE].as_str()?))
+    };
+    from_here().and_then(|base| base.canonicalize().ok()).unwrap_or_else(|| folder.join(named))
+}
+
 /// Where the config.json of the model in `folder` lies: there, or, of a PEFT adapter, in the folder of its base. What is wrong with an
 /// adapter is told when it is opened.
 pub fn config_folder(folder: &Path) -> PathBuf {
     let base = || -> Option<PathBuf> {
         let config: Value = serde_json::from_slice(&std::fs::read(folder.join("adapter_config.json")).ok()?).ok()?;
-        Some(folder.join(config.get("base_model_name_or_path")?.as_str()?))
+        Some(base_folder(folder, config.get("base_model_name_or_path")?.as_str()?))
     };
     base().unwrap_or_else(|| folder.to_owned())
 }

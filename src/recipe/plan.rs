@@ -96,6 +96,22 @@ impl Stage {
         }
     }
 
+    /// What it leaves at the top of the run directory, beside what every run does.
+    pub fn writes(self) -> &'static [&'static str] {
+        match self {
+            Self::Pretrain => &["models"],
+            Self::Gold => &["gold"],
+            Self::Preferences => &["preferences"],
+            Self::Sft => &["sft"],
+            Self::RewardModel => &["reward_model"],
+            Self::Dpo => &["dpo"],
+            Self::Direct => &["direct"],
+            Self::Ppo => &["ppo"],
+            Self::Steer => &["steer"],
+            Self::Evaluate => &["evaluate", "report.html"],
+        }
+    }
+
     /// Whether `recipe` asks for it: its table is present and, for pretraining, there is a model to make.
     fn is_in(self, recipe: &Recipe) -> bool {
         match self {

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::SamplingTable;
-use super::schema::is_default;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -11,14 +10,13 @@ pub struct Preferences {
     /// The model whose samples are judged: the untuned guide. With `source` nothing is sampled, and it only is the model to tune.
     pub policy: Option<String>,
     /// Pairs that are there already: a file, or a folder with files of the training and the validation (or test) split.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default)]
     pub columns: PairColumns,
     /// Pairs taken from `source`; 0 is all there are.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default)]
     pub train_pairs: usize,
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default)]
     pub validation_pairs: usize,
     /// Prompts from the training split, and from the validation split.
     #[serde(default)]
@@ -27,7 +25,7 @@ pub struct Preferences {
     pub validation_prompts: usize,
     #[serde(default = "two")]
     pub samples_per_prompt: usize,
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default)]
     pub pairing: Pairing,
     #[serde(default)]
     pub label: PreferenceLabel,

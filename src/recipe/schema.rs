@@ -236,7 +236,7 @@ impl Recipe {
 
     /// Of all SFT in the recipe.
     pub fn sft_on(&self) -> LossOn {
-        self.sft.as_ref().map(|sft| sft.on).unwrap_or_default()
+        self.sft.as_ref().map(|Sft { model: _, on, training: _, lora: _ }| *on).unwrap_or_default()
     }
 
     /// The models that `[direct]` tunes.
@@ -257,8 +257,4 @@ fn plain_prompt() -> String {
 }
 fn default_positions() -> i64 {
     128
-}
-/// What a recipe does not say leaves no trace, so that fingerprints of older runs hold.
-pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }

@@ -16,36 +16,17 @@ pub struct Training {
     pub warmup_ratio: f64,
     pub weight_decay: f64,
     pub max_grad_norm: f64,
-    /// Not in fingerprints where it is off: results differ by rounding only.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub activation_checkpointing: bool,
     pub max_length: usize,
     pub eval_every: usize,
     pub checkpoint_every: usize,
-    // These are left out of fingerprints at their defaults, so that what was trained before they existed stays valid.
-    #[serde(default = "one", skip_serializing_if = "is_one")]
     pub keep_checkpoints: usize,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoints_gib: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stop: Option<usize>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spike_factor: Option<f64>,
-    #[serde(default, skip_serializing_if = "is_zero")]
     pub max_skips: usize,
     /// `None` trains every weight.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<Lora>,
-}
-
-fn one() -> usize {
-    1
-}
-fn is_one(count: &usize) -> bool {
-    *count == 1
-}
-fn is_zero(count: &usize) -> bool {
-    *count == 0
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -177,20 +158,22 @@ impl Training {
 
 impl Dpo {
     pub fn objective(&self) -> DpoObjective {
-        DpoObjective { loss: self.loss, beta: self.beta, label_smoothing: self.label_smoothing }
+        let Self { loss, beta, label_smoothing, training: _, lora: _ } = *self;
+        DpoObjective { loss, beta, label_smoothing }
     }
 }
 
 impl Direct {
     /// That of `[dpo]` but for what is said here. Its label smoothing goes only with its loss.
     pub fn objective(&self, dpo: Option<&Dpo>) -> DpoObjective {
+        let Self { models: _, loss, beta, label_smoothing, sft: _, dpo: _, lora: _ } = self;
         let inherited = dpo.map(Dpo::objective);
-        let loss = self.loss.or(inherited.map(|dpo| dpo.loss)).unwrap_or_default();
+        let loss = loss.or(inherited.map(|dpo| dpo.loss)).unwrap_or_default();
         let smoothing = inherited.filter(|dpo| dpo.loss == loss).map(|dpo| dpo.label_smoothing);
         DpoObjective {
             loss,
-            beta: self.beta.or(inherited.map(|dpo| dpo.beta)).unwrap_or_else(default_beta),
-            label_smoothing: self.label_smoothing.or(smoothing).unwrap_or_default(),
+            beta: beta.or(inherited.map(|dpo| dpo.beta)).unwrap_or_else(default_beta),
+            label_smoothing: label_smoothing.or(smoothing).unwrap_or_default(),
         }
     }
 }

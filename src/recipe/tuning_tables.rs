@@ -4,8 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::losses::PreferenceLoss;
 
-/// Optimisation of one stage; what is left out takes the stage's default (`recipes/README.md`). Keys that came later are not serialized where they
-/// are absent, so that fingerprints of what was done before stay what they are.
+/// Optimisation of one stage; what is left out takes the stage's default (`recipes/README.md`).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingTable {
@@ -22,7 +21,6 @@ pub struct TrainingTable {
     pub weight_decay: Option<f64>,
     pub max_grad_norm: Option<f64>,
     /// Whether activations are computed again on the way back instead of being kept: less memory, a third more arithmetic.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub activation_checkpointing: Option<bool>,
     /// Tokens of one example (prompt and response).
     pub max_length: Option<usize>,
@@ -31,19 +29,14 @@ pub struct TrainingTable {
     /// Steps between checkpoints that a killed run continues from.
     pub checkpoint_every: Option<usize>,
     /// Checkpoints that stay, the newest included.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_checkpoints: Option<usize>,
     /// What all checkpoints of a stage may take together, in GiB; the newest always stays.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoints_gib: Option<f64>,
     /// Validations without a new best after which training ends.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stop: Option<usize>,
     /// A step's loss above this many times the median of those before it is a spike.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub spike_factor: Option<f64>,
     /// Batches with a spike, or with a loss that is no number, that are skipped before training stops.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_skips: Option<usize>,
 }
 

@@ -31,7 +31,7 @@ impl GoldReward {
     /// Opens a classifier (always in f32) or a reward model (in `kind`). `text` replaces the layout that the judge was trained with:
     /// prompt and response as they follow each other, UltraRM's `Human: … Assistant: …`, or Starling-RM's chat turns.
     pub fn open(folder: &Path, device: Device, kind: Kind, text: Option<&str>) -> Result<Self> {
-        let judge = if CLASSIFIER_TYPES.contains(&config::model_type(folder)?.as_str()) {
+        let judge = if Self::is_classifier_folder(folder)? {
             Judge::Classifier(Classifier::open(folder, device, Kind::Float)?)
         } else {
             Judge::RewardModel(RewardModel::open(folder, device, kind)?)
@@ -51,7 +51,7 @@ impl GoldReward {
 
     /// Whether the folder holds a judge that can be opened, as far as config, tokenizer and the headers of the weights tell.
     pub fn check_folder(folder: &Path) -> Result<()> {
-        let vocab_size = if CLASSIFIER_TYPES.contains(&config::model_type(folder)?.as_str()) {
+        let vocab_size = if Self::is_classifier_folder(folder)? {
             tensor_names(folder)?;
             ClassifierConfig::read(folder)?.vocab_size()
         } else {
@@ -59,6 +59,11 @@ impl GoldReward {
             LmConfig::read(folder)?.vocab_size()
         };
         check_vocabulary(folder, &Tokenizer::open(folder)?, vocab_size)
+    }
+
+    /// Whether the folder holds a classifier; else it can only hold a reward model.
+    pub fn is_classifier_folder(folder: &Path) -> Result<bool> {
+        Ok(CLASSIFIER_TYPES.contains(&config::model_type(folder)?.as_str()))
     }
 
     /// Whether the sign of the reward says positive or negative; a reward model's zero means nothing.

@@ -12,16 +12,16 @@ use tch::{Device, Kind};
 use tracing::{debug, info, warn};
 
 use super::tuning::Tuning;
-use crate::artifacts::{Manifest, RunDir, atomic, fingerprint, hash_file, interrupt};
+use crate::artifacts::{FileHashes, Manifest, Reach, RunDir, atomic, fingerprint, interrupt};
 use crate::error::{Error, Result};
-use crate::models::{Lm, base_of_adapter, device, open_with_tokenizer};
-use crate::recipe::{Dtype, GuideSource, Model, Plan, Recipe};
+use crate::models::{Lm, contents, device, open_with_tokenizer};
+use crate::recipe::{Dtype, GuideSource, Model, Plan, Recipe, Stage};
 use crate::score::GoldReward;
 use crate::text::{Dataset, Example, PromptTemplate, Tokenizer, dataset_files, first_words_prompt, load_dataset};
 use crate::train::Checkpoint;
 
 /// Enters every fingerprint: raised when the program's results change for the same recipe.
-const RESULTS_VERSION: u32 = 2;
+const RESULTS_VERSION: u32 = 3;
 
 /// One run, opened: its directory is locked until this is dropped.
 pub struct Context {
@@ -32,8 +32,31 @@ pub struct Context {
     run: RunDir,
     manifest: RefCell<Manifest>,
     dataset: OnceCell<Dataset>,
-    /// Of inputs, by path.
-    hashes: RefCell<BTreeMap<PathBuf, Value>>,
+    hashes: FileHashes,
+    /// What inputs were when they were first looked at.
+    inputs: RefCell<BTreeMap<(Input, PathBuf), Value>>,
+}
+
+/// What is read of a folder: two of these may lie in one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Input {
+    Texts,
+    Pairs,
+    Model,
+}
+
+/// A task as this recipe has it: what it is, from what, and how far it goes where it can go less far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task {
+    pub name: String,
+    pub fingerprint: String,
+    pub reach: Reach,
+}
+
+impl Task {
+    pub fn new(name: impl Into<String>, fingerprint: String) -> Self {
+        Self { name: name.into(), fingerprint, reach: Reach::new() }
+    }
 }
 
 /// Where a model is put, and the kind of its weights at inference.
@@ -55,10 +78,11 @@ impl Context {
         let placements = models.collect::<Result<_>>()?;
         let gold = plan.recipe.gold.as_ref().map_or_else(|| place(&None, None), |gold| place(&gold.device, gold.dtype))?;
         if fresh {
-            run.clear()?;
+            run.clear(&Stage::ALL.map(Stage::writes).concat())?;
         }
         let manifest = RefCell::new(Manifest::load(run.path())?);
-        Ok(Self { plan, placements, gold, run, manifest, dataset: OnceCell::new(), hashes: RefCell::default() })
+        let hashes = FileHashes::load(run.join("state/hashes.json"));
+        Ok(Self { plan, placements, gold, run, manifest, dataset: OnceCell::new(), hashes, inputs: RefCell::default() })
     }
 
     /// Forgets that tasks of these stages were done.
@@ -89,7 +113,7 @@ impl Context {
 
     /// Drives data, training and preferences.
     pub fn seed(&self) -> u64 {
-        self.recipe().run.seeds[0]
+        self.recipe().run.seed()
     }
 
     pub fn dataset(&self) -> Result<&Dataset> {
@@ -107,20 +131,31 @@ impl Context {
         prompts.take(count).collect()
     }
 
-    pub fn is_done(&self, task: &str, fingerprint: &str) -> bool {
-        self.manifest.borrow().is_done(task, fingerprint)
+    pub fn is_done(&self, task: &Task) -> bool {
+        self.manifest.borrow().is_done(&task.name, &task.fingerprint, &task.reach, &self.hashes)
+    }
+
+    /// Whether what lies at the task's outputs is part of its work.
+    pub(super) fn continues(&self, task: &Task) -> bool {
+        self.manifest.borrow().continues(&task.name, &task.fingerprint, &task.reach, &self.hashes)
+    }
+
+    /// Records a begun task as done; `outputs` are relative to the run directory.
+    pub(super) fn finish(&self, task: &Task, outputs: &[PathBuf], seconds: f64) -> Result<()> {
+        self.manifest.borrow_mut().finish(&task.name, outputs, seconds, &task.reach, &self.hashes)
     }
 
     /// Runs one task unless the manifest says that it is done. `work` learns whether partial results of the same task may be continued;
     /// otherwise they have been removed.
-    pub fn task(&self, name: &str, fingerprint: &str, outputs: &[&str], work: impl FnOnce(bool) -> Result<()>) -> Result<()> {
-        if self.manifest.borrow().is_done(name, fingerprint) {
+    pub fn task(&self, task: &Task, outputs: &[&str], work: impl FnOnce(bool) -> Result<()>) -> Result<()> {
+        let Task { name, fingerprint, .. } = task;
+        if self.is_done(task) {
             info!("{name}: done already");
             return Ok(());
         }
         interrupt::check()?;
         debug!("{name}: fingerprint {fingerprint}");
-        let resume = self.manifest.borrow().continues(name, fingerprint);
+        let resume = self.continues(task);
         if !resume {
             if self.manifest.borrow().was_done(name) {
                 warn!("{name}: was done with other settings, inputs or files; what it left is replaced");
@@ -132,13 +167,13 @@ impl Context {
                 remove(&self.path(partial))?;
             }
             self.checkpoint(name).remove()?;
-            self.manifest.borrow_mut().begin(name, fingerprint)?;
         }
+        self.manifest.borrow_mut().begin(name, fingerprint)?;
         info!("{name}: {}", if resume { "continuing" } else { "starting" });
         let started = Instant::now();
         work(resume)?;
         let outputs: Vec<PathBuf> = outputs.iter().map(PathBuf::from).collect();
-        self.manifest.borrow_mut().finish(name, &outputs, started.elapsed().as_secs_f64())?;
+        self.finish(task, &outputs, started.elapsed().as_secs_f64())?;
         self.checkpoint(name).remove()?;
         info!("{name}: done in {:.1} s", started.elapsed().as_secs_f64());
         Ok(())
@@ -155,26 +190,62 @@ impl Context {
         Ok(fingerprint(&[json!(RESULTS_VERSION), json!(task), settings, json!(parents)]))
     }
 
-    /// Fingerprint of the data as the recipe asks for it.
-    pub fn data_fingerprint(&self) -> Result<String> {
+    /// Fingerprint of the texts to train and to validate on.
+    pub fn texts_fingerprint(&self) -> Result<String> {
         let data = &self.recipe().data;
-        let name = |file: &Path| file.strip_prefix(&data.source).unwrap_or(file).to_string_lossy().into_owned();
-        let hashes: Vec<(String, Value)> =
-            dataset_files(data)?.iter().map(|file| Ok((name(file), self.hash(file)?))).collect::<Result<_>>()?;
-        Ok(fingerprint(&[json!(data), json!(hashes), json!(self.seed())]))
+        let is_one_file = Path::new(&data.source).is_file();
+        Ok(fingerprint(&[data.texts_outcome(is_one_file), self.data_contents()?, json!(self.seed())]))
     }
 
-    /// Fingerprint of a model's weights and of how it is prompted.
+    /// Fingerprint of the prompts that are made of these texts.
+    pub fn prompts_fingerprint(&self) -> Result<String> {
+        Ok(fingerprint(&[json!(self.texts_fingerprint()?), self.recipe().data.prompt.outcome()]))
+    }
+
+    /// Fingerprint of the prompts that are made of the test texts, however many of them are asked for.
+    pub fn test_prompts_fingerprint(&self) -> Result<String> {
+        let data = &self.recipe().data;
+        Ok(fingerprint(&[data.test_outcome(), data.prompt.outcome(), self.data_contents()?, json!(self.seed())]))
+    }
+
+    fn data_contents(&self) -> Result<Value> {
+        let data = &self.recipe().data;
+        self.contents(Input::Texts, Path::new(&data.source), &dataset_files(data)?)
+    }
+
+    /// Names and hashes of the files of a data folder, or the hash of the one file that `source` is: names below the folder say which split a
+    /// file is of, and in which order.
+    pub(super) fn contents(&self, what: Input, source: &Path, files: &[PathBuf]) -> Result<Value> {
+        self.input(what, source, || {
+            let name = |file: &Path| file.strip_prefix(source).unwrap_or(file).to_string_lossy().into_owned();
+            Ok(json!(files.iter().map(|file| Ok((name(file), self.hashes.of(file)?))).collect::<Result<Vec<_>>>()?))
+        })
+    }
+
+    /// Fingerprint of a model's weights, their precision, and how it is prompted.
     pub fn model_fingerprint(&self, name: &str) -> Result<String> {
         let model = self.model(name)?;
         let weights = match &model.id {
-            Some(folder) => match base_of_adapter(Path::new(folder))? {
-                Some(base) => json!([self.hash(folder)?, self.hash(base)?]),
-                None => self.hash(folder)?,
-            },
+            Some(folder) => self.model_contents(Path::new(folder))?,
             None => json!(super::pretrain::fingerprint(self, name)?),
         };
-        Ok(fingerprint(&[json!(model), weights, json!(format!("{:?}", self.placement(name)?))]))
+        Ok(fingerprint(&[model.prompt_outcome(), weights, precision(self.placement(name)?.kind)]))
+    }
+
+    /// Of a model's folder, wherever it lies.
+    pub fn model_contents(&self, folder: &Path) -> Result<Value> {
+        self.input(Input::Model, folder, || contents(folder, &|file| self.hashes.of(file)))
+    }
+
+    /// What an input is, found out once: it stays the same for one run.
+    fn input(&self, what: Input, path: &Path, look: impl FnOnce() -> Result<Value>) -> Result<Value> {
+        let key = (what, path.to_owned());
+        if let Some(known) = self.inputs.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        let found = look()?;
+        self.inputs.borrow_mut().insert(key, found.clone());
+        Ok(found)
     }
 
     pub fn guide_fingerprint(&self, source: &GuideSource) -> Result<String> {
@@ -235,17 +306,11 @@ impl Context {
     pub fn gold_placement(&self) -> Placement {
         self.gold
     }
+}
 
-    /// Names and hashes of a file, or of the files of a folder; computed once.
-    pub fn hash(&self, path: impl AsRef<Path>) -> Result<Value> {
-        let path = path.as_ref();
-        if let Some(known) = self.hashes.borrow().get(path) {
-            return Ok(known.clone());
-        }
-        let hash = if path.is_dir() { json!(hash_tree(path)?) } else { json!(hash_file(path)?) };
-        self.hashes.borrow_mut().insert(path.to_owned(), hash.clone());
-        Ok(hash)
-    }
+/// Of weights at inference; where they are is no part of a result.
+pub(super) fn precision(kind: Kind) -> Value {
+    json!(format!("{kind:?}"))
 }
 
 /// Writes a small report as pretty JSON.
@@ -261,14 +326,4 @@ pub(super) fn remove(path: &Path) -> Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "removing")(error)),
         _ => Ok(()),
     }
-}
-
-/// Names and hashes of the files of a folder.
-fn hash_tree(path: &Path) -> Result<Vec<(String, String)>> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(path)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
-        .map_err(Error::io(path, "reading the folder"))?;
-    files.retain(|file| file.is_file());
-    files.sort();
-    files.iter().map(|file| Ok((file.file_name().unwrap_or_default().to_string_lossy().into_owned(), hash_file(file)?))).collect()
 }

@@ -1,6 +1,6 @@
 //! Direct tuning (paper §5): the steered bases themselves go through SFT and DPO on the guide's preference pairs, to be compared with search.
 
-use super::context::Context;
+use super::context::{Context, Task};
 use super::tuning::Tuning;
 use super::{dpo, sft};
 use crate::error::{Error, Result};
@@ -15,14 +15,13 @@ pub fn run(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// The stage's tasks and their fingerprints.
-pub fn tasks(context: &Context) -> Result<Vec<(String, String)>> {
+pub fn tasks(context: &Context) -> Result<Vec<Task>> {
     let mut tasks = Vec::new();
     for tuning in tunings(context)? {
         if tuning.sft.is_some() {
-            tasks.push((tuning.sft_task.clone(), sft::fingerprint(context, &tuning)?));
+            tasks.push(sft::task(context, &tuning)?);
         }
-        tasks.push((tuning.dpo_task.clone(), dpo::fingerprint(context, &tuning)?));
+        tasks.push(dpo::task(context, &tuning)?);
     }
     Ok(tasks)
 }

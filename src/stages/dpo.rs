@@ -1,35 +1,37 @@
 //! Direct preference optimisation of a model against its SFT reference; of the guide, the result is the tuned guide.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 use tracing::info;
 
-use super::context::Context;
+use super::context::{Context, Task as RunTask};
 use super::language_task::{SamplePrompt, sample_text};
 use super::preferences::{self, TRAIN, VALIDATION};
 use super::tuning::{Tuning, warn_left_out};
 use crate::error::{Error, Result};
 use crate::losses::{DpoObjective, DpoOutput, dpo, kl, sum_by_row};
 use crate::models::Lm;
+use crate::models::weights::{read_tensors, write_tensors};
 use crate::monitor::{Progress, glossary};
 use crate::recipe::Training;
 use crate::train::{Sequence, StepLoss, Task, TokenLogps, sequence_logps};
 
 pub fn run(context: &Context, tuning: &Tuning) -> Result<()> {
-    let task = &tuning.dpo_task;
-    context.task(task, &fingerprint(context, tuning)?, &[task], |_| train(context, tuning))
+    let task = task(context, tuning)?;
+    context.task(&task, &[&task.name], |_| train(context, tuning))
+}
+
+pub fn task(context: &Context, tuning: &Tuning) -> Result<RunTask> {
+    Ok(RunTask::new(&tuning.dpo_task, fingerprint(context, tuning)?))
 }
 
 pub fn fingerprint(context: &Context, tuning: &Tuning) -> Result<String> {
     let (objective, training) = settings(tuning)?;
     let parents = [tuning.reference_fingerprint(context)?, preferences::fingerprint(context)?];
-    // The loss came later than β: left out where it is as before, so that what was done then stays valid.
-    if objective == DpoObjective::plain(objective.beta) {
-        return context.fingerprint(&tuning.dpo_task, (objective.beta, training, context.seed()), &parents);
-    }
-    context.fingerprint(&tuning.dpo_task, (objective, training, context.seed()), &parents)
+    context.fingerprint(&tuning.dpo_task, (objective, training.outcome(), context.seed()), &parents)
 }
 
 fn settings<'a>(tuning: &Tuning<'a>) -> Result<(DpoObjective, &'a Training)> {
@@ -53,11 +55,15 @@ fn train(context: &Context, tuning: &Tuning) -> Result<()> {
     let (mut train, mut validation) = (read(TRAIN)?, read(VALIDATION)?);
     info!("{name}: {} training and {} validation pairs, {objective}", train.len(), validation.len());
     // The reference is the model as it stands now, and never changes: its log-probabilities are computed once.
-    let mut progress = Progress::start(&format!("{name} reference"), (train.len() + validation.len()) as u64, 0);
-    for pairs in [&mut train, &mut validation] {
-        fill_reference(&model.lm, pairs, training.micro_batch_size, &mut progress)?;
+    let file = context.checkpoint(name).reference();
+    if !restore_reference(&file, train.iter_mut().chain(&mut validation))? {
+        let mut progress = Progress::start(&format!("{name} reference"), (train.len() + validation.len()) as u64, 0);
+        for pairs in [&mut train, &mut validation] {
+            fill_reference(&model.lm, pairs, training.micro_batch_size, &mut progress)?;
+        }
+        progress.finish();
+        keep_reference(&file, train.iter().chain(&validation))?;
     }
-    progress.finish();
     let mut task = DpoTask {
         policy: model.lm.clone(),
         train,
@@ -108,6 +114,38 @@ pub(super) fn fill_reference(reference: &Lm, pairs: &mut [PairSequences], batch:
         progress.advance(batch.len() as u64);
     }
     Ok(())
+}
+
+/// In the name of the one tensor of a file of reference log-probabilities.
+const REFERENCE: &str = "reference";
+
+/// Writes down what [`fill_reference`] found, for a training that is killed and continued.
+fn keep_reference<'a>(file: &Path, pairs: impl Iterator<Item = &'a PairSequences>) -> Result<()> {
+    let of_pair =
+        |reference: &'a ReferenceLogps| [reference.chosen, reference.rejected].into_iter().chain(reference.tokens.iter().copied());
+    let values: Vec<f32> = pairs.flat_map(|pair| of_pair(&pair.reference)).collect();
+    write_tensors(file, &[(REFERENCE.to_owned(), Tensor::from_slice(&values))], &[])
+}
+
+/// Takes from `file` what [`keep_reference`] wrote; false where there is none for just these pairs.
+fn restore_reference<'a>(file: &Path, pairs: impl Iterator<Item = &'a mut PairSequences>) -> Result<bool> {
+    if !file.is_file() {
+        return Ok(false);
+    }
+    let Some(tensor) = read_tensors(file)?.remove(REFERENCE) else { return Ok(false) };
+    let values = Vec::<f32>::try_from(tensor)?;
+    let pairs: Vec<&mut PairSequences> = pairs.collect();
+    let scored = |pair: &PairSequences| pair.chosen.scored() + pair.rejected.scored();
+    if pairs.iter().map(|pair| 2 + scored(pair)).sum::<usize>() != values.len() {
+        return Ok(false);
+    }
+    let mut values = values.into_iter();
+    for pair in pairs {
+        let mut take = |count: usize| values.by_ref().take(count).collect::<Vec<f32>>();
+        let (sums, tokens) = (take(2), take(scored(pair)));
+        pair.reference = ReferenceLogps { chosen: sums[0], rejected: sums[1], tokens };
+    }
+    Ok(true)
 }
 
 pub(super) struct DpoTask {
@@ -233,5 +271,40 @@ impl Task for DpoTask {
 
     fn sample(&mut self) -> Result<Option<String>> {
         sample_text(&self.policy, &self.sample)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(scored: &[(usize, usize)]) -> Vec<PairSequences> {
+        let sequence = |scored: usize| Sequence { ids: vec![7; scored + 2], scored_from: 2 };
+        let pair = |&(chosen, rejected): &(usize, usize)| PairSequences {
+            chosen: sequence(chosen),
+            rejected: sequence(rejected),
+            reference: ReferenceLogps::default(),
+        };
+        scored.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn what_the_reference_says_is_kept_for_just_these_pairs() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("state/dpo.reference.safetensors");
+        let mut before = pairs(&[(2, 1), (0, 3)]);
+        assert!(!restore_reference(&file, before.iter_mut()).unwrap());
+        for (number, pair) in before.iter_mut().enumerate() {
+            let number = number as f32;
+            pair.reference = ReferenceLogps { chosen: -0.1 - number, rejected: -0.7 - number, tokens: vec![0.3 + number, -1.7, 2.9] };
+        }
+        keep_reference(&file, before.iter()).unwrap();
+        let mut after = pairs(&[(2, 1), (0, 3)]);
+        assert!(restore_reference(&file, after.iter_mut()).unwrap());
+        let all = |pairs: &[PairSequences]| -> Vec<Vec<f32>> {
+            pairs.iter().map(|pair| [&[pair.reference.chosen, pair.reference.rejected][..], &pair.reference.tokens].concat()).collect()
+        };
+        assert_eq!(all(&before), all(&after));
+        assert!(!restore_reference(&file, pairs(&[(2, 1), (0, 4)]).iter_mut()).unwrap(), "other pairs");
     }
 }

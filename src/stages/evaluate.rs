@@ -1,14 +1,17 @@
 //! Turns the steer journals into `evaluate/summary.json` and `report.html`.
 
+use std::collections::HashSet;
+
 use serde_json::json;
 
-use super::context::{Context, write_json};
+use super::context::{Context, Task, write_json};
 use super::steer::{self, Cell};
 use super::steer_method::{Method, SteerLine};
-use super::{direct, ppo};
-use crate::artifacts::{Journal, atomic};
+use super::tuning::Tuning;
+use super::{direct, dpo, gold, ppo, preferences, sft};
+use crate::artifacts::{atomic, journal};
 use crate::error::Result;
-use crate::recipe::StageTraining;
+use crate::recipe::{Evaluate, Stage, StageTraining};
 use crate::report::{Answer, Sample, Summary, html};
 use crate::search::Finish;
 
@@ -16,28 +19,24 @@ use crate::search::Finish;
 const SUMMARY_VERSION: u32 = 3;
 
 pub fn run(context: &Context) -> Result<()> {
-    let fingerprint = context.fingerprint(
-        "evaluate",
-        (&context.recipe().evaluate, SUMMARY_VERSION),
-        &steer::tasks(context)?.into_iter().chain(ppo::tasks(context)?).map(|(_, fingerprint)| fingerprint).collect::<Vec<_>>(),
-    )?;
-    context.task("evaluate", &fingerprint, &["evaluate/summary.json", "report.html"], |_| {
+    context.task(&task(context)?, &["evaluate/summary.json", "report.html"], |_| {
         let mut summary = Summary::new(&context.recipe().run.name);
         let mut samples = Vec::new();
         let shown = context.recipe().evaluate.as_ref().map_or(0, |evaluate| evaluate.examples);
         let mut direct = serde_json::Map::new();
         let cells = steer::cells(context)?;
         let references = references(&cells);
+        let prompts: HashSet<String> = steer::test_prompts(context)?.into_iter().map(|(id, _)| id).collect();
         for cell in cells {
-            let responses = read(context, &cell)?;
+            let responses = read(context, &cell, &prompts)?;
             if cell.method == Method::Direct {
                 let tuning = direct::tuning(context, &cell.base)?;
                 let report = |task: &str| report(context, &format!("{task}/training.json"));
                 let sft = tuning.sft.map(|_| report(&tuning.sft_task));
                 direct.insert(cell.base.clone(), json!({ "sft": sft, "dpo": report(&tuning.dpo_task) }));
             }
-            summary.add(&cell.base, &cell.name, cell.method.settings(), &responses);
-            samples.push(Sample { base: cell.base, method: cell.name, responses: responses.into_iter().take(shown).collect() });
+            summary.add(&cell.base, &cell.method_name, cell.method.settings(), &responses);
+            samples.push(Sample { base: cell.base, method: cell.method_name, responses: responses.into_iter().take(shown).collect() });
         }
         for (base, reference) in references {
             summary.control_for_length(&base, &reference);
@@ -47,7 +46,7 @@ pub fn run(context: &Context) -> Result<()> {
         summary.direct = direct;
         let ppo = ppo::report(context)?;
         summary.ppo = ppo.as_ref().map(|ppo| ppo.rows.clone()).unwrap_or_default();
-        summary.gold = report(context, "gold/report.json");
+        summary.gold = report(context, gold::REPORT);
         for (stage, folder) in trainings(context)? {
             summary.note_training(&stage, &report(context, &format!("{folder}/training.json")));
         }
@@ -56,14 +55,38 @@ pub fn run(context: &Context) -> Result<()> {
     })
 }
 
-/// Every training of the plan and the folder of what came of it.
+/// The trainings behind what is shown, and the folder of what came of it.
 fn trainings(context: &Context) -> Result<Vec<(String, String)>> {
-    let StageTraining { pretrain, gold, sft, reward_model, dpo, direct: _, ppo: _ } = &context.plan.training;
+    let StageTraining { pretrain, gold, sft, dpo, reward_model: _, direct: _, ppo: _ } = &context.plan.training;
     let scratch = pretrain.keys().map(|name| (format!("pretrain/{name}"), format!("models/{name}")));
-    let single = [("gold", gold), ("sft", sft), ("reward_model", reward_model), ("dpo", dpo)];
+    let single = [("gold", gold), ("sft", sft), ("dpo", dpo)];
     let single = single.into_iter().filter(|(_, training)| training.is_some()).map(|(stage, _)| (stage.to_owned(), stage.to_owned()));
-    let many = direct::tasks(context)?.into_iter().chain(ppo::tasks(context)?).map(|(task, _)| (task.clone(), task));
+    let many = direct::tasks(context)?.into_iter().chain(ppo::tasks(context)?).map(|task| (task.name.clone(), task.name));
     Ok(scratch.chain(single).chain(many).collect())
+}
+
+/// It shows what steering and PPO gave, and the reports of the stages before them.
+fn task(context: &Context) -> Result<Task> {
+    let recipe = context.recipe();
+    let steered = steer::tasks(context)?;
+    // How many prompts there are, and not how many were answered.
+    let prompts = recipe.steer.as_ref().map(|steer| steer.prompts);
+    let mut shown = [steered, ppo::tasks(context)?, direct::tasks(context)?].concat();
+    if context.plan.has(Stage::Gold) {
+        shown.push(gold::measurement(context)?);
+    }
+    if context.plan.has(Stage::Preferences) {
+        shown.push(preferences::task(context)?);
+    }
+    if context.plan.has(Stage::Sft) {
+        shown.push(sft::task(context, &Tuning::of_guide(context)?)?);
+    }
+    if context.plan.has(Stage::Dpo) {
+        shown.push(dpo::task(context, &Tuning::of_guide(context)?)?);
+    }
+    let parents: Vec<String> = shown.into_iter().map(|task| task.fingerprint).collect();
+    let page = (&recipe.run.name, recipe.evaluate.as_ref().map(Evaluate::outcome), prompts);
+    Ok(Task::new("evaluate", context.fingerprint("evaluate", (page, SUMMARY_VERSION), &parents)?))
 }
 
 /// For each base the method that gains are counted from: plain samples of the base; of the guides, samples of the untuned one.
@@ -72,19 +95,19 @@ fn references(cells: &[Cell]) -> Vec<(String, String)> {
     for method in [Method::Base, Method::Untuned] {
         for cell in cells.iter().filter(|cell| cell.method == method) {
             if references.iter().all(|(base, _)| *base != cell.base) {
-                references.push((cell.base.clone(), cell.name.clone()));
+                references.push((cell.base.clone(), cell.method_name.clone()));
             }
         }
     }
     references
 }
 
-/// All responses of one cell, seed after seed in prompt order.
-fn read(context: &Context, cell: &Cell) -> Result<Vec<Answer>> {
+/// All responses of one cell to these prompts, seed after seed; the journal may hold more.
+fn read(context: &Context, cell: &Cell, prompts: &HashSet<String>) -> Result<Vec<Answer>> {
     let mut all = Vec::new();
     for &seed in &context.recipe().run.seeds {
-        let (_, lines) = Journal::<SteerLine>::open(context.path(&cell.journal(seed)))?;
-        all.extend(lines.into_iter().map(|line| Answer {
+        let lines = journal::complete_lines::<SteerLine>(&context.path(&cell.journal(seed)))?.into_iter().map(|(line, _)| line);
+        all.extend(lines.filter(|line| prompts.contains(&line.id)).map(|line| Answer {
             seed,
             id: line.id,
             prompt: line.prompt,

@@ -1,30 +1,32 @@
 //! The gold classifier: trained from scratch on the labelled texts, or opened from a folder; its held-out accuracy is measured either way.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 use tracing::info;
 
-use super::context::{Context, write_json};
+use super::context::{Context, Task as RunTask, precision, write_json};
 use crate::error::{Error, Result};
 use crate::losses::classification;
 use crate::models::{Classifier, ClassifierConfig, DistilBertConfig};
 use crate::monitor::glossary;
 use crate::recipe::{Gold, GoldScratch, Training};
 use crate::sampling::Stream;
-use crate::score::classify;
+use crate::score::{GoldReward, classify};
 use crate::text::{Example, Tokenizer};
 use crate::train::{Fit, StepLoss, Task};
+
+pub const REPORT: &str = "gold/report.json";
 
 /// Texts in one forward pass where nothing is learned.
 const BATCH: usize = 64;
 
 pub fn run(context: &Context) -> Result<()> {
-    context.task("gold", &fingerprint(context)?, &["gold"], |_| {
-        if let Some(scratch) = &settings(context)?.scratch {
-            train(context, scratch)?;
-        }
+    if let Some(scratch) = &settings(context)?.scratch {
+        context.task(&RunTask::new("gold", fingerprint(context)?), &["gold"], |_| train(context, scratch))?;
+    }
+    context.task(&measurement(context)?, &[REPORT], |_| {
         let dataset = context.dataset()?;
         let held_out = if dataset.test.is_empty() { &dataset.validation } else { &dataset.test };
         let reward = context.open_gold()?;
@@ -33,16 +35,37 @@ pub fn run(context: &Context) -> Result<()> {
             Some(accuracy) => info!("gold: accuracy {accuracy:.4} on {} held-out texts", held_out.len()),
             None => info!("gold: a reward model, whose sign says nothing of labels"),
         }
-        write_json(&context.path("gold/report.json"), &json!({ "accuracy": accuracy, "texts": held_out.len() }))
+        write_json(&context.path(REPORT), &json!({ "accuracy": accuracy, "texts": held_out.len() }))
     })
 }
 
+/// What others need of the stage: a judge that is made here.
+pub fn tasks(context: &Context) -> Result<Vec<RunTask>> {
+    let scratch = settings(context)?.scratch.as_ref();
+    scratch.iter().map(|_| Ok(RunTask::new("gold", fingerprint(context)?))).collect()
+}
+
+/// The accuracy on held-out texts: of the judge as it is, so that other texts train no other one.
+pub fn measurement(context: &Context) -> Result<RunTask> {
+    let parents = [fingerprint(context)?, context.texts_fingerprint()?, context.test_prompts_fingerprint()?];
+    Ok(RunTask::new("gold/accuracy", context.fingerprint("gold/accuracy", context.recipe().data.test, &parents)?))
+}
+
+/// Of the rewards.
 pub fn fingerprint(context: &Context) -> Result<String> {
     let gold = settings(context)?;
-    let training = gold.scratch.is_some().then_some(&context.plan.training.gold);
-    let weights = gold.id.as_ref().map(|folder| context.hash(folder)).transpose()?;
-    let placement = format!("{:?}", context.gold_placement());
-    context.fingerprint("gold", (gold, training, weights, placement), &[context.data_fingerprint()?])
+    match &gold.id {
+        Some(folder) => {
+            // A classifier is f32 whatever is asked for.
+            let folder = Path::new(folder);
+            let kind = if GoldReward::is_classifier_folder(folder)? { Kind::Float } else { context.gold_placement().kind };
+            context.fingerprint("gold", (gold.outcome(), context.model_contents(folder)?, precision(kind)), &[])
+        }
+        None => {
+            let training = context.plan.training.gold.as_ref().map(Training::outcome);
+            context.fingerprint("gold", (gold.outcome(), training, context.seed()), &[context.texts_fingerprint()?])
+        }
+    }
 }
 
 /// Where the classifier lies once this stage is done.

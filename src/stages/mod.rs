@@ -65,11 +65,11 @@ fn undone(stage: Stage, reader: Stage, context: &Context) -> Result<Option<Strin
     let is_steered = |is_such: fn(&Method) -> bool| Ok::<_, Error>(steer::cells(context)?.iter().any(|cell| is_such(&cell.method)));
     let tasks = match stage {
         Stage::Pretrain => pretrain::tasks(context)?,
-        Stage::Gold => vec![("gold".to_owned(), gold::fingerprint(context)?)],
-        Stage::Preferences => vec![("preferences".to_owned(), preferences::fingerprint(context)?)],
-        Stage::Sft => vec![("sft".to_owned(), sft::fingerprint(context, &Tuning::of_guide(context)?)?)],
-        Stage::RewardModel => vec![("reward_model".to_owned(), reward_model::fingerprint(context)?)],
-        Stage::Dpo => vec![("dpo".to_owned(), dpo::fingerprint(context, &Tuning::of_guide(context)?)?)],
+        Stage::Gold => gold::tasks(context)?,
+        Stage::Preferences => vec![preferences::task(context)?],
+        Stage::Sft => vec![sft::task(context, &Tuning::of_guide(context)?)?],
+        Stage::RewardModel => vec![reward_model::task(context)?],
+        Stage::Dpo => vec![dpo::task(context, &Tuning::of_guide(context)?)?],
         // Where no method samples them, steering does without.
         Stage::Direct if !is_steered(|method| *method == Method::Direct)? => Vec::new(),
         Stage::Direct => direct::tasks(context)?,
@@ -78,7 +78,7 @@ fn undone(stage: Stage, reader: Stage, context: &Context) -> Result<Option<Strin
         Stage::Steer => steer::tasks(context)?,
         Stage::Evaluate => return Ok(None),
     };
-    Ok(tasks.into_iter().find(|(task, fingerprint)| !context.is_done(task, fingerprint)).map(|(task, _)| task))
+    Ok(tasks.into_iter().find(|task| !context.is_done(task)).map(|task| task.name))
 }
 
 /// Refuses to do some stages alone where what they read is missing, or was made with other settings than this recipe's: the results

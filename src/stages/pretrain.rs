@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use tracing::info;
 
-use super::context::{Context, write_json};
+use super::context::{Context, Task, write_json};
 use super::language_task::{LanguageTask, SamplePrompt};
 use crate::error::{Error, Result};
 use crate::models::{Gpt2Config, Lm, LmConfig, TokenIds};
@@ -19,29 +19,29 @@ pub fn run(context: &Context) -> Result<()> {
         context.recipe().models.iter().filter_map(|(name, model)| Some((name, model.scratch.as_ref()?))).collect();
     scratch.sort_by_key(|(_, scratch)| matches!(scratch.tokenizer, ScratchTokenizer::SameAs { .. }));
     for (name, scratch) in scratch {
-        let (task, folder) = (format!("pretrain/{name}"), format!("models/{name}"));
-        context.task(&task, &fingerprint(context, name)?, &[&folder], |_| pretrain(context, name, scratch))?;
+        let folder = format!("models/{name}");
+        context.task(&task(context, name)?, &[&folder], |_| pretrain(context, name, scratch))?;
     }
     Ok(())
 }
 
-/// The stage's tasks and their fingerprints.
-pub fn tasks(context: &Context) -> Result<Vec<(String, String)>> {
+pub fn tasks(context: &Context) -> Result<Vec<Task>> {
     let scratch = context.recipe().models.iter().filter(|(_, model)| model.scratch.is_some());
-    scratch.map(|(name, _)| Ok((format!("pretrain/{name}"), fingerprint(context, name)?))).collect()
+    scratch.map(|(name, _)| task(context, name)).collect()
+}
+
+fn task(context: &Context, name: &str) -> Result<Task> {
+    Ok(Task::new(format!("pretrain/{name}"), fingerprint(context, name)?))
 }
 
 pub fn fingerprint(context: &Context, name: &str) -> Result<String> {
     let model = context.model(name)?;
-    let mut parents = vec![context.data_fingerprint()?];
+    let mut parents = vec![context.texts_fingerprint()?];
     if let Some(ScratchTokenizer::SameAs { model }) = model.scratch.as_ref().map(|scratch| &scratch.tokenizer) {
         parents.push(fingerprint(context, model)?);
     }
-    context.fingerprint(
-        &format!("pretrain/{name}"),
-        (&model.scratch, model.has_bos(), training(context, name)?, format!("{:?}", context.placement(name)?.device)),
-        &parents,
-    )
+    let scratch = model.scratch.as_ref().map(Scratch::outcome);
+    context.fingerprint(&format!("pretrain/{name}"), (scratch, model.has_bos(), training(context, name)?.outcome()), &parents)
 }
 
 fn training<'a>(context: &'a Context, name: &str) -> Result<&'a Training> {

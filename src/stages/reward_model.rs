@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 use tracing::{info, warn};
 
-use super::context::{Context, Placement, write_json};
+use super::context::{Context, Placement, Task as RunTask, write_json};
 use super::preferences::{self, TRAIN, VALIDATION};
 use super::sft;
 use super::tuning::Tuning;
@@ -24,17 +24,21 @@ use crate::train::{Fit, StepLoss, Task};
 const NAME: &str = "reward_model";
 
 pub fn run(context: &Context) -> Result<()> {
-    context.task(NAME, &fingerprint(context)?, &[NAME], |_| train(context))
+    context.task(&task(context)?, &[NAME], |_| train(context))
 }
 
-pub fn fingerprint(context: &Context) -> Result<String> {
+pub fn task(context: &Context) -> Result<RunTask> {
+    Ok(RunTask::new(NAME, fingerprint(context)?))
+}
+
+fn fingerprint(context: &Context) -> Result<String> {
     let Settings { table, model, training } = settings(context)?;
     let start = match table.from {
         RewardStart::Model => context.model_fingerprint(model)?,
         RewardStart::Sft => sft::fingerprint(context, &Tuning::of_guide(context)?)?,
     };
     let parents = [start, preferences::fingerprint(context)?];
-    context.fingerprint(NAME, (table.head_learning_rate, training, context.seed()), &parents)
+    context.fingerprint(NAME, (table.outcome(training), context.seed()), &parents)
 }
 
 struct Settings<'a> {

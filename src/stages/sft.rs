@@ -1,29 +1,34 @@
 //! Supervised fine-tuning on both responses of each pair; the result is DPO's reference and, of the guide, the untuned guide.
 
-use super::context::Context;
+use super::context::{Context, Task};
 use super::language_task::LanguageTask;
 use super::preferences::{self, TRAIN, VALIDATION};
 use super::tuning::{Tuning, warn_left_out};
 use crate::error::{Error, Result};
-use crate::recipe::LossOn;
+use crate::recipe::{LossOn, Training};
 use crate::train::Sequence;
 
 pub fn run(context: &Context, tuning: &Tuning) -> Result<()> {
-    let task = &tuning.sft_task;
-    context.task(task, &fingerprint(context, tuning)?, &[task], |_| train(context, tuning))
+    let task = task(context, tuning)?;
+    context.task(&task, &[&task.name], |_| train(context, tuning))
+}
+
+pub fn task(context: &Context, tuning: &Tuning) -> Result<Task> {
+    Ok(Task::new(&tuning.sft_task, fingerprint(context, tuning)?))
 }
 
 pub fn fingerprint(context: &Context, tuning: &Tuning) -> Result<String> {
     let parents = [context.model_fingerprint(tuning.model)?, preferences::fingerprint(context)?];
-    match tuning.sft {
-        Some((LossOn::All, training)) => context.fingerprint(&tuning.sft_task, (training, LossOn::All, context.seed()), &parents),
-        // As it was before there was a choice, so that what was done then stays valid.
-        sft => context.fingerprint(&tuning.sft_task, (sft.map(|(_, training)| training), context.seed()), &parents),
-    }
+    let (on, training) = settings(tuning)?;
+    context.fingerprint(&tuning.sft_task, (on, training.outcome(), context.seed()), &parents)
+}
+
+fn settings<'a>(tuning: &Tuning<'a>) -> Result<(LossOn, &'a Training)> {
+    tuning.sft.ok_or_else(|| Error::recipe("the recipe has no `[sft]` table"))
 }
 
 fn train(context: &Context, tuning: &Tuning) -> Result<()> {
-    let (on, training) = tuning.sft.ok_or_else(|| Error::recipe("the recipe has no `[sft]` table"))?;
+    let (on, training) = settings(tuning)?;
     let model = tuning.open(context, &context.model_folder(tuning.model)?, &tuning.sft_task, training)?;
     let sequences = |file: &str| -> Result<Vec<Sequence>> {
         let both = model.read(context, file, training.max_length)?;

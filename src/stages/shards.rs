@@ -5,11 +5,11 @@
 //! gives them.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
-use super::context::{Context, remove};
+use super::context::{Context, Task, remove};
 use super::steer::{self, Models};
 use super::steer_method::SteerLine;
 use super::{needs, undone};
@@ -27,23 +27,24 @@ pub fn run(context: &Context, shard: Shard) -> Result<()> {
     for cell in steer::cells(context)? {
         for &seed in &context.recipe().run.seeds {
             interrupt::check()?;
-            let (task, fingerprint) = (cell.task(seed), steer::cell_fingerprint(context, &cell, seed)?);
-            if context.is_done(&task, &fingerprint) {
-                info!("{task}: done already");
+            let task = cell.task(context, seed)?;
+            let Task { name, fingerprint, .. } = &task;
+            if context.is_done(&task) {
+                info!("{name}: done already");
                 continue;
             }
-            let file = shard_journal(context, &task, shard);
-            if !manifest.continues(&task, &fingerprint) {
+            let file = shard_journal(context, name, shard);
+            if !manifest.is_under_way(name, fingerprint) {
                 // Before the task is begun, or a kill in between would leave answers of other settings as this task's.
                 remove(&file)?;
-                manifest.begin(&task, &fingerprint)?;
+                manifest.begin(name, fingerprint)?;
             }
-            let answered = ids(&run_lines(context, &task, &fingerprint)?);
+            let answered = ids(&run_lines(context, &task)?);
             let share = prompts.iter().enumerate().filter(|(index, (id, _))| shard.takes(*index) && !answered.contains(id));
             let share: Vec<_> = share.map(|(_, prompt)| prompt.clone()).collect();
-            let own = ids(&journal::complete_lines(&file)?);
+            let own = ids(&whole_lines(context, &file)?);
             let due = share.iter().filter(|(id, _)| !own.contains(id)).count();
-            info!("{task}, shard {shard}: {due} of {} prompts to answer", share.len());
+            info!("{name}, shard {shard}: {due} of {} prompts to answer", share.len());
             if due > 0 {
                 steer::steer(context, &mut models, &cell, seed, &file, share)?;
             }
@@ -61,29 +62,34 @@ pub fn merge(context: &Context) -> Result<()> {
         return Ok(());
     }
     let prompts = steer::test_prompts(context)?;
-    for (task, fingerprint) in steer::tasks(context)? {
-        if context.is_done(&task, &fingerprint) {
+    for task in steer::tasks(context)? {
+        let name = &task.name;
+        let is_done = context.is_done(&task);
+        if is_done && shards.with(&task).next().is_none() {
             continue;
         }
-        let own = run_lines(context, &task, &fingerprint)?;
+        let file = PathBuf::from(steer::journal_of(name));
+        let path = context.run_dir().join(&file);
+        let own = if is_done { whole_lines(context, &path)? } else { run_lines(context, &task)? };
         let known = own.len();
-        let mut lines: HashMap<String, (f64, Vec<u8>)> = HashMap::new();
-        for (line, bytes) in own.into_iter().chain(shards.lines(context, &task, &fingerprint)?) {
-            lines.entry(line.id).or_insert((line.seconds, bytes));
-        }
-        let ordered: Vec<(f64, Vec<u8>)> = prompts.iter().filter_map(|(id, _)| lines.remove(id)).collect();
-        let file = PathBuf::from(steer::journal(&task));
-        if ordered.len() > known {
-            let path = context.run_dir().join(&file);
-            if !context.manifest().continues(&task, &fingerprint) {
+        // In the order of the prompts; behind them what was answered when more were asked for.
+        let order: HashMap<&str, usize> = prompts.iter().enumerate().map(|(index, (id, _))| (id.as_str(), index)).collect();
+        let mut seen = HashSet::new();
+        let mut lines: Vec<(SteerLine, Vec<u8>)> = own.into_iter().chain(shards.lines(context, &task)?).collect();
+        lines.retain(|(line, _)| seen.insert(line.id.clone()));
+        lines.sort_by_key(|(line, _)| order.get(line.id.as_str()).copied().unwrap_or(prompts.len()));
+        let answered = lines.iter().filter(|(line, _)| order.contains_key(line.id.as_str())).count();
+        if lines.len() > known {
+            if !is_done && !context.continues(&task) {
                 remove(&path)?;
-                context.manifest().begin(&task, &fingerprint)?;
             }
-            journal::replace(&path, ordered.iter().map(|(_, bytes)| bytes))?;
-            info!("{task}: {} answers merged from shards, {} of {} prompts answered", ordered.len() - known, ordered.len(), prompts.len());
+            context.manifest().begin(name, &task.fingerprint)?;
+            journal::replace(&path, lines.iter().map(|(_, bytes)| bytes))?;
+            info!("{name}: {} answers merged from shards, {answered} of {} prompts answered", lines.len() - known, prompts.len());
         }
-        if ordered.len() == prompts.len() {
-            context.manifest().finish(&task, &[file], ordered.iter().map(|(seconds, _)| seconds).sum())?;
+        if answered == prompts.len() && context.continues(&task) {
+            context.manifest().begin(name, &task.fingerprint)?;
+            context.finish(&task, &[file], lines.iter().map(|(line, _)| line.seconds).sum())?;
         }
     }
     Ok(())
@@ -94,9 +100,9 @@ pub fn merge(context: &Context) -> Result<()> {
 pub fn tidy(context: &Context) -> Result<()> {
     let shards = Shards::of(context)?;
     let tasks = if shards.0.is_empty() { Vec::new() } else { steer::tasks(context)? };
-    for (task, fingerprint) in tasks.iter().filter(|(task, fingerprint)| context.is_done(task, fingerprint)) {
-        for shard in shards.with(task, fingerprint) {
-            remove(&shard_journal(context, task, shard))?;
+    for task in tasks.iter().filter(|task| context.is_done(task)) {
+        for shard in shards.with(task) {
+            remove(&shard_journal(context, &task.name, shard))?;
         }
     }
     for (shard, manifest) in &shards.0 {
@@ -121,16 +127,16 @@ pub fn discard(context: &Context) -> Result<()> {
 pub fn check_complete(context: &Context) -> Result<()> {
     let shards = Shards::of(context)?;
     let tasks = steer::tasks(context)?;
-    let counts: BTreeSet<usize> = tasks.iter().flat_map(|(task, fingerprint)| shards.with(task, fingerprint).map(Shard::count)).collect();
+    let counts: BTreeSet<usize> = tasks.iter().flat_map(|task| shards.with(task).map(Shard::count)).collect();
     if counts.is_empty() {
         return Ok(());
     }
     let prompts = steer::test_prompts(context)?;
     let mut lacking: Vec<(&str, Vec<usize>)> = Vec::new();
-    for (task, fingerprint) in tasks.iter().filter(|(task, fingerprint)| !context.is_done(task, fingerprint)) {
-        let answered = ids(&run_lines(context, task, fingerprint)?);
+    for task in tasks.iter().filter(|task| !context.is_done(task)) {
+        let answered = ids(&run_lines(context, task)?);
         let missing = prompts.iter().enumerate().filter(|(_, (id, _))| !answered.contains(id)).map(|(index, _)| index);
-        lacking.push((task, missing.collect()));
+        lacking.push((&task.name, missing.collect()));
     }
     let Some((task, missing)) = lacking.first() else { return Ok(()) };
     let unfinished = counts.iter().map(|&count| {
@@ -185,20 +191,20 @@ impl Shards {
     }
 
     /// Those whose answers to the task were given with these settings.
-    fn with(&self, task: &str, fingerprint: &str) -> impl Iterator<Item = Shard> {
-        let same = |manifest: &Manifest| manifest.fingerprint_of(task).as_deref() == Some(fingerprint);
+    fn with(&self, task: &Task) -> impl Iterator<Item = Shard> {
+        let same = |manifest: &Manifest| manifest.fingerprint_of(&task.name).as_ref() == Some(&task.fingerprint);
         self.0.iter().filter(move |(_, manifest)| same(manifest)).map(|(shard, _)| *shard)
     }
 
     /// All lines of the task that were written with these settings.
-    fn lines(&self, context: &Context, task: &str, fingerprint: &str) -> Result<Vec<(SteerLine, Vec<u8>)>> {
-        let same: BTreeSet<Shard> = self.with(task, fingerprint).collect();
+    fn lines(&self, context: &Context, task: &Task) -> Result<Vec<(SteerLine, Vec<u8>)>> {
+        let same: BTreeSet<Shard> = self.with(task).collect();
         let mut lines = Vec::new();
         for (shard, manifest) in &self.0 {
-            let file = shard_journal(context, task, *shard);
+            let file = shard_journal(context, &task.name, *shard);
             if same.contains(shard) {
-                lines.extend(journal::complete_lines(&file)?);
-            } else if manifest.fingerprint_of(task).is_some() && file.exists() {
+                lines.extend(whole_lines(context, &file)?);
+            } else if manifest.fingerprint_of(&task.name).is_some() && file.exists() {
                 warn!("{}: answers given with other settings are left out", file.display());
             }
         }
@@ -207,11 +213,18 @@ impl Shards {
 }
 
 /// The lines of the run's own journal, if they are of this very task.
-fn run_lines(context: &Context, task: &str, fingerprint: &str) -> Result<Vec<(SteerLine, Vec<u8>)>> {
-    match context.manifest().continues(task, fingerprint) {
-        true => journal::complete_lines(&context.path(&steer::journal(task))),
+fn run_lines(context: &Context, task: &Task) -> Result<Vec<(SteerLine, Vec<u8>)>> {
+    match context.continues(task) {
+        true => whole_lines(context, &context.path(&steer::journal_of(&task.name))),
         false => Ok(Vec::new()),
     }
+}
+
+fn whole_lines(context: &Context, file: &Path) -> Result<Vec<(SteerLine, Vec<u8>)>> {
+    let mut lines = journal::complete_lines(file)?;
+    let asks_for_traces = context.recipe().steer.as_ref().is_some_and(|steer| steer.trace);
+    lines.retain(|(line, _): &(SteerLine, Vec<u8>)| steer::is_whole(line, asks_for_traces));
+    Ok(lines)
 }
 
 fn ids(lines: &[(SteerLine, Vec<u8>)]) -> HashSet<String> {
@@ -223,7 +236,7 @@ fn manifest(context: &Context, shard: Shard) -> Result<Manifest> {
 }
 
 fn shard_journal(context: &Context, task: &str, shard: Shard) -> PathBuf {
-    context.path(&steer::journal(&format!("{task}.shard-{}", shard.tag())))
+    context.path(&steer::journal_of(&format!("{task}.shard-{}", shard.tag())))
 }
 
 /// Numbers as job arrays take them: `3,7-9`.

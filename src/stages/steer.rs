@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::context::Context;
+use super::context::{Context, Task};
 use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, check_prompt, proposer, steer_prompts};
 use super::{direct, dpo, gold, ppo};
-use crate::artifacts::{Journal, interrupt};
+use crate::artifacts::{Journal, Reach, interrupt, journal};
 use crate::error::{Error, Result};
 use crate::models::Lm;
 use crate::monitor::Progress;
@@ -20,7 +20,7 @@ use crate::text::Tokenizer;
 pub struct Cell {
     /// A model of the recipe; for the guides sampled alone, the model they descend from.
     pub base: String,
-    pub name: String,
+    pub method_name: String,
     pub method: Method,
     source: Source,
 }
@@ -36,12 +36,20 @@ enum Source {
 }
 
 impl Cell {
-    pub(super) fn task(&self, seed: u64) -> String {
-        format!("steer/{}/{}/seed-{seed}", self.base, self.name)
+    pub(super) fn task(&self, context: &Context, seed: u64) -> Result<Task> {
+        let steer = settings(context)?;
+        let traced = if steer.trace { steer.prompts } else { 0 };
+        let reach = [("prompts", steer.prompts), ("traced", traced)].map(|(what, count)| (what.to_owned(), count));
+        Ok(Task { reach: Reach::from(reach), ..Task::new(self.name(seed), fingerprint(context, self, seed)?) })
+    }
+
+    /// Of the task.
+    fn name(&self, seed: u64) -> String {
+        format!("steer/{}/{}/seed-{seed}", self.base, self.method_name)
     }
 
     pub fn journal(&self, seed: u64) -> String {
-        journal(&self.task(seed))
+        journal_of(&self.name(seed))
     }
 
     fn folder(&self, context: &Context, seed: u64) -> Result<PathBuf> {
@@ -55,7 +63,7 @@ impl Cell {
 }
 
 /// Where a task keeps its lines, relative to the run directory.
-pub(super) fn journal(task: &str) -> String {
+pub(super) fn journal_of(task: &str) -> String {
     format!("{task}.jsonl")
 }
 
@@ -73,7 +81,7 @@ pub fn cells(context: &Context) -> Result<Vec<Cell>> {
                     Method::Ppo { .. } => continue,
                     _ => Source::Model(base.clone()),
                 };
-                cells.push(Cell { base: base.clone(), name, method, source });
+                cells.push(Cell { base: base.clone(), method_name: name, method, source });
             }
         }
     }
@@ -85,7 +93,7 @@ pub fn cells(context: &Context) -> Result<Vec<Cell>> {
         };
         let source = source.ok_or_else(|| Error::recipe(format!("method `{name}` needs a guide pair")))?;
         let base = context.guide_model(&source)?.to_owned();
-        cells.push(Cell { base, name, method, source: Source::Guide(source) });
+        cells.push(Cell { base, method_name: name, method, source: Source::Guide(source) });
     }
     Ok(cells)
 }
@@ -99,9 +107,8 @@ pub fn run(context: &Context) -> Result<()> {
     let mut models = Models::new(context);
     for cell in cells(context)? {
         for &seed in &context.recipe().run.seeds {
-            let fingerprint = cell_fingerprint(context, &cell, seed)?;
             let file = cell.journal(seed);
-            context.task(&cell.task(seed), &fingerprint, &[&file], |_| {
+            context.task(&cell.task(context, seed)?, &[&file], |_| {
                 steer(context, &mut models, &cell, seed, &context.path(&file), test_prompts(context)?)
             })?;
         }
@@ -109,21 +116,20 @@ pub fn run(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// The stage's tasks and their fingerprints, over all cells and seeds.
-pub fn tasks(context: &Context) -> Result<Vec<(String, String)>> {
+/// Over all cells and seeds.
+pub fn tasks(context: &Context) -> Result<Vec<Task>> {
     let seeds = &context.recipe().run.seeds;
     let cells = cells(context)?;
     let tasks = cells.iter().flat_map(|cell| seeds.iter().map(move |&seed| (cell, seed)));
-    tasks.map(|(cell, seed)| Ok((cell.task(seed), cell_fingerprint(context, cell, seed)?))).collect()
+    tasks.map(|(cell, seed)| cell.task(context, seed)).collect()
 }
 
 fn settings(context: &Context) -> Result<&Steer> {
     context.recipe().steer.as_ref().ok_or_else(|| Error::recipe("the recipe has no `[steer]` table"))
 }
 
-pub(super) fn cell_fingerprint(context: &Context, cell: &Cell, seed: u64) -> Result<String> {
-    let steer = settings(context)?;
-    let mut parents = vec![context.data_fingerprint()?];
+fn fingerprint(context: &Context, cell: &Cell, seed: u64) -> Result<String> {
+    let mut parents = vec![context.test_prompts_fingerprint()?];
     parents.push(match &cell.source {
         Source::Model(name) => context.model_fingerprint(name)?,
         Source::Guide(source) => context.guide_fingerprint(source)?,
@@ -135,12 +141,11 @@ pub(super) fn cell_fingerprint(context: &Context, cell: &Cell, seed: u64) -> Res
         parents.extend([context.guide_fingerprint(tuned)?, context.guide_fingerprint(untuned)?]);
         parents.push(context.model_fingerprint(context.guide_model(tuned)?)?);
     }
-    let weights: Vec<f64> = pairs.iter().map(|pair| pair.weight).collect();
     if context.recipe().gold.is_some() {
         parents.push(gold::fingerprint(context)?);
     }
-    let search = (cell.method.settings(), cell.name.as_str(), steer.prompts, steer.max_new_tokens);
-    context.fingerprint("steer", (search, &steer.sampling, &steer.stop, steer.semantics, weights, steer.trace, seed), &parents)
+    let search = (cell.method.settings(), cell.method_name.as_str());
+    context.fingerprint("steer", (search, settings(context)?.outcome(&pairs), seed), &parents)
 }
 
 /// Models and tokenizers that are open; several cells share them.
@@ -186,13 +191,18 @@ impl<'a> Models<'a> {
     }
 }
 
-/// Answers those of `prompts` that the journal does not hold yet.
+/// Whether a line says all that is asked for: one that lacks its trace is answered again, and says the same.
+pub(super) fn is_whole(line: &SteerLine, asks_for_trace: bool) -> bool {
+    line.trace.is_some() || !asks_for_trace
+}
+
+/// Answers those of `prompts` that the journal does not hold yet; what it holds of others stays.
 pub(super) fn steer(
     context: &Context,
     models: &mut Models,
     cell: &Cell,
     seed: u64,
-    journal: &Path,
+    file: &Path,
     prompts: Vec<(String, String)>,
 ) -> Result<()> {
     let steer = settings(context)?;
@@ -216,9 +226,14 @@ pub(super) fn steer(
     for (id, prompt) in &prompts {
         check_prompt(&policy, guide.as_ref(), &settings, id, prompt)?;
     }
-    let (mut journal, done) = Journal::<SteerLine>::open(journal)?;
+    let (whole, lacking): (Vec<_>, Vec<_>) =
+        journal::complete_lines::<SteerLine>(file)?.into_iter().partition(|(line, _)| is_whole(line, settings.trace));
+    if !lacking.is_empty() {
+        journal::replace(file, whole.iter().map(|(_, bytes)| bytes))?;
+    }
+    let (mut journal, done) = Journal::<SteerLine>::open(file)?;
     let done: HashSet<String> = done.into_iter().map(|line| line.id).collect();
-    let what = format!("{} {} seed {seed}", cell.base, cell.name);
+    let what = format!("{} {} seed {seed}", cell.base, cell.method_name);
     let asked = prompts.len();
     let due: Vec<(String, String)> = prompts.into_iter().filter(|(id, _)| !done.contains(id)).collect();
     let mut progress = Progress::start(&what, asked as u64, (asked - due.len()) as u64);

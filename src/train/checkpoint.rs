@@ -45,6 +45,11 @@ impl Checkpoint {
         &self.path
     }
 
+    /// Where a training with a reference keeps what that says; removed with the checkpoints.
+    pub fn reference(&self) -> PathBuf {
+        self.path.with_extension("reference.safetensors")
+    }
+
     /// Where the checkpoint before the newest lies, the one before that, …
     fn earlier(&self, age: usize) -> PathBuf {
         if age == 0 { self.path.clone() } else { self.path.with_extension(format!("{age}.safetensors")) }
@@ -86,7 +91,8 @@ impl Checkpoint {
                 tensors.push((format!("best.{name}"), best[i].shallow_clone()));
             }
         }
-        let position = serde_json::to_string(position).map_err(|error| Error::failed(error.to_string()))?;
+        // TOML: serde_json may lose the last bit of a number that it reads.
+        let position = toml::to_string(position).map_err(|error| Error::failed(error.to_string()))?;
         write_tensors(&self.path, &tensors, &[("position", &position)])
     }
 
@@ -111,7 +117,7 @@ impl Checkpoint {
         for age in (0..2).chain((2..).take_while(|age| self.earlier(*age).exists())) {
             remove(&self.earlier(age))?;
         }
-        Ok(())
+        remove(&self.reference())
     }
 }
 
@@ -120,7 +126,7 @@ fn load(path: &Path, optimizer: &mut AdamW) -> Result<(Position, Option<Vec<Tens
     let unusable = |what: String| Error::model(path, format!("{what}\n\nhint: start this stage anew with --from"));
     let metadata = read_metadata(path)?;
     let position = metadata.get("position").ok_or_else(|| unusable("no `position` in the checkpoint".into()))?;
-    let position: Position = serde_json::from_str(position).map_err(|error| unusable(format!("`position`: {error}")))?;
+    let position: Position = toml::from_str(position).map_err(|error| unusable(format!("`position`: {error}")))?;
     let tensors: BTreeMap<String, Tensor> = read_tensors(path)?;
     let find = |name: &str| -> Result<Tensor> {
         tensors.get(name).map(Tensor::shallow_clone).ok_or_else(|| unusable(format!("no tensor `{name}` in the checkpoint")))
@@ -178,8 +184,23 @@ mod tests {
         save(7, 2, Some(1));
         assert_eq!(steps(&checkpoint), [7], "the newest stays whatever the limit");
         save(8, 2, None);
+        std::fs::write(checkpoint.reference(), "").unwrap();
         checkpoint.remove().unwrap();
         assert_eq!(std::fs::read_dir(folder.path().join("state")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_position_is_kept_to_the_last_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoint = Checkpoint::at(folder.path().join("state/sft.safetensors"));
+        let stream = crate::sampling::Stream::new(1, "numbers", "");
+        let values: Vec<(String, f64)> = (0..500).map(|i| (i.to_string(), (stream.uniform(i, 0) * 20.0 - 9.0).exp())).collect();
+        let best = Some((3, values.into_iter().chain([("none".to_owned(), f64::INFINITY)]).collect()));
+        let position = Position { step: 4, best, kl_coef: Some(0.1 + 0.2), ..Position::default() };
+        let optimizer = optimizer();
+        let weights: Vec<Tensor> = optimizer.weights().into_iter().map(|(_, weight)| weight).collect();
+        checkpoint.save(&position, &optimizer, Some(&weights), 1, None).unwrap();
+        assert_eq!(checkpoint.load(&mut self::optimizer()).unwrap().unwrap().0, position);
     }
 
     #[test]

@@ -142,7 +142,7 @@ impl Fit<'_> {
         Err(Error::failed(format!(
             "stage `{stage}`: {complaint} at step {step}; the last checkpoint is intact, the batch is in {}\n\n\
              hint: in the stage's `training` lower `learning_rate`, raise `warmup_ratio`, or let more batches pass: `max_skips` is {}{}. \
-             A changed setting starts the stage anew",
+             With more `max_skips` it goes on from its checkpoint, with another of these it starts anew",
             file.display(),
             self.training.max_skips,
             self.training.spike_factor.map_or_else(String::new, |factor| format!(", `spike_factor` {factor}"))

@@ -17,7 +17,7 @@ pub(super) enum Wanted {
 }
 
 /// Everything that a model folder may hold beside its weights.
-const MODEL_FILES: [&str; 8] = [
+pub(in crate::models) const MODEL_FILES: [&str; 8] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",

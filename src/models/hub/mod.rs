@@ -21,8 +21,9 @@ use ureq::http::Response;
 
 use self::failure::Failure;
 use self::fetch::Source;
+pub(super) use self::files::MODEL_FILES;
 use self::files::{Wanted, is_safe};
-pub use self::settings::HubSettings;
+pub use self::settings::{HubSettings, in_cache};
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
 use crate::recipe::HubId;

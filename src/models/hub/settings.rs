@@ -2,8 +2,8 @@
 //!
 //! `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` (or the file that `HF_TOKEN_PATH` names, or `token` in `HF_HOME`), `HF_HUB_OFFLINE`.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -50,6 +50,14 @@ impl HubSettings {
             first_wait: Duration::from_secs(1),
         })
     }
+}
+
+/// The folder of the cache that `path` was when the cache lay elsewhere.
+pub fn in_cache(path: &Path) -> Option<PathBuf> {
+    let is_repository = |part: &&OsStr| part.to_str().is_some_and(|part| part.starts_with("models--"));
+    let below: PathBuf = path.iter().skip_while(|part| !is_repository(part)).collect();
+    let folder = HubSettings::from_env().ok()?.cache.join(&below);
+    (below.components().count() > 0 && folder.is_dir()).then_some(folder)
 }
 
 /// As huggingface_hub reads its switches.

@@ -17,7 +17,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
-use files::weight_files;
+pub(super) use files::weight_files;
 use tensor_file::{Stored, TensorFile, dtype_of};
 
 /// All tensors of a file, copied into memory in the file's kinds.

@@ -8,17 +8,14 @@ mod rollouts;
 
 pub use report::read as report;
 
-use serde_json::json;
-
-use super::context::Context;
+use super::context::{Context, Task};
 use super::gold;
 use crate::error::{Error, Result};
-use crate::recipe::{ChunkLen, ChunkLens, GuidePairSource, PpoTable, Training};
+use crate::recipe::{ChunkLen, GuidePairSource, PpoTable, Training};
 
 pub fn run(context: &Context) -> Result<()> {
     for cell in cells(context)? {
-        let fingerprint = cell.fingerprint(context)?;
-        context.task(&cell.task, &fingerprint, &[&cell.task], |_| fit::train(context, &cell))?;
+        context.task(&cell.as_task(context)?, &[&cell.task], |_| fit::train(context, &cell))?;
     }
     report::write(context)
 }
@@ -49,22 +46,23 @@ pub fn cell(context: &Context, chunk_len: ChunkLen, seed: u64) -> Result<Cell<'_
     Ok(Cell { task: format!("ppo/{}/L-{chunk_len}/seed-{seed}", table.policy), chunk_len, seed, table, training, pair })
 }
 
-/// The stage's tasks and their fingerprints.
-pub fn tasks(context: &Context) -> Result<Vec<(String, String)>> {
-    cells(context)?.into_iter().map(|cell| Ok((cell.task.clone(), cell.fingerprint(context)?))).collect()
+pub fn tasks(context: &Context) -> Result<Vec<Task>> {
+    cells(context)?.iter().map(|cell| cell.as_task(context)).collect()
 }
 
 impl Cell<'_> {
+    fn as_task(&self, context: &Context) -> Result<Task> {
+        Ok(Task::new(&self.task, self.fingerprint(context)?))
+    }
+
     pub fn fingerprint(&self, context: &Context) -> Result<String> {
         let GuidePairSource { tuned, untuned, .. } = &self.pair;
-        let mut parents = vec![context.data_fingerprint()?, context.model_fingerprint(&self.table.policy)?];
+        let mut parents = vec![context.prompts_fingerprint()?, context.model_fingerprint(&self.table.policy)?];
         parents.extend([context.guide_fingerprint(tuned)?, context.guide_fingerprint(untuned)?]);
         parents.push(context.model_fingerprint(context.guide_model(tuned)?)?);
         if context.recipe().gold.is_some() && self.table.validation_prompts > 0 {
             parents.push(gold::fingerprint(context)?);
         }
-        // Of this training alone: another chunk length or seed beside it changes nothing.
-        let table = PpoTable { chunk_len: ChunkLens(vec![self.chunk_len]), training: Default::default(), ..self.table.clone() };
-        context.fingerprint("ppo", (table, self.training, json!(self.seed)), &parents)
+        context.fingerprint("ppo", (self.table.outcome(self.chunk_len, self.training), self.seed), &parents)
     }
 }

@@ -11,11 +11,11 @@ use std::path::Path;
 use serde_json::json;
 use tracing::{info, warn};
 
-use super::context::{Context, write_json};
+use super::context::{Context, Task, write_json};
 use super::gold;
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
-use crate::recipe::{PreferenceLabel, Preferences};
+use crate::recipe::Preferences;
 use crate::report::{PairCard, PairReport};
 
 pub const TRAIN: &str = "preferences/train.jsonl";
@@ -31,7 +31,7 @@ fn left_out_file(file: &str) -> String {
 pub fn run(context: &Context) -> Result<()> {
     let left_out = [TRAIN, VALIDATION].map(left_out_file);
     let outputs = [TRAIN, VALIDATION, REPORT, CARD, &left_out[0], &left_out[1]];
-    context.task("preferences", &fingerprint(context)?, &outputs, |_| {
+    context.task(&task(context)?, &outputs, |_| {
         let settings = settings(context)?;
         match &settings.source {
             Some(source) => relabel::run(context, settings, Path::new(source))?,
@@ -59,6 +59,10 @@ pub fn run(context: &Context) -> Result<()> {
     })
 }
 
+pub fn task(context: &Context) -> Result<Task> {
+    Ok(Task::new("preferences", fingerprint(context)?))
+}
+
 pub fn fingerprint(context: &Context) -> Result<String> {
     let settings = settings(context)?;
     let mut parents = Vec::new();
@@ -70,13 +74,9 @@ pub fn fingerprint(context: &Context) -> Result<String> {
     }
     match &settings.source {
         Some(source) => parents.push(relabel::fingerprint(context, Path::new(source))?),
-        None => parents.push(context.data_fingerprint()?),
+        None => parents.push(context.prompts_fingerprint()?),
     }
-    if settings.label == PreferenceLabel::Argmax {
-        // Earlier versions let the first of two equal rewards win.
-        parents.push("ties are left out".to_owned());
-    }
-    context.fingerprint("preferences", (settings, context.seed()), &parents)
+    context.fingerprint("preferences", (settings.outcome(), context.seed()), &parents)
 }
 
 fn settings(context: &Context) -> Result<&Preferences> {

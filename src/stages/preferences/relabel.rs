@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use serde_json::json;
-
 use super::journal::{Judged, judge_all};
 use super::judge::{fault, verdict};
 use super::{TRAIN, VALIDATION};
@@ -13,6 +11,7 @@ use crate::recipe::Preferences;
 use crate::sampling::Stream;
 use crate::score::GoldReward;
 use crate::stages::Context;
+use crate::stages::context::Input;
 use crate::text::{LeftOut, Pair, PairRow, PromptTemplate, Reason, Tokenizer, load_pair_rows, pair_files};
 
 /// Pairs judged together; a killed run does at most so many again.
@@ -21,11 +20,9 @@ const PAIRS: usize = 32;
 /// Texts of one forward pass of the gold, chosen by length among those of the pairs.
 const TEXTS: usize = 16;
 
-/// Of the files' names and contents.
+/// Of the files' contents.
 pub fn fingerprint(context: &Context, source: &Path) -> Result<String> {
-    let name = |file: &Path| file.strip_prefix(source).unwrap_or(file).to_string_lossy().into_owned();
-    let hashes = pair_files(source)?.iter().map(|file| Ok(json!([name(file), context.hash(file)?]))).collect::<Result<Vec<_>>>()?;
-    Ok(fingerprint_of(&hashes))
+    Ok(fingerprint_of(&[context.contents(Input::Pairs, source, &pair_files(source)?)?]))
 }
 
 pub fn run(context: &Context, settings: &Preferences, source: &Path) -> Result<()> {
