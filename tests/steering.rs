@@ -227,7 +227,7 @@ fn a_search_does_not_depend_on_how_many_prompts_are_in_flight() {
 fn the_bases_own_logprob_is_that_of_a_full_forward_pass() {
     let tokenizer = tokenizer(400, 0);
     let lm = model(&tokenizer, 24, "base");
-    let template = PromptTemplate::new("{prompt}", true);
+    let template = PromptTemplate::new("{prompt}", Some(true));
     let (mut ended, mut cut) = (0, 0);
     for seed in 0..12 {
         let cbs = Cbs { beam_width: 2, successors: 2, chunk_len: Some(4), ..Cbs::plain(24) };
@@ -311,7 +311,7 @@ fn weighted_pairs_add_their_scores() {
 fn a_prompt_that_fills_the_context_can_be_answered_to_its_last_position() {
     let tokenizer = tokenizer(400, 0);
     let text = review(3, "test", 1).text.repeat(3);
-    let template = PromptTemplate::new("{prompt}", true);
+    let template = PromptTemplate::new("{prompt}", Some(true));
     for new_tokens in [1, 2, 7] {
         // The guides' template is longer than the base's by its own words.
         let room = 128 - new_tokens - 8;
