@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tokenizers::{AddedToken, Encoding, Token};
 
 use super::chat::ChatTemplate;
-use super::continuation::Anchor;
+use super::continuation::Continuing;
 use super::special_tokens::SpecialTokens;
 use super::tokenizer_class::TokenizerClass;
 use super::vocabulary::Vocabulary;
@@ -22,7 +22,7 @@ const KEPT: [&str; 6] =
 
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    pub(super) inner: tokenizers::Tokenizer,
     /// As the tokenizer's own files name them.
     special: SpecialTokens,
     /// Where those name none: the ids that the model's configs give for BOS, EOS and padding.
@@ -33,7 +33,7 @@ pub struct Tokenizer {
     /// Where the chat template lies and its text, or what is wrong with it.
     chat_source: Result<Option<(PathBuf, String)>, String>,
     chat: OnceLock<ChatTemplate>,
-    anchor: OnceLock<Option<Anchor>>,
+    continuing: OnceLock<Continuing>,
 }
 
 impl Tokenizer {
@@ -72,13 +72,22 @@ impl Tokenizer {
         let fallback = [bos, id(&model, "eos_token_id"), id(&model, "pad_token_id")];
         let kept = KEPT.into_iter().filter_map(|key| Some((key.to_owned(), config.get(key)?.clone()))).collect();
         let chat_source = chat_template(folder);
-        Ok(Self { inner, special, fallback, kept, folder: folder.to_owned(), chat_source, chat: OnceLock::new(), anchor: OnceLock::new() })
+        Ok(Self {
+            inner,
+            special,
+            fallback,
+            kept,
+            folder: folder.to_owned(),
+            chat_source,
+            chat: OnceLock::new(),
+            continuing: OnceLock::new(),
+        })
     }
 
     pub(super) fn from_json(definition: &Value, special: SpecialTokens) -> Result<Self> {
         let inner = tokenizers::Tokenizer::from_bytes(definition.to_string()).map_err(|error| Error::Tokenizer(error.to_string()))?;
         let (kept, folder, chat_source) = (Map::new(), PathBuf::new(), Ok(None));
-        Ok(Self { inner, special, fallback: [None; 3], kept, folder, chat_source, chat: OnceLock::new(), anchor: OnceLock::new() })
+        Ok(Self { inner, special, fallback: [None; 3], kept, folder, chat_source, chat: OnceLock::new(), continuing: OnceLock::new() })
     }
 
     /// A tokenizer of numbered words (`t0 t1 …`), one for each id of a model that has none; `eos` is the id that ends sequences.
@@ -97,9 +106,7 @@ impl Tokenizer {
 
     /// Ids of the text alone: no special tokens are added, but those that stand in the text are found.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
-        let encoding =
-            self.inner.encode_fast(text, false).map_err(|error| Error::Tokenizer(format!("cannot tokenize `{text}`: {error}")))?;
-        Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
+        ids_of(&self.inner, text)
     }
 
     /// What the post-processor puts before and after a text: BOS, or [CLS] and [SEP].
@@ -157,13 +164,13 @@ impl Tokenizer {
         self.inner.decode(&ids, false).map_err(|error| Error::Tokenizer(format!("cannot decode: {error}")))
     }
 
-    /// What continuations are encoded and decoded behind; found out once.
-    pub(super) fn anchor(&self) -> Result<Option<&Anchor>> {
-        if let Some(known) = self.anchor.get() {
-            return Ok(known.as_ref());
+    /// How continuations are encoded and decoded; found out once.
+    pub(super) fn continuing(&self) -> Result<&Continuing> {
+        if let Some(known) = self.continuing.get() {
+            return Ok(known);
         }
-        let found = Anchor::of(self)?;
-        Ok(self.anchor.get_or_init(|| found).as_ref())
+        let found = Continuing::of(self)?;
+        Ok(self.continuing.get_or_init(|| found))
     }
 
     /// Added tokens included.
@@ -245,6 +252,11 @@ impl Tokenizer {
         let text = serde_json::to_string_pretty(&config).map_err(|error| Error::Tokenizer(error.to_string()))?;
         atomic::write(&folder.join("tokenizer_config.json"), format!("{text}\n").as_bytes())
     }
+}
+
+pub(super) fn ids_of(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<i64>> {
+    let encoding = tokenizer.encode_fast(text, false).map_err(|error| Error::Tokenizer(format!("cannot tokenize `{text}`: {error}")))?;
+    Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
 }
 
 /// `ids` after `before`, unless they begin with it.

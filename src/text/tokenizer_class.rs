@@ -109,3 +109,35 @@ fn is_byte_level(tokenizer: &tokenizers::Tokenizer) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use TokenizerClass::{Gpt2, Llama, Plain, Qwen2};
+
+    /// What `AutoTokenizer` of transformers 5.24 made of these names and model types.
+    #[test]
+    fn the_class_is_chosen_by_name_and_model_type() {
+        let tokenizer = |name: &str| {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tokenizers").join(name).join("tokenizer.json");
+            tokenizers::Tokenizer::from_file(path).unwrap()
+        };
+        let [bytes, marks] = ["llama-31", "llama-2"].map(tokenizer);
+        let class = |named, model_type| TokenizerClass::of(named, Some(model_type), &bytes);
+        assert_eq!(
+            [class(None, "gpt2"), class(Some("GPT2TokenizerFast"), "gpt2"), class(Some("PreTrainedTokenizerFast"), "gpt2")],
+            [Gpt2, Gpt2, Plain]
+        );
+        assert_eq!([class(None, "qwen2"), class(Some("PreTrainedTokenizerFast"), "qwen2")], [Qwen2, Qwen2]);
+        assert_eq!([class(Some("LlamaTokenizer"), "llama"), class(Some("PreTrainedTokenizerFast"), "llama")], [Plain, Plain]);
+        let class = |named, model_type| TokenizerClass::of(named, Some(model_type), &marks);
+        assert_eq!(
+            [class(Some("LlamaTokenizer"), "llama"), class(Some("LlamaTokenizerFast"), "llama"), class(None, "llama")],
+            [Llama, Llama, Plain]
+        );
+        assert_eq!([class(Some("LlamaTokenizer"), "mistral"), class(None, "mistral")], [Plain, Plain]);
+        assert_eq!(TokenizerClass::of(Some("LlamaTokenizer"), None, &marks), Llama);
+    }
+}
