@@ -11,7 +11,7 @@ use crate::recipe::{Counts, Plan, Stage};
 use crate::report::Summary;
 use crate::score::GoldReward;
 use crate::stages::{self, Context, shards};
-use crate::text::{load_pair_rows, mixture_problems};
+use crate::text::{bos_problems, load_pair_rows, mixture_problems};
 
 /// What `w2s run` was asked beyond the recipe.
 #[derive(Debug, Clone, Default)]
@@ -90,7 +90,9 @@ pub fn preflight(plan: &Plan) -> (Vec<String>, Counts) {
     let mut counts = Counts::default();
     let gold = plan.recipe.gold.as_ref().and_then(|gold| gold.id.as_ref());
     if problems.is_empty() {
-        problems.extend(mixture_problems(plan).unwrap_or_else(|error| vec![error.to_string()]));
+        for found in [mixture_problems(plan), bos_problems(plan)] {
+            problems.extend(found.unwrap_or_else(|error| vec![error.to_string()]));
+        }
     }
     if let Some((preferences, source)) = plan.recipe.preferences.as_ref().and_then(|table| Some((table, table.source.as_ref()?))) {
         match load_pair_rows(preferences, Path::new(source), plan.recipe.run.seeds[0]) {

@@ -48,7 +48,7 @@ fn search(case: &Case, prompts: &[Vec<i64>], in_flight: usize) -> Vec<Found> {
     }
     let lm = Rc::new(edit::open(folder.path()));
     let tokenizer = Rc::new(Tokenizer::numbered(97, Some(case.end[0])).unwrap());
-    let mut policy = LocalPolicy::new(lm.clone(), tokenizer, PromptTemplate::new("{prompt}", false), Sampling::Greedy, Vec::new());
+    let mut policy = LocalPolicy::new(lm.clone(), tokenizer, PromptTemplate::new("{prompt}", Some(false)), Sampling::Greedy, Vec::new());
     let (texts, stream) = (prompts.iter().map(|ids| words(ids)).collect::<Vec<_>>(), Stream::new(1, "steer", "beam"));
     let queries: Vec<Query> = texts.iter().map(|prompt| Query { prompt, stream: &stream }).collect();
     let mut found: Vec<Option<Found>> = vec![None; prompts.len()];
@@ -115,7 +115,7 @@ fn a_stop_string_ends_a_beam() {
     let stop = words(&case.answers[0][2..4]);
     let lm = Rc::new(edit::open(&golden::folder(&case.name)));
     let tokenizer = Rc::new(Tokenizer::numbered(97, None).unwrap());
-    let mut policy = LocalPolicy::new(lm, tokenizer, PromptTemplate::new("{prompt}", false), Sampling::Greedy, vec![stop.clone()]);
+    let mut policy = LocalPolicy::new(lm, tokenizer, PromptTemplate::new("{prompt}", Some(false)), Sampling::Greedy, vec![stop.clone()]);
     let (prompt, stream) = (words(&prompts[0]), Stream::new(1, "steer", "beam"));
     let mut stopped = None;
     let queries = [Query { prompt: &prompt, stream: &stream }];

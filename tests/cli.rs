@@ -101,7 +101,7 @@ fn a_prompt_longer_than_the_context_is_refused_before_any_work() {
     let folder = tempfile::tempdir().unwrap();
     let model = tiny_model(folder.path());
     let error = failure(steer(&model).args(["ok", &"x".repeat(40)]), 1);
-    assert!(error.contains("prompt `prompt-1`: 41 tokens and 5 new ones do not fit the model's context of 32"), "{error}");
+    assert!(error.contains("prompt `prompt-1`: 40 tokens and 5 new ones do not fit the model's context of 32"), "{error}");
     let answers = success(steer(&model).args(["--json", "ok", "x"]));
     let lines: Vec<serde_json::Value> = answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 2);
@@ -123,7 +123,7 @@ fn a_chat_is_rendered_by_the_models_own_template() {
         let counted = error.split("`prompt-0`: ").nth(1).unwrap_or_else(|| panic!("{error}"));
         counted.split(' ').next().unwrap().parse::<usize>().unwrap()
     };
-    assert_eq!((tokens(&[]), tokens(&["--no-bos"])), (41, 40));
+    assert_eq!((tokens(&[]), tokens(&["--base-bos", "true"])), (40, 41));
     let weights = model.join("model.safetensors");
     let bytes = fs::read(&weights).unwrap();
     fs::remove_file(&weights).unwrap();

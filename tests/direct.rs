@@ -38,7 +38,7 @@ fn run(out: &Path, arguments: &[&str]) -> std::process::Command {
 /// Mean over the training pairs of log p(chosen) − log p(rejected) under the model in `folder`, prompted by `template`.
 fn preference(run: &Path, folder: &str, template: &str) -> f64 {
     let (lm, tokenizer) = open_with_tokenizer(&run.join(folder), Device::Cpu, Kind::Float).unwrap();
-    let template = PromptTemplate::new(template, true);
+    let template = PromptTemplate::new(template, Some(true));
     let pairs = read_pairs(&run.join("preferences/train.jsonl")).unwrap();
     let logp = |prompt: &str, response: &str, complete: bool| -> f64 {
         let mut ids = template.encode(&tokenizer, prompt).unwrap();
@@ -57,7 +57,7 @@ fn preference(run: &Path, folder: &str, template: &str) -> f64 {
 /// tokens but the first.
 fn validation_logps(run: &Path, folder: &str, template: &str, prompt_too: bool) -> Vec<Vec<f32>> {
     let (lm, tokenizer) = open_with_tokenizer(&run.join(folder), Device::Cpu, Kind::Float).unwrap();
-    let template = PromptTemplate::new(template, true);
+    let template = PromptTemplate::new(template, Some(true));
     let pairs = read_pairs(&run.join("preferences/validation.jsonl")).unwrap();
     let responses = pairs
         .iter()

@@ -20,7 +20,7 @@ fn sample(mut policy: LocalPolicy, seed: u64, chunk_len: Option<usize>) -> Respo
 }
 
 fn member(lm: &Rc<Lm>, weight: f64) -> Member {
-    Member { lm: lm.clone(), template: PromptTemplate::new("{prompt}", true), weight }
+    Member { lm: lm.clone(), template: PromptTemplate::new("{prompt}", Some(true)), weight }
 }
 
 fn mixture(tokenizer: &Rc<Tokenizer>, base: &Rc<Lm>, guides: &[(&Rc<Lm>, f64)], sampling: Sampling) -> LocalPolicy {
@@ -64,7 +64,7 @@ fn samples_follow_the_weighted_sum_of_logits() {
     for weight in [-1.0, 0.5, 2.0] {
         let mixed = mixture(&tokenizer, &base, &[(&tuned, weight), (&untuned, -weight)], Sampling::Greedy);
         let found = sample(mixed, 1, None);
-        let prompt = PromptTemplate::new("{prompt}", true).encode(&tokenizer, "A film").unwrap();
+        let prompt = PromptTemplate::new("{prompt}", Some(true)).encode(&tokenizer, "A film").unwrap();
         let mut ids = prompt.clone();
         for (t, &token) in found.ids.iter().enumerate().take(8) {
             let logp = |lm: &Rc<Lm>, token: i64| {
@@ -91,7 +91,7 @@ fn the_bases_own_logprob_is_told_not_the_mixtures() {
         if extended.response.finish.is_some() {
             continue;
         }
-        let mut ids = PromptTemplate::new("{prompt}", true).encode(&tokenizer, "A film").unwrap();
+        let mut ids = PromptTemplate::new("{prompt}", Some(true)).encode(&tokenizer, "A film").unwrap();
         let prompt_len = ids.len();
         ids.extend(&extended.response.ids);
         let full: f32 = response_logps(&base.model, &ids, prompt_len).unwrap().iter().sum();
@@ -111,7 +111,7 @@ fn guides_of_another_vocabulary_are_refused_with_the_first_difference() {
         prompts_in_flight: 1,
     };
     let propose = |guide_tokenizer: &Rc<Tokenizer>| {
-        let base = (model(&base_tokenizer, 16, "base"), base_tokenizer.clone(), PromptTemplate::new("{prompt}", true));
+        let base = (model(&base_tokenizer, 16, "base"), base_tokenizer.clone(), PromptTemplate::new("{prompt}", Some(true)));
         let guide: Rc<Guide> = guide(guide_tokenizer);
         let loaded = LoadedGuide::for_base(vec![(1.0, guide)], &base_tokenizer).unwrap();
         proposer(&Method::Eft { weight: 1.0 }, base, Some(&loaded), &settings).map(drop)

@@ -71,7 +71,7 @@ impl Learner<'_> {
     /// Answers to prompts of one random token each, by the engine of the search.
     fn rollouts<F: Fn(&[i64], &[i64]) -> Vec<f64>>(&self, world: &World<F>, step: u64, count: usize) -> Vec<Rollout> {
         let sampling = Sampling::new(self.ppo.settings.temperature, 0, 1.0);
-        let template = PromptTemplate::new("{prompt}", false);
+        let template = PromptTemplate::new("{prompt}", Some(false));
         let mut policy = LocalPolicy::new(self.ppo.policy.clone(), self.tokenizer.clone(), template, sampling, Vec::new());
         let asked = Stream::new(7, "prompts", &step.to_string());
         let ids: Vec<i64> = (0..count).map(|i| 1 + (asked.uniform(i as u64, 0) * (VOCAB - 1) as f64) as i64).collect();

@@ -143,7 +143,7 @@ fn across_vocabularies_a_rollout_earns_the_guides_score_of_its_text() {
         (Rc::new(lm), Rc::new(tokenizer))
     };
     let ((tuned, tokenizer), (untuned, _)) = (open("dpo"), open("sft"));
-    let guide = Guide { tuned, untuned, tokenizer, template: PromptTemplate::new("{prompt}", true) };
+    let guide = Guide { tuned, untuned, tokenizer, template: PromptTemplate::new("{prompt}", Some(true)) };
     let (_, policy) = open("models/other");
     assert_ne!(policy.vocabulary(), guide.tokenizer.vocabulary());
     let pair = GuidePair::new(Rc::new(guide), false).unwrap();

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -39,7 +40,7 @@ impl Bench {
     fn run(&self, out: &str, tables: &str) -> std::process::Command {
         let gold = if tables.contains("#no gold") { "" } else { "[gold]\nid='reward'\n" };
         let head = "[run]\nname='pairs'\ndtype='float32'\n[data]\nsource='builtin:reviews'\ntrain=300\nvalidation=20\ntest=1\n\
-                    prompt={min_words=1,max_words=1}\n[models.guide]\nid='model'\n";
+                    prompt={min_words=1,max_words=1}\n[models.guide]\nid='model'\nbos=true\n";
         let recipe = self.path(&format!("{out}.toml"));
         fs::write(&recipe, format!("{head}{gold}{tables}")).unwrap();
         let mut command = w2s();
@@ -296,4 +297,55 @@ fn pair_files_with_mistakes_are_refused_before_any_work() {
         error.contains("no preference pair is left: 8 left out: ") && empty && equal && error.contains("hint: a pair needs two"),
         "{error}"
     );
+}
+
+#[test]
+fn a_response_that_ends_in_the_models_end_token_is_its_text_and_complete() {
+    let bench = Bench::new();
+    let end = "<|endoftext|>";
+    let plain: Vec<_> = pairs(20).filter(|(_, chosen, rejected)| !rejected.trim().is_empty() && chosen != rejected).collect();
+    write_pairs(&bench.path("plain.jsonl"), plain.iter().cloned());
+    let ended = plain.iter().enumerate().map(|(i, (prompt, chosen, rejected))| {
+        let chosen = format!("{chosen}{end}{}", ["", "\n", " <|endoftext|> "][i % 3]);
+        (prompt.clone(), chosen, if i % 2 == 0 { format!("{rejected}{end}") } else { rejected.clone() })
+    });
+    // These two are none: nothing but an end, and one text ended twice.
+    let none =
+        [("Q:", end, "a"), ("Q:", "b", "b<|endoftext|>")].map(|(prompt, chosen, rejected)| (prompt.into(), chosen.into(), rejected.into()));
+    write_pairs(&bench.path("ended.jsonl"), ended.chain(none));
+    let text = fs::read_to_string(bench.path("ended.jsonl")).unwrap().replacen("}", ", \"chosen_complete\": false}", 1);
+    fs::write(bench.path("ended.jsonl"), text).unwrap();
+    let run = |out: &str| {
+        let tables = format!("[preferences]\nsource='{out}.jsonl'\npolicy='guide'\nlabel='kept'\nvalidation_pairs=1\n[run_seed]\n");
+        success(&mut bench.run(out, &tables.replace("[run_seed]\n", "")));
+        let read = |split: &str| read_pairs(&bench.path(out).join(format!("preferences/{split}.jsonl"))).unwrap();
+        [read("train"), read("validation")].concat().into_iter().map(|pair| (pair.prompt.clone(), pair)).collect::<BTreeMap<_, _>>()
+    };
+    let (plain, ended) = (run("plain"), run("ended"));
+    assert!(plain.len() == 16 && ended.keys().eq(plain.keys()), "{ended:?}");
+    for (plain, ended) in plain.values().zip(ended.values()) {
+        assert_eq!((&ended.chosen, &ended.rejected), (&plain.chosen, &plain.rejected));
+        // In another batch: only the order of sums may differ.
+        let near = |one: Option<f64>, other: Option<f64>| (one.unwrap() - other.unwrap()).abs() < 1e-5;
+        assert!(near(ended.reward_chosen, plain.reward_chosen) && near(ended.reward_rejected, plain.reward_rejected));
+        assert!(ended.chosen_complete && ended.rejected_complete);
+    }
+}
+
+#[test]
+fn a_reward_model_that_is_the_only_model_learns_texts_without_their_end_tokens() {
+    let bench = Bench::new();
+    let usable = || pairs(20).filter(|(_, chosen, rejected)| !rejected.trim().is_empty() && chosen != rejected);
+    write_pairs(&bench.path("plain.jsonl"), usable());
+    write_pairs(
+        &bench.path("ended.jsonl"),
+        usable().map(|(prompt, a, b)| (prompt, format!("{a}<|endoftext|>"), format!("{b}<|endoftext|>\n"))),
+    );
+    let learned = |out: &str| {
+        let training = "[reward_model]\nmodel='guide'\n[reward_model.training]\nsteps=3\nbatch_size=4\neval_every=3\n";
+        let tables = format!("#no gold\n[preferences]\nsource='{out}.jsonl'\nlabel='kept'\nvalidation_pairs=2\n{training}");
+        success(&mut bench.run(out, &tables));
+        fs::read(bench.path(out).join("reward_model/model.safetensors")).unwrap()
+    };
+    assert!(learned("plain") == learned("ended"));
 }

@@ -1,4 +1,4 @@
-//! Real tokenizers and chat templates against transformers: ids, decoded texts and rendered chats must be equal.
+//! Real tokenizers and chat templates against transformers: ids, decoded texts, rendered chats and greedy answers must be equal.
 //!
 //! `W2S_SHARED_DATA` names a folder with `tokenizers/`, `imdb/`, `summarize/` and `alpaca_eval/` (CONTRIBUTING.md has the layout), and
 //! `W2S_PYTHON` a Python with transformers; otherwise this is skipped, loudly.
@@ -86,6 +86,15 @@ fn ids(value: &Value) -> Vec<i64> {
     serde_json::from_value(value.clone()).unwrap()
 }
 
+/// transformers' ids of a text with what the post-processor adds, less what the text brings itself: that does not stand twice with us.
+fn once(tokenizer: &Tokenizer, plain: &[i64], mut ids: Vec<i64>) -> Vec<i64> {
+    let [before, after] = tokenizer.added().unwrap();
+    if !after.is_empty() && plain.ends_with(&after) {
+        ids.truncate(ids.len() - after.len());
+    }
+    if plain.starts_with(&before) { ids.split_off(before.len()) } else { ids }
+}
+
 /// Counts what was compared, and keeps what differed.
 #[derive(Default)]
 struct Comparison {
@@ -142,8 +151,8 @@ fn ids_texts_and_chats_equal_transformers() {
             let (plain, framed) = (tokenizer.encode(text).unwrap(), tokenizer.encode_classifier(text, usize::MAX).unwrap());
             tokens += plain.len();
             let decoded = [&plain, &framed, &plain[..plain.len() * 2 / 3].to_vec()].map(|ids| tokenizer.decode(ids).unwrap());
-            compared.same(|| format!("{name}: ids of {text:?}"), plain, ids(&expected["ids"]));
-            compared.same(|| format!("{name}: framed ids of {text:?}"), framed, ids(&expected["with_special"]));
+            compared.same(|| format!("{name}: ids of {text:?}"), &plain, &ids(&expected["ids"]));
+            compared.same(|| format!("{name}: framed ids of {text:?}"), framed, once(&tokenizer, &plain, ids(&expected["with_special"])));
             compared.same(|| format!("{name}: decoded {text:?}"), json!(decoded), expected["decoded"].clone());
         }
         let Some(answers) = expected["chats"].as_array() else { continue };
@@ -188,4 +197,52 @@ fn ids_texts_and_chats_equal_transformers() {
         chats.len(),
         templates.len()
     );
+}
+
+#[test]
+fn greedy_texts_equal_transformers_generate() {
+    let Some((data, python)) = environment() else { return };
+    let review = lines(&data.join("imdb/test.jsonl.gz"), "text", 1).remove(0);
+    let review = review.split_whitespace().take(12).collect::<Vec<_>>().join(" ");
+    let special = "a</s> b<|endoftext|> c<|eot_id|>d";
+    let prompts = [
+        "",
+        " The film",
+        "The film",
+        &review,
+        "It's  1234 o'clock,\n\nhe'LL say:",
+        "naïve 日本語 🎬",
+        special,
+        "ends </s>",
+        "\n",
+        "Tab\tand end ",
+    ];
+    let exchange = tempfile::tempdir().unwrap();
+    let [request, answer] = ["request.json", "answer.json"].map(|name| exchange.path().join(name));
+    let asked = json!({ "tokenizers": data.join("tokenizers"), "out": exchange.path(), "prompts": prompts, "new_tokens": 12 });
+    std::fs::write(&request, asked.to_string()).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/generate.py");
+    let output = Command::new(python).arg(script).args([&request, &answer]).output().expect("W2S_PYTHON starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let expected: BTreeMap<String, Vec<Value>> = serde_json::from_slice(&std::fs::read(&answer).unwrap()).unwrap();
+    assert_eq!(expected.len(), 5);
+    let mut compared = Comparison::default();
+    for (name, answers) in &expected {
+        let folder = exchange.path().join(name);
+        let tokenizer = Tokenizer::open(&folder).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_w2s"));
+        command.args(["steer", "--method", "base", "--temperature", "0", "--dtype", "f32", "--max-new-tokens", "12", "--json", "--base"]);
+        let output = command.arg(&folder).arg("--").args(prompts).output().unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        let said: Vec<Value> = output.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+        assert_eq!(said.len(), prompts.len());
+        let equal = said.iter().zip(answers).filter(|(said, answer)| said["response"] == answer["text"]).count();
+        let _ = writeln!(std::io::stderr(), "{name} ({}): {equal} of {} greedy texts equal", answers[0]["class"], prompts.len());
+        for ((prompt, said), answer) in prompts.iter().zip(&said).zip(answers) {
+            let read = PromptTemplate::new("{prompt}", None).encode(&tokenizer, prompt).unwrap();
+            compared.same(|| format!("{name}: ids of {prompt:?}"), read, ids(&answer["ids"]));
+            compared.same(|| format!("{name}: text after {prompt:?}"), said["response"].as_str(), answer["text"].as_str());
+        }
+    }
+    assert!(compared.wrong.is_empty(), "{} differ, {} are equal\n{}", compared.wrong.len(), compared.equal, compared.wrong.join("\n"));
 }

@@ -656,9 +656,7 @@ mod rules {
         std::fs::write(folder.join("chat_template.jinja"), "{{ messages }}").unwrap();
         let plan = resolve(&written.path(), &[]).unwrap_or_else(|error| panic!("{error}"));
         let [talking, guide] = ["talking", "guide"].map(|name| &plan.recipe.models[name]);
-        assert_eq!((talking.has_bos(), guide.has_bos()), (false, true));
-        let bos = resolve(&written.path(), &["models.talking.bos=true", "models.guide.bos=false"]).unwrap();
-        assert_eq!((bos.recipe.models["talking"].has_bos(), bos.recipe.models["guide"].has_bos()), (true, false));
+        assert_eq!((talking.bos, guide.bos), (None, Some(true)), "what is made from scratch says that it begins with BOS");
         let shown =
             "prompt \"{prompt}\" as the user's turn of the chat template, after the system's \"Be kind.\", BOS as the template has it";
         assert!(plan.describe().contains(shown), "{}", plan.describe());
@@ -686,7 +684,7 @@ mod rules {
         assert!(prompt.starts_with("SUBREDDIT: ") && prompt.ends_with("---\n\n{prompt}"), "{prompt}");
         let tokenizer = Tokenizer::train_bpe([readme.clone()].into_iter(), 600).unwrap();
         let post = "SUBREDDIT: r/books\n\nTITLE: {prompt}?\n\nPOST: What is {prompt}?\n\nTL;DR:";
-        let ids = PromptTemplate::new(prompt, true).encode(&tokenizer, post).unwrap();
+        let ids = PromptTemplate::new(prompt, Some(true)).encode(&tokenizer, post).unwrap();
         assert_eq!(tokenizer.decode(&ids[1..]).unwrap(), prompt.replace("{prompt}", "") + post);
         let written = Written::smoke(&[
             ("[models.base.scratch]", &format!("{example}[models.base.scratch]")),

@@ -116,3 +116,29 @@ fn a_judge_that_cannot_judge_says_why() {
     Tokenizer::train_bpe(["a b c d e f g h i j k".repeat(20)].into_iter(), 262).unwrap().save(ultrarm.path()).unwrap();
     assert!(failure(ultrarm.path()).contains("the tokenizer has ids up to 26"), "{}", failure(ultrarm.path()));
 }
+
+#[test]
+fn neither_bos_nor_the_end_token_stands_twice() {
+    let folder = model("score.weight");
+    let tokenizer = Tokenizer::open(folder.path()).unwrap();
+    let bos = "<|endoftext|>";
+    edit::edit_json(&folder.path().join("tokenizer.json"), |tokenizer| {
+        let [special, text] = [json!({ "SpecialToken": { "id": bos, "type_id": 0 } }), json!({ "Sequence": { "id": "A", "type_id": 0 } })];
+        let special_tokens = json!({ bos: { "id": bos, "ids": [0], "tokens": [bos] } });
+        tokenizer["post_processor"] =
+            json!({ "type": "TemplateProcessing", "single": [special, text], "pair": [special, text], "special_tokens": special_tokens });
+    });
+    let rewards = |text: Option<&str>, response: &str| open(folder.path(), text).rewards(&[("A film: ", response)]).unwrap()[0];
+    // The plain forward pass reads just the ids of this text.
+    let expected = plain(folder.path(), "<|endoftext|>A film: good");
+    assert_eq!(tokenizer.encode("<|endoftext|>A film: good").unwrap()[0], 0);
+    for layout in [None, Some("{prompt}{response}"), Some("<|endoftext|>{prompt}{response}")] {
+        for response in ["good", "good<|endoftext|>", "good<|endoftext|>\n"] {
+            let found = rewards(layout, response);
+            assert!((found - expected).abs() < 1e-5, "{layout:?} {response:?}: {found} {expected}");
+        }
+    }
+    let found = rewards(Some("{prompt}{response}<|endoftext|>"), "good<|endoftext|>");
+    assert!((found - plain(folder.path(), "<|endoftext|>A film: good<|endoftext|>")).abs() < 1e-5, "what the layout writes stays");
+    assert!((found - expected).abs() > 1e-3);
+}

@@ -227,7 +227,7 @@ fn a_search_does_not_depend_on_how_many_prompts_are_in_flight() {
 fn the_bases_own_logprob_is_that_of_a_full_forward_pass() {
     let tokenizer = tokenizer(400, 0);
     let lm = model(&tokenizer, 24, "base");
-    let template = PromptTemplate::new("{prompt}", true);
+    let template = PromptTemplate::new("{prompt}", Some(true));
     let (mut ended, mut cut) = (0, 0);
     for seed in 0..12 {
         let cbs = Cbs { beam_width: 2, successors: 2, chunk_len: Some(4), ..Cbs::plain(24) };
@@ -311,7 +311,7 @@ fn weighted_pairs_add_their_scores() {
 fn a_prompt_that_fills_the_context_can_be_answered_to_its_last_position() {
     let tokenizer = tokenizer(400, 0);
     let text = review(3, "test", 1).text.repeat(3);
-    let template = PromptTemplate::new("{prompt}", true);
+    let template = PromptTemplate::new("{prompt}", Some(true));
     for new_tokens in [1, 2, 7] {
         // The guides' template is longer than the base's by its own words.
         let room = 128 - new_tokens - 8;
@@ -330,4 +330,34 @@ fn a_prompt_that_fills_the_context_can_be_answered_to_its_last_position() {
         let expected: f32 = pair.token_rewards_in_full(&full, &best.response, ends).unwrap().iter().sum();
         assert!((best.score - expected).abs() < 1e-4, "{new_tokens}: {} and {expected}", best.score);
     }
+}
+
+#[test]
+fn end_tokens_at_the_end_of_a_response_are_one_end_to_the_guides() {
+    let others = tokenizer(450, 500);
+    let response = |text: &str, ids: &[i64]| Response { text: text.to_owned(), ids: ids.to_vec(), finish: None };
+    let mut pair = GuidePair::new(guide(&others), false).unwrap();
+    let full = |pair: &GuidePair, response: &Response| pair.token_rewards_in_full("A film", response, true).unwrap();
+    let once = full(&pair, &response(" good", &[]));
+    assert_eq!(once.len(), others.encode_continuation(" good").unwrap().len() + 1);
+    for text in [" good<|endoftext|>", " good<|endoftext|>\n", " good<|endoftext|> <|endoftext|>"] {
+        let ended = response(text, &[]);
+        assert_eq!(full(&pair, &ended), once, "{text:?}");
+        // The base had not ended yet, and then did.
+        let parent = pair.open(&["A film"]).unwrap()[0];
+        let open = pair.score(&[Judge { parent, response: &ended, ends: false }]).unwrap()[0].clone();
+        let judged = pair.score(&[Judge { parent: open.node, response: &ended, ends: true }]).unwrap()[0].clone();
+        assert!((judged.score - once.iter().sum::<f32>()).abs() < 1e-4, "{text:?}");
+        assert_eq!(pair.token_rewards(judged.node).len(), once.len());
+    }
+    let within = full(&pair, &response(" good<|endoftext|> bad", &[]));
+    assert_eq!(
+        within.len(),
+        once.len() + others.encode_continuation(" bad").unwrap().len() + 1,
+        "within a text it is a token as any other"
+    );
+    // One vocabulary, but the base goes on where the guides end.
+    let same = GuidePair::new(guide(&others), true).unwrap();
+    let ids = others.encode_continuation(" good").unwrap();
+    assert_eq!(full(&same, &response(" good", &[&ids[..], &[0, 0]].concat())), full(&same, &response(" good", &ids)));
 }

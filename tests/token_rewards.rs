@@ -104,3 +104,18 @@ fn across_vocabularies() {
     assert_ne!(policy.vocabulary(), guides.vocabulary());
     check(&policy, &guides, false);
 }
+
+#[test]
+fn the_guides_end_is_paid_once_and_at_the_end() {
+    let words = tokenizer(450, 500);
+    let guide = guide(&words);
+    for policy in [tokenizer(257, 0), words.clone()] {
+        let plain = rewards_of(&guide, &policy, " was good", true);
+        let ended = rewards_of(&guide, &policy, " was good<|endoftext|>", true);
+        // The end token in the text is one more token of the policy's, which earns nothing.
+        let [eos, before] = [plain.last().unwrap(), ended.last().unwrap()];
+        assert!((eos - before).abs() < 1e-5 && eos.abs() > 1e-3, "{plain:?}, {ended:?}");
+        let same = plain.iter().zip(&ended).take(plain.len() - 1).all(|(plain, ended)| (plain - ended).abs() < 1e-5);
+        assert!(same && ended.len() == plain.len() + 1 && ended[plain.len() - 1] == 0.0, "{plain:?}, {ended:?}");
+    }
+}

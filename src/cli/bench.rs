@@ -31,6 +31,12 @@ pub struct BenchCommand {
     /// The folders need a config.json only; every model is filled with random numbers
     #[arg(long)]
     random_weights: bool,
+    /// Whether BOS stands before what the base reads [default: as its tokenizer has it]
+    #[arg(long, value_name = "BOOL")]
+    base_bos: Option<bool>,
+    /// Whether BOS stands before what the guides read [default: as their tokenizer has it]
+    #[arg(long, value_name = "BOOL", requires = "tuned")]
+    guide_bos: Option<bool>,
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     prompt_tokens: u32,
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
@@ -101,6 +107,8 @@ impl BenchCommand {
         let device = device::parse(&self.device)?;
         let settings = BenchSettings {
             method,
+            base_bos: self.base_bos,
+            guide_bos: self.guide_bos,
             prompt_tokens: self.prompt_tokens as usize,
             new_tokens: self.new_tokens as usize,
             prompts: self.prompts as usize,
@@ -132,6 +140,7 @@ impl BenchCommand {
         let settings = TrainingBenchSettings {
             dpo: self.what == What::Dpo,
             pairs: self.pairs,
+            bos: self.base_bos,
             prompt_tokens: self.prompt_tokens as usize,
             new_tokens: self.new_tokens as usize,
             batch_size: self.batch_size as usize,

@@ -102,9 +102,12 @@ pub struct SteerCommand {
     /// What the system says to the guides before it; "" for an empty turn
     #[arg(long, value_name = "TEXT", requires = "guide_chat")]
     guide_system: Option<String>,
-    /// No BOS token before plain prompts; before a chat only its template puts one
-    #[arg(long)]
-    no_bos: bool,
+    /// Whether BOS stands before what the base reads [default: as its tokenizer has it, or the chat template]
+    #[arg(long, value_name = "BOOL")]
+    base_bos: Option<bool>,
+    /// Whether BOS stands before what the guides read [default: as their tokenizer has it, or the chat template]
+    #[arg(long, value_name = "BOOL", requires = "tuned")]
+    guide_bos: Option<bool>,
     #[arg(long, default_value = "cpu")]
     device: String,
     #[arg(long, value_enum, default_value = "auto")]
@@ -182,11 +185,11 @@ impl SteerCommand {
             .collect::<Result<_>>()?;
         let gold = self.gold.as_deref().map(hub::model).transpose()?;
         let kind = device::inference_kind(self.dtype.dtype(), device);
-        let template = self.template(&self.base_template, self.base_chat, self.base_system.as_deref());
-        let guide_template = self.template(&self.guide_template, self.guide_chat, self.guide_system.as_deref());
-        // A folder without a chat template is told before any weights are read.
-        template.render(&Tokenizer::open(&base)?, &prompts[0].1)?;
-        pairs.iter().try_for_each(|(tuned, _)| guide_template.render(&Tokenizer::open(tuned)?, &prompts[0].1).map(drop))?;
+        let template = template_of(&self.base_template, self.base_chat, self.base_system.as_deref()).with_bos(self.base_bos);
+        let guide_template = template_of(&self.guide_template, self.guide_chat, self.guide_system.as_deref()).with_bos(self.guide_bos);
+        // A folder without a chat template or without BOS is told before any weights are read.
+        template.encode(&Tokenizer::open(&base)?, &prompts[0].1)?;
+        pairs.iter().try_for_each(|(tuned, _)| guide_template.encode(&Tokenizer::open(tuned)?, &prompts[0].1).map(drop))?;
         let open = |folder: &PathBuf| open_with_tokenizer(folder, device, kind).map(|(lm, tokenizer)| (Rc::new(lm), Rc::new(tokenizer)));
         let (base, tokenizer) = open(&base)?;
         let mut guides = Vec::new();
@@ -232,10 +235,6 @@ impl SteerCommand {
             }
             Ok(())
         })
-    }
-
-    fn template(&self, template: &str, chat: bool, system: Option<&str>) -> PromptTemplate {
-        if chat { PromptTemplate::chat(template, system) } else { PromptTemplate::new(template, !self.no_bos) }
     }
 
     fn method(&self) -> Method {
@@ -334,4 +333,8 @@ impl SteerCommand {
         }
         if problems.is_empty() { Ok(()) } else { Err(Error::Recipe(problems)) }
     }
+}
+
+fn template_of(template: &str, chat: bool, system: Option<&str>) -> PromptTemplate {
+    if chat { PromptTemplate::chat(template, system) } else { PromptTemplate::new(template, None) }
 }

@@ -292,7 +292,7 @@ impl Classifier {
 }
 
 /// The end-of-sequence ids of generation_config.json, which replace those of the config.
-fn generation_eos(folder: &Path) -> Result<Option<Vec<i64>>> {
+pub(super) fn generation_eos(folder: &Path) -> Result<Option<Vec<i64>>> {
     #[derive(Deserialize)]
     struct GenerationConfig {
         eos_token_id: Option<TokenIds>,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tch::{Device, Kind};
 
+use super::folder::generation_eos;
 use super::lora::base_of_adapter;
 use super::{Lm, LmConfig, RewardHead, RewardModel, weights};
 use crate::error::{Error, Result};
@@ -48,6 +49,17 @@ pub fn check_lm_folder(folder: &Path) -> Result<()> {
     check(folder).map(drop)
 }
 
+/// The ids that end the sequences of the language model in `folder`, in the order of [`crate::models::LmInfo::eos_token_ids`] once it is opened.
+pub fn end_token_ids(folder: &Path, tokenizer: &Tokenizer) -> Result<Vec<i64>> {
+    let base = base_of_adapter(folder)?;
+    let folder = base.as_deref().unwrap_or(folder);
+    let ids = match generation_eos(folder)? {
+        Some(ids) => ids,
+        None => LmConfig::read(folder)?.eos_token_ids(),
+    };
+    Ok(own_first(ids, tokenizer))
+}
+
 /// What is small comes first, so that it is said before gigabytes are read. An adapter's config and weights are its base's, and so is its
 /// tokenizer unless it brings one.
 fn check(folder: &Path) -> Result<Tokenizer> {
@@ -84,20 +96,27 @@ pub fn check_vocabulary(folder: &Path, tokenizer: &Tokenizer, vocab_size: i64) -
 
 /// Sequences end at any of the ids that the model's configs name, or else at the tokenizer's; the tokenizer's own comes first, because
 /// that is the one that ends what is scored and learned.
+fn own_first(mut ids: Vec<i64>, tokenizer: &Tokenizer) -> Vec<i64> {
+    match tokenizer.eos_id() {
+        Some(own) if ids.is_empty() => ids.push(own),
+        Some(own) => ids.sort_by_key(|id| *id != own),
+        None => {}
+    }
+    ids
+}
+
+/// Whether tokenizer and model belong together; settles which ids end sequences.
 fn fit(folder: &Path, lm: &mut Lm, tokenizer: &Tokenizer) -> Result<()> {
     let vocab_size = lm.model.info().vocab_size;
     check_vocabulary(folder, tokenizer, vocab_size)?;
     let mut problems = Vec::new();
-    let mut ids = lm.model.info().eos_token_ids.clone();
-    match tokenizer.eos_id() {
-        Some(own) if ids.is_empty() => ids.push(own),
-        Some(own) => ids.sort_by_key(|id| *id != own),
-        None if ids.is_empty() => problems.push(
+    let ids = own_first(lm.model.info().eos_token_ids.clone(), tokenizer);
+    if ids.is_empty() {
+        problems.push(
             "there is no end-of-sequence token: neither generation_config.json, config.json nor tokenizer_config.json names one\n\n\
              hint: set `eos_token_id` in config.json; without it no response would ever be complete"
                 .to_owned(),
-        ),
-        None => {}
+        );
     }
     if let Some(id) = ids.iter().find(|id| !(0..vocab_size).contains(*id)) {
         problems.push(format!("the end-of-sequence id {id} is not among the {vocab_size} of the embedding"));

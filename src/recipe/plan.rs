@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClassifierSizes, GuideTable, LmSizes, Model, Recipe, ScratchTokenizer, StageTraining, Training, config_folder, hub_dataset, validate,
+    ClassifierSizes, GuideTable, LmSizes, Recipe, ScratchTokenizer, StageTraining, Training, config_folder, hub_dataset, validate,
 };
 use crate::error::{Error, Result};
 
@@ -141,13 +141,6 @@ impl fmt::Display for GuideSource {
             Self::Stage(stage) => write!(f, "{stage}/"),
             Self::Model(model) => write!(f, "models.{model}"),
         }
-    }
-}
-
-impl Model {
-    /// `bos`, or else: yes for a plain prompt, no for a chat, whose template brings what it needs.
-    pub fn has_bos(&self) -> bool {
-        self.bos.unwrap_or(self.chat.is_none())
     }
 }
 

@@ -107,7 +107,8 @@ pub struct Model {
     pub device: Option<String>,
     /// Of its weights at inference, instead of `run.dtype`.
     pub dtype: Option<Dtype>,
-    /// Whether the model's BOS token stands before the prompt, in training and in search alike; see [`Model::has_bos`].
+    /// Whether the model's BOS token stands before the prompt, in training and in search alike; left out, what the tokenizer's own files put
+    /// there does, or the chat template's.
     pub bos: Option<bool>,
     /// Makes the filled `prompt` the user's turn of the tokenizer's chat template.
     pub chat: Option<Chat>,

@@ -75,7 +75,10 @@ impl GoldReward {
     /// context, a reward model's before, where the response is not.
     pub fn rewards(&self, answers: &[(&str, &str)]) -> Result<Vec<f64>> {
         let _no_grad = tch::no_grad_guard();
-        let texts: Vec<String> = answers.iter().map(|(prompt, response)| lay_out(&self.text, prompt, response)).collect();
+        // The layout says what ends a text; an end token in the response would be another one.
+        let ends: Vec<i64> = self.tokenizer.eos_id().into_iter().chain(self.tokenizer.added()?[1].iter().copied()).collect();
+        let said = |response| self.tokenizer.split_end(response, &ends).0;
+        let texts: Vec<String> = answers.iter().map(|(prompt, response)| lay_out(&self.text, prompt, said(response))).collect();
         let rewards = match &self.judge {
             Judge::Classifier(classifier) => log_odds(classifier, &self.tokenizer, &texts)?,
             Judge::RewardModel(reward) => self.model_rewards(reward, &texts)?,

@@ -1,6 +1,7 @@
 //! The guide pair's implicit reward (Eq. 5a, 6 of arXiv 2405.19262), computed incrementally:
 //!
-//! score(x, y') = Σ_t log π*(y_t | x, y_<t) − log π_ref(y_t | x, y_<t), with the guide's EOS token as the last y_t of a response that ends.
+//! score(x, y') = Σ_t log π*(y_t | x, y_<t) − log π_ref(y_t | x, y_<t), with the guide's EOS token as the last y_t of a response that ends,
+//! once: end tokens of the guide's that already end it are that one.
 //!
 //! A chunk goes through both guides in one forward pass on their KV caches. Where base and guides share one vocabulary the base's ids
 //! pass straight through; otherwise the response text is tokenized anew, the longest common token prefix with the parent is kept, and
@@ -30,7 +31,8 @@ pub struct GuidePair {
     guide: Rc<Guide>,
     /// The base's ids are the guides' ids.
     same_vocabulary: bool,
-    eos: i64,
+    /// At least one; the first is scored.
+    ends: Vec<i64>,
     context: i64,
     generations: BTreeMap<u64, Generation>,
     nodes: HashMap<Node, State>,
@@ -109,11 +111,12 @@ impl GuidePair {
     pub fn new(guide: Rc<Guide>, same_vocabulary: bool) -> Result<Self> {
         guide.warn_if_same();
         let info = guide.tuned.model.info();
-        let eos = *info.eos_token_ids.first().ok_or_else(|| {
-            Error::failed("the guides have no end-of-sequence token\n\nhint: set `eos_token_id` in the guide's config.json")
-        })?;
+        let ends = info.eos_token_ids.clone();
+        if ends.is_empty() {
+            return Err(Error::failed("the guides have no end-of-sequence token\n\nhint: set `eos_token_id` in the guide's config.json"));
+        }
         let context = info.context.min(guide.untuned.model.info().context);
-        Ok(Self { guide, same_vocabulary, eos, context, generations: BTreeMap::new(), nodes: HashMap::new(), next: 0 })
+        Ok(Self { guide, same_vocabulary, ends, context, generations: BTreeMap::new(), nodes: HashMap::new(), next: 0 })
     }
 
     /// Refuses a prompt that leaves no room for `new_tokens` guide tokens in the guides' context.
@@ -139,7 +142,7 @@ impl GuidePair {
         let prompt_len = ids.len();
         ids.extend(self.response_ids(response, ends)?);
         if ends {
-            ids.push(self.eos);
+            ids.push(self.ends[0]);
         }
         if ids.len() == prompt_len {
             return Ok(Vec::new());
@@ -163,12 +166,18 @@ impl GuidePair {
         self.next
     }
 
-    fn response_ids(&self, response: &Response, ends: bool) -> Result<Vec<i64>> {
+    /// The guide's ids of a response, without its EOS where it `ends`.
+    pub(super) fn response_ids(&self, response: &Response, ends: bool) -> Result<Vec<i64>> {
         if self.same_vocabulary {
-            return Ok(response.ids.clone());
+            // The base may go on behind a token that ends what the guides read.
+            let ending = response.ids.iter().rev().take_while(|id| ends && self.ends.contains(id)).count();
+            return Ok(response.ids[..response.ids.len() - ending].to_vec());
         }
         // A chunk may end inside a multi-byte character; its bytes are scored with the chunk that completes it.
-        let text = if ends { response.text.as_str() } else { response.text.trim_end_matches('\u{FFFD}') };
+        let text = match ends {
+            true => self.guide.tokenizer.split_end(&response.text, &self.ends).0,
+            false => response.text.trim_end_matches('\u{FFFD}'),
+        };
         self.guide.tokenizer.encode_continuation(text)
     }
 
@@ -234,7 +243,7 @@ impl GuidePair {
         let on = |values: &[i64]| Tensor::from_slice(values).to_device(flat.device());
         let (mut places, mut targets) = (Vec::new(), Vec::new());
         for (r, row) in work.iter().enumerate() {
-            let unknown = row.ids[row.known..].iter().copied().chain(row.ends.then_some(self.eos));
+            let unknown = row.ids[row.known..].iter().copied().chain(row.ends.then_some(self.ends[0]));
             for (j, id) in unknown.enumerate() {
                 places.push(at(r, row.known - row.cached + j));
                 targets.push(id);

@@ -53,9 +53,10 @@ impl TokenRewards {
         for (judged, &(response, ends)) in judged.iter().zip(responses) {
             let ratios = self.pair.token_rewards(judged.node);
             let mut rewards = vec![0.0; response.ids.len() + usize::from(ends)];
+            let ids = self.pair.token_ids(judged.node);
             let places = match self.same_vocabulary {
-                true => (0..ratios.len()).collect(),
-                false => self.places(response, self.pair.token_ids(judged.node))?,
+                true => (0..ids.len()).collect(),
+                false => self.places(response, ids)?,
             };
             let last = rewards.len().saturating_sub(1);
             for (i, ratio) in ratios.into_iter().enumerate() {
@@ -74,7 +75,7 @@ impl TokenRewards {
             return Ok(None);
         }
         let room = self.pair.room(prompt)?;
-        let ids = self.guide.encode_continuation(&response.text)?;
+        let ids = self.pair.response_ids(response, ends)?;
         if ids.len() + usize::from(ends) <= room {
             return Ok(None);
         }

@@ -25,6 +25,10 @@ use crate::text::{PromptTemplate, Tokenizer};
 #[derive(Debug, Clone, PartialEq)]
 pub struct BenchSettings {
     pub method: Method,
+    /// As [`PromptTemplate::new`] takes them.
+    pub base_bos: Option<bool>,
+    pub guide_bos: Option<bool>,
+    /// Of the text, before which BOS may stand.
     pub prompt_tokens: usize,
     pub new_tokens: usize,
     pub prompts: usize,
@@ -83,7 +87,9 @@ impl BenchModels {
         let guide = match guides {
             Some((tuned, untuned)) => {
                 let ((tuned, tokenizer), (untuned, _)) = (open(tuned, 2)?, open(untuned, 3)?);
-                Some(Rc::new(Guide { tuned, untuned, tokenizer, template: PromptTemplate::new("{prompt}", false) }))
+                let template = PromptTemplate::new("{prompt}", settings.guide_bos);
+                template.before(&tokenizer)?;
+                Some(Rc::new(Guide { tuned, untuned, tokenizer, template }))
             }
             None => None,
         };
@@ -99,7 +105,8 @@ pub fn steer(what: &'static str, models: &BenchModels, settings: &BenchSettings)
         None => None,
     };
     let sampling = Sampling::new(0.7, 50, 1.0);
-    let mut policy = LocalPolicy::new(lm.clone(), tokenizer.clone(), PromptTemplate::new("{prompt}", false), sampling, Vec::new());
+    let template = PromptTemplate::new("{prompt}", settings.base_bos);
+    let mut policy = LocalPolicy::new(lm.clone(), tokenizer.clone(), template, sampling, Vec::new());
     let prompts = random_prompts(tokenizer, settings)?;
     let run = |prompts: &[(String, String)], new_tokens: usize, policy: &mut LocalPolicy, guide: Option<&mut LoadedGuide>| {
         let steer = SteerSettings {

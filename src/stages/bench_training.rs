@@ -27,6 +27,8 @@ pub struct TrainingBenchSettings {
     pub dpo: bool,
     /// Preference pairs; without a file they are random tokens.
     pub pairs: Option<PathBuf>,
+    /// Before the prompts of a file, as [`PromptTemplate::new`] takes it.
+    pub bos: Option<bool>,
     pub prompt_tokens: usize,
     pub new_tokens: usize,
     /// Pairs, or responses in SFT, for each optimiser step.
@@ -82,7 +84,8 @@ pub fn train(folder: &Path, settings: &TrainingBenchSettings) -> Result<Training
     // The first step is not counted, nor are its pairs.
     let reference_seconds = started.elapsed().as_secs_f64() * steps as f64 / (steps + 1) as f64;
     let tokenizer = Rc::new(Tokenizer::numbered(lm.model.info().vocab_size as usize, None)?);
-    let sample = SamplePrompt { tokenizer, template: PromptTemplate::new("{prompt}", false), prompt: String::new(), max_new_tokens: 1 };
+    let sample =
+        SamplePrompt { tokenizer, template: PromptTemplate::new("{prompt}", Some(false)), prompt: String::new(), max_new_tokens: 1 };
     let mut task: Box<dyn Task> = if dpo {
         Box::new(DpoTask {
             policy: lm.clone(),
@@ -164,11 +167,11 @@ fn pairs(folder: &Path, lm: &Lm, settings: &TrainingBenchSettings) -> Result<Vec
         return Ok((0..count).map(random).collect());
     };
     let tokenizer = Tokenizer::open(folder)?;
-    let template = PromptTemplate::new("{prompt}", false);
+    let template = PromptTemplate::new("{prompt}", settings.bos);
     let mut pairs = Vec::new();
     for [prompt, chosen, rejected] in read_responses(file)? {
-        let sequence =
-            |response: &str| Sequence::of_response(&tokenizer, &template, &prompt, response, tokenizer.eos_id(), info.context as usize);
+        let (eos, context) = (tokenizer.eos_id(), info.context as usize);
+        let sequence = |response: &str| Sequence::of_response(&tokenizer, &template, &prompt, (response, true), eos.as_slice(), context);
         if let (Some(chosen), Some(rejected)) = (sequence(&chosen)?, sequence(&rejected)?) {
             pairs.push((chosen, rejected));
         }

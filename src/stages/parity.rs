@@ -59,7 +59,7 @@ fn in_our_order(golden: &Golden) -> Vec<PairSequences> {
 
 fn sample(lm: &Lm) -> SamplePrompt {
     let tokenizer = Rc::new(Tokenizer::numbered(lm.model.info().vocab_size as usize, None).unwrap());
-    SamplePrompt { tokenizer, template: PromptTemplate::new("{prompt}", false), prompt: "t1".to_owned(), max_new_tokens: 1 }
+    SamplePrompt { tokenizer, template: PromptTemplate::new("{prompt}", Some(false)), prompt: "t1".to_owned(), max_new_tokens: 1 }
 }
 
 /// The loss of every step, of the metrics that a run leaves.

@@ -41,7 +41,7 @@ pub fn fingerprint(context: &Context, name: &str) -> Result<String> {
         parents.push(fingerprint(context, model)?);
     }
     let scratch = model.scratch.as_ref().map(Scratch::outcome);
-    context.fingerprint(&format!("pretrain/{name}"), (scratch, model.has_bos(), training(context, name)?.outcome()), &parents)
+    context.fingerprint(&format!("pretrain/{name}"), (scratch, model.bos, training(context, name)?.outcome()), &parents)
 }
 
 fn training<'a>(context: &'a Context, name: &str) -> Result<&'a Training> {
@@ -61,12 +61,9 @@ fn pretrain(context: &Context, name: &str, scratch: &Scratch) -> Result<()> {
     tokenizer.save(&folder)?;
     let tokenizer = Rc::new(tokenizer);
     let training = training(context, name)?;
-    let bos = if context.model(name)?.has_bos() { tokenizer.bos_id() } else { None };
+    let template = context.template(name)?;
     let sequences = |examples: &[Example]| -> Result<Vec<Sequence>> {
-        let windows = examples.iter().map(|example| {
-            let document = tokenizer.encode(&example.text)?;
-            Ok(Sequence::windows(&document, bos, tokenizer.eos_id(), training.max_length))
-        });
+        let windows = examples.iter().map(|example| Sequence::windows(&tokenizer, &template, &example.text, training.max_length));
         Ok(windows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     };
     let vocab_size = tokenizer.vocab_size() as i64;
@@ -90,7 +87,7 @@ fn pretrain(context: &Context, name: &str, scratch: &Scratch) -> Result<()> {
         activation_checkpointing: training.activation_checkpointing,
         sample: SamplePrompt {
             prompt: first_words_prompt(first, &context.recipe().data.prompt, context.seed()).unwrap_or_default(),
-            template: context.template(name)?,
+            template,
             tokenizer: tokenizer.clone(),
             max_new_tokens: (training.max_length / 2).min(48),
         },

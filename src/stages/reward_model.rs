@@ -103,8 +103,12 @@ type PairIds = [Vec<i64>; 2];
 fn read(context: &Context, tokenizer: &Tokenizer, file: &str, max_length: usize) -> Result<Vec<PairIds>> {
     let pairs = read_pairs(&context.path(file))?;
     let mut kept = Vec::with_capacity(pairs.len());
+    let eos = tokenizer.eos_id();
     for pair in &pairs {
-        let encode = |response: &str| tokenizer.encode_with_special(&lay_out(RewardHead::Score.layout(), &pair.prompt, response));
+        let encode = |response: &str| {
+            let (response, _) = tokenizer.split_end(response, eos.as_slice());
+            tokenizer.encode_with_special(&lay_out(RewardHead::Score.layout(), &pair.prompt, response))
+        };
         let ids = [encode(&pair.chosen)?, encode(&pair.rejected)?];
         let is_empty = [&pair.chosen, &pair.rejected].iter().any(|response| response.trim().is_empty());
         if !is_empty && ids[0] != ids[1] && ids.iter().all(|ids| (1..=max_length).contains(&ids.len())) {

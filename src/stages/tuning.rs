@@ -105,11 +105,11 @@ impl Trainable {
     /// Chosen and rejected of each pair of `file`, after their prompt; `None` for a response that is empty or does not fit `max_length`
     /// tokens with it.
     pub fn read(&self, context: &Context, file: &str, max_length: usize) -> Result<Vec<[Option<Sequence>; 2]>> {
-        let eos = self.lm.model.info().eos_token_ids.first().copied();
+        let ends = &self.lm.model.info().eos_token_ids;
         let pairs = read_pairs(&context.path(file))?;
         let sequences = pairs.iter().map(|pair| {
             let sequence = |response: &str, complete: bool| {
-                Sequence::of_response(&self.tokenizer, &self.template, &pair.prompt, response, eos.filter(|_| complete), max_length)
+                Sequence::of_response(&self.tokenizer, &self.template, &pair.prompt, (response, complete), ends, max_length)
             };
             Ok([sequence(&pair.chosen, pair.chosen_complete)?, sequence(&pair.rejected, pair.rejected_complete)?])
         });

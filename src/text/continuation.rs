@@ -1,10 +1,52 @@
 //! Responses continue a prompt, but SentencePiece-like tokenizers treat every text as a beginning: they put a space in front when they
 //! encode, and take the first one away when they decode. Here a text is encoded and decoded as it stands after other text.
 //!
-//! That is done behind an anchor, a short text that keeps its own tokens whatever follows it. Tokenizers without that habit need none.
+//! That is done behind an anchor, a short text that keeps its own tokens whatever follows it. Byte-level tokenizers with `add_prefix_space`
+//! encode it without that; tokenizers without either habit need nothing.
+
+use serde_json::Value;
+use tokenizers::PreTokenizerWrapper;
 
 use super::Tokenizer;
-use crate::error::Result;
+use super::tokenizer::ids_of;
+use crate::error::{Error, Result};
+
+/// How a tokenizer encodes and decodes what continues other text.
+#[derive(Debug, Clone)]
+pub(super) enum Continuing {
+    /// As any text.
+    Plain,
+    Behind(Anchor),
+    /// Encoded by the same tokenizer without its space before every text.
+    Unprefixed(Box<tokenizers::Tokenizer>),
+}
+
+impl Continuing {
+    pub fn of(tokenizer: &Tokenizer) -> Result<Self> {
+        if let Some(anchor) = Anchor::of(tokenizer)? {
+            return Ok(Self::Behind(anchor));
+        }
+        let failed = |error: serde_json::Error| Error::Tokenizer(error.to_string());
+        let mut words = serde_json::to_value(tokenizer.inner.get_pre_tokenizer()).map_err(failed)?;
+        if !without_prefix_space(&mut words) {
+            return Ok(Self::Plain);
+        }
+        let mut unprefixed = tokenizer.inner.clone();
+        let words: PreTokenizerWrapper = serde_json::from_value(words).map_err(failed)?;
+        unprefixed.with_pre_tokenizer(Some(words));
+        Ok(Self::Unprefixed(Box::new(unprefixed)))
+    }
+}
+
+/// Takes `add_prefix_space` off a pre-tokenizer, or the parts of one; whether there was any.
+fn without_prefix_space(words: &mut Value) -> bool {
+    let prefixes = words["type"] == "ByteLevel" && words["add_prefix_space"] == true;
+    if prefixes {
+        words["add_prefix_space"] = Value::Bool(false);
+    }
+    let parts = words.get_mut("pretokenizers").and_then(Value::as_array_mut);
+    parts.into_iter().flatten().fold(prefixes, |any, part| without_prefix_space(part) || any)
+}
 
 /// A text whose tokens stay the same in front of any other.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,18 +86,22 @@ impl Anchor {
 impl Tokenizer {
     /// Ids of a text that continues other text.
     pub fn encode_continuation(&self, text: &str) -> Result<Vec<i64>> {
-        if let Some(anchor) = self.anchor()? {
-            let all = self.encode(&format!("{}{text}", anchor.text))?;
-            if let Some(ids) = all.strip_prefix(&anchor.ids[..]) {
-                return Ok(ids.to_vec());
+        match self.continuing()? {
+            Continuing::Plain => {}
+            Continuing::Behind(anchor) => {
+                let all = self.encode(&format!("{}{text}", anchor.text))?;
+                if let Some(ids) = all.strip_prefix(&anchor.ids[..]) {
+                    return Ok(ids.to_vec());
+                }
             }
+            Continuing::Unprefixed(tokenizer) => return ids_of(tokenizer, text),
         }
         self.encode(text)
     }
 
     /// The text of ids that continue others, special tokens left out.
     pub fn decode_continuation(&self, ids: &[i64]) -> Result<String> {
-        if let Some(anchor) = self.anchor()? {
+        if let Continuing::Behind(anchor) = self.continuing()? {
             let text = self.decode(&[&anchor.ids[..], ids].concat())?;
             if let Some(text) = text.strip_prefix(&anchor.text) {
                 return Ok(text.to_owned());
@@ -119,9 +165,25 @@ mod tests {
     }
 
     #[test]
+    fn a_space_before_every_text_is_not_put_before_a_continuation() {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = Tokenizer::train_bpe(["good film good film".to_owned()].into_iter(), 270).unwrap();
+        plain.save(folder.path()).unwrap();
+        std::fs::write(folder.path().join("config.json"), r#"{"model_type":"gpt2"}"#).unwrap();
+        std::fs::write(folder.path().join("tokenizer_config.json"), r#"{"add_prefix_space":true}"#).unwrap();
+        let tokenizer = Tokenizer::open(folder.path()).unwrap();
+        assert_eq!(tokenizer.encode("good").unwrap(), plain.encode(" good").unwrap());
+        for text in ["good", " good", ". Good", "\n film", ""] {
+            let ids = tokenizer.encode_continuation(text).unwrap();
+            assert_eq!(ids, plain.encode(text).unwrap(), "{text:?}");
+            assert_eq!(tokenizer.decode_continuation(&ids).unwrap(), text);
+        }
+    }
+
+    #[test]
     fn byte_level_tokenizers_need_no_anchor() {
         let tokenizer = Tokenizer::train_bpe(["good film good film".to_owned()].into_iter(), 270).unwrap();
-        assert_eq!(Anchor::of(&tokenizer).unwrap(), None);
+        assert!(matches!(Continuing::of(&tokenizer).unwrap(), Continuing::Plain));
         for text in [" good", "good", "\n film"] {
             assert_eq!(tokenizer.encode_continuation(text).unwrap(), tokenizer.encode(text).unwrap());
             assert_eq!(tokenizer.decode_continuation(&tokenizer.encode(text).unwrap()).unwrap(), text);

@@ -14,6 +14,7 @@ pub mod reviews;
 mod special_tokens;
 mod splits;
 mod tokenizer;
+mod tokenizer_class;
 mod train_tokenizer;
 mod vocabulary;
 
@@ -22,7 +23,7 @@ pub use dataset::{Dataset, Example, first_words_prompt, load as load_dataset};
 pub use pair_files::{PairRow, files as pair_files, load as load_pair_rows};
 pub use pairs::{LeftOut, Pair, Reason, read_pairs, read_prompts, read_responses};
 pub use prompt::PromptTemplate;
-pub use report::{folder_reports, mixture_problems, plan_report};
+pub use report::{bos_problems, folder_reports, mixture_problems, plan_report};
 pub use splits::files as dataset_files;
 pub use tokenizer::Tokenizer;
 pub use vocabulary::{Vocabulary, VocabularyDifference};

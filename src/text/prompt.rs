@@ -1,5 +1,6 @@
 //! What a model reads before a response: the one function that training and search both use, so BOS and template cannot differ.
 
+use super::tokenizer::behind;
 use super::{Message, Tokenizer};
 use crate::error::{Error, Result};
 use crate::recipe::{Chat, Model};
@@ -7,25 +8,31 @@ use crate::recipe::{Chat, Model};
 #[derive(Debug, Clone, PartialEq)]
 pub struct PromptTemplate {
     template: String,
-    bos: bool,
+    bos: Option<bool>,
     /// Whether the filled template is the user's turn of the tokenizer's chat template, and what the system says before it.
     chat: Option<Chat>,
 }
 
 impl PromptTemplate {
-    /// `template` holds `{prompt}`; `bos` puts the tokenizer's BOS token first, if it has one.
-    pub fn new(template: &str, bos: bool) -> Self {
+    /// `template` holds `{prompt}`. `bos` says whether the BOS token stands first; left out, what the tokenizer's post-processor puts before
+    /// a text does, as in transformers.
+    pub fn new(template: &str, bos: Option<bool>) -> Self {
         Self { template: template.to_owned(), bos, chat: None }
     }
 
     /// The filled template as the user's turn of the tokenizer's own chat template, which also decides on BOS.
     pub fn chat(template: &str, system: Option<&str>) -> Self {
-        Self { template: template.to_owned(), bos: false, chat: Some(Chat { system: system.map(str::to_owned) }) }
+        Self { template: template.to_owned(), bos: None, chat: Some(Chat { system: system.map(str::to_owned) }) }
+    }
+
+    /// The same, with or without BOS.
+    pub fn with_bos(self, bos: Option<bool>) -> Self {
+        Self { bos, ..self }
     }
 
     /// Of a model of a recipe.
     pub fn of(model: &Model) -> Self {
-        Self { template: model.prompt.clone(), bos: model.has_bos(), chat: model.chat.clone() }
+        Self { template: model.prompt.clone(), bos: model.bos, chat: model.chat.clone() }
     }
 
     /// The text that is tokenized; a BOS token that the tokenizer adds is not in it.
@@ -40,20 +47,39 @@ impl PromptTemplate {
         template.render(&system.chain([Message::new("user", text)]).collect::<Vec<_>>(), true)
     }
 
-    /// The ids of the rendered prompt; at least one.
-    pub fn encode(&self, tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<i64>> {
-        let text = self.render(tokenizer, prompt)?;
-        let begins_with = |id: i64| tokenizer.token(id).is_some_and(|bos| text.starts_with(&bos));
-        // Templates and prompts that bring the token themselves must not have it twice.
-        let bos = if self.bos { tokenizer.bos_id().filter(|id| !begins_with(*id)) } else { None };
-        let mut ids: Vec<i64> = bos.into_iter().collect();
-        ids.extend(tokenizer.encode(&text)?);
-        if ids.is_empty() {
-            return Err(Error::failed(
-                "an empty prompt without a BOS token gives a model nothing to read\n\nhint: set `bos = true`, or give a prompt",
-            ));
+    /// What stands before every text. What a post-processor puts behind one, an EOS, never stands between prompt and response.
+    ///
+    /// # Errors
+    /// Where BOS is asked of a tokenizer that has none.
+    pub fn before(&self, tokenizer: &Tokenizer) -> Result<Vec<i64>> {
+        match (self.bos, &self.chat) {
+            (None, None) => tokenizer.added().map(|[before, _]| before),
+            (None, Some(_)) | (Some(false), _) => Ok(Vec::new()),
+            (Some(true), _) => tokenizer.bos_id().map(|bos| vec![bos]).ok_or_else(|| {
+                let what =
+                    "`bos = true` asks for a BOS token, but neither the tokenizer nor generation_config.json nor config.json names one";
+                Error::data(tokenizer.folder(), None, format!("{what}\n\nhint: leave `bos` out"))
+            }),
         }
-        Ok(ids)
+    }
+
+    /// The ids of a text that is no prompt, such as a document: the text as it is, and before it what stands before every prompt.
+    pub fn encode_text(&self, tokenizer: &Tokenizer, text: &str) -> Result<Vec<i64>> {
+        // Templates, prompts and texts that bring the token themselves must not have it twice.
+        Ok(behind(self.before(tokenizer)?, tokenizer.encode(text)?))
+    }
+
+    /// The ids of the rendered prompt; at least one. An empty prompt is BOS, as transformers' `generate` has it.
+    pub fn encode(&self, tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<i64>> {
+        let ids = self.encode_text(tokenizer, &self.render(tokenizer, prompt)?)?;
+        if !ids.is_empty() {
+            return Ok(ids);
+        }
+        let bos = tokenizer.bos_id().filter(|_| self.bos != Some(false));
+        bos.map(|bos| vec![bos]).ok_or_else(|| {
+            let hint = if self.bos == Some(false) { "leave `bos = false` out, or give a prompt" } else { "give a prompt" };
+            Error::failed(format!("an empty prompt without a BOS token gives a model nothing to read\n\nhint: {hint}"))
+        })
     }
 }
 
@@ -81,18 +107,18 @@ mod tests {
     #[test]
     fn bos_and_template_stand_before_the_prompt() {
         let tokenizer = tokenizer();
-        let with = PromptTemplate::new("Review: {prompt}", true).encode(&tokenizer, "good").unwrap();
-        let without = PromptTemplate::new("Review: {prompt}", false).encode(&tokenizer, "good").unwrap();
+        let with = PromptTemplate::new("Review: {prompt}", Some(true)).encode(&tokenizer, "good").unwrap();
+        let without = PromptTemplate::new("Review: {prompt}", Some(false)).encode(&tokenizer, "good").unwrap();
         assert_eq!(with[0], 0);
         assert_eq!(with[1..], without);
         assert_eq!(tokenizer.decode(&without).unwrap(), "Review: good");
-        assert_eq!(PromptTemplate::new("{prompt}", true).encode(&tokenizer, "").unwrap(), [0]);
-        assert!(PromptTemplate::new("{prompt}", false).encode(&tokenizer, "").unwrap_err().to_string().contains("hint"));
+        assert_eq!(PromptTemplate::new("{prompt}", Some(true)).encode(&tokenizer, "").unwrap(), [0]);
+        assert!(PromptTemplate::new("{prompt}", Some(false)).encode(&tokenizer, "").unwrap_err().to_string().contains("hint"));
     }
 
     #[test]
     fn a_prompt_that_holds_the_mark_is_not_filled_again() {
-        let rendered = PromptTemplate::new("<{prompt}>", true).render(&tokenizer(), "a {prompt} b {prompt}").unwrap();
+        let rendered = PromptTemplate::new("<{prompt}>", Some(true)).render(&tokenizer(), "a {prompt} b {prompt}").unwrap();
         assert_eq!(rendered, "<a {prompt} b {prompt}>");
     }
 
@@ -103,11 +129,11 @@ mod tests {
             let ids = template.encode(&tokenizer, prompt).unwrap();
             assert_eq!((ids[0], ids.iter().filter(|id| **id == 0).count()), (0, 1), "{ids:?}");
         };
-        once(PromptTemplate::new("{prompt}", true), "a");
-        once(PromptTemplate::new("<|endoftext|>{prompt}", true), "a");
-        once(PromptTemplate::new("{prompt}", true), "<|endoftext|>a");
+        once(PromptTemplate::new("{prompt}", Some(true)), "a");
+        once(PromptTemplate::new("<|endoftext|>{prompt}", Some(true)), "a");
+        once(PromptTemplate::new("{prompt}", Some(true)), "<|endoftext|>a");
         once(PromptTemplate::chat("{prompt}", None), "a");
-        once(PromptTemplate { bos: true, ..PromptTemplate::chat("{prompt}", None) }, "a");
+        once(PromptTemplate::chat("{prompt}", None).with_bos(Some(true)), "a");
     }
 
     #[test]

@@ -12,15 +12,24 @@ use super::{PromptTemplate, Tokenizer};
 use crate::error::Result;
 use crate::recipe::{MethodTable, Plan, config_folder};
 
-/// For each base of `[steer]` and the policy of `[ppo]` whether the guides share its vocabulary, and how each chat model is addressed; empty where
-/// a plan has neither.
+/// What stands before the prompts of each model in a folder, how each chat model is addressed, and for each base of `[steer]` and the policy of
+/// `[ppo]` whether the guides share its vocabulary; empty where a plan has none of these.
 pub fn plan_report(plan: &Plan) -> Result<String> {
     let mut tokenizers = Tokenizers::default();
     let mut text = String::new();
     for (name, model) in &plan.recipe.models {
+        let (Some(id), true) = (&model.id, model.chat.is_none() || model.bos == Some(true)) else { continue };
+        let tokenizer = tokenizers.open(id)?;
+        // What cannot stand there is one of the plan's problems.
+        let Ok(before) = PromptTemplate::of(model).before(&tokenizer) else { continue };
+        // Writing to a `String` cannot fail.
+        let _ = write!(text, "\n  {name}: {}", named(&tokenizer, &before));
+    }
+    let before = if text.is_empty() { text } else { format!("before a prompt{text}\n") };
+    let mut text = String::new();
+    for (name, model) in &plan.recipe.models {
         let (Some(id), true) = (&model.id, model.chat.is_some()) else { continue };
         let rendered = PromptTemplate::of(model).render(&*tokenizers.open(id)?, "{prompt}")?;
-        // Writing to a `String` cannot fail.
         let _ = write!(text, "\n  {name} reads {rendered:?}");
     }
     let chats = if text.is_empty() { text } else { format!("chat{text}\n") };
@@ -36,7 +45,22 @@ pub fn plan_report(plan: &Plan) -> Result<String> {
         }
     }
     let vocabularies = if text.is_empty() { text } else { format!("vocabularies{text}\n") };
-    Ok([chats, vocabularies].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))
+    Ok([before, chats, vocabularies].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))
+}
+
+/// Models that are asked for a BOS token which their tokenizers have not.
+///
+/// # Errors
+/// Where a tokenizer cannot be read.
+pub fn bos_problems(plan: &Plan) -> Result<Vec<String>> {
+    let mut tokenizers = Tokenizers::default();
+    let mut problems = Vec::new();
+    for (name, model) in &plan.recipe.models {
+        let Some(id) = &model.id else { continue };
+        let before = PromptTemplate::of(model).before(&*tokenizers.open(id)?);
+        problems.extend(before.err().map(|error| format!("`models.{name}.bos`: {error}")));
+    }
+    Ok(problems)
 }
 
 /// What keeps `eft` from adding the logits of base and guides: tokenizers in folders whose vocabularies differ.
@@ -131,10 +155,8 @@ fn describe(folder: &Path, tokenizer: &Tokenizer) -> Result<String> {
         Some(rows) if largest >= rows => format!("{rows} rows, too few for id {largest}"),
         Some(rows) => format!("{rows} rows"),
     };
-    let special = |id: Option<i64>| match id.and_then(|id| Some((id, tokenizer.token(id)?))) {
-        Some((id, token)) => format!("{id} `{token}`"),
-        None => "none".to_owned(),
-    };
+    let special = |id: Option<i64>| id.map_or("none".to_owned(), |id| named(tokenizer, &[id]));
+    let [before, after] = tokenizer.added()?;
     let chat = match tokenizer.chat_template() {
         Ok(Some(_)) => "yes".to_owned(),
         Ok(None) => "none".to_owned(),
@@ -147,10 +169,18 @@ fn describe(folder: &Path, tokenizer: &Tokenizer) -> Result<String> {
         ("bos", special(tokenizer.bos_id())),
         ("eos", special(tokenizer.eos_id())),
         ("pad", special(tokenizer.pad_id())),
+        ("before a text", named(tokenizer, &before)),
+        ("after a text", named(tokenizer, &after)),
         ("chat template", chat),
     ];
     let lines = lines.map(|(what, is)| format!("  {what:<14} {is}\n"));
     Ok(format!("{}\n{}", folder.display(), lines.concat()))
+}
+
+/// Ids with their tokens.
+fn named(tokenizer: &Tokenizer, ids: &[i64]) -> String {
+    let all: Vec<String> = ids.iter().map(|&id| format!("{id} `{}`", tokenizer.token(id).unwrap_or_default())).collect();
+    if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
 }
 
 #[cfg(test)]
@@ -171,7 +201,7 @@ mod tests {
         let report = folder_reports(&[&a, &b, &a]).unwrap();
         for expected in [
             "  family         gpt2\n  vocabulary     258 tokens, largest id 257\n  embedding      258 rows\n  bos            0 `<|endoftext|>`\n",
-            "  pad            none\n  chat template  none\n",
+            "  pad            none\n  before a text  nothing\n  after a text   nothing\n  chat template  none\n",
             "  embedding      200 rows, too few for id 257\n",
             "  chat template  yes\n",
             "b\n  family         unknown, no `model_type` in config.json\n",

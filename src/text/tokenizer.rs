@@ -1,29 +1,31 @@
 //! A tokenizer folder: `tokenizer.json`, which of its tokens begin, end and pad, and its chat template. Ids and texts are those of
-//! transformers' `PreTrainedTokenizerFast` on the same folder.
+//! transformers' `AutoTokenizer` on the same folder.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
-use tokenizers::AddedToken;
+use tokenizers::{AddedToken, Encoding, Token};
 
 use super::chat::ChatTemplate;
-use super::continuation::Anchor;
+use super::continuation::Continuing;
 use super::special_tokens::SpecialTokens;
+use super::tokenizer_class::TokenizerClass;
 use super::vocabulary::Vocabulary;
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
 use crate::recipe::{chat_template, config_folder, conversion_hint};
 
 /// What a saved `tokenizer_config.json` takes over beside the special tokens and the chat template.
-const KEPT: [&str; 5] = ["model_max_length", "padding_side", "truncation_side", "split_special_tokens", "model_input_names"];
+const KEPT: [&str; 6] =
+    ["model_max_length", "padding_side", "truncation_side", "split_special_tokens", "model_input_names", "add_prefix_space"];
 
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    pub(super) inner: tokenizers::Tokenizer,
     /// As the tokenizer's own files name them.
     special: SpecialTokens,
-    /// Where those name none: the ids that the model's config gives for BOS, EOS and padding.
+    /// Where those name none: the ids that the model's configs give for BOS, EOS and padding.
     fallback: [Option<i64>; 3],
     kept: Map<String, Value>,
     /// Where it was opened; empty for one just trained.
@@ -31,7 +33,7 @@ pub struct Tokenizer {
     /// Where the chat template lies and its text, or what is wrong with it.
     chat_source: Result<Option<(PathBuf, String)>, String>,
     chat: OnceLock<ChatTemplate>,
-    anchor: OnceLock<Option<Anchor>>,
+    continuing: OnceLock<Continuing>,
 }
 
 impl Tokenizer {
@@ -46,27 +48,46 @@ impl Tokenizer {
         // What a file stores of these was for somebody's batches; ours are padded and cut by those who know why.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| Error::Tokenizer(error.to_string()))?;
-        let config = read_json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
+        let mut config = read_json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
+        let model_folder = config_folder(folder);
+        let model = read_json(&model_folder.join("config.json"))?.unwrap_or_default();
+        let text = |fields: &Map<String, Value>, key: &str| fields.get(key).and_then(Value::as_str).map(str::to_owned);
+        let named = text(&config, "tokenizer_class").or_else(|| text(&model, "tokenizer_class"));
+        let class = TokenizerClass::of(named.as_deref(), text(&model, "model_type").as_deref(), &inner);
+        class.rebuild(&mut inner, &config)?;
+        for (role, token) in class.special().iter().filter(|(_, token)| inner.token_to_id(token).is_some()) {
+            config.entry(*role).or_insert_with(|| json!(token));
+        }
         let known = inner.get_added_tokens_decoder();
         let (special, added) = SpecialTokens::read(folder, &config, &known.values().collect::<Vec<&AddedToken>>())?;
         inner.add_tokens(added).map_err(|error| Error::data(folder, None, format!("its special tokens cannot be added: {error}")))?;
         inner.set_encode_special_tokens(config.get("split_special_tokens").and_then(Value::as_bool).unwrap_or(false));
-        let model = read_json(&config_folder(folder).join("config.json"))?.unwrap_or_default();
-        let id = |key: &str| {
-            let value = model.get(key)?;
+        let generation = read_json(&model_folder.join("generation_config.json"))?.unwrap_or_default();
+        let id = |fields: &Map<String, Value>, key: &str| {
+            let value = fields.get(key)?;
             let id = value.as_u64().or_else(|| value.get(0)?.as_u64()).and_then(|id| u32::try_from(id).ok())?;
             inner.id_to_token(id).map(|_| i64::from(id))
         };
-        let fallback = ["bos_token_id", "eos_token_id", "pad_token_id"].map(id);
+        let bos = id(&generation, "bos_token_id").or_else(|| id(&model, "bos_token_id"));
+        let fallback = [bos, id(&model, "eos_token_id"), id(&model, "pad_token_id")];
         let kept = KEPT.into_iter().filter_map(|key| Some((key.to_owned(), config.get(key)?.clone()))).collect();
         let chat_source = chat_template(folder);
-        Ok(Self { inner, special, fallback, kept, folder: folder.to_owned(), chat_source, chat: OnceLock::new(), anchor: OnceLock::new() })
+        Ok(Self {
+            inner,
+            special,
+            fallback,
+            kept,
+            folder: folder.to_owned(),
+            chat_source,
+            chat: OnceLock::new(),
+            continuing: OnceLock::new(),
+        })
     }
 
     pub(super) fn from_json(definition: &Value, special: SpecialTokens) -> Result<Self> {
         let inner = tokenizers::Tokenizer::from_bytes(definition.to_string()).map_err(|error| Error::Tokenizer(error.to_string()))?;
         let (kept, folder, chat_source) = (Map::new(), PathBuf::new(), Ok(None));
-        Ok(Self { inner, special, fallback: [None; 3], kept, folder, chat_source, chat: OnceLock::new(), anchor: OnceLock::new() })
+        Ok(Self { inner, special, fallback: [None; 3], kept, folder, chat_source, chat: OnceLock::new(), continuing: OnceLock::new() })
     }
 
     /// A tokenizer of numbered words (`t0 t1 …`), one for each id of a model that has none; `eos` is the id that ends sequences.
@@ -85,26 +106,50 @@ impl Tokenizer {
 
     /// Ids of the text alone: no special tokens are added, but those that stand in the text are found.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
-        let encoding =
-            self.inner.encode_fast(text, false).map_err(|error| Error::Tokenizer(format!("cannot tokenize `{text}`: {error}")))?;
-        Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
+        ids_of(&self.inner, text)
     }
 
-    /// Ids with the special tokens that the post-processor adds, such as BOS.
+    /// What the post-processor puts before and after a text: BOS, or [CLS] and [SEP].
+    pub fn added(&self) -> Result<[Vec<i64>; 2]> {
+        let text = Encoding::from_tokens(vec![Token::new(0, String::new(), (0, 0))], 0);
+        let framed = self.inner.post_process(text, None, true).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        let before = framed.get_special_tokens_mask().iter().take_while(|&&special| special == 1).count();
+        let ids = |ids: &[u32]| ids.iter().map(|&id| i64::from(id)).collect();
+        Ok([ids(&framed.get_ids()[..before]), ids(framed.get_ids().get(before + 1..).unwrap_or_default())])
+    }
+
+    /// Ids with the special tokens that the post-processor adds, such as BOS. Where the text brings them itself they do not stand twice.
     pub fn encode_with_special(&self, text: &str) -> Result<Vec<i64>> {
         self.encode_classifier(text, usize::MAX)
     }
 
-    /// Ids with the special tokens that the post-processor adds ([CLS] … [SEP]), cut to `max_length` with those kept.
+    /// [`Self::encode_with_special`] ([CLS] … [SEP]), cut to `max_length` with those kept.
     pub fn encode_classifier(&self, text: &str, max_length: usize) -> Result<Vec<i64>> {
-        let failed = |error: tokenizers::Error| Error::Tokenizer(format!("cannot tokenize `{text}`: {error}"));
-        let encoding = self.inner.encode_fast(text, true).map_err(failed)?;
-        let ids: Vec<i64> = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
-        if ids.len() <= max_length {
-            return Ok(ids);
+        let [before, after] = self.added()?;
+        let mut ids = behind(before, self.encode(text)?);
+        if !ids.ends_with(&after) {
+            ids.extend(&after);
         }
-        let after = encoding.get_special_tokens_mask().iter().rev().take_while(|&&special| special == 1).count().min(max_length);
-        Ok([&ids[..max_length - after], &ids[ids.len() - after..]].concat())
+        if ids.len() > max_length {
+            let kept = after.len().min(max_length);
+            ids = [&ids[..max_length - kept], &ids[ids.len() - kept..]].concat();
+        }
+        Ok(ids)
+    }
+
+    /// A text without the tokens of `ends`, and white space behind them, that stand at its end, and whether there were any: then it is complete.
+    /// Those that stand within a text are read as the tokens they are.
+    pub fn split_end<'a>(&self, text: &'a str, ends: &[i64]) -> (&'a str, bool) {
+        let is_found = |token: &String| !token.is_empty() && self.inner.get_added_vocabulary().is_special_token(token);
+        let ends: Vec<String> = match self.inner.get_encode_special_tokens() {
+            true => Vec::new(),
+            false => ends.iter().filter_map(|&id| self.token(id)).filter(is_found).collect(),
+        };
+        let mut left = text;
+        while let Some(before) = ends.iter().find_map(|end| left.trim_end().strip_suffix(end.as_str())) {
+            left = before;
+        }
+        (left, left.len() < text.len())
     }
 
     /// The text of all ids together, special tokens left out. Ids that end inside a multi-byte character end in U+FFFD.
@@ -119,13 +164,13 @@ impl Tokenizer {
         self.inner.decode(&ids, false).map_err(|error| Error::Tokenizer(format!("cannot decode: {error}")))
     }
 
-    /// What continuations are encoded and decoded behind; found out once.
-    pub(super) fn anchor(&self) -> Result<Option<&Anchor>> {
-        if let Some(known) = self.anchor.get() {
-            return Ok(known.as_ref());
+    /// How continuations are encoded and decoded; found out once.
+    pub(super) fn continuing(&self) -> Result<&Continuing> {
+        if let Some(known) = self.continuing.get() {
+            return Ok(known);
         }
-        let found = Anchor::of(self)?;
-        Ok(self.anchor.get_or_init(|| found).as_ref())
+        let found = Continuing::of(self)?;
+        Ok(self.continuing.get_or_init(|| found))
     }
 
     /// Added tokens included.
@@ -189,7 +234,8 @@ impl Tokenizer {
         for (key, value) in &self.kept {
             config[key] = value.clone();
         }
-        for (role, id) in [("bos_token", self.bos_id()), ("eos_token", self.eos_id()), ("pad_token", self.pad_id())] {
+        // A BOS that only the model's config names stays there: whoever reads this folder would put it before every prompt.
+        for (role, id) in [("eos_token", self.eos_id()), ("pad_token", self.pad_id())] {
             if let Some(token) = id.and_then(|id| self.token(id)) {
                 config[role] = json!(token);
             }
@@ -206,6 +252,16 @@ impl Tokenizer {
         let text = serde_json::to_string_pretty(&config).map_err(|error| Error::Tokenizer(error.to_string()))?;
         atomic::write(&folder.join("tokenizer_config.json"), format!("{text}\n").as_bytes())
     }
+}
+
+pub(super) fn ids_of(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<i64>> {
+    let encoding = tokenizer.encode_fast(text, false).map_err(|error| Error::Tokenizer(format!("cannot tokenize `{text}`: {error}")))?;
+    Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
+}
+
+/// `ids` after `before`, unless they begin with it.
+pub(super) fn behind(before: Vec<i64>, ids: Vec<i64>) -> Vec<i64> {
+    if ids.starts_with(&before) { ids } else { [before, ids].concat() }
 }
 
 /// The object in a JSON file; `None` where there is no such file.

@@ -38,7 +38,7 @@ pub fn model(tokenizer: &Tokenizer, n_embd: i64, name: &str) -> Rc<Lm> {
 }
 
 pub fn guide(tokenizer: &Rc<Tokenizer>) -> Rc<Guide> {
-    let template = PromptTemplate::new("Review: {prompt}", true);
+    let template = PromptTemplate::new("Review: {prompt}", Some(true));
     Rc::new(Guide {
         tuned: model(tokenizer, 16, "tuned"),
         untuned: model(tokenizer, 16, "untuned"),
@@ -49,7 +49,7 @@ pub fn guide(tokenizer: &Rc<Tokenizer>) -> Rc<Guide> {
 
 pub fn policy(tokenizer: &Rc<Tokenizer>, stop: &[&str]) -> LocalPolicy {
     let stop = stop.iter().map(|stop| stop.to_string()).collect();
-    let template = PromptTemplate::new("{prompt}", true);
+    let template = PromptTemplate::new("{prompt}", Some(true));
     LocalPolicy::new(model(tokenizer, 24, "base"), tokenizer.clone(), template, Sampling::new(1.0, 0, 1.0), stop)
 }
 

@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer
 
 request = json.loads(Path(sys.argv[1]).read_text())
 
@@ -25,7 +25,7 @@ def chat(tokenizer, template, messages, flag):
 
 answer = {}
 for name, folder in request["folders"].items():
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     texts = []
     for text in request["texts"]:
         ids = tokenizer.encode(text, add_special_tokens=False)

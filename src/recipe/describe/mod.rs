@@ -88,10 +88,11 @@ impl Plan {
             Some(None) => write!(out, " as the user's turn of the chat template")?,
             Some(Some(system)) => write!(out, " as the user's turn of the chat template, after the system's {system:?}")?,
         }
-        let bos = match (model.has_bos(), &model.chat) {
-            (true, _) => "after BOS",
-            (false, Some(_)) => "BOS as the template has it",
-            (false, None) => "without BOS",
+        let bos = match (model.bos, &model.chat) {
+            (Some(true), _) => "after BOS",
+            (_, Some(_)) => "BOS as the template has it",
+            (None, None) => "BOS as the tokenizer has it",
+            (Some(false), None) => "without BOS",
         };
         writeln!(out, ", {bos}")
     }

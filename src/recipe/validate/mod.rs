@@ -41,7 +41,7 @@ pub fn prompt_bound(rule: &PromptRule, model: &Model) -> usize {
     let system = model.chat.as_ref().and_then(|chat| chat.system.as_deref()).unwrap_or_default();
     let words = model.prompt.replace("{prompt}", " ").split_whitespace().chain(system.split_whitespace()).count();
     let chat = if model.chat.is_some() { CHAT_TOKENS } else { 0 };
-    let around = TOKENS_PER_TEMPLATE_WORD * words + chat + usize::from(model.has_bos());
+    let around = TOKENS_PER_TEMPLATE_WORD * words + chat + usize::from(model.bos != Some(false));
     TOKENS_PER_WORD.saturating_mul(rule.max_words).saturating_add(around)
 }
 

@@ -7,6 +7,7 @@ use super::judge::{fault, verdict};
 use super::{TRAIN, VALIDATION};
 use crate::artifacts::fingerprint as fingerprint_of;
 use crate::error::{Error, Result};
+use crate::models::end_token_ids;
 use crate::recipe::Preferences;
 use crate::sampling::Stream;
 use crate::score::GoldReward;
@@ -29,7 +30,10 @@ pub fn run(context: &Context, settings: &Preferences, source: &Path) -> Result<(
     let reward = context.recipe().gold.as_ref().map(|_| context.open_gold()).transpose()?;
     let limit = PromptLimit::of(context)?;
     let [train, validation] = load_pair_rows(settings, source, context.seed())?;
-    for (file, rows) in [(TRAIN, train), (VALIDATION, validation)] {
+    for (file, mut rows) in [(TRAIN, train), (VALIDATION, validation)] {
+        if let Some(limit) = &limit {
+            limit.take_ends(&mut rows);
+        }
         let rows: Vec<(String, PairRow)> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
         judge_all(context, file, &rows, PAIRS, |group| judge_group(settings, context.seed(), group, limit.as_ref(), reward.as_ref()))?;
     }
@@ -39,6 +43,7 @@ pub fn run(context: &Context, settings: &Preferences, source: &Path) -> Result<(
 /// What the model that is tuned on the pairs can read.
 struct PromptLimit {
     tokenizer: Tokenizer,
+    ends: Vec<i64>,
     template: PromptTemplate,
     context: usize,
 }
@@ -48,8 +53,21 @@ impl PromptLimit {
     fn of(context: &Context) -> Result<Option<Self>> {
         let Some(model) = context.recipe().guide_model() else { return Ok(None) };
         let Some(sizes) = context.plan.models.get(model) else { return Ok(None) };
-        let tokenizer = Tokenizer::open(&context.model_folder(model)?)?;
-        Ok(Some(Self { tokenizer, template: context.template(model)?, context: sizes.context as usize }))
+        let folder = context.model_folder(model)?;
+        let tokenizer = Tokenizer::open(&folder)?;
+        let ends = end_token_ids(&folder, &tokenizer)?;
+        Ok(Some(Self { tokenizer, ends, template: context.template(model)?, context: sizes.context as usize }))
+    }
+
+    /// A response that ends in the model's end token is complete, and its text is what stands before: what the gold judges, and what another
+    /// model learns, who ends in a token of its own.
+    fn take_ends(&self, rows: &mut [PairRow]) {
+        for row in rows {
+            for (response, complete) in [(&mut row.chosen, &mut row.chosen_complete), (&mut row.rejected, &mut row.rejected_complete)] {
+                let (text, ended) = self.tokenizer.split_end(response, &self.ends);
+                (*response, *complete) = (text.to_owned(), *complete || ended);
+            }
+        }
     }
 
     /// Whether a token is left for the response.
