@@ -44,5 +44,5 @@ pub use packing::{Packing, Span};
 pub use reward::{RewardHead, RewardModel};
 pub use with_tokenizer::{
     check_lm_folder, check_vocabulary, open_lora_with_tokenizer, open_trainable_with_tokenizer, open_with_tokenizer,
-    reward_model_with_tokenizer,
+    reward_model_with_tokenizer, tokenizer_and_context,
 };

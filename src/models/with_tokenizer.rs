@@ -47,6 +47,14 @@ pub fn check_lm_folder(folder: &Path) -> Result<()> {
     check(folder).map(drop)
 }
 
+/// The tokenizer of a model folder, and how many tokens the model reads; its weights are not looked at.
+pub fn tokenizer_and_context(folder: &Path) -> Result<(Tokenizer, usize)> {
+    let base = base_of_adapter(folder)?;
+    let base = base.as_deref().unwrap_or(folder);
+    let tokenizer = Tokenizer::open(if folder.join("tokenizer.json").is_file() { folder } else { base })?;
+    Ok((tokenizer, LmConfig::read(base)?.info(Vec::new()).context as usize))
+}
+
 /// What is small comes first, so that it is said before gigabytes are read. An adapter's config and weights are its base's, and so is its
 /// tokenizer unless it brings one.
 fn check(folder: &Path) -> Result<Tokenizer> {

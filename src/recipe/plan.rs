@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClassifierSizes, GuideTable, LmSizes, Model, Recipe, ScratchTokenizer, StageTraining, config_folder, hub_dataset, validate};
+use super::{ClassifierSizes, GuideTable, LmSizes, MethodTable, Model, Recipe, ScratchTokenizer, StageTraining, config_folder, hub_dataset, validate};
 use crate::error::{Error, Result};
 
 /// What a run will do; written as `plan.json`. The same recipe gives the same plan.
@@ -227,6 +227,19 @@ impl Recipe {
     pub fn guide_models(&self) -> Vec<&str> {
         let pairs = guide_pairs(self);
         self.models_of(pairs.into_iter().flat_map(|pair| [pair.tuned, pair.untuned]).chain(untuned(self)))
+    }
+
+    /// Those of them that methods of `[steer]` sample from, alone or in a mixture.
+    pub(super) fn sampled_guides(&self) -> Vec<&str> {
+        let Some(steer) = &self.steer else { return Vec::new() };
+        let pairs = guide_pairs(self);
+        let of_method = |method: &MethodTable| match method {
+            MethodTable::Eft { .. } => pairs.iter().flat_map(|pair| [pair.tuned.clone(), pair.untuned.clone()]).collect(),
+            MethodTable::Tuned { .. } => pairs.first().map(|pair| pair.tuned.clone()).into_iter().collect(),
+            MethodTable::Untuned { .. } => untuned(self).into_iter().collect(),
+            _ => Vec::new(),
+        };
+        self.models_of(steer.method.iter().flat_map(of_method))
     }
 
     /// The same of the pair that rewards in `[ppo]`.

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::context::Context;
-use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, check_prompt, proposer, steer_prompts};
+use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
+use super::prompt_room::{Asked, Model};
 use super::{direct, dpo, gold, ppo};
 use crate::artifacts::{Journal, interrupt};
 use crate::error::{Error, Result};
 use crate::models::Lm;
 use crate::monitor::Progress;
 use crate::recipe::{ChunkLen, GuidePairSource, GuideSource, Steer};
-use crate::sampling::Sampling;
 use crate::score::Guide;
 use crate::text::Tokenizer;
 
@@ -196,15 +196,7 @@ pub(super) fn steer(
     prompts: Vec<(String, String)>,
 ) -> Result<()> {
     let steer = settings(context)?;
-    let sampling = Sampling::new(steer.sampling.temperature, steer.sampling.top_k, steer.sampling.top_p);
-    let settings = SteerSettings {
-        sampling,
-        max_new_tokens: steer.max_new_tokens,
-        stop: steer.stop.clone(),
-        semantics: steer.semantics,
-        trace: steer.trace,
-        prompts_in_flight: steer.prompts_in_flight,
-    };
+    let settings = SteerSettings::of(steer);
     models.keep_for(cell, seed)?;
     let (lm, tokenizer) = models.get(&cell.folder(context, seed)?, &cell.base)?;
     let mut guide = models.guide(&tokenizer)?;
@@ -213,9 +205,6 @@ pub(super) fn steer(
         None => None,
     };
     let mut policy = proposer(&cell.method, (lm, tokenizer, context.template(&cell.base)?), guide.as_ref(), &settings)?;
-    for (id, prompt) in &prompts {
-        check_prompt(&policy, guide.as_ref(), &settings, id, prompt)?;
-    }
     let (mut journal, done) = Journal::<SteerLine>::open(journal)?;
     let done: HashSet<String> = done.into_iter().map(|line| line.id).collect();
     let what = format!("{} {} seed {seed}", cell.base, cell.name);
@@ -230,6 +219,28 @@ pub(super) fn steer(
     })?;
     progress.finish();
     Ok(())
+}
+
+/// The prompts of the stage, and what reads them.
+pub fn asked(context: &Context) -> Result<Asked> {
+    let mut models = Vec::new();
+    let pairs = context.plan.guide_pairs();
+    let guide = |source: &GuideSource, samples| -> Result<Model> {
+        Ok(Model { name: context.guide_model(source)?.to_owned(), folder: context.guide_folder(source)?, samples })
+    };
+    for cell in cells(context)? {
+        // The seeds differ in weights.
+        let folder = cell.folder(context, context.seed())?;
+        models.push(Model { name: cell.base.clone(), folder, samples: true });
+        let is_mixed = matches!(cell.method, Method::Eft { .. });
+        for source in pairs.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]).filter(|_| is_mixed) {
+            models.push(guide(source, true)?);
+        }
+    }
+    for source in pairs.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]) {
+        models.push(guide(source, false)?);
+    }
+    Ok(Asked { prompts: test_prompts(context)?, new_tokens: settings(context)?.max_new_tokens, models })
 }
 
 /// (id, prompt) of as many test texts as are steered over, the first that are long enough for one.

@@ -1,8 +1,7 @@
 //! How many prompts fit into memory at once, before any is searched.
 //!
-//! One prompt in flight holds its prompt's keys and values once in each model, those of its rows twice while a chunk's survivors are copied
-//! to their new places, and for each row the logits and the widest activations. Results do not depend on the number, so a
-//! larger one than fits is lowered; where not even one fits, nothing is begun.
+//! [`Reading`] says what one prompt in flight holds in each model. Results do not depend on the number, so a larger one than fits is lowered;
+//! where not even one fits, nothing is begun.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +9,11 @@ use tch::Device;
 use tracing::warn;
 
 use crate::error::{Error, Result};
-use crate::models::Lm;
+use crate::models::{Lm, LmInfo};
+use crate::recipe::{ReaderSizes, Reading, bytes_in_words};
 
 /// Of what is free; the rest is for the allocator's slack and other programs.
 const SHARE: f64 = 0.9;
-
-/// Rows grow their caches by this many tokens at once.
-const SLACK_TOKENS: usize = 32;
 
 /// One model's part of a search.
 pub(super) struct Reader<'a> {
@@ -42,25 +39,13 @@ struct Need {
 
 impl Reader<'_> {
     fn need(&self) -> Need {
-        let info = self.lm.model.info();
-        let element = self.lm.kind().elt_size_in_bytes();
-        let token = info.n_layer as usize * info.kv_size as usize * element;
-        let row_tokens = self.new_tokens + SLACK_TOKENS;
-        // Logits once as they come and once in f32; of activations the feed-forward layer's, four times the hidden size, are the widest.
-        let logits = if self.is_sampled { info.vocab_size as usize * (element + 4) } else { 0 };
-        let row = logits + self.chunk * 8 * info.hidden_size as usize * element;
-        // Settings that nobody means must not come out small by wrapping.
-        let tokens = self.rows.saturating_mul(2 * row_tokens).saturating_add(self.prompt_tokens);
-        let bytes = tokens.saturating_mul(token).saturating_add(self.rows.saturating_mul(row));
-        let arithmetic = format!(
-            "({} prompt tokens + 2 × {} rows × {row_tokens} tokens) × {} of keys and values each + {} rows × {} of logits and activations",
-            self.prompt_tokens,
-            self.rows,
-            readable(token as u64),
-            self.rows,
-            readable(row as u64)
-        );
-        Need { name: self.name.clone(), device: self.lm.model.device(), arithmetic, bytes: bytes as u64 }
+        let LmInfo { n_layer, kv_size, hidden_size, vocab_size, .. } = *self.lm.model.info();
+        let [n_layer, kv_size, hidden_size, vocab_size] = [n_layer, kv_size, hidden_size, vocab_size].map(|size| size as u64);
+        let sizes = ReaderSizes { n_layer, kv_size, hidden_size, vocab_size, element: self.lm.kind().elt_size_in_bytes() as u64 };
+        let [prompt_tokens, new_tokens, rows, chunk] =
+            [self.prompt_tokens, self.new_tokens, self.rows, self.chunk].map(|count| count as u64);
+        let reading = Reading { sizes, prompt_tokens, new_tokens, rows, shares_prompt: true, chunk, is_sampled: self.is_sampled };
+        Need { name: self.name.clone(), device: self.lm.model.device(), arithmetic: reading.arithmetic(), bytes: reading.bytes() }
     }
 }
 
@@ -80,37 +65,28 @@ pub(super) fn prompts_in_flight(asked: usize, readers: &[Reader], free: impl Fn(
         let usable = (free as f64 * SHARE) as u64;
         let fit = usize::try_from(usable / one.max(1)).unwrap_or(usize::MAX);
         let parts =
-            || needs.iter().map(|need| format!("  {}: {} = {}", need.name, need.arithmetic, readable(need.bytes))).collect::<Vec<_>>();
+            || needs.iter().map(|need| format!("  {}: {} = {}", need.name, need.arithmetic, bytes_in_words(need.bytes))).collect::<Vec<_>>();
         if fit == 0 {
             return Err(Error::failed(format!(
                 "one prompt takes {} of memory on {device}, of which {} are free and {} may be used:\n{}\n\n\
                  hint: lower the rows (`n`, or `beam_width` × `successors`) or `max_new_tokens`, use dtype = \"bfloat16\", or free some memory",
-                readable(one),
-                readable(free),
-                readable(usable),
+                bytes_in_words(one),
+                bytes_in_words(free),
+                bytes_in_words(usable),
                 parts().join("\n")
             )));
         }
         if fit < fitting {
             warn!(
                 "{fitting} prompts in flight take {fitting} × {} of memory on {device}, where {} may be used: {fit} at once instead\n{}",
-                readable(one),
-                readable(usable),
+                bytes_in_words(one),
+                bytes_in_words(usable),
                 parts().join("\n")
             );
             fitting = fit;
         }
     }
     Ok(fitting)
-}
-
-fn readable(bytes: u64) -> String {
-    match bytes {
-        0..1_000 => format!("{bytes} B"),
-        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
-    }
 }
 
 #[cfg(test)]

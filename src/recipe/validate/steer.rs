@@ -1,7 +1,7 @@
 //! Rules on `[steer]`: bases, guides and methods.
 
 use super::super::plan::{guide_pairs, untuned};
-use super::super::{MethodTable, Steer, listed};
+use super::super::{GuideTable, MethodTable, Steer, listed};
 use super::{Rules, first_twice};
 
 impl Rules<'_> {
@@ -18,6 +18,12 @@ impl Rules<'_> {
             }
         }
         self.prompts("steer.prompts", steer.prompts, "data.test", self.recipe.data.test);
+        self.guides_fit(steer);
+        self.steer_settings(steer);
+    }
+
+    /// The rules that hold whatever is steered over, those of `w2s steer` too.
+    pub(super) fn steer_settings(&mut self, steer: &Steer) {
         self.at_least_one("steer.max_new_tokens", steer.max_new_tokens);
         self.at_least_one("steer.prompts_in_flight", steer.prompts_in_flight);
         self.sampling("steer.sampling", &steer.sampling);
@@ -29,10 +35,14 @@ impl Rules<'_> {
     }
 
     fn guides(&mut self, steer: &Steer) {
-        self.guide_pair("steer", &steer.tuned, &steer.untuned);
+        self.guide_pair("steer", &steer.tuned, &steer.untuned, "score");
         for (index, guide) in steer.guide.iter().enumerate() {
             let key = format!("steer.guide.{index}");
-            self.guide_pair(&key, &guide.tuned, &guide.untuned);
+            self.guide_pair(&key, &guide.tuned, &guide.untuned, "score");
+            let is_same = |other: &&GuideTable| (&other.tuned, &other.untuned) == (&guide.tuned, &guide.untuned);
+            if steer.guide[..index].iter().any(|other| is_same(&other)) {
+                self.problem_hint(format!("`{key}` is a pair that stands before it too"), "one pair with the sum of their weights is the same");
+            }
             if !guide.weight.is_finite() || guide.weight == 0.0 {
                 self.problem(format!("`{key}.weight` is {}, expected a number that is not 0", guide.weight));
             }
@@ -46,18 +56,31 @@ impl Rules<'_> {
                 "name that pair in a `[[steer.guide]]` too",
             );
         }
-        for model in self.recipe.guide_models() {
-            // A guide with another vocabulary may need more tokens for the same text.
-            let owner = |model| self.recipe.tokenizer_owner(model);
-            let other = steer.bases.iter().any(|base| owner(base) != owner(model));
-            let new_tokens = if other { steer.max_new_tokens.saturating_add(steer.max_new_tokens / 2) } else { steer.max_new_tokens };
-            if !steer.bases.iter().any(|base| base == model) || other {
-                self.fits_context("steer.max_new_tokens", model, new_tokens);
+    }
+
+    /// Guides that are sampled need room for all new tokens; what others cannot read of a response they do not score.
+    fn guides_fit(&mut self, steer: &Steer) {
+        let sampled = self.recipe.sampled_guides();
+        for model in self.recipe.guide_models().into_iter().filter(|model| !steer.bases.iter().any(|base| base == model)) {
+            if sampled.contains(&model) {
+                self.fits_context("steer.max_new_tokens", model, steer.max_new_tokens);
+            } else {
+                self.reads_prompts(model);
             }
         }
     }
 
-    pub(super) fn guide_pair(&mut self, key: &str, tuned: &Option<String>, untuned: &Option<String>) {
+    /// `earned`: what the pair's log-ratios are to whoever uses it.
+    pub(super) fn guide_pair(&mut self, key: &str, tuned: &Option<String>, untuned: &Option<String>, earned: &str) {
+        if let (Some(tuned), Some(untuned)) = (tuned, untuned)
+            && self.is_one_model(tuned, untuned)
+        {
+            let both = if tuned == untuned { format!("both `{tuned}`") } else { format!("`{tuned}` and `{untuned}`, which are one model") };
+            self.problem_hint(
+                format!("`{key}.tuned` and `{key}.untuned` are {both}, so every {earned} would be 0"),
+                format!("name the model before its tuning as `{key}.untuned`"),
+            );
+        }
         for (name, model) in [("tuned", tuned), ("untuned", untuned)] {
             if let Some(model) = model {
                 self.known_model(&format!("{key}.{name}"), model);
@@ -70,6 +93,14 @@ impl Rules<'_> {
                 "a guide pair is two models of one origin: name both, or neither and use the results of `[dpo]`",
             );
         }
+    }
+
+    /// Whether two models of the recipe have one name, or lie in one folder.
+    fn is_one_model(&self, one: &str, other: &str) -> bool {
+        let models = &self.recipe.models;
+        let id = |name: &str| models.get(name).and_then(|model| model.id.as_ref());
+        let place = |id: &String| self.folder.join(id).canonicalize().unwrap_or_else(|_| id.into());
+        one == other || id(one).zip(id(other)).is_some_and(|(one, other)| place(one) == place(other))
     }
 
     /// Emulated fine-tuning adds logits, id by id. What is in folders is compared when they are opened.
