@@ -66,7 +66,9 @@ impl Settings {
         let Self { recipe, flags } = self;
         let translated = |problem: String| flags.iter().fold(problem, |text, (key, flag)| text.replace(key, flag));
         let recipe: Recipe = recipe.try_into().map_err(|error| Error::recipe(translated(error.to_string().trim_end().to_owned())))?;
-        let problems = steer_problems(&recipe).into_iter().map(translated).collect();
+        let mut problems: Vec<String> = steer_problems(&recipe).into_iter().map(translated).collect();
+        // One flag may stand for several keys.
+        problems.dedup();
         Ok((recipe, problems))
     }
 }

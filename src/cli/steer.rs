@@ -189,11 +189,7 @@ impl SteerCommand {
         let (base, tokenizer) = open(&base)?;
         let mut guides = Vec::new();
         for (pair, (tuned, untuned)) in steer.guide.iter().zip(&pairs) {
-            let ((tuned, tokenizer), (untuned, other)) = (open(tuned)?, open(untuned)?);
-            if let Some(difference) = tokenizer.vocabulary().difference(&other.vocabulary()) {
-                return Err(Error::recipe(format!("the tuned and the untuned guide of a pair have two vocabularies: {difference}")));
-            }
-            let guide = Guide { tuned, untuned, tokenizer, template: guide_template.clone() };
+            let guide = Guide::new(open(tuned)?, open(untuned)?, guide_template.clone())?;
             guides.push((pair.weight, Rc::new(guide)));
         }
         let mut guide = if guides.is_empty() { None } else { Some(LoadedGuide::for_base(guides, &tokenizer)?) };

@@ -93,7 +93,8 @@ fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
         }
         Stage::Steer => {
             let steer = recipe.steer.as_ref()?;
-            let guides = [plan.tuned(), plan.untuned()].map(|source| source.and_then(|source| Some(guide_sizes(plan, &source)?.0.to_owned())));
+            let guides =
+                [plan.tuned(), plan.untuned()].map(|source| source.and_then(|source| Some(guide_sizes(plan, &source)?.0.to_owned())));
             let cells = steer.method.iter().flat_map(|method| {
                 let models: Vec<String> = match method {
                     MethodTable::Tuned { .. } => guides[0].iter().cloned().collect(),
@@ -119,10 +120,7 @@ fn largest(stages: impl Iterator<Item = StageMemory>) -> Option<StageMemory> {
 
 /// The recipe's model that a guide is or descends from, and its sizes.
 fn guide_sizes<'a>(plan: &'a Plan, source: &'a GuideSource) -> Option<(&'a str, &'a LmSizes)> {
-    let model = match source {
-        GuideSource::Stage(_) => plan.recipe.guide_model()?,
-        GuideSource::Model(name) => name,
-    };
+    let model = plan.model_of(source)?;
     Some((model, plan.models.get(model)?))
 }
 
@@ -137,7 +135,8 @@ fn steering_parts(plan: &Plan, steer: &Steer, method: &MethodTable, base: &str) 
     let (rows, new_tokens) = (method.rows() as u64, steer.max_new_tokens as u64);
     let reading = |model: &str, sizes: &LmSizes, is_sampled: bool| {
         let same_vocabulary = plan.recipe.tokenizer_owner(base) == plan.recipe.tokenizer_owner(model);
-        let new_tokens = if is_sampled { new_tokens } else { (guide_tokens(steer.max_new_tokens, same_vocabulary) as u64).min(sizes.context) };
+        let new_tokens =
+            if is_sampled { new_tokens } else { (guide_tokens(steer.max_new_tokens, same_vocabulary) as u64).min(sizes.context) };
         let chunk = if is_sampled { 1 } else { (method.chunk(steer.max_new_tokens) as u64).min(new_tokens) };
         let sizes = ReaderSizes::of(sizes, weight_bytes(plan, model));
         Reading { sizes, prompt_tokens: prompt_tokens(plan, model), new_tokens, rows, shares_prompt: true, chunk, is_sampled }

@@ -32,7 +32,7 @@ pub use lora::{Lora, config_folder};
 pub use plan::{GuidePairSource, GuideSource, Plan, Stage};
 pub use ppo::{ChunkLen, ChunkLens, KlTable, PpoTable, ValueSource};
 pub use preference_tables::{PairColumns, Pairing, PreferenceLabel, Preferences};
-pub use reading::{Reading, ReaderSizes, SAMPLED_ROWS, bytes_in_words, guide_tokens};
+pub use reading::{ReaderSizes, Reading, SAMPLED_ROWS, bytes_in_words, guide_tokens};
 pub use reward_model::{RewardModelTable, RewardStart};
 pub use schema::*;
 pub use sizes::{ClassifierSizes, LinearSize, LmSizes};

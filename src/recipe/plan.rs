@@ -6,7 +6,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClassifierSizes, GuideTable, LmSizes, MethodTable, Model, Recipe, ScratchTokenizer, StageTraining, config_folder, hub_dataset, validate};
+use super::{
+    ClassifierSizes, GuideTable, LmSizes, MethodTable, Model, Recipe, ScratchTokenizer, StageTraining, config_folder, hub_dataset, validate,
+};
 use crate::error::{Error, Result};
 
 /// What a run will do; written as `plan.json`. The same recipe gives the same plan.
@@ -158,6 +160,14 @@ impl Plan {
     /// All guide pairs; empty without `[dpo]` and named guides.
     pub fn guide_pairs(&self) -> Vec<GuidePairSource> {
         guide_pairs(&self.recipe)
+    }
+
+    /// The recipe's model that a guide is or descends from.
+    pub fn model_of<'a>(&'a self, source: &'a GuideSource) -> Option<&'a str> {
+        match source {
+            GuideSource::Stage(_) => self.recipe.guide_model(),
+            GuideSource::Model(name) => Some(name),
+        }
     }
 
     /// The pair that rewards in `[ppo]`.

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{SAMPLED_ROWS, SamplingTable};
 use super::schema::is_default;
+use super::{SAMPLED_ROWS, SamplingTable};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -120,8 +120,7 @@ mod tests {
     #[test]
     fn a_reading_is_counted_as_it_is_written() {
         let sizes = ReaderSizes { n_layer: 3, kv_size: 16, hidden_size: 8, vocab_size: 100, element: 4 };
-        let reading =
-            Reading { sizes, prompt_tokens: 10, new_tokens: 18, rows: 4, shares_prompt: true, chunk: 1, is_sampled: true };
+        let reading = Reading { sizes, prompt_tokens: 10, new_tokens: 18, rows: 4, shares_prompt: true, chunk: 1, is_sampled: true };
         assert_eq!(reading.bytes(), (10 + 2 * 4 * 50) * 192 + 4 * (800 + 256));
         assert_eq!(
             reading.arithmetic(),

@@ -18,7 +18,7 @@ use super::logps::frozen_target_logps;
 use crate::error::{Error, Result};
 use crate::models::{KvCache, Lm, Segment};
 use crate::search::{Judge, Judged, Node, Response, Scorer};
-use crate::text::{PromptTemplate, Tokenizer};
+use crate::text::{PromptTemplate, Tokenizer, VocabularyDifference};
 
 /// The tuned and the untuned model: one tokenizer, one prompt template.
 pub struct Guide {
@@ -26,6 +26,23 @@ pub struct Guide {
     pub untuned: Rc<Lm>,
     pub tokenizer: Rc<Tokenizer>,
     pub template: PromptTemplate,
+}
+
+impl Guide {
+    /// # Errors
+    /// [`Error::Recipe`] where the two have different vocabularies: one's ids would mean something else to the other.
+    pub fn new(tuned: (Rc<Lm>, Rc<Tokenizer>), untuned: (Rc<Lm>, Rc<Tokenizer>), template: PromptTemplate) -> Result<Self> {
+        let ((tuned, tokenizer), (untuned, other)) = (tuned, untuned);
+        match tokenizer.vocabulary().difference(&other.vocabulary()) {
+            None => Ok(Self { tuned, untuned, tokenizer, template }),
+            Some(difference) => Err(Error::recipe(two_vocabularies(&difference))),
+        }
+    }
+}
+
+/// What is wrong with a pair whose guides differ so.
+pub fn two_vocabularies(difference: &VocabularyDifference) -> String {
+    format!("the tuned and the untuned guide of a pair have two vocabularies: {difference}")
 }
 
 pub struct GuidePair {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::context::Context;
-use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
 use super::prompt_room::{Asked, Model};
+use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
 use super::{direct, dpo, gold, ppo};
 use crate::artifacts::{Journal, interrupt};
 use crate::error::{Error, Result};
@@ -178,9 +178,9 @@ impl<'a> Models<'a> {
         for GuidePairSource { tuned, untuned, weight } in self.context.plan.guide_pairs() {
             let [tuned_name, untuned_name] = [self.context.guide_model(&tuned)?, self.context.guide_model(&untuned)?];
             let template = self.context.template(tuned_name)?;
-            let (tuned, tokenizer) = self.get(&self.context.guide_folder(&tuned)?, tuned_name)?;
-            let (untuned, _) = self.get(&self.context.guide_folder(&untuned)?, untuned_name)?;
-            guides.push((weight, Rc::new(Guide { tuned, untuned, tokenizer, template })));
+            let tuned = self.get(&self.context.guide_folder(&tuned)?, tuned_name)?;
+            let untuned = self.get(&self.context.guide_folder(&untuned)?, untuned_name)?;
+            guides.push((weight, Rc::new(Guide::new(tuned, untuned, template)?)));
         }
         Ok(if guides.is_empty() { None } else { Some(LoadedGuide::for_base(guides, base)?) })
     }

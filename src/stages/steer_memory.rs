@@ -64,8 +64,9 @@ pub(super) fn prompts_in_flight(asked: usize, readers: &[Reader], free: impl Fn(
         let one = needs.iter().fold(0u64, |sum, need| sum.saturating_add(need.bytes));
         let usable = (free as f64 * SHARE) as u64;
         let fit = usize::try_from(usable / one.max(1)).unwrap_or(usize::MAX);
-        let parts =
-            || needs.iter().map(|need| format!("  {}: {} = {}", need.name, need.arithmetic, bytes_in_words(need.bytes))).collect::<Vec<_>>();
+        let parts = || {
+            needs.iter().map(|need| format!("  {}: {} = {}", need.name, need.arithmetic, bytes_in_words(need.bytes))).collect::<Vec<_>>()
+        };
         if fit == 0 {
             return Err(Error::failed(format!(
                 "one prompt takes {} of memory on {device}, of which {} are free and {} may be used:\n{}\n\n\
@@ -91,10 +92,19 @@ pub(super) fn prompts_in_flight(asked: usize, readers: &[Reader], free: impl Fn(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use tch::Kind;
 
+    use super::super::steer_method::{Method, SteerSettings, readers_of};
     use super::*;
     use crate::models::{Gpt2Config, LmConfig};
+    use crate::recipe::{LmSizes, Plan, Stage, load, memory_estimate, prompt_bound};
+
+    fn lm(vocab_size: i64, n_embd: i64, n_positions: i64) -> Lm {
+        let config = Gpt2Config { vocab_size, n_embd, n_layer: 2, n_head: 2, n_positions, ..Gpt2Config::default() };
+        Lm::with_random_weights(LmConfig::Gpt2(config), Device::Cpu, Kind::Float, 1).unwrap()
+    }
 
     #[test]
     fn the_number_is_kept_lowered_or_refused_with_the_arithmetic() {
@@ -110,11 +120,56 @@ mod tests {
         assert_eq!(fit(needed(8) - 10).unwrap(), 7);
         assert_eq!(fit(needed(1)).unwrap(), 1);
         let error = fit(needed(1) - 10).unwrap_err().to_string();
-        for part in ["one prompt takes 165.9 kB", "tuned guide: (10 prompt tokens + 2 × 4 rows × 50 tokens) × 192 B", "hint: lower"] {
+        for part in ["one prompt takes 162.0 KiB", "tuned guide: (10 prompt tokens + 2 × 4 rows × 50 tokens) × 0.2 KiB", "hint: lower"] {
             assert!(error.contains(part), "{error}");
         }
         let absurd = Reader { rows: usize::MAX / 2, ..reader("base") };
         assert!(prompts_in_flight(8, &[absurd, reader("tuned guide")], |_| Some(1 << 40)).is_err(), "nothing wraps round");
         assert_eq!(prompts_in_flight(8, &[reader("base")], |_| None).unwrap(), 8);
+    }
+
+    /// What `w2s check` says of a stage that steers with one method is no less than what the stage plans with, for prompts as long as may be.
+    #[test]
+    fn what_check_shows_is_at_least_what_a_run_plans() {
+        let smoke = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/smoke.toml");
+        let methods = [
+            "{kind='base'}",
+            "{kind='best_of_n',n=16}",
+            "{kind='cbs',beam_width=4,successors=4,chunk_len=5}",
+            "{kind='cbs',beam_width=2,successors=3,chunk_len=500}",
+            "{kind='eft',weights=[1,2]}",
+            "{kind='beam',beam_width=5}",
+        ];
+        let mut checked = 0;
+        for method in methods {
+            for (base, more) in [("base", ""), ("other", ""), ("base", "steer.prompts_in_flight=1"), ("other", "steer.max_new_tokens=50")] {
+                if method.contains("eft") && base == "other" {
+                    continue;
+                }
+                let sets = [format!("steer.method=[{method}]"), format!("steer.bases=['{base}']")];
+                let sets: Vec<String> = sets.into_iter().chain((!more.is_empty()).then(|| more.to_owned())).collect();
+                let recipe = load(&smoke, &sets).unwrap_or_else(|error| panic!("{error}"));
+                let plan = Plan::new(recipe, &smoke).unwrap_or_else(|error| panic!("{error}"));
+                let steer = plan.recipe.steer.as_ref().unwrap();
+                let sizes = |name: &str| -> &LmSizes { &plan.models[name] };
+                let of = |name: &str| lm(sizes(name).vocab_size as i64, sizes(name).hidden_size as i64, sizes(name).context as i64);
+                let (base_lm, guide_lm) = (of(base), of("guide"));
+                let prompt = |name: &str| prompt_bound(&plan.recipe.data.prompt, &plan.recipe.models[name]);
+                let (_, method) = Method::all_of(&steer.method[0]).swap_remove(0);
+                let mixed = if matches!(method, Method::Eft { .. }) { 2 } else { 0 };
+                let sampled: Vec<(&Lm, usize)> =
+                    [(&base_lm, prompt(base))].into_iter().chain((0..mixed).map(|_| (&guide_lm, prompt("guide")))).collect();
+                let scoring = [(&guide_lm, &guide_lm, prompt("guide"), base == "base")];
+                let readers = readers_of(&method, &SteerSettings::of(steer), &sampled, &scoring);
+                let one: u64 = readers.iter().map(|reader| reader.need().bytes).sum();
+                let planned = one * steer.prompts_in_flight.min(steer.prompts) as u64;
+                let memory = memory_estimate(&plan).into_iter().find(|memory| memory.stage == Stage::Steer).unwrap();
+                let shown: u64 = memory.parts.iter().filter(|part| part.name.contains("cache")).map(|part| part.bytes).sum();
+                assert!(shown >= planned, "{method:?} on {base}: {shown} shown, {planned} planned");
+                assert!(shown < planned + planned / 10, "and not far above: {method:?} on {base}: {shown} shown, {planned} planned");
+                checked += 1;
+            }
+        }
+        assert_eq!(checked, 22);
     }
 }

@@ -239,42 +239,45 @@ fn readers<'a>(
     guide: Option<&'a LoadedGuide>,
     prompts: &[(String, String)],
 ) -> Result<Vec<Reader<'a>>> {
-    let (rows, chunk) = match *method {
-        Method::Base | Method::Tuned | Method::Untuned | Method::Direct | Method::Ppo { .. } | Method::Eft { .. } => {
-            (1, settings.max_new_tokens)
-        }
-        Method::BestOfN { n } => (n, settings.max_new_tokens),
-        Method::Cbs { beam_width, successors, chunk_len } => {
-            (beam_width.saturating_mul(successors), chunk_len.min(settings.max_new_tokens))
-        }
-        Method::Beam { beam_width, .. } => (beam_width, settings.max_new_tokens),
-    };
     // The longest text stands for the prompt with the most tokens.
     let Some((_, longest)) = prompts.iter().max_by_key(|(_, prompt)| prompt.len()) else { return Ok(Vec::new()) };
+    let pairs = guide.iter().flat_map(|guide| guide.guides.iter().zip(&guide.same_vocabulary));
+    let pairs = pairs.map(|((_, guide), same_vocabulary)| {
+        Ok((&*guide.tuned, &*guide.untuned, guide.template.encode(&guide.tokenizer, longest)?.len(), *same_vocabulary))
+    });
+    Ok(readers_of(method, settings, &policy.prompt_tokens(longest)?, &pairs.collect::<Result<Vec<_>>>()?))
+}
+
+/// The same of (a model that is sampled, tokens of its prompt) and of (tuned guide, untuned guide, tokens of their prompt, whether their
+/// vocabulary is the base's).
+pub(super) fn readers_of<'a>(
+    method: &Method,
+    settings: &SteerSettings,
+    sampled: &[(&'a Lm, usize)],
+    pairs: &[(&'a Lm, &'a Lm, usize, bool)],
+) -> Vec<Reader<'a>> {
     let new_tokens = settings.max_new_tokens;
+    let (rows, chunk) = match *method {
+        Method::Base | Method::Tuned | Method::Untuned | Method::Direct | Method::Ppo { .. } | Method::Eft { .. } => (1, new_tokens),
+        Method::BestOfN { n } => (n, new_tokens),
+        Method::Cbs { beam_width, successors, chunk_len } => (beam_width.saturating_mul(successors), chunk_len.min(new_tokens)),
+        Method::Beam { beam_width, .. } => (beam_width, new_tokens),
+    };
     let mut readers = Vec::new();
-    for (index, (lm, prompt_tokens)) in policy.prompt_tokens(longest)?.into_iter().enumerate() {
+    for (index, &(lm, prompt_tokens)) in sampled.iter().enumerate() {
         let name = if index == 0 { "base".to_owned() } else { format!("guide {index} of the mixture") };
         readers.push(Reader { name, lm, prompt_tokens, new_tokens, rows, chunk: 1, is_sampled: true });
     }
-    let pairs = guide.iter().flat_map(|guide| guide.guides.iter().zip(&guide.same_vocabulary));
-    for (index, ((_, guide), same_vocabulary)) in pairs.enumerate() {
-        let prompt_tokens = guide.template.encode(&guide.tokenizer, longest)?.len();
-        let room = |lm: &Lm| (lm.model.info().context as usize).saturating_sub(prompt_tokens);
-        let new_tokens = guide_tokens(new_tokens, *same_vocabulary).min(room(&guide.tuned)).min(room(&guide.untuned));
-        for (name, lm) in [("tuned", &*guide.tuned), ("untuned", &*guide.untuned)] {
-            readers.push(Reader {
-                name: format!("{name} guide {}", index + 1),
-                lm,
-                prompt_tokens,
-                new_tokens,
-                rows,
-                chunk,
-                is_sampled: false,
-            });
+    for (index, &(tuned, untuned, prompt_tokens, same_vocabulary)) in pairs.iter().enumerate() {
+        // What does not fit is not read.
+        let context = tuned.model.info().context.min(untuned.model.info().context) as usize;
+        let new_tokens = guide_tokens(new_tokens, same_vocabulary).min(context.saturating_sub(prompt_tokens));
+        for (name, lm) in [("tuned", tuned), ("untuned", untuned)] {
+            let name = format!("{name} guide {}", index + 1);
+            readers.push(Reader { name, lm, prompt_tokens, new_tokens, rows, chunk: chunk.min(new_tokens), is_sampled: false });
         }
     }
-    Ok(readers)
+    readers
 }
 
 /// Prompts some of whose candidates were longer than the guides can read.

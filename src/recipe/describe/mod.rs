@@ -262,7 +262,11 @@ impl Plan {
         if expected == new_tokens {
             return Ok(());
         }
-        write!(out, "     {guide} reads {room} tokens behind a prompt of up to {prompt}, {:.1} for each new token: ", room as f64 / new_tokens as f64)?;
+        write!(
+            out,
+            "     {guide} reads {room} tokens behind a prompt of up to {prompt}, {:.1} for each new token: ",
+            room as f64 / new_tokens as f64
+        )?;
         writeln!(out, "of a response that takes more the beginning is scored")
     }
 

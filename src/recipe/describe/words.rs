@@ -30,7 +30,8 @@ pub(super) fn method_words(method: &MethodTable) -> String {
             format!("emulated fine-tuning with weight {}", weights.iter().map(f64::to_string).collect::<Vec<_>>().join(", "))
         }
         MethodTable::Beam { beam_width, length_penalty, early_stopping, .. } => {
-            let ends = if *early_stopping { format!("at the first {beam_width} finished responses") } else { "where none can improve".to_owned() };
+            let ends =
+                if *early_stopping { format!("at the first {beam_width} finished responses") } else { "where none can improve".to_owned() };
             format!("token-level beam search of the base, beam width {beam_width}, length penalty {length_penalty}, ends {ends}")
         }
         MethodTable::Tuned { .. } => "the tuned guide sampled alone".to_owned(),

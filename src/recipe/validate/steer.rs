@@ -41,7 +41,10 @@ impl Rules<'_> {
             self.guide_pair(&key, &guide.tuned, &guide.untuned, "score");
             let is_same = |other: &&GuideTable| (&other.tuned, &other.untuned) == (&guide.tuned, &guide.untuned);
             if steer.guide[..index].iter().any(|other| is_same(&other)) {
-                self.problem_hint(format!("`{key}` is a pair that stands before it too"), "one pair with the sum of their weights is the same");
+                self.problem_hint(
+                    format!("`{key}` is a pair that stands before it too"),
+                    "one pair with the sum of their weights is the same",
+                );
             }
             if !guide.weight.is_finite() || guide.weight == 0.0 {
                 self.problem(format!("`{key}.weight` is {}, expected a number that is not 0", guide.weight));
@@ -80,6 +83,13 @@ impl Rules<'_> {
                 format!("`{key}.tuned` and `{key}.untuned` are {both}, so every {earned} would be 0"),
                 format!("name the model before its tuning as `{key}.untuned`"),
             );
+        } else if let (Some(tuned), Some(untuned)) = (tuned, untuned)
+            && self.have_two_tokenizers(tuned, untuned)
+        {
+            self.problem_hint(
+                format!("`{key}.tuned` is `{tuned}` and `{key}.untuned` is `{untuned}`, which have a tokenizer each"),
+                "a guide pair is two models of one origin, which read the same tokens",
+            );
         }
         for (name, model) in [("tuned", tuned), ("untuned", untuned)] {
             if let Some(model) = model {
@@ -95,6 +105,14 @@ impl Rules<'_> {
         }
     }
 
+    /// Whether one of them trains a tokenizer that the other does not use. What is in folders is compared when they are opened.
+    fn have_two_tokenizers(&self, one: &str, other: &str) -> bool {
+        let recipe = self.recipe;
+        let is_scratch = |model: &str| recipe.models.get(model).is_some_and(|model| model.scratch.is_some());
+        let both_known = [one, other].iter().all(|model| recipe.models.contains_key(*model));
+        both_known && (is_scratch(one) || is_scratch(other)) && recipe.tokenizer_owner(one) != recipe.tokenizer_owner(other)
+    }
+
     /// Whether two models of the recipe have one name, or lie in one folder.
     fn is_one_model(&self, one: &str, other: &str) -> bool {
         let models = &self.recipe.models;
@@ -105,12 +123,9 @@ impl Rules<'_> {
 
     /// Emulated fine-tuning adds logits, id by id. What is in folders is compared when they are opened.
     fn one_vocabulary(&mut self, key: &str, steer: &Steer) {
-        let recipe = self.recipe;
-        let is_scratch = |model: &str| recipe.models.get(model).is_some_and(|model| model.scratch.is_some());
-        for base in steer.bases.iter().filter(|base| recipe.models.contains_key(*base)) {
+        for base in &steer.bases {
             for guide in self.recipe.guide_models() {
-                let differ = recipe.tokenizer_owner(base) != recipe.tokenizer_owner(guide);
-                if differ && (is_scratch(base) || is_scratch(guide)) {
+                if self.have_two_tokenizers(base, guide) {
                     self.problem_hint(
                         format!("`{key}`: `eft` needs one vocabulary, but base `{base}` and guide `{guide}` have a tokenizer each"),
                         "steer such a base with `cbs` or `best_of_n`, whose guides read text",

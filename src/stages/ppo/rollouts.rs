@@ -43,9 +43,9 @@ impl<'a> Sampler<'a> {
         let policy = LocalPolicy::new(model.lm.clone(), model.tokenizer.clone(), model.template.clone(), sampling, Vec::new());
         let guide = {
             let [tuned_name, untuned_name] = [context.guide_model(&cell.pair.tuned)?, context.guide_model(&cell.pair.untuned)?];
-            let (tuned, tokenizer) = context.open(&context.guide_folder(&cell.pair.tuned)?, tuned_name)?;
-            let (untuned, _) = context.open(&context.guide_folder(&cell.pair.untuned)?, untuned_name)?;
-            Rc::new(Guide { tuned, untuned, tokenizer, template: context.template(tuned_name)? })
+            let tuned = context.open(&context.guide_folder(&cell.pair.tuned)?, tuned_name)?;
+            let untuned = context.open(&context.guide_folder(&cell.pair.untuned)?, untuned_name)?;
+            Rc::new(Guide::new(tuned, untuned, context.template(tuned_name)?)?)
         };
         let rewards = TokenRewards::new(guide, model.tokenizer.clone())?;
         Ok(Self { cell, policy, rewards, tokenizer: model.tokenizer.clone(), template: model.template.clone() })
