@@ -78,7 +78,15 @@ impl PromptReader {
 /// [`refuse_long`], and a warning where guides may not read all of a response.
 pub fn check(prompts: &[(String, String)], new_tokens: usize, readers: &[PromptReader]) -> Result<()> {
     refuse_long(prompts, new_tokens, readers)?;
-    readers.iter().try_for_each(|reader| warn_of_short_room(prompts, new_tokens, reader))
+    let mut told: Vec<String> = Vec::new();
+    for reader in readers {
+        // Both guides of a pair say the same.
+        if let Some(warning) = short_room(prompts, new_tokens, reader)?.filter(|warning| !told.contains(warning)) {
+            warn!("{warning}");
+            told.push(warning);
+        }
+    }
+    Ok(())
 }
 
 /// Refuses prompts that do not leave all of `readers` what they need, each by its id.
@@ -108,22 +116,24 @@ fn refuse_long(prompts: &[(String, String)], new_tokens: usize, readers: &[Promp
     Err(Error::failed(format!("{list}\n\nhint: shorten the prompt{way_out}")))
 }
 
-fn warn_of_short_room(prompts: &[(String, String)], new_tokens: usize, reader: &PromptReader) -> Result<()> {
-    let Part::Scores { same_vocabulary } = reader.part else { return Ok(()) };
+/// What is to be said of guides that may not read all of a response.
+fn short_room(prompts: &[(String, String)], new_tokens: usize, reader: &PromptReader) -> Result<Option<String>> {
+    let Part::Scores { same_vocabulary } = reader.part else { return Ok(None) };
     let expected = guide_tokens(new_tokens, same_vocabulary);
     let mut short: Vec<(usize, &str)> = Vec::new();
     for (id, prompt) in prompts {
         short.extend(Some((reader.room(prompt)?.0, id.as_str())).filter(|(room, _)| *room < expected));
     }
-    let Some((room, id)) = short.iter().min() else { return Ok(()) };
-    warn!(
-        "{} of {} prompts leave {} room for fewer than the {expected} tokens that a response may take ({room} after prompt `{id}`); of a \
-         longer one only the beginning is scored",
-        short.len(),
-        prompts.len(),
-        reader.name
-    );
-    Ok(())
+    let least = short.iter().min();
+    Ok(least.map(|(room, id)| {
+        format!(
+            "{} of {} prompts leave {} room for fewer than the {expected} tokens that a response may take ({room} after prompt `{id}`); of a \
+             longer one only the beginning is scored",
+            short.len(),
+            prompts.len(),
+            reader.name
+        )
+    }))
 }
 
 /// What a stage asks of its models before it begins.

@@ -39,8 +39,12 @@ impl Rules<'_> {
         for (index, guide) in steer.guide.iter().enumerate() {
             let key = format!("steer.guide.{index}");
             self.guide_pair(&key, &guide.tuned, &guide.untuned, "score");
-            let is_same = |other: &&GuideTable| (&other.tuned, &other.untuned) == (&guide.tuned, &guide.untuned);
-            if steer.guide[..index].iter().any(|other| is_same(&other)) {
+            let is_one = |one: &Option<String>, other: &Option<String>| match (one, other) {
+                (Some(one), Some(other)) => self.is_one_model(one, other),
+                _ => one == other,
+            };
+            let is_same = |other: &GuideTable| is_one(&other.tuned, &guide.tuned) && is_one(&other.untuned, &guide.untuned);
+            if steer.guide[..index].iter().any(is_same) {
                 self.problem_hint(
                     format!("`{key}` is a pair that stands before it too"),
                     "one pair with the sum of their weights is the same",
