@@ -71,6 +71,8 @@ pub fn run(mut plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) 
     atomic::write(&context.path("recipe.toml"), recipe_text.as_bytes())?;
     atomic::write(&context.path("plan.json"), format!("{resolved}\n").as_bytes())?;
     info!("run directory {}: stages {}", dir.display(), names(&stages));
+    context.plan.warnings().iter().for_each(|warning| warn!("{warning}"));
+    stages::check_prompts_ahead(&stages, &context)?;
     for stage in &stages {
         stages::run(*stage, &context)?;
     }

@@ -70,14 +70,15 @@ fn data_with_mistakes_is_named_with_its_line() {
 fn flags_that_would_do_nothing_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let model = tiny_model(folder.path());
-    let pair = [format!("--tuned={}", model.display()), format!("--untuned={}", model.display())];
+    let other = tiny_model(&folder.path().join("other"));
+    let pair = [format!("--tuned={}", model.display()), format!("--untuned={}", other.display())];
     for (method, flags, message) in [
         ("base", &["--chunk-len", "3"][..], "--chunk-len is of --method cbs, not of base"),
         ("cbs", &["--weight", "3"], "--weight is of --method eft, not of cbs; the weight of a guide pair is --guide-weight"),
         ("cbs", &["--n", "4"], "--n is of --method best_of_n, not of cbs"),
         ("beam", &["--temperature", "0.2"], "--temperature is of --method base and best_of_n and cbs and eft, not of beam"),
         ("eft", &["--semantics", "official"], "--semantics is of --method cbs and best_of_n, not of eft"),
-        ("cbs", &["--temperature", "0"], "--temperature 0 makes all 16 samples of this method the same"),
+        ("cbs", &["--temperature", "0"], "--method cbs samples 16 continuations, but --temperature is 0, so they would all be the same"),
         ("cbs", &["--chunk-len", "-5"], "-5 is not in 1..="),
     ] {
         let error = failure(w2s().args(["steer", "--method", method, "--base"]).arg(&model).args(&pair).args(flags).arg("ok"), 2);
@@ -85,6 +86,218 @@ fn flags_that_would_do_nothing_are_refused() {
     }
     let error = failure(w2s().args(["bench", "sft", "--batch-size", "8", "--micro-batch-size", "3", "--base"]).arg(&model), 2);
     assert!(error.contains("--micro-batch-size 3 does not divide --batch-size 8"), "{error}");
+}
+
+/// Each row breaks one rule, with a flag of `w2s steer` and with a key of a recipe: both refuse it as a usage error, and say it of their own word.
+#[test]
+fn the_shell_and_a_recipe_have_one_set_of_rules() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, other) = (tiny_model(folder.path()), tiny_model(&folder.path().join("other")));
+    let (model, other) = (model.to_str().unwrap(), other.to_str().unwrap());
+    let pair = format!("steer.guide=[{{tuned='base',untuned='guide',weight={}}}]", "WEIGHT");
+    let one = format!("models.twin={{id='{model}'}}");
+    let same = format!("models.first={{id='{model}'}}");
+    let (zero, nan, inf) = (pair.replace("WEIGHT", "0"), pair.replace("WEIGHT", "nan"), pair.replace("WEIGHT", "inf"));
+    let rows: &[(&str, &[&str], &[&str], [&str; 2])] = &[
+        ("base", &["--stop", ""], &["steer.stop=['']"], ["--stop holds an empty text", "`steer.stop` holds an empty text"]),
+        ("base", &["--stop", "a", "--stop", ""], &["steer.stop=['a','']"], ["--stop holds", "`steer.stop` holds"]),
+        ("base", &["--temperature", "-1"], &["steer.sampling.temperature=-1"], ["--temperature is -1", "temperature` is -1"]),
+        ("base", &["--temperature", "nan"], &["steer.sampling.temperature=nan"], ["--temperature is NaN", "temperature` is NaN"]),
+        ("base", &["--temperature", "inf"], &["steer.sampling.temperature=inf"], ["--temperature is inf", "temperature` is inf"]),
+        ("base", &["--top-p", "0"], &["steer.sampling.top_p=0"], ["--top-p is 0", "top_p` is 0"]),
+        ("base", &["--top-p", "1.01"], &["steer.sampling.top_p=1.01"], ["--top-p is 1.01", "top_p` is 1.01"]),
+        ("base", &["--top-p", "nan"], &["steer.sampling.top_p=nan"], ["--top-p is NaN", "top_p` is NaN"]),
+        ("base", &["--top-k", "-1"], &["steer.sampling.top_k=-1"], ["--top-k", "`steer.sampling.top_k`"]),
+        ("base", &["--max-new-tokens", "0"], &["steer.max_new_tokens=0"], ["--max-new-tokens", "max_new_tokens` is 0"]),
+        ("base", &["--prompts-in-flight", "0"], &["steer.prompts_in_flight=0"], ["--prompts-in-flight", "prompts_in_flight` is 0"]),
+        ("base", &["--seed", "-1"], &["run.seeds=[-1]"], ["--seed", "`run.seeds"]),
+        ("base", &["--seed", "9223372036854775808"], &["run.seeds=[9223372036854775808]"], ["--seed", "run.seeds"]),
+        ("base", &["--device", "gpu"], &["run.device=gpu"], ["--device is `gpu`", "`run.device` is `gpu`"]),
+        ("base", &["--device", "cuda:+1"], &["run.device='cuda:+1'"], ["--device is `cuda:+1`", "`run.device` is `cuda:+1`"]),
+        ("base", &["--dtype", "f8"], &["run.dtype=f8"], ["--dtype", "`run.dtype`"]),
+        ("base", &["--semantics", "mine"], &["steer.semantics=mine"], ["--semantics", "`steer.semantics`"]),
+        (
+            "base",
+            &["--base-template", "x"],
+            &["models.base.prompt=x"],
+            ["--base-template holds `{prompt}` 0", "prompt` holds `{prompt}` 0"],
+        ),
+        (
+            "cbs",
+            &["--guide-template", "{prompt}{prompt}"],
+            &["models.guide.prompt={prompt}{prompt}"],
+            ["--guide-template holds", "`models.guide.prompt` holds"],
+        ),
+        (
+            "base",
+            &["--gold", model, "--gold-text", "{prompt}"],
+            &["gold.text={prompt}"],
+            ["--gold-text holds `{response}` 0", "`gold.text` holds `{response}` 0"],
+        ),
+        ("best_of_n", &["--n", "0"], &["steer.method.0={kind='best_of_n',name='x',n=0}"], ["--n", "n` is 0"]),
+        ("cbs", &["--beam-width", "0"], &["steer.method.2.beam_width=0"], ["--beam-width", "beam_width` is 0"]),
+        ("cbs", &["--successors", "0"], &["steer.method.2.successors=0"], ["--successors", "successors` is 0"]),
+        ("cbs", &["--chunk-len", "0"], &["steer.method.2.chunk_len=0"], ["--chunk-len", "chunk_len` is 0"]),
+        ("beam", &["--beam-width", "0"], &["steer.method.0={kind='beam',beam_width=0}"], ["--beam-width", "beam_width` is 0"]),
+        (
+            "beam",
+            &["--length-penalty", "nan"],
+            &["steer.method.0={kind='beam',beam_width=1,length_penalty=nan}"],
+            ["--length-penalty is NaN", "length_penalty` is NaN"],
+        ),
+        (
+            "eft",
+            &["--weight", "inf"],
+            &["steer.bases=['base']", "steer.method.0={kind='eft',weights=[inf]}"],
+            ["--weight holds inf", "weights` holds inf"],
+        ),
+        (
+            "cbs",
+            &["--temperature", "0"],
+            &["steer.method.1.n=1", "steer.sampling.temperature=0"],
+            ["--temperature is 0, so they", "temperature` is 0, so they"],
+        ),
+        ("cbs", &["--guide-weight", "0"], &[&zero], ["--guide-weight is 0", "weight` is 0"]),
+        ("cbs", &["--guide-weight", "nan"], &[&nan], ["--guide-weight is NaN", "weight` is NaN"]),
+        ("base", &["--tuned", model, "--untuned", other, "--guide-weight", "inf"], &[&inf], ["--guide-weight is inf", "weight` is inf"]),
+        (
+            "cbs",
+            &["--tuned", model],
+            &["steer.tuned=base"],
+            ["--tuned is given 2 times and --untuned 1 times", "`steer.tuned` is given without"],
+        ),
+        (
+            "cbs",
+            &["--tuned", model, "--untuned", other],
+            &["steer.guide=[{tuned='base',untuned='guide'},{tuned='base',untuned='guide'}]"],
+            ["pair 2 is a pair that stands before it too", "`steer.guide.1` is a pair that stands before"],
+        ),
+        (
+            "base",
+            &["--tuned", model, "--untuned", model],
+            &["steer.tuned=base", "steer.untuned=base"],
+            ["--tuned and --untuned are", "`steer.tuned` and `steer.untuned` are both `base`, so every score would be 0"],
+        ),
+        (
+            "base",
+            &["--tuned", model, "--untuned", &format!("{other}/../../model")],
+            &[&one, &same, "steer.tuned=twin", "steer.untuned=first"],
+            ["which are one model", "which are one model"],
+        ),
+    ];
+    for (method, flags, sets, said) in rows {
+        let mut shell = w2s();
+        shell.args(["steer", "--base", model, "--method", method]).args(*flags).arg("ok");
+        let has_own_pair = flags.contains(&"--tuned") && *method == "base";
+        if ["cbs", "best_of_n", "eft"].contains(method) || !has_own_pair && flags.contains(&"--tuned") {
+            shell.args(["--tuned", model, "--untuned", other]);
+        }
+        let mut check = w2s();
+        check.arg("check").arg(recipe("smoke.toml")).args(sets.iter().flat_map(|set| ["--set", set]));
+        for (command, said) in [(&mut shell, said[0]), (&mut check, said[1])] {
+            let error = failure(command, 2);
+            assert!(error.contains(said), "{flags:?}: {said:?} is not in\n{error}");
+        }
+        let error = failure(&mut shell, 2);
+        assert!(
+            !["steer.", "models.", "`run.", "[dpo]"].iter().any(|key| error.contains(key)),
+            "keys of a recipe in the shell's words:\n{error}"
+        );
+    }
+    let error = failure(w2s().args(["steer", "--base", model, "ok"]), 2);
+    assert!(error.contains("--method cbs: `cbs` needs guides, and there are none\n\nhint: give --tuned and --untuned"), "{error}");
+    for (flags, said) in
+        [(["--device", "gpu"], "--device is `gpu`"), (["--n", "0"], "--n"), (["--new-tokens", "31"], "do not fit a model's context of 32")]
+    {
+        let command = &mut w2s();
+        command.args(["bench", "score", "--prompt-tokens", "2", "--base", model, "--tuned", model, "--untuned", model]);
+        let error = failure(command.args(flags), 2);
+        assert!(error.contains(said), "{error}");
+    }
+    let error = failure(w2s().args(["bench", "dpo", "--prompt-tokens", "2", "--new-tokens", "31", "--base", model]), 2);
+    assert!(error.contains("do not fit a model's context of 32"), "{error}");
+    let error = failure(w2s().args(["bench", "steer", "--base", model]), 2);
+    assert!(error.contains("`bench steer`: `cbs` needs guides, and there are none"), "{error}");
+}
+
+/// A copy of a model that knows the first positions only.
+fn with_positions(model: &Path, positions: i64) {
+    let path = model.join("model.safetensors");
+    let mut tensors: Vec<_> = w2s::models::weights::read_tensors(&path).unwrap().into_iter().collect();
+    let table = tensors.iter_mut().find(|(name, _)| name == "transformer.wpe.weight").unwrap();
+    table.1 = table.1.narrow(0, 0, positions).contiguous();
+    w2s::models::weights::write_tensors(&path, &tensors, &[]).unwrap();
+    let config = fs::read_to_string(model.join("config.json")).unwrap();
+    let mut fields: serde_json::Value = serde_json::from_str(&config).unwrap();
+    fields["n_positions"] = positions.into();
+    fs::write(model.join("config.json"), fields.to_string()).unwrap();
+}
+
+#[test]
+fn a_text_that_the_guides_cannot_read_to_its_end_ends_no_search() {
+    let folder = tempfile::tempdir().unwrap();
+    let [base, tuned, untuned] = ["base", "tuned", "untuned"].map(|name| tiny_model(&folder.path().join(name)));
+    [&tuned, &untuned].into_iter().for_each(|guide| with_positions(guide, 12));
+    let steer = |method: &str| {
+        let mut command = w2s();
+        command.args(["steer", "--dtype", "float32", "--max-new-tokens", "20", "--json", "--method", method, "--base"]).arg(&base);
+        command.arg("--tuned").arg(&tuned).arg("--untuned").arg(&untuned);
+        command
+    };
+    for method in ["cbs", "best_of_n", "beam", "base"] {
+        let output = common::output(steer(method).args(["ok", "x"]));
+        let told = common::stderr(&output);
+        assert!(output.status.success(), "{told}");
+        assert!(told.contains("2 of 2 prompts leave the guide room for fewer than the 20 tokens that a response may take"), "{told}");
+        assert!(told.contains("candidates are longer than the guides can read; each is worth what its beginning is"), "{told}");
+        let lines: Vec<serde_json::Value> = common::stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(lines.len() == 2 && lines.iter().any(|line| line["cut_candidates"].as_u64() > Some(0)), "{lines:?}");
+        assert!(lines.iter().all(|line| line["score"].as_f64().unwrap().is_finite()));
+    }
+    // What samples reads every token.
+    let error = failure(steer("eft").args(["ok"]), 1);
+    assert!(error.contains("prompt `prompt-0`: 3 tokens and 20 new ones do not fit the guide's context of 12"), "{error}");
+    // Where not even a token can be read, every prompt is named, and none is answered.
+    let error = failure(steer("cbs").args([&"y".repeat(11), "ok", &"z".repeat(11), &"w".repeat(31)]), 1);
+    for said in [
+        "3 prompts are too long\n",
+        "prompt `prompt-0`: 12 tokens leave the guide no token of a response to read in a context of 12",
+        "prompt `prompt-2`: 12 tokens leave the guide no",
+        "prompt `prompt-3`: 32 tokens and 20 new ones do not fit the model's context of 32",
+        "hint: shorten the prompt",
+    ] {
+        assert!(error.contains(said), "{said:?} is not in\n{error}");
+    }
+    assert!(!error.contains("prompt-1"), "{error}");
+}
+
+#[test]
+fn prompts_that_are_too_long_are_all_named_before_any_stage() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny_model(folder.path());
+    let text = |number: usize| match number % 3 {
+        // One word, and so one of a prompt's few, but more tokens than the model reads.
+        0 => format!("{{\"text\":\"{} b c d\",\"label\":0}}\n", "x".repeat(40)),
+        _ => "{\"text\":\"a b c d\",\"label\":1}\n".to_owned(),
+    };
+    fs::create_dir(folder.path().join("data")).unwrap();
+    for split in ["train", "validation", "test"] {
+        fs::write(folder.path().join(format!("data/{split}.jsonl")), (0..9).map(text).collect::<String>()).unwrap();
+    }
+    let recipe = format!(
+        "[run]\nname='long'\ndtype='float32'\n[data]\nsource='data'\ntrain=9\nvalidation=9\ntest=9\nprompt={{min_words=1,max_words=2}}\n\
+         [models.base]\nid='{}'\n\
+         [gold.scratch]\nn_layers=1\nn_heads=2\ndim=16\nhidden_dim=16\nmax_position_embeddings=32\nvocab_size=200\n[gold.training]\nsteps=2\nbatch_size=2\n\
+         [steer]\nbases=['base']\nprompts=9\nmax_new_tokens=8\nmethod=[{{kind='base'}}]\n",
+        model.display()
+    );
+    let path = folder.path().join("long.toml");
+    fs::write(&path, recipe).unwrap();
+    let out = folder.path().join("run");
+    let error = failure(w2s().arg("run").arg(&path).arg("--out").arg(&out), 1);
+    assert!(error.contains("3 prompts are too long\n") && error.contains("new ones do not fit `base`'s context of 32"), "{error}");
+    assert_eq!(error.matches("prompt `test-").count() + error.matches("prompt `data").count(), 3, "{error}");
+    assert!(!out.join("gold").exists(), "before any stage");
 }
 
 #[test]
@@ -370,7 +583,8 @@ fn a_search_that_cannot_fit_into_memory_is_refused_with_the_arithmetic() {
     let model = tiny_model(folder.path());
     let mut command = w2s();
     command.args(["steer", "--method", "best_of_n", "--n", "4000000000", "--max-new-tokens", "5", "--base"]).arg(&model);
-    let error = failure(command.arg("--tuned").arg(&model).arg("--untuned").arg(&model).arg("ok"), 1);
+    let other = tiny_model(&folder.path().join("other"));
+    let error = failure(command.arg("--tuned").arg(&model).arg("--untuned").arg(&other).arg("ok"), 1);
     for part in ["one prompt takes", "prompt tokens + 2 × 4000000000 rows", "tuned guide 1: ", "hint: lower the rows"] {
         assert!(error.contains(part), "{error}");
     }

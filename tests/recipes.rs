@@ -317,8 +317,8 @@ mod plans {
         let stages = resolve(&shipped("smoke.toml"), &[]).unwrap();
         assert_eq!((stages.tuned(), stages.untuned()), (Some(GuideSource::Stage("dpo")), Some(GuideSource::Stage("sft"))));
 
-        let named = resolve(&shipped("smoke.toml"), &["steer.tuned=other", "steer.untuned=base"]).unwrap();
-        assert_eq!((named.tuned(), named.untuned()), (Some(GuideSource::Model("other".into())), Some(GuideSource::Model("base".into()))));
+        let named = resolve(&shipped("smoke.toml"), &["steer.tuned=base", "steer.untuned=guide"]).unwrap();
+        assert_eq!((named.tuned(), named.untuned()), (Some(GuideSource::Model("base".into())), Some(GuideSource::Model("guide".into()))));
         assert_eq!(named.reference(), Some(GuideSource::Stage("sft")));
 
         let text = std::fs::read_to_string(shipped("smoke.toml")).unwrap();
@@ -404,6 +404,62 @@ mod plans {
         let plan = resolve(&shipped("smoke.toml"), &absurd.each_ref().map(String::as_str)).unwrap_or_else(|error| panic!("{error}"));
         let text = plan.describe();
         assert!(text.contains("at most 18,446,744,073,709,551,615 sampled tokens in all"), "{text}");
+    }
+
+    /// "Nothing is left at an unseen default": whatever key of `[steer]` is set, the plan reads differently.
+    #[test]
+    fn describe_shows_every_setting_of_steering() {
+        let method = |table: &str| format!("steer.method.4={table}");
+        let beam = "{kind='beam',beam_width=3,length_penalty=1,early_stopping=false}";
+        let base = [method(beam), "steer.method.5={kind='eft',weights=[1]}".to_owned(), "steer.bases=['base']".to_owned()];
+        let base = [&base.each_ref().map(String::as_str)[..], &["steer.tuned=guide", "steer.untuned=base"]].concat();
+        let text = |more: &[&str]| {
+            resolve(&shipped("smoke.toml"), &[&base[..], more].concat()).unwrap_or_else(|error| panic!("{error}")).describe()
+        };
+        let plain = text(&[]);
+        assert!(
+            plain.contains("token-level beam search of the base, beam width 3, length penalty 1, ends where none can improve"),
+            "{plain}"
+        );
+        let keys = [
+            "steer.prompts=7",
+            "steer.max_new_tokens=23",
+            "steer.prompts_in_flight=3",
+            "steer.sampling.temperature=0.8",
+            "steer.sampling.top_k=7",
+            "steer.sampling.top_p=0.5",
+            "steer.stop=['a']",
+            "steer.semantics=official",
+            "steer.trace=false",
+            "steer.method.1.n=5",
+            "steer.method.2.beam_width=3",
+            "steer.method.2.successors=3",
+            "steer.method.2.chunk_len=6",
+            "steer.method.4.beam_width=5",
+            "steer.method.4.length_penalty=0.5",
+            "steer.method.4.early_stopping=true",
+            "steer.method.4.name=b",
+            "steer.method.5.weights=[2]",
+        ];
+        for key in keys {
+            assert_ne!(text(&[key]), plain, "{key} is not shown");
+        }
+    }
+
+    /// As many rows as the stage samples together.
+    #[test]
+    fn memory_of_preferences_is_that_of_the_rows_that_are_sampled_together() {
+        let cache = |samples: usize, prompts: u64| {
+            let plan = resolve(&shipped("smoke.toml"), &[&format!("preferences.samples_per_prompt={samples}")]).unwrap();
+            let new_tokens = plan.recipe.preferences.as_ref().unwrap().max_new_tokens as u64;
+            let memory = memory_estimate(&plan).into_iter().find(|memory| memory.stage == Stage::Preferences).unwrap();
+            let rows = prompts * samples as u64;
+            let expected = 2 * rows * (25 + new_tokens + 32) * 2 * 128 * 4 + rows * (8 * 64 * 4 + 1024 * 8);
+            assert_eq!(memory.parts.iter().find(|part| part.name == "KV cache").unwrap().bytes, expected, "{samples} samples");
+        };
+        cache(2, 32);
+        cache(6, 10);
+        cache(100, 1);
     }
 
     #[test]
@@ -792,6 +848,18 @@ mod rules {
         only(&["steer.stop=['']"], "`steer.stop` holds an empty text");
         only(&["steer.tuned=other"], "`steer.tuned` is given without `steer.untuned`");
         only(&["steer.guide=[{tuned='base',untuned='guide',weight=0}]"], "`steer.guide.0.weight` is 0");
+        only(
+            &["steer.tuned=guide", "steer.untuned=guide"],
+            "`steer.tuned` and `steer.untuned` are both `guide`, so every score would be 0\n\nhint: ",
+        );
+        only(
+            &["steer.tuned=other", "steer.untuned=guide"],
+            "`steer.tuned` is `other` and `steer.untuned` is `guide`, which have a tokenizer each",
+        );
+        only(
+            &["steer.guide=[{weight=1},{tuned='base',untuned='guide'},{weight=-2}]"],
+            "`steer.guide.2` is a pair that stands before it too\n\nhint: one pair with the sum of their weights is the same",
+        );
         only(&["steer.guide=[{untuned='guide'}]"], "`steer.guide.0.untuned` is given without `steer.guide.0.tuned`");
         only(
             &["steer.tuned=base", "steer.untuned=guide", "steer.guide=[{weight=-1}]"],
@@ -808,7 +876,26 @@ mod rules {
         only(&["steer.method.3={kind='beam',beam_width=0}"], "`steer.method.3.beam_width` is 0");
         assert_eq!(smoke_problems(&["steer.sampling.temperature=0"]).len(), 2, "best_of_n and cbs");
         let long = smoke_problems(&["steer.max_new_tokens=80"]);
-        assert_eq!(long.len(), 3, "both bases and the guide: {long:#?}");
+        assert_eq!(long.len(), 3, "both bases, and the guide, which methods sample: {long:#?}");
+        // Guides that score read as much as they can; those that are sampled need room for all.
+        let short = ["models.guide.scratch.n_positions=60"];
+        let short = [&short[..], &["steer.max_new_tokens=40", "steer.bases=['base']", "steer.method=[{kind='best_of_n',n=2}]"]].concat();
+        let plan = resolve(&shipped("smoke.toml"), &short).unwrap();
+        assert_eq!(
+            plan.warnings(),
+            [
+                "`steer.max_new_tokens`: behind a prompt of up to 25 tokens `models.guide` reads 35, and a response may take 40 and an end token: \
+              of a longer one only the beginning is scored"
+            ]
+        );
+        for method in ["{kind='tuned'}", "{kind='untuned'}", "{kind='eft',weights=[1]}"] {
+            let method = format!("steer.method.1={method}");
+            let problems = smoke_problems(&[&short[..], &[&method]].concat());
+            assert!(
+                problems.len() == 1 && problems[0].contains("40 new ones and an end token make 66, but `models.guide` sees 60"),
+                "{problems:?}"
+            );
+        }
     }
 
     #[test]
@@ -1110,8 +1197,8 @@ mod ppo {
         let pair = |more: &[&str]| plan(more).ppo_pair().map(|pair| (pair.tuned, pair.untuned)).unwrap();
         let model = |name: &str| GuideSource::Model(name.into());
         assert_eq!(pair(&[]), (GuideSource::Stage("dpo"), GuideSource::Stage("sft")));
-        let steering = ["steer.tuned=other", "steer.untuned=guide"];
-        assert_eq!(pair(&steering), (model("other"), model("guide")));
+        let steering = ["steer.tuned=base", "steer.untuned=guide"];
+        assert_eq!(pair(&steering), (model("base"), model("guide")));
         let named = [&steering[..], &["ppo.tuned=guide", "ppo.untuned=base"]].concat();
         assert_eq!(pair(&named), (model("guide"), model("base")));
         assert_eq!(plan(&named).recipe.ppo_guide_models(), ["guide", "base"]);
@@ -1124,7 +1211,8 @@ mod ppo {
         let alone = |more: &str| {
             let data = "[run]\nname='a'\n[data]\nsource='builtin:reviews'\ntrain=9\nvalidation=9\ntest=9\n[pretrain]\n";
             let scratch = "architecture='gpt2'\nn_layer=1\nn_head=1\nn_embd=8\ntokenizer={kind='bpe',vocab_size=300}\n";
-            let models = format!("[models.m.scratch]\n{scratch}[models.n.scratch]\n{scratch}");
+            let same = scratch.replace("kind='bpe',vocab_size=300", "kind='same_as',model='m'");
+            let models = format!("[models.m.scratch]\n{scratch}[models.n.scratch]\n{same}");
             Written::new(format!("{data}{models}[ppo]\npolicy='m'\nprompts=9\nmax_new_tokens=5\ntraining={{batch_size=3}}\n{more}"))
         };
         let none = alone("").problems(&[]);
@@ -1171,17 +1259,24 @@ mod ppo {
         only(&["ppo.max_new_tokens=0"], "`ppo.max_new_tokens` is 0, expected 1 or more");
         only(&["ppo.policy=bose"], "`ppo.policy` is `bose`, but there is no `[models.bose]`\n\nhint: did you mean `base`?");
         let long = problems(&["ppo.max_new_tokens=80"]);
-        assert_eq!(long.len(), 2, "policy and guide: {long:#?}");
+        assert_eq!(long.len(), 1, "the policy: {long:#?}");
         assert!(long[0].contains(
             "`ppo.max_new_tokens`: a prompt of up to 25 tokens, 80 new ones and an end token make 106, but `models.base` sees 96"
         ));
-        // A guide with another vocabulary may need half as many tokens again.
+        // A guide with another vocabulary may need half as many tokens again; what it cannot read earns nothing.
         let short_guide = ["models.guide.scratch.n_positions=64", "ppo.max_new_tokens=30"];
-        plan(&short_guide);
-        only(
-            &[&short_guide[..], &["ppo.policy=other"]].concat(),
-            "`ppo.max_new_tokens`: a prompt of up to 25 tokens, 45 new ones and an end token make 71, but `models.guide` sees 64",
-        );
+        assert_eq!(plan(&short_guide).warnings(), [""; 0]);
+        let other = plan(&[&short_guide[..], &["ppo.policy=other"]].concat());
+        let warning = "`ppo.max_new_tokens`: behind a prompt of up to 25 tokens `models.guide` reads 39, and a response may take 45 and an end token: \
+             of a longer one only the beginning is scored";
+        assert_eq!(other.warnings(), [warning]);
+        let text = other.describe();
+        assert!(text.contains(&format!("\nwarnings\n  {warning}\n")), "{text}");
+        assert!(text.contains("     guide reads 39 tokens behind a prompt of up to 25, 1.3 for each new token: of a response"), "{text}");
+        let none = problems(&["models.guide.scratch.n_positions=25", "ppo.policy=other", "ppo.max_new_tokens=30"]);
+        let expected =
+            "`data.prompt.max_words`: a prompt of up to 25 tokens leaves the guide `models.guide`, which sees 25, no token of a response";
+        assert!(none.iter().any(|problem| problem.contains(expected)), "{none:#?}");
     }
 
     #[test]
@@ -1328,6 +1423,7 @@ mod ppo {
         };
         let (policy, guide, gold) = (331_392, 171_776, 176_066);
         let float = parts(&[]);
+        let scored = |new: u64| 16 * ((25 + 2 * (new + 32)) * 2 * 128 * 4 + new * 8 * 64 * 4);
         // Prompts of up to 25 tokens; 2 layers with keys and values of 96 and of 64 numbers.
         let expected = [
             ("weights", 4 * policy),
@@ -1336,11 +1432,12 @@ mod ppo {
             ("activations", 8 * 50 * 2 * 16 * 96 * 4),
             ("logits", 8 * 50 * 1024 * 4),
             ("reference", 4 * policy),
-            ("KV cache", 16 * 49 * 2 * 192 * 4),
+            // Rows of 25 + 24 tokens and 32 to grow by, twice, and their logits and activations.
+            ("KV cache", 2 * 16 * 81 * 2 * 192 * 4 + 16 * (8 * 96 * 4 + 1024 * 8)),
             ("tuned", 4 * guide),
-            ("tuned cache", 16 * 49 * 2 * 128 * 4),
+            ("tuned cache", scored(24)),
             ("untuned", 4 * guide),
-            ("untuned cache", 16 * 49 * 2 * 128 * 4),
+            ("untuned cache", scored(24)),
             ("gold", 4 * gold),
         ];
         assert_eq!(float, expected.into_iter().collect());
@@ -1358,6 +1455,6 @@ mod ppo {
         let many = parts(&["ppo.prompts=128", "ppo.training.batch_size=128"]);
         assert_eq!(many["KV cache"], 4 * float["KV cache"]);
         let other = memory_estimate(&plan(&["ppo.policy=other"])).into_iter().find(|memory| memory.stage == Stage::Ppo).unwrap();
-        assert_eq!(other.parts.iter().find(|part| part.name == "tuned cache").unwrap().bytes, 16 * (25 + 36) * 2 * 128 * 4);
+        assert_eq!(other.parts.iter().find(|part| part.name == "tuned cache").unwrap().bytes, scored(36));
     }
 }

@@ -90,6 +90,26 @@ fn what_the_guides_cannot_see_earns_nothing() {
     let said = policy.decode_continuation(&policy.encode_continuation(&text).unwrap()[..=last]).unwrap().len();
     assert!((90..128).contains(&said), "{said} bytes of {}", text.len());
     assert!(rewards.iter().all(|reward| reward.is_finite()));
+    // What is earned is what the guides read, as in search, also where they read half of a character last.
+    for (tokenizer, text) in
+        [(&policy, text.as_str()), (&words, &text), (&policy, &"é".repeat(200)), (&policy, &("a".to_owned() + &"é".repeat(200)))]
+    {
+        let guide = guide(&words);
+        let response = Response { text: text.to_owned(), ids: tokenizer.encode_continuation(text).unwrap(), finish: None };
+        let expected = GuidePair::new(guide.clone(), false).unwrap().token_rewards_in_full("A film by", &response, true).unwrap();
+        let rewards = rewards_of(&guide, tokenizer, text, true);
+        assert_eq!(rewards.len(), response.ids.len() + 1);
+        let expected_sum: f64 = expected.iter().map(|&ratio| f64::from(ratio)).sum();
+        assert!((rewards.iter().sum::<f64>() - expected_sum).abs() < 1e-4, "{rewards:?}, {expected:?}");
+        let last = rewards.iter().rposition(|reward| *reward != 0.0).unwrap();
+        let said = tokenizer.decode_continuation(&response.ids[..=last]).unwrap().len();
+        assert!(
+            (expected.len()..expected.len() + 20).contains(&said),
+            "{} bytes read, paid up to byte {said} of {}",
+            expected.len(),
+            text.len()
+        );
+    }
 }
 
 #[test]

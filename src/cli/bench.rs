@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::settings::Settings;
 use super::steer::DtypeName;
 use super::{hub, print, to_json};
 use crate::artifacts::interrupt;
 use crate::error::{Error, Result};
 use crate::models::device;
+use crate::recipe::bytes_in_words;
 use crate::stages::{
     BenchModels, BenchReport, BenchSettings, Method, TrainingBenchReport, TrainingBenchSettings, bench_steer, bench_train,
 };
@@ -92,18 +94,13 @@ enum What {
 
 impl BenchCommand {
     pub fn execute(self) -> Result<()> {
-        let (what, method) = match self.what {
+        let (what, kind) = match self.what {
             What::Sft | What::Dpo => return self.train(),
-            What::Generate => ("generate", Method::Base),
-            What::Score => ("score", Method::BestOfN { n: self.n as usize }),
-            What::Steer => {
-                let [beam_width, successors, chunk_len] = [self.beam_width, self.successors, self.chunk_len].map(|count| count as usize);
-                ("steer", Method::Cbs { beam_width, successors, chunk_len })
-            }
+            What::Generate => ("generate", "base"),
+            What::Score => ("score", "best_of_n"),
+            What::Steer => ("steer", "cbs"),
         };
-        if method.compares() && self.tuned.is_none() {
-            return Err(Error::recipe(format!("`bench {what}` needs a guide pair: give --tuned and --untuned")));
-        }
+        let method = self.method(what, kind)?;
         let device = device::parse(&self.device)?;
         let settings = BenchSettings {
             method,
@@ -128,6 +125,29 @@ impl BenchCommand {
             BenchModels::open(&base, guides.as_ref().map(|(tuned, untuned): &(PathBuf, PathBuf)| (&**tuned, &**untuned)), &settings)?;
         let report = bench_steer(what, &models, &settings)?;
         print(&if self.json { to_json(&report)? } else { lines(&report) })
+    }
+
+    /// By the rules of recipes.
+    fn method(&self, what: &str, kind: &str) -> Result<Method> {
+        let mut settings = Settings::new(kind);
+        let of = |method: &str, count: u32| Some(i64::from(count)).filter(|_| method == kind);
+        settings.flag("--n", "steer.method.0.n", of("best_of_n", self.n));
+        settings.flag("--beam-width", "steer.method.0.beam_width", of("cbs", self.beam_width));
+        settings.flag("--successors", "steer.method.0.successors", of("cbs", self.successors));
+        settings.flag("--chunk-len", "steer.method.0.chunk_len", of("cbs", self.chunk_len));
+        settings.flag("--new-tokens", "steer.max_new_tokens", Some(self.new_tokens));
+        settings.flag("--prompts-in-flight", "steer.prompts_in_flight", Some(self.prompts_in_flight));
+        settings.flag("--device", "run.device", Some(self.device.as_str()));
+        settings.flag(format!("`bench {what}`"), "steer.method.0", None::<bool>);
+        settings.put("models.base.prompt", "{prompt}".into());
+        // Which guides they are changes no speed, so they may be one model.
+        for which in ["tuned", "untuned"].into_iter().filter(|_| self.tuned.is_some()) {
+            settings.put(&format!("models.{which}.prompt"), "{prompt}".into());
+            settings.put(&format!("steer.{which}"), which.into());
+        }
+        let (recipe, problems) = settings.check()?;
+        let tables = recipe.steer.iter().flat_map(|steer| &steer.method).flat_map(Method::all_of);
+        tables.map(|(_, method)| method).next().filter(|_| problems.is_empty()).ok_or(Error::Recipe(problems))
     }
 
     fn train(self) -> Result<()> {
@@ -166,7 +186,7 @@ fn training_lines(report: &TrainingBenchReport) -> String {
          at the limit         {:.3} ({:.0} GFLOP/s in matrix products): {:.0} % of it reached\n\
          tokens               {} ({:.0}/s)\n\
          tokens of text       {} ({:.0}/s)\n\
-         peak memory          {:.2} GB",
+         peak memory          {}",
         report.seconds_per_step,
         report.limit_seconds_per_step,
         giga(report.matmul_flops_per_s),
@@ -175,7 +195,7 @@ fn training_lines(report: &TrainingBenchReport) -> String {
         report.tokens_per_s,
         report.text_tokens,
         report.text_tokens_per_s,
-        giga(report.peak_rss_bytes as f64),
+        bytes_in_words(report.peak_rss_bytes),
     )
 }
 
@@ -188,7 +208,7 @@ fn lines(report: &BenchReport) -> String {
          at the limit         {:.3} ({:.0} GFLOP/s in matrix products, {:.1} GB/s of memory): {:.0} % of it reached\n\
          sampled tokens       {} ({:.0}/s)\n\
          guide tokens         {} through each ({:.0}/s)\n\
-         peak memory          {:.2} GB",
+         peak memory          {}",
         report.settings,
         report.prompt_tokens,
         report.new_tokens,
@@ -201,6 +221,6 @@ fn lines(report: &BenchReport) -> String {
         report.sampled_tokens_per_s,
         report.guide_tokens,
         report.guide_tokens_per_s,
-        giga(report.peak_rss_bytes as f64),
+        bytes_in_words(report.peak_rss_bytes),
     )
 }

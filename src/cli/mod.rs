@@ -6,6 +6,7 @@ mod compare;
 mod doctor;
 mod hub;
 mod run;
+mod settings;
 mod steer;
 
 use clap::{Parser, Subcommand};

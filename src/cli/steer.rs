@@ -1,22 +1,20 @@
 //! `w2s steer`: prompts from the shell or a file, one response each.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use clap::{Args, ValueEnum};
-use tracing::warn;
 
+use super::settings::Settings;
 use super::{hub, print, to_json};
 use crate::artifacts::interrupt;
 use crate::error::{Error, Result};
 use crate::models::{device, open_with_tokenizer};
-use crate::recipe::Dtype;
-use crate::sampling::Sampling;
+use crate::recipe::{Dtype, Recipe};
 use crate::score::{GoldReward, Guide};
-use crate::search::Semantics;
-use crate::stages::{LoadedGuide, Method, Parts, SteerSettings, check_prompt, proposer, steer_prompts};
-use crate::text::{PromptTemplate, Tokenizer, read_prompts};
+use crate::stages::{LoadedGuide, Method, Parts, PromptReader, SteerSettings, check_prompts, proposer, steer_prompts};
+use crate::text::{PromptTemplate, read_prompts};
 
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
@@ -67,23 +65,23 @@ pub struct SteerCommand {
     semantics: Option<SemanticsName>,
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     max_new_tokens: u32,
-    /// Prompts searched at once: more are faster and take more memory
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
-    prompts_in_flight: u32,
+    /// Prompts searched at once: more are faster and take more memory [default: 8]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    prompts_in_flight: Option<u32>,
     /// 0 is greedy [default: 0.7]
     #[arg(long)]
     temperature: Option<f64>,
     /// 0 is off [default: 50]
     #[arg(long)]
-    top_k: Option<usize>,
+    top_k: Option<u32>,
     /// 1 is off [default: 1]
     #[arg(long)]
     top_p: Option<f64>,
     /// A response ends before this text; may be repeated
     #[arg(long)]
     stop: Vec<String>,
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i64).range(0..))]
+    seed: i64,
     /// What the base reads; `{prompt}` is the prompt
     #[arg(long, default_value = "{prompt}")]
     base_template: String,
@@ -165,8 +163,10 @@ impl DtypeName {
 
 impl SteerCommand {
     pub fn execute(self) -> Result<()> {
-        let method = self.method();
-        self.refuse_bad_settings(&method)?;
+        let (recipe, problems) = self.settings()?;
+        let steer = recipe.steer.as_ref().filter(|_| problems.is_empty()).ok_or(Error::Recipe(problems))?;
+        let settings = SteerSettings::of(steer);
+        let (_, method) = Method::all_of(&steer.method[0]).swap_remove(0);
         let mut prompts: Vec<(String, String)> =
             self.prompt.iter().enumerate().map(|(i, prompt)| (format!("prompt-{i}"), prompt.clone())).collect();
         if let Some(file) = &self.prompts {
@@ -187,47 +187,23 @@ impl SteerCommand {
         let kind = device::inference_kind(self.dtype.dtype(), device);
         let template = template_of(&self.base_template, self.base_chat, self.base_system.as_deref()).with_bos(self.base_bos);
         let guide_template = template_of(&self.guide_template, self.guide_chat, self.guide_system.as_deref()).with_bos(self.guide_bos);
-        // A folder without a chat template or without BOS is told before any weights are read.
-        template.encode(&Tokenizer::open(&base)?, &prompts[0].1)?;
-        pairs.iter().try_for_each(|(tuned, _)| guide_template.encode(&Tokenizer::open(tuned)?, &prompts[0].1).map(drop))?;
+        self.check_prompts(&prompts, &settings, (&base, &template), (&pairs, &guide_template))?;
         let open = |folder: &PathBuf| open_with_tokenizer(folder, device, kind).map(|(lm, tokenizer)| (Rc::new(lm), Rc::new(tokenizer)));
         let (base, tokenizer) = open(&base)?;
         let mut guides = Vec::new();
-        for (index, (tuned, untuned)) in pairs.iter().enumerate() {
-            if tuned == untuned {
-                warn!("{}: tuned and untuned are one model, so every score is 0", tuned.display());
-            }
-            let ((tuned, tokenizer), (untuned, other)) = (open(tuned)?, open(untuned)?);
-            if let Some(difference) = tokenizer.vocabulary().difference(&other.vocabulary()) {
-                return Err(Error::recipe(format!("the tuned and the untuned guide of a pair have two vocabularies: {difference}")));
-            }
-            let guide = Guide { tuned, untuned, tokenizer, template: guide_template.clone() };
-            guides.push((self.guide_weight.get(index).copied().unwrap_or(1.0), Rc::new(guide)));
+        for (pair, (tuned, untuned)) in steer.guide.iter().zip(&pairs) {
+            let guide = Guide::new(open(tuned)?, open(untuned)?, guide_template.clone())?;
+            guides.push((pair.weight, Rc::new(guide)));
         }
         let mut guide = if guides.is_empty() { None } else { Some(LoadedGuide::for_base(guides, &tokenizer)?) };
         let gold = gold.as_ref().map(|folder| GoldReward::open(folder, device, kind, self.gold_text.as_deref())).transpose()?;
-        let sampling = self.sampling();
-        let settings = SteerSettings {
-            sampling,
-            max_new_tokens: self.max_new_tokens as usize,
-            stop: self.stop.clone(),
-            semantics: match self.semantics {
-                Some(SemanticsName::Official) => Semantics::Official,
-                Some(SemanticsName::Paper) | None => Semantics::Paper,
-            },
-            trace: self.trace,
-            prompts_in_flight: self.prompts_in_flight as usize,
-        };
         let mut policy = proposer(&method, (base, tokenizer, template), guide.as_ref(), &settings)?;
-        for (id, prompt) in &prompts {
-            check_prompt(&policy, guide.as_ref(), &settings, id, prompt)?;
-        }
         interrupt::install()?;
         // Answers come as they are found and are printed in the order of the prompts.
         let (mut waiting, mut next) = (BTreeMap::new(), 0);
         let parts = Parts { policy: &mut policy, guide: guide.as_mut(), gold: gold.as_ref() };
         let pause = &mut || interrupt::check().map_err(|_| Error::failed("interrupted"));
-        steer_prompts(&method, &settings, parts, self.seed, &prompts, pause, &mut |number, line| {
+        steer_prompts(&method, &settings, parts, recipe.run.seeds[0], &prompts, pause, &mut |number, line| {
             waiting.insert(number, line);
             while let Some(line) = waiting.remove(&next) {
                 print(&if self.json { to_json(&line)? } else { format!("{}{}", line.prompt, line.response) })?;
@@ -237,26 +213,77 @@ impl SteerCommand {
         })
     }
 
-    fn method(&self) -> Method {
-        match self.method {
-            MethodName::Base => Method::Base,
-            MethodName::BestOfN => Method::BestOfN { n: self.n.unwrap_or(16) as usize },
-            MethodName::Cbs => Method::Cbs {
-                beam_width: self.beam_width.unwrap_or(4) as usize,
-                successors: self.successors.unwrap_or(4) as usize,
-                chunk_len: self.chunk_len.unwrap_or(5) as usize,
-            },
-            MethodName::Eft => Method::Eft { weight: self.weight.unwrap_or(1.0) },
-            MethodName::Beam => Method::Beam {
-                beam_width: self.beam_width.unwrap_or(4) as usize,
-                length_penalty: self.length_penalty.unwrap_or(1.0),
-                early_stopping: self.early_stopping,
-            },
+    /// Prompts that are too long, and a folder without a chat template, are told before any weights are read.
+    fn check_prompts(
+        &self,
+        prompts: &[(String, String)],
+        settings: &SteerSettings,
+        (base, template): (&Path, &PromptTemplate),
+        (pairs, guide_template): (&[(PathBuf, PathBuf)], &PromptTemplate),
+    ) -> Result<()> {
+        let mut readers = vec![PromptReader::open("the model".to_owned(), base, template.clone())?];
+        for folder in pairs.iter().flat_map(|(tuned, untuned)| [tuned, untuned]) {
+            let guide = PromptReader::open("the guide".to_owned(), folder, guide_template.clone())?;
+            readers.push(if self.method == MethodName::Eft { guide } else { guide.scoring(&readers) });
         }
+        check_prompts(prompts, settings.max_new_tokens, &readers)
     }
 
-    fn sampling(&self) -> Sampling {
-        Sampling::new(self.temperature.unwrap_or(0.7), self.top_k.unwrap_or(50), self.top_p.unwrap_or(1.0))
+    /// What is asked for as a recipe says it, and what is wrong with it.
+    fn settings(&self) -> Result<(Recipe, Vec<String>)> {
+        use MethodName::{Beam, BestOfN, Cbs, Eft};
+        let method = self.method;
+        let mut settings = Settings::new(&word(method));
+        let count = |count: Option<u32>, default: u32| Some(i64::from(count.unwrap_or(default)));
+        let of = |methods: &[MethodName]| methods.contains(&method);
+        settings.flag(format!("--method {}", word(method)), "steer.method.0", None::<bool>);
+        settings.flag("--n", "steer.method.0.n", count(self.n, 16).filter(|_| of(&[BestOfN])));
+        settings.flag("--beam-width", "steer.method.0.beam_width", count(self.beam_width, 4).filter(|_| of(&[Cbs, Beam])));
+        settings.flag("--successors", "steer.method.0.successors", count(self.successors, 4).filter(|_| of(&[Cbs])));
+        settings.flag("--chunk-len", "steer.method.0.chunk_len", count(self.chunk_len, 5).filter(|_| of(&[Cbs])));
+        settings.flag("--weight", "steer.method.0.weights", Some(vec![self.weight.unwrap_or(1.0)]).filter(|_| of(&[Eft])));
+        settings.flag("--length-penalty", "steer.method.0.length_penalty", self.length_penalty.filter(|_| of(&[Beam])));
+        settings.flag("--early-stopping", "steer.method.0.early_stopping", Some(self.early_stopping).filter(|_| of(&[Beam])));
+        settings.flag("--semantics", "steer.semantics", self.semantics.map(word));
+        settings.flag("--max-new-tokens", "steer.max_new_tokens", Some(self.max_new_tokens));
+        settings.flag("--prompts-in-flight", "steer.prompts_in_flight", self.prompts_in_flight);
+        settings.flag("--temperature", "steer.sampling.temperature", self.temperature);
+        settings.flag("--top-k", "steer.sampling.top_k", self.top_k);
+        settings.flag("--top-p", "steer.sampling.top_p", self.top_p);
+        settings.flag("--stop", "steer.stop", Some(self.stop.clone()));
+        settings.flag("--trace", "steer.trace", Some(self.trace));
+        settings.flag("--seed", "run.seeds", Some(vec![self.seed]));
+        settings.flag("--device", "run.device", Some(self.device.as_str()));
+        settings.flag("--dtype", "run.dtype", Some(word(self.dtype)));
+        settings.flag("--base", "models.base.id", Some(self.base.as_str()));
+        settings.flag("--base-template", "models.base.prompt", Some(self.base_template.as_str()));
+        settings.flag("--base-bos", "models.base.bos", self.base_bos);
+        for (index, (tuned, untuned)) in self.tuned.iter().zip(&self.untuned).enumerate() {
+            // The place is said only where there are several.
+            let flag = |flag: &str| if self.tuned.len() == 1 { flag.to_owned() } else { format!("{flag} number {}", index + 1) };
+            for (which, id) in [("tuned", tuned), ("untuned", untuned)] {
+                let name = format!("{which}-{index}");
+                settings.flag(flag(&format!("--{which}")), &format!("steer.guide.{index}.{which}"), Some(name.as_str()));
+                settings.put(&format!("models.{name}.id"), id.as_str().into());
+                settings.flag("--guide-template", &format!("models.{name}.prompt"), Some(self.guide_template.as_str()));
+                settings.flag("--guide-bos", &format!("models.{name}.bos"), self.guide_bos);
+            }
+            settings.flag(flag("--guide-weight"), &format!("steer.guide.{index}.weight"), self.guide_weight.get(index).copied());
+            settings.flag(format!("pair {}", index + 1), &format!("steer.guide.{index}"), None::<bool>);
+        }
+        if let Some(gold) = &self.gold {
+            settings.flag("--gold", "gold.id", Some(gold.as_str()));
+            settings.flag("--gold-text", "gold.text", self.gold_text.as_deref());
+        }
+        let (recipe, mut problems) = settings.check()?;
+        self.refuse_idle_flags(&mut problems);
+        if self.tuned.len() != self.untuned.len() {
+            problems.push(format!("--tuned is given {} times and --untuned {} times", self.tuned.len(), self.untuned.len()));
+        }
+        if !self.guide_weight.is_empty() && self.guide_weight.len() != self.tuned.len() {
+            problems.push(format!("--guide-weight is given {} times for {} guide pairs", self.guide_weight.len(), self.tuned.len()));
+        }
+        Ok((recipe, problems))
     }
 
     /// A flag that does nothing is a mistake about the method, or about the flag.
@@ -276,7 +303,7 @@ impl SteerCommand {
             ("--top-k", self.top_k.is_some(), &all_but_beam),
             ("--top-p", self.top_p.is_some(), &all_but_beam),
         ];
-        let name = |method: &MethodName| method.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let name = |method: &MethodName| word(*method);
         for (flag, given, methods) in flags {
             if given && !methods.contains(&self.method) {
                 let of = methods.iter().map(name).collect::<Vec<_>>().join(" and ");
@@ -285,54 +312,11 @@ impl SteerCommand {
             }
         }
     }
+}
 
-    fn refuse_bad_settings(&self, method: &Method) -> Result<()> {
-        let mut problems = Vec::new();
-        self.refuse_idle_flags(&mut problems);
-        if method.needs_guides() && self.tuned.is_empty() {
-            problems.push("this method needs a guide pair: give --tuned and --untuned, or --method base or beam".to_owned());
-        }
-        if self.tuned.len() != self.untuned.len() {
-            problems.push(format!("--tuned is given {} times and --untuned {} times", self.tuned.len(), self.untuned.len()));
-        }
-        if !self.guide_weight.is_empty() && self.guide_weight.len() != self.tuned.len() {
-            problems.push(format!("--guide-weight is given {} times for {} guide pairs", self.guide_weight.len(), self.tuned.len()));
-        }
-        for (flag, number) in [("--weight", self.weight), ("--length-penalty", self.length_penalty)] {
-            if let Some(number) = number.filter(|number| !number.is_finite()) {
-                problems.push(format!("{flag} must be a number, not {number}"));
-            }
-        }
-        if let Some(weight) = self.guide_weight.iter().find(|weight| !weight.is_finite()) {
-            problems.push(format!("--guide-weight must be a number, not {weight}"));
-        }
-        let (temperature, top_p) = (self.temperature.unwrap_or(0.7), self.top_p.unwrap_or(1.0));
-        if !(temperature >= 0.0 && temperature.is_finite()) {
-            problems.push(format!("--temperature must be 0 or more, not {temperature}"));
-        }
-        let samples = match *method {
-            Method::BestOfN { n } => n,
-            Method::Cbs { beam_width, successors, .. } => beam_width * successors,
-            _ => 1,
-        };
-        if temperature == 0.0 && samples > 1 {
-            problems.push(format!("--temperature 0 makes all {samples} samples of this method the same; --method base decodes greedily"));
-        }
-        if !(top_p > 0.0 && top_p <= 1.0) {
-            problems.push(format!("--top-p must be above 0 and at most 1, not {top_p}"));
-        }
-        for (flag, template) in [("--base-template", &self.base_template), ("--guide-template", &self.guide_template)] {
-            if template.matches("{prompt}").count() != 1 {
-                problems.push(format!("{flag} must hold `{{prompt}}` once: `{template}`"));
-            }
-        }
-        for hole in ["{prompt}", "{response}"] {
-            if self.gold_text.as_ref().is_some_and(|text| text.matches(hole).count() != 1) {
-                problems.push(format!("--gold-text must hold `{hole}` once"));
-            }
-        }
-        if problems.is_empty() { Ok(()) } else { Err(Error::Recipe(problems)) }
-    }
+/// As it is written on the command line, and in a recipe.
+fn word(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 fn template_of(template: &str, chat: bool, system: Option<&str>) -> PromptTemplate {

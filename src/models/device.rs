@@ -12,16 +12,17 @@ use std::sync::OnceLock;
 use tch::{Device, Kind};
 
 use crate::error::{Error, Result};
-use crate::recipe::Dtype;
+use crate::recipe::{DeviceName, Dtype};
 
 /// `cpu`, `cuda` or `cuda:N`. Asking for CUDA loads its backend; an [`Error::Failed`] tells why there is none.
 pub fn parse(device: &str) -> Result<Device> {
-    let index = match device {
-        "cpu" => return Ok(Device::Cpu),
-        "cuda" => 0,
-        other => other.strip_prefix("cuda:").and_then(|index| index.parse::<usize>().ok()).ok_or_else(|| {
-            Error::recipe(format!("device = `{other}` is not a device\n\nhint: use `cpu`, `cuda` or `cuda:N`, such as `cuda:0`"))
-        })?,
+    let index = match DeviceName::parse(device) {
+        Some(DeviceName::Cpu) => return Ok(Device::Cpu),
+        Some(DeviceName::Cuda(index)) => index,
+        None => {
+            let hint = "hint: use `cpu`, `cuda` or `cuda:N`, such as `cuda:0`";
+            return Err(Error::recipe(format!("device = `{device}` is not a device\n\n{hint}")));
+        }
     };
     let hint = "hint: use `cpu`, or see `w2s doctor`";
     let count = cuda_devices().map_err(|reason| Error::failed(format!("device = `{device}`: {reason}\n\n{hint}")))?;
@@ -184,7 +185,7 @@ mod tests {
     #[test]
     fn devices_are_read_and_nonsense_is_a_recipe_error() {
         assert_eq!(parse("cpu").unwrap(), Device::Cpu);
-        for wrong in ["gpu", "", "cuda:", "cuda:-1", "cuda:x", "CPU"] {
+        for wrong in ["gpu", "", "cuda:", "cuda:-1", "cuda:+1", "cuda:x", "CPU"] {
             let error = parse(wrong).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{wrong}");
             assert!(error.to_string().starts_with(&format!("device = `{wrong}` is not a device\n\nhint: ")), "{error}");

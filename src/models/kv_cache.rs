@@ -172,11 +172,11 @@ impl<'a> KvCache<'a> {
         Self { segments, new, width, plans: Vec::new(), windowed: Vec::new() }
     }
 
-    /// Positions of the new tokens, (rows, width) i64; padding repeats its row's last.
+    /// Positions of the new tokens, (rows, width) i64; padding repeats its row's last, which may be the last that the model knows.
     pub fn positions(&self) -> Tensor {
         let starts = self.segments.iter().flat_map(|segment| (0..segment.rows()).map(|row| segment.position(row)));
         let positions: Vec<i64> =
-            starts.zip(&self.new).flat_map(|(start, &new)| (0..self.width).map(move |j| start + j.min((new - 1).max(0)))).collect();
+            starts.zip(&self.new).flat_map(|(start, &new)| (0..self.width).map(move |j| (start + j.min(new - 1)).max(0))).collect();
         Tensor::from_slice(&positions).view([self.new.len() as i64, self.width])
     }
 

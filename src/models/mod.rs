@@ -45,5 +45,5 @@ pub use packing::{Packing, Span};
 pub use reward::{RewardHead, RewardModel};
 pub use with_tokenizer::{
     check_lm_folder, check_vocabulary, end_token_ids, open_lora_with_tokenizer, open_trainable_with_tokenizer, open_with_tokenizer,
-    reward_model_with_tokenizer,
+    reward_model_with_tokenizer, tokenizer_and_context,
 };

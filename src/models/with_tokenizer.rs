@@ -60,6 +60,14 @@ pub fn end_token_ids(folder: &Path, tokenizer: &Tokenizer) -> Result<Vec<i64>> {
     Ok(own_first(ids, tokenizer))
 }
 
+/// The tokenizer of a model folder, and how many tokens the model reads; its weights are not looked at.
+pub fn tokenizer_and_context(folder: &Path) -> Result<(Tokenizer, usize)> {
+    let base = base_of_adapter(folder)?;
+    let base = base.as_deref().unwrap_or(folder);
+    let tokenizer = Tokenizer::open(if folder.join("tokenizer.json").is_file() { folder } else { base })?;
+    Ok((tokenizer, LmConfig::read(base)?.info(Vec::new()).context as usize))
+}
+
 /// What is small comes first, so that it is said before gigabytes are read. An adapter's config and weights are its base's, and so is its
 /// tokenizer unless it brings one.
 fn check(folder: &Path) -> Result<Tokenizer> {

@@ -81,23 +81,6 @@ impl LocalPolicy {
         Self { models, tokenizer, sampling, stop, generations: BTreeMap::new(), nodes: HashMap::new(), next: 0 }
     }
 
-    /// Refuses a prompt that leaves no room for `new_tokens` in the context.
-    pub fn check_prompt(&self, id: &str, prompt: &str, new_tokens: usize) -> Result<()> {
-        let Member { lm, template, .. } = self.models.base();
-        let tokens = template.encode(&self.tokenizer, prompt)?.len();
-        let context = lm.model.info().context as usize;
-        if tokens + new_tokens <= context {
-            return Ok(());
-        }
-        let way_out = match context.saturating_sub(tokens) {
-            0 => "shorten the prompt".to_owned(),
-            room => format!("shorten the prompt, or lower `max_new_tokens` to {room}"),
-        };
-        Err(Error::failed(format!(
-            "prompt `{id}`: {tokens} tokens and {new_tokens} new ones do not fit the model's context of {context}\n\nhint: {way_out}"
-        )))
-    }
-
     /// Each of the models, the base first, and the tokens of `prompt` as it reads it.
     pub fn prompt_tokens(&self, prompt: &str) -> Result<Vec<(&Lm, usize)>> {
         self.models.members().iter().map(|member| Ok((&*member.lm, member.template.encode(&self.tokenizer, prompt)?.len()))).collect()

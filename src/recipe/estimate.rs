@@ -3,12 +3,10 @@
 //! Not counted: the program and libtorch themselves, data sets, and the allocator's slack.
 
 use super::plan::GuideSource;
-use super::{ClassifierSizes, Dtype, LmSizes, Plan, PpoTable, Stage, Training, ValueSource, prompt_bound};
-
-/// Prompts that a sampling stage is taken to hold at once.
-pub const PROMPTS_IN_FLIGHT: usize = 8;
-/// Rollouts that PPO is taken to hold at once.
-const ROLLOUTS_IN_FLIGHT: usize = 64;
+use super::{
+    ClassifierSizes, Dtype, LmSizes, MethodTable, Plan, PpoTable, ReaderSizes, Reading, SAMPLED_ROWS, Stage, Steer, Training, ValueSource,
+    guide_tokens, prompt_bound,
+};
 
 const FLOAT32: u64 = 4;
 /// Bytes of logits that training holds at once, at most.
@@ -59,9 +57,10 @@ fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
             let Some(policy) = preferences.policy.as_ref().filter(|_| preferences.source.is_none()) else {
                 return Some(StageMemory { stage, model: "gold".to_owned(), parts: vec![gold()?] });
             };
-            let rows = product(&[PROMPTS_IN_FLIGHT as u64, preferences.samples_per_prompt as u64]);
-            let tokens = tokens(plan, policy, preferences.max_new_tokens);
-            let mut parts = sampling_parts(plan, policy, rows, tokens)?;
+            let rows = product(&[preferences.prompts_at_once() as u64, preferences.samples_per_prompt as u64]);
+            let element = weight_bytes(plan, policy);
+            let mut parts = vec![part("weights", &[("parameters", plan.models.get(policy)?.parameters), ("B", element)])];
+            parts.push(cache("KV cache", 1, &sampled_apart(plan, policy, rows, preferences.max_new_tokens, element)?));
             parts.extend(gold());
             Some(StageMemory { stage, model: policy.clone(), parts })
         }
@@ -94,20 +93,21 @@ fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
         }
         Stage::Steer => {
             let steer = recipe.steer.as_ref()?;
-            let samples = steer.method.iter().map(|method| method.rows()).max().unwrap_or(1);
-            let rows = product(&[steer.prompts_in_flight as u64, samples as u64]);
-            largest(steer.bases.iter().filter_map(|base| {
-                let tokens = tokens(plan, base, steer.max_new_tokens);
-                let mut parts = sampling_parts(plan, base, rows, tokens)?;
-                let pairs = plan.guide_pairs();
-                let guides =
-                    pairs.iter().flat_map(|pair| [("tuned", "tuned cache", &pair.tuned), ("untuned", "untuned cache", &pair.untuned)]);
-                for (name, cache, source) in guides {
-                    let Some((model, guide)) = guide_sizes(plan, source) else { continue };
-                    parts.push(part(name, &[("parameters", guide.parameters), ("B", weight_bytes(plan, model))]));
-                    parts.push(kv_cache(cache, guide, rows, tokens, weight_bytes(plan, model)));
-                }
-                Some(StageMemory { stage, model: base.clone(), parts })
+            let guides =
+                [plan.tuned(), plan.untuned()].map(|source| source.and_then(|source| Some(guide_sizes(plan, &source)?.0.to_owned())));
+            let cells = steer.method.iter().flat_map(|method| {
+                let models: Vec<String> = match method {
+                    MethodTable::Tuned { .. } => guides[0].iter().cloned().collect(),
+                    MethodTable::Untuned { .. } => guides[1].iter().cloned().collect(),
+                    _ => steer.bases.clone(),
+                };
+                models.into_iter().map(move |model| (method, model))
+            });
+            largest(cells.filter_map(|(method, model)| {
+                let mut parts = steering_parts(plan, steer, method, &model)?;
+                // It judges each answer as it is found.
+                parts.extend(gold());
+                Some(StageMemory { stage, model, parts })
             }))
         }
         Stage::Evaluate => Some(StageMemory { stage, model: "gold".to_owned(), parts: vec![gold()?] }),
@@ -120,17 +120,55 @@ fn largest(stages: impl Iterator<Item = StageMemory>) -> Option<StageMemory> {
 
 /// The recipe's model that a guide is or descends from, and its sizes.
 fn guide_sizes<'a>(plan: &'a Plan, source: &'a GuideSource) -> Option<(&'a str, &'a LmSizes)> {
-    let model = match source {
-        GuideSource::Stage(_) => plan.recipe.guide_model()?,
-        GuideSource::Model(name) => name,
-    };
+    let model = plan.model_of(source)?;
     Some((model, plan.models.get(model)?))
 }
 
-/// Of a prompt and its response.
-fn tokens(plan: &Plan, model: &str, new_tokens: usize) -> u64 {
-    let prompt = plan.recipe.models.get(model).map_or(0, |model| prompt_bound(&plan.recipe.data.prompt, model));
-    prompt.saturating_add(new_tokens) as u64
+/// Of the longest prompt as `model` reads it.
+fn prompt_tokens(plan: &Plan, model: &str) -> u64 {
+    plan.recipe.models.get(model).map_or(0, |model| prompt_bound(&plan.recipe.data.prompt, model)) as u64
+}
+
+/// What `method` holds while `base` is steered, for as many prompts as are searched at once.
+fn steering_parts(plan: &Plan, steer: &Steer, method: &MethodTable, base: &str) -> Option<Vec<MemoryPart>> {
+    let prompts = steer.prompts_in_flight.min(steer.prompts) as u64;
+    let (rows, new_tokens) = (method.rows() as u64, steer.max_new_tokens as u64);
+    let reading = |model: &str, sizes: &LmSizes, is_sampled: bool| {
+        let same_vocabulary = plan.recipe.tokenizer_owner(base) == plan.recipe.tokenizer_owner(model);
+        let new_tokens =
+            if is_sampled { new_tokens } else { (guide_tokens(steer.max_new_tokens, same_vocabulary) as u64).min(sizes.context) };
+        let chunk = if is_sampled { 1 } else { (method.chunk(steer.max_new_tokens) as u64).min(new_tokens) };
+        let sizes = ReaderSizes::of(sizes, weight_bytes(plan, model));
+        Reading { sizes, prompt_tokens: prompt_tokens(plan, model), new_tokens, rows, shares_prompt: true, chunk, is_sampled }
+    };
+    let sizes = plan.models.get(base)?;
+    let mut parts = vec![part("weights", &[("parameters", sizes.parameters), ("B", weight_bytes(plan, base))])];
+    parts.push(cache("KV cache", prompts, &reading(base, sizes, true)));
+    for pair in &plan.guide_pairs() {
+        let names = [("tuned", "tuned cache", "tuned mixture cache"), ("untuned", "untuned cache", "untuned mixture cache")];
+        for ((name, scored, mixed), source) in names.into_iter().zip([&pair.tuned, &pair.untuned]) {
+            let Some((model, guide)) = guide_sizes(plan, source) else { continue };
+            parts.push(part(name, &[("parameters", guide.parameters), ("B", weight_bytes(plan, model))]));
+            parts.push(cache(scored, prompts, &reading(model, guide, false)));
+            if matches!(method, MethodTable::Eft { .. }) {
+                parts.push(cache(mixed, prompts, &reading(model, guide, true)));
+            }
+        }
+    }
+    Some(parts)
+}
+
+/// Of `rows` that are sampled together and share no prompt.
+fn sampled_apart(plan: &Plan, model: &str, rows: u64, new_tokens: usize, element: u64) -> Option<Reading> {
+    let sizes = ReaderSizes::of(plan.models.get(model)?, element);
+    let prompt_tokens = prompt_tokens(plan, model);
+    Some(Reading { sizes, prompt_tokens, new_tokens: new_tokens as u64, rows, shares_prompt: false, chunk: 1, is_sampled: true })
+}
+
+fn cache(name: &'static str, prompts: u64, reading: &Reading) -> MemoryPart {
+    let arithmetic = reading.arithmetic();
+    let arithmetic = if prompts == 1 { arithmetic } else { format!("{prompts} prompts × [{arithmetic}]") };
+    MemoryPart { name, arithmetic, bytes: product(&[prompts, reading.bytes()]) }
 }
 
 /// Of the weights of `model` at inference. Which way `auto` goes depends on the machine, so the wider is counted.
@@ -219,31 +257,20 @@ fn ppo_parts(plan: &Plan, ppo: &PpoTable, training: &Training) -> Option<Vec<Mem
     }
     // It samples with the weights that it trains, which are never f16.
     let bytes = if dtype(plan, &ppo.policy) == Dtype::Bfloat16 { 2 } else { FLOAT32 };
-    let rows = training.batch_size.max(ppo.validation_prompts).min(ROLLOUTS_IN_FLIGHT) as u64;
+    let rows = training.batch_size.max(ppo.validation_prompts).min(SAMPLED_ROWS) as u64;
     parts.push(part("reference", &[("parameters", policy.parameters), ("B", bytes)]));
-    parts.push(kv_cache("KV cache", policy, rows, tokens(plan, &ppo.policy, ppo.max_new_tokens), bytes));
+    parts.push(cache("KV cache", 1, &sampled_apart(plan, &ppo.policy, rows, ppo.max_new_tokens, bytes)?));
     let pair = plan.ppo_pair()?;
-    for (name, cache, source) in [("tuned", "tuned cache", &pair.tuned), ("untuned", "untuned cache", &pair.untuned)] {
+    for (name, scored, source) in [("tuned", "tuned cache", &pair.tuned), ("untuned", "untuned cache", &pair.untuned)] {
         let (model, guide) = guide_sizes(plan, source)?;
-        let other = plan.recipe.tokenizer_owner(&ppo.policy) != plan.recipe.tokenizer_owner(model);
-        let new_tokens = ppo.max_new_tokens.saturating_add(if other { ppo.max_new_tokens / 2 } else { 0 });
+        let same_vocabulary = plan.recipe.tokenizer_owner(&ppo.policy) == plan.recipe.tokenizer_owner(model);
+        let new_tokens = (guide_tokens(ppo.max_new_tokens, same_vocabulary) as u64).min(guide.context);
+        let (sizes, prompt_tokens) = (ReaderSizes::of(guide, weight_bytes(plan, model)), prompt_tokens(plan, model));
+        let reading = Reading { sizes, prompt_tokens, new_tokens, rows: 1, shares_prompt: true, chunk: new_tokens, is_sampled: false };
         parts.push(part(name, &[("parameters", guide.parameters), ("B", weight_bytes(plan, model))]));
-        parts.push(kv_cache(cache, guide, rows, tokens(plan, model, new_tokens), weight_bytes(plan, model)));
+        parts.push(cache(scored, rows, &reading));
     }
     Some(parts)
-}
-
-fn sampling_parts(plan: &Plan, name: &str, rows: u64, tokens: u64) -> Option<Vec<MemoryPart>> {
-    let (model, weight_bytes) = (plan.models.get(name)?, weight_bytes(plan, name));
-    Some(vec![
-        part("weights", &[("parameters", model.parameters), ("B", weight_bytes)]),
-        kv_cache("KV cache", model, rows, tokens, weight_bytes),
-        part("logits", &[("rows", rows), ("vocabulary", model.vocab_size), ("copies", 2), ("B", FLOAT32)]),
-    ])
-}
-
-fn kv_cache(name: &'static str, model: &LmSizes, rows: u64, tokens: u64, bytes: u64) -> MemoryPart {
-    part(name, &[("rows", rows), ("tokens", tokens), ("layers", model.n_layer), ("keys and values", model.kv_size), ("B", bytes)])
 }
 
 fn part(name: &'static str, factors: &[(&str, u64)]) -> MemoryPart {

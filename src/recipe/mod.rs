@@ -14,6 +14,7 @@ mod overrides;
 mod plan;
 mod ppo;
 mod preference_tables;
+mod reading;
 mod reward_model;
 mod schema;
 mod sizes;
@@ -23,14 +24,16 @@ mod tokenizer_folder;
 mod training;
 mod tuning_tables;
 mod validate;
+mod warnings;
 
-pub use estimate::{MemoryPart, PROMPTS_IN_FLIGHT, StageMemory, memory_estimate};
+pub use estimate::{MemoryPart, StageMemory, memory_estimate};
 pub use hub_id::{HubId, hub_dataset, hub_model};
 pub use load::load;
 pub use lora::{BASE_FROM_HERE, Lora, base_folder, config_folder};
 pub use plan::{Counts, GuidePairSource, GuideSource, Plan, Stage};
 pub use ppo::{ChunkLen, ChunkLens, KlTable, PpoTable, ValueSource};
 pub use preference_tables::{PairColumns, Pairing, PreferenceLabel, Preferences};
+pub use reading::{ReaderSizes, Reading, SAMPLED_ROWS, bytes_in_words, guide_tokens};
 pub use reward_model::{RewardModelTable, RewardStart};
 pub use schema::*;
 pub use sizes::{ClassifierSizes, LinearSize, LmSizes};
@@ -39,7 +42,7 @@ pub use steering::{GuideTable, MethodTable, Steer};
 pub use tokenizer_folder::{chat_template, conversion_hint};
 pub use training::{Length, Training};
 pub use tuning_tables::{Direct, Dpo, LoraSave, LoraTable, LossOn, Pretrain, Schedule, Sft, TrainingTable};
-pub use validate::{prompt_bound, validate};
+pub use validate::{prompt_bound, steer_problems, validate};
 
 /// The candidate most like `word`, if any is like it at all.
 fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -7,7 +7,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClassifierSizes, GuideTable, LmSizes, Recipe, ScratchTokenizer, StageTraining, Training, config_folder, hub_dataset, validate,
+    ClassifierSizes, GuideTable, LmSizes, MethodTable, Recipe, ScratchTokenizer, StageTraining, Training, config_folder, hub_dataset,
+    validate,
 };
 use crate::error::{Error, Result};
 
@@ -214,6 +215,14 @@ impl Plan {
         guide_pairs(&self.recipe)
     }
 
+    /// The recipe's model that a guide is or descends from.
+    pub fn model_of<'a>(&'a self, source: &'a GuideSource) -> Option<&'a str> {
+        match source {
+            GuideSource::Stage(_) => self.recipe.guide_model(),
+            GuideSource::Model(name) => Some(name),
+        }
+    }
+
     /// The pair that rewards in `[ppo]`.
     pub fn ppo_pair(&self) -> Option<GuidePairSource> {
         ppo_pair(&self.recipe)
@@ -281,6 +290,19 @@ impl Recipe {
     pub fn guide_models(&self) -> Vec<&str> {
         let pairs = guide_pairs(self);
         self.models_of(pairs.into_iter().flat_map(|pair| [pair.tuned, pair.untuned]).chain(untuned(self)))
+    }
+
+    /// Those of them that methods of `[steer]` sample from, alone or in a mixture.
+    pub(super) fn sampled_guides(&self) -> Vec<&str> {
+        let Some(steer) = &self.steer else { return Vec::new() };
+        let pairs = guide_pairs(self);
+        let of_method = |method: &MethodTable| match method {
+            MethodTable::Eft { .. } => pairs.iter().flat_map(|pair| [pair.tuned.clone(), pair.untuned.clone()]).collect(),
+            MethodTable::Tuned { .. } => pairs.first().map(|pair| pair.tuned.clone()).into_iter().collect(),
+            MethodTable::Untuned { .. } => untuned(self).into_iter().collect(),
+            _ => Vec::new(),
+        };
+        self.models_of(steer.method.iter().flat_map(of_method))
     }
 
     /// The same of the pair that rewards in `[ppo]`.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SamplingTable;
+use super::{SAMPLED_ROWS, SamplingTable};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,6 +71,11 @@ impl Default for PairColumns {
 }
 
 impl Preferences {
+    /// Prompts whose samples are drawn together.
+    pub fn prompts_at_once(&self) -> usize {
+        (SAMPLED_ROWS / self.samples_per_prompt.max(1)).max(1)
+    }
+
     /// Pairs that the samples of one prompt make, before equal, empty and tied ones drop out.
     pub fn pairs_per_prompt(&self) -> usize {
         let samples = self.samples_per_prompt;

@@ -48,6 +48,27 @@ pub struct Run {
     pub threads: Option<usize>,
 }
 
+/// The device that a word of a recipe names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceName {
+    Cpu,
+    Cuda(usize),
+}
+
+impl DeviceName {
+    /// `cpu`, `cuda` or `cuda:N`.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "cpu" => Some(Self::Cpu),
+            "cuda" => Some(Self::Cuda(0)),
+            other => {
+                let index = other.strip_prefix("cuda:").filter(|index| index.bytes().all(|byte| byte.is_ascii_digit()))?;
+                Some(Self::Cuda(index.parse().ok()?))
+            }
+        }
+    }
+}
+
 /// `auto` is bf16 where the processor multiplies it natively, f32 elsewhere.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -120,6 +120,14 @@ impl MethodTable {
         }
     }
 
+    /// Tokens of a response that its guides read at once, at most.
+    pub fn chunk(&self, max_new_tokens: usize) -> usize {
+        match self {
+            Self::Cbs { chunk_len, .. } => (*chunk_len).min(max_new_tokens),
+            _ => max_new_tokens,
+        }
+    }
+
     /// Rows of the base's cache that one prompt takes.
     pub fn rows(&self) -> usize {
         match self {

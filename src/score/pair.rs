@@ -6,6 +6,9 @@
 //! A chunk goes through both guides in one forward pass on their KV caches. Where base and guides share one vocabulary the base's ids
 //! pass straight through; otherwise the response text is tokenized anew, the longest common token prefix with the parent is kept, and
 //! only the tail is computed.
+//!
+//! Of a response that is longer than the guides' context the guides read the tokens that fit: its score is the sum over these, and the end,
+//! with its EOS, earns nothing. The same holds for the rewards of PPO.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -17,7 +20,7 @@ use super::logps::frozen_target_logps;
 use crate::error::{Error, Result};
 use crate::models::{KvCache, Lm, Segment};
 use crate::search::{Judge, Judged, Node, Response, Scorer};
-use crate::text::{PromptTemplate, Tokenizer};
+use crate::text::{PromptTemplate, Tokenizer, VocabularyDifference};
 
 /// The tuned and the untuned model: one tokenizer, one prompt template.
 pub struct Guide {
@@ -25,6 +28,23 @@ pub struct Guide {
     pub untuned: Rc<Lm>,
     pub tokenizer: Rc<Tokenizer>,
     pub template: PromptTemplate,
+}
+
+impl Guide {
+    /// # Errors
+    /// [`Error::Recipe`] where the two have different vocabularies: one's ids would mean something else to the other.
+    pub fn new(tuned: (Rc<Lm>, Rc<Tokenizer>), untuned: (Rc<Lm>, Rc<Tokenizer>), template: PromptTemplate) -> Result<Self> {
+        let ((tuned, tokenizer), (untuned, other)) = (tuned, untuned);
+        match tokenizer.vocabulary().difference(&other.vocabulary()) {
+            None => Ok(Self { tuned, untuned, tokenizer, template }),
+            Some(difference) => Err(Error::recipe(two_vocabularies(&difference))),
+        }
+    }
+}
+
+/// What is wrong with a pair whose guides differ so.
+pub fn two_vocabularies(difference: &VocabularyDifference) -> String {
+    format!("the tuned and the untuned guide of a pair have two vocabularies: {difference}")
 }
 
 pub struct GuidePair {
@@ -66,14 +86,24 @@ struct State {
     ratios: Vec<f32>,
     /// That of the EOS of a response that ends.
     eos: Option<f32>,
+    is_cut: bool,
+}
+
+/// What the guides read of a response.
+struct Readable {
+    ids: Vec<i64>,
+    /// The guides' EOS is scored behind it.
+    ends: bool,
+    /// There is more that does not fit.
+    is_cut: bool,
 }
 
 /// What one row needs from the guides.
 struct Work {
     parent: State,
     ids: Vec<i64>,
-    /// The guides' EOS is scored behind it.
     ends: bool,
+    is_cut: bool,
     /// Leading log-ratios that are known from the parent.
     known: usize,
     /// Leading ids whose keys and values are in the cache; the rest is fed.
@@ -119,29 +149,14 @@ impl GuidePair {
         Ok(Self { guide, same_vocabulary, ends, context, generations: BTreeMap::new(), nodes: HashMap::new(), next: 0 })
     }
 
-    /// Refuses a prompt that leaves no room for `new_tokens` guide tokens in the guides' context.
-    pub fn check_prompt(&self, id: &str, prompt: &str, new_tokens: usize) -> Result<()> {
-        let tokens = self.guide.template.encode(&self.guide.tokenizer, prompt)?.len();
-        if tokens + new_tokens <= self.context as usize {
-            return Ok(());
-        }
-        Err(Error::failed(format!(
-            "prompt `{id}`: {tokens} tokens and {new_tokens} new ones do not fit the guides' context of {}\n\nhint: shorten the prompt, or lower `max_new_tokens`",
-            self.context
-        )))
-    }
-
-    /// Guide tokens that the guides can read behind `prompt`.
-    pub fn room(&self, prompt: &str) -> Result<usize> {
-        Ok((self.context as usize).saturating_sub(self.guide.template.encode(&self.guide.tokenizer, prompt)?.len()))
-    }
-
-    /// log π* − log π_ref of each guide token of a response, with the EOS last where it `ends`, by full forward passes without any cache.
+    /// log π* − log π_ref of each guide token of a response that the guides can read, with the EOS last where it `ends` within their context, by
+    /// full forward passes without any cache.
     pub fn token_rewards_in_full(&self, prompt: &str, response: &Response, ends: bool) -> Result<Vec<f32>> {
         let mut ids = self.guide.template.encode(&self.guide.tokenizer, prompt)?;
         let prompt_len = ids.len();
-        ids.extend(self.response_ids(response, ends)?);
-        if ends {
+        let readable = self.readable(prompt_len, response, ends)?;
+        ids.extend(readable.ids);
+        if readable.ends {
             ids.push(self.ends[0]);
         }
         if ids.len() == prompt_len {
@@ -152,7 +167,7 @@ impl GuidePair {
         Ok(tuned.iter().zip(&untuned).map(|(tuned, untuned)| tuned - untuned).collect())
     }
 
-    /// The guide's ids of the response that a live node stands for, without its EOS.
+    /// The guide's ids of what was read of the response that a live node stands for, without its EOS.
     pub fn token_ids(&self, node: Node) -> &[i64] {
         self.nodes.get(&node).map_or(&[], |state| &state.ids)
     }
@@ -181,30 +196,28 @@ impl GuidePair {
         self.guide.tokenizer.encode_continuation(text)
     }
 
+    /// What the guides read of a response behind a prompt of `prompt_len` tokens.
+    fn readable(&self, prompt_len: usize, response: &Response, ends: bool) -> Result<Readable> {
+        let mut ids = self.response_ids(response, ends)?;
+        let room = (self.context as usize).saturating_sub(prompt_len);
+        let is_cut = ids.len() + usize::from(ends) > room;
+        ids.truncate(room);
+        Ok(Readable { ids, ends: ends && !is_cut, is_cut })
+    }
+
     fn plan(&self, request: &Judge) -> Result<Work> {
         let parent = self.nodes.get(&request.parent).ok_or_else(|| Error::failed("the parent of a response to score was pruned"))?.clone();
-        let ids = self.response_ids(request.response, request.ends)?;
+        let prompt_len = self.source(parent.generation)?.prompt.length as usize;
+        let Readable { ids, ends, is_cut } = self.readable(prompt_len, request.response, request.ends)?;
         let known = parent.ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
         // The hidden state that predicts the first new token is at hand after the whole parent and after the prompt; elsewhere the last
         // common token is fed once more.
         let cached = if known == parent.ids.len() { known } else { known.saturating_sub(1) };
-        Ok(Work { parent, ids, ends: request.ends, known, cached })
+        Ok(Work { parent, ids, ends, is_cut, known, cached })
     }
 
-    fn check_room(&self, group: &Group) -> Result<()> {
-        let prompt = self.source(group)?.prompt.length;
-        let longest = group.members.iter().map(|(_, row)| row.ids.len() as i64 + i64::from(row.ends)).max().unwrap_or(0);
-        if prompt + longest <= self.context {
-            return Ok(());
-        }
-        Err(Error::failed(format!(
-            "a response of {longest} guide tokens after a prompt of {prompt} does not fit the guides' context of {}\n\nhint: lower `max_new_tokens`, or use guides with a longer context",
-            self.context
-        )))
-    }
-
-    fn source(&self, group: &Group) -> Result<&Generation> {
-        self.generations.get(&group.generation).ok_or_else(|| Error::failed("the scorer's cache of a live response is gone"))
+    fn source(&self, generation: u64) -> Result<&Generation> {
+        self.generations.get(&generation).ok_or_else(|| Error::failed("the scorer's cache of a live response is gone"))
     }
 
     /// One guide's forward pass over all that is new: the log-probabilities of the unknown tokens, row by row with each row's EOS last, and
@@ -214,7 +227,7 @@ impl GuidePair {
         let work: Vec<&Work> = groups.iter().flat_map(|group| group.members.iter().map(|(_, work)| work)).collect();
         let (mut segments, mut carried) = (Vec::new(), Vec::new());
         for group in groups {
-            let source = self.source(group)?;
+            let source = self.source(group.generation)?;
             let rows: Vec<usize> = group.members.iter().map(|(_, work)| work.parent.row).collect();
             let mut segment = source.models[which].segment.select(&rows);
             for (row, (_, work)) in group.members.iter().enumerate() {
@@ -269,6 +282,9 @@ impl Scorer for GuidePair {
     fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
         let ids =
             prompts.iter().map(|prompt| self.guide.template.encode(&self.guide.tokenizer, prompt)).collect::<Result<Vec<Vec<i64>>>>()?;
+        if let Some(longest) = ids.iter().map(Vec::len).max().filter(|longest| *longest > self.context as usize) {
+            return Err(Error::failed(format!("a prompt of {longest} tokens does not fit the guides' context of {}", self.context)));
+        }
         let [tuned, untuned] = self.models().map(|lm| lm.model.read_prompts(&ids));
         let mut nodes = Vec::with_capacity(prompts.len());
         for ((tuned, untuned), ids) in tuned.into_iter().zip(untuned).zip(&ids) {
@@ -276,7 +292,7 @@ impl Scorer for GuidePair {
             let after = [tuned.1.shallow_clone(), untuned.1.shallow_clone()];
             let models = [tuned, untuned].map(|(segment, last)| ModelState { segment, last });
             self.generations.insert(generation, Generation { prompt: Rc::new(Prompt { length: ids.len() as i64, after }), models });
-            self.nodes.insert(node, State { generation, row: 0, ids: Vec::new(), ratios: Vec::new(), eos: None });
+            self.nodes.insert(node, State { generation, row: 0, ids: Vec::new(), ratios: Vec::new(), eos: None, is_cut: false });
             nodes.push(node);
         }
         Ok(nodes)
@@ -296,13 +312,12 @@ impl Scorer for GuidePair {
                 None => groups.push(Group { generation, members: vec![(i, work)] }),
             }
         }
-        groups.iter().try_for_each(|group| self.check_room(group))?;
         let (tuned, tuned_states) = self.read(0, &groups)?;
         let (untuned, untuned_states) = self.read(1, &groups)?;
         let mut ratios = tuned.iter().zip(&untuned).map(|(tuned, untuned)| tuned - untuned);
         let mut judged = vec![None; requests.len()];
         for ((group, tuned), untuned) in groups.into_iter().zip(tuned_states).zip(untuned_states) {
-            let prompt = self.source(&group)?.prompt.clone();
+            let prompt = self.source(group.generation)?.prompt.clone();
             let generation = self.fresh();
             self.generations.insert(generation, Generation { prompt, models: [tuned, untuned] });
             for (row, (number, work)) in group.members.into_iter().enumerate() {
@@ -312,7 +327,7 @@ impl Scorer for GuidePair {
                 let eos = if work.ends { ratios.next() } else { None };
                 let score = kept.iter().sum::<f32>() + eos.unwrap_or(0.0);
                 let node = Node(self.fresh());
-                self.nodes.insert(node, State { generation, row, ids: work.ids, ratios: kept, eos });
+                self.nodes.insert(node, State { generation, row, ids: work.ids, ratios: kept, eos, is_cut: work.is_cut });
                 judged[number] = Some(Judged { node, score, fed });
             }
         }
@@ -321,6 +336,10 @@ impl Scorer for GuidePair {
 
     fn token_rewards(&self, node: Node) -> Vec<f32> {
         self.nodes.get(&node).map(|state| state.ratios.iter().copied().chain(state.eos).collect()).unwrap_or_default()
+    }
+
+    fn is_cut(&self, node: Node) -> bool {
+        self.nodes.get(&node).is_some_and(|state| state.is_cut)
     }
 
     fn retain(&mut self, live: &[Node]) {

@@ -2,7 +2,8 @@
 //!
 //! Where policy and guides share a vocabulary, r_t = log π*(y_t | x, y_<t) − log π_ref(y_t | x, y_<t) of each token. Otherwise a guide token's
 //! log-ratio goes to the policy token that closes its text: the first one after which all of that text has been said. The guide's EOS goes to
-//! the policy's. No log-ratio is split or lost, so the sum over policy tokens is the sequence score, whatever the vocabularies.
+//! the policy's. No log-ratio is split or lost, so the sum over policy tokens is the sequence score, whatever the vocabularies. What the guides
+//! cannot read of a response that is longer than their context earns nothing, as in search.
 
 use std::rc::Rc;
 
@@ -16,6 +17,7 @@ pub struct TokenRewards {
     policy: Rc<Tokenizer>,
     guide: Rc<Tokenizer>,
     same_vocabulary: bool,
+    cut: u64,
 }
 
 impl TokenRewards {
@@ -26,31 +28,28 @@ impl TokenRewards {
     pub fn new(guide: Rc<Guide>, policy: Rc<Tokenizer>) -> Result<Self> {
         let same_vocabulary = policy.vocabulary().difference(&guide.tokenizer.vocabulary()).is_none();
         let tokenizer = guide.tokenizer.clone();
-        Ok(Self { pair: GuidePair::new(guide, same_vocabulary)?, policy, guide: tokenizer, same_vocabulary })
+        Ok(Self { pair: GuidePair::new(guide, same_vocabulary)?, policy, guide: tokenizer, same_vocabulary, cut: 0 })
     }
 
-    /// [`GuidePair::check_prompt`] for responses of up to `new_tokens` tokens of the policy: of guides with another vocabulary half more, as much as
-    /// `w2s check` asks for. A response may need more still; then [`Self::rewards`] rewards what fits.
-    pub fn check_prompt(&self, id: &str, prompt: &str, new_tokens: usize) -> Result<()> {
-        let most = if self.same_vocabulary { new_tokens } else { new_tokens + new_tokens / 2 };
-        self.pair.check_prompt(id, prompt, most)
+    /// Whether policy and guides have one vocabulary, token by token.
+    pub fn same_vocabulary(&self) -> bool {
+        self.same_vocabulary
     }
 
-    /// The reward of each token of the responses, one to each prompt: of all its ids, and of the EOS behind them where it `ends`. Across vocabularies a
-    /// response may be longer than the guides can see: then the end of it earns nothing.
+    /// Responses so far that were too long for the guides.
+    pub fn cut(&self) -> u64 {
+        self.cut
+    }
+
+    /// The reward of each token of the responses, one to each prompt: of all its ids, and of the EOS behind them where it `ends`.
     pub fn rewards(&mut self, prompts: &[&str], responses: &[(&Response, bool)]) -> Result<Vec<Vec<f64>>> {
-        let fitting = prompts.iter().zip(responses).map(|(prompt, &(response, ends))| self.fitting(prompt, response, ends));
-        let fitting: Vec<Option<Response>> = fitting.collect::<Result<_>>()?;
         let nodes = self.pair.open(prompts)?;
-        let requests: Vec<Judge> = (nodes.iter().zip(responses).zip(&fitting))
-            .map(|((&parent, &(response, ends)), cut)| match cut {
-                Some(cut) => Judge { parent, response: cut, ends: false },
-                None => Judge { parent, response, ends },
-            })
-            .collect();
+        let requests: Vec<Judge> =
+            nodes.iter().zip(responses).map(|(&parent, &(response, ends))| Judge { parent, response, ends }).collect();
         let judged = self.pair.score(&requests)?;
         let mut all = Vec::with_capacity(responses.len());
         for (judged, &(response, ends)) in judged.iter().zip(responses) {
+            self.cut += u64::from(self.pair.is_cut(judged.node));
             let ratios = self.pair.token_rewards(judged.node);
             let mut rewards = vec![0.0; response.ids.len() + usize::from(ends)];
             let ids = self.pair.token_ids(judged.node);
@@ -69,31 +68,14 @@ impl TokenRewards {
         Ok(all)
     }
 
-    /// The beginning of a response that is too long for the guides, or `None` where all of it fits.
-    fn fitting(&self, prompt: &str, response: &Response, ends: bool) -> Result<Option<Response>> {
-        if self.same_vocabulary {
-            return Ok(None);
-        }
-        let room = self.pair.room(prompt)?;
-        let ids = self.pair.response_ids(response, ends)?;
-        if ids.len() + usize::from(ends) <= room {
-            return Ok(None);
-        }
-        // What a beginning decodes to may be cut inside a character, and may take other tokens alone than within the whole.
-        for count in (0..=room.min(ids.len())).rev() {
-            let text = self.guide.decode_continuation(&ids[..count])?;
-            if response.text.starts_with(&text) && self.guide.encode_continuation(&text)?.len() <= room {
-                return Ok(Some(Response { text, ids: Vec::new(), finish: None }));
-            }
-        }
-        Ok(Some(Response { text: String::new(), ids: Vec::new(), finish: None }))
-    }
-
     /// The policy token that closes the text of each guide token.
     fn places(&self, response: &Response, guide_ids: &[i64]) -> Result<Vec<usize>> {
         let said = prefixes(&self.policy, &response.ids, &response.text)?;
         let asked = prefixes(&self.guide, guide_ids, &response.text)?;
-        Ok(closing(&said, &asked))
+        // What ends inside a character is closed with it, though the guides may have read no further.
+        let read = asked.last().map_or(0, |prefix| prefix.end);
+        let character = response.text[read..].chars().next().map_or(0, char::len_utf8);
+        Ok(closing(&said, &asked, read + character))
     }
 }
 
@@ -119,10 +101,10 @@ fn prefixes(tokenizer: &Tokenizer, ids: &[i64], text: &str) -> Result<Vec<Prefix
 }
 
 /// For each asked token the first said one after which all of its text has been said: of a token that ends inside a character, that whole
-/// character too. What the last said token does not close is closed by it all the same.
-fn closing(said: &[Prefix], asked: &[Prefix]) -> Vec<usize> {
+/// character too, whose end is `last` where no asked token reaches it. What the last said token does not close is closed by it all the same.
+fn closing(said: &[Prefix], asked: &[Prefix], last: usize) -> Vec<usize> {
     let mut places = vec![0; asked.len()];
-    let mut end = usize::MAX;
+    let mut end = last;
     for (place, prefix) in places.iter_mut().zip(asked).rev() {
         end = if prefix.is_cut { end } else { prefix.end };
         *place = said.partition_point(|said| said.end < end).min(said.len().saturating_sub(1));
@@ -145,14 +127,16 @@ mod tests {
     #[test]
     fn a_guide_token_goes_to_the_token_that_closes_its_text() {
         // "abcdef": the policy says ab|c|def, the guide reads a|bc|d|ef.
-        assert_eq!(closing(&whole(&[2, 3, 6]), &whole(&[1, 3, 4, 6])), [0, 1, 2, 2]);
+        assert_eq!(closing(&whole(&[2, 3, 6]), &whole(&[1, 3, 4, 6]), 6), [0, 1, 2, 2]);
         // The other way round.
-        assert_eq!(closing(&whole(&[1, 3, 4, 6]), &whole(&[2, 3, 6])), [1, 1, 3]);
+        assert_eq!(closing(&whole(&[1, 3, 4, 6]), &whole(&[2, 3, 6]), 6), [1, 1, 3]);
         // "aé": the policy says the bytes of é one by one, the guide reads it whole; then the other way round.
-        assert_eq!(closing(&[whole(&[1])[0], cut(1), whole(&[3])[0]], &whole(&[1, 3])), [0, 2]);
-        assert_eq!(closing(&whole(&[1, 3]), &[whole(&[1])[0], cut(1), whole(&[3])[0]]), [0, 1, 1]);
+        assert_eq!(closing(&[whole(&[1])[0], cut(1), whole(&[3])[0]], &whole(&[1, 3]), 3), [0, 2]);
+        assert_eq!(closing(&whole(&[1, 3]), &[whole(&[1])[0], cut(1), whole(&[3])[0]], 3), [0, 1, 1]);
         // Cut inside é: nobody closes it, so the last token gets what is left.
-        assert_eq!(closing(&[whole(&[1])[0], cut(1)], &[whole(&[1])[0], cut(1)]), [0, 1]);
-        assert_eq!(closing(&whole(&[1]), &[]), [0; 0]);
+        assert_eq!(closing(&[whole(&[1])[0], cut(1)], &[whole(&[1])[0], cut(1)], 3), [0, 1]);
+        assert_eq!(closing(&whole(&[1]), &[], 0), [0; 0]);
+        // "aébc" of which the guides read "a" and half of é: the token that says é closes both, not the last one.
+        assert_eq!(closing(&whole(&[1, 3, 4, 5]), &[whole(&[1])[0], cut(1)], 3), [0, 1]);
     }
 }

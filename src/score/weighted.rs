@@ -19,10 +19,6 @@ impl WeightedPairs {
         Self { pairs, nodes: HashMap::new(), next: 0 }
     }
 
-    pub fn check_prompt(&self, id: &str, prompt: &str, new_tokens: usize) -> Result<()> {
-        self.pairs.iter().try_for_each(|(_, pair)| pair.check_prompt(id, prompt, new_tokens))
-    }
-
     fn insert(&mut self, nodes: Vec<Node>) -> Node {
         self.next += 1;
         self.nodes.insert(Node(self.next), nodes);
@@ -63,6 +59,11 @@ impl Scorer for WeightedPairs {
             return Vec::new();
         }
         (0..length).map(|t| all.iter().map(|(weight, rewards)| weight * rewards[t]).sum()).collect()
+    }
+
+    /// Whether it was too long for one of the pairs; each reads as much as it can.
+    fn is_cut(&self, node: Node) -> bool {
+        self.nodes.get(&node).is_some_and(|nodes| self.pairs.iter().zip(nodes).any(|((_, pair), node)| pair.is_cut(*node)))
     }
 
     fn retain(&mut self, live: &[Node]) {

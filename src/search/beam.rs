@@ -148,9 +148,10 @@ impl Rounds for Search<'_> {
         let ends = response.finish.is_some_and(Finish::is_complete);
         let judged = self.scorer.score(&[Judge { parent, response: &response, ends }])?[0];
         let token_rewards = self.scorer.token_rewards(judged.node);
+        let cut = u64::from(self.scorer.is_cut(judged.node));
         self.scorer.retain(&[]);
         let best = Hypothesis { response, score: judged.score, logprob: Some(f64::from(logprob)), proposer: node, scorer: judged.node };
-        Ok((query, Found { best, trace: Vec::new(), token_rewards, sampled, fed: judged.fed, seconds }))
+        Ok((query, Found { best, trace: Vec::new(), token_rewards, sampled, fed: judged.fed, cut, seconds }))
     }
 
     fn retain(&mut self, states: &[State]) {

@@ -115,6 +115,7 @@ struct Beam {
     trace: Vec<TraceStep>,
     sampled: u64,
     fed: u64,
+    cut: u64,
 }
 
 /// What a beam chooses from. Among equal scores the lower place wins: finished hypotheses of Algorithm 1 have none and come first.
@@ -134,7 +135,7 @@ impl Rounds for Search<'_> {
             let root = Hypothesis { response, score: 0.0, logprob: Some(0.0), proposer, scorer };
             // Algorithm 1 starts from W copies of the prompt with K continuations each: W·K samples of the one root.
             let successors = self.cbs.beam_width * self.cbs.successors;
-            Beam { query, hypotheses: vec![root], successors, used: 0, trace: Vec::new(), sampled: 0, fed: 0 }
+            Beam { query, hypotheses: vec![root], successors, used: 0, trace: Vec::new(), sampled: 0, fed: 0, cut: 0 }
         });
         Ok(beams.collect())
     }
@@ -197,6 +198,7 @@ impl Rounds for Search<'_> {
                 return Err(Error::failed(format!("the guides gave the score {} to `{}`", judged.score, response.text)));
             }
             beams[b].fed += judged.fed;
+            beams[b].cut += u64::from(self.scorer.is_cut(judged.node));
             let hypothesis = Hypothesis { response, score: judged.score, logprob, proposer: node, scorer: judged.node };
             candidates[b].push(Candidate { place: Some(slot), hypothesis });
         }
@@ -216,10 +218,10 @@ impl Rounds for Search<'_> {
     }
 
     fn finish(&mut self, beam: Beam, seconds: f64) -> Result<(usize, Found)> {
-        let Beam { query, hypotheses, trace, sampled, fed, .. } = beam;
+        let Beam { query, hypotheses, trace, sampled, fed, cut, .. } = beam;
         let best = hypotheses.into_iter().next().ok_or_else(|| Error::failed("the search kept no hypothesis"))?;
         let token_rewards = if self.with_trace { self.scorer.token_rewards(best.scorer) } else { Vec::new() };
-        Ok((query, Found { best, trace, token_rewards, sampled, fed, seconds }))
+        Ok((query, Found { best, trace, token_rewards, sampled, fed, cut, seconds }))
     }
 
     fn retain(&mut self, beams: &[Beam]) {

@@ -113,6 +113,9 @@ pub struct Judged {
 }
 
 /// Judges responses: the guide pair.
+///
+/// A response may be longer than a scorer can read. It is then worth what the scorer reads of it, its beginning, whose score does not hold the
+/// end: too long a response ends no search, whoever the scorer is.
 pub trait Scorer {
     /// Reads prompts; each node is the empty response to one, worth 0.
     fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>>;
@@ -123,6 +126,11 @@ pub trait Scorer {
     /// What the score of a live node is the sum of, a number for each of the scorer's tokens; empty where it is of one piece.
     fn token_rewards(&self, _node: Node) -> Vec<f32> {
         Vec::new()
+    }
+
+    /// Whether the response of a live node was too long for the scorer, so that its score is that of its beginning.
+    fn is_cut(&self, _node: Node) -> bool {
+        false
     }
 
     /// Frees all that does not belong to `live`.
@@ -158,6 +166,8 @@ pub struct Found {
     pub sampled: u64,
     /// Response tokens that went through each guide.
     pub fed: u64,
+    /// Scored responses that were too long for the scorer; see [`Scorer::is_cut`].
+    pub cut: u64,
     /// This prompt's share of the time: that of each round is divided among the prompts in flight.
     pub seconds: f64,
 }

@@ -97,9 +97,22 @@ impl BenchModels {
     }
 }
 
+/// Refuses random texts that a model cannot read whole: their speed would be that of something else.
+pub(super) fn refuse_long(lm: &Lm, prompt_tokens: usize, new_tokens: usize) -> Result<()> {
+    let context = lm.model.info().context as usize;
+    if prompt_tokens.saturating_add(new_tokens) <= context {
+        return Ok(());
+    }
+    Err(Error::recipe(format!(
+        "--prompt-tokens {prompt_tokens} and --new-tokens {new_tokens} do not fit a model's context of {context}\n\nhint: lower one of them"
+    )))
+}
+
 /// Steers prompts of random words and counts.
 pub fn steer(what: &'static str, models: &BenchModels, settings: &BenchSettings) -> Result<BenchReport> {
     let (lm, tokenizer) = &models.base;
+    let guides = models.guide.iter().flat_map(|guide| [&*guide.tuned, &*guide.untuned]);
+    guides.chain([&**lm]).try_for_each(|lm| refuse_long(lm, settings.prompt_tokens, settings.new_tokens))?;
     let mut guide = match &models.guide {
         Some(guide) => Some(LoadedGuide::for_base(vec![(1.0, guide.clone())], tokenizer)?),
         None => None,

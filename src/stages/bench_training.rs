@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde::Serialize;
 use tch::{Device, Kind};
 
-use super::bench::product_weights;
+use super::bench::{product_weights, refuse_long};
 use super::dpo::{DpoTask, PairSequences, ReferenceLogps, fill_reference};
 use super::language_task::{LanguageTask, SamplePrompt};
 use crate::artifacts::interrupt;
@@ -155,6 +155,7 @@ fn pairs(folder: &Path, lm: &Lm, settings: &TrainingBenchSettings) -> Result<Vec
     let count = (settings.steps + 1) * settings.batch_size;
     let pair = |[chosen, rejected]: [Sequence; 2]| PairSequences { chosen, rejected, reference: ReferenceLogps::default() };
     let Some(file) = &settings.pairs else {
+        refuse_long(lm, settings.prompt_tokens, settings.new_tokens)?;
         let stream = Stream::new(1, "bench", "pairs");
         let draw = |slot: usize, place: usize| (stream.uniform(slot as u64, place as u64) * info.vocab_size as f64) as i64;
         let random = |index: usize| {

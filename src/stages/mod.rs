@@ -13,6 +13,7 @@ mod parity;
 mod ppo;
 mod preferences;
 mod pretrain;
+mod prompt_room;
 mod reward_model;
 mod sft;
 pub mod shards;
@@ -24,7 +25,8 @@ mod tuning;
 pub use bench::{BenchModels, BenchReport, BenchSettings, steer as bench_steer};
 pub use bench_training::{TrainingBenchReport, TrainingBenchSettings, train as bench_train};
 pub use context::Context;
-pub use steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, check_prompt, proposer, steer_prompts};
+pub use prompt_room::{PromptReader, check as check_prompts, check_ahead as check_prompts_ahead};
+pub use steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
 
 use crate::error::{Error, Result};
 use crate::recipe::Stage;
@@ -32,6 +34,7 @@ use tuning::Tuning;
 
 /// Does what is left of one stage.
 pub fn run(stage: Stage, context: &Context) -> Result<()> {
+    prompt_room::check_stage(stage, context)?;
     match stage {
         Stage::Pretrain => pretrain::run(context),
         Stage::Gold => gold::run(context),

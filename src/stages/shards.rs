@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use tracing::{info, warn};
 
 use super::context::{Context, Task, remove};
+use super::prompt_room::check_stage;
 use super::steer::{self, Models};
 use super::steer_method::SteerLine;
 use super::{needs, undone};
@@ -22,6 +23,7 @@ use crate::recipe::Stage;
 pub fn run(context: &Context, shard: Shard) -> Result<()> {
     check_inputs(context)?;
     let mut manifest = manifest(context, shard)?;
+    check_stage(Stage::Steer, context)?;
     let mut models = Models::new(context);
     let prompts = steer::test_prompts(context)?;
     for cell in steer::cells(context)? {

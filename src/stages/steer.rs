@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::context::{Context, Task};
-use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, check_prompt, proposer, steer_prompts};
+use super::prompt_room::{Asked, Model};
+use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
 use super::{direct, dpo, gold, ppo};
 use crate::artifacts::{Journal, Reach, interrupt, journal};
 use crate::error::{Error, Result};
 use crate::models::Lm;
 use crate::monitor::Progress;
 use crate::recipe::{ChunkLen, GuidePairSource, GuideSource, Steer};
-use crate::sampling::Sampling;
 use crate::score::Guide;
 use crate::text::Tokenizer;
 
@@ -183,9 +183,9 @@ impl<'a> Models<'a> {
         for GuidePairSource { tuned, untuned, weight } in self.context.plan.guide_pairs() {
             let [tuned_name, untuned_name] = [self.context.guide_model(&tuned)?, self.context.guide_model(&untuned)?];
             let template = self.context.template(tuned_name)?;
-            let (tuned, tokenizer) = self.get(&self.context.guide_folder(&tuned)?, tuned_name)?;
-            let (untuned, _) = self.get(&self.context.guide_folder(&untuned)?, untuned_name)?;
-            guides.push((weight, Rc::new(Guide { tuned, untuned, tokenizer, template })));
+            let tuned = self.get(&self.context.guide_folder(&tuned)?, tuned_name)?;
+            let untuned = self.get(&self.context.guide_folder(&untuned)?, untuned_name)?;
+            guides.push((weight, Rc::new(Guide::new(tuned, untuned, template)?)));
         }
         Ok(if guides.is_empty() { None } else { Some(LoadedGuide::for_base(guides, base)?) })
     }
@@ -206,15 +206,7 @@ pub(super) fn steer(
     prompts: Vec<(String, String)>,
 ) -> Result<()> {
     let steer = settings(context)?;
-    let sampling = Sampling::new(steer.sampling.temperature, steer.sampling.top_k, steer.sampling.top_p);
-    let settings = SteerSettings {
-        sampling,
-        max_new_tokens: steer.max_new_tokens,
-        stop: steer.stop.clone(),
-        semantics: steer.semantics,
-        trace: steer.trace,
-        prompts_in_flight: steer.prompts_in_flight,
-    };
+    let settings = SteerSettings::of(steer);
     models.keep_for(cell, seed)?;
     let (lm, tokenizer) = models.get(&cell.folder(context, seed)?, &cell.base)?;
     let mut guide = models.guide(&tokenizer)?;
@@ -223,9 +215,6 @@ pub(super) fn steer(
         None => None,
     };
     let mut policy = proposer(&cell.method, (lm, tokenizer, context.template(&cell.base)?), guide.as_ref(), &settings)?;
-    for (id, prompt) in &prompts {
-        check_prompt(&policy, guide.as_ref(), &settings, id, prompt)?;
-    }
     let (whole, lacking): (Vec<_>, Vec<_>) =
         journal::complete_lines::<SteerLine>(file)?.into_iter().partition(|(line, _)| is_whole(line, settings.trace));
     if !lacking.is_empty() {
@@ -245,6 +234,28 @@ pub(super) fn steer(
     })?;
     progress.finish();
     Ok(())
+}
+
+/// The prompts of the stage, and what reads them.
+pub fn asked(context: &Context) -> Result<Asked> {
+    let mut models = Vec::new();
+    let pairs = context.plan.guide_pairs();
+    let guide = |source: &GuideSource, samples| -> Result<Model> {
+        Ok(Model { name: context.guide_model(source)?.to_owned(), folder: context.guide_folder(source)?, samples })
+    };
+    for cell in cells(context)? {
+        // The seeds differ in weights.
+        let folder = cell.folder(context, context.seed())?;
+        models.push(Model { name: cell.base.clone(), folder, samples: true });
+        let is_mixed = matches!(cell.method, Method::Eft { .. });
+        for source in pairs.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]).filter(|_| is_mixed) {
+            models.push(guide(source, true)?);
+        }
+    }
+    for source in pairs.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]) {
+        models.push(guide(source, false)?);
+    }
+    Ok(Asked { prompts: test_prompts(context)?, new_tokens: settings(context)?.max_new_tokens, models })
 }
 
 /// (id, prompt) of as many test texts as are steered over, the first that are long enough for one.

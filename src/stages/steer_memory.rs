@@ -1,8 +1,7 @@
 //! How many prompts fit into memory at once, before any is searched.
 //!
-//! One prompt in flight holds its prompt's keys and values once in each model, those of its rows twice while a chunk's survivors are copied
-//! to their new places, and for each row the logits and the widest activations. Results do not depend on the number, so a
-//! larger one than fits is lowered; where not even one fits, nothing is begun.
+//! [`Reading`] says what one prompt in flight holds in each model. Results do not depend on the number, so a larger one than fits is lowered;
+//! where not even one fits, nothing is begun.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +9,11 @@ use tch::Device;
 use tracing::warn;
 
 use crate::error::{Error, Result};
-use crate::models::Lm;
+use crate::models::{Lm, LmInfo};
+use crate::recipe::{ReaderSizes, Reading, bytes_in_words};
 
 /// Of what is free; the rest is for the allocator's slack and other programs.
 const SHARE: f64 = 0.9;
-
-/// Rows grow their caches by this many tokens at once.
-const SLACK_TOKENS: usize = 32;
 
 /// One model's part of a search.
 pub(super) struct Reader<'a> {
@@ -42,25 +39,13 @@ struct Need {
 
 impl Reader<'_> {
     fn need(&self) -> Need {
-        let info = self.lm.model.info();
-        let element = self.lm.kind().elt_size_in_bytes();
-        let token = info.n_layer as usize * info.kv_size as usize * element;
-        let row_tokens = self.new_tokens + SLACK_TOKENS;
-        // Logits once as they come and once in f32; of activations the feed-forward layer's, four times the hidden size, are the widest.
-        let logits = if self.is_sampled { info.vocab_size as usize * (element + 4) } else { 0 };
-        let row = logits + self.chunk * 8 * info.hidden_size as usize * element;
-        // Settings that nobody means must not come out small by wrapping.
-        let tokens = self.rows.saturating_mul(2 * row_tokens).saturating_add(self.prompt_tokens);
-        let bytes = tokens.saturating_mul(token).saturating_add(self.rows.saturating_mul(row));
-        let arithmetic = format!(
-            "({} prompt tokens + 2 × {} rows × {row_tokens} tokens) × {} of keys and values each + {} rows × {} of logits and activations",
-            self.prompt_tokens,
-            self.rows,
-            readable(token as u64),
-            self.rows,
-            readable(row as u64)
-        );
-        Need { name: self.name.clone(), device: self.lm.model.device(), arithmetic, bytes: bytes as u64 }
+        let LmInfo { n_layer, kv_size, hidden_size, vocab_size, .. } = *self.lm.model.info();
+        let [n_layer, kv_size, hidden_size, vocab_size] = [n_layer, kv_size, hidden_size, vocab_size].map(|size| size as u64);
+        let sizes = ReaderSizes { n_layer, kv_size, hidden_size, vocab_size, element: self.lm.kind().elt_size_in_bytes() as u64 };
+        let [prompt_tokens, new_tokens, rows, chunk] =
+            [self.prompt_tokens, self.new_tokens, self.rows, self.chunk].map(|count| count as u64);
+        let reading = Reading { sizes, prompt_tokens, new_tokens, rows, shares_prompt: true, chunk, is_sampled: self.is_sampled };
+        Need { name: self.name.clone(), device: self.lm.model.device(), arithmetic: reading.arithmetic(), bytes: reading.bytes() }
     }
 }
 
@@ -79,23 +64,24 @@ pub(super) fn prompts_in_flight(asked: usize, readers: &[Reader], free: impl Fn(
         let one = needs.iter().fold(0u64, |sum, need| sum.saturating_add(need.bytes));
         let usable = (free as f64 * SHARE) as u64;
         let fit = usize::try_from(usable / one.max(1)).unwrap_or(usize::MAX);
-        let parts =
-            || needs.iter().map(|need| format!("  {}: {} = {}", need.name, need.arithmetic, readable(need.bytes))).collect::<Vec<_>>();
+        let parts = || {
+            needs.iter().map(|need| format!("  {}: {} = {}", need.name, need.arithmetic, bytes_in_words(need.bytes))).collect::<Vec<_>>()
+        };
         if fit == 0 {
             return Err(Error::failed(format!(
                 "one prompt takes {} of memory on {device}, of which {} are free and {} may be used:\n{}\n\n\
                  hint: lower the rows (`n`, or `beam_width` × `successors`) or `max_new_tokens`, use dtype = \"bfloat16\", or free some memory",
-                readable(one),
-                readable(free),
-                readable(usable),
+                bytes_in_words(one),
+                bytes_in_words(free),
+                bytes_in_words(usable),
                 parts().join("\n")
             )));
         }
         if fit < fitting {
             warn!(
                 "{fitting} prompts in flight take {fitting} × {} of memory on {device}, where {} may be used: {fit} at once instead\n{}",
-                readable(one),
-                readable(usable),
+                bytes_in_words(one),
+                bytes_in_words(usable),
                 parts().join("\n")
             );
             fitting = fit;
@@ -104,21 +90,21 @@ pub(super) fn prompts_in_flight(asked: usize, readers: &[Reader], free: impl Fn(
     Ok(fitting)
 }
 
-fn readable(bytes: u64) -> String {
-    match bytes {
-        0..1_000 => format!("{bytes} B"),
-        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use tch::Kind;
 
+    use super::super::steer_method::{Method, SteerSettings, readers_of};
     use super::*;
     use crate::models::{Gpt2Config, LmConfig};
+    use crate::recipe::{LmSizes, Plan, Stage, load, memory_estimate, prompt_bound};
+
+    fn lm(vocab_size: i64, n_embd: i64, n_positions: i64) -> Lm {
+        let config = Gpt2Config { vocab_size, n_embd, n_layer: 2, n_head: 2, n_positions, ..Gpt2Config::default() };
+        Lm::with_random_weights(LmConfig::Gpt2(config), Device::Cpu, Kind::Float, 1).unwrap()
+    }
 
     #[test]
     fn the_number_is_kept_lowered_or_refused_with_the_arithmetic() {
@@ -134,11 +120,56 @@ mod tests {
         assert_eq!(fit(needed(8) - 10).unwrap(), 7);
         assert_eq!(fit(needed(1)).unwrap(), 1);
         let error = fit(needed(1) - 10).unwrap_err().to_string();
-        for part in ["one prompt takes 165.9 kB", "tuned guide: (10 prompt tokens + 2 × 4 rows × 50 tokens) × 192 B", "hint: lower"] {
+        for part in ["one prompt takes 162.0 KiB", "tuned guide: (10 prompt tokens + 2 × 4 rows × 50 tokens) × 0.2 KiB", "hint: lower"] {
             assert!(error.contains(part), "{error}");
         }
         let absurd = Reader { rows: usize::MAX / 2, ..reader("base") };
         assert!(prompts_in_flight(8, &[absurd, reader("tuned guide")], |_| Some(1 << 40)).is_err(), "nothing wraps round");
         assert_eq!(prompts_in_flight(8, &[reader("base")], |_| None).unwrap(), 8);
+    }
+
+    /// What `w2s check` says of a stage that steers with one method is no less than what the stage plans with, for prompts as long as may be.
+    #[test]
+    fn what_check_shows_is_at_least_what_a_run_plans() {
+        let smoke = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/smoke.toml");
+        let methods = [
+            "{kind='base'}",
+            "{kind='best_of_n',n=16}",
+            "{kind='cbs',beam_width=4,successors=4,chunk_len=5}",
+            "{kind='cbs',beam_width=2,successors=3,chunk_len=500}",
+            "{kind='eft',weights=[1,2]}",
+            "{kind='beam',beam_width=5}",
+        ];
+        let mut checked = 0;
+        for method in methods {
+            for (base, more) in [("base", ""), ("other", ""), ("base", "steer.prompts_in_flight=1"), ("other", "steer.max_new_tokens=50")] {
+                if method.contains("eft") && base == "other" {
+                    continue;
+                }
+                let sets = [format!("steer.method=[{method}]"), format!("steer.bases=['{base}']")];
+                let sets: Vec<String> = sets.into_iter().chain((!more.is_empty()).then(|| more.to_owned())).collect();
+                let recipe = load(&smoke, &sets).unwrap_or_else(|error| panic!("{error}"));
+                let plan = Plan::new(recipe, &smoke).unwrap_or_else(|error| panic!("{error}"));
+                let steer = plan.recipe.steer.as_ref().unwrap();
+                let sizes = |name: &str| -> &LmSizes { &plan.models[name] };
+                let of = |name: &str| lm(sizes(name).vocab_size as i64, sizes(name).hidden_size as i64, sizes(name).context as i64);
+                let (base_lm, guide_lm) = (of(base), of("guide"));
+                let prompt = |name: &str| prompt_bound(&plan.recipe.data.prompt, &plan.recipe.models[name]);
+                let (_, method) = Method::all_of(&steer.method[0]).swap_remove(0);
+                let mixed = if matches!(method, Method::Eft { .. }) { 2 } else { 0 };
+                let sampled: Vec<(&Lm, usize)> =
+                    [(&base_lm, prompt(base))].into_iter().chain((0..mixed).map(|_| (&guide_lm, prompt("guide")))).collect();
+                let scoring = [(&guide_lm, &guide_lm, prompt("guide"), base == "base")];
+                let readers = readers_of(&method, &SteerSettings::of(steer), &sampled, &scoring);
+                let one: u64 = readers.iter().map(|reader| reader.need().bytes).sum();
+                let planned = one * steer.prompts_in_flight.min(steer.prompts) as u64;
+                let memory = memory_estimate(&plan).into_iter().find(|memory| memory.stage == Stage::Steer).unwrap();
+                let shown: u64 = memory.parts.iter().filter(|part| part.name.contains("cache")).map(|part| part.bytes).sum();
+                assert!(shown >= planned, "{method:?} on {base}: {shown} shown, {planned} planned");
+                assert!(shown < planned + planned / 10, "and not far above: {method:?} on {base}: {shown} shown, {planned} planned");
+                checked += 1;
+            }
+        }
+        assert_eq!(checked, 22);
     }
 }

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tracing::warn;
 
 use super::steer_memory::{Reader, prompts_in_flight};
 use crate::error::{Error, Result};
 use crate::models::Lm;
 use crate::models::memory::free_bytes;
 use crate::policy::{LocalPolicy, Member};
-use crate::recipe::{ChunkLen, MethodTable};
+use crate::recipe::{ChunkLen, MethodTable, SamplingTable, Steer, guide_tokens};
 use crate::sampling::{Sampling, Stream};
 use crate::score::{GoldReward, Guide, GuidePair, NoGuide, WeightedPairs};
 use crate::search::{BeamSearch, Cbs, Finish, Found, Query, Scorer, Semantics, TraceStep};
@@ -61,6 +62,21 @@ pub struct SteerSettings {
     pub prompts_in_flight: usize,
 }
 
+impl SteerSettings {
+    /// As a recipe says them.
+    pub fn of(steer: &Steer) -> Self {
+        let SamplingTable { temperature, top_k, top_p } = steer.sampling;
+        Self {
+            sampling: Sampling::new(temperature, top_k, top_p),
+            max_new_tokens: steer.max_new_tokens,
+            stop: steer.stop.clone(),
+            semantics: steer.semantics,
+            trace: steer.trace,
+            prompts_in_flight: steer.prompts_in_flight,
+        }
+    }
+}
+
 /// One line of a steer journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SteerLine {
@@ -76,12 +92,19 @@ pub struct SteerLine {
     pub base_logprob_per_token: Option<f64>,
     pub response_tokens: usize,
     pub tokens: TokenCounts,
+    /// Candidates that were longer than the guides can read and are worth what their beginnings are; absent where all were read whole.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cut_candidates: u64,
     pub seconds: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Vec<TraceStep>>,
     /// With a trace: log π* − log π_ref of each guide token of the response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_rewards: Option<Vec<f32>>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Tokens sampled from the base, and response tokens fed to each guide.
@@ -152,6 +175,8 @@ impl Method {
 /// Guide pairs and their weights, ready to score the responses of one base.
 pub struct LoadedGuide {
     guides: Vec<(f64, Rc<Guide>)>,
+    /// Of each pair, whether its vocabulary is the base's.
+    same_vocabulary: Vec<bool>,
     /// How the base's vocabulary differs from that of a pair.
     difference: Option<VocabularyDifference>,
     scorer: WeightedPairs,
@@ -161,13 +186,14 @@ impl LoadedGuide {
     /// Compares the vocabularies by their full maps: ids pass straight through only where these are equal.
     pub fn for_base(guides: Vec<(f64, Rc<Guide>)>, base: &Tokenizer) -> Result<Self> {
         let vocabulary = base.vocabulary();
-        let (mut pairs, mut first_difference) = (Vec::new(), None);
+        let (mut pairs, mut same_vocabulary, mut first_difference) = (Vec::new(), Vec::new(), None);
         for (weight, guide) in &guides {
             let difference = vocabulary.difference(&guide.tokenizer.vocabulary());
             pairs.push((*weight as f32, GuidePair::new(guide.clone(), difference.is_none())?));
+            same_vocabulary.push(difference.is_none());
             first_difference = first_difference.or(difference);
         }
-        Ok(Self { guides, difference: first_difference, scorer: WeightedPairs::new(pairs) })
+        Ok(Self { guides, same_vocabulary, difference: first_difference, scorer: WeightedPairs::new(pairs) })
     }
 }
 
@@ -205,13 +231,6 @@ fn needs_guides() -> Error {
     Error::recipe("this method needs a guide pair\n\nhint: give a tuned and an untuned model")
 }
 
-/// Refuses a prompt that cannot be answered within the contexts of base and guides, before any of it is computed. Across vocabularies the
-/// number of guide tokens is not known beforehand; that many as the base's is what is asked for here.
-pub fn check_prompt(policy: &LocalPolicy, guide: Option<&LoadedGuide>, settings: &SteerSettings, id: &str, prompt: &str) -> Result<()> {
-    policy.check_prompt(id, prompt, settings.max_new_tokens)?;
-    guide.map_or(Ok(()), |guide| guide.scorer.check_prompt(id, prompt, settings.max_new_tokens))
-}
-
 /// Every model that a search feeds, with the sizes of what goes through it.
 fn readers<'a>(
     method: &Method,
@@ -220,39 +239,72 @@ fn readers<'a>(
     guide: Option<&'a LoadedGuide>,
     prompts: &[(String, String)],
 ) -> Result<Vec<Reader<'a>>> {
-    let (rows, chunk) = match *method {
-        Method::Base | Method::Tuned | Method::Untuned | Method::Direct | Method::Ppo { .. } | Method::Eft { .. } => {
-            (1, settings.max_new_tokens)
-        }
-        Method::BestOfN { n } => (n, settings.max_new_tokens),
-        Method::Cbs { beam_width, successors, chunk_len } => {
-            (beam_width.saturating_mul(successors), chunk_len.min(settings.max_new_tokens))
-        }
-        Method::Beam { beam_width, .. } => (beam_width, settings.max_new_tokens),
-    };
     // The longest text stands for the prompt with the most tokens.
     let Some((_, longest)) = prompts.iter().max_by_key(|(_, prompt)| prompt.len()) else { return Ok(Vec::new()) };
+    let pairs = guide.iter().flat_map(|guide| guide.guides.iter().zip(&guide.same_vocabulary));
+    let pairs = pairs.map(|((_, guide), same_vocabulary)| {
+        Ok((&*guide.tuned, &*guide.untuned, guide.template.encode(&guide.tokenizer, longest)?.len(), *same_vocabulary))
+    });
+    Ok(readers_of(method, settings, &policy.prompt_tokens(longest)?, &pairs.collect::<Result<Vec<_>>>()?))
+}
+
+/// The same of (a model that is sampled, tokens of its prompt) and of (tuned guide, untuned guide, tokens of their prompt, whether their
+/// vocabulary is the base's).
+pub(super) fn readers_of<'a>(
+    method: &Method,
+    settings: &SteerSettings,
+    sampled: &[(&'a Lm, usize)],
+    pairs: &[(&'a Lm, &'a Lm, usize, bool)],
+) -> Vec<Reader<'a>> {
     let new_tokens = settings.max_new_tokens;
+    let (rows, chunk) = match *method {
+        Method::Base | Method::Tuned | Method::Untuned | Method::Direct | Method::Ppo { .. } | Method::Eft { .. } => (1, new_tokens),
+        Method::BestOfN { n } => (n, new_tokens),
+        Method::Cbs { beam_width, successors, chunk_len } => (beam_width.saturating_mul(successors), chunk_len.min(new_tokens)),
+        Method::Beam { beam_width, .. } => (beam_width, new_tokens),
+    };
     let mut readers = Vec::new();
-    for (index, (lm, prompt_tokens)) in policy.prompt_tokens(longest)?.into_iter().enumerate() {
+    for (index, &(lm, prompt_tokens)) in sampled.iter().enumerate() {
         let name = if index == 0 { "base".to_owned() } else { format!("guide {index} of the mixture") };
         readers.push(Reader { name, lm, prompt_tokens, new_tokens, rows, chunk: 1, is_sampled: true });
     }
-    for (index, (_, guide)) in guide.iter().flat_map(|guide| &guide.guides).enumerate() {
-        let prompt_tokens = guide.template.encode(&guide.tokenizer, longest)?.len();
-        for (name, lm) in [("tuned", &*guide.tuned), ("untuned", &*guide.untuned)] {
-            readers.push(Reader {
-                name: format!("{name} guide {}", index + 1),
-                lm,
-                prompt_tokens,
-                new_tokens,
-                rows,
-                chunk,
-                is_sampled: false,
-            });
+    for (index, &(tuned, untuned, prompt_tokens, same_vocabulary)) in pairs.iter().enumerate() {
+        // What does not fit is not read.
+        let context = tuned.model.info().context.min(untuned.model.info().context) as usize;
+        let new_tokens = guide_tokens(new_tokens, same_vocabulary).min(context.saturating_sub(prompt_tokens));
+        for (name, lm) in [("tuned", tuned), ("untuned", untuned)] {
+            let name = format!("{name} guide {}", index + 1);
+            readers.push(Reader { name, lm, prompt_tokens, new_tokens, rows, chunk: chunk.min(new_tokens), is_sampled: false });
         }
     }
-    Ok(readers)
+    readers
+}
+
+/// Prompts some of whose candidates were longer than the guides can read.
+#[derive(Default)]
+struct Cuts {
+    prompts: usize,
+    candidates: u64,
+}
+
+impl Cuts {
+    /// Says it of the first prompt at once, because it may concern all that follow.
+    fn note(&mut self, id: &str, cut: u64) {
+        if cut > 0 && self.prompts == 0 {
+            warn!("prompt `{id}`: {cut} candidates are longer than the guides can read; each is worth what its beginning is");
+        }
+        self.prompts += usize::from(cut > 0);
+        self.candidates += cut;
+    }
+
+    fn tell(&self, asked: usize) {
+        if self.prompts > 1 {
+            warn!(
+                "{} of {asked} prompts had candidates that are longer than the guides can read, {} in all; their lines count them as `cut_candidates`",
+                self.prompts, self.candidates
+            );
+        }
+    }
 }
 
 /// Who answers: what proposes, what compares, and what judges in the end.
@@ -283,6 +335,7 @@ pub fn steer_prompts(
         let readers = readers(method, settings, policy, guide.as_deref(), prompts)?;
         prompts_in_flight(settings.prompts_in_flight.min(prompts.len()), &readers, free_bytes)?
     };
+    let mut cuts = Cuts::default();
     let mut no_guide = NoGuide;
     let is_guided = guide.is_some();
     let scorer: &mut dyn Scorer = match guide {
@@ -291,7 +344,8 @@ pub fn steer_prompts(
     };
     let mut answer = |query: usize, found: Found| {
         let (id, prompt) = &prompts[query];
-        let Found { best, trace, token_rewards, sampled, fed, seconds } = found;
+        let Found { best, trace, token_rewards, sampled, fed, cut, seconds } = found;
+        cuts.note(id, cut);
         let started = Instant::now();
         let gold_reward = match gold {
             Some(gold) => Some(gold.rewards(&[(prompt, &best.response.text)])?[0]),
@@ -309,6 +363,7 @@ pub fn steer_prompts(
             base_logprob_per_token: best.logprob.filter(|_| counted > 0).map(|logprob| logprob / counted as f64),
             response_tokens: best.response.ids.len(),
             tokens: TokenCounts { base: sampled, guide: fed },
+            cut_candidates: cut,
             seconds: seconds + started.elapsed().as_secs_f64(),
             trace: settings.trace.then_some(trace),
             token_rewards: (settings.trace && is_guided).then_some(token_rewards),
@@ -318,8 +373,11 @@ pub fn steer_prompts(
     if let Method::Beam { beam_width, length_penalty, early_stopping } = *method {
         let search =
             BeamSearch { beam_width, max_new_tokens: settings.max_new_tokens, length_penalty: length_penalty as f32, early_stopping };
-        return search.search_all(&queries, in_flight, policy, scorer, pause, &mut answer);
+        search.search_all(&queries, in_flight, policy, scorer, pause, &mut answer)?;
+    } else {
+        let search = method.chunk_search(settings.max_new_tokens, settings.semantics);
+        search.search_all(&queries, in_flight, policy, scorer, settings.trace, pause, &mut answer)?;
     }
-    let search = method.chunk_search(settings.max_new_tokens, settings.semantics);
-    search.search_all(&queries, in_flight, policy, scorer, settings.trace, pause, &mut answer)
+    cuts.tell(prompts.len());
+    Ok(())
 }

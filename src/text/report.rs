@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::tokenizer::read_json;
 use super::{PromptTemplate, Tokenizer};
 use crate::error::Result;
-use crate::recipe::{MethodTable, Plan, config_folder};
+use crate::recipe::{GuidePairSource, MethodTable, Plan, config_folder};
 
 /// What stands before the prompts of each model in a folder, how each chat model is addressed, and for each base of `[steer]` and the policy of
 /// `[ppo]` whether the guides share its vocabulary; empty where a plan has none of these.
@@ -63,18 +63,26 @@ pub fn bos_problems(plan: &Plan) -> Result<Vec<String>> {
     Ok(problems)
 }
 
-/// What keeps `eft` from adding the logits of base and guides: tokenizers in folders whose vocabularies differ.
+/// What keeps guides from reading one text: tokenizers in folders whose vocabularies differ within a pair. And what keeps `eft` from adding the logits of base and guides: tokenizers in folders whose vocabularies differ.
 ///
 /// # Errors
 /// Where a tokenizer cannot be read.
 pub fn mixture_problems(plan: &Plan) -> Result<Vec<String>> {
     let mut problems = Vec::new();
+    let mut tokenizers = Tokenizers::default();
+    let folder = |model: &str| plan.recipe.models.get(plan.recipe.tokenizer_owner(model)).and_then(|model| model.id.clone());
+    for GuidePairSource { tuned, untuned, .. } in plan.guide_pairs().into_iter().chain(plan.ppo_pair()) {
+        let [tuned_folder, untuned_folder] = [&tuned, &untuned].map(|source| plan.model_of(source).and_then(folder));
+        let (Some(mine), Some(theirs)) = (tuned_folder, untuned_folder) else { continue };
+        if let Some(difference) = tokenizers.open(&mine)?.vocabulary().difference(&tokenizers.open(&theirs)?.vocabulary()) {
+            let problem = format!("the guides {tuned} and {untuned} of a pair have two vocabularies: {difference}");
+            problems.extend(Some(problem.clone()).filter(|_| !problems.contains(&problem)));
+        }
+    }
     let Some(steer) = &plan.recipe.steer else { return Ok(problems) };
     if !steer.method.iter().any(|method| matches!(method, MethodTable::Eft { .. })) {
         return Ok(problems);
     }
-    let mut tokenizers = Tokenizers::default();
-    let folder = |model: &str| plan.recipe.models.get(plan.recipe.tokenizer_owner(model)).and_then(|model| model.id.clone());
     for base in &steer.bases {
         for guide in plan.recipe.guide_models() {
             let (Some(mine), Some(theirs)) = (folder(base), folder(guide)) else { continue };

@@ -6,12 +6,13 @@ mod words;
 use std::fmt::{self, Write};
 
 use super::estimate::product;
+use super::warnings::GuideRoom;
 use super::{
     Gold, GuidePairSource, HubId, Length, LoraSave, MethodTable, Model, Plan, Preferences, RewardModelTable, RewardStart, Schedule,
-    ScratchTokenizer, Stage, Steer, Training, memory_estimate,
+    ScratchTokenizer, Stage, Steer, Training, bytes_in_words, memory_estimate,
 };
 use crate::search::Semantics;
-use words::{bytes_in_words, epochs_in_words, grouped, loss_on_words, method_words, sampling_words};
+use words::{epochs_in_words, grouped, loss_on_words, method_words, sampling_words};
 
 impl Plan {
     /// Stages, every resolved setting, derived sizes and a memory estimate, as text of several paragraphs.
@@ -51,7 +52,13 @@ impl Plan {
                 }
             }
         }
-        self.write_memory(out)
+        self.write_memory(out)?;
+        let warnings = self.warnings();
+        if warnings.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "\nwarnings")?;
+        warnings.iter().try_for_each(|warning| writeln!(out, "  {warning}"))
     }
 
     fn write_run(&self, out: &mut String) -> fmt::Result {
@@ -210,7 +217,11 @@ impl Plan {
         let pair = |pair: &GuidePairSource| format!("{} over {} with weight {}", pair.tuned, pair.untuned, pair.weight);
         let guides = self.guide_pairs().iter().map(pair).collect::<Vec<_>>().join(", ");
         writeln!(out, "{}; guides: {}", steer.bases.join(", "), if guides.is_empty() { "none" } else { &guides })?;
-        write!(out, "     {} prompts, up to {} new tokens; {}; ", steer.prompts, steer.max_new_tokens, sampling_words(&steer.sampling))?;
+        for guide in self.recipe.guide_models() {
+            self.write_guide_room(out, guide, &steer.bases.iter().map(String::as_str).collect::<Vec<_>>(), steer.max_new_tokens)?;
+        }
+        write!(out, "     {} prompts, {} at once, up to {} new tokens; ", steer.prompts, steer.prompts_in_flight, steer.max_new_tokens)?;
+        write!(out, "{}; ", sampling_words(&steer.sampling))?;
         let stop = if steer.stop.is_empty() { "no stop strings".to_owned() } else { format!("stops at {:?}", steer.stop) };
         let semantics = match steer.semantics {
             Semantics::Paper => "",
@@ -234,6 +245,20 @@ impl Plan {
             writeln!(out, " = {}", grouped(sampled))?;
         }
         writeln!(out, "     at most {} sampled tokens in all", grouped(all))
+    }
+
+    /// What a guide reads of responses in another vocabulary, where only a run knows how many tokens they become.
+    pub(super) fn write_guide_room(&self, out: &mut String, guide: &str, bases: &[&str], new_tokens: usize) -> fmt::Result {
+        let Some(GuideRoom { prompt, room, expected }) = self.guide_room(guide, bases, new_tokens) else { return Ok(()) };
+        if expected == new_tokens {
+            return Ok(());
+        }
+        write!(
+            out,
+            "     {guide} reads {room} tokens behind a prompt of up to {prompt}, {:.1} for each new token: ",
+            room as f64 / new_tokens as f64
+        )?;
+        writeln!(out, "of a response that takes more the beginning is scored")
     }
 
     fn write_memory(&self, out: &mut String) -> fmt::Result {

@@ -21,6 +21,9 @@ impl Plan {
             ppo.scale
         )?;
 
+        for guide in self.recipe.ppo_guide_models() {
+            self.write_guide_room(out, guide, &[&ppo.policy], ppo.max_new_tokens)?;
+        }
         let [lengths, seeds] = [ppo.chunk_len.0.len(), self.recipe.run.seeds.len()].map(|count| count as u64);
         let trainings = product(&[lengths, seeds]);
         let [steps, batch] = [training.steps(ppo.prompts), training.batch_size].map(|count| count as u64);

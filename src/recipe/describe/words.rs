@@ -29,7 +29,11 @@ pub(super) fn method_words(method: &MethodTable) -> String {
         MethodTable::Eft { weights, .. } => {
             format!("emulated fine-tuning with weight {}", weights.iter().map(f64::to_string).collect::<Vec<_>>().join(", "))
         }
-        MethodTable::Beam { beam_width, .. } => format!("token-level beam search of the base, beam width {beam_width}"),
+        MethodTable::Beam { beam_width, length_penalty, early_stopping, .. } => {
+            let ends =
+                if *early_stopping { format!("at the first {beam_width} finished responses") } else { "where none can improve".to_owned() };
+            format!("token-level beam search of the base, beam width {beam_width}, length penalty {length_penalty}, ends {ends}")
+        }
         MethodTable::Tuned { .. } => "the tuned guide sampled alone".to_owned(),
         MethodTable::Untuned { .. } => "the untuned guide sampled alone".to_owned(),
         MethodTable::Direct { .. } => "the directly tuned base sampled alone".to_owned(),
@@ -54,17 +58,6 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-pub(super) fn bytes_in_words(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    let mut amount = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while amount >= 1024.0 && unit + 1 < UNITS.len() {
-        amount /= 1024.0;
-        unit += 1;
-    }
-    format!("{amount:.1} {}", UNITS[unit])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,8 +65,5 @@ mod tests {
     #[test]
     fn numbers_are_readable() {
         assert_eq!([0, 12, 123, 1234, 1_234_567].map(grouped), ["0", "12", "123", "1,234", "1,234,567"]);
-        assert_eq!(bytes_in_words(512), "0.5 KiB");
-        assert_eq!(bytes_in_words(3 << 29), "1.5 GiB");
-        assert_eq!(bytes_in_words(u64::MAX), "16384.0 PiB");
     }
 }

@@ -9,7 +9,7 @@ mod steer;
 
 use std::path::Path;
 
-use super::{Model, PromptRule, Recipe, hub_dataset, listed, nearest};
+use super::{DeviceName, Model, PromptRule, Recipe, hub_dataset, listed, nearest};
 
 pub(super) const BUILTIN: &str = "builtin:reviews";
 
@@ -36,6 +36,19 @@ pub fn validate(recipe: &Recipe, recipe_path: &Path) -> Vec<String> {
     rules.problems
 }
 
+/// What is wrong with a recipe that steers, whatever its data, sizes and folders are: the rules of `w2s steer`.
+pub fn steer_problems(recipe: &Recipe) -> Vec<String> {
+    let sizes = super::plan::Sizes { models: Default::default(), gold: None, troubles: Vec::new() };
+    let mut rules = Rules { recipe, place: String::new(), folder: Path::new(""), sizes, problems: Vec::new() };
+    rules.run();
+    rules.templates();
+    rules.gold_text();
+    if let Some(steer) = &recipe.steer {
+        rules.steer_settings(steer);
+    }
+    rules.problems
+}
+
 /// A generous number of tokens for a prompt as `model` reads it.
 pub fn prompt_bound(rule: &PromptRule, model: &Model) -> usize {
     let system = model.chat.as_ref().and_then(|chat| chat.system.as_deref()).unwrap_or_default();
@@ -47,7 +60,8 @@ pub fn prompt_bound(rule: &PromptRule, model: &Model) -> usize {
 
 struct Rules<'a> {
     recipe: &'a Recipe,
-    file: String,
+    /// What problems begin with: the file.
+    place: String,
     /// The folder of the recipe.
     folder: &'a Path,
     sizes: super::plan::Sizes,
@@ -57,15 +71,15 @@ struct Rules<'a> {
 impl<'a> Rules<'a> {
     fn new(recipe: &'a Recipe, path: &'a Path) -> Self {
         let folder = path.parent().unwrap_or(Path::new(""));
-        Self { recipe, file: path.display().to_string(), folder, sizes: super::plan::Sizes::of(recipe, folder), problems: Vec::new() }
+        Self { recipe, place: format!("{}: ", path.display()), folder, sizes: super::plan::Sizes::of(recipe, folder), problems: Vec::new() }
     }
 
     fn problem(&mut self, what: impl AsRef<str>) {
-        self.problems.push(format!("{}: {}", self.file, what.as_ref()));
+        self.problems.push(format!("{}{}", self.place, what.as_ref()));
     }
 
     fn problem_hint(&mut self, what: impl AsRef<str>, hint: impl AsRef<str>) {
-        self.problems.push(format!("{}: {}\n\nhint: {}", self.file, what.as_ref(), hint.as_ref()));
+        self.problems.push(format!("{}{}\n\nhint: {}", self.place, what.as_ref(), hint.as_ref()));
     }
 
     fn at_least_one(&mut self, key: &str, value: usize) {
@@ -113,8 +127,7 @@ impl<'a> Rules<'a> {
     }
 
     fn device(&mut self, key: &str, device: &str) {
-        let index = device.strip_prefix("cuda:").map(|index| index.parse::<u32>().is_ok() && index.chars().all(|c| c.is_ascii_digit()));
-        if !(matches!(device, "cpu" | "cuda") || index == Some(true)) {
+        if DeviceName::parse(device).is_none() {
             self.problem(format!("`{key}` is `{device}`, expected `cpu`, `cuda` or `cuda:N`"));
         }
     }

@@ -24,11 +24,8 @@ impl Rules<'_> {
                 self.device(&format!("{table}.device"), device);
             }
             self.chat(&table, model);
-            let holes = model.prompt.matches("{prompt}").count();
-            if holes != 1 {
-                self.problem(format!("`{table}.prompt` holds `{{prompt}}` {holes} times, expected once"));
-            }
         }
+        self.templates();
         for (name, trouble) in self.sizes.troubles.clone() {
             let key = if name == "gold" { "gold.id".to_owned() } else { format!("models.{}.id", &name["models.".len()..]) };
             self.problem(format!("`{key}`: {trouble}"));
@@ -42,6 +39,25 @@ impl Rules<'_> {
         }
     }
 
+    pub(super) fn templates(&mut self) {
+        for (name, model) in &self.recipe.models {
+            let holes = model.prompt.matches("{prompt}").count();
+            if holes != 1 {
+                self.problem(format!("`models.{name}.prompt` holds `{{prompt}}` {holes} times, expected once"));
+            }
+        }
+    }
+
+    pub(super) fn gold_text(&mut self) {
+        let Some(text) = self.recipe.gold.as_ref().and_then(|gold| gold.text.as_ref()) else { return };
+        for hole in ["{prompt}", "{response}"] {
+            let count = text.matches(hole).count();
+            if count != 1 {
+                self.problem(format!("`gold.text` holds `{hole}` {count} times, expected once"));
+            }
+        }
+    }
+
     pub(super) fn gold(&mut self) {
         let Some(gold) = &self.recipe.gold else { return };
         self.id_or_scratch("gold", gold.id.is_some(), gold.scratch.is_some());
@@ -51,12 +67,7 @@ impl Rules<'_> {
         if let Some(device) = &gold.device {
             self.device("gold.device", device);
         }
-        for hole in ["{prompt}", "{response}"] {
-            let count = gold.text.as_ref().map_or(1, |text| text.matches(hole).count());
-            if count != 1 {
-                self.problem(format!("`gold.text` holds `{hole}` {count} times, expected once"));
-            }
-        }
+        self.gold_text();
         if let Some(scratch) = &gold.scratch {
             self.sizes_in_range(
                 "gold.scratch",

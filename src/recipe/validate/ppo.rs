@@ -48,29 +48,15 @@ impl Rules<'_> {
     /// Two models of the recipe, or those of `[steer]`, or the results of `[dpo]` and `[sft]`.
     fn rewarding_pair(&mut self, ppo: &PpoTable) {
         let recipe = self.recipe;
-        self.guide_pair("ppo", &ppo.tuned, &ppo.untuned);
-        if let (Some(tuned), Some(untuned)) = (&ppo.tuned, &ppo.untuned)
-            && tuned == untuned
-        {
-            self.problem_hint(
-                format!("`ppo.tuned` and `ppo.untuned` are both `{tuned}`, so every reward would be 0"),
-                "name the model before its tuning as `ppo.untuned`",
-            );
-        }
+        self.guide_pair("ppo", &ppo.tuned, &ppo.untuned, "reward");
         if ppo.tuned.is_none() && ppo.untuned.is_none() && recipe.dpo.is_none() && ppo_pair(recipe).is_none() {
             self.problem_hint(
                 "`[ppo]` has no guide pair to reward its policy: it names none, `[steer]` names none, and there is no `[dpo]`",
                 "add `[dpo]`, or name two models as `ppo.tuned` and `ppo.untuned`",
             );
         }
-        for model in recipe.ppo_guide_models() {
-            // A guide with another vocabulary may need more tokens for the same text.
-            let other = recipe.tokenizer_owner(&ppo.policy) != recipe.tokenizer_owner(model);
-            if other {
-                self.fits_context("ppo.max_new_tokens", model, ppo.max_new_tokens.saturating_add(ppo.max_new_tokens / 2));
-            } else if ppo.policy != model {
-                self.fits_context("ppo.max_new_tokens", model, ppo.max_new_tokens);
-            }
+        for model in recipe.ppo_guide_models().into_iter().filter(|model| *model != ppo.policy) {
+            self.reads_prompts(model);
         }
     }
 

@@ -151,6 +151,21 @@ impl Rules<'_> {
         }
     }
 
+    /// A guide that scores must have room for a token behind the prompt, or every response is worth 0.
+    pub(super) fn reads_prompts(&mut self, model: &str) {
+        let (Some(sizes), Some(table)) = (self.sizes.models.get(model), self.recipe.models.get(model)) else { return };
+        let prompt = prompt_bound(&self.recipe.data.prompt, table);
+        if prompt as u64 >= sizes.context {
+            let context = sizes.context;
+            let what = format!(
+                "`data.prompt.max_words`: a prompt of up to {prompt} tokens leaves the guide `models.{model}`, which sees {context}, no token of a response"
+            );
+            if !self.problems.iter().any(|told| told.contains(&what)) {
+                self.problem_hint(what, "lower it, or take a guide with a longer context");
+            }
+        }
+    }
+
     fn trainings(&mut self) {
         let recipe = self.recipe;
         let resolved = StageTraining::resolve(recipe, &self.sizes);

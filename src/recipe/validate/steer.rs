@@ -1,7 +1,7 @@
 //! Rules on `[steer]`: bases, guides and methods.
 
 use super::super::plan::{guide_pairs, untuned};
-use super::super::{MethodTable, Steer, listed};
+use super::super::{GuideTable, MethodTable, Steer, listed};
 use super::{Rules, first_twice};
 
 impl Rules<'_> {
@@ -18,6 +18,12 @@ impl Rules<'_> {
             }
         }
         self.prompts("steer.prompts", steer.prompts, "data.test", self.recipe.data.test);
+        self.guides_fit(steer);
+        self.steer_settings(steer);
+    }
+
+    /// The rules that hold whatever is steered over, those of `w2s steer` too.
+    pub(super) fn steer_settings(&mut self, steer: &Steer) {
         self.at_least_one("steer.max_new_tokens", steer.max_new_tokens);
         self.at_least_one("steer.prompts_in_flight", steer.prompts_in_flight);
         self.sampling("steer.sampling", &steer.sampling);
@@ -29,10 +35,21 @@ impl Rules<'_> {
     }
 
     fn guides(&mut self, steer: &Steer) {
-        self.guide_pair("steer", &steer.tuned, &steer.untuned);
+        self.guide_pair("steer", &steer.tuned, &steer.untuned, "score");
         for (index, guide) in steer.guide.iter().enumerate() {
             let key = format!("steer.guide.{index}");
-            self.guide_pair(&key, &guide.tuned, &guide.untuned);
+            self.guide_pair(&key, &guide.tuned, &guide.untuned, "score");
+            let is_one = |one: &Option<String>, other: &Option<String>| match (one, other) {
+                (Some(one), Some(other)) => self.is_one_model(one, other),
+                _ => one == other,
+            };
+            let is_same = |other: &GuideTable| is_one(&other.tuned, &guide.tuned) && is_one(&other.untuned, &guide.untuned);
+            if steer.guide[..index].iter().any(is_same) {
+                self.problem_hint(
+                    format!("`{key}` is a pair that stands before it too"),
+                    "one pair with the sum of their weights is the same",
+                );
+            }
             if !guide.weight.is_finite() || guide.weight == 0.0 {
                 self.problem(format!("`{key}.weight` is {}, expected a number that is not 0", guide.weight));
             }
@@ -46,18 +63,38 @@ impl Rules<'_> {
                 "name that pair in a `[[steer.guide]]` too",
             );
         }
-        for model in self.recipe.guide_models() {
-            // A guide with another vocabulary may need more tokens for the same text.
-            let owner = |model| self.recipe.tokenizer_owner(model);
-            let other = steer.bases.iter().any(|base| owner(base) != owner(model));
-            let new_tokens = if other { steer.max_new_tokens.saturating_add(steer.max_new_tokens / 2) } else { steer.max_new_tokens };
-            if !steer.bases.iter().any(|base| base == model) || other {
-                self.fits_context("steer.max_new_tokens", model, new_tokens);
+    }
+
+    /// Guides that are sampled need room for all new tokens; what others cannot read of a response they do not score.
+    fn guides_fit(&mut self, steer: &Steer) {
+        let sampled = self.recipe.sampled_guides();
+        for model in self.recipe.guide_models().into_iter().filter(|model| !steer.bases.iter().any(|base| base == model)) {
+            if sampled.contains(&model) {
+                self.fits_context("steer.max_new_tokens", model, steer.max_new_tokens);
+            } else {
+                self.reads_prompts(model);
             }
         }
     }
 
-    pub(super) fn guide_pair(&mut self, key: &str, tuned: &Option<String>, untuned: &Option<String>) {
+    /// `earned`: what the pair's log-ratios are to whoever uses it.
+    pub(super) fn guide_pair(&mut self, key: &str, tuned: &Option<String>, untuned: &Option<String>, earned: &str) {
+        if let (Some(tuned), Some(untuned)) = (tuned, untuned)
+            && self.is_one_model(tuned, untuned)
+        {
+            let both = if tuned == untuned { format!("both `{tuned}`") } else { format!("`{tuned}` and `{untuned}`, which are one model") };
+            self.problem_hint(
+                format!("`{key}.tuned` and `{key}.untuned` are {both}, so every {earned} would be 0"),
+                format!("name the model before its tuning as `{key}.untuned`"),
+            );
+        } else if let (Some(tuned), Some(untuned)) = (tuned, untuned)
+            && self.have_two_tokenizers(tuned, untuned)
+        {
+            self.problem_hint(
+                format!("`{key}.tuned` is `{tuned}` and `{key}.untuned` is `{untuned}`, which have a tokenizer each"),
+                "a guide pair is two models of one origin, which read the same tokens",
+            );
+        }
         for (name, model) in [("tuned", tuned), ("untuned", untuned)] {
             if let Some(model) = model {
                 self.known_model(&format!("{key}.{name}"), model);
@@ -72,14 +109,27 @@ impl Rules<'_> {
         }
     }
 
-    /// Emulated fine-tuning adds logits, id by id. What is in folders is compared when they are opened.
-    fn one_vocabulary(&mut self, key: &str, steer: &Steer) {
+    /// Whether one of them trains a tokenizer that the other does not use. What is in folders is compared when they are opened.
+    fn have_two_tokenizers(&self, one: &str, other: &str) -> bool {
         let recipe = self.recipe;
         let is_scratch = |model: &str| recipe.models.get(model).is_some_and(|model| model.scratch.is_some());
-        for base in steer.bases.iter().filter(|base| recipe.models.contains_key(*base)) {
+        let both_known = [one, other].iter().all(|model| recipe.models.contains_key(*model));
+        both_known && (is_scratch(one) || is_scratch(other)) && recipe.tokenizer_owner(one) != recipe.tokenizer_owner(other)
+    }
+
+    /// Whether two models of the recipe have one name, or lie in one folder.
+    fn is_one_model(&self, one: &str, other: &str) -> bool {
+        let models = &self.recipe.models;
+        let id = |name: &str| models.get(name).and_then(|model| model.id.as_ref());
+        let place = |id: &String| self.folder.join(id).canonicalize().unwrap_or_else(|_| id.into());
+        one == other || id(one).zip(id(other)).is_some_and(|(one, other)| place(one) == place(other))
+    }
+
+    /// Emulated fine-tuning adds logits, id by id. What is in folders is compared when they are opened.
+    fn one_vocabulary(&mut self, key: &str, steer: &Steer) {
+        for base in &steer.bases {
             for guide in self.recipe.guide_models() {
-                let differ = recipe.tokenizer_owner(base) != recipe.tokenizer_owner(guide);
-                if differ && (is_scratch(base) || is_scratch(guide)) {
+                if self.have_two_tokenizers(base, guide) {
                     self.problem_hint(
                         format!("`{key}`: `eft` needs one vocabulary, but base `{base}` and guide `{guide}` have a tokenizer each"),
                         "steer such a base with `cbs` or `best_of_n`, whose guides read text",

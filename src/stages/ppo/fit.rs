@@ -24,11 +24,9 @@ use crate::score::GoldReward;
 use crate::search::Finish;
 use crate::stages::Context;
 use crate::stages::context::{Placement, write_json};
+use crate::stages::prompt_room::Prompts;
 use crate::stages::tuning::Trainable;
 use crate::train::{AdamW, AdamWSettings, Metrics, Position, Ppo, PpoSettings, Start, Value, learning_rate};
-
-/// (id, prompt).
-type Prompts = Vec<(String, String)>;
 
 /// `training.json` of a finished training.
 #[derive(Serialize)]
@@ -48,7 +46,7 @@ pub fn train(context: &Context, cell: &Cell) -> Result<()> {
     let folder = context.model_folder(&table.policy)?;
     let model = Trainable::open(context, &table.policy, &folder, task, training.lora.as_ref())?;
     let mut sampler = Sampler::open(context, cell, &model)?;
-    let (train, validation) = prompts(context, cell, &sampler)?;
+    let (train, validation) = prompts(context, cell)?;
     let Placement { device, kind } = context.placement(&table.policy)?;
     let (reference, _) = open_with_tokenizer(&folder, device, training_kind(kind))?;
     let value = match table.value {
@@ -150,8 +148,8 @@ fn policy_weights(optimizer: &AdamW) -> Vec<(String, Tensor)> {
     optimizer.weights().into_iter().filter(|(name, _)| !name.starts_with("value_")).collect()
 }
 
-/// Prompts of the training and of the validation split, all known to fit.
-fn prompts(context: &Context, cell: &Cell, sampler: &Sampler) -> Result<(Prompts, Prompts)> {
+/// Prompts of the training and of the validation split.
+fn prompts(context: &Context, cell: &Cell) -> Result<(Prompts, Prompts)> {
     let dataset = context.dataset()?;
     let PpoTable { prompts, validation_prompts, .. } = *cell.table;
     let (train, validation) = (context.prompts(&dataset.train, prompts), context.prompts(&dataset.validation, validation_prompts));
@@ -168,7 +166,6 @@ fn prompts(context: &Context, cell: &Cell, sampler: &Sampler) -> Result<(Prompts
             train.len()
         )));
     }
-    train.iter().chain(&validation).try_for_each(|(id, prompt)| sampler.check_prompt(id, prompt))?;
     Ok((train, validation))
 }
 

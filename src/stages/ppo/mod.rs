@@ -10,8 +10,9 @@ pub use report::read as report;
 
 use super::context::{Context, Task};
 use super::gold;
+use super::prompt_room::{Asked, Model};
 use crate::error::{Error, Result};
-use crate::recipe::{ChunkLen, GuidePairSource, PpoTable, Training};
+use crate::recipe::{ChunkLen, GuidePairSource, GuideSource, PpoTable, Training};
 
 pub fn run(context: &Context) -> Result<()> {
     for cell in cells(context)? {
@@ -44,6 +45,25 @@ pub fn cell(context: &Context, chunk_len: ChunkLen, seed: u64) -> Result<Cell<'_
     let (table, training) = table.ok_or_else(|| Error::recipe("the recipe has no `[ppo]` table"))?;
     let pair = context.plan.ppo_pair().ok_or_else(|| Error::recipe("`[ppo]` has no guide pair"))?;
     Ok(Cell { task: format!("ppo/{}/L-{chunk_len}/seed-{seed}", table.policy), chunk_len, seed, table, training, pair })
+}
+
+/// The prompts of the stage, and what reads them.
+pub fn asked(context: &Context) -> Result<Asked> {
+    let mut asked = Asked { prompts: Vec::new(), new_tokens: 0, models: Vec::new() };
+    // All trainings have the same.
+    if let Some(cell) = cells(context)?.first() {
+        let (dataset, table) = (context.dataset()?, cell.table);
+        let policy = &table.policy;
+        let scores = |source: &GuideSource| -> Result<Model> {
+            Ok(Model { name: context.guide_model(source)?.to_owned(), folder: context.guide_folder(source)?, samples: false })
+        };
+        asked.prompts = context.prompts(&dataset.train, table.prompts);
+        asked.prompts.extend(context.prompts(&dataset.validation, table.validation_prompts));
+        asked.new_tokens = table.max_new_tokens;
+        asked.models.push(Model { name: policy.clone(), folder: context.model_folder(policy)?, samples: true });
+        asked.models.extend([scores(&cell.pair.tuned)?, scores(&cell.pair.untuned)?]);
+    }
+    Ok(asked)
 }
 
 pub fn tasks(context: &Context) -> Result<Vec<Task>> {

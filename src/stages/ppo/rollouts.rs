@@ -3,11 +3,14 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use tracing::warn;
+
 use super::Cell;
 use super::records::{RolloutLine, Seconds};
 use crate::error::Result;
 use crate::losses::pay_by_chunk;
 use crate::policy::LocalPolicy;
+use crate::recipe::SAMPLED_ROWS;
 use crate::sampling::{Sampling, Stream};
 use crate::score::{Guide, TokenRewards};
 use crate::search::{Extend, Extended, Finish, Proposer};
@@ -15,9 +18,6 @@ use crate::stages::Context;
 use crate::stages::tuning::Trainable;
 use crate::text::{PromptTemplate, Tokenizer};
 use crate::train::{Rollout, Sequence};
-
-/// Rows sampled and rewarded together. Results depend on it only through float rounding, so it is fixed.
-const ROWS: usize = 64;
 
 pub struct Sampler<'a> {
     cell: &'a Cell<'a>,
@@ -43,25 +43,18 @@ impl<'a> Sampler<'a> {
         let policy = LocalPolicy::new(model.lm.clone(), model.tokenizer.clone(), model.template.clone(), sampling, Vec::new());
         let guide = {
             let [tuned_name, untuned_name] = [context.guide_model(&cell.pair.tuned)?, context.guide_model(&cell.pair.untuned)?];
-            let (tuned, tokenizer) = context.open(&context.guide_folder(&cell.pair.tuned)?, tuned_name)?;
-            let (untuned, _) = context.open(&context.guide_folder(&cell.pair.untuned)?, untuned_name)?;
-            Rc::new(Guide { tuned, untuned, tokenizer, template: context.template(tuned_name)? })
+            let tuned = context.open(&context.guide_folder(&cell.pair.tuned)?, tuned_name)?;
+            let untuned = context.open(&context.guide_folder(&cell.pair.untuned)?, untuned_name)?;
+            Rc::new(Guide::new(tuned, untuned, context.template(tuned_name)?)?)
         };
         let rewards = TokenRewards::new(guide, model.tokenizer.clone())?;
         Ok(Self { cell, policy, rewards, tokenizer: model.tokenizer.clone(), template: model.template.clone() })
     }
 
-    /// Refuses a prompt that cannot be answered within the contexts of policy and guides; see [`TokenRewards::check_prompt`].
-    pub fn check_prompt(&self, id: &str, prompt: &str) -> Result<()> {
-        let new_tokens = self.cell.table.max_new_tokens;
-        self.policy.check_prompt(id, prompt, new_tokens)?;
-        self.rewards.check_prompt(id, prompt, new_tokens)
-    }
-
     /// A response to each (id, prompt), drawn from the streams that `purpose` and `step` name.
     pub fn sample(&mut self, purpose: &str, step: usize, prompts: &[&(String, String)]) -> Result<Batch> {
         let mut batch = Batch::default();
-        for prompts in prompts.chunks(ROWS) {
+        for prompts in prompts.chunks(SAMPLED_ROWS) {
             self.sample_rows(purpose, step, prompts, &mut batch)?;
         }
         Ok(batch)
@@ -82,7 +75,15 @@ impl<'a> Sampler<'a> {
 
         let started = Instant::now();
         let judged: Vec<_> = responses.iter().map(|extended| (&extended.response, extended.end.is_some())).collect();
+        let was_cut = self.rewards.cut() > 0;
         let rewards = self.rewards.rewards(&texts, &judged)?;
+        if self.rewards.cut() > 0 && !was_cut {
+            warn!(
+                "{}: a response of step {step} is longer than the guides can read; of such responses, here and later, the beginning earns its \
+                 score and the rest nothing",
+                self.cell.task
+            );
+        }
         for ((&(id, prompt), extended), mut rewards) in prompts.iter().zip(&responses).zip(rewards) {
             rewards.iter_mut().for_each(|reward| *reward *= table.scale);
             let mut paid = pay_by_chunk(&rewards, self.cell.chunk_len.tokens());

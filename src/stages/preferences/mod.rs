@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::context::{Context, Task, write_json};
 use super::gold;
+use super::prompt_room::Asked;
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
 use crate::recipe::Preferences;
@@ -61,6 +62,15 @@ pub fn run(context: &Context) -> Result<()> {
 
 pub fn task(context: &Context) -> Result<Task> {
     Ok(Task::new("preferences", fingerprint(context)?))
+}
+
+/// The prompts of the stage, and what reads them; `None` where nothing is sampled.
+pub fn asked(context: &Context) -> Result<Option<Asked>> {
+    let settings = settings(context)?;
+    match settings.policy.as_ref().filter(|_| settings.source.is_none()) {
+        Some(policy) => sample::asked(context, settings, policy).map(Some),
+        None => Ok(None),
+    }
 }
 
 pub fn fingerprint(context: &Context) -> Result<String> {

@@ -12,10 +12,8 @@ use crate::sampling::{Sampling, Stream};
 use crate::score::GoldReward;
 use crate::search::{Extend, Finish, Proposer, Response};
 use crate::stages::Context;
-use crate::text::{Example, LeftOut, Pair, Reason};
-
-/// Rows sampled together. Results depend on it only through float rounding, so it is fixed.
-const ROWS: usize = 64;
+use crate::stages::prompt_room::{Asked, Model};
+use crate::text::{Dataset, Example, LeftOut, Pair, Reason};
 
 pub fn run(context: &Context, settings: &Preferences) -> Result<()> {
     let name = settings.policy.as_deref().ok_or_else(|| Error::recipe("`[preferences]` has no `policy` to sample from"))?;
@@ -24,16 +22,27 @@ pub fn run(context: &Context, settings: &Preferences) -> Result<()> {
     let sampling = Sampling::new(settings.sampling.temperature, settings.sampling.top_k, settings.sampling.top_p);
     let mut policy = LocalPolicy::new(lm, tokenizer, context.template(name)?, sampling, Vec::new());
     let dataset = context.dataset()?;
-    let splits = [(TRAIN, &dataset.train, settings.prompts), (VALIDATION, &dataset.validation, settings.validation_prompts)];
-    for (file, examples, count) in splits {
+    for (file, examples, count) in splits(dataset, settings) {
         let prompts = prompts(context, examples, count, file)?;
-        for (id, prompt) in &prompts {
-            policy.check_prompt(id, prompt, settings.max_new_tokens)?;
-        }
-        let group_size = (ROWS / settings.samples_per_prompt).max(1);
+        let group_size = settings.prompts_at_once();
         judge_all(context, file, &prompts, group_size, |group| judge_group(settings, context.seed(), group, &mut policy, &reward))?;
     }
     Ok(())
+}
+
+/// The prompts of the stage, and what reads them.
+pub fn asked(context: &Context, settings: &Preferences, policy: &str) -> Result<Asked> {
+    let mut asked = Asked { prompts: Vec::new(), new_tokens: settings.max_new_tokens, models: Vec::new() };
+    for (_, examples, count) in splits(context.dataset()?, settings) {
+        asked.prompts.extend(context.prompts(examples, count));
+    }
+    asked.models.push(Model { name: policy.to_owned(), folder: context.model_folder(policy)?, samples: true });
+    Ok(asked)
+}
+
+/// Each file, the texts that its prompts are from, and how many are asked for.
+fn splits<'a>(dataset: &'a Dataset, settings: &Preferences) -> [(&'static str, &'a [Example], usize); 2] {
+    [(TRAIN, &dataset.train, settings.prompts), (VALIDATION, &dataset.validation, settings.validation_prompts)]
 }
 
 /// (id, prompt) of the first `count` texts that are long enough for one.

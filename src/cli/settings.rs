@@ -1,0 +1,74 @@
+//! Settings from the command line by a recipe's own tables and rules, so that neither refuses what the other takes: flags give the values of a
+//! recipe's keys, and what is wrong with a key is said of its flag.
+
+use toml::{Table, Value};
+
+use crate::error::{Error, Result};
+use crate::recipe::{Recipe, steer_problems};
+
+/// A recipe that steers `models.base` with one method, under way.
+pub(super) struct Settings {
+    recipe: Value,
+    /// What recipes call something, and what it is called here.
+    flags: Vec<(String, String)>,
+}
+
+impl Settings {
+    pub fn new(kind: &str) -> Self {
+        // What a recipe's hint says of its own keys.
+        let hint = ("add `[dpo]`, or name two models as `steer.tuned` and `steer.untuned`", "give --tuned and --untuned");
+        let mut settings = Self { recipe: Value::Table(Table::new()), flags: vec![(hint.0.to_owned(), hint.1.to_owned())] };
+        // Rows and prompts that the shell does not take from anywhere.
+        let unasked = [("run.name", "steer".into()), ("data.source", "builtin:reviews".into()), ("steer.prompts", 1.into())];
+        let sizes = ["data.train", "data.validation", "data.test"].map(|key| (key, 1.into()));
+        for (key, value) in unasked.into_iter().chain(sizes) {
+            settings.put(key, value);
+        }
+        settings.put("steer.bases", vec!["base"].into());
+        settings.put("steer.method.0.kind", kind.into());
+        settings
+    }
+
+    /// `flag` stands for `key`, a path into tables and lists; without a value the key has its default.
+    pub fn flag(&mut self, flag: impl Into<String>, key: &str, value: Option<impl Into<Value>>) {
+        self.flags.push((format!("`{key}`"), flag.into()));
+        if let Some(value) = value {
+            self.put(key, value.into());
+        }
+    }
+
+    pub fn put(&mut self, key: &str, value: Value) {
+        let parts: Vec<&str> = key.split('.').collect();
+        let mut here = &mut self.recipe;
+        for (depth, part) in parts.iter().enumerate() {
+            let is_list = parts.get(depth + 1).is_some_and(|next| next.parse::<usize>().is_ok());
+            let empty = || if is_list { Value::Array(Vec::new()) } else { Value::Table(Table::new()) };
+            here = match here {
+                Value::Array(items) => {
+                    let index = part.parse().unwrap_or(items.len());
+                    while items.len() <= index {
+                        items.push(empty());
+                    }
+                    &mut items[index]
+                }
+                Value::Table(table) => table.entry(*part).or_insert_with(empty),
+                _ => return,
+            };
+        }
+        *here = value;
+    }
+
+    /// The recipe, and what its rules say against it.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] where a value is not of its key's kind.
+    pub fn check(self) -> Result<(Recipe, Vec<String>)> {
+        let Self { recipe, flags } = self;
+        let translated = |problem: String| flags.iter().fold(problem, |text, (key, flag)| text.replace(key, flag));
+        let recipe: Recipe = recipe.try_into().map_err(|error| Error::recipe(translated(error.to_string().trim_end().to_owned())))?;
+        let mut problems: Vec<String> = steer_problems(&recipe).into_iter().map(translated).collect();
+        // One flag may stand for several keys.
+        problems.dedup();
+        Ok((recipe, problems))
+    }
+}
