@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SamplingTable;
 use super::schema::is_default;
+use super::{PairSplits, SamplingTable};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -13,6 +13,8 @@ pub struct Preferences {
     /// Pairs that are there already: a file, or a folder with files of the training and the validation (or test) split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub splits: PairSplits,
     #[serde(default, skip_serializing_if = "is_default")]
     pub columns: PairColumns,
     /// Pairs taken from `source`; 0 is all there are.

@@ -13,7 +13,8 @@ use crate::recipe::Preferences;
 use crate::sampling::Stream;
 use crate::score::GoldReward;
 use crate::stages::Context;
-use crate::text::{LeftOut, Pair, PairRow, PromptTemplate, Reason, Tokenizer, load_pair_rows, pair_files};
+use crate::stages::context::tell;
+use crate::text::{LeftOut, Pair, PairRow, PairRows, PromptTemplate, Reason, Tokenizer, load_pair_rows, pair_files};
 
 /// Pairs judged together; a killed run does at most so many again.
 const PAIRS: usize = 32;
@@ -22,16 +23,18 @@ const PAIRS: usize = 32;
 const TEXTS: usize = 16;
 
 /// Of the files' names and contents.
-pub fn fingerprint(context: &Context, source: &Path) -> Result<String> {
+pub fn fingerprint(context: &Context, settings: &Preferences, source: &Path) -> Result<String> {
     let name = |file: &Path| file.strip_prefix(source).unwrap_or(file).to_string_lossy().into_owned();
-    let hashes = pair_files(source)?.iter().map(|file| Ok(json!([name(file), context.hash(file)?]))).collect::<Result<Vec<_>>>()?;
+    let hashes =
+        pair_files(settings, source)?.iter().map(|file| Ok(json!([name(file), context.hash(file)?]))).collect::<Result<Vec<_>>>()?;
     Ok(fingerprint_of(&hashes))
 }
 
 pub fn run(context: &Context, settings: &Preferences, source: &Path) -> Result<()> {
     let reward = context.recipe().gold.as_ref().map(|_| context.open_gold()).transpose()?;
     let limit = PromptLimit::of(context)?;
-    let [train, validation] = load_pair_rows(settings, source, context.seed())?;
+    let PairRows { train, validation, report } = load_pair_rows(settings, source, context.seed())?;
+    tell("preferences", &report);
     for (file, rows) in [(TRAIN, train), (VALIDATION, validation)] {
         let rows: Vec<(String, PairRow)> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
         judge_all(context, file, &rows, PAIRS, |group| judge_group(settings, context.seed(), group, limit.as_ref(), reward.as_ref()))?;

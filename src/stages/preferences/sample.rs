@@ -1,6 +1,6 @@
 //! Pairs of samples: the untuned guide answers each prompt several times, the gold reward judges.
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::journal::{Judged, judge_all};
 use super::judge::{pair_up, verdict};
@@ -12,7 +12,7 @@ use crate::sampling::{Sampling, Stream};
 use crate::score::GoldReward;
 use crate::search::{Extend, Finish, Proposer, Response};
 use crate::stages::Context;
-use crate::text::{Example, LeftOut, Pair, Reason};
+use crate::text::{LeftOut, Pair, Prompts, Reason, Split};
 
 /// Rows sampled together. Results depend on it only through float rounding, so it is fixed.
 const ROWS: usize = 64;
@@ -23,33 +23,47 @@ pub fn run(context: &Context, settings: &Preferences) -> Result<()> {
     let (lm, tokenizer) = context.open(&context.model_folder(name)?, name)?;
     let sampling = Sampling::new(settings.sampling.temperature, settings.sampling.top_k, settings.sampling.top_p);
     let mut policy = LocalPolicy::new(lm, tokenizer, context.template(name)?, sampling, Vec::new());
-    let dataset = context.dataset()?;
-    let splits = [(TRAIN, &dataset.train, settings.prompts), (VALIDATION, &dataset.validation, settings.validation_prompts)];
-    for (file, examples, count) in splits {
-        let prompts = prompts(context, examples, count, file)?;
+    // All of them before the first is answered: what is wrong with one must not show after hours.
+    let mut asked = Vec::new();
+    for (file, split, count) in [(TRAIN, Split::Train, settings.prompts), (VALIDATION, Split::Validation, settings.validation_prompts)] {
+        let prompts = prompts(context, split, count, file)?;
         for (id, prompt) in &prompts {
             policy.check_prompt(id, prompt, settings.max_new_tokens)?;
         }
+        asked.push((file, prompts));
+    }
+    for (file, prompts) in asked {
         let group_size = (ROWS / settings.samples_per_prompt).max(1);
         judge_all(context, file, &prompts, group_size, |group| judge_group(settings, context.seed(), group, &mut policy, &reward))?;
     }
     Ok(())
 }
 
-/// (id, prompt) of the first `count` texts that are long enough for one.
-fn prompts(context: &Context, examples: &[Example], count: usize, file: &str) -> Result<Vec<(String, String)>> {
-    let rule = &context.recipe().data.prompt;
-    let usable = context.prompts(examples, count);
-    if usable.is_empty() && count > 0 {
-        return Err(Error::failed(format!(
-            "{file}: no text has the {} words of a prompt and one more\n\nhint: lower `data.prompt.min_words`",
-            rule.min_words
-        )));
+/// (id, prompt) of the first `count` texts that are long enough for one, of validation without the prompts that training texts make too.
+fn prompts(context: &Context, split: Split, count: usize, file: &str) -> Result<Vec<(String, String)>> {
+    let least = context.recipe().data.prompt.min_words;
+    let Prompts { prompts, seen } = context.prompts(split, count)?;
+    let passed_over = match seen.len() {
+        0 => String::new(),
+        seen => format!("; {seen} texts are passed over, for training texts make the same prompts"),
+    };
+    if prompts.is_empty() && count > 0 {
+        let (what, hint) = if seen.is_empty() {
+            (format!("no text has the {least} words of a prompt and one more"), "lower `data.prompt.min_words`")
+        } else {
+            (
+                "no prompt is left that training texts do not make too".to_owned(),
+                "raise `data.prompt.min_words`, or give more validation texts",
+            )
+        };
+        return Err(Error::failed(format!("{file}: {what}{passed_over}\n\nhint: {hint}")));
     }
-    if usable.len() < count {
-        warn!("{file}: only {} texts have the {} words of a prompt; {count} were asked for", usable.len(), rule.min_words);
+    if prompts.len() < count {
+        warn!("{file}: only {} texts make prompts of {least} words or more; {count} were asked for{passed_over}", prompts.len());
+    } else if !seen.is_empty() {
+        info!("{file}: {count} prompts{passed_over}");
     }
-    Ok(usable)
+    Ok(prompts)
 }
 
 /// Samples for all prompts of a group in one batch, then rewards, labels and pairs.
