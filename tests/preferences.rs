@@ -233,7 +233,7 @@ fn a_prompt_of_training_is_not_held_out() {
     assert!(said.contains("texts are passed over, for training texts make the same prompts"), "{said}");
     // Where too few are new, the others are steered over too, and counted.
     let scarce = sampled.replace("prompts=6\nmax_new_tokens=1\n[[", "prompts=300\nmax_new_tokens=1\n[[");
-    let said = stderr(&output(bench.run("scarce", &scarce).args(["--only", "steer"])));
+    let said = stderr(&output(&mut bench.run("scarce", &scarce)));
     assert_eq!(lines(&bench.path("scarce/steer/guide/base/seed-1.jsonl")).len(), 300);
     assert!(said.contains("of 300 prompts are those of training or validation texts too"), "{said}");
     let none = sampled.replace("validation_prompts=6", "validation_prompts=6\n#no gold").replace("#no gold", "");
@@ -357,7 +357,17 @@ fn pair_files_with_mistakes_are_refused_before_any_work() {
 
     // All are left out: said with the reasons, and nothing is trained.
     let useless = [json!({ "prompt": "p", "chosen": "", "rejected": "r" }), json!({ "prompt": "p", "chosen": "s", "rejected": "s" })];
-    fs::write(bench.path("pairs.jsonl"), useless.iter().cycle().take(9).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    fs::write(
+        bench.path("pairs.jsonl"),
+        useless
+            .iter()
+            .cycle()
+            .take(9)
+            .enumerate()
+            .map(|(i, line)| format!("{line}\n").replace("\"p\"", &format!("\"p{i}\"")))
+            .collect::<String>(),
+    )
+    .unwrap();
     let error = failure(&mut bench.run("run", table), 1);
     let (empty, equal) = (error.contains("with an empty response"), error.contains("with equal responses"));
     assert!(

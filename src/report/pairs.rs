@@ -68,7 +68,8 @@ impl PairReport {
         let Some(training) = training else { return Ok(report) };
         let training = read_pairs(training)?;
         let known = prompts(&training);
-        let shared = pairs.iter().filter(|pair| known.contains(pair.prompt.as_str())).count();
+        // An empty prompt is shared by all pairs that have none.
+        let shared = pairs.iter().filter(|pair| !pair.prompt.trim().is_empty() && known.contains(pair.prompt.as_str())).count();
         Ok(Self { pairs_of_training_prompts: Some(shared), ..report })
     }
 

@@ -90,13 +90,14 @@ fn hold_out_pairs(settings: &Preferences, source: &Path, seed: u64, all: &[PairR
         return Err(too_few(source, key, asked, all.len()));
     }
     let order = Stream::new(seed, "preferences", "validation").permutation(all.len());
-    let prompts: Vec<&str> = all.iter().map(|pair| pair.prompt.as_str()).collect();
-    let [validation, mut train] = hold_out(&order, &prompts, &[wanted]).try_into().unwrap_or_default();
+    let keys: Vec<String> = all.iter().map(kinship).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let [validation, mut train] = hold_out(&order, &keys, &[wanted]).try_into().unwrap_or_default();
     if train.len() < settings.train_pairs.max(1) {
         return Err(too_few_groups(source, key, asked, all.len(), "prompt"));
     }
     train.truncate(if settings.train_pairs == 0 { train.len() } else { settings.train_pairs });
-    let distinct = validation.iter().map(|&row| prompts[row]).collect::<HashSet<_>>().len();
+    let distinct = validation.iter().map(|&row| all[row].prompt.as_str()).collect::<HashSet<_>>().len();
     report.lines.push(format!("validation: {} of these pairs, all those of {distinct} prompts, held out by the seed", validation.len()));
     report.held_out("preferences.validation_pairs", wanted, validation.len(), "pairs of one prompt");
     let take = |split: &str, mut rows: Vec<usize>| -> Vec<PairRow> {
@@ -106,14 +107,24 @@ fn hold_out_pairs(settings: &Preferences, source: &Path, seed: u64, all: &[PairR
     Ok(PairRows { train: take("train", train), validation: take("validation", validation), report })
 }
 
+/// What pairs that must not part have in common: their prompt, or both their responses where it is empty and so says nothing.
+fn kinship(pair: &PairRow) -> String {
+    if !pair.prompt.trim().is_empty() {
+        return pair.prompt.clone();
+    }
+    let mut responses = [pair.chosen.as_str(), pair.rejected.as_str()];
+    responses.sort_unstable();
+    responses.join("\0")
+}
+
 /// The user's own files may share prompts; what is measured on such pairs says little of new prompts.
 fn tell_shared(report: &mut DataReport, train: &[PairRow], validation: &[PairRow]) {
-    let prompts: HashSet<&str> = train.iter().map(|pair| pair.prompt.as_str()).collect();
-    let texts = |pair: &'_ PairRow| [pair.prompt.clone(), pair.chosen.clone(), pair.rejected.clone()];
-    let shared: Vec<&PairRow> = validation.iter().filter(|pair| prompts.contains(pair.prompt.as_str())).collect();
+    let known: HashSet<String> = train.iter().map(kinship).collect();
+    let shared: Vec<&PairRow> = validation.iter().filter(|pair| known.contains(&kinship(pair))).collect();
     if shared.is_empty() {
         return;
     }
+    let texts = |pair: &PairRow| [pair.prompt.clone(), pair.chosen.clone(), pair.rejected.clone()];
     let pairs: HashSet<[String; 3]> = train.iter().map(texts).collect();
     let same = shared.iter().filter(|pair| pairs.contains(&texts(pair))).count();
     report.warnings.push(format!(
@@ -253,6 +264,16 @@ mod tests {
         let found: HashSet<Vec<String>> = (0..20).map(|seed| load(&settings(0, 20), &source, seed).unwrap().report.warnings).collect();
         assert!(found.contains(&vec![warning.to_owned()]), "{found:?}");
         assert_eq!(load(&settings(30, 24), &source, 1).unwrap().train.len(), 30);
+
+        // An empty prompt says nothing: there only the same two responses stay together.
+        let none = folder.path().join("none.csv");
+        let rows = (0..20).map(|row| format!(",{0},{1}\n,{1},{0}\n", row, row + 100)).collect::<String>();
+        std::fs::write(&none, format!("question,chosen,rejected\n{rows}")).unwrap();
+        let PairRows { train, validation, .. } = load(&settings(0, 6), &none, 1).unwrap();
+        let responses =
+            |pairs: &[PairRow]| pairs.iter().flat_map(|pair| [pair.chosen.clone(), pair.rejected.clone()]).collect::<HashSet<_>>();
+        assert_eq!((train.len(), validation.len()), (34, 6));
+        assert!(responses(&train).is_disjoint(&responses(&validation)));
 
         let one = folder.path().join("one.csv");
         std::fs::write(&one, format!("question,chosen,rejected\n{}", "a,b,c\n".repeat(9))).unwrap();
