@@ -11,7 +11,7 @@ use crate::recipe::{Counts, Plan, Stage};
 use crate::report::Summary;
 use crate::score::GoldReward;
 use crate::stages::{self, Context, shards};
-use crate::text::{bos_problems, load_pair_rows, mixture_problems};
+use crate::text::{DataReport, bos_problems, load_pair_rows, mixture_problems};
 
 /// What `w2s run` was asked beyond the recipe.
 #[derive(Debug, Clone, Default)]
@@ -38,8 +38,8 @@ pub fn run(mut plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) 
             "`--from {from}` asks for `{from}` anew, but `{only}` leaves it out\n\nhint: add `--only {from}`, or start from one of those stages"
         )));
     }
-    let problems;
-    (problems, plan.counts) = preflight(&plan);
+    let Preflight { problems, counts, .. } = preflight(&plan);
+    plan.counts = counts;
     if !problems.is_empty() {
         return Err(Error::Recipe(problems));
     }
@@ -83,9 +83,17 @@ pub fn run(mut plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) 
     if stages.contains(&Stage::Evaluate) { read_summary(dir) } else { Ok(None) }
 }
 
-/// What is wrong with the models and preference pairs that the plan takes from folders and files, found before any work: configs, headers
-/// of weights, tokenizers, columns; and how many pairs there are.
-pub fn preflight(plan: &Plan) -> (Vec<String>, Counts) {
+/// What is found before any work.
+pub struct Preflight {
+    pub problems: Vec<String>,
+    pub counts: Counts,
+    /// Of the preference pairs that a source holds.
+    pub pairs: Option<DataReport>,
+}
+
+/// What is wrong with the models and preference pairs that the plan takes from folders and files: configs, headers of weights, tokenizers,
+/// columns.
+pub fn preflight(plan: &Plan) -> Preflight {
     let models = plan.recipe.models.iter().filter_map(|(name, model)| Some((format!("models.{name}.id"), model.id.as_ref()?)));
     let mut problems: Vec<String> =
         models.filter_map(|(key, folder)| Some(format!("`{key}`: {}", check_lm_folder(Path::new(folder)).err()?))).collect();
@@ -96,14 +104,18 @@ pub fn preflight(plan: &Plan) -> (Vec<String>, Counts) {
             problems.extend(found.unwrap_or_else(|error| vec![error.to_string()]));
         }
     }
+    let mut pairs = None;
     if let Some((preferences, source)) = plan.recipe.preferences.as_ref().and_then(|table| Some((table, table.source.as_ref()?))) {
         match load_pair_rows(preferences, Path::new(source), plan.recipe.run.seeds[0]) {
-            Ok([train, _]) => counts.pairs = Some(train.len()),
+            Ok(read) => {
+                counts.pairs = Some(read.train.len());
+                pairs = Some(read.report);
+            }
             Err(error) => problems.push(format!("`preferences.source`: {error}")),
         }
     }
     problems.extend(gold.and_then(|folder| Some(format!("`gold.id`: {}", GoldReward::check_folder(Path::new(folder)).err()?))));
-    (problems, counts)
+    Preflight { problems, counts, pairs }
 }
 
 /// The summary of a run directory; `None` before its evaluation.

@@ -12,12 +12,15 @@ use std::time::Duration;
 use common::{failure, output, stderr, stdout, success, tiny_model, w2s};
 use hub_server::{Fault, Files, Request, Server, folder, tag};
 use tempfile::TempDir;
-use w2s::models::hub::{self, Hub, HubSettings};
+use w2s::models::hub::{self, Choose, Hub, HubSettings};
 use w2s::recipe::HubId;
 
 const ID: &str = "owner/tiny";
 const MODEL: &str = "models/owner/tiny";
 const DATA: &str = "datasets/owner/reviews";
+
+/// Every data file of a data set.
+const ALL: &Choose<'static> = &|names| Ok(names.iter().map(|name| (*name).to_owned()).collect());
 
 /// A home for the cache, and a hub with the tiny model at `main`.
 struct Place {
@@ -292,7 +295,7 @@ fn what_is_not_there_is_said_in_one_line() {
     let error = place.fetch_as("owner/tiny@v2", hub::Files::All, place.settings()).unwrap_err();
     assert!(error.contains("owner/tiny@v2: the repository has no such revision (404)"), "{error}");
     assert_eq!(place.server.requests().len(), 2, "asked once each");
-    let error = place.hub().dataset(&HubId::parse(ID).unwrap()).unwrap_err().to_string();
+    let error = place.hub().dataset(&HubId::parse(ID).unwrap(), ALL).unwrap_err().to_string();
     assert!(error.contains("(404)"), "a model is no data set: {error}");
 }
 
@@ -500,15 +503,15 @@ fn a_data_set_comes_with_its_data_files_alone() {
     }
     let commit = place.server.publish(DATA, "main", files.clone());
     let id = HubId::parse("owner/reviews").unwrap();
-    let snapshot = place.hub().dataset(&id).unwrap();
+    let snapshot = place.hub().dataset(&id, ALL).unwrap();
     assert_eq!(snapshot, place.home.path().join("hub/datasets--owner--reviews/snapshots").join(commit));
     let names = ["data/more-00000-of-00002.parquet", "data/more-00001-of-00002.parquet", "test.jsonl", "train.jsonl", "validation.jsonl"];
     assert_eq!(tree(&snapshot), names);
     assert!(names.iter().all(|name| fs::read(snapshot.join(name)).unwrap() == files[*name]));
     let offline = Hub::new(place.offline()).unwrap();
-    assert_eq!(offline.dataset(&id).unwrap(), snapshot);
+    assert_eq!(offline.dataset(&id, ALL).unwrap(), snapshot);
     fs::remove_file(snapshot.join(names[1])).unwrap();
-    assert!(offline.dataset(&id).unwrap_err().to_string().contains("lacks data/more-00001-of-00002.parquet"));
+    assert!(offline.dataset(&id, ALL).unwrap_err().to_string().contains("lacks data/more-00001-of-00002.parquet"));
 }
 
 #[test]
@@ -517,15 +520,57 @@ fn a_data_set_that_was_not_fetched_to_its_end_is_not_used_offline() {
     let commit = place.server.publish(DATA, "main", reviews());
     place.server.fault("validation.jsonl", 99, Fault::Drop(0));
     let id = HubId::parse(&format!("owner/reviews@{commit}")).unwrap();
-    assert!(place.hub().dataset(&id).is_err());
-    let error = Hub::new(place.offline()).unwrap().dataset(&id).unwrap_err().to_string();
+    assert!(place.hub().dataset(&id, ALL).is_err());
+    let error = Hub::new(place.offline()).unwrap().dataset(&id, ALL).unwrap_err().to_string();
     assert!(error.contains("was not fetched to its end"), "{error}");
     place.server.heal();
-    let snapshot = place.hub().dataset(&id).unwrap();
-    assert_eq!(Hub::new(place.offline()).unwrap().dataset(&id).unwrap(), snapshot);
+    let snapshot = place.hub().dataset(&id, ALL).unwrap();
+    assert_eq!(Hub::new(place.offline()).unwrap().dataset(&id, ALL).unwrap(), snapshot);
     place.server.publish(DATA, "main", Files::from([("README.md".to_owned(), b"#".to_vec())]));
-    let error = place.hub().dataset(&HubId::parse("owner/reviews").unwrap()).unwrap_err().to_string();
+    let error = place.hub().dataset(&HubId::parse("owner/reviews").unwrap(), ALL).unwrap_err().to_string();
     assert!(error.contains("the repository has no data files") && error.contains("@refs/convert/parquet"), "{error}");
+}
+
+#[test]
+fn of_several_splits_only_the_chosen_one_is_fetched() {
+    let place = Place::new();
+    let splits = ["train_gen", "train_sft", "test_gen", "test_sft"];
+    let names = splits.map(|split| format!("data/{split}-00000-of-00001.jsonl"));
+    let rows = |split: &str| (0..4).map(|row| format!("{{\"text\":\"{row} {split} a b c\",\"label\":{}}}\n", row % 2)).collect::<String>();
+    let files = names.iter().zip(splits).map(|(name, split)| (name.clone(), rows(split).into_bytes())).collect();
+    place.server.publish(DATA, "main", files);
+    let recipe = place.home.path().join("recipe.toml");
+    let text = "[run]\nname = \"hub\"\ndtype = \"float32\"\n[data]\nsource = \"owner/reviews\"\ntrain = 0\nvalidation = 1\ntest = 2\n\
+                [models.base]\nid = \"owner/tiny\"\n[steer]\nbases = [\"base\"]\nprompts = 1\nmax_new_tokens = 4\n\
+                [[steer.method]]\nkind = \"base\"\n[data.prompt]\nmin_words = 1\nmax_words = 2\n";
+    fs::write(&recipe, text).unwrap();
+    let out = place.home.path().join("run");
+    let run = |splits: &[&str]| {
+        let mut command = place.program();
+        command.arg("run").arg(&recipe).arg("--out").arg(&out).arg("--fresh");
+        command.args(splits.iter().flat_map(|split| ["--set".to_owned(), format!("data.splits.{split}")]));
+        command
+    };
+    let error = failure(&mut run(&[]), 1);
+    let families = "`train_gen` (`data/train_gen-00000-of-00001.jsonl`), `train_sft` (`data/train_sft-00000-of-00001.jsonl`)";
+    assert!(error.contains(&format!("owner/reviews: the train split could be any of 2: {families}\n\nhint: ")), "{error}");
+    let fetched = || -> Vec<String> {
+        let requests = place.server.requests();
+        names.iter().filter(|name| !bodies(&requests, name).is_empty()).cloned().collect()
+    };
+    assert_eq!(fetched(), [""; 0], "before anything of it is fetched");
+    let chosen = ["train=\"train_sft\"", "test=\"test_sft\""];
+    let done = output(&mut run(&chosen));
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert_eq!(fetched(), [names[1].clone(), names[3].clone()]);
+    let read = "data: train: 4 rows of `data/train_sft-00000-of-00001.jsonl`\n";
+    assert!(stderr(&done).contains(read) && stderr(&done).contains("held out by the seed"), "{}", stderr(&done));
+    // What the cache has is enough for the same choice, and for no other.
+    success(run(&chosen).env("HF_HUB_OFFLINE", "1"));
+    let error = failure(run(&["train=\"train_gen\"", "test=\"test_sft\""]).env("HF_HUB_OFFLINE", "1"), 1);
+    assert!(error.contains("`data.splits.train` is `train_gen`, but no data file is called so, and HF_HUB_OFFLINE"), "{error}");
+    success(&mut run(&["train=\"train_gen\"", "test=\"test_sft\""]));
+    assert_eq!(fetched(), [names[0].clone()]);
 }
 
 #[test]

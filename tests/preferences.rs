@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,7 @@ impl Bench {
     /// A recipe of `tables`, run to `out`; the reward model is there unless `tables` says `#no gold`.
     fn run(&self, out: &str, tables: &str) -> std::process::Command {
         let gold = if tables.contains("#no gold") { "" } else { "[gold]\nid='reward'\n" };
-        let head = "[run]\nname='pairs'\ndtype='float32'\n[data]\nsource='builtin:reviews'\ntrain=300\nvalidation=20\ntest=1\n\
+        let head = "[run]\nname='pairs'\ndtype='float32'\n[data]\nsource='builtin:reviews'\ntrain=300\nvalidation=400\ntest=400\n\
                     prompt={min_words=1,max_words=1}\n[models.guide]\nid='model'\nbos=true\n";
         let recipe = self.path(&format!("{out}.toml"));
         fs::write(&recipe, format!("{head}{gold}{tables}")).unwrap();
@@ -127,7 +127,7 @@ fn a_pair_file_is_judged_by_the_gold_reward() {
     for said in [
         "  - split: train\n    path: train.jsonl\n  - split: validation\n    path: validation.jsonl\n---\n",
         "Pairs of `data`, which had labels already. The reward r is that of `reward`.",
-        "32 pairs; 10 left out: 4 with an empty response, 4 with equal responses, 2 with a prompt too long for the model to tune.",
+        "32 pairs of 32 prompts; 10 left out: 4 with an empty response, 4 with equal responses, 2 with a prompt too long for the model to tune.",
         "| label agreement: chosen has the higher reward | 1.000 |",
         "| reward, rejected | ",
         "| characters, chosen | ",
@@ -217,6 +217,73 @@ fn samples_pair_up_as_asked_and_what_is_left_out_is_counted() {
 }
 
 #[test]
+fn a_prompt_of_training_is_not_held_out() {
+    let bench = Bench::new();
+    let sampled = "[preferences]\npolicy='guide'\nprompts=300\nvalidation_prompts=6\nmax_new_tokens=1\nsamples_per_prompt=4\npairing='all'\n\
+                   sampling={temperature=1.0,top_k=20}\n[steer]\nbases=['guide']\nprompts=6\nmax_new_tokens=1\n[[steer.method]]\nkind='base'\n";
+    let said = stderr(&output(&mut bench.run("sampled", sampled)));
+    let prompts = |file: &str| -> HashSet<String> {
+        lines(&bench.path("sampled").join(file)).iter().map(|line| line["prompt"].as_str().unwrap().to_owned()).collect()
+    };
+    let (train, validation) = (prompts("preferences/train.jsonl"), prompts("preferences/validation.jsonl"));
+    assert!(train.len() > 20 && !validation.is_empty(), "reviews begin with one of few words: {train:?} {validation:?}");
+    assert!(train.is_disjoint(&validation), "{train:?} {validation:?}");
+    let steered = prompts("steer/guide/base/seed-1.jsonl");
+    assert!(!steered.is_empty() && train.is_disjoint(&steered) && validation.is_disjoint(&steered), "{steered:?}");
+    assert!(said.contains("texts are passed over, for training texts make the same prompts"), "{said}");
+    // Where too few are new, the others are steered over too, and counted.
+    let scarce = sampled.replace("prompts=6\nmax_new_tokens=1\n[[", "prompts=300\nmax_new_tokens=1\n[[");
+    let said = stderr(&output(&mut bench.run("scarce", &scarce)));
+    assert_eq!(lines(&bench.path("scarce/steer/guide/base/seed-1.jsonl")).len(), 300);
+    assert!(said.contains("of 300 prompts are those of training or validation texts too"), "{said}");
+    let none = sampled.replace("validation_prompts=6", "validation_prompts=6\n#no gold").replace("#no gold", "");
+    let error = failure(bench.run("none", &none).args(["--set", "data.validation=6", "--set", "data.train=20000"]), 1);
+    assert!(error.contains("preferences/validation.jsonl: no prompt is left that training texts do not make too; 6 texts"), "{error}");
+    assert!(error.contains("\n\nhint: raise `data.prompt.min_words`"), "{error}");
+}
+
+#[test]
+fn one_split_of_several_is_read_only_where_it_is_chosen() {
+    let bench = Bench::new();
+    let data = bench.path("data");
+    fs::create_dir(&data).unwrap();
+    for (index, (split, count)) in
+        [("train_prefs", 5), ("train_sft", 7), ("train_gen", 6), ("test_prefs", 2), ("test_sft", 3)].iter().enumerate()
+    {
+        let rows = (0..*count).map(|row| (format!("Q{index}{row}:"), format!("a{row}"), "b".to_owned()));
+        write_pairs(&data.join(format!("{split}-00000-of-00001.jsonl")), rows);
+    }
+    let table = "[preferences]\nsource='data'\npolicy='guide'\nlabel='kept'\n#no gold\n";
+    for command in ["run", "check"] {
+        let mut run = bench.run("run", table);
+        let recipe = bench.path("run.toml");
+        let error = if command == "run" { failure(&mut run, 2) } else { failure(w2s().arg("check").arg(&recipe), 2) };
+        let families = "`train_gen` (`train_gen-00000-of-00001.jsonl`), `train_prefs` (`train_prefs-00000-of-00001.jsonl`), `train_sft` (";
+        assert!(error.contains(&format!("the train split could be any of 3: {families}")) && error.contains("\n\nhint: "), "{error}");
+        assert!(!bench.path("run/preferences").exists(), "before any work");
+    }
+    let chosen = format!("{table}[preferences.splits]\ntrain='train_prefs'\nvalidation='test_prefs'\n");
+    let run = output(&mut bench.run("run", &chosen));
+    assert_eq!(
+        (lines(&bench.path("run/preferences/train.jsonl")).len(), lines(&bench.path("run/preferences/validation.jsonl")).len()),
+        (5, 2)
+    );
+    let plan = success(w2s().arg("check").arg(bench.path("run.toml")));
+    for line in ["train: 5 pairs of `train_prefs-00000-of-00001.jsonl`\n", "validation: 2 pairs of `test_prefs-00000-of-00001.jsonl`\n"] {
+        assert!(format!("{plan}\n").contains(line) && stderr(&run).contains(line), "{plan}\n{}", stderr(&run));
+    }
+    // The choice is part of what the pairs are.
+    let other = chosen.replace("train_prefs", "train_sft");
+    success(&mut bench.run("run", &other));
+    assert_eq!(lines(&bench.path("run/preferences/train.jsonl")).len(), 7);
+    let error = failure(&mut bench.run("twice", &chosen.replace("test_prefs", "train_prefs")), 2);
+    assert!(error.contains("`preferences.splits.validation` is `train_prefs`, which `preferences.splits.train` names too"), "{error}");
+    let file = "source='data/test_sft-00000-of-00001.jsonl'\nvalidation_pairs=1";
+    let error = failure(&mut bench.run("file", &chosen.replace("source='data'", file)), 2);
+    assert!(error.contains("`preferences.splits` chooses files of a folder, but `preferences.source` is `data/test_sft"), "{error}");
+}
+
+#[test]
 fn a_killed_labelling_ends_with_the_same_bytes() {
     let bench = Bench::new();
     fs::create_dir(bench.path("data")).unwrap();
@@ -290,7 +357,17 @@ fn pair_files_with_mistakes_are_refused_before_any_work() {
 
     // All are left out: said with the reasons, and nothing is trained.
     let useless = [json!({ "prompt": "p", "chosen": "", "rejected": "r" }), json!({ "prompt": "p", "chosen": "s", "rejected": "s" })];
-    fs::write(bench.path("pairs.jsonl"), useless.iter().cycle().take(9).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    fs::write(
+        bench.path("pairs.jsonl"),
+        useless
+            .iter()
+            .cycle()
+            .take(9)
+            .enumerate()
+            .map(|(i, line)| format!("{line}\n").replace("\"p\"", &format!("\"p{i}\"")))
+            .collect::<String>(),
+    )
+    .unwrap();
     let error = failure(&mut bench.run("run", table), 1);
     let (empty, equal) = (error.contains("with an empty response"), error.contains("with equal responses"));
     assert!(

@@ -682,6 +682,7 @@ mod rules {
                 .is_empty()
         );
         only(&["data.prompt.min_words=9"], "`data.prompt.min_words` = 9 is more than `data.prompt.max_words` = 8");
+        only(&["data.splits.train=train_sft"], "`data.splits` chooses files of a folder, but `data.source` is `builtin:reviews`");
         only(&["data.prompt.min_words=0"], "`data.prompt.min_words` is 0");
         only(&["data.columns.label=text"], "`data.columns.text` and `data.columns.label` are both `text`");
         only(&["data.subset=plain_text"], "`data.subset` names a folder below `data.source`, which is not a folder");

@@ -44,7 +44,7 @@ impl Tiny {
         let model = |name: &str| format!("[models.{name}]\nid = \"{name}/model\"\n");
         let text = format!(
             "[run]\nname = \"tiny\"\nseeds = [1, 2]\ndtype = \"float32\"\n\
-             [data]\nsource = \"builtin:reviews\"\ntrain = 8\nvalidation = 2\ntest = 32\nprompt = {{ min_words = 1, max_words = 2 }}\n\
+             [data]\nsource = \"builtin:reviews\"\ntrain = 1\nvalidation = 1\ntest = 32\nprompt = {{ min_words = 1, max_words = 2 }}\n\
              {}{}{}\
              [gold]\nid = \"gold\"\n\
              [steer]\nbases = [\"base\"]\ntuned = \"tuned\"\nuntuned = \"untuned\"\nprompts = {PROMPTS}\nmax_new_tokens = 8\nprompts_in_flight = 2\n\

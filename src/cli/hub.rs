@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::models::hub::{Files, Hub};
 use crate::recipe::{Recipe, hub_dataset, hub_model, validate};
+use crate::text::chosen_files;
 
 /// The folder that `--base` and its like name: a path as it is, a hub id as its folder in the cache.
 pub(super) fn model(id: &str) -> Result<PathBuf> {
@@ -39,7 +40,8 @@ pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recip
         *id = text(hub.model(&hub_id, files)?)?;
     }
     if let Some(hub_id) = dataset {
-        recipe.data.source = text(hub.dataset(&hub_id)?)?;
+        let choose = |names: &[&str]| chosen_files(names, &asked.data).map_err(|trouble| (trouble.problem, trouble.hint));
+        recipe.data.source = text(hub.dataset(&hub_id, &choose)?)?;
     }
     Ok(recipe)
 }

@@ -18,6 +18,7 @@ mod reading;
 mod reward_model;
 mod schema;
 mod sizes;
+mod split_names;
 mod stage_training;
 mod steering;
 mod tokenizer_folder;
@@ -37,6 +38,7 @@ pub use reading::{ReaderSizes, Reading, SAMPLED_ROWS, bytes_in_words, guide_toke
 pub use reward_model::{RewardModelTable, RewardStart};
 pub use schema::*;
 pub use sizes::{ClassifierSizes, LinearSize, LmSizes};
+pub use split_names::{DataSplits, PairSplits, SplitNames};
 pub use stage_training::{DirectTraining, StageTraining};
 pub use steering::{GuideTable, MethodTable, Steer};
 pub use tokenizer_folder::{chat_template, conversion_hint};

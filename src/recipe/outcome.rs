@@ -32,14 +32,14 @@ impl Run {
 impl Data {
     /// Of the texts to train and to validate on, beside the contents of the files. `is_one_file`: its rows are dealt out, test first.
     pub fn texts_outcome(&self, is_one_file: bool) -> Value {
-        let Self { source: _, subset: _, columns, prompt: _, train, validation, test } = self;
-        json!([columns_outcome(columns), train, validation, is_one_file.then_some(test)])
+        let Self { source: _, subset: _, splits, columns, prompt: _, train, validation, test } = self;
+        json!([splits, columns_outcome(columns), train, validation, is_one_file.then_some(test)])
     }
 
-    /// Of the test texts: more of them begin with the same.
+    /// Of the test texts: more of them begin with the same. Which of their prompts come first depends on those of the other splits.
     pub fn test_outcome(&self) -> Value {
-        let Self { source: _, subset: _, columns, prompt: _, train: _, validation: _, test: _ } = self;
-        columns_outcome(columns)
+        let Self { source: _, subset: _, splits, columns, prompt: _, train, validation, test: _ } = self;
+        json!([splits, columns_outcome(columns), train, validation])
     }
 }
 
@@ -92,6 +92,7 @@ impl Preferences {
         let Self {
             policy: _,
             source,
+            splits,
             columns,
             train_pairs,
             validation_pairs,
@@ -103,7 +104,7 @@ impl Preferences {
             sampling,
             max_new_tokens,
         } = self;
-        let of_file = source.as_ref().map(|_| json!([columns, train_pairs, validation_pairs]));
+        let of_file = source.as_ref().map(|_| json!([splits, columns, train_pairs, validation_pairs]));
         let sampled = json!([prompts, validation_prompts, samples_per_prompt, pairing, sampling, max_new_tokens]);
         json!({ "label": label, "pairs": of_file.unwrap_or(sampled) })
     }

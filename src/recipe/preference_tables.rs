@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{SAMPLED_ROWS, SamplingTable};
+use super::{PairSplits, SAMPLED_ROWS, SamplingTable};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -11,6 +11,8 @@ pub struct Preferences {
     pub policy: Option<String>,
     /// Pairs that are there already: a file, or a folder with files of the training and the validation (or test) split.
     pub source: Option<String>,
+    #[serde(default)]
+    pub splits: PairSplits,
     #[serde(default)]
     pub columns: PairColumns,
     /// Pairs taken from `source`; 0 is all there are.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::preference_tables::Preferences;
 use super::tuning_tables::{Direct, Dpo, LossOn, Pretrain, Sft, TrainingTable};
-use super::{PpoTable, RewardModelTable, Steer};
+use super::{DataSplits, PpoTable, RewardModelTable, Steer};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -90,6 +90,8 @@ pub struct Data {
     pub source: String,
     /// A folder below `source`, where that holds several data sets.
     pub subset: Option<String>,
+    #[serde(default)]
+    pub splits: DataSplits,
     #[serde(default)]
     pub columns: Columns,
     #[serde(default)]

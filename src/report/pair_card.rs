@@ -80,7 +80,11 @@ ended by itself, not by the token budget). Responses follow the prompt as they s
 `*.left_out.jsonl` with its reason; `report.json` holds the numbers below.\n";
 
 fn split_words(report: &PairReport) -> String {
-    let mut text = format!("{} pairs; {}.\n\n", report.pairs, report.left_out_words());
+    let shared = match report.pairs_of_training_prompts {
+        Some(shared) if shared > 0 => format!(", {shared} of them of prompts that training pairs have too"),
+        _ => String::new(),
+    };
+    let mut text = format!("{} pairs of {} prompts{shared}; {}.\n\n", report.pairs, report.prompts, report.left_out_words());
     text.push_str("| | mean | std | 10 % | 50 % | 90 % |\n|---|---:|---:|---:|---:|---:|\n");
     for (what, both) in [("reward", &report.rewards), ("words", &report.words), ("characters", &report.characters)] {
         let Some(Both { chosen, rejected }) = both else { continue };

@@ -1,6 +1,6 @@
 //! What preference pairs are like: their rewards, their lengths, and what was left out; `preferences/report.json`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use serde::Serialize;
@@ -14,6 +14,11 @@ use crate::text::{LeftOut, Pair, Reason, read_pairs};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PairReport {
     pub pairs: usize,
+    /// Distinct ones, exact to the byte.
+    pub prompts: usize,
+    /// Of validation pairs: those whose prompt training pairs have too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pairs_of_training_prompts: Option<usize>,
     /// Pairs left out, for whatever reason.
     pub left_out: usize,
     pub left_out_reasons: BTreeMap<Reason, usize>,
@@ -55,10 +60,17 @@ pub struct Distribution {
 }
 
 impl PairReport {
-    /// Of a split's pairs and the journal of what it does without.
-    pub fn read(pairs: &Path, left_out: &Path) -> Result<Self> {
+    /// Of a split's pairs and the journal of what it does without; of validation beside the training pairs.
+    pub fn read(pairs: &Path, left_out: &Path, training: Option<&Path>) -> Result<Self> {
         let left_out = complete_lines::<LeftOut>(left_out)?;
-        Ok(Self::of(&read_pairs(pairs)?, left_out.into_iter().map(|(line, _)| line.reason)))
+        let pairs = read_pairs(pairs)?;
+        let report = Self::of(&pairs, left_out.into_iter().map(|(line, _)| line.reason));
+        let Some(training) = training else { return Ok(report) };
+        let training = read_pairs(training)?;
+        let known = prompts(&training);
+        // An empty prompt is shared by all pairs that have none.
+        let shared = pairs.iter().filter(|pair| !pair.prompt.trim().is_empty() && known.contains(pair.prompt.as_str())).count();
+        Ok(Self { pairs_of_training_prompts: Some(shared), ..report })
     }
 
     pub fn of(pairs: &[Pair], left_out: impl IntoIterator<Item = Reason>) -> Self {
@@ -77,6 +89,8 @@ impl PairReport {
         let (words, rewards_of) = (Both::of(lengths.iter().copied()), Both::of(rewards.iter().copied()));
         Self {
             pairs: pairs.len(),
+            prompts: prompts(pairs).len(),
+            pairs_of_training_prompts: None,
             left_out: left_out_reasons.values().sum(),
             left_out_reasons,
             label_agreement: share(rewards.iter().map(|(chosen, rejected)| chosen > rejected)),
@@ -129,6 +143,10 @@ pub(super) fn in_words(reason: Reason) -> &'static str {
         Reason::PromptTooLong => "with a prompt too long for the model to tune",
         Reason::Tied => "with equal rewards",
     }
+}
+
+fn prompts(pairs: &[Pair]) -> HashSet<&str> {
+    pairs.iter().map(|pair| pair.prompt.as_str()).collect()
 }
 
 pub(super) fn words(text: &str) -> f64 {

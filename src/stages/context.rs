@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::models::{Lm, contents, device, open_with_tokenizer};
 use crate::recipe::{Dtype, GuideSource, Model, Plan, Recipe, Stage};
 use crate::score::GoldReward;
-use crate::text::{Dataset, Example, PromptTemplate, Tokenizer, dataset_files, first_words_prompt, load_dataset};
+use crate::text::{DataReport, Dataset, PromptTemplate, Prompts, Split, Tokenizer, dataset_files, load_dataset};
 use crate::train::Checkpoint;
 
 /// Enters every fingerprint: raised when the program's results change for the same recipe.
@@ -121,14 +121,13 @@ impl Context {
             return Ok(dataset);
         }
         let dataset = load_dataset(&self.recipe().data, self.seed())?;
+        tell("data", &dataset.report);
         Ok(self.dataset.get_or_init(|| dataset))
     }
 
-    /// (id, prompt) of the first `count` of `examples` that are long enough for one; fewer where there are no more.
-    pub fn prompts(&self, examples: &[Example], count: usize) -> Vec<(String, String)> {
-        let rule = &self.recipe().data.prompt;
-        let prompts = examples.iter().filter_map(|example| Some((example.id.clone(), first_words_prompt(example, rule, self.seed())?)));
-        prompts.take(count).collect()
+    /// Of the first `count` texts of a split; see [`Dataset::prompts`].
+    pub fn prompts(&self, split: Split, count: usize) -> Result<Prompts> {
+        Ok(self.dataset()?.prompts(split, &self.recipe().data.prompt, self.seed(), count))
     }
 
     pub fn is_done(&self, task: &Task) -> bool {
@@ -311,6 +310,12 @@ impl Context {
 /// Of weights at inference; where they are is no part of a result.
 pub(super) fn precision(kind: Kind) -> Value {
     json!(format!("{kind:?}"))
+}
+
+/// Which files were read for what, into the log.
+pub(super) fn tell(what: &str, report: &DataReport) {
+    report.lines.iter().for_each(|line| info!("{what}: {line}"));
+    report.warnings.iter().for_each(|warning| warn!("{what}: {warning}"));
 }
 
 /// Writes a small report as pretty JSON.

@@ -26,6 +26,7 @@ pub fn run(context: &Context, shard: Shard) -> Result<()> {
     check_stage(Stage::Steer, context)?;
     let mut models = Models::new(context);
     let prompts = steer::test_prompts(context)?;
+    steer::tell_seen(context)?;
     for cell in steer::cells(context)? {
         for &seed in &context.recipe().run.seeds {
             interrupt::check()?;

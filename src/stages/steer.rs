@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use tracing::{info, warn};
+
 use super::context::{Context, Task};
 use super::prompt_room::{Asked, Model};
 use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
@@ -14,7 +16,7 @@ use crate::models::Lm;
 use crate::monitor::Progress;
 use crate::recipe::{ChunkLen, GuidePairSource, GuideSource, Steer};
 use crate::score::Guide;
-use crate::text::Tokenizer;
+use crate::text::{Prompts, Split, Tokenizer};
 
 /// One (base, method) of the recipe: a folder below `steer/`.
 pub struct Cell {
@@ -105,10 +107,14 @@ fn is_policy(context: &Context, model: &str) -> bool {
 
 pub fn run(context: &Context) -> Result<()> {
     let mut models = Models::new(context);
+    let mut told = false;
     for cell in cells(context)? {
         for &seed in &context.recipe().run.seeds {
             let file = cell.journal(seed);
             context.task(&cell.task(context, seed)?, &[&file], |_| {
+                if !std::mem::replace(&mut told, true) {
+                    tell_seen(context)?;
+                }
                 steer(context, &mut models, &cell, seed, &context.path(&file), test_prompts(context)?)
             })?;
         }
@@ -258,11 +264,13 @@ pub fn asked(context: &Context) -> Result<Asked> {
     Ok(Asked { prompts: test_prompts(context)?, new_tokens: settings(context)?.max_new_tokens, models })
 }
 
-/// (id, prompt) of as many test texts as are steered over, the first that are long enough for one.
+/// (id, prompt) of as many test texts as are steered over: the first that are long enough for one. Prompts that training or validation texts
+/// make too come last, and only where the others are too few.
 pub(super) fn test_prompts(context: &Context) -> Result<Vec<(String, String)>> {
     let count = settings(context)?.prompts;
     let rule = &context.recipe().data.prompt;
-    let prompts = context.prompts(&context.dataset()?.test, count);
+    let Prompts { mut prompts, seen } = context.prompts(Split::Test, count)?;
+    prompts.extend(seen.into_iter().take(count - prompts.len()));
     if prompts.len() < count {
         return Err(Error::failed(format!(
             "only {} test texts have the {} words of a prompt; `steer.prompts` asks for {count}\n\nhint: lower it, or raise `data.test`",
@@ -271,4 +279,19 @@ pub(super) fn test_prompts(context: &Context) -> Result<Vec<(String, String)>> {
         )));
     }
     Ok(prompts)
+}
+
+/// Says how many prompts were not new to what was trained.
+pub(super) fn tell_seen(context: &Context) -> Result<()> {
+    let count = settings(context)?.prompts;
+    let Prompts { prompts, seen } = context.prompts(Split::Test, count)?;
+    match (count - prompts.len(), seen.len()) {
+        (0, 0) => {}
+        (0, seen) => info!("steer: {seen} test texts are passed over, for training or validation texts make the same prompts"),
+        (taken, _) => warn!(
+            "steer: {taken} of {count} prompts are those of training or validation texts too; other `data.prompt.min_words` or more test \
+             texts make new ones"
+        ),
+    }
+    Ok(())
 }

@@ -2,7 +2,9 @@
 
 mod chat;
 mod continuation;
+mod data_report;
 mod dataset;
+mod hold_out;
 mod jinja_python;
 mod pair_files;
 mod pairs;
@@ -19,11 +21,12 @@ mod train_tokenizer;
 mod vocabulary;
 
 pub use chat::{ChatTemplate, Message};
-pub use dataset::{Dataset, Example, first_words_prompt, load as load_dataset};
-pub use pair_files::{PairRow, files as pair_files, load as load_pair_rows};
+pub use data_report::DataReport;
+pub use dataset::{Dataset, Example, Prompts, Split, first_words_prompt, load as load_dataset};
+pub use pair_files::{PairRow, PairRows, files as pair_files, load as load_pair_rows};
 pub use pairs::{LeftOut, Pair, Reason, read_pairs, read_prompts, read_responses};
 pub use prompt::PromptTemplate;
 pub use report::{bos_problems, folder_reports, mixture_problems, plan_report};
-pub use splits::files as dataset_files;
+pub use splits::{Trouble as SplitTrouble, chosen_files, files as dataset_files};
 pub use tokenizer::Tokenizer;
 pub use vocabulary::{Vocabulary, VocabularyDifference};

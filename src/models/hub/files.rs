@@ -10,11 +10,17 @@ use serde_json::Value;
 use super::failure::Failure;
 
 /// What of a repository is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
-    Model { weights: bool },
-    Data,
+#[derive(Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    Model {
+        weights: bool,
+    },
+    /// The data files that are chosen.
+    Data(&'a Choose<'a>),
 }
+
+/// Chooses among the data files of a repository by their names; the error is what keeps it from that, and the way out.
+pub type Choose<'a> = dyn Fn(&[&str]) -> Result<Vec<String>, (String, String)> + 'a;
 
 /// Everything that a model folder may hold beside its weights.
 pub(in crate::models) const MODEL_FILES: [&str; 8] = [
@@ -35,24 +41,37 @@ const NO_DATA: [&str; 5] = ["dataset_infos.json", "dataset_info.json", "dataset_
 
 /// The files to fetch first: all but the shards that an index names.
 pub(super) fn wanted<'a>(names: &BTreeSet<&'a str>, wanted: Wanted) -> Result<Vec<&'a str>, Failure> {
-    let chosen: Vec<&str> = match wanted {
-        Wanted::Data => names.iter().copied().filter(|name| is_data(name)).collect(),
+    if let Some((problem, hint)) = lacking(names, wanted) {
+        return Err(Failure::refused(format!("the repository {problem}"), hint));
+    }
+    match wanted {
+        Wanted::Data(choose) => {
+            let chosen = choose(&data_files(names)).map_err(|(problem, hint)| Failure::refused(problem, hint))?;
+            // hf-hub makes addresses of names as they are.
+            if let Some(name) = chosen.iter().find(|name| !is_safe(name)) {
+                return Err(Failure::refused(
+                    format!("its file `{}` has a name that cannot be fetched", name.escape_debug()),
+                    "download the data set by other means and give its local folder",
+                ));
+            }
+            Ok(names.iter().copied().filter(|name| chosen.iter().any(|chosen| chosen == name)).collect())
+        }
         Wanted::Model { weights } => {
             // Weights come last: where they are, all else is.
             let weights = weight_file(names).filter(|_| weights);
-            names.iter().copied().filter(|name| MODEL_FILES.contains(name)).chain(weights).collect()
+            Ok(names.iter().copied().filter(|name| MODEL_FILES.contains(name)).chain(weights).collect())
         }
-    };
-    match lacking(names, wanted) {
-        None => Ok(chosen),
-        Some((problem, hint)) => Err(Failure::refused(format!("the repository {problem}"), hint)),
     }
+}
+
+fn data_files<'a>(names: &BTreeSet<&'a str>) -> Vec<&'a str> {
+    names.iter().copied().filter(|name| is_data(name)).collect()
 }
 
 /// What a repository, or a snapshot of it, lacks for its purpose, and the way out.
 fn lacking(names: &BTreeSet<&str>, wanted: Wanted) -> Option<(&'static str, &'static str)> {
     match wanted {
-        Wanted::Data if !names.iter().any(|name| is_data(name)) => Some((
+        Wanted::Data(_) if data_files(names).is_empty() => Some((
             "has no data files (.parquet, .jsonl, .jsonl.gz, .json, .csv)",
             "the hub keeps many data sets as parquet too: try the same id with `@refs/convert/parquet`",
         )),
@@ -102,20 +121,13 @@ pub(super) fn shards(snapshot: &Path, index: &str) -> Result<Vec<String>, Failur
 }
 
 /// Refuses a list of names in which one leads out of its folder.
-pub(super) fn refuse_unsafe<'a>(names: impl Iterator<Item = &'a str>, wanted: Wanted) -> Result<(), Failure> {
+pub(super) fn refuse_unsafe<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Failure> {
     for name in names {
         let leads_out = name.starts_with('/') || name.contains(['\\', '\0']) || name.split('/').any(|part| matches!(part, "" | "." | ".."));
         if leads_out {
             return Err(Failure::refused(
                 format!("it lists a file named `{}`, which could lie outside its folder", name.escape_debug()),
                 "nothing was written; do not use this repository",
-            ));
-        }
-        // hf-hub makes addresses of names as they are.
-        if wanted == Wanted::Data && is_data(name) && !is_safe(name) {
-            return Err(Failure::refused(
-                format!("its file `{}` has a name that cannot be fetched", name.escape_debug()),
-                "download the data set by other means and give its local folder",
             ));
         }
     }
@@ -145,7 +157,10 @@ pub(super) fn incomplete(snapshot: &Path, wanted: Wanted) -> Option<String> {
             },
             None => Vec::new(),
         },
-        Wanted::Data => found.iter().flat_map(|name| siblings(name)).collect(),
+        Wanted::Data(choose) => match choose(&data_files(&names)) {
+            Ok(chosen) => chosen.iter().flat_map(|name| siblings(name)).collect(),
+            Err((problem, _)) => return Some(format!("will not do: {problem}")),
+        },
     };
     needed.iter().find(|name| !names.contains(name.as_str())).map(|name| format!("lacks {name}"))
 }
@@ -206,18 +221,24 @@ mod tests {
     fn data_is_told_from_what_is_said_about_it() {
         let names =
             ["README.md", "dataset_infos.json", ".hidden/x.csv", "data/train-00000-of-00001.parquet", "x.jsonl.gz", "y.json", ".csv"];
-        assert_eq!(chosen(&names, Wanted::Data).unwrap(), ["data/train-00000-of-00001.parquet", "x.jsonl.gz", "y.json"]);
-        assert!(chosen(&["README.md", "imdb.py"], Wanted::Data).unwrap_err().contains("no data files"));
+        let all: &Choose = &|names| Ok(names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(chosen(&names, Wanted::Data(all)).unwrap(), ["data/train-00000-of-00001.parquet", "x.jsonl.gz", "y.json"]);
+        assert!(chosen(&["README.md", "imdb.py"], Wanted::Data(all)).unwrap_err().contains("no data files"));
+        let odd = ["my data.csv", "y.json"];
+        assert!(chosen(&odd, Wanted::Data(all)).unwrap_err().contains("`my data.csv` has a name that cannot be fetched"));
+        let some: &Choose = &|names| Ok(names.iter().filter(|name| name.starts_with('y')).map(|name| (*name).to_owned()).collect());
+        assert_eq!(chosen(&odd, Wanted::Data(some)).unwrap(), ["y.json"]);
+        let none: &Choose = &|_| Err(("a problem".to_owned(), "a way out".to_owned()));
+        assert_eq!(chosen(&odd, Wanted::Data(none)).unwrap_err(), "a problem");
     }
 
     #[test]
     fn names_that_climb_are_refused() {
         for name in ["../x", "a/../x", "/etc/x", "a//x", "a\\x", "./x", "", "a/"] {
-            assert!(refuse_unsafe([name].into_iter(), Wanted::Data).is_err(), "{name}");
+            assert!(refuse_unsafe([name].into_iter()).is_err(), "{name}");
             assert!(!is_safe(name), "{name}");
         }
-        assert!(refuse_unsafe(["my picture.png", "ü.md"].into_iter(), Wanted::Data).is_ok(), "never fetched");
-        assert!(refuse_unsafe(["my data.csv"].into_iter(), Wanted::Data).is_err());
+        assert!(refuse_unsafe(["my picture.png", "ü.md"].into_iter()).is_ok(), "never fetched");
     }
 
     #[test]

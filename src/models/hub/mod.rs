@@ -21,6 +21,7 @@ use ureq::http::Response;
 
 use self::failure::Failure;
 use self::fetch::Source;
+pub use self::files::Choose;
 pub(super) use self::files::MODEL_FILES;
 use self::files::{Wanted, is_safe};
 pub use self::settings::{HubSettings, in_cache};
@@ -95,9 +96,9 @@ impl Hub {
         self.snapshot(id, RepoType::Model, Wanted::Model { weights: files == Files::All })
     }
 
-    /// The folder of a data set's data files in the cache, fetched as [`Self::model`] does.
-    pub fn dataset(&self, id: &HubId) -> Result<PathBuf> {
-        self.snapshot(id, RepoType::Dataset, Wanted::Data)
+    /// The folder of a data set in the cache with the data files that are chosen, fetched as [`Self::model`] does.
+    pub fn dataset(&self, id: &HubId, choose: &Choose) -> Result<PathBuf> {
+        self.snapshot(id, RepoType::Dataset, Wanted::Data(choose))
     }
 
     fn snapshot(&self, id: &HubId, kind: RepoType, wanted: Wanted) -> Result<PathBuf> {
@@ -190,7 +191,7 @@ impl Repository<'_> {
         }
         match files::incomplete(&snapshot, wanted) {
             Some(lack) => Err(format!("the copy in the cache, {}, {lack}", snapshot.display())),
-            None if wanted == Wanted::Data && self.is_begun(&commit) => {
+            None if matches!(wanted, Wanted::Data(_)) && self.is_begun(&commit) => {
                 Err(format!("the copy in the cache, {}, was not fetched to its end", snapshot.display()))
             }
             None => Ok(snapshot),
@@ -205,7 +206,7 @@ impl Repository<'_> {
 
     fn download(&self, wanted: Wanted, attempts: u32) -> Result<PathBuf, Failure> {
         let description = self.hub.patiently(self.id, attempts, || self.describe())?;
-        files::refuse_unsafe(description.siblings.iter().map(|file| file.rfilename.as_str()), wanted)?;
+        files::refuse_unsafe(description.siblings.iter().map(|file| file.rfilename.as_str()))?;
         let commit = description.sha.as_str();
         if !is_commit(commit) {
             return Err(Failure::refused("the hub names no usable commit", "check that HF_ENDPOINT names a hub"));

@@ -9,7 +9,7 @@ use super::estimate::product;
 use super::warnings::GuideRoom;
 use super::{
     Gold, GuidePairSource, HubId, Length, LoraSave, MethodTable, Model, Plan, Preferences, RewardModelTable, RewardStart, Schedule,
-    ScratchTokenizer, Stage, Steer, Training, bytes_in_words, memory_estimate,
+    ScratchTokenizer, SplitNames, Stage, Steer, Training, bytes_in_words, memory_estimate,
 };
 use crate::search::Semantics;
 use words::{epochs_in_words, grouped, loss_on_words, method_words, sampling_words};
@@ -72,6 +72,7 @@ impl Plan {
         let hub = if HubId::parse(&data.source).is_some() { " (a hub data set; a run fetches it first)" } else { "" };
         let subset = data.subset.iter().map(|subset| format!(", subset {subset}")).collect::<String>();
         writeln!(out, "\ndata {}{subset}{hub}", data.source)?;
+        write_splits(out, "  ", &data.splits.named())?;
         writeln!(out, "  rows: train {}, validation {}, test {}", rows(data.train), rows(data.validation), rows(data.test))?;
         writeln!(out, "  columns: text `{}`, label `{}`", data.columns.text, data.columns.label)?;
         writeln!(out, "  prompt: the first {} to {} words of a text", data.prompt.min_words, data.prompt.max_words)
@@ -141,6 +142,7 @@ impl Plan {
             let count = |pairs: usize| if pairs == 0 { "all".to_owned() } else { grouped(pairs as u64) };
             let super::PairColumns { prompt, chosen, rejected } = &preferences.columns;
             writeln!(out, "pairs of {source}, columns `{prompt}`, `{chosen}`, `{rejected}`; chosen is {label}")?;
+            write_splits(out, "     ", &preferences.splits.named())?;
             let (train, validation) = (count(preferences.train_pairs), count(preferences.validation_pairs));
             return writeln!(out, "     pairs: train {train}, validation {validation}");
         }
@@ -275,6 +277,15 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// One line on the files that are chosen by name; none where they are told by their own.
+fn write_splits(out: &mut String, indent: &str, splits: &[(&str, &SplitNames)]) -> fmt::Result {
+    if splits.is_empty() {
+        return Ok(());
+    }
+    let words: Vec<String> = splits.iter().map(|(split, names)| format!("{split} of {names}")).collect();
+    writeln!(out, "{indent}splits: {}", words.join(", "))
 }
 
 /// One line on the optimisation; `examples` where their number is known before the run.

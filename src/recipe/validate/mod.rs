@@ -9,7 +9,7 @@ mod steer;
 
 use std::path::Path;
 
-use super::{DeviceName, Model, PromptRule, Recipe, hub_dataset, listed, nearest};
+use super::{DeviceName, Model, PromptRule, Recipe, SplitNames, hub_dataset, listed, nearest};
 
 pub(super) const BUILTIN: &str = "builtin:reviews";
 
@@ -180,6 +180,8 @@ impl<'a> Rules<'a> {
             }
         }
         self.subset();
+        let is_folder = hub_dataset(self.folder, &data.source).is_some() || self.folder.join(&data.source).is_dir();
+        self.splits("data", &data.source, is_folder, &data.splits.named());
         for (key, column) in [("data.columns.text", &data.columns.text), ("data.columns.label", &data.columns.label)] {
             if column.is_empty() {
                 self.problem(format!("`{key}` is empty"));
@@ -192,6 +194,32 @@ impl<'a> Rules<'a> {
         if data.prompt.min_words > data.prompt.max_words {
             let PromptRule { min_words, max_words } = data.prompt;
             self.problem(format!("`data.prompt.min_words` = {min_words} is more than `data.prompt.max_words` = {max_words}"));
+        }
+    }
+
+    /// Names of splits, each for one split alone.
+    fn splits(&mut self, table: &str, source: &str, is_folder: bool, splits: &[(&str, &SplitNames)]) {
+        if !splits.is_empty() && !is_folder && (source.starts_with("builtin:") || self.folder.join(source).is_file()) {
+            self.problem_hint(
+                format!("`{table}.splits` chooses files of a folder, but `{table}.source` is `{source}`"),
+                format!("leave it out, or name the folder as `{table}.source`"),
+            );
+        }
+        let mut taken: Vec<(&str, &str)> = Vec::new();
+        for (split, SplitNames(names)) in splits {
+            let key = format!("{table}.splits.{split}");
+            if names.is_empty() || names.iter().any(String::is_empty) {
+                self.problem_hint(
+                    format!("`{key}` has an empty name or none"),
+                    "the name of a split's files without number and ending: `train_prefs` for `train_prefs-00000-of-00001.parquet`",
+                );
+            }
+            for name in names {
+                match taken.iter().find(|(_, known)| known == name) {
+                    Some((other, _)) => self.problem(format!("`{key}` is `{name}`, which `{table}.splits.{other}` names too")),
+                    None => taken.push((split, name)),
+                }
+            }
         }
     }
 

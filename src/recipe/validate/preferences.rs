@@ -1,6 +1,6 @@
 //! Rules on preference pairs, sampled from a policy or read from a source.
 
-use super::super::{PairColumns, Pairing, PreferenceLabel, Preferences, SamplingTable};
+use super::super::{PairColumns, PairSplits, Pairing, PreferenceLabel, Preferences, SamplingTable};
 use super::Rules;
 
 impl Rules<'_> {
@@ -41,6 +41,7 @@ impl Rules<'_> {
         }
         let of_a_source = [
             ("columns", preferences.columns != PairColumns::default()),
+            ("splits", preferences.splits != PairSplits::default()),
             ("train_pairs", preferences.train_pairs > 0),
             ("validation_pairs", preferences.validation_pairs > 0),
         ];
@@ -73,6 +74,7 @@ impl Rules<'_> {
                 "give the number of pairs to hold out for validation",
             );
         }
+        self.splits("preferences", source, path.is_dir(), &preferences.splits.named());
         let of_samples = [
             ("prompts", preferences.prompts > 0),
             ("validation_prompts", preferences.validation_prompts > 0),

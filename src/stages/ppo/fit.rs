@@ -26,6 +26,7 @@ use crate::stages::Context;
 use crate::stages::context::{Placement, write_json};
 use crate::stages::prompt_room::Prompts;
 use crate::stages::tuning::Trainable;
+use crate::text::{self, Split};
 use crate::train::{AdamW, AdamWSettings, Metrics, Position, Ppo, PpoSettings, Start, Value, learning_rate};
 
 /// `training.json` of a finished training.
@@ -150,14 +151,18 @@ fn policy_weights(optimizer: &AdamW) -> Vec<(String, Tensor)> {
 
 /// Prompts of the training and of the validation split.
 fn prompts(context: &Context, cell: &Cell) -> Result<(Prompts, Prompts)> {
-    let dataset = context.dataset()?;
     let PpoTable { prompts, validation_prompts, .. } = *cell.table;
-    let (train, validation) = (context.prompts(&dataset.train, prompts), context.prompts(&dataset.validation, validation_prompts));
-    for (found, asked, split) in [(train.len(), prompts, "train"), (validation.len(), validation_prompts, "validation")] {
+    let of = |split: Split, asked: usize| -> Result<Prompts> {
+        let text::Prompts { prompts, seen } = context.prompts(split, asked)?;
+        let (found, seen) = (prompts.len(), seen.len());
         if found < asked {
-            warn!("{}: only {found} texts of `{split}` are long enough for a prompt; {asked} were asked for", cell.task);
+            warn!("{}: only {found} {split} texts make a prompt, and {seen} one of training texts; {asked} were asked for", cell.task);
+        } else if seen > 0 {
+            info!("{}: {seen} {split} texts are passed over, for training texts make the same prompts", cell.task);
         }
-    }
+        Ok(prompts)
+    };
+    let (train, validation) = (of(Split::Train, prompts)?, of(Split::Validation, validation_prompts)?);
     let batch = cell.training.batch_size;
     if train.len() < batch {
         return Err(Error::failed(format!(

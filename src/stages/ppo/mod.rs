@@ -13,6 +13,7 @@ use super::gold;
 use super::prompt_room::{Asked, Model};
 use crate::error::{Error, Result};
 use crate::recipe::{ChunkLen, GuidePairSource, GuideSource, PpoTable, Training};
+use crate::text::Split;
 
 pub fn run(context: &Context) -> Result<()> {
     for cell in cells(context)? {
@@ -52,13 +53,13 @@ pub fn asked(context: &Context) -> Result<Asked> {
     let mut asked = Asked { prompts: Vec::new(), new_tokens: 0, models: Vec::new() };
     // All trainings have the same.
     if let Some(cell) = cells(context)?.first() {
-        let (dataset, table) = (context.dataset()?, cell.table);
+        let table = cell.table;
         let policy = &table.policy;
         let scores = |source: &GuideSource| -> Result<Model> {
             Ok(Model { name: context.guide_model(source)?.to_owned(), folder: context.guide_folder(source)?, samples: false })
         };
-        asked.prompts = context.prompts(&dataset.train, table.prompts);
-        asked.prompts.extend(context.prompts(&dataset.validation, table.validation_prompts));
+        asked.prompts = context.prompts(Split::Train, table.prompts)?.prompts;
+        asked.prompts.extend(context.prompts(Split::Validation, table.validation_prompts)?.prompts);
         asked.new_tokens = table.max_new_tokens;
         asked.models.push(Model { name: policy.clone(), folder: context.model_folder(policy)?, samples: true });
         asked.models.extend([scores(&cell.pair.tuned)?, scores(&cell.pair.untuned)?]);

@@ -38,8 +38,9 @@ pub fn run(context: &Context) -> Result<()> {
             Some(source) => relabel::run(context, settings, Path::new(source))?,
             None => sample::run(context, settings)?,
         }
-        let report = |file: &str| PairReport::read(&context.path(file), &context.path(&left_out_file(file)));
-        let (train, validation) = (report(TRAIN)?, report(VALIDATION)?);
+        let path = |file: &str| context.path(file);
+        let train = PairReport::read(&path(TRAIN), &path(&left_out_file(TRAIN)), None)?;
+        let validation = PairReport::read(&path(VALIDATION), &path(&left_out_file(VALIDATION)), Some(&path(TRAIN)))?;
         if train.pairs == 0 {
             let hint = match settings.source {
                 Some(_) => "a pair needs two different responses with text, and a prompt that fits the model to tune",
@@ -83,7 +84,7 @@ pub fn fingerprint(context: &Context) -> Result<String> {
         parents.push(gold::fingerprint(context)?);
     }
     match &settings.source {
-        Some(source) => parents.push(relabel::fingerprint(context, Path::new(source))?),
+        Some(source) => parents.push(relabel::fingerprint(context, settings, Path::new(source))?),
         None => parents.push(context.prompts_fingerprint()?),
     }
     context.fingerprint("preferences", (settings.outcome(), context.seed()), &parents)

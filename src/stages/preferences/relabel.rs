@@ -12,8 +12,8 @@ use crate::recipe::Preferences;
 use crate::sampling::Stream;
 use crate::score::GoldReward;
 use crate::stages::Context;
-use crate::stages::context::Input;
-use crate::text::{LeftOut, Pair, PairRow, PromptTemplate, Reason, Tokenizer, load_pair_rows, pair_files};
+use crate::stages::context::{Input, tell};
+use crate::text::{LeftOut, Pair, PairRow, PairRows, PromptTemplate, Reason, Tokenizer, load_pair_rows, pair_files};
 
 /// Pairs judged together; a killed run does at most so many again.
 const PAIRS: usize = 32;
@@ -22,14 +22,15 @@ const PAIRS: usize = 32;
 const TEXTS: usize = 16;
 
 /// Of the files' contents.
-pub fn fingerprint(context: &Context, source: &Path) -> Result<String> {
-    Ok(fingerprint_of(&[context.contents(Input::Pairs, source, &pair_files(source)?)?]))
+pub fn fingerprint(context: &Context, settings: &Preferences, source: &Path) -> Result<String> {
+    Ok(fingerprint_of(&[context.contents(Input::Pairs, source, &pair_files(settings, source)?)?]))
 }
 
 pub fn run(context: &Context, settings: &Preferences, source: &Path) -> Result<()> {
     let reward = context.recipe().gold.as_ref().map(|_| context.open_gold()).transpose()?;
     let limit = PromptLimit::of(context)?;
-    let [train, validation] = load_pair_rows(settings, source, context.seed())?;
+    let PairRows { train, validation, report } = load_pair_rows(settings, source, context.seed())?;
+    tell("preferences", &report);
     for (file, mut rows) in [(TRAIN, train), (VALIDATION, validation)] {
         if let Some(limit) = &limit {
             limit.take_ends(&mut rows);

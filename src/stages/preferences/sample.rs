@@ -1,6 +1,6 @@
 //! Pairs of samples: the untuned guide answers each prompt several times, the gold reward judges.
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::journal::{Judged, judge_all};
 use super::judge::{pair_up, verdict};
@@ -13,7 +13,7 @@ use crate::score::GoldReward;
 use crate::search::{Extend, Finish, Proposer, Response};
 use crate::stages::Context;
 use crate::stages::prompt_room::{Asked, Model};
-use crate::text::{Dataset, Example, LeftOut, Pair, Reason};
+use crate::text::{LeftOut, Pair, Prompts, Reason, Split};
 
 pub fn run(context: &Context, settings: &Preferences) -> Result<()> {
     let name = settings.policy.as_deref().ok_or_else(|| Error::recipe("`[preferences]` has no `policy` to sample from"))?;
@@ -21,9 +21,8 @@ pub fn run(context: &Context, settings: &Preferences) -> Result<()> {
     let (lm, tokenizer) = context.open(&context.model_folder(name)?, name)?;
     let sampling = Sampling::new(settings.sampling.temperature, settings.sampling.top_k, settings.sampling.top_p);
     let mut policy = LocalPolicy::new(lm, tokenizer, context.template(name)?, sampling, Vec::new());
-    let dataset = context.dataset()?;
-    for (file, examples, count) in splits(dataset, settings) {
-        let prompts = prompts(context, examples, count, file)?;
+    for (file, split, count) in splits(settings) {
+        let prompts = prompts(context, split, count, file)?;
         let group_size = settings.prompts_at_once();
         judge_all(context, file, &prompts, group_size, |group| judge_group(settings, context.seed(), group, &mut policy, &reward))?;
     }
@@ -33,32 +32,43 @@ pub fn run(context: &Context, settings: &Preferences) -> Result<()> {
 /// The prompts of the stage, and what reads them.
 pub fn asked(context: &Context, settings: &Preferences, policy: &str) -> Result<Asked> {
     let mut asked = Asked { prompts: Vec::new(), new_tokens: settings.max_new_tokens, models: Vec::new() };
-    for (_, examples, count) in splits(context.dataset()?, settings) {
-        asked.prompts.extend(context.prompts(examples, count));
+    for (_, split, count) in splits(settings) {
+        asked.prompts.extend(context.prompts(split, count)?.prompts);
     }
     asked.models.push(Model { name: policy.to_owned(), folder: context.model_folder(policy)?, samples: true });
     Ok(asked)
 }
 
-/// Each file, the texts that its prompts are from, and how many are asked for.
-fn splits<'a>(dataset: &'a Dataset, settings: &Preferences) -> [(&'static str, &'a [Example], usize); 2] {
-    [(TRAIN, &dataset.train, settings.prompts), (VALIDATION, &dataset.validation, settings.validation_prompts)]
+/// Each file, the split that its prompts are from, and how many are asked for.
+fn splits(settings: &Preferences) -> [(&'static str, Split, usize); 2] {
+    [(TRAIN, Split::Train, settings.prompts), (VALIDATION, Split::Validation, settings.validation_prompts)]
 }
 
-/// (id, prompt) of the first `count` texts that are long enough for one.
-fn prompts(context: &Context, examples: &[Example], count: usize, file: &str) -> Result<Vec<(String, String)>> {
-    let rule = &context.recipe().data.prompt;
-    let usable = context.prompts(examples, count);
-    if usable.is_empty() && count > 0 {
-        return Err(Error::failed(format!(
-            "{file}: no text has the {} words of a prompt and one more\n\nhint: lower `data.prompt.min_words`",
-            rule.min_words
-        )));
+/// (id, prompt) of the first `count` texts that are long enough for one, of validation without the prompts that training texts make too.
+fn prompts(context: &Context, split: Split, count: usize, file: &str) -> Result<Vec<(String, String)>> {
+    let least = context.recipe().data.prompt.min_words;
+    let Prompts { prompts, seen } = context.prompts(split, count)?;
+    let passed_over = match seen.len() {
+        0 => String::new(),
+        seen => format!("; {seen} texts are passed over, for training texts make the same prompts"),
+    };
+    if prompts.is_empty() && count > 0 {
+        let (what, hint) = if seen.is_empty() {
+            (format!("no text has the {least} words of a prompt and one more"), "lower `data.prompt.min_words`")
+        } else {
+            (
+                "no prompt is left that training texts do not make too".to_owned(),
+                "raise `data.prompt.min_words`, or give more validation texts",
+            )
+        };
+        return Err(Error::failed(format!("{file}: {what}{passed_over}\n\nhint: {hint}")));
     }
-    if usable.len() < count {
-        warn!("{file}: only {} texts have the {} words of a prompt; {count} were asked for", usable.len(), rule.min_words);
+    if prompts.len() < count {
+        warn!("{file}: only {} texts make prompts of {least} words or more; {count} were asked for{passed_over}", prompts.len());
+    } else if !seen.is_empty() {
+        info!("{file}: {count} prompts{passed_over}");
     }
-    Ok(usable)
+    Ok(prompts)
 }
 
 /// Samples for all prompts of a group in one batch, then rewards, labels and pairs.
