@@ -357,7 +357,7 @@ fn names(folder: &Path) -> Vec<String> {
 fn more_prompts_and_traces_continue_and_fewer_are_left_out_of_the_summary() {
     let project = Project::new();
     let of = |text: &str| text.split_once("[gold.scratch]").unwrap().0.to_owned();
-    fs::write(project.path("every.toml"), of(EVERY_STAGE) + GUIDED).unwrap();
+    fs::write(project.path("every.toml"), of(EVERY_STAGE).replace("test = 8", "test = 12") + GUIDED).unwrap();
     let journal = project.out().join("steer/base/best_of_n/seed-1.jsonl");
     let tasks = set_of(&["steer/base/base/seed-1", "steer/base/best_of_n/seed-1", "evaluate"]);
     let prompts = || {

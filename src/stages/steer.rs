@@ -221,17 +221,18 @@ pub(super) fn steer(
         None => None,
     };
     let mut policy = proposer(&cell.method, (lm, tokenizer, context.template(&cell.base)?), guide.as_ref(), &settings)?;
-    let (whole, lacking): (Vec<_>, Vec<_>) =
-        journal::complete_lines::<SteerLine>(file)?.into_iter().partition(|(line, _)| is_whole(line, settings.trace));
+    let asked: HashSet<&str> = prompts.iter().map(|(id, _)| id.as_str()).collect();
+    let stays = |line: &SteerLine| is_whole(line, settings.trace) || !asked.contains(line.id.as_str());
+    let (whole, lacking): (Vec<_>, Vec<_>) = journal::complete_lines::<SteerLine>(file)?.into_iter().partition(|(line, _)| stays(line));
     if !lacking.is_empty() {
         journal::replace(file, whole.iter().map(|(_, bytes)| bytes))?;
     }
     let (mut journal, done) = Journal::<SteerLine>::open(file)?;
     let done: HashSet<String> = done.into_iter().map(|line| line.id).collect();
     let what = format!("{} {} seed {seed}", cell.base, cell.method_name);
-    let asked = prompts.len();
+    let count = prompts.len();
     let due: Vec<(String, String)> = prompts.into_iter().filter(|(id, _)| !done.contains(id)).collect();
-    let mut progress = Progress::start(&what, asked as u64, (asked - due.len()) as u64);
+    let mut progress = Progress::start(&what, count as u64, (count - due.len()) as u64);
     let parts = Parts { policy: &mut policy, guide: guide.as_mut(), gold: gold.as_ref() };
     steer_prompts(&cell.method, &settings, parts, seed, &due, &mut interrupt::check, &mut |_, line| {
         journal.append(&line)?;
