@@ -9,6 +9,7 @@ use std::path::Path;
 use common::{failure, success, w2s};
 use serde_json::{Value, json};
 use w2s::text::{PromptTemplate, Tokenizer};
+use w2s::train::Sequence;
 
 /// The folders of generate.py: name, prompts and answers.
 fn answers() -> serde_json::Map<String, Value> {
@@ -93,6 +94,22 @@ fn bos_stands_where_it_is_asked_for() {
     let error = PromptTemplate::new("{prompt}", Some(true)).encode(&Tokenizer::open(gpt2.path()).unwrap(), "a").unwrap_err().to_string();
     assert!(error.contains("`bos = true` asks for a BOS token, but neither") && error.contains("\n\nhint: leave `bos` out"), "{error}");
     assert!(empty(gpt2.path(), None).unwrap_err().to_string().ends_with("hint: give a prompt"));
+}
+
+#[test]
+fn a_response_to_an_empty_prompt_begins_the_text() {
+    let folder = folder("llama-2");
+    let tokenizer = Tokenizer::open(folder.path()).unwrap();
+    // transformers' ids of the text alone, where a space is put before it.
+    let alone = ids(&answers()["llama-2"]["answers"][2]["ids"]);
+    let template = PromptTemplate::new("{prompt}", None);
+    let sequence = |prompt: &str| Sequence::of_response(&tokenizer, &template, prompt, ("a film", true), &[2], 32).unwrap().unwrap().ids;
+    assert_eq!(sequence(""), [&alone[..], &[2]].concat());
+    assert_eq!(sequence("a"), [&read(folder.path(), None, "a")[..], &read(folder.path(), None, "aa film")[2..], &[2]].concat());
+    assert_eq!(
+        (tokenizer.decode_response(&alone[1..], true).unwrap(), tokenizer.decode_response(&alone[1..], false).unwrap()),
+        ("a film".into(), " a film".into())
+    );
 }
 
 #[test]

@@ -53,6 +53,8 @@ struct ModelState {
 /// Hidden states after the prompt, (1, hidden_size) for each guide, and its length in tokens.
 struct Prompt {
     length: i64,
+    /// Whether it is empty, so that responses begin the text.
+    is_empty: bool,
     after: [Tensor; 2],
 }
 
@@ -114,6 +116,11 @@ impl GuidePair {
         )))
     }
 
+    /// Whether `prompt` is nothing to the guides, so that responses begin the text.
+    pub(super) fn is_empty(&self, prompt: &str) -> Result<bool> {
+        self.guide.template.is_empty(&self.guide.tokenizer, prompt)
+    }
+
     /// Guide tokens that the guides can read behind `prompt`.
     pub fn room(&self, prompt: &str) -> Result<usize> {
         Ok((self.context as usize).saturating_sub(self.guide.template.encode(&self.guide.tokenizer, prompt)?.len()))
@@ -123,7 +130,7 @@ impl GuidePair {
     pub fn token_rewards_in_full(&self, prompt: &str, response: &Response, ends: bool) -> Result<Vec<f32>> {
         let mut ids = self.guide.template.encode(&self.guide.tokenizer, prompt)?;
         let prompt_len = ids.len();
-        ids.extend(self.response_ids(response, ends)?);
+        ids.extend(self.response_ids(response, self.is_empty(prompt)?, ends)?);
         if ends {
             ids.push(self.ends[0]);
         }
@@ -149,8 +156,8 @@ impl GuidePair {
         self.next
     }
 
-    /// The guide's ids of a response, without its EOS where it `ends`.
-    pub(super) fn response_ids(&self, response: &Response, ends: bool) -> Result<Vec<i64>> {
+    /// The guide's ids of a response, without its EOS where it `ends`. After an empty prompt it `begins` the text.
+    pub(super) fn response_ids(&self, response: &Response, begins: bool, ends: bool) -> Result<Vec<i64>> {
         if self.same_vocabulary {
             // The base may go on behind a token that ends what the guides read.
             let ending = response.ids.iter().rev().take_while(|id| ends && self.ends.contains(id)).count();
@@ -161,12 +168,13 @@ impl GuidePair {
             true => self.guide.tokenizer.split_end(&response.text, &self.ends).0,
             false => response.text.trim_end_matches('\u{FFFD}'),
         };
-        self.guide.tokenizer.encode_continuation(text)
+        self.guide.tokenizer.encode_response(text, begins)
     }
 
     fn plan(&self, request: &Judge) -> Result<Work> {
         let parent = self.nodes.get(&request.parent).ok_or_else(|| Error::failed("the parent of a response to score was pruned"))?.clone();
-        let ids = self.response_ids(request.response, request.ends)?;
+        let begins = self.generation(parent.generation)?.prompt.is_empty;
+        let ids = self.response_ids(request.response, begins, request.ends)?;
         let known = parent.ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
         // The hidden state that predicts the first new token is at hand after the whole parent and after the prompt; elsewhere the last
         // common token is fed once more.
@@ -187,7 +195,11 @@ impl GuidePair {
     }
 
     fn source(&self, group: &Group) -> Result<&Generation> {
-        self.generations.get(&group.generation).ok_or_else(|| Error::failed("the scorer's cache of a live response is gone"))
+        self.generation(group.generation)
+    }
+
+    fn generation(&self, generation: u64) -> Result<&Generation> {
+        self.generations.get(&generation).ok_or_else(|| Error::failed("the scorer's cache of a live response is gone"))
     }
 
     /// One guide's forward pass over all that is new: the log-probabilities of the unknown tokens, row by row with each row's EOS last, and
@@ -254,11 +266,12 @@ impl Scorer for GuidePair {
             prompts.iter().map(|prompt| self.guide.template.encode(&self.guide.tokenizer, prompt)).collect::<Result<Vec<Vec<i64>>>>()?;
         let [tuned, untuned] = self.models().map(|lm| lm.model.read_prompts(&ids));
         let mut nodes = Vec::with_capacity(prompts.len());
-        for ((tuned, untuned), ids) in tuned.into_iter().zip(untuned).zip(&ids) {
+        for (((tuned, untuned), ids), text) in tuned.into_iter().zip(untuned).zip(&ids).zip(prompts) {
             let (generation, node) = (self.fresh(), Node(self.fresh()));
             let after = [tuned.1.shallow_clone(), untuned.1.shallow_clone()];
             let models = [tuned, untuned].map(|(segment, last)| ModelState { segment, last });
-            self.generations.insert(generation, Generation { prompt: Rc::new(Prompt { length: ids.len() as i64, after }), models });
+            let prompt = Prompt { length: ids.len() as i64, is_empty: self.is_empty(text)?, after };
+            self.generations.insert(generation, Generation { prompt: Rc::new(prompt), models });
             self.nodes.insert(node, State { generation, row: 0, ids: Vec::new(), ratios: Vec::new(), eos: None });
             nodes.push(node);
         }

@@ -75,14 +75,15 @@ impl TokenRewards {
             return Ok(None);
         }
         let room = self.pair.room(prompt)?;
-        let ids = self.pair.response_ids(response, ends)?;
+        let begins = self.pair.is_empty(prompt)?;
+        let ids = self.pair.response_ids(response, begins, ends)?;
         if ids.len() + usize::from(ends) <= room {
             return Ok(None);
         }
         // What a beginning decodes to may be cut inside a character, and may take other tokens alone than within the whole.
         for count in (0..=room.min(ids.len())).rev() {
-            let text = self.guide.decode_continuation(&ids[..count])?;
-            if response.text.starts_with(&text) && self.guide.encode_continuation(&text)?.len() <= room {
+            let text = self.guide.decode_response(&ids[..count], begins)?;
+            if response.text.starts_with(&text) && self.guide.encode_response(&text, begins)?.len() <= room {
                 return Ok(Some(Response { text, ids: Vec::new(), finish: None }));
             }
         }
@@ -111,6 +112,8 @@ fn prefixes(tokenizer: &Tokenizer, ids: &[i64], text: &str) -> Result<Vec<Prefix
     let mut prefixes: Vec<Prefix> = Vec::with_capacity(ids.len());
     for count in 1..=ids.len() {
         let said = tokenizer.decode_continuation(&ids[..count])?;
+        // What begins a text loses the space that SentencePiece puts before one.
+        let said = said.strip_prefix(' ').filter(|_| !text.starts_with(' ')).unwrap_or(&said);
         let common: usize = said.chars().zip(text.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
         let before = prefixes.last().map_or(0, |prefix| prefix.end);
         prefixes.push(Prefix { end: common.max(before), is_cut: said.len() > common });
