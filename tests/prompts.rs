@@ -166,4 +166,27 @@ fn shell_doctor_and_check_say_and_do_the_same() {
     assert!(told.contains("  bos            0 `<|endoftext|>`\n"), "{told}");
     assert!(told.contains("  before a text  nothing\n  after a text   nothing\n"), "{told}");
     assert!(told.contains("  before a text  1 `<s>`\n"), "{told}");
+    let recipe = |bos: &str| {
+        let head = "[run]\nname='x'\n[data]\nsource='builtin:reviews'\ntrain=1\nvalidation=1\ntest=1\nprompt={min_words=1,max_words=1}\n";
+        let models = format!("[models.a]\nid='{}'\n{bos}[models.b]\nid='{}'\n", gpt2.path().display(), llama.path().display());
+        let path = gpt2.path().join("recipe.toml");
+        std::fs::write(
+            &path,
+            format!("{head}{models}[steer]\nbases=['a','b']\nprompts=1\nmax_new_tokens=4\n[[steer.method]]\nkind='base'\n"),
+        )
+        .unwrap();
+        let mut command = w2s();
+        command.arg("check").arg(path);
+        command
+    };
+    let plan = success(&mut recipe(""));
+    assert!(plan.contains("before a prompt\n  a: nothing\n  b: 1 `<s>`\n") && plan.contains(", BOS as the tokenizer has it"), "{plan}");
+    let plan = success(&mut recipe("bos=true\n"));
+    assert!(plan.contains("before a prompt\n  a: 0 `<|endoftext|>`\n") && plan.contains(", after BOS"), "{plan}");
+    for file in ["config.json", "generation_config.json"] {
+        edit(&gpt2.path().join(file), |config| config["bos_token_id"] = Value::Null);
+    }
+    std::fs::write(gpt2.path().join("tokenizer_config.json"), r#"{"bos_token": null}"#).unwrap();
+    let error = failure(&mut recipe("bos=true\n"), 2);
+    assert!(error.contains("`models.a.bos`: ") && error.contains("asks for a BOS token, but neither"), "{error}");
 }
