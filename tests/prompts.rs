@@ -9,6 +9,7 @@ use std::path::Path;
 use common::{failure, success, w2s};
 use serde_json::{Value, json};
 use w2s::text::{PromptTemplate, Tokenizer};
+use w2s::train::Sequence;
 
 /// The folders of generate.py: name, prompts and answers.
 fn answers() -> serde_json::Map<String, Value> {
@@ -96,6 +97,22 @@ fn bos_stands_where_it_is_asked_for() {
 }
 
 #[test]
+fn a_response_to_an_empty_prompt_begins_the_text() {
+    let folder = folder("llama-2");
+    let tokenizer = Tokenizer::open(folder.path()).unwrap();
+    // transformers' ids of the text alone, where a space is put before it.
+    let alone = ids(&answers()["llama-2"]["answers"][2]["ids"]);
+    let template = PromptTemplate::new("{prompt}", None);
+    let sequence = |prompt: &str| Sequence::of_response(&tokenizer, &template, prompt, ("a film", true), &[2], 32).unwrap().unwrap().ids;
+    assert_eq!(sequence(""), [&alone[..], &[2]].concat());
+    assert_eq!(sequence("a"), [&read(folder.path(), None, "a")[..], &read(folder.path(), None, "aa film")[2..], &[2]].concat());
+    assert_eq!(
+        (tokenizer.decode_response(&alone[1..], true).unwrap(), tokenizer.decode_response(&alone[1..], false).unwrap()),
+        ("a film".into(), " a film".into())
+    );
+}
+
+#[test]
 fn a_saved_tokenizer_reads_as_its_source_and_gains_no_bos() {
     for (name, values) in answers() {
         let folder = folder(&name);
@@ -149,4 +166,27 @@ fn shell_doctor_and_check_say_and_do_the_same() {
     assert!(told.contains("  bos            0 `<|endoftext|>`\n"), "{told}");
     assert!(told.contains("  before a text  nothing\n  after a text   nothing\n"), "{told}");
     assert!(told.contains("  before a text  1 `<s>`\n"), "{told}");
+    let recipe = |bos: &str| {
+        let head = "[run]\nname='x'\n[data]\nsource='builtin:reviews'\ntrain=1\nvalidation=1\ntest=1\nprompt={min_words=1,max_words=1}\n";
+        let models = format!("[models.a]\nid='{}'\n{bos}[models.b]\nid='{}'\n", gpt2.path().display(), llama.path().display());
+        let path = gpt2.path().join("recipe.toml");
+        std::fs::write(
+            &path,
+            format!("{head}{models}[steer]\nbases=['a','b']\nprompts=1\nmax_new_tokens=4\n[[steer.method]]\nkind='base'\n"),
+        )
+        .unwrap();
+        let mut command = w2s();
+        command.arg("check").arg(path);
+        command
+    };
+    let plan = success(&mut recipe(""));
+    assert!(plan.contains("before a prompt\n  a: nothing\n  b: 1 `<s>`\n") && plan.contains(", BOS as the tokenizer has it"), "{plan}");
+    let plan = success(&mut recipe("bos=true\n"));
+    assert!(plan.contains("before a prompt\n  a: 0 `<|endoftext|>`\n") && plan.contains(", after BOS"), "{plan}");
+    for file in ["config.json", "generation_config.json"] {
+        edit(&gpt2.path().join(file), |config| config["bos_token_id"] = Value::Null);
+    }
+    std::fs::write(gpt2.path().join("tokenizer_config.json"), r#"{"bos_token": null}"#).unwrap();
+    let error = failure(&mut recipe("bos=true\n"), 2);
+    assert!(error.contains("`models.a.bos`: ") && error.contains("asks for a BOS token, but neither"), "{error}");
 }

@@ -744,7 +744,7 @@ mod rules {
         let ids = PromptTemplate::new(prompt, Some(true)).encode(&tokenizer, post).unwrap();
         assert_eq!(tokenizer.decode(&ids[1..]).unwrap(), prompt.replace("{prompt}", "") + post);
         let written = Written::smoke(&[
-            ("[models.base.scratch]", &format!("{example}[models.base.scratch]")),
+            ("[models.base]\nbos = true\n\n[models.base.scratch]", &format!("{example}[models.base.scratch]")),
             ("n_positions = 96\ntokenizer = { kind = \"same_as\"", "n_positions = 1024\ntokenizer = { kind = \"same_as\""),
         ]);
         let text = std::fs::read_to_string(written.path()).unwrap().replace("id = \"../models/gpt2-large\"\n", "");

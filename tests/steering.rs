@@ -470,8 +470,8 @@ fn end_tokens_at_the_end_of_a_response_are_one_end_to_the_guides() {
         assert_eq!(full(&pair, &ended), once, "{text:?}");
         // The base had not ended yet, and then did.
         let parent = pair.open(&["A film"]).unwrap()[0];
-        let open = pair.score(&[Judge { parent, response: &ended, ends: false }]).unwrap()[0].clone();
-        let judged = pair.score(&[Judge { parent: open.node, response: &ended, ends: true }]).unwrap()[0].clone();
+        let open = pair.score(&[Judge { parent, response: &ended, ends: false }]).unwrap()[0];
+        let judged = pair.score(&[Judge { parent: open.node, response: &ended, ends: true }]).unwrap()[0];
         assert!((judged.score - once.iter().sum::<f32>()).abs() < 1e-4, "{text:?}");
         assert_eq!(pair.token_rewards(judged.node).len(), once.len());
     }

@@ -30,6 +30,8 @@ pub struct LocalPolicy {
 struct State {
     generation: u64,
     row: usize,
+    /// Whether the prompt is empty, so that the response begins the text.
+    begins: bool,
     response: Vec<i64>,
     /// Of each token of the response.
     logprobs: Vec<f64>,
@@ -55,6 +57,7 @@ struct Group {
 /// A row while its chunk is being sampled.
 struct Row {
     request: usize,
+    begins: bool,
     response: Vec<i64>,
     before: usize,
     /// Of each token drawn for the response, EOS included.
@@ -91,12 +94,18 @@ impl LocalPolicy {
         let (caches, hidden) = self.models.read_prompts_as_rows(&self.tokenizer, prompts)?;
         let generation = self.fresh();
         self.generations.insert(generation, caches);
-        Ok((0..prompts.len()).map(|row| self.insert_empty(generation, row, hidden.row(row))).collect())
+        let rows = prompts.iter().enumerate();
+        rows.map(|(row, prompt)| Ok(self.insert_empty(generation, row, self.is_empty(prompt)?, hidden.row(row)))).collect()
     }
 
-    fn insert_empty(&mut self, generation: u64, row: usize, hidden: Hidden) -> Node {
+    fn is_empty(&self, prompt: &str) -> Result<bool> {
+        self.models.base().template.is_empty(&self.tokenizer, prompt)
+    }
+
+    fn insert_empty(&mut self, generation: u64, row: usize, begins: bool, hidden: Hidden) -> Node {
         let node = Node(self.fresh());
-        self.nodes.insert(node, State { generation, row, response: Vec::new(), logprobs: Vec::new(), pending: Pending::Hidden(hidden) });
+        let (response, logprobs, pending) = (Vec::new(), Vec::new(), Pending::Hidden(hidden));
+        self.nodes.insert(node, State { generation, row, begins, response, logprobs, pending });
         node
     }
 
@@ -183,7 +192,7 @@ impl LocalPolicy {
             return Ok(());
         }
         row.response.push(token);
-        row.finish = self.stopped(&row.response)?.map(|text| (Finish::Stop, Some(text)));
+        row.finish = self.stopped(&row.response, row.begins)?.map(|text| (Finish::Stop, Some(text)));
         Ok(())
     }
 
@@ -192,20 +201,20 @@ impl LocalPolicy {
     }
 
     /// The text before the first stop string, if there is one.
-    fn stopped(&self, response: &[i64]) -> Result<Option<String>> {
+    fn stopped(&self, response: &[i64], begins: bool) -> Result<Option<String>> {
         if self.stop.is_empty() {
             return Ok(None);
         }
-        let text = self.tokenizer.decode_continuation(response)?;
+        let text = self.tokenizer.decode_response(response, begins)?;
         let cut = self.stop.iter().filter_map(|stop| text.find(stop)).min();
         Ok(cut.map(|cut| text[..cut].to_owned()))
     }
 
     /// The response that ended with `finish` after these ids; a stop string leaves the text before it.
-    fn response(&self, ids: &[i64], finish: Option<(Finish, Option<String>)>) -> Result<Response> {
+    fn response(&self, ids: &[i64], begins: bool, finish: Option<(Finish, Option<String>)>) -> Result<Response> {
         let (text, ids) = match &finish {
-            Some((Finish::Stop, Some(text))) => (text.clone(), self.tokenizer.encode_continuation(text)?),
-            _ => (self.tokenizer.decode_continuation(ids)?, ids.to_vec()),
+            Some((Finish::Stop, Some(text))) => (text.clone(), self.tokenizer.encode_response(text, begins)?),
+            _ => (self.tokenizer.decode_response(ids, begins)?, ids.to_vec()),
         };
         Ok(Response { text, ids, finish: finish.map(|(finish, _)| finish) })
     }
@@ -223,7 +232,8 @@ impl LocalPolicy {
                 let state = self.state(group.parents[parent])?;
                 let before = state.response.len();
                 let (response, logprobs) = (state.response.clone(), state.logprobs.clone());
-                let mut row = Row { request, response, before, logprobs, sampled: 0, finish: None, end: None };
+                let begins = state.begins;
+                let mut row = Row { request, begins, response, before, logprobs, sampled: 0, finish: None, end: None };
                 self.draw(&mut row, &requests[request], &parents[first_parent + parent])?;
                 owned.push(rows.len());
                 rows.push(row);
@@ -267,13 +277,14 @@ impl LocalPolicy {
         let mut extended: Vec<Option<Extended>> = (0..requests).map(|_| None).collect();
         for (row, place) in rows.into_iter().zip(places) {
             let node = Node(self.fresh());
-            let response = self.response(&row.response, row.finish)?;
+            let begins = row.begins;
+            let response = self.response(&row.response, begins, row.finish)?;
             // What a stop string cuts off was sampled too, and the rest may have other tokens than were sampled.
             let counted = if response.finish == Some(Finish::Stop) { response.ids.len() } else { row.logprobs.len() };
             let logprob = row.response.starts_with(&response.ids).then(|| row.logprobs[..counted].iter().sum());
             if let (None, Some((generation, place)), Some(&last)) = (response.finish, place, row.response.last()) {
                 let (response, logprobs) = (row.response, row.logprobs);
-                self.nodes.insert(node, State { generation, row: place, response, logprobs, pending: Pending::Token(last) });
+                self.nodes.insert(node, State { generation, row: place, begins, response, logprobs, pending: Pending::Token(last) });
             }
             extended[row.request] = Some(Extended { node, response, end: row.end, sampled: row.sampled, logprob });
         }
@@ -296,10 +307,10 @@ impl Proposer for LocalPolicy {
     fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
         let opened = self.models.read_prompts(&self.tokenizer, prompts)?;
         let mut nodes = Vec::with_capacity(prompts.len());
-        for (caches, hidden) in opened {
+        for ((caches, hidden), prompt) in opened.into_iter().zip(prompts) {
             let generation = self.fresh();
             self.generations.insert(generation, caches);
-            nodes.push(self.insert_empty(generation, 0, hidden));
+            nodes.push(self.insert_empty(generation, 0, self.is_empty(prompt)?, hidden));
         }
         Ok(nodes)
     }
@@ -355,19 +366,19 @@ impl NextTokens for LocalPolicy {
     }
 
     fn append(&mut self, node: Node, token: i64) -> Result<(Node, Response)> {
-        let State { generation, row, response: before, .. } = self.state(node)?;
-        let (generation, row, mut ids) = (*generation, *row, before.clone());
+        let State { generation, row, begins, response: before, .. } = self.state(node)?;
+        let (generation, row, begins, mut ids) = (*generation, *row, *begins, before.clone());
         let finish = match self.end_token_ids().contains(&token) {
             true => Some((Finish::Eos, None)),
             false => {
                 ids.push(token);
-                self.stopped(&ids)?.map(|text| (Finish::Stop, Some(text)))
+                self.stopped(&ids, begins)?.map(|text| (Finish::Stop, Some(text)))
             }
         };
-        let response = self.response(&ids, finish)?;
+        let response = self.response(&ids, begins, finish)?;
         let node = Node(self.fresh());
         if response.finish.is_none() {
-            self.nodes.insert(node, State { generation, row, response: ids, logprobs: Vec::new(), pending: Pending::Token(token) });
+            self.nodes.insert(node, State { generation, row, begins, response: ids, logprobs: Vec::new(), pending: Pending::Token(token) });
         }
         Ok((node, response))
     }

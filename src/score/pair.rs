@@ -74,6 +74,8 @@ struct ModelState {
 /// Hidden states after the prompt, (1, hidden_size) for each guide, and its length in tokens.
 struct Prompt {
     length: i64,
+    /// Whether it is empty, so that responses begin the text.
+    is_empty: bool,
     after: [Tensor; 2],
 }
 
@@ -149,12 +151,17 @@ impl GuidePair {
         Ok(Self { guide, same_vocabulary, ends, context, generations: BTreeMap::new(), nodes: HashMap::new(), next: 0 })
     }
 
+    /// Whether `prompt` is nothing to the guides, so that responses begin the text.
+    pub(super) fn is_empty(&self, prompt: &str) -> Result<bool> {
+        self.guide.template.is_empty(&self.guide.tokenizer, prompt)
+    }
+
     /// log π* − log π_ref of each guide token of a response that the guides can read, with the EOS last where it `ends` within their context, by
     /// full forward passes without any cache.
     pub fn token_rewards_in_full(&self, prompt: &str, response: &Response, ends: bool) -> Result<Vec<f32>> {
         let mut ids = self.guide.template.encode(&self.guide.tokenizer, prompt)?;
         let prompt_len = ids.len();
-        let readable = self.readable(prompt_len, response, ends)?;
+        let readable = self.readable(prompt_len, response, self.is_empty(prompt)?, ends)?;
         ids.extend(readable.ids);
         if readable.ends {
             ids.push(self.ends[0]);
@@ -181,8 +188,8 @@ impl GuidePair {
         self.next
     }
 
-    /// The guide's ids of a response, without its EOS where it `ends`.
-    pub(super) fn response_ids(&self, response: &Response, ends: bool) -> Result<Vec<i64>> {
+    /// The guide's ids of a response, without its EOS where it `ends`. After an empty prompt it `begins` the text.
+    pub(super) fn response_ids(&self, response: &Response, begins: bool, ends: bool) -> Result<Vec<i64>> {
         if self.same_vocabulary {
             // The base may go on behind a token that ends what the guides read.
             let ending = response.ids.iter().rev().take_while(|id| ends && self.ends.contains(id)).count();
@@ -193,12 +200,12 @@ impl GuidePair {
             true => self.guide.tokenizer.split_end(&response.text, &self.ends).0,
             false => response.text.trim_end_matches('\u{FFFD}'),
         };
-        self.guide.tokenizer.encode_continuation(text)
+        self.guide.tokenizer.encode_response(text, begins)
     }
 
-    /// What the guides read of a response behind a prompt of `prompt_len` tokens.
-    fn readable(&self, prompt_len: usize, response: &Response, ends: bool) -> Result<Readable> {
-        let mut ids = self.response_ids(response, ends)?;
+    /// What the guides read of a response behind a prompt of `prompt_len` tokens; after an empty prompt it `begins` the text.
+    fn readable(&self, prompt_len: usize, response: &Response, begins: bool, ends: bool) -> Result<Readable> {
+        let mut ids = self.response_ids(response, begins, ends)?;
         let room = (self.context as usize).saturating_sub(prompt_len);
         let is_cut = ids.len() + usize::from(ends) > room;
         ids.truncate(room);
@@ -207,8 +214,8 @@ impl GuidePair {
 
     fn plan(&self, request: &Judge) -> Result<Work> {
         let parent = self.nodes.get(&request.parent).ok_or_else(|| Error::failed("the parent of a response to score was pruned"))?.clone();
-        let prompt_len = self.source(parent.generation)?.prompt.length as usize;
-        let Readable { ids, ends, is_cut } = self.readable(prompt_len, request.response, request.ends)?;
+        let prompt = &self.source(parent.generation)?.prompt;
+        let Readable { ids, ends, is_cut } = self.readable(prompt.length as usize, request.response, prompt.is_empty, request.ends)?;
         let known = parent.ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
         // The hidden state that predicts the first new token is at hand after the whole parent and after the prompt; elsewhere the last
         // common token is fed once more.
@@ -287,11 +294,12 @@ impl Scorer for GuidePair {
         }
         let [tuned, untuned] = self.models().map(|lm| lm.model.read_prompts(&ids));
         let mut nodes = Vec::with_capacity(prompts.len());
-        for ((tuned, untuned), ids) in tuned.into_iter().zip(untuned).zip(&ids) {
+        for (((tuned, untuned), ids), text) in tuned.into_iter().zip(untuned).zip(&ids).zip(prompts) {
             let (generation, node) = (self.fresh(), Node(self.fresh()));
             let after = [tuned.1.shallow_clone(), untuned.1.shallow_clone()];
             let models = [tuned, untuned].map(|(segment, last)| ModelState { segment, last });
-            self.generations.insert(generation, Generation { prompt: Rc::new(Prompt { length: ids.len() as i64, after }), models });
+            let prompt = Prompt { length: ids.len() as i64, is_empty: self.is_empty(text)?, after };
+            self.generations.insert(generation, Generation { prompt: Rc::new(prompt), models });
             self.nodes.insert(node, State { generation, row: 0, ids: Vec::new(), ratios: Vec::new(), eos: None, is_cut: false });
             nodes.push(node);
         }

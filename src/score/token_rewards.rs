@@ -93,6 +93,8 @@ fn prefixes(tokenizer: &Tokenizer, ids: &[i64], text: &str) -> Result<Vec<Prefix
     let mut prefixes: Vec<Prefix> = Vec::with_capacity(ids.len());
     for count in 1..=ids.len() {
         let said = tokenizer.decode_continuation(&ids[..count])?;
+        // What begins a text loses the space that SentencePiece puts before one.
+        let said = said.strip_prefix(' ').filter(|_| !text.starts_with(' ')).unwrap_or(&said);
         let common: usize = said.chars().zip(text.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
         let before = prefixes.last().map_or(0, |prefix| prefix.end);
         prefixes.push(Prefix { end: common.max(before), is_cut: said.len() > common });

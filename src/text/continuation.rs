@@ -1,4 +1,4 @@
-//! Responses continue a prompt, but SentencePiece-like tokenizers treat every text as a beginning: they put a space in front when they
+//! Responses continue a prompt (unless it is empty), but SentencePiece-like tokenizers treat every text as a beginning: they put a space in front when they
 //! encode, and take the first one away when they decode. Here a text is encoded and decoded as it stands after other text.
 //!
 //! That is done behind an anchor, a short text that keeps its own tokens whatever follows it. Byte-level tokenizers with `add_prefix_space`
@@ -84,6 +84,16 @@ impl Anchor {
 }
 
 impl Tokenizer {
+    /// Ids of a response: a continuation, unless the prompt is empty, so that it `begins` the text.
+    pub fn encode_response(&self, text: &str, begins: bool) -> Result<Vec<i64>> {
+        if begins { self.encode(text) } else { self.encode_continuation(text) }
+    }
+
+    /// The text of the ids of a response, special tokens left out.
+    pub fn decode_response(&self, ids: &[i64], begins: bool) -> Result<String> {
+        if begins { self.decode(ids) } else { self.decode_continuation(ids) }
+    }
+
     /// Ids of a text that continues other text.
     pub fn encode_continuation(&self, text: &str) -> Result<Vec<i64>> {
         match self.continuing()? {

@@ -47,6 +47,11 @@ impl PromptTemplate {
         template.render(&system.chain([Message::new("user", text)]).collect::<Vec<_>>(), true)
     }
 
+    /// Whether nothing is said before the response, which then begins the text.
+    pub fn is_empty(&self, tokenizer: &Tokenizer, prompt: &str) -> Result<bool> {
+        Ok(self.render(tokenizer, prompt)?.is_empty())
+    }
+
     /// What stands before every text. What a post-processor puts behind one, an EOS, never stands between prompt and response.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ impl Sequence {
         let mut ids = template.encode(tokenizer, prompt)?;
         let scored_from = ids.len();
         let (response, ended) = tokenizer.split_end(response, ends);
-        ids.extend(tokenizer.encode_continuation(response)?);
+        ids.extend(tokenizer.encode_response(response, template.is_empty(tokenizer, prompt)?)?);
         ids.extend(ends.first().filter(|_| complete || ended));
         Ok((ids.len() > scored_from && ids.len() <= max_length).then_some(Self { ids, scored_from }))
     }
