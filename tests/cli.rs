@@ -192,17 +192,15 @@ fn the_shell_and_a_recipe_have_one_set_of_rules() {
         if ["cbs", "best_of_n", "eft"].contains(method) || !has_own_pair && flags.contains(&"--tuned") {
             shell.args(["--tuned", model, "--untuned", other]);
         }
-        let mut check = w2s();
-        check.arg("check").arg(recipe("smoke.toml")).args(sets.iter().flat_map(|set| ["--set", set]));
-        for (command, said) in [(&mut shell, said[0]), (&mut check, said[1])] {
-            let error = failure(command, 2);
-            assert!(error.contains(said), "{flags:?}: {said:?} is not in\n{error}");
-        }
-        let error = failure(&mut shell, 2);
-        assert!(
-            !["steer.", "models.", "`run.", "[dpo]"].iter().any(|key| error.contains(key)),
-            "keys of a recipe in the shell's words:\n{error}"
-        );
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+        let smoke = recipe("smoke.toml");
+        let check = w2s::recipe::load(&smoke, &sets).and_then(|recipe| w2s::recipe::Plan::new(recipe, &smoke)).unwrap_err();
+        assert_eq!(check.exit_code(), 2, "{check}");
+        let (shell, check) = (failure(&mut shell, 2), check.to_string());
+        assert!(shell.contains(said[0]), "{flags:?}: {:?} is not in\n{shell}", said[0]);
+        assert!(check.contains(said[1]), "{sets:?}: {:?} is not in\n{check}", said[1]);
+        let keys = ["steer.", "models.", "`run.", "[dpo]"];
+        assert!(!keys.iter().any(|key| shell.contains(key)), "keys of a recipe in the shell's words:\n{shell}");
     }
     let error = failure(w2s().args(["steer", "--base", model, "ok"]), 2);
     assert!(error.contains("--method cbs: `cbs` needs guides, and there are none\n\nhint: give --tuned and --untuned"), "{error}");
