@@ -88,6 +88,9 @@ fn flags_that_would_do_nothing_are_refused() {
     assert!(error.contains("--micro-batch-size 3 does not divide --batch-size 8"), "{error}");
 }
 
+/// A method, flags of the shell, settings of a recipe, and what each of the two says of them.
+type BadValue<'a> = (&'a str, &'a [&'a str], &'a [&'a str], [&'a str; 2]);
+
 /// Each row breaks one rule, with a flag of `w2s steer` and with a key of a recipe: both refuse it as a usage error, and say it of their own word.
 #[test]
 fn the_shell_and_a_recipe_have_one_set_of_rules() {
@@ -98,7 +101,7 @@ fn the_shell_and_a_recipe_have_one_set_of_rules() {
     let one = format!("models.twin={{id='{model}'}}");
     let same = format!("models.first={{id='{model}'}}");
     let (zero, nan, inf) = (pair.replace("WEIGHT", "0"), pair.replace("WEIGHT", "nan"), pair.replace("WEIGHT", "inf"));
-    let rows: &[(&str, &[&str], &[&str], [&str; 2])] = &[
+    let rows: &[BadValue] = &[
         ("base", &["--stop", ""], &["steer.stop=['']"], ["--stop holds an empty text", "`steer.stop` holds an empty text"]),
         ("base", &["--stop", "a", "--stop", ""], &["steer.stop=['a','']"], ["--stop holds", "`steer.stop` holds"]),
         ("base", &["--temperature", "-1"], &["steer.sampling.temperature=-1"], ["--temperature is -1", "temperature` is -1"]),
