@@ -88,6 +88,9 @@ fn flags_that_would_do_nothing_are_refused() {
     assert!(error.contains("--micro-batch-size 3 does not divide --batch-size 8"), "{error}");
 }
 
+/// A method, flags of the shell, settings of a recipe, and what each of the two says of them.
+type BadValue<'a> = (&'a str, &'a [&'a str], &'a [&'a str], [&'a str; 2]);
+
 /// Each row breaks one rule, with a flag of `w2s steer` and with a key of a recipe: both refuse it as a usage error, and say it of their own word.
 #[test]
 fn the_shell_and_a_recipe_have_one_set_of_rules() {
@@ -98,7 +101,7 @@ fn the_shell_and_a_recipe_have_one_set_of_rules() {
     let one = format!("models.twin={{id='{model}'}}");
     let same = format!("models.first={{id='{model}'}}");
     let (zero, nan, inf) = (pair.replace("WEIGHT", "0"), pair.replace("WEIGHT", "nan"), pair.replace("WEIGHT", "inf"));
-    let rows: &[(&str, &[&str], &[&str], [&str; 2])] = &[
+    let rows: &[BadValue] = &[
         ("base", &["--stop", ""], &["steer.stop=['']"], ["--stop holds an empty text", "`steer.stop` holds an empty text"]),
         ("base", &["--stop", "a", "--stop", ""], &["steer.stop=['a','']"], ["--stop holds", "`steer.stop` holds"]),
         ("base", &["--temperature", "-1"], &["steer.sampling.temperature=-1"], ["--temperature is -1", "temperature` is -1"]),
@@ -192,17 +195,15 @@ fn the_shell_and_a_recipe_have_one_set_of_rules() {
         if ["cbs", "best_of_n", "eft"].contains(method) || !has_own_pair && flags.contains(&"--tuned") {
             shell.args(["--tuned", model, "--untuned", other]);
         }
-        let mut check = w2s();
-        check.arg("check").arg(recipe("smoke.toml")).args(sets.iter().flat_map(|set| ["--set", set]));
-        for (command, said) in [(&mut shell, said[0]), (&mut check, said[1])] {
-            let error = failure(command, 2);
-            assert!(error.contains(said), "{flags:?}: {said:?} is not in\n{error}");
-        }
-        let error = failure(&mut shell, 2);
-        assert!(
-            !["steer.", "models.", "`run.", "[dpo]"].iter().any(|key| error.contains(key)),
-            "keys of a recipe in the shell's words:\n{error}"
-        );
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+        let smoke = recipe("smoke.toml");
+        let check = w2s::recipe::load(&smoke, &sets).and_then(|recipe| w2s::recipe::Plan::new(recipe, &smoke)).unwrap_err();
+        assert_eq!(check.exit_code(), 2, "{check}");
+        let (shell, check) = (failure(&mut shell, 2), check.to_string());
+        assert!(shell.contains(said[0]), "{flags:?}: {:?} is not in\n{shell}", said[0]);
+        assert!(check.contains(said[1]), "{sets:?}: {:?} is not in\n{check}", said[1]);
+        let keys = ["steer.", "models.", "`run.", "[dpo]"];
+        assert!(!keys.iter().any(|key| shell.contains(key)), "keys of a recipe in the shell's words:\n{shell}");
     }
     let error = failure(w2s().args(["steer", "--base", model, "ok"]), 2);
     assert!(error.contains("--method cbs: `cbs` needs guides, and there are none\n\nhint: give --tuned and --untuned"), "{error}");

@@ -89,6 +89,9 @@ impl Rules<'_> {
             );
         } else if let (Some(tuned), Some(untuned)) = (tuned, untuned)
             && self.have_two_tokenizers(tuned, untuned)
+            // What is in folders is compared when they are opened.
+            && self.is_scratch(tuned)
+            && self.is_scratch(untuned)
         {
             self.problem_hint(
                 format!("`{key}.tuned` is `{tuned}` and `{key}.untuned` is `{untuned}`, which have a tokenizer each"),
@@ -109,12 +112,14 @@ impl Rules<'_> {
         }
     }
 
-    /// Whether one of them trains a tokenizer that the other does not use. What is in folders is compared when they are opened.
+    fn is_scratch(&self, model: &str) -> bool {
+        self.recipe.models.get(model).is_some_and(|model| model.scratch.is_some())
+    }
+
     fn have_two_tokenizers(&self, one: &str, other: &str) -> bool {
         let recipe = self.recipe;
-        let is_scratch = |model: &str| recipe.models.get(model).is_some_and(|model| model.scratch.is_some());
         let both_known = [one, other].iter().all(|model| recipe.models.contains_key(*model));
-        both_known && (is_scratch(one) || is_scratch(other)) && recipe.tokenizer_owner(one) != recipe.tokenizer_owner(other)
+        both_known && recipe.tokenizer_owner(one) != recipe.tokenizer_owner(other)
     }
 
     /// Whether two models of the recipe have one name, or lie in one folder.
@@ -129,7 +134,7 @@ impl Rules<'_> {
     fn one_vocabulary(&mut self, key: &str, steer: &Steer) {
         for base in &steer.bases {
             for guide in self.recipe.guide_models() {
-                if self.have_two_tokenizers(base, guide) {
+                if self.have_two_tokenizers(base, guide) && (self.is_scratch(base) || self.is_scratch(guide)) {
                     self.problem_hint(
                         format!("`{key}`: `eft` needs one vocabulary, but base `{base}` and guide `{guide}` have a tokenizer each"),
                         "steer such a base with `cbs` or `best_of_n`, whose guides read text",
