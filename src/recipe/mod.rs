@@ -23,6 +23,7 @@ mod training;
 mod tuning_tables;
 mod validate;
 
+pub use describe::bytes_in_words;
 pub use estimate::{MemoryPart, PROMPTS_IN_FLIGHT, StageMemory, memory_estimate};
 pub use hub_id::{HubId, hub_dataset, hub_model};
 pub use load::load;

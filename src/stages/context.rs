@@ -14,8 +14,9 @@ use tracing::{debug, info, warn};
 use super::tuning::Tuning;
 use crate::artifacts::{Manifest, RunDir, atomic, fingerprint, hash_file, interrupt};
 use crate::error::{Error, Result};
+use crate::models::memory::{self, MainMemory};
 use crate::models::{Lm, base_of_adapter, device, open_with_tokenizer};
-use crate::recipe::{Dtype, GuideSource, Model, Plan, Recipe};
+use crate::recipe::{Dtype, GuideSource, Model, Plan, Recipe, Stage, bytes_in_words, memory_estimate};
 use crate::score::GoldReward;
 use crate::text::{Dataset, Example, PromptTemplate, Tokenizer, dataset_files, first_words_prompt, load_dataset};
 use crate::train::Checkpoint;
@@ -119,6 +120,7 @@ impl Context {
             return Ok(());
         }
         interrupt::check()?;
+        self.check_memory(name)?;
         debug!("{name}: fingerprint {fingerprint}");
         let resume = self.manifest.borrow().continues(name, fingerprint);
         if !resume {
@@ -142,6 +144,30 @@ impl Context {
         self.checkpoint(name).remove()?;
         info!("{name}: done in {:.1} s", started.elapsed().as_secs_f64());
         Ok(())
+    }
+
+    /// Refuses a training that does not fit into main memory, with the sum, before the kernel ends it on the way. Steering plans for itself.
+    fn check_memory(&self, task: &str) -> Result<()> {
+        let trains = |stage: Stage| !matches!(stage, Stage::Preferences | Stage::Steer | Stage::Evaluate);
+        let stage = task.split('/').next().unwrap_or(task);
+        let estimates = memory_estimate(&self.plan);
+        let Some(need) = estimates.into_iter().find(|need| need.stage.name() == stage && trains(need.stage)) else { return Ok(()) };
+        let placement = self.placements.get(&need.model).unwrap_or(&self.gold);
+        let fits = || MainMemory::now().is_none_or(|memory| need.bytes() <= memory.free);
+        if placement.device != Device::Cpu || fits() {
+            return Ok(());
+        }
+        memory::return_unused();
+        let parts = need.parts.iter().map(|part| format!("  {}: {} = {}", part.name, part.arithmetic, bytes_in_words(part.bytes)));
+        match MainMemory::now() {
+            Some(memory) if need.bytes() > memory.free => Err(Error::failed(format!(
+                "{task} takes up to {} of memory, and there are {memory}:\n{}\n\n\
+                 hint: lower `micro_batch_size` or set `activation_checkpointing = true`, which change no result; or train a smaller model, or LoRA",
+                bytes_in_words(need.bytes()),
+                parts.collect::<Vec<_>>().join("\n")
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Where a training task keeps its checkpoint while it runs.

@@ -11,6 +11,7 @@ use tracing::warn;
 
 use crate::error::{Error, Result};
 use crate::models::Lm;
+use crate::models::memory::{self, MainMemory};
 
 /// Of what is free; the rest is for the allocator's slack and other programs.
 const SHARE: f64 = 0.9;
@@ -75,19 +76,26 @@ pub(super) fn prompts_in_flight(asked: usize, readers: &[Reader], free: impl Fn(
     }
     let mut fitting = asked;
     for (device, needs) in devices {
-        let Some(free) = free(needs[0].device) else { continue };
+        let Some(mut left) = free(needs[0].device) else { continue };
         let one = needs.iter().fold(0u64, |sum, need| sum.saturating_add(need.bytes));
-        let usable = (free as f64 * SHARE) as u64;
+        let share = |left: u64| (left as f64 * SHARE) as u64;
+        if share(left) / one.max(1) < fitting as u64 {
+            // Before less is done for it: what an earlier stage has left behind is free, too.
+            memory::return_unused();
+            left = free(needs[0].device).unwrap_or(left);
+        }
+        let usable = share(left);
         let fit = usize::try_from(usable / one.max(1)).unwrap_or(usize::MAX);
         let parts =
             || needs.iter().map(|need| format!("  {}: {} = {}", need.name, need.arithmetic, readable(need.bytes))).collect::<Vec<_>>();
         if fit == 0 {
             return Err(Error::failed(format!(
-                "one prompt takes {} of memory on {device}, of which {} are free and {} may be used:\n{}\n\n\
+                "one prompt takes {} of memory on {device}, of which {} are free and {} may be used{}:\n{}\n\n\
                  hint: lower the rows (`n`, or `beam_width` × `successors`) or `max_new_tokens`, use dtype = \"bfloat16\", or free some memory",
                 readable(one),
-                readable(free),
+                readable(left),
                 readable(usable),
+                who_bounds(needs[0].device),
                 parts().join("\n")
             )));
         }
@@ -102,6 +110,12 @@ pub(super) fn prompts_in_flight(asked: usize, readers: &[Reader], free: impl Fn(
         }
     }
     Ok(fitting)
+}
+
+/// In words, where it is main memory.
+fn who_bounds(device: Device) -> String {
+    let memory = MainMemory::now().filter(|_| device == Device::Cpu);
+    memory.map_or_else(String::new, |memory| format!(" ({memory})"))
 }
 
 fn readable(bytes: u64) -> String {

@@ -11,7 +11,8 @@ use super::{
     ScratchTokenizer, Stage, Steer, Training, memory_estimate,
 };
 use crate::search::Semantics;
-use words::{bytes_in_words, epochs_in_words, grouped, loss_on_words, method_words, sampling_words};
+pub use words::bytes_in_words;
+use words::{epochs_in_words, grouped, loss_on_words, method_words, sampling_words};
 
 impl Plan {
     /// Stages, every resolved setting, derived sizes and a memory estimate, as text of several paragraphs.
@@ -57,7 +58,7 @@ impl Plan {
     fn write_run(&self, out: &mut String) -> fmt::Result {
         let (run, data) = (&self.recipe.run, &self.recipe.data);
         let seeds = run.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-        let threads = run.threads.map_or("all cores".to_owned(), |threads| format!("{threads} threads"));
+        let threads = run.threads.map_or("all threads that the machine allows".to_owned(), |threads| format!("{threads} threads"));
         let dtype = format!("{:?}", run.dtype).to_lowercase();
         writeln!(out, "run {}\n  seeds {seeds}; device {}; dtype {dtype}; {threads}", run.name, run.device)?;
         let rows = |rows: usize| if rows == 0 { "all".to_owned() } else { grouped(rows as u64) };

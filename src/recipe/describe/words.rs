@@ -54,7 +54,7 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-pub(super) fn bytes_in_words(bytes: u64) -> String {
+pub fn bytes_in_words(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut amount = bytes as f64 / 1024.0;
     let mut unit = 0;
