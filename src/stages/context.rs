@@ -146,28 +146,34 @@ impl Context {
         Ok(())
     }
 
-    /// Refuses a training that does not fit into main memory, with the sum, before the kernel ends it on the way. Steering plans for itself.
+    /// Refuses a training whose weights, gradients and moments do not fit into main memory, with the sum, before the kernel ends it on the way;
+    /// warns where its texts may make it larger than that. Steering plans for itself.
     fn check_memory(&self, task: &str) -> Result<()> {
         let trains = |stage: Stage| !matches!(stage, Stage::Preferences | Stage::Steer | Stage::Evaluate);
         let stage = task.split('/').next().unwrap_or(task);
         let estimates = memory_estimate(&self.plan);
         let Some(need) = estimates.into_iter().find(|need| need.stage.name() == stage && trains(need.stage)) else { return Ok(()) };
         let placement = self.placements.get(&need.model).unwrap_or(&self.gold);
-        let fits = || MainMemory::now().is_none_or(|memory| need.bytes() <= memory.free);
-        if placement.device != Device::Cpu || fits() {
+        let lacking = || MainMemory::now().filter(|memory| memory.free < need.bytes());
+        if placement.device != Device::Cpu || lacking().is_none() {
             return Ok(());
         }
         memory::return_unused();
+        let Some(memory) = lacking() else { return Ok(()) };
         let parts = need.parts.iter().map(|part| format!("  {}: {} = {}", part.name, part.arithmetic, bytes_in_words(part.bytes)));
-        match MainMemory::now() {
-            Some(memory) if need.bytes() > memory.free => Err(Error::failed(format!(
-                "{task} takes up to {} of memory, and there are {memory}:\n{}\n\n\
-                 hint: lower `micro_batch_size` or set `activation_checkpointing = true`, which change no result; or train a smaller model, or LoRA",
-                bytes_in_words(need.bytes()),
-                parts.collect::<Vec<_>>().join("\n")
-            ))),
-            _ => Ok(()),
+        let parts = parts.collect::<Vec<_>>().join("\n");
+        let (most, least) = (bytes_in_words(need.bytes()), bytes_in_words(need.least_bytes()));
+        if need.least_bytes() > memory.free {
+            return Err(Error::failed(format!(
+                "{task} takes {least} of memory and up to {most} with long texts, and there are {memory}:\n{parts}\n\n\
+                 hint: train a smaller model or LoRA adapters, or use a machine or job with more memory"
+            )));
         }
+        warn!(
+            "{task} takes {least} of memory and up to {most} with long texts, and there are {memory}; where it is ended for that, lower \
+             `micro_batch_size` or set `activation_checkpointing`\n{parts}"
+        );
+        Ok(())
     }
 
     /// Where a training task keeps its checkpoint while it runs.

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::error::{Error, Result};
 use crate::models::Lm;
-use crate::models::memory::{self, MainMemory};
+use crate::models::memory::{self, Bound, MainMemory};
 
 /// Of what is free; the rest is for the allocator's slack and other programs.
 const SHARE: f64 = 0.9;
@@ -112,9 +112,9 @@ pub(super) fn prompts_in_flight(asked: usize, readers: &[Reader], free: impl Fn(
     Ok(fitting)
 }
 
-/// In words, where it is main memory.
+/// In words, where it is not the machine alone.
 fn who_bounds(device: Device) -> String {
-    let memory = MainMemory::now().filter(|_| device == Device::Cpu);
+    let memory = MainMemory::now().filter(|memory| device == Device::Cpu && memory.bound != Bound::Machine);
     memory.map_or_else(String::new, |memory| format!(" ({memory})"))
 }
 
