@@ -1,20 +1,51 @@
-//! Ctrl-C and SIGTERM: long work asks here at its safe points, finishes the write under way, and stops with `Error::Interrupted`.
+//! Ctrl-C, SIGTERM and SIGHUP: long work asks here at its safe points, finishes the write under way, and stops with `Error::Interrupted`.
 
+use std::ffi::c_int;
+use std::io;
+use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
 
 static REQUESTS: AtomicUsize = AtomicUsize::new(0);
 
-/// Installs the handler; a second signal ends the process at once.
+const STOPPING: &[u8] = b"stopping at the next safe point; once more to stop at once\n";
+
+/// Installs the handler; a second signal ends the process at once. A signal that is ignored stays so: by `nohup` and `trap '' HUP` somebody
+/// wants the run to outlive a terminal, and a shell script's `w2s run … &` a Ctrl-C that is meant for others.
 pub fn install() -> Result<()> {
-    ctrlc::set_handler(|| {
-        if REQUESTS.fetch_add(1, Ordering::SeqCst) > 0 {
-            std::process::exit(130);
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: the structures are this function's own, and the handler does only what a handler may.
+        let done = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            let told = libc::sigaction(signal, ptr::null(), &mut action) == 0;
+            if told && action.sa_sigaction == libc::SIG_IGN {
+                continue;
+            }
+            action = std::mem::zeroed();
+            action.sa_sigaction = on_signal as extern "C" fn(c_int) as libc::sighandler_t;
+            action.sa_flags = libc::SA_RESTART;
+            told && libc::sigaction(signal, &action, ptr::null_mut()) == 0
+        };
+        if !done {
+            return Err(Error::failed(format!("no handler for signal {signal}: {}", io::Error::last_os_error())));
         }
-        eprintln!("stopping at the next safe point; once more to stop at once");
-    })
-    .map_err(|error| Error::failed(format!("no signal handler: {error}")))
+    }
+    Ok(())
+}
+
+/// In whatever thread and place the signal found: no allocation, no locks, and `errno` as it was.
+extern "C" fn on_signal(_: c_int) {
+    // SAFETY: calls that POSIX allows in a handler, and the thread's own `errno`.
+    unsafe {
+        if REQUESTS.fetch_add(1, Ordering::SeqCst) > 0 {
+            libc::_exit(130);
+        }
+        let errno = libc::__errno_location();
+        let before = *errno;
+        libc::write(libc::STDERR_FILENO, STOPPING.as_ptr().cast(), STOPPING.len());
+        *errno = before;
+    }
 }
 
 /// Whether a stop was asked for.

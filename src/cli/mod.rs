@@ -12,6 +12,7 @@ mod steer;
 use clap::{Parser, Subcommand};
 
 use crate::error::Result;
+use crate::models::threads::Threads;
 use crate::monitor::progress;
 
 /// Weak-to-strong search: tune a small guide pair, steer larger frozen language models with it at test time.
@@ -36,7 +37,7 @@ enum Command {
     Steer(Box<steer::SteerCommand>),
     /// One table over runs
     Compare(compare::CompareCommand),
-    /// What this machine offers: libtorch, devices, threads
+    /// What this machine offers: libtorch, devices, threads, memory
     Doctor(doctor::DoctorCommand),
     /// Speed of the engine, beside what this machine could do
     Bench(Box<bench::BenchCommand>),
@@ -45,6 +46,7 @@ enum Command {
 impl Cli {
     pub fn execute(self) -> Result<()> {
         progress::set_enabled(!self.no_progress);
+        Threads::set(None);
         match self.command {
             Command::Run(command) => command.execute(),
             Command::Check(command) => command.execute(),

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use tracing::info;
 
 use super::{hub, print, to_json};
 use crate::artifacts::{Shard, interrupt};
 use crate::error::{Error, Result};
 use crate::models::hub::Files;
+use crate::models::threads::Threads;
 use crate::pipeline::{self, RunOptions};
 use crate::recipe::{self, Plan, Stage};
 use crate::report::table;
@@ -56,9 +58,7 @@ impl RunCommand {
         let written = hub::as_written(&plan.recipe, &asked, &self.recipe);
         let text = toml::to_string_pretty(&written).map_err(|error| Error::failed(error.to_string()))?;
         let dir = self.out.unwrap_or_else(|| PathBuf::from("checkpoints").join(&plan.recipe.run.name));
-        if let Some(threads) = plan.recipe.run.threads {
-            tch::set_num_threads(threads as i32);
-        }
+        info!("threads {}", Threads::set(plan.recipe.run.threads));
         interrupt::install()?;
         let options = RunOptions { only, from: self.from, fresh: self.fresh, shard: self.shard };
         match pipeline::run(plan, &text, &dir, &options)? {

@@ -11,6 +11,8 @@ use std::sync::OnceLock;
 
 use tch::{Device, Kind};
 
+use super::memory::MainMemory;
+use super::threads::Threads;
 use crate::error::{Error, Result};
 use crate::recipe::{DeviceName, Dtype};
 
@@ -66,7 +68,9 @@ pub struct DeviceReport {
     /// Number of CUDA devices, or why there are none.
     pub cuda: Result<usize, String>,
     /// Of libtorch's CPU operators.
-    pub threads: usize,
+    pub threads: Threads,
+    /// Of the main memory; `None` where the kernel does not tell.
+    pub memory: Option<MainMemory>,
     /// The processor's bf16 instructions.
     pub bf16: Option<&'static str>,
 }
@@ -78,7 +82,8 @@ impl DeviceReport {
             cuda: cuda_devices(),
             libtorch_version: libtorch_version(),
             libtorch: libtorch_path(),
-            threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),
+            threads: Threads::choose(None),
+            memory: MainMemory::now(),
             bf16: processor_bf16(),
         }
     }
@@ -97,6 +102,10 @@ impl fmt::Display for DeviceReport {
             Err(reason) => writeln!(f, "cuda       no: {reason}")?,
         }
         writeln!(f, "threads    {}", self.threads)?;
+        match &self.memory {
+            Some(memory) => writeln!(f, "memory     {memory}")?,
+            None => writeln!(f, "memory     unknown")?,
+        }
         match self.bf16 {
             Some(flag) => write!(f, "processor  bf16 ({flag}); dtype = \"auto\" is bfloat16"),
             None => write!(f, "processor  no bf16; dtype = \"auto\" is float32"),
@@ -224,7 +233,7 @@ mod tests {
         let report = DeviceReport::collect();
         assert!(report.libtorch.as_ref().is_some_and(|path| path.exists()), "{report}");
         assert_eq!(report.libtorch_version.as_deref(), Some("2.11.0"), "tch 0.24 is made for this one");
-        assert!(report.threads >= 1);
+        assert!(report.threads.count >= 1);
         let maps = "7f00-7f01 r-xp 00000000 08:01 42  /usr/lib/libc.so.6\n7f02-7f03 r-xp 0 08:01 43   /opt/my torch/lib/libtorch_cpu.so\n";
         assert_eq!(path_in_maps(maps), Some(PathBuf::from("/opt/my torch/lib/libtorch_cpu.so")));
         assert_eq!(path_in_maps("7f00-7f01 r-xp 0 08:01 42 /lib/libtorch_cpu.so.old\n"), None);

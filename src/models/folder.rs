@@ -11,10 +11,11 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::{ClassifierConfig, LmConfig, SequenceClassifier, TokenIds, read_json, refuse};
 use super::lora::{self, Adapters};
+use super::memory::{self, MainMemory};
 use super::{CausalLm, init, layers, weights};
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
-use crate::recipe::Lora;
+use crate::recipe::{Lora, bytes_in_words};
 
 /// The variables of one model.
 pub struct Variables(VarStore);
@@ -148,6 +149,7 @@ impl Lm {
     fn read_weights(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         let config = LmConfig::read(folder)?;
         let eos_token_ids = generation_eos(folder)?.unwrap_or_else(|| config.eos_token_ids());
+        check_room(folder, device, kind)?;
         let lm = Self::build(config, eos_token_ids, device, kind);
         let variable = |name: &str| match name {
             "lm_head.weight" => (!lm.config.tied()).then(|| name.to_owned()),
@@ -250,7 +252,9 @@ impl Classifier {
     }
 
     fn read(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        let classifier = Self::build(ClassifierConfig::read(folder)?, device, kind)?;
+        let config = ClassifierConfig::read(folder)?;
+        check_room(folder, device, kind)?;
+        let classifier = Self::build(config, device, kind)?;
         weights::load(folder, &classifier.variables.all(), |name| classifier.config.variable(name))?;
         Ok(classifier)
     }
@@ -289,6 +293,25 @@ impl Classifier {
         weights::write_tensors(&folder.join("model.safetensors"), &self.parameters(), &[])?;
         write_config(folder, &self.config, self.config.model_type(), self.config.architecture(), self.kind())
     }
+}
+
+/// Refuses weights that do not fit into main memory, before they are asked of a kernel that would end the program instead.
+fn check_room(folder: &Path, device: Device, kind: Kind) -> Result<()> {
+    let (numbers, element) = (weights::stored_numbers(folder)?, kind.elt_size_in_bytes() as u64);
+    let bytes = numbers.saturating_mul(element);
+    let lacking = || MainMemory::now().filter(|memory| memory.free < bytes);
+    if device != Device::Cpu || lacking().is_none() {
+        return Ok(());
+    }
+    memory::return_unused();
+    lacking().map_or(Ok(()), |memory| {
+        Err(Error::failed(format!(
+            "the weights in {} take {numbers} numbers × {element} B = {} of memory, and there are {memory}\n\n\
+             hint: use dtype = \"bfloat16\", a smaller model, or a machine or job with more memory",
+            folder.display(),
+            bytes_in_words(bytes)
+        )))
+    })
 }
 
 /// The end-of-sequence ids of generation_config.json, which replace those of the config.

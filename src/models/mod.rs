@@ -5,6 +5,7 @@
 
 pub mod bert;
 pub mod config;
+pub mod control_group;
 pub mod device;
 pub mod distilbert;
 pub mod folder;
@@ -17,6 +18,7 @@ pub mod memory;
 pub mod packing;
 pub mod rates;
 pub mod reward;
+pub mod threads;
 pub mod vocabulary_rows;
 pub mod weights;
 

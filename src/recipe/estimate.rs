@@ -33,6 +33,12 @@ impl StageMemory {
     pub fn bytes(&self) -> u64 {
         self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.bytes))
     }
+
+    /// Of the parts that are there however short the texts are: weights, gradients, moments.
+    pub fn least_bytes(&self) -> u64 {
+        let grows = |part: &&MemoryPart| part.name.ends_with("activations") || part.name.ends_with("cache") || part.name == "logits";
+        self.parts.iter().filter(|part| !grows(part)).fold(0, |sum, part| sum.saturating_add(part.bytes))
+    }
 }
 
 /// For every stage that holds a model, in the plan's order.

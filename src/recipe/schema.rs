@@ -44,7 +44,7 @@ pub struct Run {
     /// Of weights at inference, and of the forward and backward passes of SFT and DPO, whose master weights are f32.
     #[serde(default)]
     pub dtype: Dtype,
-    /// CPU threads; all cores by default.
+    /// CPU threads; by default one for each core that the process may use, within its CPU quota. `OMP_NUM_THREADS` wins.
     pub threads: Option<usize>,
 }
 

@@ -14,8 +14,9 @@ use tracing::{debug, info, warn};
 use super::tuning::Tuning;
 use crate::artifacts::{FileHashes, Manifest, Reach, RunDir, atomic, fingerprint, interrupt};
 use crate::error::{Error, Result};
+use crate::models::memory::{self, MainMemory};
 use crate::models::{Lm, contents, device, open_with_tokenizer};
-use crate::recipe::{Dtype, GuideSource, Model, Plan, Recipe, Stage};
+use crate::recipe::{Dtype, GuideSource, Model, Plan, Recipe, Stage, bytes_in_words, memory_estimate};
 use crate::score::GoldReward;
 use crate::text::{DataReport, Dataset, PromptTemplate, Prompts, Split, Tokenizer, dataset_files, load_dataset};
 use crate::train::Checkpoint;
@@ -153,6 +154,7 @@ impl Context {
             return Ok(());
         }
         interrupt::check()?;
+        self.check_memory(name)?;
         debug!("{name}: fingerprint {fingerprint}");
         let resume = self.continues(task);
         if !resume {
@@ -175,6 +177,36 @@ impl Context {
         self.finish(task, &outputs, started.elapsed().as_secs_f64())?;
         self.checkpoint(name).remove()?;
         info!("{name}: done in {:.1} s", started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Refuses a training whose weights, gradients and moments do not fit into main memory, with the sum, before the kernel ends it on the way;
+    /// warns where its texts may make it larger than that. Steering plans for itself.
+    fn check_memory(&self, task: &str) -> Result<()> {
+        let trains = |stage: Stage| !matches!(stage, Stage::Preferences | Stage::Steer | Stage::Evaluate);
+        let stage = task.split('/').next().unwrap_or(task);
+        let estimates = memory_estimate(&self.plan);
+        let Some(need) = estimates.into_iter().find(|need| need.stage.name() == stage && trains(need.stage)) else { return Ok(()) };
+        let placement = self.placements.get(&need.model).unwrap_or(&self.gold);
+        let lacking = || MainMemory::now().filter(|memory| memory.free < need.bytes());
+        if placement.device != Device::Cpu || lacking().is_none() {
+            return Ok(());
+        }
+        memory::return_unused();
+        let Some(memory) = lacking() else { return Ok(()) };
+        let parts = need.parts.iter().map(|part| format!("  {}: {} = {}", part.name, part.arithmetic, bytes_in_words(part.bytes)));
+        let parts = parts.collect::<Vec<_>>().join("\n");
+        let (most, least) = (bytes_in_words(need.bytes()), bytes_in_words(need.least_bytes()));
+        if need.least_bytes() > memory.free {
+            return Err(Error::failed(format!(
+                "{task} takes {least} of memory and up to {most} with long texts, and there are {memory}:\n{parts}\n\n\
+                 hint: train a smaller model or LoRA adapters, or use a machine or job with more memory"
+            )));
+        }
+        warn!(
+            "{task} takes {least} of memory and up to {most} with long texts, and there are {memory}; where it is ended for that, lower \
+             `micro_batch_size` or set `activation_checkpointing`\n{parts}"
+        );
         Ok(())
     }
 

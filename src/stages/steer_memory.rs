@@ -9,6 +9,7 @@ use tch::Device;
 use tracing::warn;
 
 use crate::error::{Error, Result};
+use crate::models::memory::{self, Bound, MainMemory};
 use crate::models::{Lm, LmInfo};
 use crate::recipe::{ReaderSizes, Reading, bytes_in_words};
 
@@ -60,20 +61,27 @@ pub(super) fn prompts_in_flight(asked: usize, readers: &[Reader], free: impl Fn(
     }
     let mut fitting = asked;
     for (device, needs) in devices {
-        let Some(free) = free(needs[0].device) else { continue };
+        let Some(mut left) = free(needs[0].device) else { continue };
         let one = needs.iter().fold(0u64, |sum, need| sum.saturating_add(need.bytes));
-        let usable = (free as f64 * SHARE) as u64;
+        let share = |left: u64| (left as f64 * SHARE) as u64;
+        if share(left) / one.max(1) < fitting as u64 {
+            // Before less is done for it: what an earlier stage has left behind is free, too.
+            memory::return_unused();
+            left = free(needs[0].device).unwrap_or(left);
+        }
+        let usable = share(left);
         let fit = usize::try_from(usable / one.max(1)).unwrap_or(usize::MAX);
         let parts = || {
             needs.iter().map(|need| format!("  {}: {} = {}", need.name, need.arithmetic, bytes_in_words(need.bytes))).collect::<Vec<_>>()
         };
         if fit == 0 {
             return Err(Error::failed(format!(
-                "one prompt takes {} of memory on {device}, of which {} are free and {} may be used:\n{}\n\n\
+                "one prompt takes {} of memory on {device}, of which {} are free and {} may be used{}:\n{}\n\n\
                  hint: lower the rows (`n`, or `beam_width` × `successors`) or `max_new_tokens`, use dtype = \"bfloat16\", or free some memory",
                 bytes_in_words(one),
-                bytes_in_words(free),
+                bytes_in_words(left),
                 bytes_in_words(usable),
+                who_bounds(needs[0].device),
                 parts().join("\n")
             )));
         }
@@ -88,6 +96,12 @@ pub(super) fn prompts_in_flight(asked: usize, readers: &[Reader], free: impl Fn(
         }
     }
     Ok(fitting)
+}
+
+/// In words, where it is not the machine alone.
+fn who_bounds(device: Device) -> String {
+    let memory = MainMemory::now().filter(|memory| device == Device::Cpu && memory.bound != Bound::Machine);
+    memory.map_or_else(String::new, |memory| format!(" ({memory})"))
 }
 
 #[cfg(test)]

@@ -48,6 +48,15 @@ pub fn tensor_names(folder: &Path) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
+/// How many numbers the weight files of a model folder hold.
+pub fn stored_numbers(folder: &Path) -> Result<u64> {
+    let mut numbers = 0;
+    for path in weight_files(folder)? {
+        numbers += TensorFile::open(&path)?.tensors.values().map(|stored| stored.shape.iter().product::<usize>() as u64).sum::<u64>();
+    }
+    Ok(numbers)
+}
+
 /// Writes a file that appears whole or not at all. The order on disk depends on kinds and names only, so equal tensors give equal bytes.
 /// `format = "pt"` is added to the metadata, which transformers asks for.
 pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: &[(&str, &str)]) -> Result<()> {

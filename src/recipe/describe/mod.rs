@@ -64,7 +64,7 @@ impl Plan {
     fn write_run(&self, out: &mut String) -> fmt::Result {
         let (run, data) = (&self.recipe.run, &self.recipe.data);
         let seeds = run.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-        let threads = run.threads.map_or("all cores".to_owned(), |threads| format!("{threads} threads"));
+        let threads = run.threads.map_or("all threads that the machine allows".to_owned(), |threads| format!("{threads} threads"));
         let dtype = format!("{:?}", run.dtype).to_lowercase();
         writeln!(out, "run {}\n  seeds {seeds}; device {}; dtype {dtype}; {threads}", run.name, run.device)?;
         let rows = |rows: usize| if rows == 0 { "all".to_owned() } else { grouped(rows as u64) };

@@ -143,7 +143,7 @@ impl<'a> Rules<'a> {
         }
         self.device("run.device", &run.device);
         if run.threads == Some(0) {
-            self.problem_hint("`run.threads` is 0, expected 1 or more", "leave it out to use all cores");
+            self.problem_hint("`run.threads` is 0, expected 1 or more", "leave it out to use all that the machine allows");
         }
     }
 
