@@ -1,7 +1,7 @@
 //! `w2s steer`: prompts from the shell or a file, one response each.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use clap::{Args, ValueEnum};
@@ -10,7 +10,7 @@ use tracing::warn;
 use super::{hub, print, to_json};
 use crate::artifacts::interrupt;
 use crate::error::{Error, Result};
-use crate::models::{device, open_with_tokenizer};
+use crate::models::{check_lm_folders, device, open_with_tokenizer};
 use crate::recipe::Dtype;
 use crate::sampling::Sampling;
 use crate::score::{GoldReward, Guide};
@@ -184,9 +184,15 @@ impl SteerCommand {
         let kind = device::inference_kind(self.dtype.dtype(), device);
         let template = self.template(&self.base_template, self.base_chat, self.base_system.as_deref());
         let guide_template = self.template(&self.guide_template, self.guide_chat, self.guide_system.as_deref());
-        // A folder without a chat template is told before any weights are read.
-        template.render(&Tokenizer::open(&base)?, &prompts[0].1)?;
-        pairs.iter().try_for_each(|(tuned, _)| guide_template.render(&Tokenizer::open(tuned)?, &prompts[0].1).map(drop))?;
+        // Whatever cannot be opened, or cannot chat, is told of all models at once, before any weights are read.
+        let folders = pairs.iter().flat_map(|(tuned, untuned)| [tuned.as_path(), untuned]).chain([base.as_path()]);
+        let judge = gold.as_deref().map_or(Ok(()), GoldReward::check_folder);
+        // A tokenizer that does not open is told with its model.
+        let chats = |folder: &Path, template: &PromptTemplate| {
+            Tokenizer::open(folder).map_or(Ok(()), |tokenizer| template.render(&tokenizer, &prompts[0].1).map(drop))
+        };
+        let chats = [chats(&base, &template)].into_iter().chain(pairs.iter().map(|(tuned, _)| chats(tuned, &guide_template)));
+        Error::several([check_lm_folders(folders), judge].into_iter().chain(chats))?;
         let open = |folder: &PathBuf| open_with_tokenizer(folder, device, kind).map(|(lm, tokenizer)| (Rc::new(lm), Rc::new(tokenizer)));
         let (base, tokenizer) = open(&base)?;
         let mut guides = Vec::new();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Recipe;
 use super::sizes::LmSizes;
 use super::tuning_tables::{LoraSave, LoraTable};
 
@@ -45,6 +46,21 @@ impl Lora {
         let adapted = sizes.linears.iter().filter(|layer| self.adapts(&layer.name));
         let of_block = adapted.fold(0_u64, |sum, layer| sum.saturating_add(self.rank.saturating_mul(layer.n_in + layer.n_out)));
         of_block.saturating_mul(sizes.n_layer)
+    }
+}
+
+impl Recipe {
+    /// The models that are trained by LoRA from their own folders, each with the settings of the first task that does.
+    pub fn lora_starts(&self) -> Vec<(&str, &LoraTable)> {
+        let of_guide = match (&self.sft, &self.dpo) {
+            (Some(sft), _) => sft.lora.as_ref(),
+            (None, dpo) => dpo.as_ref().and_then(|dpo| dpo.lora.as_ref()),
+        };
+        let guide = self.guide_model().zip(of_guide);
+        let direct = self.direct.as_ref().and_then(|direct| direct.lora.as_ref());
+        let direct = direct.into_iter().flat_map(|table| self.direct_models().iter().map(move |model| (model.as_str(), table)));
+        let policy = self.ppo.as_ref().and_then(|ppo| Some((ppo.policy.as_str(), ppo.lora.as_ref()?)));
+        guide.into_iter().chain(direct).chain(policy).collect()
     }
 }
 

@@ -27,7 +27,7 @@ pub use estimate::{MemoryPart, PROMPTS_IN_FLIGHT, StageMemory, memory_estimate};
 pub use hub_id::{HubId, hub_dataset, hub_model};
 pub use load::load;
 pub use lora::{Lora, config_folder};
-pub use plan::{GuidePairSource, GuideSource, Plan, Stage};
+pub use plan::{GuidePairSource, GuideSource, Plan, Stage, with_joined_paths};
 pub use ppo::{ChunkLen, ChunkLens, KlTable, PpoTable, ValueSource};
 pub use preference_tables::{PairColumns, Pairing, PreferenceLabel, Preferences};
 pub use reward_model::{RewardModelTable, RewardStart};

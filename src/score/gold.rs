@@ -7,7 +7,6 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::models::config::{self, CLASSIFIER_TYPES};
-use crate::models::weights::tensor_names;
 use crate::models::{Classifier, ClassifierConfig, LmConfig, RewardHead, RewardModel, check_vocabulary};
 use crate::text::Tokenizer;
 
@@ -31,7 +30,7 @@ impl GoldReward {
     /// Opens a classifier (always in f32) or a reward model (in `kind`). `text` replaces the layout that the judge was trained with:
     /// prompt and response as they follow each other, UltraRM's `Human: … Assistant: …`, or Starling-RM's chat turns.
     pub fn open(folder: &Path, device: Device, kind: Kind, text: Option<&str>) -> Result<Self> {
-        let judge = if CLASSIFIER_TYPES.contains(&config::model_type(folder)?.as_str()) {
+        let judge = if is_classifier(folder)? {
             Judge::Classifier(Classifier::open(folder, device, Kind::Float)?)
         } else {
             Judge::RewardModel(RewardModel::open(folder, device, kind)?)
@@ -51,14 +50,13 @@ impl GoldReward {
 
     /// Whether the folder holds a judge that can be opened, as far as config, tokenizer and the headers of the weights tell.
     pub fn check_folder(folder: &Path) -> Result<()> {
-        let vocab_size = if CLASSIFIER_TYPES.contains(&config::model_type(folder)?.as_str()) {
-            tensor_names(folder)?;
-            ClassifierConfig::read(folder)?.vocab_size()
-        } else {
-            RewardModel::check_folder(folder)?;
-            LmConfig::read(folder)?.vocab_size()
-        };
-        check_vocabulary(folder, &Tokenizer::open(folder)?, vocab_size)
+        let model = if is_classifier(folder)? { Classifier::check_folder(folder) } else { RewardModel::check_folder(folder) };
+        check_tokenizer(folder, model)
+    }
+
+    /// The same of a folder whose weights are not there yet.
+    pub fn check_config(folder: &Path) -> Result<()> {
+        check_tokenizer(folder, vocab_size(folder).map(drop))
     }
 
     /// Whether the sign of the reward says positive or negative; a reward model's zero means nothing.
@@ -113,6 +111,24 @@ impl GoldReward {
         }
         Ok(reward.rewards_of(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>()))
     }
+}
+
+fn is_classifier(folder: &Path) -> Result<bool> {
+    Ok(CLASSIFIER_TYPES.contains(&config::model_type(folder)?.as_str()))
+}
+
+fn vocab_size(folder: &Path) -> Result<i64> {
+    if is_classifier(folder)? { Ok(ClassifierConfig::read(folder)?.vocab_size()) } else { Ok(LmConfig::read(folder)?.vocab_size()) }
+}
+
+/// What is wrong with the judge's tokenizer, beside what is wrong with its `model`.
+fn check_tokenizer(folder: &Path, model: Result<()>) -> Result<()> {
+    let tokenizer = Tokenizer::open(folder);
+    let vocabulary = match (&tokenizer, vocab_size(folder)) {
+        (Ok(tokenizer), Ok(vocab_size)) => check_vocabulary(folder, tokenizer, vocab_size).err(),
+        _ => None,
+    };
+    Error::and_all(folder, model, tokenizer.err().into_iter().chain(vocabulary))
 }
 
 /// What a judge reads: `text` with both in their holes, `{prompt}` and `{response}`. Neither is looked at for the other's hole.
