@@ -250,7 +250,7 @@ fn judges_are_checked_by_their_headers() {
         }
         target
     };
-    let refused = |folder: &Path| GoldReward::check_folder(folder).err().expect("this folder must be refused").to_string();
+    let refused = |folder: &Path| GoldReward::check_folder(folder).expect_err("this folder must be refused").to_string();
     let reward = judge("gpt2-reward");
     GoldReward::check_folder(&reward).unwrap();
     edit_weights(&reward, |tensors| {
