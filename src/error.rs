@@ -68,6 +68,42 @@ impl Error {
         Self::Failed(message.into())
     }
 
+    /// All errors about what lies at `path` as one: an error that is alone stays itself.
+    pub fn all(path: &Path, errors: impl IntoIterator<Item = Self>) -> Result<()> {
+        let mut errors = errors.into_iter();
+        errors.next().map_or(Ok(()), |first| Err(first.joined(path, errors)))
+    }
+
+    /// All errors of things that have nothing to do with each other as one.
+    pub fn several(results: impl IntoIterator<Item = Result<()>>) -> Result<()> {
+        let mut errors: Vec<Self> = results.into_iter().filter_map(Result::err).collect();
+        match errors.len() {
+            0 => Ok(()),
+            1 => Err(errors.remove(0)),
+            _ => Err(Self::Failed(join(&errors.iter().map(Self::to_string).collect::<Vec<_>>()))),
+        }
+    }
+
+    /// `value` where there are no other errors about what lies at `path`; else its own and those as one.
+    pub fn and_all<T>(path: &Path, value: Result<T>, others: impl IntoIterator<Item = Self>) -> Result<T> {
+        match value {
+            Ok(value) => Self::all(path, others).map(|()| value),
+            Err(first) => Err(first.joined(path, others)),
+        }
+    }
+
+    fn joined(self, path: &Path, others: impl IntoIterator<Item = Self>) -> Self {
+        let mut others = others.into_iter().peekable();
+        if others.peek().is_none() {
+            return self;
+        }
+        let problems = |error| match error {
+            Self::Model { path: own, problems } if own == path => problems,
+            other => vec![other.to_string()],
+        };
+        Self::Model { path: path.to_owned(), problems: std::iter::once(self).chain(others).flat_map(problems).collect() }
+    }
+
     /// 2 for usage and recipe errors, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         if matches!(self, Self::Recipe(_)) { 2 } else { 1 }

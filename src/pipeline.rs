@@ -6,8 +6,8 @@ use tracing::{info, warn};
 
 use crate::artifacts::{RunDir, Shard, atomic};
 use crate::error::{Error, Result};
-use crate::models::check_lm_folder;
-use crate::recipe::{Counts, Plan, Stage};
+use crate::models::{check_lm_folder, check_resumes};
+use crate::recipe::{Counts, LmSizes, Lora, Plan, Recipe, Stage, config_folder};
 use crate::report::Summary;
 use crate::score::GoldReward;
 use crate::stages::{self, Context, shards};
@@ -38,7 +38,7 @@ pub fn run(mut plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) 
             "`--from {from}` asks for `{from}` anew, but `{only}` leaves it out\n\nhint: add `--only {from}`, or start from one of those stages"
         )));
     }
-    let Preflight { problems, counts, .. } = preflight(&plan);
+    let Preflight { problems, counts, .. } = preflight(&plan.recipe);
     plan.counts = counts;
     if !problems.is_empty() {
         return Err(Error::Recipe(problems));
@@ -91,31 +91,58 @@ pub struct Preflight {
     pub pairs: Option<DataReport>,
 }
 
-/// What is wrong with the models and preference pairs that the plan takes from folders and files: configs, headers of weights, tokenizers,
-/// columns.
-pub fn preflight(plan: &Plan) -> Preflight {
-    let models = plan.recipe.models.iter().filter_map(|(name, model)| Some((format!("models.{name}.id"), model.id.as_ref()?)));
-    let mut problems: Vec<String> =
-        models.filter_map(|(key, folder)| Some(format!("`{key}`: {}", check_lm_folder(Path::new(folder)).err()?))).collect();
-    let mut counts = Counts::default();
-    let gold = plan.recipe.gold.as_ref().and_then(|gold| gold.id.as_ref());
-    if problems.is_empty() {
-        for found in [mixture_problems(plan), bos_problems(plan)] {
-            problems.extend(found.unwrap_or_else(|error| vec![error.to_string()]));
+/// What is wrong with the models and preference pairs that the recipe, whose paths are full, takes from folders and files: configs, headers of
+/// weights, adapters, tokenizers, columns. Folders and files that are not there are told by the recipe's own rules.
+pub fn preflight(recipe: &Recipe) -> Preflight {
+    let folder = |id: &Option<String>| id.as_ref().map(PathBuf::from).filter(|folder| folder.is_dir());
+    let sampled = recipe.preferences.as_ref().is_some_and(|table| table.source.is_none());
+    let tuned = recipe.sft.is_some() || recipe.dpo.is_some() || recipe.direct.is_some() || recipe.ppo.is_some();
+    let generates = sampled || tuned || recipe.steer.is_some();
+    let models = recipe.models.iter().filter_map(|(name, model)| Some((format!("models.{name}.id"), folder(&model.id)?)));
+    let mut problems: Vec<String> = models
+        .filter_map(|(key, folder)| Some(format!("`{key}`: {}", check_lm_folder(&folder, generates).err()?)))
+        .chain(mixture_problems(recipe))
+        .chain(bos_problems(recipe))
+        .collect();
+    for (name, table) in recipe.lora_starts() {
+        let Some(folder) = recipe.models.get(name).and_then(|model| folder(&model.id)) else { continue };
+        let lora = Lora::resolve(table, LmSizes::of_folder(&config_folder(&folder)).ok().as_ref());
+        let key = format!("`models.{name}.id`");
+        if !problems.iter().any(|problem| problem.starts_with(&key)) {
+            problems.extend(check_resumes(&folder, &lora).err().map(|error| format!("{key}: {error}")));
         }
     }
-    let mut pairs = None;
-    if let Some((preferences, source)) = plan.recipe.preferences.as_ref().and_then(|table| Some((table, table.source.as_ref()?))) {
-        match load_pair_rows(preferences, Path::new(source), plan.recipe.run.seeds[0]) {
-            Ok(read) => {
-                counts.pairs = Some(read.train.len());
-                pairs = Some(read.report);
+    let (mut counts, mut read) = (Counts::default(), None);
+    let pairs = recipe.preferences.as_ref().and_then(|table| Some((table, Path::new(table.source.as_ref()?))));
+    if let (Some((preferences, source)), Some(seed)) = (pairs.filter(|(_, source)| source.exists()), recipe.run.seeds.first()) {
+        match load_pair_rows(preferences, source, *seed) {
+            Ok(rows) => {
+                counts.pairs = Some(rows.train.len());
+                read = Some(rows.report);
             }
             Err(error) => problems.push(format!("`preferences.source`: {error}")),
         }
     }
-    problems.extend(gold.and_then(|folder| Some(format!("`gold.id`: {}", GoldReward::check_folder(Path::new(folder)).err()?))));
-    Preflight { problems, counts, pairs }
+    let gold = recipe.gold.as_ref().and_then(|gold| folder(&gold.id));
+    problems.extend(gold.and_then(|folder| Some(format!("`gold.id`: {}", GoldReward::check_folder(&folder).err()?))));
+    Preflight { problems, counts, pairs: read }
+}
+
+/// `told`, what the recipe's rules find wrong, and of `more` (`` `key`: … ``) what they do not say already: of the same key and the same file or
+/// field.
+pub fn with_more(told: Vec<String>, more: Vec<String>) -> Vec<String> {
+    let words = |problem: &str| problem.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let is_new = |problem: &String| {
+        let own = words(problem);
+        let Some((key, about)) = own.split_first().filter(|_| !problem.contains(" problems\n")) else { return true };
+        let says = |other: &String| {
+            let words = words(other);
+            words.first() == Some(key) && about.iter().any(|word| words[1..].contains(word))
+        };
+        !told.iter().any(says)
+    };
+    let new: Vec<String> = more.into_iter().filter(is_new).collect();
+    told.into_iter().chain(new).collect()
 }
 
 /// The summary of a run directory; `None` before its evaluation.
@@ -130,4 +157,27 @@ pub fn read_summary(dir: &Path) -> Result<Option<Summary>> {
 
 fn names(stages: &[Stage]) -> String {
     stages.iter().map(|stage| stage.name()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_rules_say_is_not_said_again_and_hides_nothing() {
+        let told = vec![
+            "r.toml: `models.a.id`: `/a` holds no `config.json`\n\nhint: …".to_owned(),
+            "r.toml: `models.b.id`: `/b` holds no `tokenizer.json`".to_owned(),
+        ];
+        let more = [
+            "`models.a.id`: /a: there is no `config.json`",
+            "`models.a.id`: /a: 2 problems\n  there is no `config.json`\n  cut short",
+            "`models.b.id`: /b: `use_dora` = true is not supported",
+            "`models.c.id`: /c: there is no `config.json`",
+            "the data",
+        ]
+        .map(str::to_owned);
+        let all = with_more(told.clone(), more.to_vec());
+        assert_eq!(all, [&told[..], &more[1..]].concat());
+    }
 }

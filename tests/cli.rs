@@ -342,7 +342,11 @@ fn a_chat_is_rendered_by_the_models_own_template() {
     let bytes = fs::read(&weights).unwrap();
     fs::remove_file(&weights).unwrap();
     let error = failure(steer(&model).args(["--base-chat", "hi"]), 1);
-    assert!(error.contains("model: a chat was asked of it, but it has no chat template\n\nhint: "), "{error}");
+    assert!(
+        error.contains("2 problems") && error.contains("model: holds neither `model.safetensors`"),
+        "before any weights are read: {error}"
+    );
+    assert!(error.contains("model: a chat was asked of it, but it has no chat template"), "{error}");
     let template = "{% for m in messages %}{% if m.role == 'system' %}({{ m.content }}){% elif m.content == 'no' %}{{ raise_exception('not that') }}\
         {% else %}<{{ m.content }}>{% endif %}{% endfor %}";
     fs::write(model.join("chat_template.jinja"), template).unwrap();

@@ -588,6 +588,19 @@ fn a_recipe_takes_ids_and_check_fetches_no_weights_and_no_data() {
     let requests = place.server.requests();
     assert!(!paths(&requests).iter().any(|path| path.contains("safetensors") || path.contains("datasets")), "{requests:?}");
 
+    // A model that cannot be used is told by its config alone, before its weights are fetched, beside what is wrong with others.
+    let mut quantised = place.model.clone();
+    let mut config: serde_json::Value = serde_json::from_slice(&quantised["config.json"]).unwrap();
+    config["quantization_config"] = serde_json::json!({ "quant_method": "gptq", "bits": 4 });
+    quantised.insert("config.json".to_owned(), config.to_string().into_bytes());
+    place.server.publish("models/owner/quantised", "main", quantised);
+    for command in ["check", "run"] {
+        let mut command = place.program().arg(command).arg(&recipe).args(["--set", "models.base.id=owner/quantised"]).output().unwrap();
+        let error = String::from_utf8(std::mem::take(&mut command.stderr)).unwrap();
+        assert!(error.contains("`models.base.id`: ") && error.contains("the weights are quantised by GPTQ to 4 bits"), "{error}");
+        assert!(command.status.code() == Some(2) && !paths(&place.server.requests()).iter().any(|path| path.contains("safetensors")));
+    }
+
     // What is wrong with the recipe is told before anything is asked.
     let error = failure(place.program().arg("run").arg(&recipe).args(["--set", "steer.prompts=99"]), 2);
     assert!(error.contains("`steer.prompts` = 99") && place.server.requests().is_empty(), "{error}");

@@ -22,13 +22,20 @@ pub struct CheckCommand {
 impl CheckCommand {
     pub fn execute(self) -> Result<()> {
         let asked = recipe::load(&self.recipe, &self.set)?;
-        let mut plan = Plan::new(hub::resolve(&asked, &self.recipe, Files::WithoutWeights)?, &self.recipe)?;
-        let vocabularies = plan_report(&plan)?;
-        let Findings { problems, counts, data, pairs } = find(&asked, &plan, &self.recipe);
-        if !problems.is_empty() {
-            return Err(Error::Recipe(problems));
-        }
+        let planned = hub::resolve(&asked, &self.recipe, Files::WithoutWeights).and_then(|recipe| Plan::new(recipe, &self.recipe));
+        let (told, plan) = match planned {
+            Ok(plan) => (Vec::new(), Some(plan)),
+            Err(Error::Recipe(problems)) => (problems, None),
+            Err(other) => return Err(other),
+        };
+        let Findings { problems, counts, data, pairs } = match &plan {
+            Some(plan) => find(&asked, &plan.recipe, &self.recipe),
+            None => find(&asked, &recipe::with_joined_paths(&asked, &self.recipe), &self.recipe),
+        };
+        let problems = pipeline::with_more(told, problems);
+        let Some(mut plan) = plan.filter(|_| problems.is_empty()) else { return Err(Error::Recipe(problems)) };
         plan.counts = counts;
+        let vocabularies = plan_report(&plan)?;
         plan.recipe = hub::as_written(&plan.recipe, &asked, &self.recipe);
         let read = [("data files", data), ("pair files", pairs)]
             .map(|(what, report)| report.map_or_else(String::new, |report| words(what, &report)));
@@ -45,18 +52,19 @@ struct Findings {
     pairs: Option<DataReport>,
 }
 
-/// What a run would trip over later: model folders and data that lie here. Of hub models only config and tokenizer are at hand, and of a hub
-/// data set nothing.
-fn find(asked: &Recipe, plan: &Plan, path: &Path) -> Findings {
-    let mut local = plan.clone();
+/// What a run would trip over later: model folders and data that lie here. Of hub models only config and tokenizer are at hand, which
+/// [`hub::resolve`] has looked at, and of a hub data set nothing.
+fn find(asked: &Recipe, recipe: &Recipe, path: &Path) -> Findings {
     let folder = path.parent().unwrap_or(Path::new(""));
-    local.recipe.models.retain(|name, _| asked.models[name].id.as_ref().is_some_and(|id| hub_model(folder, id).is_none()));
     let is_hub = |id: &Option<String>| id.as_ref().is_some_and(|id| hub_model(folder, id).is_some());
-    local.recipe.gold = local.recipe.gold.filter(|_| asked.gold.as_ref().is_some_and(|gold| !is_hub(&gold.id)));
+    let mut local = recipe.clone();
+    local.models.retain(|name, _| !is_hub(&asked.models[name].id));
+    local.gold = local.gold.filter(|_| asked.gold.as_ref().is_some_and(|gold| !is_hub(&gold.id)));
     let Preflight { mut problems, mut counts, pairs } = pipeline::preflight(&local);
     let mut data = None;
-    if hub_dataset(folder, &asked.data.source).is_none() && !asked.data.source.starts_with("builtin:") {
-        match load_dataset(&plan.recipe.data, plan.recipe.run.seeds[0]) {
+    let lies_here = hub_dataset(folder, &asked.data.source).is_none() && !asked.data.source.starts_with("builtin:");
+    if let Some(seed) = recipe.run.seeds.first().filter(|_| lies_here && Path::new(&recipe.data.source).exists()) {
+        match load_dataset(&recipe.data, *seed) {
             Ok(read) => {
                 counts.texts = Some(read.train.len());
                 data = Some(read.report);

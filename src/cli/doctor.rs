@@ -6,7 +6,10 @@ use clap::Args;
 
 use super::print;
 use crate::error::{Error, Result};
+use crate::models::check_lm_folder;
+use crate::models::config::{self, CLASSIFIER_TYPES};
 use crate::models::device::DeviceReport;
+use crate::score::GoldReward;
 use crate::text::folder_reports;
 
 #[derive(Debug, Args)]
@@ -24,6 +27,18 @@ impl DoctorCommand {
         if self.models.is_empty() {
             return print(&DeviceReport::collect().to_string());
         }
-        print(&folder_reports(&self.models.iter().map(Path::new).collect::<Vec<_>>())?)
+        print(&folder_reports(&self.models.iter().map(Path::new).collect::<Vec<_>>(), weights)?)
+    }
+}
+
+/// What a run would say of the folder's model before it reads the weights.
+fn weights(folder: &Path) -> String {
+    let is_classifier = config::model_type(folder).is_ok_and(|family| CLASSIFIER_TYPES.contains(&family.as_str()));
+    let found = if is_classifier { GoldReward::check_folder(folder) } else { check_lm_folder(folder, false) };
+    match found {
+        Ok(()) => "their headers are as config.json asks for".to_owned(),
+        // A reward model is no language model, and may be the gold.
+        Err(_) if !is_classifier && GoldReward::check_folder(folder).is_ok() => "of a reward model, as config.json asks for".to_owned(),
+        Err(error) => error.to_string().replace("\n\n", "\n").replace('\n', "\n                 "),
     }
 }

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::models::check_lm_config;
 use crate::models::hub::{Files, Hub};
 use crate::recipe::{Recipe, hub_dataset, hub_model, validate};
+use crate::score::GoldReward;
 use crate::text::chosen_files;
 
 /// The folder that `--base` and its like name: a path as it is, a hub id as its folder in the cache.
@@ -20,12 +22,16 @@ pub(super) fn model(id: &str) -> Result<PathBuf> {
 
 /// The recipe with folders of the cache in place of its hub ids. A data set, which has no part without weights, is fetched with
 /// [`Files::All`] only.
+///
+/// # Errors
+/// [`Error::Recipe`] with what is wrong with the recipe before anything is fetched, and with the configs and tokenizers of all its hub models
+/// before their weights are.
 pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recipe> {
     let folder = folder_of(path);
     let mut recipe = asked.clone();
-    let ids = recipe.models.values_mut().filter_map(|model| model.id.as_mut());
-    let ids = ids.chain(recipe.gold.iter_mut().filter_map(|gold| gold.id.as_mut()));
-    let models: Vec<_> = ids.filter_map(|id| hub_model(folder, id).map(|hub_id| (id, hub_id))).collect();
+    let models = recipe.models.iter_mut().filter_map(|(name, model)| Some((format!("models.{name}.id"), model.id.as_mut()?)));
+    let gold = recipe.gold.iter_mut().filter_map(|gold| Some(("gold.id".to_owned(), gold.id.as_mut()?)));
+    let models: Vec<_> = models.chain(gold).filter_map(|(key, id)| hub_model(folder, id).map(|hub_id| (key, id, hub_id))).collect();
     let dataset = hub_dataset(folder, &recipe.data.source).filter(|_| files == Files::All);
     if models.is_empty() && dataset.is_none() {
         return Ok(recipe);
@@ -36,7 +42,16 @@ pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recip
         return Err(Error::Recipe(problems));
     }
     let hub = Hub::from_env()?;
-    for (id, hub_id) in models {
+    let mut problems = Vec::new();
+    for (key, _, hub_id) in &models {
+        let folder = hub.model(hub_id, Files::WithoutWeights)?;
+        let misfit = if key == "gold.id" { GoldReward::check_config(&folder) } else { check_lm_config(&folder) };
+        problems.extend(misfit.err().map(|error| format!("`{key}`: {error}")));
+    }
+    if !problems.is_empty() {
+        return Err(Error::Recipe(problems));
+    }
+    for (_, id, hub_id) in models {
         *id = text(hub.model(&hub_id, files)?)?;
     }
     if let Some(hub_id) = dataset {

@@ -54,7 +54,14 @@ impl RunCommand {
         }
         let only = if self.shard.is_some() { vec![Stage::Steer] } else { self.only };
         let asked = recipe::load(&self.recipe, &self.set)?;
-        let plan = Plan::new(hub::resolve(&asked, &self.recipe, Files::All)?, &self.recipe)?;
+        let planned = hub::resolve(&asked, &self.recipe, Files::All).and_then(|recipe| Plan::new(recipe, &self.recipe));
+        let plan = planned.map_err(|error| match error {
+            Error::Recipe(told) => {
+                let found = pipeline::preflight(&recipe::with_joined_paths(&asked, &self.recipe));
+                Error::Recipe(pipeline::with_more(told, found.problems))
+            }
+            other => other,
+        })?;
         let written = hub::as_written(&plan.recipe, &asked, &self.recipe);
         let text = toml::to_string_pretty(&written).map_err(|error| Error::failed(error.to_string()))?;
         let dir = self.out.unwrap_or_else(|| PathBuf::from("checkpoints").join(&plan.recipe.run.name));

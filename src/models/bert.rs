@@ -7,7 +7,7 @@ use tch::nn::Path;
 use tch::{Kind, Tensor};
 
 use super::attention::Mask;
-use super::config::{SequenceClassifier, default_range, gelu};
+use super::config::{SequenceClassifier, default_range, gelu, size_problems};
 use super::encoder::{BlockNames, BlockSizes, EncoderBlock};
 use super::init::Fill;
 use super::labels::Labels;
@@ -43,17 +43,15 @@ pub struct BertConfig {
 impl BertConfig {
     /// Everything that keeps this config from being built.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("max_position_embeddings", self.max_position_embeddings),
             ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
             ("num_attention_heads", self.num_attention_heads),
             ("intermediate_size", self.intermediate_size),
             ("type_vocab_size", self.type_vocab_size),
         ];
-        problems.extend(sizes.iter().filter(|(_, size)| *size < 1).map(|(name, size)| format!("`{name}` must be positive, not {size}")));
+        let mut problems = size_problems(("num_hidden_layers", self.num_hidden_layers), &sizes);
         if self.num_attention_heads > 0 && self.hidden_size % self.num_attention_heads != 0 {
             let (heads, size) = (self.num_attention_heads, self.hidden_size);
             problems.push(format!("`num_attention_heads` = {heads} does not divide `hidden_size` = {size}"));
@@ -79,7 +77,7 @@ impl BertConfig {
     }
 }
 
-const NAMES: BlockNames = BlockNames {
+pub(super) const NAMES: BlockNames = BlockNames {
     query: "attention.self.query",
     key: "attention.self.key",
     value: "attention.self.value",

@@ -99,6 +99,11 @@ impl CausalLm {
         self.decoder.layers(input, None, 0..self.info.n_layer)
     }
 
+    /// [`Decoder::embedding`].
+    pub(super) fn embedding(&self) -> &Tensor {
+        self.decoder.embedding()
+    }
+
     /// [`Decoder::embed`].
     pub fn embed(&self, input: &Input) -> Tensor {
         self.decoder.embed(input)

@@ -1,6 +1,6 @@
 //! `config.json` of every supported family: reading it by `model_type`, what it says of names and sizes, and building what it describes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,7 +12,7 @@ use super::gpt2::{Gpt2, Gpt2Config};
 use super::init::Fill;
 use super::labels::Labels;
 use super::llama::{Llama, LlamaConfig};
-use super::{Decoder, LmInfo};
+use super::{Decoder, LmInfo, quantization};
 use crate::error::{Error, Result};
 
 /// The config of a language model; the Llama family is one.
@@ -70,16 +70,16 @@ impl LmConfig {
     pub fn read(folder: &Path) -> Result<Self> {
         let (path, value) = read_json_config(folder)?;
         let model_type = supported(&path, &value, "language models", &LM_TYPES)?;
-        let wrong = |error: serde_json::Error| Error::model(&path, error.to_string());
+        let quantised = quantization::problem(folder, &value);
         let config = if model_type == "gpt2" {
-            let mut config: Gpt2Config = serde_json::from_value(value).map_err(wrong)?;
-            config.extra.shift_remove("model_type");
-            Self::Gpt2(config)
+            serde_json::from_value(value).map(|mut config: Gpt2Config| {
+                config.extra.shift_remove("model_type");
+                Self::Gpt2(config)
+            })
         } else {
-            Self::Llama(serde_json::from_value(value).map_err(wrong)?)
+            serde_json::from_value(value).map(Self::Llama)
         };
-        refuse(config.problems(), |problems| Error::Model { path, problems })?;
-        Ok(config)
+        usable(config, Self::problems, quantised, path)
     }
 
     pub(super) fn problems(&self) -> Vec<String> {
@@ -169,6 +169,14 @@ impl LmConfig {
         (!obsolete).then(|| format!("{}.{bare}", self.prefix()))
     }
 
+    /// The same of a language model, whose head may be among the tensors; that of a tied one is its embedding again.
+    pub(super) fn lm_variable(&self, name: &str) -> Option<String> {
+        match name {
+            "lm_head.weight" => (!self.tied()).then(|| name.to_owned()),
+            _ => self.variable(name),
+        }
+    }
+
     pub(super) fn initial(&self, name: &str) -> Fill {
         match self {
             Self::Gpt2(config) => config.initial(name),
@@ -191,17 +199,18 @@ impl ClassifierConfig {
     pub fn read(folder: &Path) -> Result<Self> {
         let (path, value) = read_json_config(folder)?;
         let model_type = supported(&path, &value, "classifiers", &CLASSIFIER_TYPES)?;
-        let wrong = |error: serde_json::Error| Error::model(&path, error.to_string());
-        let mut config = match model_type {
-            "bert" => Self::Bert(serde_json::from_value(value).map_err(wrong)?),
-            _ => Self::DistilBert(serde_json::from_value(value).map_err(wrong)?),
+        let quantised = quantization::problem(folder, &value);
+        let config = match model_type {
+            "bert" => serde_json::from_value(value).map(|mut config: BertConfig| {
+                config.extra.shift_remove("model_type");
+                Self::Bert(config)
+            }),
+            _ => serde_json::from_value(value).map(|mut config: DistilBertConfig| {
+                config.extra.shift_remove("model_type");
+                Self::DistilBert(config)
+            }),
         };
-        match &mut config {
-            Self::DistilBert(config) => config.extra.shift_remove("model_type"),
-            Self::Bert(config) => config.extra.shift_remove("model_type"),
-        };
-        refuse(config.problems(), |problems| Error::Model { path, problems })?;
-        Ok(config)
+        usable(config, Self::problems, quantised, path)
     }
 
     pub(super) fn problems(&self) -> Vec<String> {
@@ -275,14 +284,28 @@ pub fn model_type(folder: &Path) -> Result<String> {
     supported(&path, &value, "models", &all).map(str::to_owned)
 }
 
+/// The config that was parsed, if nothing is wrong with it.
+fn usable<T>(parsed: serde_json::Result<T>, problems: impl Fn(&T) -> Vec<String>, quantised: Option<String>, path: PathBuf) -> Result<T> {
+    let own = parsed.as_ref().map_or_else(|error| vec![error.to_string()], problems);
+    match parsed {
+        Ok(config) if own.is_empty() && quantised.is_none() => Ok(config),
+        _ => Err(Error::Model { path, problems: quantised.into_iter().chain(own).collect() }),
+    }
+}
+
 pub(super) fn refuse(problems: Vec<String>, error: impl FnOnce(Vec<String>) -> Error) -> Result<()> {
     if problems.is_empty() { Ok(()) } else { Err(error(problems)) }
 }
 
-fn read_json_config(folder: &Path) -> Result<(std::path::PathBuf, Value)> {
+fn read_json_config(folder: &Path) -> Result<(PathBuf, Value)> {
     let path = folder.join("config.json");
     if !path.is_file() {
-        return Err(Error::model(folder, "there is no `config.json`\n\nhint: name a folder with a model in Hugging Face layout"));
+        let hint = if folder.join("adapter_config.json").is_file() {
+            "it is a PEFT adapter, and only language models may be one here: merge it in PEFT (`merge_and_unload`) and name that folder"
+        } else {
+            "name a folder with a model in Hugging Face layout"
+        };
+        return Err(Error::model(folder, format!("there is no `config.json`\n\nhint: {hint}")));
     }
     let value = read_json(&path)?;
     Ok((path, value))
@@ -303,6 +326,19 @@ fn supported<'a>(path: &Path, config: &Value, what: &str, supported: &[&'a str])
 pub(super) fn read_json(path: &Path) -> Result<Value> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path, "reading"))?;
     serde_json::from_str(&text).map_err(|error| Error::data(path, Some(error.line()), error.to_string()))
+}
+
+/// Sizes that are not positive, or beyond any model's; names and shapes of that many layers would fill the memory.
+pub(super) fn size_problems(layers: (&str, i64), sizes: &[(&str, i64)]) -> Vec<String> {
+    const MOST_LAYERS: i64 = 1 << 12;
+    const LARGEST: i64 = 1 << 24;
+    let all = sizes.iter().map(|size| (*size, LARGEST)).chain([(layers, MOST_LAYERS)]);
+    let problem = |((name, size), most): ((&str, i64), i64)| match size {
+        ..1 => Some(format!("`{name}` must be positive, not {size}")),
+        _ if size > most => Some(format!("`{name}` is {size}, more than any model has")),
+        _ => None,
+    };
+    all.filter_map(problem).collect()
 }
 
 pub(super) fn default_range() -> f64 {

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use super::adapter_config::{CONFIG, base_of_adapter};
 use super::config::read_json;
 use super::hub::MODEL_FILES;
-use super::lora::{self, base_of_adapter};
+use super::lora;
 use super::weights::weight_files;
 use crate::artifacts::fingerprint;
 use crate::error::Result;
@@ -24,7 +25,7 @@ pub fn contents(folder: &Path, hash: &dyn Fn(&Path) -> Result<String>) -> Result
     }
     let hashes = |paths: Vec<PathBuf>| paths.iter().map(|path| hash(path)).collect::<Result<Vec<_>>>();
     let Some(base) = base else { return Ok(json!({ "files": files, "weights": hashes(weight_files(folder)?)? })) };
-    let mut config = read_json(&folder.join(lora::CONFIG))?;
+    let mut config = read_json(&folder.join(CONFIG))?;
     config[lora::BASE] = Value::Null;
     let weights = hash(&folder.join(lora::WEIGHTS))?;
     Ok(json!({ "files": files, "adapter": fingerprint(&[config]), "weights": weights, "base": contents(&base, hash)? }))

@@ -7,7 +7,7 @@ use tch::nn::Path;
 use tch::{Kind, Tensor};
 
 use super::attention::Mask;
-use super::config::{SequenceClassifier, default_range, gelu};
+use super::config::{SequenceClassifier, default_range, gelu, size_problems};
 use super::encoder::{BlockNames, BlockSizes, EncoderBlock};
 use super::init::Fill;
 use super::labels::Labels;
@@ -58,16 +58,14 @@ impl Default for DistilBertConfig {
 impl DistilBertConfig {
     /// Everything that keeps this config from being built.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("max_position_embeddings", self.max_position_embeddings),
             ("dim", self.dim),
-            ("n_layers", self.n_layers),
             ("n_heads", self.n_heads),
             ("hidden_dim", self.hidden_dim),
         ];
-        problems.extend(sizes.iter().filter(|(_, size)| *size < 1).map(|(name, size)| format!("`{name}` must be positive, not {size}")));
+        let mut problems = size_problems(("n_layers", self.n_layers), &sizes);
         if self.n_heads > 0 && self.dim % self.n_heads != 0 {
             problems.push(format!("`n_heads` = {} does not divide `dim` = {}", self.n_heads, self.dim));
         }
@@ -89,7 +87,7 @@ impl DistilBertConfig {
     }
 }
 
-const NAMES: BlockNames = BlockNames {
+pub(super) const NAMES: BlockNames = BlockNames {
     query: "attention.q_lin",
     key: "attention.k_lin",
     value: "attention.v_lin",

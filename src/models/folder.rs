@@ -9,10 +9,12 @@ use serde_json::{Map, Value, json};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
+use super::adapter_config::base_of_adapter;
 use super::config::{ClassifierConfig, LmConfig, SequenceClassifier, TokenIds, read_json, refuse};
 use super::lora::{self, Adapters};
 use super::memory::{self, MainMemory};
-use super::{CausalLm, init, layers, weights};
+use super::weights::Headers;
+use super::{CausalLm, init, layers, shapes, weights};
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
 use crate::recipe::{Lora, bytes_in_words};
@@ -89,7 +91,7 @@ impl Lm {
     /// # Errors
     /// [`Error::Failed`] where a target is no layer of the model, [`Error::Model`] where the folder's adapter has other settings.
     pub fn open_lora(folder: &Path, device: Device, kind: Kind, settings: &Lora, seed: u64) -> Result<Self> {
-        let base = lora::base_of_adapter(folder)?;
+        let base = base_of_adapter(folder)?;
         let frozen = base.as_deref().unwrap_or(folder);
         let mut lm = Self::read_weights(frozen, device, kind)?;
         lm.variables.freeze();
@@ -138,25 +140,41 @@ impl Lm {
     }
 
     fn read(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        let Some(base) = lora::base_of_adapter(folder)? else { return Self::read_weights(folder, device, kind) };
+        let Some(base) = base_of_adapter(folder)? else { return Self::read_weights(folder, device, kind) };
+        lora::check(folder, &LmConfig::read(&base)?)?;
         let mut lm = Self::read_weights(&base, device, kind)?;
-        let adapters = Adapters::attach(lm.model.linears(), lm.config.prefix(), &lora::settings(folder)?, &base, device)?;
-        adapters.load(folder)?;
-        lora::merge(lm.model.linears());
+        lora::merge_folder(lm.model.linears(), lm.config.prefix(), folder, device)?;
         Ok(lm)
     }
 
     fn read_weights(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         let config = LmConfig::read(folder)?;
-        let eos_token_ids = generation_eos(folder)?.unwrap_or_else(|| config.eos_token_ids());
+        let eos_token_ids = eos_token_ids(folder, &config)?;
+        Self::check_weights(folder, &config, &Headers::open(folder)?)?;
         check_room(folder, device, kind)?;
         let lm = Self::build(config, eos_token_ids, device, kind);
-        let variable = |name: &str| match name {
-            "lm_head.weight" => (!lm.config.tied()).then(|| name.to_owned()),
-            _ => lm.config.variable(name),
-        };
-        weights::load(folder, &lm.variables.all(), variable)?;
+        weights::load(folder, &lm.variables.all(), |name| lm.config.lm_variable(name))?;
+        if lm.config.tied() && !weights::holds_again(folder, "lm_head.weight", lm.model.embedding())? {
+            let what = "`tie_word_embeddings` in config.json is true, but its `lm_head.weight` is not the embedding";
+            return Err(Error::model(
+                folder,
+                format!("{what}\n\nhint: transformers 5 takes them as two: set `tie_word_embeddings` to false"),
+            ));
+        }
         Ok(lm)
+    }
+
+    /// Whether the folder's weights are those of a language model of this config, as far as their headers tell.
+    pub(super) fn check_weights(folder: &Path, config: &LmConfig, headers: &Headers) -> Result<()> {
+        let fits = headers.check(&shapes::of_lm(config), "config.json", |name| config.lm_variable(name));
+        let embedding = shapes::embedding(config);
+        let again = headers.shape("lm_head.weight").filter(|_| config.tied());
+        let other = again.filter(|shape| !shape.iter().map(|&size| size as i64).eq(embedding));
+        let tied = other.map(|shape| {
+            let what = format!("tensor `lm_head.weight` has shape {shape:?}, the embedding that it is tied to {embedding:?}");
+            Error::model(folder, format!("{what}\n\nhint: is `tie_word_embeddings` in config.json right?"))
+        });
+        Error::all(folder, fits.err().into_iter().chain(tied))
     }
 
     fn build(config: LmConfig, eos_token_ids: Vec<i64>, device: Device, kind: Kind) -> Self {
@@ -251,6 +269,26 @@ impl Classifier {
         Ok(classifier)
     }
 
+    /// Whether the folder holds a classifier that can be opened, as far as its config and the headers of its weights tell.
+    pub fn check_folder(folder: &Path) -> Result<()> {
+        let (config, headers) = (ClassifierConfig::read(folder), Headers::open(folder));
+        let (config, headers) = match (config, headers) {
+            (Ok(config), Ok(headers)) => (config, headers),
+            (config, headers) => return Error::all(folder, config.err().into_iter().chain(headers.err())),
+        };
+        let mut wanted = shapes::of_classifier(&config);
+        let labels = config.labels().count();
+        let rows = headers.shape("classifier.weight").and_then(|shape| shape.first()).map(|&rows| rows as i64);
+        let other = rows.filter(|rows| *rows != labels).map(|rows| {
+            // Said once, and better than by shapes.
+            wanted.entry("classifier.weight".to_owned()).and_modify(|shape| shape[0] = rows);
+            wanted.entry("classifier.bias".to_owned()).and_modify(|shape| shape[0] = rows);
+            Error::model(folder, format!("its weights are of {rows} labels, `id2label` in config.json names {labels}"))
+        });
+        let fits = headers.check(&wanted, "config.json", |name| config.variable(name));
+        Error::all(folder, other.into_iter().chain(fits.err()))
+    }
+
     fn read(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         let config = ClassifierConfig::read(folder)?;
         check_room(folder, device, kind)?;
@@ -312,6 +350,11 @@ fn check_room(folder: &Path, device: Device, kind: Kind) -> Result<()> {
             bytes_in_words(bytes)
         )))
     })
+}
+
+/// The end-of-sequence ids of the model in `folder`, whose config this is.
+pub(super) fn eos_token_ids(folder: &Path, config: &LmConfig) -> Result<Vec<i64>> {
+    Ok(generation_eos(folder)?.unwrap_or_else(|| config.eos_token_ids()))
 }
 
 /// The end-of-sequence ids of generation_config.json, which replace those of the config.

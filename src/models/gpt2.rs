@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 
 use super::activation::Activation;
 use super::attention::{Mask, attend, split_heads};
-use super::config::{TokenIds, default_range};
+use super::config::{TokenIds, default_range, size_problems};
 use super::init::Fill;
 use super::layers::{Conv1d, Embedding, LayerNorm, LinearLayer};
 use super::{Decoder, Input, KvCache};
@@ -77,16 +77,14 @@ impl Default for Gpt2Config {
 impl Gpt2Config {
     /// Everything that keeps this config from being built.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("n_positions", self.n_positions),
             ("n_embd", self.n_embd),
-            ("n_layer", self.n_layer),
             ("n_head", self.n_head),
             ("n_inner", self.inner()),
         ];
-        problems.extend(sizes.iter().filter(|(_, size)| *size < 1).map(|(name, size)| format!("`{name}` must be positive, not {size}")));
+        let mut problems = size_problems(("n_layer", self.n_layer), &sizes);
         if self.n_head > 0 && self.n_embd % self.n_head != 0 {
             problems.push(format!("`n_head` = {} does not divide `n_embd` = {}", self.n_head, self.n_embd));
         }
@@ -100,7 +98,7 @@ impl Gpt2Config {
         problems
     }
 
-    fn inner(&self) -> i64 {
+    pub(super) fn inner(&self) -> i64 {
         self.n_inner.unwrap_or(4 * self.n_embd)
     }
 

@@ -12,7 +12,7 @@ use tch::{Kind, Tensor};
 
 use super::activation::Activation;
 use super::attention::{Mask, attend, split_heads};
-use super::config::{TokenIds, default_range};
+use super::config::{TokenIds, default_range, size_problems};
 use super::init::Fill;
 use super::layers::{Embedding, Linear, LinearLayer, RmsNorm};
 use super::rope::{Rope, RopeSettings, Rotation};
@@ -104,18 +104,16 @@ impl LlamaFamily {
 impl LlamaConfig {
     /// Everything that keeps this config from being built.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
             ("intermediate_size", self.intermediate_size),
-            ("num_hidden_layers", self.num_hidden_layers),
             ("num_attention_heads", self.num_attention_heads),
             ("num_key_value_heads", self.kv_heads()),
             ("max_position_embeddings", self.max_position_embeddings),
             ("sliding_window", self.sliding_window.unwrap_or(1)),
         ];
-        problems.extend(sizes.iter().filter(|(_, size)| *size < 1).map(|(name, size)| format!("`{name}` must be positive, not {size}")));
+        let mut problems = size_problems(("num_hidden_layers", self.num_hidden_layers), &sizes);
         if !problems.is_empty() {
             return problems;
         }
@@ -172,12 +170,16 @@ impl LlamaConfig {
     }
 
     /// Biases of the query, key and value projections, and of the output projection.
-    fn biases(&self) -> (bool, bool) {
+    pub(super) fn biases(&self) -> (bool, bool) {
         match self.model_type {
             LlamaFamily::Llama => (self.attention_bias, self.attention_bias),
             LlamaFamily::Mistral => (false, false),
             LlamaFamily::Qwen2 => (true, false),
         }
+    }
+
+    pub(super) fn has_mlp_bias(&self) -> bool {
+        self.mlp_bias && self.model_type == LlamaFamily::Llama
     }
 
     /// Old files hold the rotation's frequencies.
@@ -345,8 +347,7 @@ struct Mlp {
 
 impl Mlp {
     fn new(p: &Path, config: &LlamaConfig) -> Self {
-        let (size, inner, bias) =
-            (config.hidden_size, config.intermediate_size, config.mlp_bias && config.model_type == LlamaFamily::Llama);
+        let (size, inner, bias) = (config.hidden_size, config.intermediate_size, config.has_mlp_bias());
         Self {
             gate_proj: Linear::with_bias(&(p / "gate_proj"), size, inner, bias),
             up_proj: Linear::with_bias(&(p / "up_proj"), size, inner, bias),

@@ -6,20 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rand::RngExt;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
-use super::config::read_json;
+use super::adapter_config::{AdapterConfig, CONFIG, base_of_adapter};
+use super::adapter_options::MERGE;
+use super::config::LmConfig;
 use super::folder::write_json;
-use super::hub::in_cache;
 use super::layers::LinearLayer;
-use super::weights;
+use super::shapes::{self, LinearShape, Shapes};
+use super::weights::{self, Headers};
 use crate::error::{Error, Result};
-use crate::recipe::{BASE_FROM_HERE, Lora, LoraSave, base_folder};
+use crate::recipe::{BASE_FROM_HERE, Lora, LoraSave};
 use crate::sampling::Stream;
 
-pub(super) const CONFIG: &str = "adapter_config.json";
 pub(super) const WEIGHTS: &str = "adapter_model.safetensors";
 /// In the config: the base's folder.
 pub(super) const BASE: &str = "base_model_name_or_path";
@@ -52,17 +52,6 @@ pub(super) fn adapted(adapter: Option<&Adapter>, input: &Tensor, output: Tensor)
     (output + low.linear(b, None::<&Tensor>)).to_kind(kind)
 }
 
-/// Adds every update to its weight and takes the adapters off.
-pub(super) fn merge(layers: Vec<LinearLayer>) {
-    let _no_grad = tch::no_grad_guard();
-    for layer in layers {
-        if let Some(adapter) = layer.adapter.take() {
-            let merged = layer.weight.to_kind(Kind::Float) + adapter.update(layer.fan_in_fan_out);
-            layer.weight.shallow_clone().copy_(&merged);
-        }
-    }
-}
-
 /// The adapters of one model; they alias those in its layers.
 pub(super) struct Adapters {
     lora: Lora,
@@ -78,28 +67,32 @@ struct AdaptedLayer {
     adapter: Adapter,
 }
 
+impl AdaptedLayer {
+    /// A and B under their names in PEFT's files.
+    fn parameters(&self) -> [(String, Tensor); 2] {
+        let [a, b] = matrices(&self.name);
+        [(a, self.adapter.a.shallow_clone()), (b, self.adapter.b.shallow_clone())]
+    }
+}
+
 impl Adapters {
     /// Gives adapters to those of `layers`, named below `prefix`, that are targets: A and B zero, with gradients.
     ///
     /// # Errors
     /// [`Error::Failed`] where a target is no layer of the model.
-    pub fn attach(mut layers: Vec<LinearLayer>, prefix: &str, lora: &Lora, base: &Path, device: Device) -> Result<Self> {
-        layers.iter_mut().for_each(|layer| layer.name = format!("{prefix}.{}", layer.name));
-        let is_layer = |target: &&String| layers.iter().any(|layer| Lora::matches(target, &layer.name));
-        if let Some(target) = lora.targets.iter().find(|target| !is_layer(target)) {
-            let of_block: BTreeSet<&str> = layers.iter().filter_map(|layer| layer.name.splitn(4, '.').nth(3)).collect();
-            let names = of_block.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            return Err(Error::failed(format!("LoRA's target `{target}` is no linear layer of the model\n\nhint: its layers: {names}")));
+    pub fn attach(layers: Vec<LinearLayer>, prefix: &str, lora: &Lora, base: &Path, device: Device) -> Result<Self> {
+        let names: Vec<String> = layers.iter().map(|layer| format!("{prefix}.{}", layer.name)).collect();
+        if let Some(target) = lora.targets.iter().find(|target| !names.iter().any(|layer| Lora::matches(target, layer))) {
+            let problem = format!("LoRA's target `{target}` is no linear layer of the model");
+            return Err(Error::failed(format!("{problem}\n\nhint: its layers: {}", of_block(&names))));
         }
-        let rank = i64::try_from(lora.rank).map_err(|_| Error::failed(format!("LoRA's rank is {}, larger than any layer", lora.rank)))?;
-        let zeros = |shape: [i64; 2]| Ok::<_, Error>(Tensor::f_zeros(shape, (Kind::Float, device))?.set_requires_grad(true));
         let mut adapted = Vec::new();
-        for layer in layers.into_iter().filter(|layer| lora.adapts(&layer.name)) {
-            let (rows, columns) = layer.weight.size2()?;
-            let (n_in, n_out) = if layer.fan_in_fan_out { (rows, columns) } else { (columns, rows) };
-            let adapter = Adapter { a: zeros([rank, n_in])?, b: zeros([n_out, rank])?, scale: lora.scale() };
-            *layer.adapter = Some(adapter.alias());
-            adapted.push(AdaptedLayer { name: layer.name, fan_in_fan_out: layer.fan_in_fan_out, adapter });
+        for (layer, own) in adapters(layers, prefix, device, |layer| lora.adapts(layer).then(|| (lora.rank, lora.scale())))? {
+            for matrix in [&own.adapter.a, &own.adapter.b] {
+                let _ = matrix.set_requires_grad(true);
+            }
+            *layer.adapter = Some(own.adapter.alias());
+            adapted.push(own);
         }
         let base = std::path::absolute(base).map_err(Error::io(base, "finding the full path"))?;
         Ok(Self { lora: lora.clone(), base, layers: adapted })
@@ -119,48 +112,14 @@ impl Adapters {
 
     /// Every A and B under its name in PEFT's files.
     pub fn parameters(&self) -> Vec<(String, Tensor)> {
-        let named = |layer: &AdaptedLayer| {
-            let name = |matrix: &str| format!("base_model.model.{}.{matrix}.weight", layer.name);
-            [(name("lora_A"), layer.adapter.a.shallow_clone()), (name("lora_B"), layer.adapter.b.shallow_clone())]
-        };
-        self.layers.iter().flat_map(named).collect()
+        self.layers.iter().flat_map(AdaptedLayer::parameters).collect()
     }
 
-    /// Copies A and B out of an adapter folder, whose tensors must be just these.
-    pub fn load(&self, folder: &Path) -> Result<()> {
-        let _no_grad = tch::no_grad_guard();
-        let path = folder.join(WEIGHTS);
-        if !path.is_file() {
-            return Err(Error::model(folder, format!("has `{CONFIG}`, but no `{WEIGHTS}`\n\nhint: save the adapter again with PEFT")));
-        }
-        let mut tensors = weights::read_tensors(&path)?;
-        let mut problems = Vec::new();
-        for (name, parameter) in self.parameters() {
-            match tensors.remove(&name) {
-                None => problems.push(format!("missing tensor `{name}` {:?}", parameter.size())),
-                Some(stored) if stored.size() != parameter.size() => {
-                    problems.push(format!("tensor `{name}` has shape {:?}, expected {:?}", stored.size(), parameter.size()));
-                }
-                Some(stored) => drop(parameter.shallow_clone().f_copy_(&stored)?),
-            }
-        }
-        problems.extend(tensors.iter().map(|(name, tensor)| format!("unexpected tensor `{name}` {:?}", tensor.size())));
-        if problems.is_empty() { Ok(()) } else { Err(Error::Model { path, problems }) }
-    }
-
-    /// [`Adapters::load`] of an adapter that must have been trained with these settings.
+    /// Copies A and B out of an adapter folder that must have been trained with these settings.
     pub fn resume(&self, folder: &Path) -> Result<()> {
-        let (found, lora) = (settings(folder)?, &self.lora);
-        if (found.rank, found.alpha) != (lora.rank, lora.alpha) {
-            return Err(Error::model(
-                folder,
-                format!(
-                    "holds an adapter of rank {} and alpha {}, and training would go on with it; `lora` asks for rank {} and alpha {}",
-                    found.rank, found.alpha, lora.rank, lora.alpha
-                ),
-            ));
-        }
-        self.load(folder)
+        let layers = self.layers.iter().map(|layer| layer.name.as_str());
+        same_settings(folder, &AdapterConfig::read(folder)?, &self.lora, layers)?;
+        load(folder, &self.parameters())
     }
 
     /// `parameters` of the model, the adapted weights with their updates. Those are f32, so that an update is not lost in rounding.
@@ -200,59 +159,26 @@ impl Adapters {
     }
 }
 
-/// adapter_config.json under PEFT's names.
-#[derive(Deserialize)]
-struct AdapterConfig {
-    peft_type: String,
-    base_model_name_or_path: Option<String>,
-    r: u64,
-    lora_alpha: f64,
-    target_modules: Value,
-    #[serde(flatten)]
-    rest: Map<String, Value>,
-}
-
-/// Options of PEFT that change what an adapter computes; they must be off.
-const OPTIONS: [&str; 13] = [
-    "use_rslora",
-    "use_dora",
-    "use_qalora",
-    "rank_pattern",
-    "alpha_pattern",
-    "bias",
-    "lora_bias",
-    "modules_to_save",
-    "layers_to_transform",
-    "exclude_modules",
-    "layer_replication",
-    "trainable_token_indices",
-    "target_parameters",
-];
-
-impl AdapterConfig {
-    fn read(folder: &Path) -> Result<(PathBuf, Self)> {
-        let path = folder.join(CONFIG);
-        let config: Self = serde_json::from_value(read_json(&path)?).map_err(|error| Error::model(&path, error.to_string()))?;
-        let off = |value: &Value| match value {
-            Value::Null | Value::Bool(false) => true,
-            Value::String(text) => text == "none",
-            Value::Array(items) => items.is_empty(),
-            Value::Object(table) => table.is_empty(),
-            _ => false,
-        };
-        let mut problems = Vec::new();
-        if config.peft_type != "LORA" {
-            problems.push(format!("`peft_type` is `{}`, only `LORA` is supported", config.peft_type));
-        }
-        problems.extend(
-            (OPTIONS.iter().filter_map(|option| Some((option, config.rest.get(*option)?))).filter(|(_, value)| !off(value)))
-                .map(|(option, value)| format!("`{option}` = {value} is not supported\n\nhint: merge the adapter with PEFT")),
-        );
-        if config.r == 0 {
-            problems.push("`r` is 0, expected 1 or more".to_owned());
-        }
-        if problems.is_empty() { Ok((path, config)) } else { Err(Error::Model { path, problems }) }
+/// The layers for which `choose` gives rank and scale, each with A and B of zeros.
+fn adapters<'a>(
+    layers: Vec<LinearLayer<'a>>,
+    prefix: &str,
+    device: Device,
+    choose: impl Fn(&str) -> Option<(u64, f64)>,
+) -> Result<Vec<(LinearLayer<'a>, AdaptedLayer)>> {
+    let zeros = |shape: [i64; 2]| Tensor::f_zeros(shape, (Kind::Float, device));
+    let mut adapted = Vec::new();
+    for layer in layers {
+        let name = format!("{prefix}.{}", layer.name);
+        let Some((rank, scale)) = choose(&name) else { continue };
+        let rank = i64::try_from(rank).map_err(|_| Error::failed(format!("LoRA's rank is {rank}, larger than any layer")))?;
+        let (rows, columns) = layer.weight.size2()?;
+        let (n_in, n_out) = if layer.fan_in_fan_out { (rows, columns) } else { (columns, rows) };
+        let adapter = Adapter { a: zeros([rank, n_in])?, b: zeros([n_out, rank])?, scale };
+        let fan_in_fan_out = layer.fan_in_fan_out;
+        adapted.push((layer, AdaptedLayer { name, fan_in_fan_out, adapter }));
     }
+    Ok(adapted)
 }
 
 /// The way from one folder that exists to another, with `..` for each step up.
@@ -264,38 +190,116 @@ fn way(from: &Path, to: &Path) -> Option<String> {
     way.into_os_string().into_string().ok()
 }
 
-/// The settings in an adapter folder.
-pub(super) fn settings(folder: &Path) -> Result<Lora> {
-    let (path, config) = AdapterConfig::read(folder)?;
-    let targets = serde_json::from_value(config.target_modules)
-        .map_err(|_| Error::model(&path, "`target_modules` is not a list of names, which alone is supported"))?;
-    Ok(Lora { rank: config.r, alpha: config.lora_alpha, targets, save: LoraSave::Adapter })
+/// Names of A and B of a layer in PEFT's files.
+fn matrices(layer: &str) -> [String; 2] {
+    ["lora_A", "lora_B"].map(|matrix| format!("base_model.model.{layer}.{matrix}.weight"))
 }
 
-/// The folder of the model that the adapter in `folder` belongs to, `None` if `folder` holds no adapter.
-///
-/// # Errors
-/// [`Error::Model`] where the adapter is not one that can be read, or its base is not there or an adapter itself.
-pub fn base_of_adapter(folder: &Path) -> Result<Option<PathBuf>> {
-    if !folder.join(CONFIG).is_file() {
-        return Ok(None);
+/// Names of layers within their blocks, for people.
+fn of_block(layers: &[String]) -> String {
+    let of_block: BTreeSet<&str> = layers.iter().filter_map(|layer| layer.splitn(4, '.').nth(3)).collect();
+    of_block.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Adds the adapter in `folder` to the weights of the model's `layers`, named below `prefix`, as PEFT merges it.
+pub(super) fn merge_folder(layers: Vec<LinearLayer>, prefix: &str, folder: &Path, device: Device) -> Result<()> {
+    let _no_grad = tch::no_grad_guard();
+    let config = AdapterConfig::read(folder)?;
+    let adapted = adapters(layers, prefix, device, |layer| config.of_layer(layer))?;
+    load(folder, &adapted.iter().flat_map(|(_, adapted)| adapted.parameters()).collect::<Vec<_>>())?;
+    for (layer, AdaptedLayer { fan_in_fan_out, adapter, .. }) in adapted {
+        let merged = layer.weight.to_kind(Kind::Float) + adapter.update(fan_in_fan_out);
+        layer.weight.shallow_clone().f_copy_(&merged)?;
     }
-    let (path, config) = AdapterConfig::read(folder)?;
-    let name = config.base_model_name_or_path.unwrap_or_default();
-    let base = base_folder(folder, &name);
-    let base = if base.is_dir() { base } else { in_cache(Path::new(&name)).unwrap_or(base) };
-    if name.is_empty() || !base.is_dir() {
-        let what = format!("`base_model_name_or_path` is `{name}`, which is no folder here");
-        return Err(Error::model(
-            &path,
-            format!("{what}\n\nhint: put the folder of the base model there, its full path or from the adapter's"),
+    Ok(())
+}
+
+fn load(folder: &Path, parameters: &[(String, Tensor)]) -> Result<()> {
+    weights::load_file(
+        &folder.join(WEIGHTS),
+        &parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect(),
+        CONFIG,
+    )
+}
+
+/// Whether training with `lora` can go on with the adapter in `folder`; a folder that holds none is no adapter to go on with.
+pub fn check_resumes(folder: &Path, lora: &Lora) -> Result<()> {
+    let Some(base) = base_of_adapter(folder)? else { return Ok(()) };
+    let (found, layers) = (AdapterConfig::read(folder)?, shapes::linears(&LmConfig::read(&base)?));
+    same_settings(folder, &found, lora, layers.iter().map(|layer| layer.name.as_str()))
+}
+
+/// Whether the adapter that was `found` stands on those of `layers` that `lora` adapts, with its rank and its scale.
+fn same_settings<'a>(folder: &Path, found: &AdapterConfig, lora: &Lora, layers: impl Iterator<Item = &'a str>) -> Result<()> {
+    let differs = |what: String| Err(Error::model(folder, format!("holds an adapter {what}")));
+    if (found.rank, found.alpha) != (lora.rank, lora.alpha) {
+        return differs(format!(
+            "of rank {} and alpha {}, and training would go on with it; `lora` asks for rank {} and alpha {}",
+            found.rank, found.alpha, lora.rank, lora.alpha
         ));
     }
-    if base.join(CONFIG).is_file() {
-        return Err(Error::model(
-            &path,
-            format!("`base_model_name_or_path` is `{name}`, which is an adapter itself\n\nhint: merge that one"),
-        ));
+    for name in layers {
+        match (found.of_layer(name), lora.adapts(name).then(|| (lora.rank, lora.scale()))) {
+            (own, asked) if own == asked => {}
+            (Some((rank, scale)), Some((asked, factor))) => {
+                return differs(format!(
+                    "whose rank on `{name}` is {rank} and its scale {scale}, and training would go on with it; `lora` has one rank, {asked}, and \
+                     one scale, alpha / rank = {factor}\n\n{MERGE}"
+                ));
+            }
+            (own, _) => {
+                let [has, asks] = if own.is_some() { ["on", "not on"] } else { ["not on", "on"] };
+                return differs(format!(
+                    "that stands {has} `{name}`, and training would go on with it; `lora.targets` asks for one that stands {asks} it"
+                ));
+            }
+        }
     }
-    Ok(Some(base))
+    Ok(())
+}
+
+/// What brings tensors beside A and B, such as an embedding that was resized, can still be merged.
+fn with_way_out(error: Error) -> Error {
+    let Error::Model { path, mut problems } = error else { return error };
+    if let Some(last) = problems.iter_mut().rfind(|problem| problem.starts_with("unexpected tensor")) {
+        last.push_str(&format!("\n\n{MERGE}"));
+    }
+    Error::Model { path, problems }
+}
+
+/// Whether the adapter in `folder` is one for a model of this config: its options, the layers that they name, and the names, shapes and kinds
+/// in its weights.
+pub(super) fn check(folder: &Path, config: &LmConfig) -> Result<()> {
+    let adapter = AdapterConfig::read(folder)?;
+    let linears = shapes::linears(config);
+    let names: Vec<String> = linears.iter().map(|layer| layer.name.clone()).collect();
+    let mut problems = Vec::new();
+    let (mut wanted, mut adapted) = (Shapes::new(), 0);
+    for LinearShape { name, n_in, n_out } in &linears {
+        let Some((rank, _)) = adapter.of_layer(name) else { continue };
+        let rank = i64::try_from(rank).unwrap_or(i64::MAX);
+        wanted.extend(matrices(name).into_iter().zip([vec![rank, *n_in], vec![*n_out, rank]]));
+        adapted += 1;
+    }
+    let others: BTreeSet<String> = shapes::of_lm(config).keys().filter_map(|name| Some(name.strip_suffix(".weight")?.to_owned())).collect();
+    let others = others.iter().map(String::as_str).filter(|name| !names.iter().any(|layer| layer == name)).chain(["lm_head"]);
+    if let Some(other) = adapter.stray(others) {
+        problems.push(format!(
+            "`target_modules` takes in `{other}`, which is no linear layer of a block, and no other is adapted here\n\n{MERGE}"
+        ));
+    } else if adapted == 0 {
+        let target =
+            adapter.idle_targets(&names).next().map(|target| format!(": LoRA's target `{target}` is no linear layer of the model"));
+        problems.push(format!("it stands on no layer of its base{}\n\nhint: its layers: {}", target.unwrap_or_default(), of_block(&names)));
+    }
+    let path = folder.join(WEIGHTS);
+    let own = (!problems.is_empty()).then(|| Error::Model { path: folder.join(CONFIG), problems });
+    let tensors = if !path.is_file() {
+        Some(Error::model(folder, format!("has `{CONFIG}`, but no `{WEIGHTS}`\n\nhint: save the adapter again with PEFT")))
+    } else if own.is_none() {
+        Headers::of_file(&path).check(&wanted, CONFIG, |name| Some(name.to_owned())).err().map(with_way_out)
+    } else {
+        None
+    };
+    Error::all(folder, own.into_iter().chain(tensors))
 }

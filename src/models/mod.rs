@@ -23,6 +23,8 @@ pub mod vocabulary_rows;
 pub mod weights;
 
 mod activation;
+mod adapter_config;
+mod adapter_options;
 mod attention;
 mod causal_lm;
 mod contents;
@@ -30,10 +32,13 @@ mod encoder;
 mod labels;
 mod layers;
 mod lora;
+mod quantization;
 mod rope;
+mod shapes;
 pub(crate) mod simd;
 mod with_tokenizer;
 
+pub use adapter_config::base_of_adapter;
 pub use bert::BertConfig;
 pub use causal_lm::{CausalLm, Decoder, Input, LmInfo, gradient_of};
 pub use config::{ClassifierConfig, LmConfig, TokenIds};
@@ -43,9 +48,10 @@ pub use folder::{Classifier, Lm};
 pub use gpt2::Gpt2Config;
 pub use kv_cache::{KvCache, Segment};
 pub use llama::LlamaConfig;
+pub use lora::check_resumes;
 pub use packing::{Packing, Span};
 pub use reward::{RewardHead, RewardModel};
 pub use with_tokenizer::{
-    check_lm_folder, check_vocabulary, end_token_ids, open_lora_with_tokenizer, open_trainable_with_tokenizer, open_with_tokenizer,
-    reward_model_with_tokenizer, tokenizer_and_context,
+    check_lm_config, check_lm_folder, check_lm_folders, check_vocabulary, end_token_ids, open_lora_with_tokenizer,
+    open_trainable_with_tokenizer, open_with_tokenizer, reward_model_with_tokenizer, tokenizer_and_context,
 };

@@ -1,7 +1,6 @@
 //! Reward models: a decoder with a scalar head, read at one token of each text. `ForSequenceClassification` with one label (Llama,
 //! Mistral, Qwen2, GPT-2), UltraRM (`regression_head`) and Starling-RM (`v_head`); a folder's weights tell which.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -9,7 +8,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::{LmConfig, refuse};
 use super::folder::{Lm, Variables, write_config};
-use super::{Decoder, Input, LmInfo, init, layers, weights};
+use super::weights::Headers;
+use super::{Decoder, Input, LmInfo, init, layers, shapes, weights};
 use crate::error::{Error, Result};
 
 /// Where the scalar head comes from, which also settles how texts are laid out and scored.
@@ -26,9 +26,9 @@ pub enum RewardHead {
 impl RewardHead {
     const ALL: [Self; 3] = [Self::Score, Self::Regression, Self::Value];
 
-    /// The head that is among the names of a folder's tensors.
-    pub(super) fn of(names: &BTreeSet<String>) -> Option<Self> {
-        Self::ALL.into_iter().find(|head| names.contains(head.tensor()))
+    /// The head that is among a folder's tensors.
+    pub(super) fn of(headers: &Headers) -> Option<Self> {
+        Self::ALL.into_iter().find(|head| headers.shape(head.tensor()).is_some())
     }
 
     pub(super) fn tensor(self) -> &'static str {
@@ -103,25 +103,56 @@ impl RewardModel {
 
     fn read(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         let config = LmConfig::read(folder)?;
-        let head = Self::head_of(folder)?;
+        let headers = Headers::open(folder)?;
+        let head = Self::head_of(folder, &headers)?;
+        Self::check_weights(folder, &config, &headers, head)?;
         let reward = Self::build(config, head, device, kind);
-        let variable = |name: &str| match name {
-            name if name == head.tensor() => Some(RewardHead::Score.tensor().to_owned()),
-            "lm_head.weight" => None, // kept by some from the model that was tuned
-            _ => reward.config.variable(name),
-        };
-        weights::load(folder, &reward.variables.all(), variable)?;
+        weights::load(folder, &reward.variables.all(), |name| Self::variable(&reward.config, head, name))?;
         Ok(reward)
     }
 
-    /// Whether the folder holds a reward model, as far as its config and the headers of its weights tell.
-    pub fn check_folder(folder: &Path) -> Result<()> {
-        LmConfig::read(folder)?;
-        Self::head_of(folder).map(drop)
+    /// The variable that a tensor of the folder belongs in.
+    fn variable(config: &LmConfig, head: RewardHead, name: &str) -> Option<String> {
+        match name {
+            name if name == head.tensor() => Some(RewardHead::Score.tensor().to_owned()),
+            "lm_head.weight" => None, // kept by some from the model that was tuned
+            _ => config.variable(name),
+        }
     }
 
-    fn head_of(folder: &Path) -> Result<RewardHead> {
-        RewardHead::of(&weights::tensor_names(folder)?).ok_or_else(|| {
+    /// Whether the folder holds a reward model that can be opened, as far as its config and the headers of its weights tell.
+    pub fn check_folder(folder: &Path) -> Result<()> {
+        let (config, headers) = (LmConfig::read(folder), Headers::open(folder));
+        let fits = match (&config, &headers) {
+            (Ok(config), Ok(headers)) => {
+                Self::head_of(folder, headers).and_then(|head| Self::check_weights(folder, config, headers, head)).err()
+            }
+            _ => None,
+        };
+        Error::all(folder, config.err().into_iter().chain(headers.err()).chain(fits))
+    }
+
+    fn check_weights(folder: &Path, config: &LmConfig, headers: &Headers, head: RewardHead) -> Result<()> {
+        let rows = headers.shape(head.tensor()).and_then(|shape| shape.first()).map_or(1, |&rows| rows as i64);
+        let labels = (rows != 1).then(|| {
+            let what = format!("`{}` gives {rows} numbers for a text, a reward model gives one", head.tensor());
+            Error::model(
+                folder,
+                format!("{what}\n\nhint: a classifier of this family is not supported; `[gold]` takes DistilBERT and BERT"),
+            )
+        });
+        // The number of labels is said once, and better than by shapes.
+        let wanted = shapes::of_decoder(config, Some((RewardHead::Score.tensor(), rows)));
+        let fits = headers.check(&wanted, "config.json", |name| Self::variable(config, head, name));
+        Error::all(folder, labels.into_iter().chain(fits.err()))
+    }
+
+    fn head_of(folder: &Path, headers: &Headers) -> Result<RewardHead> {
+        RewardHead::of(headers).ok_or_else(|| {
+            // Of damaged shards that is said.
+            if let Err(unread) = headers.whole() {
+                return unread;
+            }
             let heads = RewardHead::ALL.map(|head| format!("`{}`", head.tensor())).join(", ");
             let hint = "hint: a language model's `lm_head` gives no reward";
             Error::model(folder, format!("is no reward model: its weights hold none of {heads}\n\n{hint}"))

@@ -1,12 +1,14 @@
 //! A language model together with its tokenizer, checked to belong together.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use tch::{Device, Kind};
 
-use super::folder::generation_eos;
-use super::lora::base_of_adapter;
-use super::{Lm, LmConfig, RewardHead, RewardModel, weights};
+use super::folder::eos_token_ids;
+use super::lora::check as check_adapter;
+use super::weights::Headers;
+use super::{Lm, LmConfig, RewardHead, RewardModel, base_of_adapter};
 use crate::error::{Error, Result};
 use crate::recipe::Lora;
 use crate::text::Tokenizer;
@@ -16,7 +18,7 @@ use crate::text::Tokenizer;
 /// # Errors
 /// [`Error::Model`] also where the tokenizer has ids that the embedding has not, or no end-of-sequence token is known.
 pub fn open_with_tokenizer(folder: &Path, device: Device, kind: Kind) -> Result<(Lm, Tokenizer)> {
-    let tokenizer = check(folder)?;
+    let tokenizer = check(folder, true)?;
     let mut lm = Lm::open(folder, device, kind)?;
     fit(folder, &mut lm, &tokenizer)?;
     Ok((lm, tokenizer))
@@ -24,7 +26,7 @@ pub fn open_with_tokenizer(folder: &Path, device: Device, kind: Kind) -> Result<
 
 /// [`Lm::open_trainable`] and the folder's tokenizer, with the same checks.
 pub fn open_trainable_with_tokenizer(folder: &Path, device: Device, kind: Kind) -> Result<(Lm, Tokenizer)> {
-    let tokenizer = check(folder)?;
+    let tokenizer = check(folder, true)?;
     let mut lm = Lm::open_trainable(folder, device, kind)?;
     fit(folder, &mut lm, &tokenizer)?;
     Ok((lm, tokenizer))
@@ -32,7 +34,7 @@ pub fn open_trainable_with_tokenizer(folder: &Path, device: Device, kind: Kind) 
 
 /// [`Lm::open_lora`] and the folder's tokenizer, with the same checks.
 pub fn open_lora_with_tokenizer(folder: &Path, device: Device, kind: Kind, lora: &Lora, seed: u64) -> Result<(Lm, Tokenizer)> {
-    let tokenizer = check(folder)?;
+    let tokenizer = check(folder, true)?;
     let mut lm = Lm::open_lora(folder, device, kind, lora, seed)?;
     fit(folder, &mut lm, &tokenizer)?;
     Ok((lm, tokenizer))
@@ -40,24 +42,21 @@ pub fn open_lora_with_tokenizer(folder: &Path, device: Device, kind: Kind, lora:
 
 /// [`RewardModel::from_lm`] and the folder's tokenizer, with the same checks but for the end-of-sequence token, which it does not need.
 pub fn reward_model_with_tokenizer(folder: &Path, device: Device, kind: Kind) -> Result<(RewardModel, Tokenizer)> {
-    let tokenizer = check(folder)?;
+    let tokenizer = check(folder, false)?;
     Ok((RewardModel::from_lm(folder, device, kind)?, tokenizer))
 }
 
-/// Whether the folder holds a language model that can be opened, as far as config, tokenizer and the headers of the weights tell.
-pub fn check_lm_folder(folder: &Path) -> Result<()> {
-    check(folder).map(drop)
+/// Whether the folder holds a language model that can be opened, as far as config, tokenizer and the headers of the weights tell. One that
+/// `generates` or is scored needs an end-of-sequence token.
+pub fn check_lm_folder(folder: &Path, generates: bool) -> Result<()> {
+    check(folder, generates).map(drop)
 }
 
 /// The ids that end the sequences of the language model in `folder`, in the order of [`crate::models::LmInfo::eos_token_ids`] once it is opened.
 pub fn end_token_ids(folder: &Path, tokenizer: &Tokenizer) -> Result<Vec<i64>> {
     let base = base_of_adapter(folder)?;
-    let folder = base.as_deref().unwrap_or(folder);
-    let ids = match generation_eos(folder)? {
-        Some(ids) => ids,
-        None => LmConfig::read(folder)?.eos_token_ids(),
-    };
-    Ok(own_first(ids, tokenizer))
+    let home = base.as_deref().unwrap_or(folder);
+    Ok(own_first(eos_token_ids(home, &LmConfig::read(home)?)?, tokenizer))
 }
 
 /// The tokenizer of a model folder, and how many tokens the model reads; its weights are not looked at.
@@ -68,23 +67,52 @@ pub fn tokenizer_and_context(folder: &Path) -> Result<(Tokenizer, usize)> {
     Ok((tokenizer, LmConfig::read(base)?.info(Vec::new()).context as usize))
 }
 
-/// What is small comes first, so that it is said before gigabytes are read. An adapter's config and weights are its base's, and so is its
-/// tokenizer unless it brings one.
-fn check(folder: &Path) -> Result<Tokenizer> {
+/// [`check_lm_folder`] of several that generate; the error names all that cannot be opened.
+pub fn check_lm_folders<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    let different: BTreeSet<&Path> = folders.into_iter().collect();
+    Error::several(different.into_iter().map(|folder| check_lm_folder(folder, true)))
+}
+
+/// [`check_lm_folder`] of a folder whose weights are not there yet: its config and its tokenizer.
+pub fn check_lm_config(folder: &Path) -> Result<()> {
     let base = base_of_adapter(folder)?;
-    let weights_folder = base.as_deref().unwrap_or(folder);
-    let config = LmConfig::read(weights_folder)?;
-    let tokenizer = Tokenizer::open(if folder.join("tokenizer.json").is_file() { folder } else { weights_folder })?;
-    check_vocabulary(folder, &tokenizer, config.vocab_size())?;
-    let names = weights::tensor_names(weights_folder)?;
-    let head = RewardHead::of(&names).filter(|_| !names.contains("lm_head.weight"));
-    match head {
-        None => Ok(tokenizer),
-        Some(head) => Err(Error::model(
-            folder,
-            format!("is a reward model (it has `{}`), not a language model\n\nhint: it can be the `gold`", head.tensor()),
-        )),
+    let (config, tokenizer) = (LmConfig::read(base.as_deref().unwrap_or(folder)), Tokenizer::open(folder));
+    let rows = match (&config, &tokenizer) {
+        (Ok(config), Ok(tokenizer)) => check_vocabulary(folder, tokenizer, config.vocab_size()).err(),
+        _ => None,
+    };
+    Error::all(folder, config.err().into_iter().chain(tokenizer.err()).chain(rows))
+}
+
+/// What is small comes first, so that it is said before gigabytes are read, and all of it at once. An adapter's config and weights are its base's,
+/// and so is its tokenizer unless it brings one. `generates` asks for an end-of-sequence token.
+fn check(folder: &Path, generates: bool) -> Result<Tokenizer> {
+    let base = base_of_adapter(folder)?;
+    let home = base.as_deref().unwrap_or(folder);
+    let config = LmConfig::read(home);
+    let tokenizer = Tokenizer::open(if folder.join("tokenizer.json").is_file() { folder } else { home });
+    let headers = Headers::open(home);
+    let mut misfits = Vec::new();
+    if let (Ok(config), Ok(tokenizer)) = (&config, &tokenizer) {
+        misfits.extend(check_vocabulary(folder, tokenizer, config.vocab_size()).err());
+        let ends = eos_token_ids(home, config).and_then(|ids| end_ids(folder, ids, tokenizer, config.vocab_size()));
+        misfits.extend(ends.err().filter(|_| generates));
     }
+    if let Ok(headers) = &headers {
+        let head = RewardHead::of(headers).filter(|_| headers.shape("lm_head.weight").is_none());
+        misfits.extend(match (head, &config) {
+            (Some(head), _) => Some(Error::model(
+                folder,
+                format!("is a reward model (it has `{}`), not a language model\n\nhint: it can be the `gold`", head.tensor()),
+            )),
+            (None, Ok(config)) => Lm::check_weights(home, config, headers).err(),
+            (None, Err(_)) => headers.whole().err(),
+        });
+    }
+    if let (Some(_), Ok(config)) = (&base, &config) {
+        misfits.extend(check_adapter(folder, config).err());
+    }
+    Error::and_all(folder, tokenizer, config.err().into_iter().chain(headers.err()).chain(misfits))
 }
 
 /// Refuses a tokenizer with ids that the `vocab_size` rows of the embedding have not.
@@ -102,6 +130,13 @@ pub fn check_vocabulary(folder: &Path, tokenizer: &Tokenizer, vocab_size: i64) -
     ))
 }
 
+fn fit(folder: &Path, lm: &mut Lm, tokenizer: &Tokenizer) -> Result<()> {
+    let vocab_size = lm.model.info().vocab_size;
+    check_vocabulary(folder, tokenizer, vocab_size)?;
+    lm.model.set_eos(end_ids(folder, lm.model.info().eos_token_ids.clone(), tokenizer, vocab_size)?);
+    Ok(())
+}
+
 /// Sequences end at any of the ids that the model's configs name, or else at the tokenizer's; the tokenizer's own comes first, because
 /// that is the one that ends what is scored and learned.
 fn own_first(mut ids: Vec<i64>, tokenizer: &Tokenizer) -> Vec<i64> {
@@ -113,12 +148,10 @@ fn own_first(mut ids: Vec<i64>, tokenizer: &Tokenizer) -> Vec<i64> {
     ids
 }
 
-/// Whether tokenizer and model belong together; settles which ids end sequences.
-fn fit(folder: &Path, lm: &mut Lm, tokenizer: &Tokenizer) -> Result<()> {
-    let vocab_size = lm.model.info().vocab_size;
-    check_vocabulary(folder, tokenizer, vocab_size)?;
+/// [`own_first`], of which there must be one, and all among the `vocab_size` rows of the embedding.
+fn end_ids(folder: &Path, ids: Vec<i64>, tokenizer: &Tokenizer, vocab_size: i64) -> Result<Vec<i64>> {
     let mut problems = Vec::new();
-    let ids = own_first(lm.model.info().eos_token_ids.clone(), tokenizer);
+    let ids = own_first(ids, tokenizer);
     if ids.is_empty() {
         problems.push(
             "there is no end-of-sequence token: neither generation_config.json, config.json nor tokenizer_config.json names one\n\n\
@@ -129,9 +162,5 @@ fn fit(folder: &Path, lm: &mut Lm, tokenizer: &Tokenizer) -> Result<()> {
     if let Some(id) = ids.iter().find(|id| !(0..vocab_size).contains(*id)) {
         problems.push(format!("the end-of-sequence id {id} is not among the {vocab_size} of the embedding"));
     }
-    if !problems.is_empty() {
-        return Err(Error::Model { path: folder.to_owned(), problems });
-    }
-    lm.model.set_eos(ids);
-    Ok(())
+    if problems.is_empty() { Ok(ids) } else { Err(Error::Model { path: folder.to_owned(), problems }) }
 }

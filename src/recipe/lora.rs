@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Recipe;
 use super::sizes::LmSizes;
 use super::tuning_tables::{LoraSave, LoraTable};
 
@@ -69,6 +70,21 @@ pub fn base_folder(folder: &Path, named: &str) -> PathBuf {
         Some(folder.join(header["__metadata__"][BASE_FROM_HERE].as_str()?))
     };
     from_here().and_then(|base| base.canonicalize().ok()).unwrap_or_else(|| folder.join(named))
+}
+
+impl Recipe {
+    /// The models that are trained by LoRA from their own folders, each with the settings of the first task that does.
+    pub fn lora_starts(&self) -> Vec<(&str, &LoraTable)> {
+        let of_guide = match (&self.sft, &self.dpo) {
+            (Some(sft), _) => sft.lora.as_ref(),
+            (None, dpo) => dpo.as_ref().and_then(|dpo| dpo.lora.as_ref()),
+        };
+        let guide = self.guide_model().zip(of_guide);
+        let direct = self.direct.as_ref().and_then(|direct| direct.lora.as_ref());
+        let direct = direct.into_iter().flat_map(|table| self.direct_models().iter().map(move |model| (model.as_str(), table)));
+        let policy = self.ppo.as_ref().and_then(|ppo| Some((ppo.policy.as_str(), ppo.lora.as_ref()?)));
+        guide.into_iter().chain(direct).chain(policy).collect()
+    }
 }
 
 /// Where the config.json of the model in `folder` lies: there, or, of a PEFT adapter, in the folder of its base. What is wrong with an

@@ -31,7 +31,7 @@ pub use estimate::{MemoryPart, StageMemory, memory_estimate};
 pub use hub_id::{HubId, hub_dataset, hub_model};
 pub use load::load;
 pub use lora::{BASE_FROM_HERE, Lora, base_folder, config_folder};
-pub use plan::{Counts, GuidePairSource, GuideSource, Plan, Stage};
+pub use plan::{Counts, GuidePairSource, GuideSource, Plan, Stage, with_joined_paths};
 pub use ppo::{ChunkLen, ChunkLens, KlTable, PpoTable, ValueSource};
 pub use preference_tables::{PairColumns, Pairing, PreferenceLabel, Preferences};
 pub use reading::{ReaderSizes, Reading, SAMPLED_ROWS, bytes_in_words, guide_tokens};

@@ -157,15 +157,7 @@ impl Plan {
             return Err(Error::Recipe(problems));
         }
         let folder = recipe_path.parent().unwrap_or(Path::new(""));
-        let ids = recipe
-            .models
-            .values_mut()
-            .filter_map(|model| model.id.as_mut())
-            .chain(recipe.gold.iter_mut().filter_map(|gold| gold.id.as_mut()));
-        let source =
-            Some(&mut recipe.data.source).filter(|source| !source.starts_with("builtin:") && hub_dataset(folder, source).is_none());
-        let pairs = recipe.preferences.as_mut().and_then(|preferences| preferences.source.as_mut());
-        for path in ids.chain(source).chain(pairs) {
+        for path in paths(&mut recipe, folder) {
             *path = absolute(folder, path).map_err(|what| Error::recipe(format!("{}: {what}", recipe_path.display())))?;
         }
         let sizes = Sizes::of(&recipe, folder);
@@ -217,10 +209,7 @@ impl Plan {
 
     /// The recipe's model that a guide is or descends from.
     pub fn model_of<'a>(&'a self, source: &'a GuideSource) -> Option<&'a str> {
-        match source {
-            GuideSource::Stage(_) => self.recipe.guide_model(),
-            GuideSource::Model(name) => Some(name),
-        }
+        self.recipe.model_of(source)
     }
 
     /// The pair that rewards in `[ppo]`.
@@ -310,6 +299,19 @@ impl Recipe {
         self.models_of(ppo_pair(self).into_iter().flat_map(|pair| [pair.tuned, pair.untuned]))
     }
 
+    /// All pairs that score or reward.
+    pub fn guide_pairs(&self) -> Vec<GuidePairSource> {
+        guide_pairs(self).into_iter().chain(ppo_pair(self)).collect()
+    }
+
+    /// The recipe's model that a guide is or descends from.
+    pub fn model_of<'a>(&'a self, source: &'a GuideSource) -> Option<&'a str> {
+        match source {
+            GuideSource::Stage(_) => self.guide_model(),
+            GuideSource::Model(name) => Some(name),
+        }
+    }
+
     fn models_of(&self, sources: impl Iterator<Item = GuideSource>) -> Vec<&str> {
         let mut models: Vec<&str> = Vec::new();
         for source in sources {
@@ -321,6 +323,26 @@ impl Recipe {
         }
         models
     }
+}
+
+/// All paths that a recipe in `folder` names.
+fn paths<'a>(recipe: &'a mut Recipe, folder: &Path) -> impl Iterator<Item = &'a mut String> {
+    let models = recipe.models.values_mut().filter_map(|model| model.id.as_mut());
+    let gold = recipe.gold.as_mut().and_then(|gold| gold.id.as_mut());
+    let source = Some(&mut recipe.data.source).filter(|source| !source.starts_with("builtin:") && hub_dataset(folder, source).is_none());
+    let pairs = recipe.preferences.as_mut().and_then(|preferences| preferences.source.as_mut());
+    models.chain(gold).chain(source).chain(pairs)
+}
+
+/// The recipe with its paths as seen from here, for one that cannot be planned and is only looked at further.
+pub fn with_joined_paths(recipe: &Recipe, recipe_path: &Path) -> Recipe {
+    let (mut recipe, folder) = (recipe.clone(), recipe_path.parent().unwrap_or(Path::new("")));
+    for path in paths(&mut recipe, folder) {
+        if let Some(joined) = folder.join(&*path).to_str() {
+            *path = joined.to_owned();
+        }
+    }
+    recipe
 }
 
 /// The file or folder by its full path. Only its parent is resolved: a data file may be a link whose own name tells its format.

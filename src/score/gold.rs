@@ -7,7 +7,6 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::models::config::{self, CLASSIFIER_TYPES};
-use crate::models::weights::tensor_names;
 use crate::models::{Classifier, ClassifierConfig, LmConfig, RewardHead, RewardModel, check_vocabulary};
 use crate::text::Tokenizer;
 
@@ -51,14 +50,13 @@ impl GoldReward {
 
     /// Whether the folder holds a judge that can be opened, as far as config, tokenizer and the headers of the weights tell.
     pub fn check_folder(folder: &Path) -> Result<()> {
-        let vocab_size = if Self::is_classifier_folder(folder)? {
-            tensor_names(folder)?;
-            ClassifierConfig::read(folder)?.vocab_size()
-        } else {
-            RewardModel::check_folder(folder)?;
-            LmConfig::read(folder)?.vocab_size()
-        };
-        check_vocabulary(folder, &Tokenizer::open(folder)?, vocab_size)
+        let model = if Self::is_classifier_folder(folder)? { Classifier::check_folder(folder) } else { RewardModel::check_folder(folder) };
+        check_tokenizer(folder, model)
+    }
+
+    /// The same of a folder whose weights are not there yet.
+    pub fn check_config(folder: &Path) -> Result<()> {
+        check_tokenizer(folder, vocab_size(folder).map(drop))
     }
 
     /// Whether the folder holds a classifier; else it can only hold a reward model.
@@ -121,6 +119,20 @@ impl GoldReward {
         }
         Ok(reward.rewards_of(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>()))
     }
+}
+
+fn vocab_size(folder: &Path) -> Result<i64> {
+    Ok(if GoldReward::is_classifier_folder(folder)? { ClassifierConfig::read(folder)?.vocab_size() } else { LmConfig::read(folder)?.vocab_size() })
+}
+
+/// What is wrong with the judge's tokenizer, beside what is wrong with its `model`.
+fn check_tokenizer(folder: &Path, model: Result<()>) -> Result<()> {
+    let tokenizer = Tokenizer::open(folder);
+    let vocabulary = match (&tokenizer, vocab_size(folder)) {
+        (Ok(tokenizer), Ok(vocab_size)) => check_vocabulary(folder, tokenizer, vocab_size).err(),
+        _ => None,
+    };
+    Error::and_all(folder, model, tokenizer.err().into_iter().chain(vocabulary))
 }
 
 /// What a judge reads: `text` with both in their holes, `{prompt}` and `{response}`. Neither is looked at for the other's hole.

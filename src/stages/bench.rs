@@ -13,7 +13,7 @@ use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, 
 use crate::artifacts::{Journal, interrupt};
 use crate::error::{Error, Result};
 use crate::models::rates::MachineRates;
-use crate::models::{Lm, LmConfig, open_with_tokenizer};
+use crate::models::{Lm, LmConfig, check_lm_folders, open_with_tokenizer};
 use crate::monitor::peak_rss_bytes;
 use crate::policy::LocalPolicy;
 use crate::sampling::{Sampling, Stream};
@@ -84,6 +84,9 @@ impl BenchModels {
             let tokenizer = Tokenizer::numbered(lm.model.info().vocab_size as usize, lm.model.info().eos_token_ids.first().copied())?;
             Ok((Rc::new(lm), Rc::new(tokenizer)))
         };
+        if !settings.random_weights {
+            check_lm_folders(guides.into_iter().flat_map(|(tuned, untuned)| [tuned, untuned]).chain([base]))?;
+        }
         let guide = match guides {
             Some((tuned, untuned)) => {
                 let ((tuned, tokenizer), (untuned, _)) = (open(tuned, 2)?, open(untuned, 3)?);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::tokenizer::read_json;
 use super::{PromptTemplate, Tokenizer};
 use crate::error::Result;
-use crate::recipe::{GuidePairSource, MethodTable, Plan, config_folder};
+use crate::recipe::{GuidePairSource, MethodTable, Plan, Recipe, config_folder};
 
 /// What stands before the prompts of each model in a folder, how each chat model is addressed, and for each base of `[steer]` and the policy of
 /// `[ppo]` whether the guides share its vocabulary; empty where a plan has none of these.
@@ -48,45 +48,42 @@ pub fn plan_report(plan: &Plan) -> Result<String> {
     Ok([before, chats, vocabularies].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))
 }
 
-/// Models that are asked for a BOS token which their tokenizers have not.
-///
-/// # Errors
-/// Where a tokenizer cannot be read.
-pub fn bos_problems(plan: &Plan) -> Result<Vec<String>> {
+/// Models that are asked for a BOS token which their tokenizers have not. A tokenizer that cannot be read is told with its model.
+pub fn bos_problems(recipe: &Recipe) -> Vec<String> {
     let mut tokenizers = Tokenizers::default();
     let mut problems = Vec::new();
-    for (name, model) in &plan.recipe.models {
-        let Some(id) = &model.id else { continue };
-        let before = PromptTemplate::of(model).before(&*tokenizers.open(id)?);
+    for (name, model) in &recipe.models {
+        let Some(Ok(tokenizer)) = model.id.as_ref().map(|id| tokenizers.open(id)) else { continue };
+        let before = PromptTemplate::of(model).before(&tokenizer);
         problems.extend(before.err().map(|error| format!("`models.{name}.bos`: {error}")));
     }
-    Ok(problems)
+    problems
 }
 
-/// What keeps guides from reading one text: tokenizers in folders whose vocabularies differ within a pair. And what keeps `eft` from adding the logits of base and guides: tokenizers in folders whose vocabularies differ.
-///
-/// # Errors
-/// Where a tokenizer cannot be read.
-pub fn mixture_problems(plan: &Plan) -> Result<Vec<String>> {
+/// What keeps guides from reading one text: tokenizers in folders whose vocabularies differ within a pair. And what keeps `eft` from adding the
+/// logits of base and guides: tokenizers in folders whose vocabularies differ. A tokenizer that cannot be read is told with its model.
+pub fn mixture_problems(recipe: &Recipe) -> Vec<String> {
     let mut problems = Vec::new();
     let mut tokenizers = Tokenizers::default();
-    let folder = |model: &str| plan.recipe.models.get(plan.recipe.tokenizer_owner(model)).and_then(|model| model.id.clone());
-    for GuidePairSource { tuned, untuned, .. } in plan.guide_pairs().into_iter().chain(plan.ppo_pair()) {
-        let [tuned_folder, untuned_folder] = [&tuned, &untuned].map(|source| plan.model_of(source).and_then(folder));
+    let folder = |model: &str| recipe.models.get(recipe.tokenizer_owner(model)).and_then(|model| model.id.clone());
+    for GuidePairSource { tuned, untuned, .. } in recipe.guide_pairs() {
+        let [tuned_folder, untuned_folder] = [&tuned, &untuned].map(|source| recipe.model_of(source).and_then(folder));
         let (Some(mine), Some(theirs)) = (tuned_folder, untuned_folder) else { continue };
-        if let Some(difference) = tokenizers.open(&mine)?.vocabulary().difference(&tokenizers.open(&theirs)?.vocabulary()) {
+        let (Ok(mine), Ok(theirs)) = (tokenizers.open(&mine), tokenizers.open(&theirs)) else { continue };
+        if let Some(difference) = mine.vocabulary().difference(&theirs.vocabulary()) {
             let problem = format!("the guides {tuned} and {untuned} of a pair have two vocabularies: {difference}");
             problems.extend(Some(problem.clone()).filter(|_| !problems.contains(&problem)));
         }
     }
-    let Some(steer) = &plan.recipe.steer else { return Ok(problems) };
+    let Some(steer) = &recipe.steer else { return problems };
     if !steer.method.iter().any(|method| matches!(method, MethodTable::Eft { .. })) {
-        return Ok(problems);
+        return problems;
     }
     for base in &steer.bases {
-        for guide in plan.recipe.guide_models() {
+        for guide in recipe.guide_models() {
             let (Some(mine), Some(theirs)) = (folder(base), folder(guide)) else { continue };
-            if let Some(difference) = tokenizers.open(&mine)?.vocabulary().difference(&tokenizers.open(&theirs)?.vocabulary()) {
+            let (Ok(mine), Ok(theirs)) = (tokenizers.open(&mine), tokenizers.open(&theirs)) else { continue };
+            if let Some(difference) = mine.vocabulary().difference(&theirs.vocabulary()) {
                 problems.push(format!(
                     "`eft` needs one vocabulary, but base `{base}` and guide `{guide}` have two: {difference}\n\n\
                      hint: steer this base with `cbs` or `best_of_n`, whose guides read text"
@@ -94,7 +91,7 @@ pub fn mixture_problems(plan: &Plan) -> Result<Vec<String>> {
             }
         }
     }
-    Ok(problems)
+    problems
 }
 
 /// Each is read once, however many models share its folder.
@@ -132,13 +129,15 @@ fn identity(base: &Tokenizer, guide: &Tokenizer) -> String {
     }
 }
 
-/// What each model folder's tokenizer and config say, and whether the others have the vocabulary of the first.
-pub fn folder_reports(folders: &[&Path]) -> Result<String> {
+/// What each model folder's tokenizer and config say, what `weights` says of its weights, and whether the others have the vocabulary of the
+/// first.
+pub fn folder_reports(folders: &[&Path], weights: impl Fn(&Path) -> String) -> Result<String> {
     let mut text = String::new();
     let mut first = None;
     for folder in folders {
         let tokenizer = Tokenizer::open(folder)?;
         text.push_str(&describe(folder, &tokenizer)?);
+        let _ = writeln!(text, "  {:<14} {}", "weights", weights(folder));
         match &first {
             None => first = Some(tokenizer.vocabulary()),
             Some(vocabulary) => {
@@ -206,12 +205,12 @@ mod tests {
         std::fs::write(a.join("config.json"), r#"{"model_type":"gpt2","vocab_size":258}"#).unwrap();
         std::fs::write(b.join("config.json"), r#"{"vocab_size":200}"#).unwrap();
         std::fs::write(b.join("chat_template.jinja"), "{{ messages[0].content }}").unwrap();
-        let report = folder_reports(&[&a, &b, &a]).unwrap();
+        let report = folder_reports(&[&a, &b, &a], |folder| format!("of {}", folder.ends_with("b"))).unwrap();
         for expected in [
             "  family         gpt2\n  vocabulary     258 tokens, largest id 257\n  embedding      258 rows\n  bos            0 `<|endoftext|>`\n",
             "  pad            none\n  before a text  nothing\n  after a text   nothing\n  chat template  none\n",
             "  embedding      200 rows, too few for id 257\n",
-            "  chat template  yes\n",
+            "  chat template  yes\n  weights        of true\n",
             "b\n  family         unknown, no `model_type` in config.json\n",
             "not the same: 257 of 258 and 258 tokens have the same id, 257 are in both; the first difference is id 257: ",
             "a: the same, id by id",

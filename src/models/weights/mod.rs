@@ -3,11 +3,12 @@
 //! Nothing here knows a model. The kinds are ours to map: libtorch's own loaders change kinds silently and ignore what they do not expect.
 
 mod files;
+mod headers;
 mod pickle;
 mod tensor_file;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -18,7 +19,12 @@ use tch::{Device, Kind, Tensor};
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
 pub(super) use files::weight_files;
+pub use headers::Headers;
+use headers::unsupported;
 use tensor_file::{Stored, TensorFile, dtype_of};
+
+/// Bytes of a tensor that are looked at in one piece.
+const SLICE: usize = 32 << 20;
 
 /// All tensors of a file, copied into memory in the file's kinds.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
@@ -37,15 +43,6 @@ pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
 /// The text that [`write_tensors`] stored beside the tensors.
 pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
     Ok(TensorFile::open(path)?.metadata)
-}
-
-/// The names of all tensors of a model folder.
-pub fn tensor_names(folder: &Path) -> Result<BTreeSet<String>> {
-    let mut names = BTreeSet::new();
-    for path in weight_files(folder)? {
-        names.extend(TensorFile::open(&path)?.tensors.into_keys());
-    }
-    Ok(names)
 }
 
 /// How many numbers the weight files of a model folder hold.
@@ -94,49 +91,54 @@ pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: &[(&st
 
 /// Copies the weights of a model folder into `variables`, converting to their kind and device. `variable` names the variable that a
 /// tensor belongs in, `None` for tensors of no use. The variables and the files must agree in every name and shape; else the error
-/// lists all that is missing, unexpected or misshapen.
+/// lists what is missing, unexpected or misshapen.
 pub fn load(folder: &Path, variables: &BTreeMap<String, Tensor>, variable: impl Fn(&str) -> Option<String>) -> Result<()> {
+    copy_all(&Headers::open(folder)?, variables, "config.json", variable)
+}
+
+/// [`load`] of one file, whose tensors are called as the variables and were asked for by the file `asker`.
+pub fn load_file(path: &Path, variables: &BTreeMap<String, Tensor>, asker: &str) -> Result<()> {
+    copy_all(&Headers::of_file(path), variables, asker, |name| Some(name.to_owned()))
+}
+
+/// Whether the folder's tensor called `name` holds the numbers of `tensor`, in its kind; yes, where there is none of that name.
+pub fn holds_again(folder: &Path, name: &str, tensor: &Tensor) -> Result<bool> {
     let _no_grad = tch::no_grad_guard();
-    let files = weight_files(folder)?.iter().map(|path| TensorFile::open(path)).collect::<Result<Vec<_>>>()?;
-    let mut problems = Vec::new();
-    let mut found: BTreeMap<String, (usize, &Stored)> = BTreeMap::new();
-    for (file, name, stored) in
-        files.iter().enumerate().flat_map(|(i, file)| file.tensors.iter().map(move |(name, stored)| (i, name, stored)))
-    {
-        let Some(target) = variable(name) else { continue };
-        let Some(expected) = variables.get(&target) else {
-            problems.push(format!("unexpected tensor `{name}` {:?}", stored.shape));
-            continue;
-        };
-        if !expected.size().iter().map(|&size| size as usize).eq(stored.shape.iter().copied()) {
-            problems.push(format!("tensor `{name}` has shape {:?}, config.json asks for {:?}", stored.shape, expected.size()));
-        }
-        if !stored.kind.is_some_and(|kind| matches!(kind, Kind::Half | Kind::BFloat16 | Kind::Float | Kind::Double)) {
-            problems.push(unsupported(name, stored));
-        }
-        if found.insert(target, (file, stored)).is_some() {
-            problems.push(format!("tensor `{name}` is there twice"));
-        }
+    let headers = Headers::open(folder)?;
+    let Some((file, stored)) = headers.files.iter().find_map(|file| Some((file, file.tensors.get(name)?))) else { return Ok(true) };
+    let mapped = file.tensor(stored)?;
+    if mapped.size() != tensor.size() {
+        return Ok(false);
     }
-    for (name, expected) in variables.iter().filter(|(name, _)| !found.contains_key(*name)) {
-        problems.push(format!("missing tensor `{name}` {:?}", expected.size()));
+    let rows = stored.shape.first().copied().unwrap_or(1);
+    let step = (rows * SLICE).checked_div(stored.bytes()).unwrap_or(rows).clamp(1, rows.max(1));
+    for start in (0..rows).step_by(step) {
+        let slice = |tensor: &Tensor| tensor.f_narrow(0, start as i64, step.min(rows - start) as i64);
+        let again = slice(&mapped)?.f_to_kind(tensor.kind())?.f_to_device(tensor.device())?;
+        if !again.f_equal(&slice(tensor)?)? {
+            return Ok(false);
+        }
+        file.release(stored);
     }
-    if !problems.is_empty() {
-        return Err(Error::Model { path: folder.to_owned(), problems });
-    }
+    Ok(true)
+}
+
+fn copy_all(headers: &Headers, variables: &BTreeMap<String, Tensor>, asker: &str, variable: impl Fn(&str) -> Option<String>) -> Result<()> {
+    let _no_grad = tch::no_grad_guard();
+    let shapes = variables.iter().map(|(name, variable)| (name.clone(), variable.size())).collect();
+    let places = headers.fit(&shapes, asker, variable)?;
     // In the order of the disk.
     let mut in_order: Vec<(usize, &Stored, &Tensor)> =
-        found.iter().map(|(name, &(file, stored))| (file, stored, &variables[name])).collect();
+        places.iter().map(|(name, &(file, stored))| (file, stored, &variables[name])).collect();
     in_order.sort_by_key(|(file, stored, _)| (*file, stored.start));
     for (file, stored, variable) in in_order {
-        copy(&files[file], stored, variable)?;
+        copy(&headers.files[file], stored, variable)?;
     }
     Ok(())
 }
 
 /// Copies in slices of the first dimension and lets go of each slice's pages, so that a large embedding is never there twice.
 fn copy(file: &TensorFile, stored: &Stored, variable: &Tensor) -> Result<()> {
-    const SLICE: usize = 32 << 20;
     let mapped = file.tensor(stored)?;
     let rows = stored.shape.first().copied().unwrap_or(1);
     let pieces = stored.bytes().div_ceil(SLICE).clamp(1, rows.max(1));
@@ -163,10 +165,6 @@ fn write_bytes(tensor: &Tensor, file: &mut impl Write) -> io::Result<()> {
     // SAFETY: a contiguous tensor in main memory, alive until the slice has been written.
     let bytes = unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), tensor.numel() * tensor.kind().elt_size_in_bytes()) };
     file.write_all(bytes)
-}
-
-fn unsupported(name: &str, stored: &Stored) -> String {
-    format!("tensor `{name}` is stored as {}, which is not supported", stored.dtype)
 }
 
 /// The name that configs give a kind of weights.
