@@ -470,9 +470,9 @@ fn a_project_that_is_killed_and_moved_again_and_again_ends_like_an_untouched_one
         }
         if ended.is_none() {
             child.kill().unwrap();
-            child.wait().unwrap();
             kills += 1;
         }
+        child.wait().unwrap();
         let log = fs::read_to_string(log).unwrap();
         assert!(ended.is_none_or(|status| status.success()), "{log}");
         assert!(!log.contains("anew") && !log.contains("replaced"), "{log}");

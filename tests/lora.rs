@@ -114,6 +114,30 @@ fn both_ways_of_saving_give_the_trained_model() {
     }
 }
 
+#[test]
+fn an_adapter_finds_its_base_where_both_have_been_moved() {
+    let (ids, scratch) = (golden_ids("gpt2"), tempfile::tempdir().unwrap());
+    let [old, new] = ["old", "new"].map(|name| scratch.path().join(name));
+    let base = old.join("models/base");
+    std::fs::create_dir_all(&base).unwrap();
+    for file in std::fs::read_dir(folder("gpt2")).unwrap() {
+        let file = file.unwrap().path();
+        std::fs::copy(&file, base.join(file.file_name().unwrap())).unwrap();
+    }
+    let lm = Lm::open_lora(&base, CPU, Kind::Float, &lora(&["c_attn"], LoraSave::Adapter), 1).unwrap();
+    train(&lm, &ids, 2);
+    lm.save(&old.join("run/sft")).unwrap();
+    std::fs::rename(&old, &new).unwrap();
+    let moved = Lm::open(&new.join("run/sft"), CPU, Kind::Float).unwrap();
+    assert!(difference(&plain(&moved, &ids), &plain(&lm, &ids)) < 1e-4);
+    assert_eq!(w2s::recipe::config_folder(&new.join("run/sft")), new.join("models/base").canonicalize().unwrap());
+    // A config that names another folder is believed.
+    let config = new.join("run/sft/adapter_config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("models/base", "models/other")).unwrap();
+    assert!(Lm::open(&new.join("run/sft"), CPU, Kind::Float).err().unwrap().to_string().contains("models/other`, which is no folder here"));
+}
+
 fn json_of(adapter: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(adapter.join("adapter_config.json")).unwrap()).unwrap()
 }

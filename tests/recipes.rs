@@ -934,17 +934,6 @@ mod rules {
         assert!(plan.describe().contains("columns `prompt`, `chosen`, `rejected`; chosen is as the source has it"), "{}", plan.describe());
     }
 
-    /// Keys that a recipe does not give leave the fingerprints of older runs as they were.
-    #[test]
-    fn preferences_are_written_as_before_where_nothing_new_is_asked() {
-        let plan = resolve(&shipped("smoke.toml"), &[]).unwrap();
-        let written = serde_json::to_value(plan.recipe.preferences).unwrap();
-        let sampling = serde_json::json!({ "temperature": 0.7, "top_k": 50, "top_p": 1.0 });
-        let expected = serde_json::json!({ "policy": "guide", "prompts": 64, "validation_prompts": 16, "samples_per_prompt": 2,
-            "label": "drawn", "sampling": sampling, "max_new_tokens": 24 });
-        assert_eq!(written, expected);
-    }
-
     #[test]
     fn reward_models() {
         only(&["reward_model.head_learning_rate=0"], "`reward_model.head_learning_rate` is 0, expected a number above 0");

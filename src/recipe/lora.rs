@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -58,18 +58,24 @@ pub const BASE_FROM_HERE: &str = "base";
 const LARGEST_HEADER: u64 = 100 << 20;
 
 /// The folder of the base of the adapter in `folder`, whose config calls it `named`: a full path for other programs, which a project that is
-/// moved outlives. So the way from the adapter to its base, which its weights tell, is tried first.
+/// moved outlives. So the way from the adapter to its base, which its weights tell, comes first, as long as the config means the same folder.
 pub fn base_folder(folder: &Path, named: &str) -> PathBuf {
-    let from_here = || -> Option<PathBuf> {
-        let mut file = File::open(folder.join("adapter_model.safetensors")).ok()?;
-        let mut length = [0; 8];
-        file.read_exact(&mut length).ok()?;
-        let mut header = Vec::new();
-        file.take(u64::from_le_bytes(length).min(LARGEST_HEADER)).read_to_end(&mut header).ok()?;
-        let header: Value = serde_json::from_slice(&header).ok()?;
-        Some(folder.join(header["__metadata__"][BASE_FROM_HERE].as_str()?))
-    };
-    from_here().and_then(|base| base.canonicalize().ok()).unwrap_or_else(|| folder.join(named))
+    let named = Path::new(named);
+    let moved = way_to_base(folder).filter(|way| {
+        let below: PathBuf = way.components().filter(|part| matches!(part, Component::Normal(_))).collect();
+        named.is_absolute() && named.ends_with(below)
+    });
+    moved.and_then(|way| folder.join(way).canonicalize().ok()).unwrap_or_else(|| folder.join(named))
+}
+
+fn way_to_base(folder: &Path) -> Option<PathBuf> {
+    let mut file = File::open(folder.join("adapter_model.safetensors")).ok()?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).ok()?;
+    let mut header = Vec::new();
+    file.take(u64::from_le_bytes(length).min(LARGEST_HEADER)).read_to_end(&mut header).ok()?;
+    let header: Value = serde_json::from_slice(&header).ok()?;
+    Some(PathBuf::from(header["__metadata__"][BASE_FROM_HERE].as_str()?))
 }
 
 impl Recipe {
