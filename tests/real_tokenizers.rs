@@ -1,12 +1,12 @@
 //! Real tokenizers and chat templates against transformers: ids, decoded texts and rendered chats must be equal.
 //!
-//! `W2S_SHARED_DATA` names a folder with `tokenizers/`, `imdb/`, `summarize/` and `alpaca_eval/` (CONTRIBUTING.md has the layout), and
-//! `W2S_PYTHON` a Python with transformers; otherwise this is skipped, loudly.
+//! `W2S_SHARED_DATA` names a folder with `tokenizers/`, `imdb/`, `summarize/` and `alpaca_eval/` (CONTRIBUTING.md has the layout).
+
+mod judge;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::{Value, json};
 use w2s::text::{ChatTemplate, Message, PromptTemplate, Tokenizer};
@@ -22,20 +22,6 @@ const MARKED_TURNS: &str = "{% for turn in messages %}{% if loop.first and turn.
     {{ '<|im_start|>system\\nYou answer questions.<|im_end|>\\n' }}{% endif %}\
     {{- '<|im_start|>' ~ turn['role'] ~ '\\n' ~ turn['content'] ~ '<|im_end|>' + '\\n' }}{% endfor %}\n\
     {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
-
-fn environment() -> Option<(PathBuf, String)> {
-    match (std::env::var_os("W2S_SHARED_DATA"), std::env::var("W2S_PYTHON")) {
-        (Some(data), Ok(python)) => Some((data.into(), python)),
-        _ => {
-            // Not `eprintln!`, which the test harness would hide.
-            let _ = writeln!(
-                std::io::stderr(),
-                "SKIPPED: set W2S_SHARED_DATA to real tokenizers and texts, and W2S_PYTHON to a Python with transformers, to compare them"
-            );
-            None
-        }
-    }
-}
 
 /// The first `count` values of `field` in a gzip file of JSON lines.
 fn lines(path: &Path, field: &str, count: usize) -> Vec<String> {
@@ -104,8 +90,9 @@ impl Comparison {
 }
 
 #[test]
+#[ignore = "needs Python with torch, and W2S_SHARED_DATA: make judge-heavy"]
 fn ids_texts_and_chats_equal_transformers() {
-    let Some((data, python)) = environment() else { return };
+    let data = PathBuf::from(std::env::var_os("W2S_SHARED_DATA").expect("W2S_SHARED_DATA names a folder of real tokenizers and texts"));
     let (texts, chats) = (texts(&data), chats());
     assert!(texts.len() >= 1000, "{} texts", texts.len());
     let exchange = tempfile::tempdir().unwrap();
@@ -124,9 +111,7 @@ fn ids_texts_and_chats_equal_transformers() {
         "folders": folders, "texts": texts, "templates": templates, "chats": chats.iter().map(|chat| to_json(chat)).collect::<Vec<_>>(),
     });
     std::fs::write(&request, asked.to_string()).unwrap();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/as_transformers.py");
-    let output = Command::new(python).arg(script).args([&request, &answer]).output().expect("W2S_PYTHON starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    judge::ask("reference/as_transformers.py", &[&request, &answer]);
     let expected: Value = serde_json::from_slice(&std::fs::read(&answer).unwrap()).unwrap();
 
     let mut compared = Comparison::default();
