@@ -61,7 +61,6 @@ def environment(kind):
     wanted = f"{sys.version}\n{sys.base_prefix}\n{home}\n" + "".join(file.read_text() for file in pins)
     if stamp.exists() and stamp.read_text() == wanted and python.exists():
         return str(python)
-    # A half one too: pip's cache has what was downloaded.
     stamp.unlink(missing_ok=True)
     shutil.rmtree(home, ignore_errors=True)
     HOME.mkdir(exist_ok=True)
@@ -91,7 +90,8 @@ def environment(kind):
 def run(tests, python):
     """Runs the tests; the names of those that passed, and cargo's exit code."""
     files = [argument for file in sorted({file for file, _, _, _ in tests}) for argument in ("--test", file)]
-    command = ["cargo", "test", "--release", "--locked", *files, "--", "--ignored", "--exact", *(name for _, name, _, _ in tests)]
+    names = [name for _, name, _, _ in tests]
+    command = ["cargo", "test", "--release", "--locked", "--no-fail-fast", *files, "--", "--ignored", "--exact", *names]
     passed = set()
     with subprocess.Popen(command, cwd=ROOT, env=dict(os.environ, W2S_PYTHON=python), stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
