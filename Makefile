@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 W2S := $(or $(CARGO_TARGET_DIR),target)/release/w2s
 
-.PHONY: libtorch build demo test lint
+.PHONY: libtorch build demo test lint judge judge-heavy
 
 libtorch:
 	@python3 scripts/libtorch.py
@@ -23,3 +23,11 @@ lint: libtorch
 # Release profile throughout: one build of the dependencies, and the tests that run the program need it fast.
 test: lint build
 	cargo test --release --locked
+
+# The tests that need Python, in a virtual environment that is made in .judge/ for them: what llama.cpp, TensorBoard and the safetensors package
+# make of our files; heavy: PyTorch, transformers and PEFT too. A W2S_PYTHON set by the user wins. Fails if one of them did not run.
+judge: libtorch
+	@python3 scripts/judge.py light
+
+judge-heavy: libtorch
+	@python3 scripts/judge.py heavy

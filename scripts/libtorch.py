@@ -15,10 +15,11 @@ import hashlib
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
+
+from recent_pip import pip, recent_pip
 
 TORCH = "2.11.0"
 # The wheel's Python tag does not matter (no Python of it is used), so one wheel with one checksum serves every Python.
@@ -31,30 +32,18 @@ CPU_WHEELS = {
     "nvidia-cuda-runtime==13.0.96": "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
 }
 CPU_LIBRARIES = {"libc10.so", "libtorch_cpu.so", "libgomp.so.1", "libcupti.so.13", "libcudart.so.13"}
-PIP = ("pip==25.3", "9655943313a94722b7774661c21049070f6bbb0a1516bf02f7c8d5d9201514cd")  # the first with --resume-retries is 25.1
 
 
 def fail(what, hint):
     sys.exit(f"libtorch: {what}\n\nhint: {hint}")
 
 
-def pip(args, env=None):
-    return subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", *args], env=env).returncode
-
-
-def recent_pip(dest):
-    """An environment in which `python3 -m pip` is a pip that resumes broken downloads; the user's pip is left alone."""
-    home = dest / "pip"
-    if not (home / "pip").is_dir():
-        lock = dest / "pip.lock"
-        lock.write_text(f"{PIP[0]} --hash=sha256:{PIP[1]}\n")
-        partial = dest / "pip.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        if pip(["install", "-q", "--target", str(partial), "--no-deps", "--require-hashes", "-r", str(lock)]):
-            fail("pip could not be fetched (see above)", "check the network or pip's index setting, then run the same command again; "
-                 f"or set LIBTORCH to an unpacked libtorch {TORCH}")
-        partial.rename(home)
-    return dict(os.environ, PYTHONPATH=str(home))
+def ready_pip(dest):
+    env = recent_pip(dest)
+    if env is None:
+        fail("pip could not be fetched (see above)", "check the network or pip's index setting, then run the same command again; "
+             f"or set LIBTORCH to an unpacked libtorch {TORCH}")
+    return env
 
 
 def sha256(path):
@@ -77,7 +66,7 @@ def fetch(dest):
         lock.write_text(f"{requirement} --hash=sha256:{digest}\n")
         print(f"libtorch: fetching {requirement}", flush=True)
         code = pip(["download", "-q", "--progress-bar", "off", "--retries", "5", "--resume-retries", "20", "--no-deps",
-                    "--only-binary=:all:", "--require-hashes", *TAGS, "-d", str(wheels), "-r", str(lock)], recent_pip(dest))
+                    "--only-binary=:all:", "--require-hashes", *TAGS, "-d", str(wheels), "-r", str(lock)], ready_pip(dest))
         if code:
             fail(f"{requirement} could not be fetched (see above)",
                  "check the network or pip's index setting, then run the same command again: wheels that arrived are kept; "
@@ -112,7 +101,7 @@ def install_cuda(dest):
     site = dest / "site"
     print(f"libtorch: fetching torch=={TORCH} with its CUDA libraries (about 3 GB)", flush=True)
     if pip(["install", "-q", "--progress-bar", "off", "--resume-retries", "20", "--target", str(site), "--upgrade", f"torch=={TORCH}"],
-           recent_pip(dest)):
+           ready_pip(dest)):
         fail("the CUDA build could not be fetched (see above)", "run the same command again, or CUDA=0 for the CPU build")
     for name in ("lib", "include"):
         link = dest / name

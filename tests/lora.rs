@@ -2,6 +2,7 @@
 
 mod common;
 mod golden;
+mod judge;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -331,16 +332,11 @@ fn scales_of_layers_are_followed() {
     }
 }
 
-/// Runs only where W2S_PYTHON names a python with torch, transformers and peft.
 #[test]
+#[ignore = "needs Python with torch: make judge-heavy"]
 fn every_option_of_peft_gives_its_answer_or_is_refused_by_name() {
-    let Some(python) = std::env::var_os("W2S_PYTHON") else {
-        println!("SKIPPED: set W2S_PYTHON to a python with torch, transformers and peft");
-        return;
-    };
     let target = tempfile::tempdir().unwrap();
-    let output = std::process::Command::new(python).arg(folder("adapters.py")).arg(target.path()).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    judge::ask("golden/adapters.py", &[target.path()]);
     let read =
         |name: &str| -> BTreeMap<String, Value> { serde_json::from_slice(&std::fs::read(target.path().join(name)).unwrap()).unwrap() };
     let ids = Tensor::arange(24, (Kind::Int64, CPU)).view([2, 12]);
@@ -365,13 +361,9 @@ fn every_option_of_peft_gives_its_answer_or_is_refused_by_name() {
     assert!(new.is_empty(), "this PEFT has options that 0.21 has not: {new:?}; remake adapters.json and decide on each");
 }
 
-/// Runs only where W2S_PYTHON names a python with torch, transformers and peft.
 #[test]
+#[ignore = "needs Python with torch: make judge-heavy"]
 fn peft_opens_our_adapters_and_we_open_its() {
-    let Some(python) = std::env::var_os("W2S_PYTHON") else {
-        println!("SKIPPED: set W2S_PYTHON to a python with torch, transformers and peft");
-        return;
-    };
     let target = tempfile::tempdir().unwrap();
     let rows = |tensor: &Tensor| Vec::<Vec<f64>>::try_from(tensor.to_kind(Kind::Double).flatten(0, 1)).unwrap();
     let ids = Tensor::arange(24, (Kind::Int64, CPU)).view([2, 12]);
@@ -388,9 +380,7 @@ fn peft_opens_our_adapters_and_we_open_its() {
         );
     }
     std::fs::write(target.path().join("ours.json"), Value::Object(ours.clone()).to_string()).unwrap();
-    let output = std::process::Command::new(python).arg(folder("check_adapter.py")).arg(target.path()).output().unwrap();
-    println!("{}", String::from_utf8_lossy(&output.stdout));
-    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    judge::ask("golden/check_adapter.py", &[target.path()]);
 
     let theirs: Value = serde_json::from_slice(&std::fs::read(target.path().join("theirs.json")).unwrap()).unwrap();
     for name in ours.keys() {

@@ -1,7 +1,8 @@
 //! Real tokenizers and chat templates against transformers: ids, decoded texts, rendered chats and greedy answers must be equal.
 //!
-//! `W2S_SHARED_DATA` names a folder with `tokenizers/`, `imdb/`, `summarize/` and `alpaca_eval/` (CONTRIBUTING.md has the layout), and
-//! `W2S_PYTHON` a Python with transformers; otherwise this is skipped, loudly.
+//! `W2S_SHARED_DATA` names a folder with `tokenizers/`, `imdb/`, `summarize/` and `alpaca_eval/` (CONTRIBUTING.md has the layout).
+
+mod judge;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -22,20 +23,6 @@ const MARKED_TURNS: &str = "{% for turn in messages %}{% if loop.first and turn.
     {{ '<|im_start|>system\\nYou answer questions.<|im_end|>\\n' }}{% endif %}\
     {{- '<|im_start|>' ~ turn['role'] ~ '\\n' ~ turn['content'] ~ '<|im_end|>' + '\\n' }}{% endfor %}\n\
     {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
-
-fn environment() -> Option<(PathBuf, String)> {
-    match (std::env::var_os("W2S_SHARED_DATA"), std::env::var("W2S_PYTHON")) {
-        (Some(data), Ok(python)) => Some((data.into(), python)),
-        _ => {
-            // Not `eprintln!`, which the test harness would hide.
-            let _ = writeln!(
-                std::io::stderr(),
-                "SKIPPED: set W2S_SHARED_DATA to real tokenizers and texts, and W2S_PYTHON to a Python with transformers, to compare them"
-            );
-            None
-        }
-    }
-}
 
 /// The first `count` values of `field` in a gzip file of JSON lines.
 fn lines(path: &Path, field: &str, count: usize) -> Vec<String> {
@@ -113,8 +100,9 @@ impl Comparison {
 }
 
 #[test]
+#[ignore = "needs Python with torch, and W2S_SHARED_DATA: make judge-heavy"]
 fn ids_texts_and_chats_equal_transformers() {
-    let Some((data, python)) = environment() else { return };
+    let data = PathBuf::from(std::env::var_os("W2S_SHARED_DATA").expect("W2S_SHARED_DATA names a folder of real tokenizers and texts"));
     let (texts, chats) = (texts(&data), chats());
     assert!(texts.len() >= 1000, "{} texts", texts.len());
     let exchange = tempfile::tempdir().unwrap();
@@ -133,9 +121,7 @@ fn ids_texts_and_chats_equal_transformers() {
         "folders": folders, "texts": texts, "templates": templates, "chats": chats.iter().map(|chat| to_json(chat)).collect::<Vec<_>>(),
     });
     std::fs::write(&request, asked.to_string()).unwrap();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/as_transformers.py");
-    let output = Command::new(python).arg(script).args([&request, &answer]).output().expect("W2S_PYTHON starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    judge::ask("reference/as_transformers.py", &[&request, &answer]);
     let expected: Value = serde_json::from_slice(&std::fs::read(&answer).unwrap()).unwrap();
 
     let mut compared = Comparison::default();
@@ -200,8 +186,9 @@ fn ids_texts_and_chats_equal_transformers() {
 }
 
 #[test]
+#[ignore = "needs Python with torch, and W2S_SHARED_DATA: make judge-heavy"]
 fn greedy_texts_equal_transformers_generate() {
-    let Some((data, python)) = environment() else { return };
+    let data = PathBuf::from(std::env::var_os("W2S_SHARED_DATA").expect("W2S_SHARED_DATA names a folder of real tokenizers and texts"));
     let review = lines(&data.join("imdb/test.jsonl.gz"), "text", 1).remove(0);
     let review = review.split_whitespace().take(12).collect::<Vec<_>>().join(" ");
     let special = "a</s> b<|endoftext|> c<|eot_id|>d";
@@ -221,9 +208,7 @@ fn greedy_texts_equal_transformers_generate() {
     let [request, answer] = ["request.json", "answer.json"].map(|name| exchange.path().join(name));
     let asked = json!({ "tokenizers": data.join("tokenizers"), "out": exchange.path(), "prompts": prompts, "new_tokens": 12 });
     std::fs::write(&request, asked.to_string()).unwrap();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/generate.py");
-    let output = Command::new(python).arg(script).args([&request, &answer]).output().expect("W2S_PYTHON starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    judge::ask("reference/generate.py", &[&request, &answer]);
     let expected: BTreeMap<String, Vec<Value>> = serde_json::from_slice(&std::fs::read(&answer).unwrap()).unwrap();
     assert_eq!(expected.len(), 5);
     let mut compared = Comparison::default();

@@ -122,7 +122,11 @@ impl GoldReward {
 }
 
 fn vocab_size(folder: &Path) -> Result<i64> {
-    Ok(if GoldReward::is_classifier_folder(folder)? { ClassifierConfig::read(folder)?.vocab_size() } else { LmConfig::read(folder)?.vocab_size() })
+    Ok(if GoldReward::is_classifier_folder(folder)? {
+        ClassifierConfig::read(folder)?.vocab_size()
+    } else {
+        LmConfig::read(folder)?.vocab_size()
+    })
 }
 
 /// What is wrong with the judge's tokenizer, beside what is wrong with its `model`.
