@@ -242,7 +242,7 @@ fn a_text_that_the_guides_cannot_read_to_its_end_ends_no_search() {
     let steer = |method: &str| {
         let mut command = w2s();
         command.args(["steer", "--dtype", "float32", "--max-new-tokens", "20", "--json", "--method", method, "--base"]).arg(&base);
-        command.arg("--tuned").arg(&tuned).arg("--untuned").arg(&untuned);
+        command.arg("--tuned").arg(&tuned).arg("--untuned").arg(&untuned).args(["--base-bos", "true", "--guide-bos", "true"]);
         command
     };
     for method in ["cbs", "best_of_n", "beam", "base"] {

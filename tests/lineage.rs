@@ -228,15 +228,13 @@ fn idle_keys() -> Vec<String> {
 }
 
 /// Keys that `src/recipe/outcome.rs` takes as `_` and that `idle_keys` does not change, with the place where they count, if at all.
-const ELSEWHERE: [(&str, &str); 41] = [
+const ELSEWHERE: [(&str, &str); 39] = [
     ("Run.name", "the page alone"),
     ("Run.device", "`cuda` is not everywhere"),
     ("Run.dtype", "as the precision of each model"),
     ("Data.source", "its contents"),
     ("Data.subset", "the contents of the files that it chooses"),
     ("Data.prompt", "where prompts are made"),
-    ("Data.train", "not of the test texts"),
-    ("Data.validation", "not of the test texts"),
     ("Data.test", "gold's accuracy alone"),
     ("Model.id", "its contents"),
     ("Model.scratch", "the outcome of its pretraining"),

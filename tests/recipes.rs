@@ -352,7 +352,7 @@ mod plans {
         let plan = resolve(&shipped("demo.toml"), &overrides).unwrap();
         let text = plan.describe();
         for shown in [
-            "seeds 1, 2, 3; device cpu; dtype float32; all cores",
+            "seeds 1, 2, 3; device cpu; dtype float32; all threads that the machine allows",
             "guide: 675,328 parameters, 2 layers × 128 wide, 4 heads, context 128, vocabulary 2,048",
             "base: 2,197,632 parameters",
             "1 epoch of 3,000 examples = 47 steps, batch 64 = 4 × 16",

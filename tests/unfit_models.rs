@@ -282,7 +282,8 @@ fn an_adapter_that_training_cannot_go_on_with_is_told_before_any_work() {
     for file in ["tokenizer.json", "tokenizer_config.json"] {
         fs::copy(base.join(file), saved.join(file)).unwrap();
     }
-    fs::write(scratch.path().join("pairs.jsonl"), "{\"prompt\": \"A\", \"chosen\": \"B\", \"rejected\": \"C\"}\n".repeat(8)).unwrap();
+    let pair = |prompt: char| format!("{{\"prompt\": \"{prompt}\", \"chosen\": \"B\", \"rejected\": \"C\"}}\n");
+    fs::write(scratch.path().join("pairs.jsonl"), "ABCDEFGH".chars().map(pair).collect::<String>()).unwrap();
     let check = |lora: &str| {
         let text = format!(
             "[run]\nname = \"x\"\n[data]\nsource = \"builtin:reviews\"\ntrain = 8\nvalidation = 8\ntest = 8\n[data.prompt]\nmax_words = 4\n\

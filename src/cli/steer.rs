@@ -14,7 +14,7 @@ use crate::models::{check_lm_folders, device, open_with_tokenizer};
 use crate::recipe::{Dtype, Recipe};
 use crate::score::{GoldReward, Guide};
 use crate::stages::{LoadedGuide, Method, Parts, PromptReader, SteerSettings, check_prompts, proposer, steer_prompts};
-use crate::text::{PromptTemplate, read_prompts};
+use crate::text::{PromptTemplate, Tokenizer, read_prompts};
 
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
@@ -187,10 +187,15 @@ impl SteerCommand {
         let kind = device::inference_kind(self.dtype.dtype(), device);
         let template = template_of(&self.base_template, self.base_chat, self.base_system.as_deref()).with_bos(self.base_bos);
         let guide_template = template_of(&self.guide_template, self.guide_chat, self.guide_system.as_deref()).with_bos(self.guide_bos);
-        // Whatever cannot be opened is told of all models at once, before any weights are read.
+        // Whatever cannot be opened, or cannot chat, is told of all models at once, before any weights are read.
         let folders = pairs.iter().flat_map(|(tuned, untuned)| [tuned.as_path(), untuned]).chain([base.as_path()]);
         let judge = gold.as_deref().map_or(Ok(()), GoldReward::check_folder);
-        Error::several([check_lm_folders(folders), judge])?;
+        // A tokenizer that does not open is told with its model.
+        let chats = |folder: &Path, template: &PromptTemplate| {
+            Tokenizer::open(folder).map_or(Ok(()), |tokenizer| template.render(&tokenizer, &prompts[0].1).map(drop))
+        };
+        let chats = [chats(&base, &template)].into_iter().chain(pairs.iter().map(|(tuned, _)| chats(tuned, &guide_template)));
+        Error::several([check_lm_folders(folders), judge].into_iter().chain(chats))?;
         self.check_prompts(&prompts, &settings, (&base, &template), (&pairs, &guide_template))?;
         let open = |folder: &PathBuf| open_with_tokenizer(folder, device, kind).map(|(lm, tokenizer)| (Rc::new(lm), Rc::new(tokenizer)));
         let (base, tokenizer) = open(&base)?;
