@@ -187,7 +187,10 @@ fn the_memory_limit_of_a_group_above_is_planned_with() {
     assert!(error.contains("pretrain/guide takes 3.") && error.contains(&limit) && error.contains("  optimizer: "), "{error}");
 
     enlarge(&model);
-    let error = failure(group.w2s().args(["steer", "--method", "base", "--dtype", "float32", "--base"]).arg(&model).arg("ok"), 1);
+    let error = failure(
+        group.w2s().args(["steer", "--method", "base", "--dtype", "float32", "--max-new-tokens", "8", "--base"]).arg(&model).arg("ok"),
+        1,
+    );
     assert!(error.contains("of memory, and there are ") && error.contains(&limit) && error.contains("hint: "), "{error}");
 }
 
