@@ -98,8 +98,6 @@ fn the_shell_and_a_recipe_have_one_set_of_rules() {
     let (model, other) = (tiny_model(folder.path()), tiny_model(&folder.path().join("other")));
     let (model, other) = (model.to_str().unwrap(), other.to_str().unwrap());
     let pair = format!("steer.guide=[{{tuned='base',untuned='guide',weight={}}}]", "WEIGHT");
-    let one = format!("models.twin={{id='{model}'}}");
-    let same = format!("models.first={{id='{model}'}}");
     let (zero, nan, inf) = (pair.replace("WEIGHT", "0"), pair.replace("WEIGHT", "nan"), pair.replace("WEIGHT", "inf"));
     let rows: &[BadValue] = &[
         ("base", &["--stop", ""], &["steer.stop=['']"], ["--stop holds an empty text", "`steer.stop` holds an empty text"]),
@@ -175,18 +173,6 @@ fn the_shell_and_a_recipe_have_one_set_of_rules() {
             &["steer.guide=[{tuned='base',untuned='guide'},{tuned='base',untuned='guide'}]"],
             ["pair 2 is a pair that stands before it too", "`steer.guide.1` is a pair that stands before"],
         ),
-        (
-            "base",
-            &["--tuned", model, "--untuned", model],
-            &["steer.tuned=base", "steer.untuned=base"],
-            ["--tuned and --untuned are", "`steer.tuned` and `steer.untuned` are both `base`, so every score would be 0"],
-        ),
-        (
-            "base",
-            &["--tuned", model, "--untuned", &format!("{other}/../../model")],
-            &[&one, &same, "steer.tuned=twin", "steer.untuned=first"],
-            ["which are one model", "which are one model"],
-        ),
     ];
     for (method, flags, sets, said) in rows {
         let mut shell = w2s();
@@ -204,6 +190,30 @@ fn the_shell_and_a_recipe_have_one_set_of_rules() {
         assert!(check.contains(said[1]), "{sets:?}: {:?} is not in\n{check}", said[1]);
         let keys = ["steer.", "models.", "`run.", "[dpo]"];
         assert!(!keys.iter().any(|key| shell.contains(key)), "keys of a recipe in the shell's words:\n{shell}");
+    }
+    // A pair of one model is of use to measure with, and to nobody else: both say so.
+    let path = format!("{other}/../../model");
+    for untuned in [model, path.as_str()] {
+        let told =
+            common::output(w2s().args(["steer", "--base", model, "--tuned", model, "--untuned", untuned, "--max-new-tokens", "4", "ok"]));
+        assert!(told.status.success() && common::stderr(&told).contains("so every score is 0 and they choose nothing"), "{told:?}");
+        let twins = [format!("models.twin={{id='{model}'}}"), format!("models.first={{id='{untuned}'}}")];
+        let pair = |table: &str| ["tuned=twin", "untuned=first"].map(|key| format!("{table}.{key}"));
+        let plan = |sets: Vec<String>| {
+            let smoke = recipe("smoke.toml");
+            w2s::recipe::load(&smoke, &sets).and_then(|recipe| w2s::recipe::Plan::new(recipe, &smoke))
+        };
+        let warnings = plan([twins.clone(), pair("steer")].concat()).unwrap_err().to_string();
+        assert!(warnings.contains("the tuned and the untuned guide of `[ppo]` are `twin` and `first`, which are one model"), "{warnings}");
+        let own =
+            ["ppo.tuned=guide", "ppo.untuned=other", "steer.max_new_tokens=2", "data.prompt={min_words=1,max_words=1}"].map(String::from);
+        let mut alone = w2s::recipe::load(&recipe("smoke.toml"), &[twins.to_vec(), pair("steer").to_vec(), own.to_vec()].concat()).unwrap();
+        alone.ppo = None;
+        alone.steer.as_mut().unwrap().method.retain(|method| !matches!(method, w2s::recipe::MethodTable::Ppo { .. }));
+        let warnings = w2s::recipe::Plan::new(alone, &recipe("smoke.toml"))
+            .map(|plan| plan.warnings().join("\n"))
+            .unwrap_or_else(|error| error.to_string());
+        assert!(warnings.contains("are `twin` and `first`, which are one model, so every score is 0"), "{warnings}");
     }
     let error = failure(w2s().args(["steer", "--base", model, "ok"]), 2);
     assert!(error.contains("--method cbs: `cbs` needs guides, and there are none\n\nhint: give --tuned and --untuned"), "{error}");

@@ -1,6 +1,9 @@
 //! What of a plan is worth a second look, though a run does it.
 
-use super::{Plan, guide_tokens, prompt_bound};
+use std::path::Path;
+
+use super::validate::is_one_model;
+use super::{GuideSource, Plan, guide_tokens, prompt_bound};
 
 impl Plan {
     /// One line each, with the key that it is about.
@@ -8,6 +11,14 @@ impl Plan {
         let recipe = &self.recipe;
         let mut warnings = Vec::new();
         if let Some(steer) = &recipe.steer {
+            warnings.extend(self.guide_pairs().iter().filter_map(|pair| match (&pair.tuned, &pair.untuned) {
+                (GuideSource::Model(tuned), GuideSource::Model(untuned)) if is_one_model(recipe, Path::new(""), tuned, untuned) => {
+                    let both =
+                        if tuned == untuned { format!("`{tuned}`") } else { format!("`{tuned}` and `{untuned}`, which are one model") };
+                    Some(format!("`steer`: the tuned and the untuned guide are {both}, so every score is 0 and they choose nothing"))
+                }
+                _ => None,
+            }));
             let scoring = recipe.guide_models().into_iter().filter(|guide| !recipe.sampled_guides().contains(guide));
             let bases: Vec<&str> = steer.bases.iter().map(String::as_str).collect();
             warnings.extend(scoring.filter_map(|guide| self.short_guide("steer.max_new_tokens", guide, &bases, steer.max_new_tokens)));

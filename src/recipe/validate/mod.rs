@@ -9,6 +9,7 @@ mod steer;
 
 use std::path::Path;
 
+pub(super) use self::steer::is_one_model;
 use super::{DeviceName, Model, PromptRule, Recipe, SplitNames, hub_dataset, listed, nearest};
 
 pub(super) const BUILTIN: &str = "builtin:reviews";

@@ -1,7 +1,8 @@
 //! Rules on `[ppo]` and on the method that samples what it made.
 
 use super::super::plan::ppo_pair;
-use super::super::{ChunkLen, ChunkLens, KlTable, PpoTable, Steer, Training, TrainingTable, listed};
+use super::super::{ChunkLen, ChunkLens, GuidePairSource, GuideSource, KlTable, PpoTable, Steer, Training, TrainingTable, listed};
+use super::steer::is_one_model;
 use super::{Rules, first_twice};
 
 impl Rules<'_> {
@@ -48,7 +49,16 @@ impl Rules<'_> {
     /// Two models of the recipe, or those of `[steer]`, or the results of `[dpo]` and `[sft]`.
     fn rewarding_pair(&mut self, ppo: &PpoTable) {
         let recipe = self.recipe;
-        self.guide_pair("ppo", &ppo.tuned, &ppo.untuned, "reward");
+        self.guide_pair("ppo", &ppo.tuned, &ppo.untuned);
+        if let Some(GuidePairSource { tuned: GuideSource::Model(tuned), untuned: GuideSource::Model(untuned), .. }) = ppo_pair(recipe)
+            && is_one_model(recipe, self.folder, &tuned, &untuned)
+        {
+            let both = if tuned == untuned { format!("both `{tuned}`") } else { format!("`{tuned}` and `{untuned}`, which are one model") };
+            self.problem_hint(
+                format!("the tuned and the untuned guide of `[ppo]` are {both}, so every reward would be 0"),
+                "name the model before its tuning as `ppo.untuned`",
+            );
+        }
         if ppo.tuned.is_none() && ppo.untuned.is_none() && recipe.dpo.is_none() && ppo_pair(recipe).is_none() {
             self.problem_hint(
                 "`[ppo]` has no guide pair to reward its policy: it names none, `[steer]` names none, and there is no `[dpo]`",

@@ -1,7 +1,9 @@
 //! Rules on `[steer]`: bases, guides and methods.
 
+use std::path::Path;
+
 use super::super::plan::{guide_pairs, untuned};
-use super::super::{GuideTable, MethodTable, Steer, listed};
+use super::super::{GuideTable, MethodTable, Recipe, Steer, listed};
 use super::{Rules, first_twice};
 
 impl Rules<'_> {
@@ -35,12 +37,12 @@ impl Rules<'_> {
     }
 
     fn guides(&mut self, steer: &Steer) {
-        self.guide_pair("steer", &steer.tuned, &steer.untuned, "score");
+        self.guide_pair("steer", &steer.tuned, &steer.untuned);
         for (index, guide) in steer.guide.iter().enumerate() {
             let key = format!("steer.guide.{index}");
-            self.guide_pair(&key, &guide.tuned, &guide.untuned, "score");
+            self.guide_pair(&key, &guide.tuned, &guide.untuned);
             let is_one = |one: &Option<String>, other: &Option<String>| match (one, other) {
-                (Some(one), Some(other)) => self.is_one_model(one, other),
+                (Some(one), Some(other)) => is_one_model(self.recipe, self.folder, one, other),
                 _ => one == other,
             };
             let is_same = |other: &GuideTable| is_one(&other.tuned, &guide.tuned) && is_one(&other.untuned, &guide.untuned);
@@ -77,17 +79,8 @@ impl Rules<'_> {
         }
     }
 
-    /// `earned`: what the pair's log-ratios are to whoever uses it.
-    pub(super) fn guide_pair(&mut self, key: &str, tuned: &Option<String>, untuned: &Option<String>, earned: &str) {
+    pub(super) fn guide_pair(&mut self, key: &str, tuned: &Option<String>, untuned: &Option<String>) {
         if let (Some(tuned), Some(untuned)) = (tuned, untuned)
-            && self.is_one_model(tuned, untuned)
-        {
-            let both = if tuned == untuned { format!("both `{tuned}`") } else { format!("`{tuned}` and `{untuned}`, which are one model") };
-            self.problem_hint(
-                format!("`{key}.tuned` and `{key}.untuned` are {both}, so every {earned} would be 0"),
-                format!("name the model before its tuning as `{key}.untuned`"),
-            );
-        } else if let (Some(tuned), Some(untuned)) = (tuned, untuned)
             && self.have_two_tokenizers(tuned, untuned)
             // What is in folders is compared when they are opened.
             && self.is_scratch(tuned)
@@ -120,14 +113,6 @@ impl Rules<'_> {
         let recipe = self.recipe;
         let both_known = [one, other].iter().all(|model| recipe.models.contains_key(*model));
         both_known && recipe.tokenizer_owner(one) != recipe.tokenizer_owner(other)
-    }
-
-    /// Whether two models of the recipe have one name, or lie in one folder.
-    fn is_one_model(&self, one: &str, other: &str) -> bool {
-        let models = &self.recipe.models;
-        let id = |name: &str| models.get(name).and_then(|model| model.id.as_ref());
-        let place = |id: &String| self.folder.join(id).canonicalize().unwrap_or_else(|_| id.into());
-        one == other || id(one).zip(id(other)).is_some_and(|(one, other)| place(one) == place(other))
     }
 
     /// Emulated fine-tuning adds logits, id by id. What is in folders is compared when they are opened.
@@ -230,4 +215,11 @@ impl Rules<'_> {
             );
         }
     }
+}
+
+/// Whether two models of the recipe, whose paths start from `folder`, have one name or lie in one folder.
+pub(in crate::recipe) fn is_one_model(recipe: &Recipe, folder: &Path, one: &str, other: &str) -> bool {
+    let id = |name: &str| recipe.models.get(name).and_then(|model| model.id.as_ref());
+    let place = |id: &String| folder.join(id).canonicalize().unwrap_or_else(|_| id.into());
+    one == other || id(one).zip(id(other)).is_some_and(|(one, other)| place(one) == place(other))
 }
