@@ -27,7 +27,7 @@ pub struct RunOptions {
 }
 
 /// Runs the plan's stages in `dir`, continuing where an earlier run of the same recipe stopped. Returns the summary if there is one.
-pub fn run(mut plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) -> Result<Option<Summary>> {
+pub fn run(plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) -> Result<Option<Summary>> {
     let stages: Vec<Stage> = plan.stages.iter().copied().filter(|stage| options.only.is_empty() || options.only.contains(stage)).collect();
     if let Some(absent) = options.only.iter().chain(&options.from).find(|stage| !plan.stages.contains(stage)) {
         return Err(Error::recipe(format!("the recipe has no stage `{}`; its stages are {}", absent.name(), names(&plan.stages))));
@@ -38,19 +38,18 @@ pub fn run(mut plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) 
             "`--from {from}` asks for `{from}` anew, but `{only}` leaves it out\n\nhint: add `--only {from}`, or start from one of those stages"
         )));
     }
-    let Preflight { problems, counts, .. } = preflight(&plan.recipe);
-    plan.counts = counts;
+    let Preflight { problems, .. } = preflight(&plan.recipe);
     if !problems.is_empty() {
         return Err(Error::Recipe(problems));
-    }
-    for doubt in plan.doubts() {
-        warn!("{doubt}");
     }
     if let Some(shard) = options.shard {
         let context = Context::new(plan, RunDir::open_shard(dir, shard)?, false)?;
         info!("run directory {}: shard {shard} of stage steer", dir.display());
         shards::run(&context, shard)?;
         return Ok(None);
+    }
+    if options.fresh && !options.only.is_empty() {
+        stages::check_fresh(&stages, &plan)?;
     }
     let resolved = serde_json::to_string_pretty(&plan).map_err(|error| Error::failed(error.to_string()))?;
     let context = Context::new(plan, RunDir::open(dir)?, options.fresh)?;

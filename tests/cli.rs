@@ -393,6 +393,12 @@ fn vocabularies_are_compared_before_any_work() {
     ] {
         assert!(report.contains(said), "{report}\nlacks {said}");
     }
+    let absent = folder.path().join("absent");
+    let report = success(w2s().arg("doctor").args([&model, &absent, &other]));
+    assert!(
+        report.contains("  tokenizer      ") && report.contains("absent") && report.contains("against "),
+        "one hides no others: {report}"
+    );
     let error = failure(w2s().args(["doctor", "http://localhost:8000/v1"]), 2);
     assert!(error.contains("is a URL, and this version does not ask servers yet"), "{error}");
 
@@ -533,6 +539,11 @@ fn stages_alone_take_only_inputs_of_the_same_recipe() {
 
     fs::write(out.join("mine.txt"), "precious").unwrap();
     failure(&mut run(&["--fresh", "--set", "run.device=cuda:63"]), 1);
+    let error = failure(&mut run(&["--fresh", "--only", "evaluate"]), 2);
+    assert!(
+        error.contains("`--fresh` would remove the results of `ppo`, which `--only evaluate` reads\n\nhint: `--from evaluate`"),
+        "{error}"
+    );
     assert!(out.join("dpo/model.safetensors").exists(), "nothing is removed where the run cannot start");
     let elsewhere = folder.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();

@@ -10,7 +10,7 @@ use crate::models::check_lm_folder;
 use crate::models::config::{self, CLASSIFIER_TYPES};
 use crate::models::device::DeviceReport;
 use crate::score::GoldReward;
-use crate::text::folder_reports;
+use crate::text::{folder_reports, indented};
 
 #[derive(Debug, Args)]
 pub struct DoctorCommand {
@@ -39,6 +39,6 @@ fn weights(folder: &Path) -> String {
         Ok(()) => "their headers are as config.json asks for".to_owned(),
         // A reward model is no language model, and may be the gold.
         Err(_) if !is_classifier && GoldReward::check_folder(folder).is_ok() => "of a reward model, as config.json asks for".to_owned(),
-        Err(error) => error.to_string().replace("\n\n", "\n").replace('\n', "\n                 "),
+        Err(error) => indented(&error.to_string()),
     }
 }

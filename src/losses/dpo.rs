@@ -35,6 +35,15 @@ impl DpoObjective {
     pub fn plain(beta: f64) -> Self {
         Self { loss: PreferenceLoss::Sigmoid, beta, label_smoothing: 0.0 }
     }
+
+    /// The loss of any pair where policy and reference are one.
+    pub fn loss_at_start(&self) -> f64 {
+        match self.loss {
+            PreferenceLoss::Sigmoid => 2f64.ln(),
+            PreferenceLoss::Ipo => 0.25 / (self.beta * self.beta),
+            PreferenceLoss::Hinge => 1.0,
+        }
+    }
 }
 
 impl fmt::Display for DpoObjective {

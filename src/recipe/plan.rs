@@ -7,8 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClassifierSizes, GuideTable, LmSizes, MethodTable, Recipe, ScratchTokenizer, StageTraining, Training, config_folder, hub_dataset,
-    validate,
+    ClassifierSizes, GuideTable, LmSizes, MethodTable, Recipe, ScratchTokenizer, StageTraining, config_folder, hub_dataset, validate,
 };
 use crate::error::{Error, Result};
 
@@ -178,24 +177,6 @@ impl Plan {
             Some(_) => self.counts.pairs.or(Some(preferences.train_pairs).filter(|pairs| *pairs > 0)),
             None => Some(preferences.prompts.saturating_mul(preferences.pairs_per_prompt())),
         }
-    }
-
-    /// What is doubtful about the trainings of known size, stage by stage.
-    pub fn doubts(&self) -> Vec<String> {
-        let StageTraining { pretrain: _, gold, sft, reward_model, dpo, direct, ppo: _ } = &self.training;
-        let (texts, pairs) = (self.texts(), self.pairs());
-        let responses = pairs.map(|pairs| pairs.saturating_mul(2));
-        let guide = [("gold", gold, texts), ("sft", sft, responses), ("reward_model", reward_model, pairs), ("dpo", dpo, pairs)];
-        let guide = guide.into_iter().filter_map(|(stage, training, examples)| Some((stage.to_owned(), training.as_ref()?, examples)));
-        let direct = direct.iter().flat_map(|(model, training)| {
-            let sft = training.sft.as_ref().map(|sft| (format!("direct/{model}/sft"), sft, responses));
-            sft.into_iter().chain([(format!("direct/{model}/dpo"), &training.dpo, pairs)])
-        });
-        let doubts = |(stage, training, examples): (String, &Training, Option<usize>)| {
-            let doubts = examples.map_or_else(Vec::new, |examples| training.doubts(examples));
-            doubts.into_iter().map(move |doubt| format!("{stage}: {doubt}"))
-        };
-        guide.chain(direct).flat_map(doubts).collect()
     }
 
     pub fn has(&self, stage: Stage) -> bool {

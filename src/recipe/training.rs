@@ -40,23 +40,22 @@ pub enum Length {
 const FEW_STEPS: usize = 10;
 
 impl Training {
-    /// What is doubtful about training on so many examples. Steps that were asked for as such are taken at their word.
-    pub fn doubts(&self, examples: usize) -> Vec<String> {
+    /// What is doubtful about training on so many examples, if anything is. Steps that were asked for as such are taken at their word.
+    pub fn doubt(&self, examples: usize) -> Option<String> {
         let (steps, batch_size) = (self.steps(examples), self.batch_size);
-        let mut doubts = Vec::new();
-        if batch_size > examples {
-            doubts.push(format!("`batch_size` is {batch_size}, and there are only {examples} examples: every step takes all of them"));
-        }
-        if let Length::Epochs(epochs) = self.length
-            && steps < FEW_STEPS
-        {
-            let plural = if steps == 1 { "" } else { "s" };
-            doubts.push(format!(
-                "only {steps} optimiser step{plural} ({epochs} × {examples} examples in batches of {batch_size}), in which little is learned: \
-                 lower `batch_size`, raise `epochs` or set `steps`"
-            ));
-        }
-        doubts
+        let is_large = batch_size > examples;
+        let Length::Epochs(epochs) = self.length else {
+            return is_large
+                .then(|| format!("`batch_size` is {batch_size}, and there are only {examples} examples: every step takes all of them"));
+        };
+        let plural = if steps == 1 { "" } else { "s" };
+        let than = if is_large { ", more than there are" } else { "" };
+        (steps < FEW_STEPS || is_large).then(|| {
+            format!(
+                "only {steps} optimiser step{plural} ({epochs} × {examples} examples in batches of {batch_size}{than}), in which little is \
+                 learned: lower `batch_size`, raise `epochs` or set `steps`"
+            )
+        })
     }
 
     /// Optimiser steps for `examples` training examples; at least one. A last, smaller batch of an epoch counts.
@@ -202,15 +201,17 @@ mod tests {
 
     #[test]
     fn few_steps_and_batches_larger_than_the_data_are_doubtful() {
-        let doubts = |training: &Training, examples: usize| training.doubts(examples).join("\n");
-        let defaults = doubts(&Training::dpo(), 36);
-        assert!(defaults.contains("`batch_size` is 256, and there are only 36 examples"), "{defaults}");
-        assert!(defaults.contains("only 1 optimiser step (1 × 36 examples in batches of 256)"), "{defaults}");
-        let few = doubts(&Training { batch_size: 4, ..Training::dpo() }, 36);
-        assert!(few.starts_with("only 9 optimiser steps") && !few.contains("`batch_size` is"), "{few}");
-        assert_eq!(doubts(&Training { batch_size: 4, ..Training::dpo() }, 37), "");
+        let doubt = |training: &Training, examples: usize| training.doubt(examples).unwrap_or_default();
+        let defaults = doubt(&Training::dpo(), 36);
+        assert!(
+            defaults.starts_with("only 1 optimiser step (1 × 36 examples in batches of 256, more than there are), in which"),
+            "{defaults}"
+        );
+        let few = doubt(&Training { batch_size: 4, ..Training::dpo() }, 36);
+        assert!(few.starts_with("only 9 optimiser steps (1 × 36 examples in batches of 4), in which"), "{few}");
+        assert_eq!(doubt(&Training { batch_size: 4, ..Training::dpo() }, 37), "");
         let asked = Training { length: Length::Steps(1), ..Training::dpo() };
-        assert_eq!(doubts(&asked, 256), "", "one step was asked for");
-        assert!(doubts(&asked, 255).contains("only 255 examples"));
+        assert_eq!(doubt(&asked, 256), "", "one step was asked for");
+        assert!(doubt(&asked, 255).contains("`batch_size` is 256, and there are only 255 examples"));
     }
 }

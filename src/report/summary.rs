@@ -158,8 +158,13 @@ impl Summary {
 
     /// Notes that `stage` learned nothing, where its `training.json` says so.
     pub fn note_training(&mut self, stage: &str, training: &Value) {
+        let held_out = training["validation"].as_array().and_then(|values| values.first()?.as_array()?.get(1)?.as_f64());
         if training["changed"] == Value::Bool(false) {
             self.notes.push(format!("{stage}: nothing was learned, the result is bit for bit what training started from"));
+        } else if let (Some(loss), Some(start)) = (held_out, training["loss_at_start"].as_f64())
+            && loss >= start
+        {
+            self.notes.push(format!("{stage}: the held-out loss {loss:.4} is no lower than {start:.4}, what it is before training"));
         }
     }
 
@@ -248,12 +253,17 @@ mod tests {
         summary.add("m", "base", Value::Null, &[answer(1, "x", 0.0)]);
         summary.note_training("sft", &serde_json::json!({ "changed": true }));
         summary.note_training("dpo", &Value::Null);
+        let of_pairs =
+            |loss: f64| serde_json::json!({ "changed": true, "loss_at_start": 2f64.ln(), "validation": [["validation/loss", loss]] });
+        summary.note_training("dpo", &of_pairs(0.69));
         assert_eq!(summary.notes, Vec::<String>::new());
         for method in ["best_of_n", "tuned"] {
             summary.add("m", method, Value::Null, &[scored(0.0), scored(0.0)]);
         }
         summary.note_training("dpo", &serde_json::json!({ "changed": false }));
-        assert_eq!(summary.notes.len(), 2);
+        summary.note_training("direct/m/dpo", &of_pairs(0.7));
+        assert_eq!(summary.notes.len(), 3);
+        assert!(summary.notes[2].starts_with("direct/m/dpo: the held-out loss 0.7000 is no lower than 0.6931"));
         assert!(summary.notes[0].starts_with("m: every score is 0") && summary.notes[1].starts_with("dpo: nothing was learned"));
     }
 }

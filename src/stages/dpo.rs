@@ -240,6 +240,10 @@ impl Task for DpoTask {
         Ok(StepLoss { loss: loss.double_value(&[]), weight: count, metrics, tokens })
     }
 
+    fn loss_at_start(&self) -> Option<f64> {
+        Some(self.objective.loss_at_start())
+    }
+
     fn describe(&self, example: usize) -> Value {
         let PairSequences { chosen, rejected, .. } = &self.train[example];
         let tokenizer = &self.sample.tokenizer;

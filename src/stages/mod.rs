@@ -29,7 +29,7 @@ pub use prompt_room::{PromptReader, check as check_prompts, check_ahead as check
 pub use steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
 
 use crate::error::{Error, Result};
-use crate::recipe::Stage;
+use crate::recipe::{MethodTable, Plan, RewardStart, Stage};
 use tuning::Tuning;
 
 /// Does what is left of one stage.
@@ -63,9 +63,35 @@ fn needs(stage: Stage) -> &'static [Stage] {
     }
 }
 
-/// A task of the stage that has not been done with this recipe's settings and whose results `reader` reads, if there is one.
-fn undone(stage: Stage, reader: Stage, context: &Context) -> Result<Option<String>> {
-    let is_steered = |is_such: fn(&Method) -> bool| Ok::<_, Error>(steer::cells(context)?.iter().any(|cell| is_such(&cell.method)));
+/// Those of [`needs`] that the plan has and that the stage reads as its table stands.
+fn reads(stage: Stage, plan: &Plan) -> Vec<Stage> {
+    let recipe = &plan.recipe;
+    let samples = |is_such: fn(&MethodTable) -> bool| recipe.steer.as_ref().is_some_and(|steer| steer.method.iter().any(is_such));
+    let is_read = |needed: &Stage| match (stage, needed) {
+        (Stage::RewardModel, Stage::Sft) => recipe.reward_model.as_ref().is_some_and(|table| table.from == RewardStart::Sft),
+        // Where no method samples them, steering does without.
+        (Stage::Steer, Stage::Direct) => samples(|method| matches!(method, MethodTable::Direct { .. })),
+        (Stage::Steer, Stage::Ppo) => samples(|method| matches!(method, MethodTable::Ppo { .. })),
+        _ => true,
+    };
+    needs(stage).iter().copied().filter(|needed| plan.has(*needed) && is_read(needed)).collect()
+}
+
+/// Refuses to empty the run directory for `stages` alone where one of them reads the results of another stage: nothing would be left to read.
+pub fn check_fresh(stages: &[Stage], plan: &Plan) -> Result<()> {
+    let left_out =
+        stages.iter().find_map(|stage| reads(*stage, plan).into_iter().find(|read| !stages.contains(read)).map(|read| (stage, read)));
+    match left_out {
+        None => Ok(()),
+        Some((stage, read)) => Err(Error::recipe(format!(
+            "`--fresh` would remove the results of `{read}`, which `--only {stage}` reads\n\n\
+             hint: `--from {stage}` does it anew; without `--only`, `--fresh` does everything anew"
+        ))),
+    }
+}
+
+/// A task of the stage that has not been done with this recipe's settings, if there is one.
+fn undone(stage: Stage, context: &Context) -> Result<Option<String>> {
     let tasks = match stage {
         Stage::Pretrain => pretrain::tasks(context)?,
         Stage::Gold => gold::tasks(context)?,
@@ -73,10 +99,7 @@ fn undone(stage: Stage, reader: Stage, context: &Context) -> Result<Option<Strin
         Stage::Sft => vec![sft::task(context, &Tuning::of_guide(context)?)?],
         Stage::RewardModel => vec![reward_model::task(context)?],
         Stage::Dpo => vec![dpo::task(context, &Tuning::of_guide(context)?)?],
-        // Where no method samples them, steering does without.
-        Stage::Direct if !is_steered(|method| *method == Method::Direct)? => Vec::new(),
         Stage::Direct => direct::tasks(context)?,
-        Stage::Ppo if reader == Stage::Steer && !is_steered(|method| matches!(method, Method::Ppo { .. }))? => Vec::new(),
         Stage::Ppo => ppo::tasks(context)?,
         Stage::Steer => steer::tasks(context)?,
         Stage::Evaluate => return Ok(None),
@@ -88,9 +111,9 @@ fn undone(stage: Stage, reader: Stage, context: &Context) -> Result<Option<Strin
 /// would be filed as this recipe's and trusted ever after.
 pub fn check_inputs(stages: &[Stage], context: &Context) -> Result<()> {
     for stage in stages {
-        for needed in needs(*stage).iter().filter(|needed| context.plan.has(**needed) && !stages.contains(needed)) {
-            let Some(task) = undone(*needed, *stage, context)? else { continue };
-            if *needed == Stage::Steer {
+        for needed in reads(*stage, &context.plan).into_iter().filter(|needed| !stages.contains(needed)) {
+            let Some(task) = undone(needed, context)? else { continue };
+            if needed == Stage::Steer {
                 shards::check_complete(context)?;
             }
             let (stage, needed) = (stage.name(), needed.name());

@@ -156,7 +156,7 @@ pub struct Model {
 impl Asked {
     /// `None` where the stage reads no prompts, or is done.
     fn of(stage: Stage, context: &Context) -> Result<Option<Self>> {
-        if !matches!(stage, Stage::Preferences | Stage::Ppo | Stage::Steer) || undone(stage, Stage::Evaluate, context)?.is_none() {
+        if !matches!(stage, Stage::Preferences | Stage::Ppo | Stage::Steer) || undone(stage, context)?.is_none() {
             return Ok(None);
         }
         match stage {

@@ -179,6 +179,11 @@ impl Task for RewardTask {
         Ok(StepLoss { loss: loss.double_value(&[]), weight: count, metrics, tokens })
     }
 
+    /// The head starts at 0, and so does the difference of any two rewards.
+    fn loss_at_start(&self) -> Option<f64> {
+        Some(2f64.ln())
+    }
+
     fn describe(&self, example: usize) -> Value {
         let [chosen, rejected] = self.train[example].each_ref().map(|ids| {
             let text = self.tokenizer.decode(ids).unwrap_or_default();

@@ -13,7 +13,7 @@ use super::context::{Context, Task, remove};
 use super::prompt_room::check_stage;
 use super::steer::{self, Models};
 use super::steer_method::SteerLine;
-use super::{needs, undone};
+use super::{reads, undone};
 use crate::artifacts::run_dir::SHARDS;
 use crate::artifacts::{Manifest, Shard, interrupt, journal};
 use crate::error::{Error, Result};
@@ -162,10 +162,10 @@ fn check_inputs(context: &Context) -> Result<()> {
     let mut due = BTreeSet::new();
     let mut asked = vec![Stage::Steer];
     while let Some(stage) = asked.pop() {
-        for needed in needs(stage).iter().filter(|needed| context.plan.has(**needed)) {
-            if !due.contains(needed) && undone(*needed, stage, context)?.is_some() {
-                due.insert(*needed);
-                asked.push(*needed);
+        for needed in reads(stage, &context.plan) {
+            if !due.contains(&needed) && undone(needed, context)?.is_some() {
+                due.insert(needed);
+                asked.push(needed);
             }
         }
     }

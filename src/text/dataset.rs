@@ -93,7 +93,7 @@ fn from_training(root: &Path, data: &Data, seed: u64, all: &[Example], report: &
     let keys: Vec<&str> = all.iter().map(|example| example.text.as_str()).collect();
     let [validation, mut train] = hold_out(&order, &keys, &[data.validation]).try_into().unwrap_or_default();
     if train.len() < data.train.max(1) {
-        return Err(too_few_groups(root, key, asked, all.len(), "text"));
+        return Err(too_few_groups(root, key, asked, &keys, "text"));
     }
     train.truncate(if data.train == 0 { train.len() } else { data.train });
     report.lines.push(format!("validation: {} of the training rows, held out by the seed", validation.len()));
@@ -159,7 +159,7 @@ fn split_file(path: &Path, data: &Data, seed: u64) -> Result<Dataset> {
     let [test, validation, mut train] = hold_out(&order, &texts, &[data.test, data.validation]).try_into().unwrap_or_default();
     let short = train.len() < data.train || (train.is_empty() && asked < records.len());
     if short || (validation.is_empty() && data.validation > 0) {
-        return Err(too_few_groups(path, key, asked, records.len(), "text"));
+        return Err(too_few_groups(path, key, asked, &texts, "text"));
     }
     train.truncate(if data.train == 0 { train.len() } else { data.train });
     let mut report = DataReport::default();
@@ -186,9 +186,11 @@ pub(super) fn too_few(path: &Path, key: &str, asked: usize, found: usize) -> Err
     Error::data(path, None, format!("`{key}` asks for {asked} rows; the file has {found}\n\nhint: lower it, or 0 for all there are"))
 }
 
-/// Where rows of one `what` stay together, and that leaves some split without any.
-pub(super) fn too_few_groups(path: &Path, key: &str, asked: usize, found: usize, what: &str) -> Error {
-    let problem = format!("`{key}` asks for {asked} of {found} rows, but rows of one {what} stay together, and too few others are left");
+/// Where rows of one `what`, which `keys` tells of each, stay together, and that leaves some split without any.
+pub(super) fn too_few_groups(path: &Path, key: &str, asked: usize, keys: &[&str], what: &str) -> Error {
+    let (rows, groups) = (keys.len(), keys.iter().collect::<HashSet<_>>().len());
+    let have = if groups == 1 { format!("all have the same {what}") } else { format!("they have only {groups} {what}s") };
+    let problem = format!("`{key}` asks for {asked} of {rows} rows, but rows of one {what} stay together, and {have}");
     Error::data(path, None, format!("{problem}\n\nhint: ask for fewer, or give what is held out in a file of its own"))
 }
 

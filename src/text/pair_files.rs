@@ -94,7 +94,7 @@ fn hold_out_pairs(settings: &Preferences, source: &Path, seed: u64, all: &[PairR
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let [validation, mut train] = hold_out(&order, &keys, &[wanted]).try_into().unwrap_or_default();
     if train.len() < settings.train_pairs.max(1) {
-        return Err(too_few_groups(source, key, asked, all.len(), "prompt"));
+        return Err(too_few_groups(source, key, asked, &keys, "prompt"));
     }
     train.truncate(if settings.train_pairs == 0 { train.len() } else { settings.train_pairs });
     let distinct = validation.iter().map(|&row| all[row].prompt.as_str()).collect::<HashSet<_>>().len();

@@ -135,21 +135,33 @@ pub fn folder_reports(folders: &[&Path], weights: impl Fn(&Path) -> String) -> R
     let mut text = String::new();
     let mut first = None;
     for folder in folders {
-        let tokenizer = Tokenizer::open(folder)?;
-        text.push_str(&describe(folder, &tokenizer)?);
+        // An adapter without a tokenizer has its base's.
+        let home = if folder.join("tokenizer.json").is_file() { (*folder).to_owned() } else { config_folder(folder) };
+        let described = Tokenizer::open(&home).and_then(|tokenizer| Ok((describe(folder, &tokenizer)?, tokenizer)));
+        let (described, tokenizer) = match described {
+            Ok((described, tokenizer)) => (described, Some(tokenizer)),
+            Err(error) => (format!("{}\n  {:<14} {}\n", folder.display(), "tokenizer", indented(&error.to_string())), None),
+        };
+        text.push_str(&described);
         let _ = writeln!(text, "  {:<14} {}", "weights", weights(folder));
+        let Some(tokenizer) = tokenizer else { continue };
         match &first {
-            None => first = Some(tokenizer.vocabulary()),
-            Some(vocabulary) => {
+            None => first = Some((folder.display(), tokenizer.vocabulary())),
+            Some((against, vocabulary)) => {
                 let said = match vocabulary.difference(&tokenizer.vocabulary()) {
                     None => "the same, id by id".to_owned(),
                     Some(difference) => format!("not the same: {difference}"),
                 };
-                let _ = writeln!(text, "  against {}: {said}", folders[0].display());
+                let _ = writeln!(text, "  against {against}: {said}");
             }
         }
     }
     Ok(text.trim_end().to_owned())
+}
+
+/// Lines that continue under a column of values.
+pub fn indented(text: &str) -> String {
+    text.replace("\n\n", "\n").replace('\n', "\n                 ")
 }
 
 fn describe(folder: &Path, tokenizer: &Tokenizer) -> Result<String> {

@@ -30,6 +30,9 @@ pub struct AdamW {
     step: i32,
     /// What the gradients are multiplied by in the next step.
     scale: f64,
+    /// Whether the gradients of this step have been summed over micro-batches. A step of one leaves them at the parameters, also where the
+    /// steps before it had several.
+    summed: bool,
 }
 
 struct Slot {
@@ -53,8 +56,10 @@ impl Slot {
         Self { name, master, sum: None, first: zeros(), second: zeros(), factor: 1.0, parameter }
     }
 
-    fn gradient(&self) -> Option<Tensor> {
-        self.sum.as_ref().map(Tensor::shallow_clone).or_else(|| Some(self.parameter.grad()).filter(Tensor::defined))
+    /// `summed`: whether the step's gradients are in the sums of the slots that have one.
+    fn gradient(&self, summed: bool) -> Option<Tensor> {
+        let sum = self.sum.as_ref().filter(|_| summed).map(Tensor::shallow_clone);
+        sum.or_else(|| Some(self.parameter.grad()).filter(Tensor::defined))
     }
 
     fn is_copy(&self) -> bool {
@@ -65,7 +70,13 @@ impl Slot {
 impl AdamW {
     pub fn new(parameters: Vec<(String, Tensor)>, settings: AdamWSettings) -> Self {
         let _no_grad = tch::no_grad_guard();
-        Self { settings, slots: parameters.into_iter().map(|(name, parameter)| Slot::new(name, parameter)).collect(), step: 0, scale: 1.0 }
+        Self {
+            settings,
+            slots: parameters.into_iter().map(|(name, parameter)| Slot::new(name, parameter)).collect(),
+            step: 0,
+            scale: 1.0,
+            summed: false,
+        }
     }
 
     /// With learning rates of their own for some parameters: the step's rate times `factor(name)`, decay included.
@@ -85,6 +96,7 @@ impl AdamW {
     /// one alone may be left where they are.
     pub fn add_gradients(&mut self) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
+        self.summed = true;
         for slot in self.slots.iter_mut().filter(|slot| slot.is_copy()) {
             let mut gradient = slot.parameter.grad();
             if !gradient.defined() {
@@ -104,7 +116,7 @@ impl AdamW {
     pub fn finish_gradients(&mut self, weight: f64, max_norm: f64) -> Result<f64> {
         let _no_grad = tch::no_grad_guard();
         let mut squares = 0.0;
-        for gradient in self.slots.iter().filter_map(Slot::gradient) {
+        for gradient in self.slots.iter().filter_map(|slot| slot.gradient(self.summed)) {
             squares += match gradient.device() {
                 Device::Cpu => adamw_loop::sum_of_squares(&gradient)?,
                 _ => gradient.f_to_kind(Kind::Float)?.f_square()?.f_sum(Kind::Double)?.double_value(&[]),
@@ -117,6 +129,7 @@ impl AdamW {
     }
 
     pub fn zero_gradients(&mut self) {
+        self.summed = false;
         for slot in &mut self.slots {
             slot.parameter.zero_grad();
             if let Some(sum) = &mut slot.sum {
@@ -131,7 +144,7 @@ impl AdamW {
         self.step += 1;
         let AdamWSettings { beta1, beta2, epsilon, weight_decay } = self.settings;
         for slot in &mut self.slots {
-            let Some(gradient) = slot.gradient() else { continue };
+            let Some(gradient) = slot.gradient(self.summed) else { continue };
             let learning_rate = learning_rate * slot.factor;
             let decays = slot.parameter.dim() >= 2;
             let step = Step {
@@ -274,5 +287,30 @@ mod tests {
         let moments = [&half, &full].map(|optimizer| Vec::<f32>::try_from(&optimizer.state().1[0].1).unwrap());
         assert_eq!(moments[0], moments[1]);
         assert!(weight.equal(&half.weights()[0].1.to_kind(Kind::BFloat16)));
+    }
+    #[test]
+    fn a_step_of_one_micro_batch_after_steps_of_several_has_its_gradient() {
+        let weights = |kind: Kind| Tensor::from_slice(&[1.0f32, -2.0, 0.5]).to_kind(kind).set_requires_grad(true);
+        let trained = |kind: Kind| {
+            let weight = weights(kind);
+            let mut optimizer = AdamW::new(vec![("w".into(), weight.shallow_clone())], AdamWSettings::with_decay(0.0));
+            let norms = [2, 1, 3, 1].map(|micro_batches| {
+                optimizer.zero_gradients();
+                for micro_batch in 0..micro_batches {
+                    (weight.sum(Kind::Float) * f64::from(micro_batch + 1)).backward();
+                    if micro_batches > 1 {
+                        optimizer.add_gradients().unwrap();
+                    }
+                }
+                let norm = optimizer.finish_gradients(1.0, f64::INFINITY).unwrap();
+                optimizer.step(1e-2).unwrap();
+                norm / 3f64.sqrt()
+            });
+            (norms, Vec::<f32>::try_from(&optimizer.weights()[0].1).unwrap())
+        };
+        let (norms, half) = trained(Kind::BFloat16);
+        assert!(norms.iter().zip([3.0, 1.0, 6.0, 1.0]).all(|(found, expected)| (found - expected).abs() < 1e-6), "{norms:?}");
+        let (_, full) = trained(Kind::Float);
+        assert!(half.iter().zip(&full).all(|(a, b)| (a - b).abs() < 1e-6), "{half:?} {full:?}");
     }
 }

@@ -37,6 +37,8 @@ pub struct FitReport {
     pub best_step: usize,
     /// Whether any weight is other than at the start.
     pub changed: bool,
+    /// [`Task::loss_at_start`].
+    pub loss_at_start: Option<f64>,
     /// Validation values of the kept weights, by name.
     pub validation: Vec<(String, f64)>,
 }
@@ -57,7 +59,7 @@ impl Fit<'_> {
         let start = Start::of(&optimizer.weights());
         let (mut position, mut best) = self.checkpoint.load(&mut optimizer)?.unwrap_or_default();
         info!("{}: {steps} optimiser steps, {examples} examples in batches of {}", self.stage, training.batch_size);
-        for doubt in training.doubts(examples) {
+        if let Some(doubt) = training.doubt(examples) {
             warn!("{}: {doubt}", self.stage);
         }
         let resumed = (position.step > 0).then_some(position.step as u64);
@@ -100,7 +102,26 @@ impl Fit<'_> {
         let changed = start.has_changed(self.stage, &optimizer.weights(), &position, training.learning_rate);
         let (steps, skipped) = (position.step, position.watchdog.skipped);
         let (best_step, validation) = position.best.unwrap_or((steps, Vec::new()));
-        Ok((FitReport { steps, skipped, examples, best_step, changed, validation }, optimizer.weights()))
+        let report = FitReport { steps, skipped, examples, best_step, changed, loss_at_start: task.loss_at_start(), validation };
+        self.tell(&report);
+        Ok((report, optimizer.weights()))
+    }
+
+    /// How well the kept weights do on held-out data, and whether that is better than before the training.
+    fn tell(&self, report: &FitReport) {
+        let shown = report.validation.iter().filter(|(name, _)| name.ends_with("loss") || name.contains("accurac"));
+        let shown: Vec<String> = shown.map(|(name, value)| format!("{name} {value:.4}")).collect();
+        if !shown.is_empty() {
+            info!("{}: kept the weights of step {}: {}", self.stage, report.best_step, shown.join(", "));
+        }
+        if let (true, Some(start), Some((_, loss))) = (report.changed, report.loss_at_start, report.validation.first())
+            && *loss >= start
+        {
+            warn!(
+                "{}: the held-out loss {loss:.4} is no lower than {start:.4}, what it is before training: nothing was learned that holds there",
+                self.stage
+            );
+        }
     }
 
     /// One step of the schedule; returns its metrics, the loss first.

@@ -30,6 +30,10 @@ pub trait Task {
     fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss>;
     /// Values on held-out data; the first is the one to minimise. Empty where there is nothing to validate on.
     fn validate(&mut self) -> Result<Vec<(&'static str, f64)>>;
+    /// What the loss is before anything has been learned, whatever the examples; `None` where it depends on them.
+    fn loss_at_start(&self) -> Option<f64> {
+        None
+    }
     /// A text to look at, made by the model as it stands.
     fn sample(&mut self) -> Result<Option<String>> {
         Ok(None)

@@ -310,8 +310,8 @@ fn write_training(out: &mut String, training: &Training, examples: Option<usize>
     writeln!(out, "{of}up to {max_length} tokens: {} tokens a step", grouped(tokens))?;
     write_optimisation(out, training)?;
     writeln!(out, "; validated every {} steps, checkpoint every {}", training.eval_every, training.checkpoint_every)?;
-    let doubts = examples.map_or_else(Vec::new, |examples| training.doubts(examples));
-    doubts.into_iter().try_for_each(|doubt| writeln!(out, "       warning: {doubt}"))
+    let doubt = examples.and_then(|examples| training.doubt(examples));
+    doubt.into_iter().try_for_each(|doubt| writeln!(out, "       warning: {doubt}"))
 }
 
 /// How the weights are stepped, without the end of the line.
