@@ -851,7 +851,7 @@ mod rules {
         only(&["steer.guide=[{tuned='base',untuned='guide',weight=0}]"], "`steer.guide.0.weight` is 0");
         only(
             &["steer.tuned=guide", "steer.untuned=guide"],
-            "`steer.tuned` and `steer.untuned` are both `guide`, so every score would be 0\n\nhint: ",
+            "the tuned and the untuned guide of `[ppo]` are both `guide`, so every reward would be 0\n\nhint: ",
         );
         only(
             &["steer.tuned=other", "steer.untuned=guide"],
@@ -1236,7 +1236,7 @@ mod ppo {
     fn prompts_and_lengths_fit() {
         only(
             &["ppo.tuned=guide", "ppo.untuned=guide"],
-            "`ppo.tuned` and `ppo.untuned` are both `guide`, so every reward would be 0\n\nhint: name",
+            "the tuned and the untuned guide of `[ppo]` are both `guide`, so every reward would be 0\n\nhint: name",
         );
         only(&["ppo.prompts=401"], "`ppo.prompts` = 401 is more than `data.train` = 400");
         only(&["ppo.prompts=0"], "`ppo.prompts` is 0, expected 1 or more");
