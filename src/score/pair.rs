@@ -40,6 +40,19 @@ impl Guide {
             Some(difference) => Err(Error::recipe(two_vocabularies(&difference))),
         }
     }
+
+    /// Says so where both models hold the same weights as they were loaded, which makes every score 0. In bf16 that may be so although they
+    /// differ in their folders.
+    fn warn_if_same(&self) {
+        if !self.tuned.has_weights_of(&self.untuned) {
+            return;
+        }
+        let kind = format!("{:?}", self.tuned.kind()).to_lowercase();
+        warn!(
+            "the tuned and the untuned guide hold the same weights as they were loaded ({kind}), so every score is 0 and they choose nothing\n\n\
+             hint: name two different models, train longer or at a higher rate, or keep small differences with dtype float32"
+        );
+    }
 }
 
 /// What is wrong with a pair whose guides differ so.
@@ -122,21 +135,6 @@ impl Work {
 struct Group {
     generation: u64,
     members: Vec<(usize, Work)>,
-}
-
-impl Guide {
-    /// Says so where both models hold the same weights as they were loaded, which makes every score 0. In bf16 that may be so although they
-    /// differ in their folders.
-    fn warn_if_same(&self) {
-        if !self.tuned.has_weights_of(&self.untuned) {
-            return;
-        }
-        let kind = format!("{:?}", self.tuned.kind()).to_lowercase();
-        warn!(
-            "the tuned and the untuned guide hold the same weights as they were loaded ({kind}), so every score is 0 and they choose nothing\n\n\
-             hint: name two different models, train longer or at a higher rate, or keep small differences with dtype float32"
-        );
-    }
 }
 
 impl GuidePair {
