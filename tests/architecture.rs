@@ -11,7 +11,7 @@ const FLOORS: [&[&str]; 8] = [
     &["stages"],
     &["policy", "score", "train", "report"],
     &["search", "models", "text", "recipe", "artifacts", "monitor"],
-    &["losses", "sampling"],
+    &["kernels", "losses", "sampling"],
     &["error"],
 ];
 

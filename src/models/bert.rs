@@ -11,7 +11,7 @@ use super::config::{SequenceClassifier, default_range, gelu, size_problems};
 use super::encoder::{BlockNames, BlockSizes, EncoderBlock};
 use super::init::Fill;
 use super::labels::Labels;
-use super::layers::{Embedding, LayerNorm, Linear};
+use super::layers::{Embedding, LayerNorm, Linear, LinearLayer};
 
 /// `config.json` under its own names. Keys that do not matter here are kept in `extra` and saved again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -134,6 +134,12 @@ impl SequenceClassifier for Bert {
         }
         let first = hidden.select(1, 0); // (batch, size)
         self.classifier.forward(&self.pooler.forward(&first).tanh())
+    }
+
+    fn linears(&mut self) -> Vec<LinearLayer<'_>> {
+        let blocks = self.layer.iter_mut().enumerate();
+        let layers = blocks.flat_map(|(index, block)| block.linears(&format!("bert.encoder.layer.{index}"), &NAMES));
+        layers.chain([self.pooler.layer("bert.pooler.dense".to_owned()), self.classifier.layer("classifier".to_owned())]).collect()
     }
 }
 

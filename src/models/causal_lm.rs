@@ -7,6 +7,7 @@ use tch::{Device, Tensor};
 use super::layers::LinearLayer;
 use super::{KvCache, Packing, Segment};
 use crate::error::Result;
+use crate::kernels::Weight;
 
 /// Tokens of prompts, padding included, that are read in one forward pass.
 const PROMPT_TOKENS: usize = 8192;
@@ -68,13 +69,13 @@ pub trait Decoder {
 pub struct CausalLm {
     info: LmInfo,
     decoder: Box<dyn Decoder>,
-    /// (vocab_size, hidden_size), the same tensor as the embedding if tied.
-    head: Tensor,
+    /// (vocab_size, hidden_size); its plain tensor is the embedding's if tied.
+    head: Weight,
 }
 
 impl CausalLm {
     pub(super) fn new(info: LmInfo, decoder: Box<dyn Decoder>, head: Tensor) -> Self {
-        Self { info, decoder, head }
+        Self { info, decoder, head: Weight::new(&head, false) }
     }
 
     pub fn info(&self) -> &LmInfo {
@@ -91,7 +92,7 @@ impl CausalLm {
     }
 
     pub fn device(&self) -> Device {
-        self.head.device()
+        self.embedding().device()
     }
 
     /// [`Decoder::hidden`] without a cache.
@@ -184,13 +185,17 @@ impl CausalLm {
     }
 
     /// The weight of the language model head, (vocab_size, hidden_size); the embedding itself where the two are tied.
-    pub fn head(&self) -> &Tensor {
+    pub fn head(&self) -> &Weight {
         &self.head
+    }
+
+    pub(super) fn head_mut(&mut self) -> &mut Weight {
+        &mut self.head
     }
 
     /// The language model head: (.., hidden_size) to (.., vocab_size), in the weights' kind; callers take the log-softmax in f32.
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
-        hidden.linear(&self.head, None::<&Tensor>)
+        self.head.product(hidden, None)
     }
 }
 

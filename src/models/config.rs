@@ -11,6 +11,7 @@ use super::distilbert::{DistilBert, DistilBertConfig};
 use super::gpt2::{Gpt2, Gpt2Config};
 use super::init::Fill;
 use super::labels::Labels;
+use super::layers::LinearLayer;
 use super::llama::{Llama, LlamaConfig};
 use super::{Decoder, LmInfo, quantization};
 use crate::error::{Error, Result};
@@ -51,6 +52,9 @@ pub trait SequenceClassifier {
     /// # Panics
     /// Where libtorch does: ids out of range, or more tokens than `max_position_embeddings`.
     fn forward(&self, ids: &tch::Tensor, mask: &tch::Tensor) -> tch::Tensor;
+
+    /// All linear layers, under their names in the whole model.
+    fn linears(&mut self) -> Vec<LinearLayer<'_>>;
 }
 
 impl TokenIds {

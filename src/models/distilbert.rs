@@ -11,7 +11,7 @@ use super::config::{SequenceClassifier, default_range, gelu, size_problems};
 use super::encoder::{BlockNames, BlockSizes, EncoderBlock};
 use super::init::Fill;
 use super::labels::Labels;
-use super::layers::{Embedding, LayerNorm, Linear};
+use super::layers::{Embedding, LayerNorm, Linear, LinearLayer};
 
 const LAYER_NORM_EPSILON: f64 = 1e-12; // fixed in the reference, not in the config
 
@@ -138,5 +138,11 @@ impl SequenceClassifier for DistilBert {
         }
         let first = hidden.select(1, 0); // (batch, dim)
         self.classifier.forward(&self.pre_classifier.forward(&first).relu())
+    }
+
+    fn linears(&mut self) -> Vec<LinearLayer<'_>> {
+        let blocks = self.layer.iter_mut().enumerate();
+        let layers = blocks.flat_map(|(index, block)| block.linears(&format!("distilbert.transformer.layer.{index}"), &NAMES));
+        layers.chain([self.pre_classifier.layer("pre_classifier".to_owned()), self.classifier.layer("classifier".to_owned())]).collect()
     }
 }

@@ -4,7 +4,7 @@ use tch::Tensor;
 use tch::nn::Path;
 
 use super::attention::{Mask, attend, split_heads};
-use super::layers::{LayerNorm, Linear};
+use super::layers::{LayerNorm, Linear, LinearLayer};
 
 /// Names of a block's parameters below the block, with `.` between levels.
 pub(super) struct BlockNames {
@@ -56,12 +56,25 @@ impl EncoderBlock {
         }
     }
 
+    /// Under their names, the block's own being `at`.
+    pub fn linears(&mut self, at: &str, names: &BlockNames) -> Vec<LinearLayer<'_>> {
+        let layers = [
+            (names.query, &mut self.query),
+            (names.key, &mut self.key),
+            (names.value, &mut self.value),
+            (names.attention_out, &mut self.attention_out),
+            (names.inner, &mut self.inner),
+            (names.out, &mut self.out),
+        ];
+        layers.into_iter().map(|(name, layer)| layer.layer(format!("{at}.{name}"))).collect()
+    }
+
     /// (batch, seq, hidden) to the same shape.
     pub fn forward(&self, hidden: &Tensor, mask: &Mask) -> Tensor {
         let [query, key, value] = [&self.query, &self.key, &self.value].map(|linear| split_heads(&linear.forward(hidden), self.heads));
-        let attended = self.attention_out.forward(&attend(&query, &key, &value, mask, self.scale));
-        let hidden = self.attention_norm.forward(&(attended + hidden));
+        let attended = self.attention_out.forward_added(&attend(&query, &key, &value, mask, self.scale), hidden);
+        let hidden = self.attention_norm.forward(&attended);
         let expanded = self.inner.forward(&hidden).gelu("none");
-        self.norm.forward(&(self.out.forward(&expanded) + hidden))
+        self.norm.forward(&self.out.forward_added(&expanded, &hidden))
     }
 }

@@ -1,8 +1,9 @@
 //! Models as folders in Hugging Face layout: config.json, generation_config.json and model.safetensors. Tokenizer files are the caller's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
+use std::sync::PoisonError;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -11,16 +12,22 @@ use tch::{Device, Kind, Tensor};
 
 use super::adapter_config::base_of_adapter;
 use super::config::{ClassifierConfig, LmConfig, SequenceClassifier, TokenIds, read_json, refuse};
+use super::layers::LinearLayer;
 use super::lora::{self, Adapters};
 use super::memory::{self, MainMemory};
 use super::weights::Headers;
 use super::{CausalLm, init, layers, shapes, weights};
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
+use crate::kernels::Weight;
 use crate::recipe::{Lora, bytes_in_words};
 
 /// The variables of one model.
-pub struct Variables(VarStore);
+pub struct Variables {
+    store: VarStore,
+    /// Weights whose plain tensors are gone.
+    packed: BTreeMap<String, Weight>,
+}
 
 /// A language model with its variables.
 pub struct Lm {
@@ -43,31 +50,60 @@ impl Variables {
     pub(super) fn new(device: Device, kind: Kind) -> Self {
         let mut store = VarStore::new(device);
         store.set_kind(kind);
-        Self(store)
+        Self { store, packed: BTreeMap::new() }
     }
 
     pub(super) fn root(&self) -> tch::nn::Path<'_> {
-        self.0.root()
+        self.store.root()
     }
 
+    /// Packed ones are unpacked for it.
     pub(super) fn all(&self) -> BTreeMap<String, Tensor> {
-        self.0.variables().into_iter().collect()
+        let packed = self.packed.iter().map(|(name, weight)| (name.clone(), weight.unpacked()));
+        self.store.variables().into_iter().chain(packed).collect()
+    }
+
+    fn names(&self) -> BTreeSet<String> {
+        self.store.variables().into_keys().chain(self.packed.keys().cloned()).collect()
+    }
+
+    fn one(&self, name: &str) -> Option<Tensor> {
+        self.packed.get(name).map(Weight::unpacked).or_else(|| self.store.variables().remove(name))
+    }
+
+    /// Packs the weights of `layers`, named below `prefix`, whose plain tensors nobody else reads.
+    pub(super) fn pack(&mut self, layers: Vec<LinearLayer>, prefix: &str) {
+        for layer in layers {
+            let name = if prefix.is_empty() { layer.name } else { format!("{prefix}.{}", layer.name) };
+            self.pack_one(format!("{name}.weight"), layer.weight);
+        }
+    }
+
+    fn pack_one(&mut self, name: String, weight: &mut Weight) {
+        if weight.pack() {
+            let place = weight.plain().data_ptr();
+            weight.keep_packed_alone();
+            self.packed.insert(name.clone(), weight.alias());
+            let mut store = self.store.variables_.lock().unwrap_or_else(PoisonError::into_inner);
+            store.named_variables.remove(&name);
+            store.trainable_variables.retain(|variable| variable.tensor.data_ptr() != place);
+        }
     }
 
     pub(super) fn freeze(&mut self) {
-        self.0.freeze();
+        self.store.freeze();
     }
 
     fn unfreeze(&mut self) {
-        self.0.unfreeze();
+        self.store.unfreeze();
     }
 
     pub fn device(&self) -> Device {
-        self.0.device()
+        self.store.device()
     }
 
     pub fn kind(&self) -> Kind {
-        self.0.kind()
+        self.store.kind()
     }
 }
 
@@ -95,6 +131,10 @@ impl Lm {
         let frozen = base.as_deref().unwrap_or(folder);
         let mut lm = Self::read_weights(frozen, device, kind)?;
         lm.variables.freeze();
+        // Gradients of what comes before read the plain weights.
+        for layer in lm.model.linears() {
+            let _ = layer.weight.pack();
+        }
         let adapters = Adapters::attach(lm.model.linears(), lm.config.prefix(), settings, frozen, device)?;
         match base {
             None => adapters.initialise(seed)?,
@@ -131,6 +171,19 @@ impl Lm {
         }
         lm.variables.freeze();
         Ok(lm)
+    }
+
+    /// The frozen model for inference alone: weights are laid out for the fastest products, and no gradient goes through it any more. A tied
+    /// embedding is there twice then, once as the head.
+    pub fn packed(mut self) -> Self {
+        self.variables.pack(self.model.linears(), self.config.prefix());
+        let head = self.model.head_mut();
+        if self.config.tied() {
+            let _ = head.pack();
+        } else {
+            self.variables.pack_one("lm_head.weight".to_owned(), head);
+        }
+        self
     }
 
     /// The model with gradients.
@@ -191,7 +244,7 @@ impl Lm {
     }
 
     /// All weights under their Hugging Face names, sorted, each once (a tied head is the embedding), without adapters. They alias the
-    /// model's own.
+    /// model's own, but for those that are [`Self::packed`].
     pub fn parameters(&self) -> Vec<(String, Tensor)> {
         self.variables.all().into_iter().collect()
     }
@@ -199,11 +252,19 @@ impl Lm {
     /// Whether all weights are those of `other`, number for number; the first tensor that differs settles it.
     pub fn has_weights_of(&self, other: &Self) -> bool {
         let _no_grad = tch::no_grad_guard();
-        let (ours, theirs) = (self.parameters(), other.parameters());
-        ours.len() == theirs.len()
-            && ours.iter().zip(&theirs).all(|((our_name, ours), (their_name, theirs))| {
-                our_name == their_name && ours.size() == theirs.size() && ours.equal(&theirs.to_device(ours.device()))
+        let names = self.variables.names();
+        names == other.variables.names()
+            && names.iter().all(|name| match (self.variables.one(name), other.variables.one(name)) {
+                (Some(ours), Some(theirs)) => ours.size() == theirs.size() && ours.equal(&theirs.to_device(ours.device())),
+                _ => false,
             })
+    }
+
+    /// Numbers that each token is multiplied by: those of the blocks, and of the head.
+    pub fn product_weights(&self) -> (f64, f64) {
+        let info = self.model.info();
+        let blocks = shapes::linears(&self.config);
+        (blocks.iter().map(|layer| (layer.n_in * layer.n_out) as f64).sum(), (info.vocab_size * info.hidden_size) as f64)
     }
 
     /// What training changes: A and B of every adapter under PEFT's names, or else all weights.
@@ -301,6 +362,12 @@ impl Classifier {
         let positive = config.labels().positive().map_err(Error::failed)?;
         let variables = Variables::new(device, kind);
         Ok(Self { model: config.build(&variables.root()), config, variables, positive })
+    }
+
+    /// The frozen model for inference alone, as [`Lm::packed`].
+    pub fn packed(mut self) -> Self {
+        self.variables.pack(self.model.linears(), "");
+        self
     }
 
     /// [`SequenceClassifier::forward`].

@@ -8,12 +8,12 @@ use serde_json::{Map, Value};
 use tch::nn::Path;
 use tch::{Kind, Tensor};
 
-use super::activation::Activation;
 use super::attention::{Mask, attend, split_heads};
 use super::config::{TokenIds, default_range, size_problems};
 use super::init::Fill;
-use super::layers::{Conv1d, Embedding, LayerNorm, LinearLayer};
+use super::layers::{Embedding, LayerNorm, Linear, LinearLayer};
 use super::{Decoder, Input, KvCache};
+use crate::kernels::Activation;
 
 /// `config.json` under its own names. Keys that do not matter here are kept in `extra` and saved again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -212,14 +212,14 @@ impl Block {
     }
 
     fn forward(&self, hidden: &Tensor, mask: &Mask, cache: Option<(&mut KvCache, usize)>) -> Tensor {
-        let hidden = hidden + self.attn.forward(&self.ln_1.forward(hidden), mask, cache);
-        &hidden + self.mlp.forward(&self.ln_2.forward(&hidden))
+        let hidden = self.attn.forward_added(&self.ln_1.forward(hidden), mask, cache, hidden);
+        self.mlp.forward_added(&self.ln_2.forward(&hidden), &hidden)
     }
 }
 
 struct Attention {
-    c_attn: Conv1d,
-    c_proj: Conv1d,
+    c_attn: Linear,
+    c_proj: Linear,
     n_head: i64,
     scale: f64,
 }
@@ -227,39 +227,40 @@ struct Attention {
 impl Attention {
     fn new(p: &Path, config: &Gpt2Config, index: i64) -> Self {
         Self {
-            c_attn: Conv1d::new(&(p / "c_attn"), config.n_embd, 3 * config.n_embd),
-            c_proj: Conv1d::new(&(p / "c_proj"), config.n_embd, config.n_embd),
+            c_attn: Linear::transposed(&(p / "c_attn"), config.n_embd, 3 * config.n_embd),
+            c_proj: Linear::transposed(&(p / "c_proj"), config.n_embd, config.n_embd),
             n_head: config.n_head,
             scale: config.attention_scale(index),
         }
     }
 
-    /// (batch, seq, n_embd) to the same shape; the cache comes with this layer's index in it.
-    fn forward(&self, hidden: &Tensor, mask: &Mask, cache: Option<(&mut KvCache, usize)>) -> Tensor {
+    /// (batch, seq, n_embd) to the same shape, added to `residual`; the cache comes with this layer's index in it.
+    fn forward_added(&self, hidden: &Tensor, mask: &Mask, cache: Option<(&mut KvCache, usize)>, residual: &Tensor) -> Tensor {
         let parts = self.c_attn.forward(hidden).chunk(3, -1);
         let [query, key, value] = [0, 1, 2].map(|part| split_heads(&parts[part], self.n_head)); // (batch, n_head, seq, head_dim)
-        self.c_proj.forward(&match cache {
+        let attended = match cache {
             Some((cache, index)) => cache.attend(index, &query, &key, &value, self.scale, None),
             None => attend(&query, &key, &value, mask, self.scale),
-        })
+        };
+        self.c_proj.forward_added(&attended, residual)
     }
 }
 
 struct Mlp {
-    c_fc: Conv1d,
-    c_proj: Conv1d,
+    c_fc: Linear,
+    c_proj: Linear,
 }
 
 impl Mlp {
     fn new(p: &Path, config: &Gpt2Config) -> Self {
         Self {
-            c_fc: Conv1d::new(&(p / "c_fc"), config.n_embd, config.inner()),
-            c_proj: Conv1d::new(&(p / "c_proj"), config.inner(), config.n_embd),
+            c_fc: Linear::transposed(&(p / "c_fc"), config.n_embd, config.inner()),
+            c_proj: Linear::transposed(&(p / "c_proj"), config.inner(), config.n_embd),
         }
     }
 
-    fn forward(&self, hidden: &Tensor) -> Tensor {
-        self.c_proj.forward(&Activation::GeluTanh.forward(self.c_fc.forward(hidden)))
+    fn forward_added(&self, hidden: &Tensor, residual: &Tensor) -> Tensor {
+        self.c_proj.forward_added(&self.c_fc.forward_activated(hidden, Activation::GeluTanh), residual)
     }
 }
 

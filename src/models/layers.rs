@@ -4,20 +4,20 @@ use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
 use super::lora::{Adapter, adapted};
+use crate::kernels::{Activation, Weight};
 
 pub(super) struct Linear {
-    weight: Tensor, // (out, in)
+    weight: Weight,
     bias: Option<Tensor>,
     adapter: Option<Adapter>,
 }
 
-/// A linear layer as LoRA sees it.
+/// A linear layer as LoRA and packing see it.
 pub struct LinearLayer<'a> {
     /// Of the layer below the decoder, such as `h.0.attn.c_attn`.
     pub(super) name: String,
-    /// (out, in), or (in, out) where `fan_in_fan_out`, which is PEFT's name for that.
-    pub(super) weight: &'a Tensor,
-    pub(super) fan_in_fan_out: bool,
+    /// Transposed, that is (in, out), where PEFT says `fan_in_fan_out`.
+    pub(super) weight: &'a mut Weight,
     pub(super) adapter: &'a mut Option<Adapter>,
 }
 
@@ -27,38 +27,39 @@ impl Linear {
     }
 
     pub(super) fn with_bias(p: &Path, n_in: i64, n_out: i64, bias: bool) -> Self {
-        Self { weight: zeros(p, "weight", &[n_out, n_in]), bias: bias.then(|| zeros(p, "bias", &[n_out])), adapter: None }
+        let weight = Weight::new(&zeros(p, "weight", &[n_out, n_in]), false);
+        Self { weight, bias: bias.then(|| zeros(p, "bias", &[n_out])), adapter: None }
+    }
+
+    /// GPT-2's `Conv1D`, whose weight is stored transposed: (in, out).
+    pub(super) fn transposed(p: &Path, n_in: i64, n_out: i64) -> Self {
+        let weight = Weight::new(&zeros(p, "weight", &[n_in, n_out]), true);
+        Self { weight, bias: Some(zeros(p, "bias", &[n_out])), adapter: None }
     }
 
     /// (.., in) to (.., out).
     pub(super) fn forward(&self, input: &Tensor) -> Tensor {
-        adapted(self.adapter.as_ref(), input, input.linear(&self.weight, self.bias.as_ref()))
+        adapted(self.adapter.as_ref(), input, self.weight.product(input, self.bias.as_ref()))
+    }
+
+    /// [`Self::forward`] and the activation of it.
+    pub(super) fn forward_activated(&self, input: &Tensor, activation: Activation) -> Tensor {
+        match self.adapter {
+            None => self.weight.activated_product(input, self.bias.as_ref(), activation),
+            Some(_) => activation.forward(self.forward(input)),
+        }
+    }
+
+    /// [`Self::forward`] added to `other` (.., out).
+    pub(super) fn forward_added(&self, input: &Tensor, other: &Tensor) -> Tensor {
+        match self.adapter {
+            None => self.weight.added_product(input, self.bias.as_ref(), other),
+            Some(_) => other + self.forward(input),
+        }
     }
 
     pub(super) fn layer(&mut self, name: String) -> LinearLayer<'_> {
-        LinearLayer { name, weight: &self.weight, fan_in_fan_out: false, adapter: &mut self.adapter }
-    }
-}
-
-/// GPT-2's linear layer, whose weight is stored transposed: (in, out).
-pub(super) struct Conv1d {
-    weight: Tensor,
-    bias: Tensor,
-    adapter: Option<Adapter>,
-}
-
-impl Conv1d {
-    pub(super) fn new(p: &Path, n_in: i64, n_out: i64) -> Self {
-        Self { weight: zeros(p, "weight", &[n_in, n_out]), bias: zeros(p, "bias", &[n_out]), adapter: None }
-    }
-
-    /// (.., in) to (.., out).
-    pub(super) fn forward(&self, input: &Tensor) -> Tensor {
-        adapted(self.adapter.as_ref(), input, input.linear(&self.weight.transpose(0, 1), Some(&self.bias)))
-    }
-
-    pub(super) fn layer(&mut self, name: String) -> LinearLayer<'_> {
-        LinearLayer { name, weight: &self.weight, fan_in_fan_out: true, adapter: &mut self.adapter }
+        LinearLayer { name, weight: &mut self.weight, adapter: &mut self.adapter }
     }
 }
 

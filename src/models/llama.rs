@@ -10,13 +10,13 @@ use serde_json::{Map, Value};
 use tch::nn::Path;
 use tch::{Kind, Tensor};
 
-use super::activation::Activation;
 use super::attention::{Mask, attend, split_heads};
 use super::config::{TokenIds, default_range, size_problems};
 use super::init::Fill;
 use super::layers::{Embedding, Linear, LinearLayer, RmsNorm};
 use super::rope::{Rope, RopeSettings, Rotation};
 use super::{Decoder, Input, KvCache};
+use crate::kernels::Activation;
 
 /// `config.json` under its own names. Keys that do not matter here are kept in `extra` and saved again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -294,8 +294,8 @@ impl Block {
     }
 
     fn forward(&self, hidden: &Tensor, rotation: &Rotation, mask: &Mask, cache: Option<(&mut KvCache, usize)>) -> Tensor {
-        let hidden = hidden + self.self_attn.forward(&self.input_layernorm.forward(hidden), rotation, mask, cache);
-        &hidden + self.mlp.forward(&self.post_attention_layernorm.forward(&hidden))
+        let hidden = self.self_attn.forward_added(&self.input_layernorm.forward(hidden), rotation, mask, cache, hidden);
+        self.mlp.forward_added(&self.post_attention_layernorm.forward(&hidden), &hidden)
     }
 }
 
@@ -327,15 +327,23 @@ impl Attention {
         }
     }
 
-    /// (batch, seq, hidden_size) to the same shape; the cache comes with this layer's index in it and keeps turned keys.
-    fn forward(&self, hidden: &Tensor, rotation: &Rotation, mask: &Mask, cache: Option<(&mut KvCache, usize)>) -> Tensor {
+    /// (batch, seq, hidden_size) to the same shape, added to `residual`; the cache comes with this layer's index in it and keeps turned keys.
+    fn forward_added(
+        &self,
+        hidden: &Tensor,
+        rotation: &Rotation,
+        mask: &Mask,
+        cache: Option<(&mut KvCache, usize)>,
+        residual: &Tensor,
+    ) -> Tensor {
         let query = rotation.apply(&split_heads(&self.q_proj.forward(hidden), self.heads)); // (batch, heads, seq, head_dim)
         let key = rotation.apply(&split_heads(&self.k_proj.forward(hidden), self.kv_heads));
         let value = split_heads(&self.v_proj.forward(hidden), self.kv_heads);
-        self.o_proj.forward(&match cache {
+        let attended = match cache {
             Some((cache, index)) => cache.attend(index, &query, &key, &value, self.scale, self.window),
             None => attend(&query, &key, &value, mask, self.scale),
-        })
+        };
+        self.o_proj.forward_added(&attended, residual)
     }
 }
 
@@ -355,8 +363,9 @@ impl Mlp {
         }
     }
 
-    fn forward(&self, hidden: &Tensor) -> Tensor {
-        self.down_proj.forward(&(Activation::Silu.forward(self.gate_proj.forward(hidden)) * self.up_proj.forward(hidden)))
+    fn forward_added(&self, hidden: &Tensor, residual: &Tensor) -> Tensor {
+        let gated = self.gate_proj.forward_activated(hidden, Activation::Silu) * self.up_proj.forward(hidden);
+        self.down_proj.forward_added(&gated, residual)
     }
 }
 

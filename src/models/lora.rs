@@ -17,6 +17,7 @@ use super::layers::LinearLayer;
 use super::shapes::{self, LinearShape, Shapes};
 use super::weights::{self, Headers};
 use crate::error::{Error, Result};
+use crate::kernels::Weight;
 use crate::recipe::{BASE_FROM_HERE, Lora, LoraSave};
 use crate::sampling::Stream;
 
@@ -39,7 +40,7 @@ impl Adapter {
 
     /// What it adds to a weight, (out, in), or (in, out) where `fan_in_fan_out`; f32.
     fn update(&self, fan_in_fan_out: bool) -> Tensor {
-        let update = self.b.detach().matmul(&self.a.detach()) * self.scale;
+        let update = Weight::new(&self.a.detach(), true).product(&self.b.detach(), None) * self.scale;
         if fan_in_fan_out { update.transpose(0, 1) } else { update }
     }
 }
@@ -47,9 +48,9 @@ impl Adapter {
 /// `output` (.., out) of a layer for `input` (.., in) with what its adapter adds, in the kind of `output`; the sum is taken in f32.
 pub(super) fn adapted(adapter: Option<&Adapter>, input: &Tensor, output: Tensor) -> Tensor {
     let Some(Adapter { a, b, scale }) = adapter else { return output };
-    let low = input.to_kind(a.kind()).linear(a, None::<&Tensor>) * *scale; // (.., rank)
+    let low = Weight::new(a, false).product(&input.to_kind(a.kind()), None) * *scale; // (.., rank)
     let kind = output.kind();
-    (output + low.linear(b, None::<&Tensor>)).to_kind(kind)
+    (output + Weight::new(b, false).product(&low, None)).to_kind(kind)
 }
 
 /// The adapters of one model; they alias those in its layers.
@@ -172,10 +173,9 @@ fn adapters<'a>(
         let name = format!("{prefix}.{}", layer.name);
         let Some((rank, scale)) = choose(&name) else { continue };
         let rank = i64::try_from(rank).map_err(|_| Error::failed(format!("LoRA's rank is {rank}, larger than any layer")))?;
-        let (rows, columns) = layer.weight.size2()?;
-        let (n_in, n_out) = if layer.fan_in_fan_out { (rows, columns) } else { (columns, rows) };
+        let (n_out, n_in) = layer.weight.size();
         let adapter = Adapter { a: zeros([rank, n_in])?, b: zeros([n_out, rank])?, scale };
-        let fan_in_fan_out = layer.fan_in_fan_out;
+        let fan_in_fan_out = layer.weight.is_transposed();
         adapted.push((layer, AdaptedLayer { name, fan_in_fan_out, adapter }));
     }
     Ok(adapted)
@@ -208,8 +208,9 @@ pub(super) fn merge_folder(layers: Vec<LinearLayer>, prefix: &str, folder: &Path
     let adapted = adapters(layers, prefix, device, |layer| config.of_layer(layer))?;
     load(folder, &adapted.iter().flat_map(|(_, adapted)| adapted.parameters()).collect::<Vec<_>>())?;
     for (layer, AdaptedLayer { fan_in_fan_out, adapter, .. }) in adapted {
-        let merged = layer.weight.to_kind(Kind::Float) + adapter.update(fan_in_fan_out);
-        layer.weight.shallow_clone().f_copy_(&merged)?;
+        let weight = layer.weight.plain();
+        let merged = weight.to_kind(Kind::Float) + adapter.update(fan_in_fan_out);
+        weight.shallow_clone().f_copy_(&merged)?;
     }
     Ok(())
 }

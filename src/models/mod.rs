@@ -16,13 +16,10 @@ pub mod kv_cache;
 pub mod llama;
 pub mod memory;
 pub mod packing;
-pub mod rates;
 pub mod reward;
 pub mod threads;
-pub mod vocabulary_rows;
 pub mod weights;
 
-mod activation;
 mod adapter_config;
 mod adapter_options;
 mod attention;
@@ -35,7 +32,6 @@ mod lora;
 mod quantization;
 mod rope;
 mod shapes;
-pub(crate) mod simd;
 mod with_tokenizer;
 
 pub use adapter_config::base_of_adapter;

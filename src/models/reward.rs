@@ -11,6 +11,7 @@ use super::folder::{Lm, Variables, write_config};
 use super::weights::Headers;
 use super::{Decoder, Input, LmInfo, init, layers, shapes, weights};
 use crate::error::{Error, Result};
+use crate::kernels::Weight;
 
 /// Where the scalar head comes from, which also settles how texts are laid out and scored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +65,12 @@ impl RewardModel {
         let mut reward = Self::read(folder, device, kind)?;
         reward.variables.freeze();
         Ok(reward)
+    }
+
+    /// The frozen model for inference alone, as [`Lm::packed`].
+    pub fn packed(mut self) -> Self {
+        self.variables.pack(self.decoder.linears(), self.config.prefix());
+        self
     }
 
     /// Opens a folder for training: f32, with gradients.
@@ -177,7 +184,7 @@ impl RewardModel {
         let hidden = self.decoder.hidden(input, None); // (batch, seq, hidden_size)
         let (batch, _, hidden_size) = hidden.size3().expect("hidden states are (batch, seq, hidden_size)");
         let read = hidden.gather(1, &at.view([batch, 1, 1]).expand([batch, 1, hidden_size], false), false).squeeze_dim(1);
-        read.to_kind(Kind::Float).linear(&self.score.to_kind(Kind::Float), None::<&Tensor>).squeeze_dim(1)
+        Weight::new(&self.score.to_kind(Kind::Float), false).product(&read.to_kind(Kind::Float), None).squeeze_dim(1)
     }
 
     /// Rewards (texts) f32, each read at its last token; `texts` are ids, at least one and at most `context` each. One forward pass, padded

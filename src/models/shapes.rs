@@ -234,8 +234,7 @@ mod tests {
             let mut model = Lm::new(config.clone(), 1, Device::Cpu).unwrap();
             let mut layers: Vec<LinearShape> = (model.model.linears().iter())
                 .map(|layer| {
-                    let (rows, columns) = layer.weight.size2().unwrap();
-                    let (n_in, n_out) = if layer.fan_in_fan_out { (rows, columns) } else { (columns, rows) };
+                    let (n_out, n_in) = layer.weight.size();
                     LinearShape { name: format!("{}.{}", config.prefix(), layer.name), n_in, n_out }
                 })
                 .collect();

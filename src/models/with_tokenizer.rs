@@ -13,13 +13,13 @@ use crate::error::{Error, Result};
 use crate::recipe::Lora;
 use crate::text::Tokenizer;
 
-/// [`Lm::open`] and the folder's tokenizer.
+/// [`Lm::open`], [`Lm::packed`], and the folder's tokenizer.
 ///
 /// # Errors
 /// [`Error::Model`] also where the tokenizer has ids that the embedding has not, or no end-of-sequence token is known.
 pub fn open_with_tokenizer(folder: &Path, device: Device, kind: Kind) -> Result<(Lm, Tokenizer)> {
     let tokenizer = check(folder, true)?;
-    let mut lm = Lm::open(folder, device, kind)?;
+    let mut lm = Lm::open(folder, device, kind)?.packed();
     fit(folder, &mut lm, &tokenizer)?;
     Ok((lm, tokenizer))
 }

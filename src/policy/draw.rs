@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::models::vocabulary_rows::{largest, log_sum_exp};
+use crate::kernels::vocabulary_rows::{largest, log_sum_exp};
 use crate::models::weights::dtype_name;
 use crate::sampling::Sampling;
 

@@ -31,9 +31,9 @@ impl GoldReward {
     /// prompt and response as they follow each other, UltraRM's `Human: … Assistant: …`, or Starling-RM's chat turns.
     pub fn open(folder: &Path, device: Device, kind: Kind, text: Option<&str>) -> Result<Self> {
         let judge = if Self::is_classifier_folder(folder)? {
-            Judge::Classifier(Classifier::open(folder, device, Kind::Float)?)
+            Judge::Classifier(Classifier::open(folder, device, Kind::Float)?.packed())
         } else {
-            Judge::RewardModel(RewardModel::open(folder, device, kind)?)
+            Judge::RewardModel(RewardModel::open(folder, device, kind)?.packed())
         };
         let own = match &judge {
             Judge::RewardModel(reward) => reward.head.layout(),

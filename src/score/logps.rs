@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
-use crate::models::vocabulary_rows::log_sum_exp;
+use crate::kernels::vocabulary_rows::log_sum_exp;
 use crate::models::{CausalLm, Input};
 
 /// Rows of the (positions, vocab) logits that exist at once.

@@ -12,7 +12,7 @@ use tch::{Device, Kind};
 use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, steer_prompts};
 use crate::artifacts::{Journal, interrupt};
 use crate::error::{Error, Result};
-use crate::models::rates::MachineRates;
+use crate::kernels::rates::MachineRates;
 use crate::models::{Lm, LmConfig, check_lm_folders, open_with_tokenizer};
 use crate::monitor::peak_rss_bytes;
 use crate::policy::LocalPolicy;
@@ -80,7 +80,7 @@ impl BenchModels {
                 return open_with_tokenizer(folder, settings.device, settings.kind)
                     .map(|(lm, tokenizer)| (Rc::new(lm), Rc::new(tokenizer)));
             }
-            let lm = Lm::with_random_weights(LmConfig::read(folder)?, settings.device, settings.kind, seed)?;
+            let lm = Lm::with_random_weights(LmConfig::read(folder)?, settings.device, settings.kind, seed)?.packed();
             let tokenizer = Tokenizer::numbered(lm.model.info().vocab_size as usize, lm.model.info().eos_token_ids.first().copied())?;
             Ok((Rc::new(lm), Rc::new(tokenizer)))
         };
@@ -193,19 +193,11 @@ impl Limit {
     /// Least seconds of one model for one prompt of which `tokens` response tokens go through it in `passes` forward passes, each of which
     /// reads the weights once for all prompts in flight.
     fn seconds(&self, lm: &Lm, tokens: f64, passes: f64) -> f64 {
-        let (blocks, head) = product_weights(lm);
+        let (blocks, head) = lm.product_weights();
         let flops = 2.0 * (blocks * (tokens + self.prompt_tokens) + head * tokens);
         let bytes = (blocks + head) * lm.kind().elt_size_in_bytes() as f64 * (passes + 1.0) / self.in_flight;
         (flops / self.rates.matmul_flops_per_s).max(bytes / self.rates.memory_bytes_per_s)
     }
-}
-
-/// Weights that each token is multiplied by: those of the blocks, and of the head.
-pub(super) fn product_weights(lm: &Lm) -> (f64, f64) {
-    let info = lm.model.info();
-    let parameters = lm.parameters();
-    let products = parameters.iter().filter(|(name, tensor)| tensor.dim() == 2 && name.contains(".h.") | name.contains("layers."));
-    (products.map(|(_, tensor)| tensor.numel() as f64).sum(), (info.vocab_size * info.hidden_size) as f64)
 }
 
 fn random_prompts(tokenizer: &Tokenizer, settings: &BenchSettings) -> Result<Vec<(String, String)>> {

@@ -8,13 +8,13 @@ use std::time::Instant;
 use serde::Serialize;
 use tch::{Device, Kind};
 
-use super::bench::{product_weights, refuse_long};
+use super::bench::{refuse_long};
 use super::dpo::{DpoTask, PairSequences, ReferenceLogps, fill_reference};
 use super::language_task::{LanguageTask, SamplePrompt};
 use crate::artifacts::interrupt;
 use crate::error::{Error, Result};
 use crate::losses::DpoObjective;
-use crate::models::rates::MachineRates;
+use crate::kernels::rates::MachineRates;
 use crate::models::{Lm, LmConfig};
 use crate::monitor::{Progress, peak_rss_bytes};
 use crate::sampling::Stream;
@@ -73,7 +73,7 @@ pub fn train(folder: &Path, settings: &TrainingBenchSettings) -> Result<Training
     let rates = MachineRates::measure(device, kind);
     let lm = Rc::new(open(folder, settings)?);
     let mut pairs = pairs(folder, &lm, settings)?;
-    let (blocks, head) = product_weights(&lm);
+    let (blocks, head) = lm.product_weights();
     let texts = Texts::of(&pairs[batch_size..], dpo);
     let started = Instant::now();
     if dpo {

@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::models::simd::{self, LANES, Work, dispatch, widen};
+use crate::kernels::simd::{self, LANES, Work, dispatch, widen};
 
 /// Fewer numbers than this are not worth another thread.
 const LEAST: usize = 1 << 16;

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::hidden_pass::HiddenPass;
 use crate::error::Result;
-use crate::models::vocabulary_rows::{log_sum_exp, logps_gradient};
+use crate::kernels::vocabulary_rows::{log_sum_exp, logps_gradient};
 use crate::models::{CausalLm, gradient_of};
 
 /// Logits made at once.
@@ -73,7 +73,7 @@ impl<'a> TokenLogps<'a> {
         let gradient = {
             let _no_grad = tch::no_grad_guard();
             let hidden = self.hidden.detach();
-            let mut head_gradient = head.requires_grad().then(|| gradient_of(head)).transpose()?;
+            let mut head_gradient = head.learns().then(|| gradient_of(head.plain())).transpose()?;
             let mut kept = std::mem::take(&mut self.kept).into_iter();
             let slices = self.targets.chunks(self.slice).zip(self.log_sums.chunks(self.slice)).zip(coefficients.chunks(self.slice));
             let mut gradients = Vec::new();
@@ -83,9 +83,9 @@ impl<'a> TokenLogps<'a> {
                 start += targets.len() as i64;
                 let mut logits = kept.next().unwrap_or_else(|| self.model.logits(&rows));
                 logps_gradient(&mut logits, log_sums, targets, coefficients)?;
-                gradients.push(logits.f_matmul(head)?);
+                gradients.push(head.input_gradient(&logits));
                 if let Some(sum) = &mut head_gradient {
-                    drop(sum.f_addmm_(&logits.transpose(0, 1), &rows)?);
+                    head.add_gradient(sum, &logits, &rows);
                 }
             }
             Tensor::f_cat(&gradients, 0)?

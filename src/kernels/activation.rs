@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::simd::{Work, dispatch, in_parallel, sigmoid};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Activation {
+pub enum Activation {
     /// x Φ(x) with Φ by the tanh of a cubic: `gelu_new`.
     GeluTanh,
     /// x σ(x).
