@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 
 use tch::{Device, Kind, Tensor};
 
-use super::simd::{Work, dispatch, in_parallel, sigmoid};
+use super::parallel::in_parallel;
+use super::simd::{Work, dispatch, sigmoid};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {

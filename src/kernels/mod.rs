@@ -3,6 +3,7 @@
 //! Three kinds: matrix products, made by oneDNN or by libtorch itself ([`product`], chosen by the table in [`choice`]); vector loops of our
 //! own over numbers in main memory; and libtorch's operators wherever neither is better, which is everywhere on CUDA.
 
+pub mod attention;
 pub mod choice;
 pub mod product;
 pub mod rates;
@@ -10,6 +11,7 @@ pub mod vocabulary_rows;
 
 mod activation;
 mod onednn;
+pub(crate) mod parallel;
 pub(crate) mod simd;
 
 pub use activation::Activation;

@@ -1,6 +1,4 @@
-//! Loops over numbers in main memory that the compiler turns into vector instructions, chosen by what the processor has, shared by threads.
-
-use std::ops::Range;
+//! Loops over numbers in main memory that the compiler turns into vector instructions, chosen by what the processor has.
 
 /// Numbers handled at once; wide enough for the widest vector registers.
 pub const LANES: usize = 32;
@@ -37,25 +35,6 @@ pub fn dispatch<W: Work>(work: W) -> W::Answer {
         }
     }
     work.run()
-}
-
-/// `work` on shares of `0 .. count`, one for each of libtorch's threads, of at least `least` each; the answers in order.
-pub fn in_parallel<T: Send>(count: usize, least: usize, work: impl Fn(Range<usize>) -> T + Sync) -> Vec<T> {
-    let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).min(count / least.max(1)).max(1);
-    let share = count.div_ceil(threads);
-    let part = |thread: usize| (thread * share).min(count)..((thread + 1) * share).min(count);
-    std::thread::scope(|scope| {
-        let work = &work;
-        let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || work(part(thread)))).collect();
-        let mut all = vec![work(part(0))];
-        for other in others {
-            match other.join() {
-                Ok(answer) => all.push(answer),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        all
-    })
 }
 
 /// The f32 whose upper half a bf16 is.
@@ -113,14 +92,6 @@ mod tests {
         for x in (-1000..1000).map(|i| 0.0437 * i as f32) {
             let (found, exact) = (f64::from(sigmoid(x)), 1.0 / (1.0 + f64::from(-x).exp()));
             assert!((found - exact).abs() < 4e-7 * exact, "sigmoid {x} is {exact}, not {found}");
-        }
-    }
-
-    #[test]
-    fn shares_cover_everything_once_and_in_order() {
-        for (count, least) in [(0, 1), (1, 1), (7, 1), (1000, 3), (5, 100)] {
-            let all: Vec<usize> = in_parallel(count, least, |share| share.collect::<Vec<_>>()).into_iter().flatten().collect();
-            assert_eq!(all, (0..count).collect::<Vec<_>>());
         }
     }
 }

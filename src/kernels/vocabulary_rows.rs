@@ -5,7 +5,8 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::simd::{self, LANES, Work, dispatch, exp_of_negative, narrow, widen};
+use super::parallel::in_parallel;
+use super::simd::{LANES, Work, dispatch, exp_of_negative, narrow, widen};
 use crate::error::Result;
 
 /// The `k` largest logits of each row of (rows, vocab) in descending order, and their ids; of equal ones the lower id comes first.
@@ -41,7 +42,7 @@ pub fn logps_gradient(logits: &mut Tensor, log_sums: &[f32], targets: &[i64], co
     let (rows, vocab) = logits.size2()?;
     if readable(logits) && logits.is_contiguous() {
         let (start, vocab, kind) = (logits.data_ptr() as usize, vocab as usize, logits.kind());
-        simd::in_parallel(rows as usize, 1, |share| {
+        in_parallel(rows as usize, 1, |share| {
             for index in share {
                 let (target, log_sum, coefficient) = (targets[index] as usize, log_sums[index], coefficients[index]);
                 // SAFETY: a contiguous tensor in main memory of `rows` times `vocab` numbers of this kind; each row belongs to one thread.
@@ -91,7 +92,7 @@ fn on_rows<T: Send>(logits: &Tensor, on_row: impl Fn(Row) -> T + Sync, on_tensor
             }
         }
     };
-    Ok(simd::in_parallel(rows, 1, |share| share.map(|index| on_row(row(index))).collect::<Vec<T>>()).into_iter().flatten().collect())
+    Ok(in_parallel(rows, 1, |share| share.map(|index| on_row(row(index))).collect::<Vec<T>>()).into_iter().flatten().collect())
 }
 
 /// Whether the loops here can read the numbers.

@@ -2,66 +2,92 @@
 //!
 //! A [`Segment`] holds rows that continue one prompt: the prompt's keys and values once, shared by all of them, and each row's own behind it.
 //! A [`KvCache`] joins the rows of several segments for one forward pass. Rows may differ in length; a row rolled back is simply shorter.
+//!
+//! In main memory rows that go on from others share those's keys and values too: a row is a path through blocks, each written once, and
+//! [`crate::kernels::attention`] reads along it. libtorch's operators, on other devices, need what is behind the prompt in one tensor, so there
+//! a selection copies it.
 
 use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 
 use super::attention::{Part, attend_parts};
+use crate::kernels::attention::{Reading, Store, attend, reads};
 
-/// Room for this many tokens of a row at first; then the room doubles.
+/// Room for this many tokens of a row at first, where libtorch's operators read it; then the room doubles.
 const FIRST_CAPACITY: i64 = 32;
+/// The same where the loops of our own do: rows that are selected again after a few tokens begin a new block.
+const FIRST_ROOM: usize = 4;
+/// A row that would go through more blocks is copied into one.
+const LONGEST_PATH: usize = 24;
 
 /// Rows that continue one prompt.
 #[derive(Debug, Default)]
 pub struct Segment {
-    prefix: Option<Rc<Prefix>>,
-    layers: Vec<Layer>,
-    /// Tokens of each row behind the prefix.
-    lengths: Vec<i64>,
+    rows: Vec<Row>,
+    /// The last block of all rows, which new tokens are written to; nobody else may have it then.
+    own: Rc<Block>,
 }
 
-/// What all rows of a segment have in common.
-#[derive(Debug)]
-struct Prefix {
-    layers: Vec<Layer>, // one row, (1, length, kv_heads, head_dim)
+#[derive(Debug, Clone, Default)]
+struct Row {
+    /// What it has read before its own block.
+    before: Vec<Piece>,
+    /// Tokens in its own block.
     length: i64,
 }
 
-/// Both (rows, capacity, kv_heads, head_dim), the layout in which projections give them. What no row has written is zero: a shorter row's
-/// empty columns are masked, but a weight of 0 times a NaN that lay in memory would still be one.
-#[derive(Debug)]
-struct Layer {
-    key: Tensor,
-    value: Tensor,
+/// The first tokens of a row of a block.
+#[derive(Debug, Clone)]
+struct Piece {
+    block: Rc<Block>,
+    row: usize,
+    tokens: i64,
+}
+
+/// For each layer. What no row has written is zero where libtorch's operators read it: a shorter row's empty columns are masked, but a
+/// weight of 0 times a NaN that lay in memory would still be one.
+#[derive(Debug, Default)]
+struct Block {
+    layers: Vec<Store>,
+}
+
+impl Row {
+    fn before(&self) -> i64 {
+        self.before.iter().map(|piece| piece.tokens).sum()
+    }
 }
 
 impl Segment {
     /// Rows that have read nothing yet.
     pub fn new(rows: usize) -> Self {
-        Self { prefix: None, layers: Vec::new(), lengths: vec![0; rows] }
+        Self { rows: vec![Row::default(); rows], own: Rc::default() }
     }
 
     pub fn rows(&self) -> usize {
-        self.lengths.len()
+        self.rows.len()
     }
 
     /// Tokens that `row` has read, the prefix included: the position of its next one.
     pub fn position(&self, row: usize) -> i64 {
-        self.prefix.as_ref().map_or(0, |prefix| prefix.length) + self.lengths[row]
+        self.rows[row].before() + self.rows[row].length
     }
 
-    /// A new segment whose row i is row `rows[i]` of this one; repeats are allowed and only the prefix is shared.
+    /// A new segment whose row i is row `rows[i]` of this one; repeats are allowed.
     pub fn select(&self, rows: &[usize]) -> Self {
         let _no_grad = tch::no_grad_guard();
-        let lengths: Vec<i64> = rows.iter().map(|&row| self.lengths[row]).collect();
-        let used = lengths.iter().copied().max().unwrap_or(0);
-        let prefix = self.prefix.clone();
-        if used == 0 {
-            return Self { prefix, layers: Vec::new(), lengths };
+        let picked: Vec<Row> = rows.iter().map(|&row| self.rows[row].clone()).collect();
+        let used = picked.iter().map(|row| row.length).max().unwrap_or(0);
+        let Some(first) = self.own.layers.first().filter(|_| used > 0) else { return Self { rows: picked, own: Rc::default() } };
+        if reads(first.key.device(), first.key.kind()) {
+            let mut selected = Self { rows: self.paths(rows), own: Rc::default() };
+            if selected.rows.iter().any(|row| row.before.len() > LONGEST_PATH) {
+                selected.join();
+            }
+            return selected;
         }
         let index: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
-        let index = Tensor::from_slice(&index).to_device(self.layers[0].key.device());
+        let index = Tensor::from_slice(&index).to_device(first.key.device());
         // Room for what comes, so that the next tokens do not copy everything once more.
         let capacity = used + FIRST_CAPACITY / 2;
         let pick = |from: &Tensor| {
@@ -71,18 +97,66 @@ impl Segment {
             let _ = picked.narrow(1, used, capacity - used).zero_();
             picked
         };
-        let layers = self.layers.iter().map(|layer| Layer { key: pick(&layer.key), value: pick(&layer.value) }).collect();
-        Self { prefix, layers, lengths }
+        let layers = self.own.layers.iter().map(|layer| Store::new(pick(&layer.key), pick(&layer.value))).collect();
+        Self { rows: picked, own: Rc::new(Block { layers }) }
     }
 
-    /// Forgets all but the first `position` tokens of `row`, the prefix included; a prefix is never forgotten.
+    /// These rows with their own blocks behind what came before, and none of their own yet.
+    fn paths(&self, rows: &[usize]) -> Vec<Row> {
+        let path = |&row: &usize| {
+            let Row { before, length } = &self.rows[row];
+            let own = (*length > 0).then(|| Piece { block: self.own.clone(), row, tokens: *length });
+            Row { before: before.iter().cloned().chain(own).collect(), length: 0 }
+        };
+        rows.iter().map(path).collect()
+    }
+
+    /// Copies what lies behind the prompt into a block of the rows' own, which have none yet.
+    fn join(&mut self) {
+        // A prompt stands alone in its block.
+        let shared = |row: &Row| usize::from(row.before.first().is_some_and(|piece| piece.block.layers.iter().all(|layer| layer.rows() == 1)));
+        let kept: Vec<usize> = self.rows.iter().map(shared).collect();
+        let behind = |row: &Row, kept: usize| row.before[kept..].iter().map(|piece| piece.tokens).sum::<i64>();
+        let longest = self.rows.iter().zip(&kept).map(|(row, &kept)| behind(row, kept)).max().unwrap_or(0);
+        let Some(block) = self.rows.iter().find_map(|row| row.before.first()).map(|piece| piece.block.clone()) else { return };
+        let mut layers = Vec::with_capacity(block.layers.len());
+        for (index, like) in block.layers.iter().enumerate() {
+            let mut store = room(&like.key, self.rows.len(), longest as usize + FIRST_ROOM);
+            for (number, (row, &kept)) in self.rows.iter().zip(&kept).enumerate() {
+                let mut column = 0;
+                for piece in &row.before[kept..] {
+                    store.copy(number, column, &piece.block.layers[index], piece.row, piece.tokens as usize);
+                    column += piece.tokens as usize;
+                }
+            }
+            layers.push(store);
+        }
+        for (row, kept) in self.rows.iter_mut().zip(kept) {
+            row.length = behind(row, kept);
+            row.before.truncate(kept);
+        }
+        self.own = Rc::new(Block { layers });
+    }
+
+    /// Forgets all but the first `position` tokens of `row`.
     ///
     /// # Panics
-    /// If the row has read fewer.
+    /// If the row has read fewer, or if the prefix would be forgotten that libtorch's operators share.
     pub fn truncate(&mut self, row: usize, position: i64) {
-        let start = self.position(row) - self.lengths[row];
-        assert!((start..=self.position(row)).contains(&position), "row {row} cannot be cut to {position}");
-        self.lengths[row] = position - start;
+        let excess = self.position(row) - position;
+        assert!(position >= 0 && excess >= 0, "row {row} cannot be cut to {position}");
+        let Row { before, length } = &mut self.rows[row];
+        let mut left = excess - excess.min(*length);
+        *length -= excess.min(*length);
+        while let Some(last) = before.last_mut().filter(|_| left > 0) {
+            assert!(last.block.layers.iter().all(|layer| reads(layer.key.device(), layer.key.kind())), "row {row} cannot be cut to {position}");
+            let cut = left.min(last.tokens);
+            last.tokens -= cut;
+            left -= cut;
+            if last.tokens == 0 {
+                before.pop();
+            }
+        }
     }
 
     /// A segment of one row whose prefix is all that `row` has read.
@@ -91,33 +165,80 @@ impl Segment {
     /// If there is a prefix already.
     pub fn share(&self, row: usize) -> Self {
         let _no_grad = tch::no_grad_guard();
-        assert!(self.prefix.is_none(), "a prefix is read at once");
-        let length = self.lengths[row];
-        let cut = |from: &Tensor| from.narrow(0, row as i64, 1).narrow(1, 0, length).copy();
-        let layers = self.layers.iter().map(|layer| Layer { key: cut(&layer.key), value: cut(&layer.value) }).collect();
-        Self { prefix: Some(Rc::new(Prefix { layers, length })), layers: Vec::new(), lengths: vec![0] }
+        let Row { before, length: tokens } = &self.rows[row];
+        assert!(before.is_empty(), "a prefix is read at once");
+        let cut = |from: &Tensor| from.narrow(0, row as i64, 1).narrow(1, 0, *tokens).copy();
+        let layers = self.own.layers.iter().map(|layer| Store::new(cut(&layer.key), cut(&layer.value))).collect();
+        let piece = Piece { block: Rc::new(Block { layers }), row: 0, tokens: *tokens };
+        Self { rows: vec![Row { before: vec![piece], length: 0 }], own: Rc::default() }
+    }
+
+    fn has_read_nothing(&self) -> bool {
+        self.rows.iter().all(|row| row.length == 0 && row.before.is_empty())
+    }
+
+    /// The prefix that all rows share, for libtorch's operators: there no row has more before its own.
+    fn prefix(&self) -> Option<&Piece> {
+        self.rows.first()?.before.first()
+    }
+
+    /// The block of the rows' own, to be written to.
+    fn own_block(&mut self) -> &mut Block {
+        if Rc::get_mut(&mut self.own).is_none() {
+            // Others go on from it.
+            self.rows = self.paths(&(0..self.rows.len()).collect::<Vec<_>>());
+            self.own = Rc::default();
+        }
+        Rc::get_mut(&mut self.own).expect("it is nobody else's")
+    }
+
+    /// Makes room in layer `index` for `width` tokens behind those of each row, whose keys and values are as `like` (rows, kv_heads, width, head_dim).
+    fn make_room(&mut self, index: usize, like: &Tensor, width: usize) {
+        let rows = self.rows();
+        // It may lay aside what the rows have: their lengths come after.
+        let layers = self.own_block().layers.len();
+        let longest = self.rows.iter().map(|row| row.length).max().unwrap_or(0) as usize;
+        let block = Rc::get_mut(&mut self.own).expect("it is nobody else's");
+        if index == layers {
+            block.layers.push(room(&like.transpose(1, 2), rows, (longest + width).max(FIRST_ROOM)));
+        } else if longest + width > block.layers[index].capacity() {
+            let old = &block.layers[index];
+            let mut grown = room(&old.key, rows, (longest + width).max(2 * old.capacity()));
+            for (row, Row { length, .. }) in self.rows.iter().enumerate() {
+                grown.copy(row, 0, old, row, *length as usize);
+            }
+            block.layers[index] = grown;
+        }
     }
 
     /// Writes a layer's keys and values of the new tokens, (rows, new, kv_heads, head_dim), behind each row's own.
     fn write(&mut self, index: usize, key: &Tensor, value: &Tensor, plan: &Plan) {
-        if index == self.layers.len() {
+        let block = self.own_block();
+        if index == block.layers.len() {
             let (rows, _, kv_heads, head_dim) = key.size4().expect("keys have 4 dimensions");
             let room = || Tensor::zeros([rows, plan.columns.max(FIRST_CAPACITY), kv_heads, head_dim], (key.kind(), key.device()));
-            self.layers.push(Layer { key: room(), value: room() });
+            block.layers.push(Store::new(room(), room()));
         }
-        let layer = &mut self.layers[index];
-        append(&mut layer.key, key, plan);
-        append(&mut layer.value, value, plan);
+        let layer = &mut block.layers[index];
+        *layer = Store::new(appended(&layer.key, key, plan), appended(&layer.value, value, plan));
     }
 }
 
-fn append(store: &mut Tensor, new: &Tensor, plan: &Plan) {
+/// Room of unwritten numbers for keys and values as `like` (.., kv_heads, head_dim).
+fn room(like: &Tensor, rows: usize, capacity: usize) -> Store {
+    let (_, _, kv_heads, head_dim) = like.size4().expect("keys and values have 4 dimensions");
+    let empty = || Tensor::empty([rows as i64, capacity as i64, kv_heads, head_dim], (like.kind(), like.device()));
+    Store::new(empty(), empty())
+}
+
+fn appended(store: &Tensor, new: &Tensor, plan: &Plan) -> Tensor {
+    let mut store = store.shallow_clone();
     let (rows, capacity, kv_heads, head_dim) = store.size4().expect("keys and values have 4 dimensions");
     let (_, added, _, _) = new.size4().expect("keys and values have 4 dimensions");
     if plan.columns > capacity {
         let grown = Tensor::zeros([rows, plan.columns.max(2 * capacity), kv_heads, head_dim], (store.kind(), store.device()));
-        grown.narrow(1, 0, capacity).copy_(store);
-        *store = grown;
+        grown.narrow(1, 0, capacity).copy_(&store);
+        store = grown;
     }
     match &plan.places {
         Places::Same(before) => store.narrow(1, *before, added).copy_(new),
@@ -128,6 +249,7 @@ fn append(store: &mut Tensor, new: &Tensor, plan: &Plan) {
             let _ = flat.shallow_clone().index_copy_(0, &(places + rows_start).view(-1), &new.reshape([rows * added, kv_heads, head_dim]));
         }
     }
+    store
 }
 
 /// Where one segment's new tokens go and what they see; the same for all layers.
@@ -184,10 +306,14 @@ impl<'a> KvCache<'a> {
     /// value are (rows, kv_heads, width, head_dim). A token sees no further back than `window` positions, its own included. Returns
     /// (rows, width, heads * head_dim). Layers come in their order.
     pub(super) fn attend(&mut self, index: usize, query: &Tensor, key: &Tensor, value: &Tensor, scale: f64, window: Option<i64>) -> Tensor {
+        let window = window.filter(|window| self.longest() > *window);
+        // A first reading is one causal product over the whole prompt, for which libtorch's operator has better blocks.
+        if reads(query.device(), query.kind()) && !self.segments.iter().all(|segment| segment.has_read_nothing()) {
+            return self.attend_along_paths(index, query, key, value, scale, window);
+        }
         if index == 0 {
             self.plans = self.plan(None, query.kind(), query.device());
         }
-        let window = window.filter(|window| self.longest() > *window);
         if window.is_some() && self.windowed.is_empty() {
             self.windowed = self.plan(window, query.kind(), query.device());
         }
@@ -198,11 +324,11 @@ impl<'a> KvCache<'a> {
             let rows = segment.rows() as i64;
             let part = |of: &Tensor| of.narrow(0, first, rows);
             segment.write(index, &part(key).transpose(1, 2), &part(value).transpose(1, 2), plan);
-            let own = Part::of(&segment.layers[index].key, &segment.layers[index].value, plan.columns, plan.own.as_ref());
-            let prefix = segment.prefix.as_ref().filter(|prefix| prefix.length > 0);
-            let prefix = prefix.map(|prefix| {
-                let layer = &prefix.layers[index];
-                Part::of(&layer.key, &layer.value, prefix.length, plan.prefix.as_ref())
+            let layer = &segment.own.layers[index];
+            let own = Part::of(&layer.key, &layer.value, plan.columns, plan.own.as_ref());
+            let prefix = segment.prefix().map(|prefix| {
+                let layer = &prefix.block.layers[index];
+                Part::of(&layer.key, &layer.value, prefix.tokens, plan.prefix.as_ref())
             });
             attended.push(attend_parts(&part(query), prefix.as_ref(), &own, scale));
             first += rows;
@@ -210,12 +336,27 @@ impl<'a> KvCache<'a> {
         if attended.len() == 1 { attended.remove(0) } else { Tensor::cat(&attended, 0) }
     }
 
+    fn attend_along_paths(&mut self, index: usize, query: &Tensor, key: &Tensor, value: &Tensor, scale: f64, window: Option<i64>) -> Tensor {
+        let width = self.width as usize;
+        for segment in &mut self.segments {
+            segment.make_room(index, key, width);
+        }
+        let mut reading = Reading::default();
+        for segment in &self.segments {
+            for (number, row) in segment.rows.iter().enumerate() {
+                let before = row.before.iter().map(|piece| (&piece.block.layers[index], piece.row, piece.tokens as usize));
+                reading.push(before.chain([(&segment.own.layers[index], number, row.length as usize)]), width);
+            }
+        }
+        attend(query, key, value, &reading, scale, window)
+    }
+
     /// Counts the new tokens, once the last layer has written them.
     pub(super) fn commit(self) {
         let mut new = self.new.into_iter();
         for segment in self.segments {
-            for length in &mut segment.lengths {
-                *length += new.next().unwrap_or(0);
+            for row in &mut segment.rows {
+                row.length += new.next().unwrap_or(0);
             }
         }
     }
@@ -230,14 +371,14 @@ impl<'a> KvCache<'a> {
 }
 
 fn plan(segment: &Segment, width: i64, window: Option<i64>, kind: Kind, device: Device) -> Plan {
-    let lengths = &segment.lengths;
+    let lengths: Vec<i64> = segment.rows.iter().map(|row| row.length).collect();
     let longest = lengths.iter().copied().max().unwrap_or(0);
     let columns = longest + width;
     let all_same = lengths.iter().all(|&length| length == longest);
     let on = |values: &[i64]| Tensor::from_slice(values).to_device(device);
     let count = |end: i64| Tensor::arange(end, (Kind::Int64, device));
     // (rows or 1, width): the column of each new token.
-    let starts = if all_same { on(&[longest]) } else { on(lengths) };
+    let starts = if all_same { on(&[longest]) } else { on(&lengths) };
     let places = starts.unsqueeze(1) + count(width).unsqueeze(0);
     let seen_by = |column: &Tensor, allowed: Tensor| match window {
         // A token at column p sees the columns above p - window.
@@ -249,7 +390,7 @@ fn plan(segment: &Segment, width: i64, window: Option<i64>, kind: Kind, device: 
         let column = count(columns);
         bias(seen_by(&column, column.le_tensor(&places.unsqueeze(-1))))
     });
-    let prefix_length = segment.prefix.as_ref().map_or(0, |prefix| prefix.length);
+    let prefix_length = segment.prefix().map_or(0, |prefix| prefix.tokens);
     let prefix = (window.is_some() && prefix_length > 0).then(|| {
         // The prefix lies at the columns before 0.
         let column = count(prefix_length) - prefix_length;

@@ -3,7 +3,8 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::kernels::simd::{self, LANES, Work, dispatch, widen};
+use crate::kernels::parallel::in_parallel;
+use crate::kernels::simd::{LANES, Work, dispatch, widen};
 
 /// Fewer numbers than this are not worth another thread.
 const LEAST: usize = 1 << 16;
@@ -37,7 +38,7 @@ impl Step {
         let count = weight.numel();
         let starts = [gradient.data_ptr(), weight.data_ptr(), first.data_ptr(), second.data_ptr()].map(|start| start as usize);
         let is_float = gradient.kind() == Kind::Float;
-        simd::in_parallel(count, LEAST, |share| {
+        in_parallel(count, LEAST, |share| {
             let [gradient, weight, first, second] = starts;
             let (from, length) = (share.start, share.len());
             // SAFETY: contiguous tensors in main memory of `count` numbers of these kinds, which nothing else writes; the shares do not overlap.
@@ -97,7 +98,7 @@ impl<T: Copy, R: Fn(T) -> f32 + Copy> Work for Loop<'_, T, R> {
 pub(super) fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
     let tensor = readable(tensor)?;
     let (count, start, is_float) = (tensor.numel(), tensor.data_ptr() as usize, tensor.kind() == Kind::Float);
-    let blocks = simd::in_parallel(count.div_ceil(BLOCK), LEAST / BLOCK, |share| {
+    let blocks = in_parallel(count.div_ceil(BLOCK), LEAST / BLOCK, |share| {
         let block = |index: usize| {
             let (from, length) = (index * BLOCK, BLOCK.min(count - index * BLOCK));
             // SAFETY: a contiguous tensor in main memory of `count` numbers of this kind.
