@@ -10,7 +10,12 @@ use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 use super::parallel::in_parallel;
-use super::simd::{Work, dispatch, exp_of_negative, narrow, widen};
+use super::lanes::Lanes;
+#[cfg(target_arch = "x86_64")]
+use super::lanes::{Eight, Sixteen};
+use super::simd::{LANES, exp_of_negative, narrow, widen};
+#[cfg(target_arch = "x86_64")]
+use super::simd::{self, Widest};
 
 /// Room for keys and values, both (rows, capacity, kv_heads, head_dim).
 #[derive(Debug)]
@@ -137,8 +142,8 @@ pub fn attend(query: &Tensor, key: &Tensor, value: &Tensor, reading: &Reading, s
     let least = (LEAST_PAIRS * units).div_ceil(pairs.max(1));
     let kind = output.kind();
     in_parallel(units, least, |share| match kind {
-        Kind::Float => dispatch(Share::<f32> { task: &task, share, numbers: PhantomData }),
-        _ => dispatch(Share::<Brain> { task: &task, share, numbers: PhantomData }),
+        Kind::Float => task.on_this_processor::<f32>(share),
+        _ => task.on_this_processor::<Brain>(share),
     });
     output
 }
@@ -190,6 +195,9 @@ struct Task<'a> {
 trait Number: Copy {
     fn get(self) -> f32;
     fn of(x: f32) -> Self;
+    /// # Safety
+    /// As [`Lanes::load`].
+    unsafe fn load<L: Lanes>(from: *const Self) -> L;
 }
 
 impl Number for f32 {
@@ -201,6 +209,12 @@ impl Number for f32 {
     #[inline(always)]
     fn of(x: f32) -> Self {
         x
+    }
+
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const Self) -> L {
+        // SAFETY: as the caller has it.
+        unsafe { L::load(from) }
     }
 }
 
@@ -219,48 +233,72 @@ impl Number for Brain {
     fn of(x: f32) -> Self {
         Self(narrow(x))
     }
-}
-
-/// Some of all rows' key heads.
-struct Share<'a, T> {
-    task: &'a Task<'a>,
-    share: Range<usize>,
-    numbers: PhantomData<T>,
-}
-
-impl<T: Number> Work for Share<'_, T> {
-    type Answer = ();
 
     #[inline(always)]
-    fn run(self) {
-        let task = self.task;
+    unsafe fn load<L: Lanes>(from: *const Self) -> L {
+        // SAFETY: as the caller has it.
+        unsafe { L::load_brain(from.cast()) }
+    }
+}
+
+impl Task<'_> {
+    /// Some of all rows' key heads, whose numbers are of type `T`, with the widest registers that there are.
+    fn on_this_processor<T: Number>(&self, share: Range<usize>) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
+            fn wide<T: Number>(task: &Task, share: Range<usize>) {
+                task.run::<T, Sixteen>(share);
+            }
+            #[target_feature(enable = "avx2,fma")]
+            fn middle<T: Number>(task: &Task, share: Range<usize>) {
+                task.run::<T, Eight>(share);
+            }
+            match simd::widest() {
+                // SAFETY: the processor has these instructions.
+                Widest::Avx512 => return unsafe { wide::<T>(self, share) },
+                Widest::Avx2 => return unsafe { middle::<T>(self, share) },
+                Widest::Neither => {}
+            }
+        }
+        self.run::<T, f32>(share);
+    }
+
+    #[inline(always)]
+    fn run<T: Number, L: Lanes>(&self, share: Range<usize>) {
+        let task = self;
         let group = task.heads / task.kv_heads;
         let (mut query, mut sums) = (vec![0f32; task.head_dim], vec![0f32; task.head_dim]);
-        let mut scores: Vec<f32> = Vec::new();
-        for unit in self.share {
+        let (mut scores, mut keys, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        for unit in share {
             let (row, kv_head) = (unit / task.kv_heads, unit % task.kv_heads);
             // SAFETY: `attend` and `Reading::push` have held all sizes against the tensors, which live as long as the task; each unit writes
             // the new tokens and the output of its own row and heads alone, and nobody else reads those.
             unsafe {
                 task.store_new::<T>(row, kv_head);
+                task.find::<T>(0, row, kv_head, &mut keys);
+                task.find::<T>(1, row, kv_head, &mut values);
                 for head in kv_head * group..(kv_head + 1) * group {
                     for token in 0..task.width {
                         let numbers = task.query.numbers::<T>(row, head, token, task.head_dim);
-                        query.iter_mut().zip(numbers).for_each(|(to, from)| *to = from.get() * task.scale);
-                        task.score::<T>(row, kv_head, token, &query, &mut scores);
+                        for (to, from) in query.iter_mut().zip(numbers) {
+                            *to = from.get() * task.scale;
+                        }
+                        let end = task.reading.rows[row].tokens + token + 1;
+                        let seen = end.saturating_sub(task.window)..end;
+                        score::<T, L>(&query, &keys[seen.clone()], &mut scores);
                         let total = softmax(&mut scores);
-                        task.sum_values::<T>(row, kv_head, token, &scores, &mut sums);
+                        sum::<T, L>(&values[seen], &scores, &mut sums);
                         let place = ((row * task.width + token) * task.heads + head) * task.head_dim;
                         let output = std::slice::from_raw_parts_mut((task.output as *mut T).add(place), task.head_dim);
-                        output.iter_mut().zip(&sums).for_each(|(to, sum)| *to = T::of(sum / total));
+                        for (to, sum) in output.iter_mut().zip(&sums) {
+                            *to = T::of(sum / total);
+                        }
                     }
                 }
             }
         }
     }
-}
-
-impl Task<'_> {
     /// # Safety
     /// The numbers are of type `T`, and nobody reads the new tokens of this row and head yet.
     #[inline(always)]
@@ -277,105 +315,89 @@ impl Task<'_> {
         }
     }
 
-    /// What the new token `token` of a row sees: keys (0) or values (1) of one head, stretch by stretch, the first number and how many tokens.
+    /// Where a row has its keys (0) or values (1) of one head, token by token.
     #[inline(always)]
-    fn seen<T: Number>(&self, which: usize, row: usize, kv_head: usize, token: usize) -> impl Iterator<Item = (*const T, usize)> {
-        let row = &self.reading.rows[row];
-        let end = row.tokens + token + 1;
-        let start = end.saturating_sub(self.window);
+    fn find<T>(&self, which: usize, row: usize, kv_head: usize, found: &mut Vec<*const T>) {
         let (stride, head) = (self.kv_heads * self.head_dim, kv_head * self.head_dim);
-        let mut before = 0;
-        self.reading.stretches[row.stretches.clone()].iter().map(move |stretch| {
-            let first = before;
-            before += stretch.tokens;
-            let (from, to) = (start.clamp(first, before) - first, end.clamp(first, before) - first);
-            ((stretch.at[which] as *const T).wrapping_add(from * stride + head), to - from)
-        })
-    }
-
-    /// The scores of all that a token sees.
-    ///
-    /// # Safety
-    /// The numbers are of type `T`.
-    #[inline(always)]
-    unsafe fn score<T: Number>(&self, row: usize, kv_head: usize, token: usize, query: &[f32], scores: &mut Vec<f32>) {
-        let stride = self.kv_heads * self.head_dim;
-        scores.clear();
-        for (keys, count) in self.seen::<T>(0, row, kv_head, token) {
-            // SAFETY: a stretch has that many tokens.
-            let key = |index: usize| unsafe { std::slice::from_raw_parts(keys.add(index * stride), self.head_dim) };
-            let whole = count - count % 4;
-            for index in (0..whole).step_by(4) {
-                scores.extend(dots(query, [key(index), key(index + 1), key(index + 2), key(index + 3)]));
-            }
-            scores.extend((whole..count).map(|index| dots(query, [key(index)])[0]));
-        }
-    }
-
-    /// The sum of all values that a token sees, each times its weight.
-    ///
-    /// # Safety
-    /// The numbers are of type `T`.
-    #[inline(always)]
-    unsafe fn sum_values<T: Number>(&self, row: usize, kv_head: usize, token: usize, weights: &[f32], sums: &mut [f32]) {
-        let stride = self.kv_heads * self.head_dim;
-        let whole = self.head_dim - self.head_dim % BLOCK;
-        sums[whole..].fill(0.0);
-        for first in (0..whole).step_by(BLOCK) {
-            // In registers over all tokens.
-            let mut block = [0f32; BLOCK];
-            let mut weights = weights.iter();
-            for (values, count) in self.seen::<T>(1, row, kv_head, token) {
-                for index in 0..count {
-                    let weight = weights.next().copied().unwrap_or(0.0);
-                    // SAFETY: a stretch has that many tokens.
-                    let value = unsafe { std::slice::from_raw_parts(values.add(index * stride + first), BLOCK) };
-                    block.iter_mut().zip(value).for_each(|(sum, value)| *sum += weight * value.get());
-                }
-            }
-            sums[first..first + BLOCK].copy_from_slice(&block);
-        }
-        let mut weights = weights.iter();
-        for (values, count) in self.seen::<T>(1, row, kv_head, token).filter(|_| whole < self.head_dim) {
-            for index in 0..count {
-                let weight = weights.next().copied().unwrap_or(0.0);
-                // SAFETY: as above.
-                let value = unsafe { std::slice::from_raw_parts(values.add(index * stride + whole), self.head_dim - whole) };
-                sums[whole..].iter_mut().zip(value).for_each(|(sum, value)| *sum += weight * value.get());
+        found.clear();
+        for stretch in &self.reading.stretches[self.reading.rows[row].stretches.clone()] {
+            for token in 0..stretch.tokens {
+                found.push((stretch.at[which] as *const T).wrapping_add(token * stride + head));
             }
         }
     }
 }
 
-/// Numbers of a head whose sums stay in registers.
-const BLOCK: usize = 64;
-/// Of a vector register.
-const WIDTH: usize = 16;
-
-/// The products of a query and some keys.
+/// The products of a query with each of the keys.
+///
+/// # Safety
+/// A key has as many numbers as the query, and the processor has the registers.
 #[inline(always)]
-fn dots<T: Number, const KEYS: usize>(query: &[f32], keys: [&[T]; KEYS]) -> [f32; KEYS] {
-    let mut sums = [[0f32; WIDTH]; KEYS];
-    let whole = query.len() - query.len() % WIDTH;
-    for first in (0..whole).step_by(WIDTH) {
-        let query = &query[first..first + WIDTH];
-        for (sums, key) in sums.iter_mut().zip(keys) {
-            let key = &key[first..first + WIDTH];
-            for lane in 0..WIDTH {
-                sums[lane] += query[lane] * key[lane].get();
+unsafe fn score<T: Number, L: Lanes>(query: &[f32], keys: &[*const T], scores: &mut Vec<f32>) {
+    scores.clear();
+    let whole = query.len() - query.len() % L::WIDTH;
+    for four in keys.chunks(4) {
+        // Four at once, as one waits for its own sums.
+        let last = four.len() - 1;
+        let four = [four[0], four[last.min(1)], four[last.min(2)], four[last]];
+        let mut sums = [L::zero(); 4];
+        for place in (0..whole).step_by(L::WIDTH) {
+            // SAFETY: as this function's caller has it.
+            unsafe {
+                let query = L::load(query.as_ptr().add(place));
+                sums[0] = sums[0].plus(query, T::load(four[0].add(place)));
+                sums[1] = sums[1].plus(query, T::load(four[1].add(place)));
+                sums[2] = sums[2].plus(query, T::load(four[2].add(place)));
+                sums[3] = sums[3].plus(query, T::load(four[3].add(place)));
+            }
+        }
+        let mut products = [sums[0].sum(), sums[1].sum(), sums[2].sum(), sums[3].sum()];
+        for place in whole..query.len() {
+            for (product, key) in products.iter_mut().zip(four) {
+                // SAFETY: as above.
+                *product += query[place] * unsafe { *key.add(place) }.get();
+            }
+        }
+        scores.extend_from_slice(&products[..=last]);
+    }
+}
+
+/// The sum of all values, each times its weight.
+///
+/// # Safety
+/// A value has as many numbers as there are sums, and the processor has the registers.
+#[inline(always)]
+unsafe fn sum<T: Number, L: Lanes>(values: &[*const T], weights: &[f32], sums: &mut [f32]) {
+    let mut first = 0;
+    while first + 4 * L::WIDTH <= sums.len() {
+        // In registers over all tokens.
+        let mut block = [L::zero(); 4];
+        for (&value, &weight) in values.iter().zip(weights) {
+            // SAFETY: as this function's caller has it.
+            unsafe {
+                let (weight, value) = (L::all(weight), value.add(first));
+                block[0] = block[0].plus(weight, T::load(value));
+                block[1] = block[1].plus(weight, T::load(value.add(L::WIDTH)));
+                block[2] = block[2].plus(weight, T::load(value.add(2 * L::WIDTH)));
+                block[3] = block[3].plus(weight, T::load(value.add(3 * L::WIDTH)));
+            }
+        }
+        for (index, part) in block.into_iter().enumerate() {
+            // SAFETY: within the sums.
+            unsafe { part.store(sums.as_mut_ptr().add(first + index * L::WIDTH)) };
+        }
+        first += 4 * L::WIDTH;
+    }
+    let rest = &mut sums[first..];
+    rest.fill(0.0);
+    if !rest.is_empty() {
+        for (&value, &weight) in values.iter().zip(weights) {
+            for (place, sum) in rest.iter_mut().enumerate() {
+                // SAFETY: as above.
+                *sum += weight * unsafe { *value.add(first + place) }.get();
             }
         }
     }
-    let mut answers = [0f32; KEYS];
-    for ((answer, sums), key) in answers.iter_mut().zip(&mut sums).zip(keys) {
-        for half in [8, 4, 2, 1] {
-            for lane in 0..half {
-                sums[lane] += sums[lane + half];
-            }
-        }
-        *answer = sums[0] + query[whole..].iter().zip(&key[whole..]).map(|(query, key)| query * key.get()).sum::<f32>();
-    }
-    answers
 }
 
 /// e^(score - highest) in the place of each score, and their sum; NaN where one is NaN or none is finite.
@@ -390,17 +412,23 @@ fn softmax(scores: &mut [f32]) -> f32 {
     if broken || !highest.is_finite() {
         return f32::NAN;
     }
-    let mut sums = [0f32; WIDTH];
-    let mut chunks = scores.chunks_exact_mut(WIDTH);
+    let mut sums = [0f32; LANES];
+    let mut chunks = scores.chunks_exact_mut(LANES);
     for chunk in &mut chunks {
         for (sum, score) in sums.iter_mut().zip(chunk) {
             *score = exp_of_negative(*score - highest);
             *sum += *score;
         }
     }
-    let rest = chunks.into_remainder();
-    rest.iter_mut().for_each(|score| *score = exp_of_negative(*score - highest));
-    sums.iter().sum::<f32>() + rest.iter().sum::<f32>()
+    let mut total = 0.0;
+    for score in chunks.into_remainder() {
+        *score = exp_of_negative(*score - highest);
+        total += *score;
+    }
+    for sum in sums {
+        total += sum;
+    }
+    total
 }
 
 #[cfg(test)]

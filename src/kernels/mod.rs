@@ -10,6 +10,7 @@ pub mod rates;
 pub mod vocabulary_rows;
 
 mod activation;
+mod lanes;
 mod onednn;
 pub(crate) mod parallel;
 pub(crate) mod simd;

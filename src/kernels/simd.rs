@@ -21,20 +21,42 @@ pub fn dispatch<W: Work>(work: W) -> W::Answer {
         fn middle<W: Work>(work: W) -> W::Answer {
             work.run()
         }
-        let has_wide = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq");
-        if has_wide && is_x86_feature_detected!("fma") {
+        match widest() {
             // SAFETY: the processor has these instructions.
-            return unsafe { wide(work) };
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the processor has these instructions.
-            return unsafe { middle(work) };
+            Widest::Avx512 => return unsafe { wide(work) },
+            Widest::Avx2 => return unsafe { middle(work) },
+            Widest::Neither => {}
         }
     }
     work.run()
+}
+
+/// The widest registers of this processor that there are loops for.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Widest {
+    /// With its extensions BW, VL and DQ.
+    Avx512,
+    /// With FMA.
+    Avx2,
+    Neither,
+}
+
+#[cfg(target_arch = "x86_64")]
+pub fn widest() -> Widest {
+    let has_wide = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512dq");
+    if !is_x86_feature_detected!("fma") {
+        Widest::Neither
+    } else if has_wide {
+        Widest::Avx512
+    } else if is_x86_feature_detected!("avx2") {
+        Widest::Avx2
+    } else {
+        Widest::Neither
+    }
 }
 
 /// The f32 whose upper half a bf16 is.
