@@ -39,6 +39,17 @@ impl Store {
         Self { rows: rows as usize, capacity: capacity as usize, at, token, key, value }
     }
 
+    /// Of numbers that are not written yet, for keys and values as these.
+    pub fn room(&self, rows: usize, capacity: usize) -> Self {
+        let (_, _, kv_heads, head_dim) = self.key.size4().expect("keys are (rows, capacity, kv_heads, head_dim)");
+        Self::unwritten([rows as i64, capacity as i64, kv_heads, head_dim], self.key.kind())
+    }
+
+    fn unwritten(shape: [i64; 4], kind: Kind) -> Self {
+        let empty = || Tensor::empty(shape, (kind, Device::Cpu));
+        Self::new(empty(), empty())
+    }
+
     pub fn rows(&self) -> usize {
         self.rows
     }
@@ -113,34 +124,71 @@ pub fn reads(device: Device, kind: Kind) -> bool {
     device == Device::Cpu && matches!(kind, Kind::Float | Kind::BFloat16)
 }
 
-/// Puts the new keys and values, (rows, kv_heads, width, head_dim), where `reading` has room for them, and gives softmax(scale · q kᵀ) v for the
-/// new tokens, query (rows, heads, width, head_dim): (rows, width, heads · head_dim). A token sees what precedes it and itself, no further
-/// back than `window` positions.
-pub fn attend(query: &Tensor, key: &Tensor, value: &Tensor, reading: &Reading, scale: f64, window: Option<i64>) -> Tensor {
-    let (rows, heads, width, head_dim) = query.size4().expect("queries are (rows, heads, width, head_dim)");
-    let (_, kv_heads, _, _) = key.size4().expect("keys are (rows, kv_heads, width, head_dim)");
-    assert!(rows as usize == reading.rows.len() && reads(query.device(), query.kind()) && heads % kv_heads == 0);
-    assert!(key.size() == [rows, kv_heads, width, head_dim] && value.size() == key.size());
-    assert!(key.kind() == query.kind() && value.kind() == query.kind());
-    let output = Tensor::empty([rows, width, heads * head_dim], (query.kind(), query.device()));
-    let tensors = [query, key, value].map(dense);
-    let [query, key, value] = [0, 1, 2].map(|which| Strided::of(&tensors[which]));
+/// Queries, keys and values of new tokens, the same number for each row.
+pub struct New {
+    parts: [Strided; 3],
+    rows: usize,
+    width: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    kind: Kind,
+}
+
+impl New {
+    /// Of query (rows, heads, width, head_dim), key and value (rows, kv_heads, width, head_dim).
+    pub fn separate(query: &Tensor, key: &Tensor, value: &Tensor) -> Self {
+        let (rows, heads, width, head_dim) = query.size4().expect("queries are (rows, heads, width, head_dim)");
+        let (_, kv_heads, _, _) = key.size4().expect("keys are (rows, kv_heads, width, head_dim)");
+        assert!(heads % kv_heads == 0 && key.size() == [rows, kv_heads, width, head_dim] && value.size() == key.size());
+        assert!([query, key, value].iter().all(|part| reads(part.device(), part.kind()) && part.kind() == query.kind()));
+        let [rows, width, heads, kv_heads, head_dim] = [rows, width, heads, kv_heads, head_dim].map(|size| size as usize);
+        Self { parts: [query, key, value].map(Strided::of), rows, width, heads, kv_heads, head_dim, kind: query.kind() }
+    }
+
+    /// Of (rows, width, 3 · heads · head_dim), queries, keys and values side by side.
+    pub fn fused(fused: &Tensor, heads: usize) -> Self {
+        let (rows, width, size) = fused.size3().expect("(rows, width, size)");
+        let tensor = fused.contiguous();
+        let [rows, width, size] = [rows, width, size].map(|size| size as usize);
+        let (at, kind) = (tensor.data_ptr() as usize, tensor.kind());
+        assert!(size % (3 * heads) == 0 && reads(tensor.device(), kind));
+        let part = |part: usize| Strided {
+            at: at + part * size / 3 * kind.elt_size_in_bytes(),
+            strides: [width * size, size / 3 / heads, size],
+            _tensor: tensor.shallow_clone(),
+        };
+        Self { parts: [part(0), part(1), part(2)], rows, width, heads, kv_heads: heads, head_dim: size / 3 / heads, kind }
+    }
+
+    /// Of numbers that are not written yet, for keys and values as these.
+    pub fn room(&self, rows: usize, capacity: usize) -> Store {
+        Store::unwritten([rows, capacity, self.kv_heads, self.head_dim].map(|size| size as i64), self.kind)
+    }
+}
+
+/// Puts the new keys and values where `reading` has room for them, and gives softmax(scale · q kᵀ) v of the new queries, (rows, width,
+/// heads · head_dim). A token sees what precedes it and itself, no further back than `window` positions.
+pub fn attend(new: &New, reading: &Reading, scale: f64, window: Option<i64>) -> Tensor {
+    let &New { rows, width, heads, kv_heads, head_dim, kind, .. } = new;
+    assert!(rows == reading.rows.len(), "what each row has read");
+    let output = Tensor::empty([rows, width, heads * head_dim].map(|size| size as i64), (kind, Device::Cpu));
+    let [query, key, value] = new.parts.each_ref().map(|part| Numbers { at: part.at, strides: part.strides });
     let task = Task {
         reading,
-        query: &query,
-        new: [&key, &value],
+        query,
+        new: [key, value],
         output: output.data_ptr() as usize,
-        heads: heads as usize,
-        kv_heads: kv_heads as usize,
-        width: width as usize,
-        head_dim: head_dim as usize,
+        heads,
+        kv_heads,
+        width,
+        head_dim,
         scale: scale as f32,
         window: window.map_or(usize::MAX, |window| window as usize),
     };
     let units = reading.rows.len() * task.kv_heads;
     let pairs = reading.rows.iter().map(|row| row.tokens + task.width).sum::<usize>() * task.width * task.heads;
     let least = (LEAST_PAIRS * units).div_ceil(pairs.max(1));
-    let kind = output.kind();
     in_parallel(units, least, |share| match kind {
         Kind::Float => task.on_this_processor::<f32>(share),
         _ => task.on_this_processor::<Brain>(share),
@@ -151,26 +199,31 @@ pub fn attend(query: &Tensor, key: &Tensor, value: &Tensor, reading: &Reading, s
 /// Fewer pairs of a query and a key are done before another thread is awake.
 const LEAST_PAIRS: usize = 4096;
 
-/// (rows, heads, width, head_dim) with its last dimension dense.
-fn dense(tensor: &Tensor) -> Tensor {
-    if tensor.stride()[3] == 1 { tensor.shallow_clone() } else { tensor.contiguous() }
-}
-
-/// Where the numbers of a [`dense`] tensor lie.
+/// A tensor (rows, heads, width, head_dim) with its last dimension dense.
 struct Strided {
     at: usize,
     strides: [usize; 3],
+    _tensor: Tensor,
 }
 
 impl Strided {
     fn of(tensor: &Tensor) -> Self {
+        let tensor = if tensor.stride()[3] == 1 { tensor.shallow_clone() } else { tensor.contiguous() };
         let strides = tensor.stride();
-        Self { at: tensor.data_ptr() as usize, strides: [0, 1, 2].map(|dim| strides[dim] as usize) }
+        Self { at: tensor.data_ptr() as usize, strides: [0, 1, 2].map(|dim| strides[dim] as usize), _tensor: tensor }
     }
+}
 
+/// The same for threads, to which a tensor must not go.
+struct Numbers {
+    at: usize,
+    strides: [usize; 3],
+}
+
+impl Numbers {
     /// # Safety
     /// The tensor has numbers of type `T`, and `size` of them here.
-    unsafe fn numbers<T>(&self, row: usize, head: usize, token: usize, size: usize) -> &[T] {
+    unsafe fn get<T>(&self, row: usize, head: usize, token: usize, size: usize) -> &[T] {
         let [rows, heads, tokens] = self.strides;
         // SAFETY: as this function's caller has it.
         unsafe { std::slice::from_raw_parts((self.at as *const T).add(row * rows + head * heads + token * tokens), size) }
@@ -179,9 +232,9 @@ impl Strided {
 
 struct Task<'a> {
     reading: &'a Reading<'a>,
-    query: &'a Strided,
+    query: Numbers,
     /// Keys and values.
-    new: [&'a Strided; 2],
+    new: [Numbers; 2],
     output: usize,
     heads: usize,
     kv_heads: usize,
@@ -280,7 +333,7 @@ impl Task<'_> {
                 task.find::<T>(1, row, kv_head, &mut values);
                 for head in kv_head * group..(kv_head + 1) * group {
                     for token in 0..task.width {
-                        let numbers = task.query.numbers::<T>(row, head, token, task.head_dim);
+                        let numbers = task.query.get::<T>(row, head, token, task.head_dim);
                         for (to, from) in query.iter_mut().zip(numbers) {
                             *to = from.get() * task.scale;
                         }
@@ -307,7 +360,7 @@ impl Task<'_> {
             for token in 0..self.width {
                 // SAFETY: as this function's caller has it.
                 unsafe {
-                    let numbers = from.numbers::<T>(row, kv_head, token, self.head_dim);
+                    let numbers = from.get::<T>(row, kv_head, token, self.head_dim);
                     let to = (to as *mut T).add((token * self.kv_heads + kv_head) * self.head_dim);
                     std::ptr::copy_nonoverlapping(numbers.as_ptr(), to, self.head_dim);
                 }
@@ -470,7 +523,7 @@ mod tests {
                 let mut reading = Reading::default();
                 read.into_iter().for_each(|row| reading.push(row, width as usize));
                 let turned = |of: &Tensor| of.transpose(1, 2);
-                let found = attend(&turned(&query), &turned(&key), &turned(&value), &reading, 0.3, window);
+                let found = attend(&New::separate(&turned(&query), &turned(&key), &turned(&value)), &reading, 0.3, window);
                 assert_eq!(found.size(), [3, width, heads * head_dim]);
                 for (row, [keys, values]) in before.iter().enumerate() {
                     let whole = |old: &Tensor, new: &Tensor| {
@@ -503,7 +556,8 @@ mod tests {
         let new = Tensor::full([1, 1, 2, 16], f64::NAN, (Kind::Float, Device::Cpu));
         let mut reading = Reading::default();
         reading.push([(&store, 0, 2)], 2);
-        let found = attend(&zeros().narrow(1, 0, 2).transpose(1, 2), &new, &new, &reading, 1.0, None);
+        let query = zeros().narrow(1, 0, 2).transpose(1, 2);
+        let found = attend(&New::separate(&query, &new, &new), &reading, 1.0, None);
         assert!(bool::try_from(found.isnan().all()).unwrap());
     }
 }

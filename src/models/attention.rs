@@ -90,6 +90,13 @@ pub(super) fn split_heads(input: &Tensor, n_head: i64) -> Tensor {
     input.view([batch, seq, n_head, size / n_head]).transpose(1, 2)
 }
 
+/// (batch, seq, 3 * n_head * head_dim), queries, keys and values side by side, to each of them (batch, n_head, seq, head_dim).
+pub(super) fn split_fused(fused: &Tensor, n_head: i64) -> [Tensor; 3] {
+    let (batch, seq, size) = fused.size3().expect("hidden states are (batch, seq, size)");
+    let parts = fused.view([batch, seq, 3, n_head, size / (3 * n_head)]).permute([2, 0, 3, 1, 4]);
+    [0, 1, 2].map(|part| parts.get(part))
+}
+
 /// `valid` if it excludes anything.
 pub(super) fn padded(valid: Option<&Tensor>) -> Option<&Tensor> {
     valid.filter(|valid| valid.all().int64_value(&[]) == 0)

@@ -79,6 +79,13 @@ impl Variables {
         }
     }
 
+    /// After the last weight is packed.
+    fn settle(&self) {
+        if !self.packed.is_empty() {
+            memory::return_unused();
+        }
+    }
+
     fn pack_one(&mut self, name: String, weight: &mut Weight) {
         if weight.pack() {
             let place = weight.plain().data_ptr();
@@ -183,6 +190,7 @@ impl Lm {
         } else {
             self.variables.pack_one("lm_head.weight".to_owned(), head);
         }
+        self.variables.settle();
         self
     }
 

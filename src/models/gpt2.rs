@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use tch::nn::Path;
 use tch::{Kind, Tensor};
 
-use super::attention::{Mask, attend, split_heads};
+use super::attention::{Mask, attend, split_fused};
 use super::config::{TokenIds, default_range, size_problems};
 use super::init::Fill;
 use super::layers::{Embedding, LayerNorm, Linear, LinearLayer};
@@ -236,11 +236,13 @@ impl Attention {
 
     /// (batch, seq, n_embd) to the same shape, added to `residual`; the cache comes with this layer's index in it.
     fn forward_added(&self, hidden: &Tensor, mask: &Mask, cache: Option<(&mut KvCache, usize)>, residual: &Tensor) -> Tensor {
-        let parts = self.c_attn.forward(hidden).chunk(3, -1);
-        let [query, key, value] = [0, 1, 2].map(|part| split_heads(&parts[part], self.n_head)); // (batch, n_head, seq, head_dim)
+        let fused = self.c_attn.forward(hidden);
         let attended = match cache {
-            Some((cache, index)) => cache.attend(index, &query, &key, &value, self.scale, None),
-            None => attend(&query, &key, &value, mask, self.scale),
+            Some((cache, index)) => cache.attend_fused(index, &fused, self.n_head, self.scale),
+            None => {
+                let [query, key, value] = split_fused(&fused, self.n_head);
+                attend(&query, &key, &value, mask, self.scale)
+            }
         };
         self.c_proj.forward_added(&attended, residual)
     }

@@ -11,8 +11,8 @@ use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::attention::{Part, attend_parts};
-use crate::kernels::attention::{Reading, Store, attend, reads};
+use super::attention::{Part, attend_parts, split_fused};
+use crate::kernels::attention::{New, Reading, Store, attend, reads};
 
 /// Room for this many tokens of a row at first, where libtorch's operators read it; then the room doubles.
 const FIRST_CAPACITY: i64 = 32;
@@ -121,7 +121,7 @@ impl Segment {
         let Some(block) = self.rows.iter().find_map(|row| row.before.first()).map(|piece| piece.block.clone()) else { return };
         let mut layers = Vec::with_capacity(block.layers.len());
         for (index, like) in block.layers.iter().enumerate() {
-            let mut store = room(&like.key, self.rows.len(), longest as usize + FIRST_ROOM);
+            let mut store = like.room(self.rows.len(), longest as usize + FIRST_ROOM);
             for (number, (row, &kept)) in self.rows.iter().zip(&kept).enumerate() {
                 let mut column = 0;
                 for piece in &row.before[kept..] {
@@ -192,18 +192,18 @@ impl Segment {
         Rc::get_mut(&mut self.own).expect("it is nobody else's")
     }
 
-    /// Makes room in layer `index` for `width` tokens behind those of each row, whose keys and values are as `like` (rows, kv_heads, width, head_dim).
-    fn make_room(&mut self, index: usize, like: &Tensor, width: usize) {
+    /// Makes room in layer `index` for `width` `new` tokens behind those of each row.
+    fn make_room(&mut self, index: usize, new: &New, width: usize) {
         let rows = self.rows();
         // It may lay aside what the rows have: their lengths come after.
         let layers = self.own_block().layers.len();
         let longest = self.rows.iter().map(|row| row.length).max().unwrap_or(0) as usize;
         let block = Rc::get_mut(&mut self.own).expect("it is nobody else's");
         if index == layers {
-            block.layers.push(room(&like.transpose(1, 2), rows, (longest + width).max(FIRST_ROOM)));
+            block.layers.push(new.room(rows, (longest + width).max(FIRST_ROOM)));
         } else if longest + width > block.layers[index].capacity() {
             let old = &block.layers[index];
-            let mut grown = room(&old.key, rows, (longest + width).max(2 * old.capacity()));
+            let mut grown = new.room(rows, (longest + width).max(2 * old.capacity()));
             for (row, Row { length, .. }) in self.rows.iter().enumerate() {
                 grown.copy(row, 0, old, row, *length as usize);
             }
@@ -222,13 +222,6 @@ impl Segment {
         let layer = &mut block.layers[index];
         *layer = Store::new(appended(&layer.key, key, plan), appended(&layer.value, value, plan));
     }
-}
-
-/// Room of unwritten numbers for keys and values as `like` (.., kv_heads, head_dim).
-fn room(like: &Tensor, rows: usize, capacity: usize) -> Store {
-    let (_, _, kv_heads, head_dim) = like.size4().expect("keys and values have 4 dimensions");
-    let empty = || Tensor::empty([rows as i64, capacity as i64, kv_heads, head_dim], (like.kind(), like.device()));
-    Store::new(empty(), empty())
 }
 
 fn appended(store: &Tensor, new: &Tensor, plan: &Plan) -> Tensor {
@@ -307,9 +300,9 @@ impl<'a> KvCache<'a> {
     /// (rows, width, heads * head_dim). Layers come in their order.
     pub(super) fn attend(&mut self, index: usize, query: &Tensor, key: &Tensor, value: &Tensor, scale: f64, window: Option<i64>) -> Tensor {
         let window = window.filter(|window| self.longest() > *window);
-        // A first reading is one causal product over the whole prompt, for which libtorch's operator has better blocks.
-        if reads(query.device(), query.kind()) && !self.segments.iter().all(|segment| segment.has_read_nothing()) {
-            return self.attend_along_paths(index, query, key, value, scale, window);
+        if self.goes_along_paths(query) {
+            let new = New::separate(query, key, value);
+            return self.attend_along_paths(index, &new, scale, window);
         }
         if index == 0 {
             self.plans = self.plan(None, query.kind(), query.device());
@@ -336,10 +329,24 @@ impl<'a> KvCache<'a> {
         if attended.len() == 1 { attended.remove(0) } else { Tensor::cat(&attended, 0) }
     }
 
-    fn attend_along_paths(&mut self, index: usize, query: &Tensor, key: &Tensor, value: &Tensor, scale: f64, window: Option<i64>) -> Tensor {
+    /// [`Self::attend`] with queries, keys and values of `heads` heads side by side, (rows, width, 3 * heads * head_dim), and no window.
+    pub(super) fn attend_fused(&mut self, index: usize, fused: &Tensor, heads: i64, scale: f64) -> Tensor {
+        if self.goes_along_paths(fused) {
+            return self.attend_along_paths(index, &New::fused(fused, heads as usize), scale, None);
+        }
+        let [query, key, value] = split_fused(fused, heads);
+        self.attend(index, &query, &key, &value, scale, None)
+    }
+
+    /// A first reading is one causal product over the whole prompt, for which libtorch's operator has better blocks.
+    fn goes_along_paths(&self, new: &Tensor) -> bool {
+        reads(new.device(), new.kind()) && !self.segments.iter().all(|segment| segment.has_read_nothing())
+    }
+
+    fn attend_along_paths(&mut self, index: usize, new: &New, scale: f64, window: Option<i64>) -> Tensor {
         let width = self.width as usize;
         for segment in &mut self.segments {
-            segment.make_room(index, key, width);
+            segment.make_room(index, new, width);
         }
         let mut reading = Reading::default();
         for segment in &self.segments {
@@ -348,7 +355,7 @@ impl<'a> KvCache<'a> {
                 reading.push(before.chain([(&segment.own.layers[index], number, row.length as usize)]), width);
             }
         }
-        attend(query, key, value, &reading, scale, window)
+        attend(new, &reading, scale, window)
     }
 
     /// Counts the new tokens, once the last layer has written them.

@@ -92,7 +92,7 @@ mod before_start {
     use std::ptr;
 
     /// Chosen with `benches/beside.py`: the shortest spin that costs nothing on a quiet machine.
-    const SPIN: &CStr = c"GOMP_SPINCOUNT=500";
+    const SPIN: &CStr = c"GOMP_SPINCOUNT=2000";
 
     /// What decides how long threads spin; who sets one of them has decided.
     const DECISIONS: [&[u8]; 2] = [b"GOMP_SPINCOUNT=", b"OMP_WAIT_POLICY="];

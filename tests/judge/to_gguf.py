@@ -1,6 +1,6 @@
-"""Writes a GPT-2 folder in Hugging Face layout as GGUF, f32, for llama.cpp; needs gguf, safetensors and numpy.
+"""Writes a GPT-2 folder in Hugging Face layout as GGUF for llama.cpp, f32 or with its matrices in bf16; needs gguf, safetensors and numpy.
 
-    python tests/judge/to_gguf.py FOLDER FILE
+    python tests/judge/to_gguf.py FOLDER FILE [f32|bf16]
 """
 
 import json
@@ -11,11 +11,18 @@ import gguf
 from safetensors.numpy import load_file
 
 
-def convert(folder, file):
+KINDS = {
+    "f32": (gguf.LlamaFileType.ALL_F32, gguf.GGMLQuantizationType.F32),
+    "bf16": (gguf.LlamaFileType.MOSTLY_BF16, gguf.GGMLQuantizationType.BF16),
+}
+
+
+def convert(folder, file, kind="f32"):
     config, tokenizer, roles = (json.loads((folder / name).read_text()) for name in ("config.json", "tokenizer.json", "tokenizer_config.json"))
     assert config["model_type"] == "gpt2" and tokenizer["pre_tokenizer"]["type"] == "ByteLevel", "a GPT-2 with its own kind of tokenizer"
     writer = gguf.GGUFWriter(file, "gpt2")
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    of_file, of_matrix = KINDS[kind]
+    writer.add_file_type(of_file)
     writer.add_context_length(config["n_positions"])
     writer.add_embedding_length(config["n_embd"])
     writer.add_feed_forward_length(config.get("n_inner") or 4 * config["n_embd"])
@@ -42,7 +49,10 @@ def convert(folder, file):
     for name, tensor in load_file(folder / "model.safetensors").items():
         # Conv1D holds (in, out), llama.cpp wants (out, in). Without `output.weight` it takes the embedding, as a tied head does.
         linear = name.endswith(".weight") and any(part in name for part in ("c_attn", "c_proj", "c_fc"))
-        writer.add_tensor(names.get_name(name, (".weight", ".bias")), (tensor.T if linear else tensor).astype("float32", order="C"))
+        tensor = (tensor.T if linear else tensor).astype("float32", order="C")
+        of_tensor = of_matrix if linear or name.endswith("wte.weight") else gguf.GGMLQuantizationType.F32
+        name = names.get_name(name, (".weight", ".bias"))
+        writer.add_tensor(name, gguf.quants.quantize(tensor, of_tensor), raw_dtype=of_tensor)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -50,4 +60,4 @@ def convert(folder, file):
 
 
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    convert(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
