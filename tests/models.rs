@@ -5,7 +5,7 @@ mod golden;
 use golden::{difference, folder, ids, logits, positions, tensor, values};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
-use w2s::models::{Classifier, Input, KvCache, Lm, RewardHead, RewardModel, Segment};
+use w2s::models::{Classifier, Gpt2Config, Input, KvCache, Lm, LmConfig, RewardHead, RewardModel, Segment};
 
 const CPU: Device = Device::Cpu;
 
@@ -305,6 +305,69 @@ fn prompts_are_shared_and_rows_of_different_lengths_go_together() {
             }
         }
         assert_eq!(segments[0].position(2), texts[2].len() as i64);
+    }
+}
+
+/// Large enough for packing, where this machine packs at all.
+fn wide() -> Lm {
+    let config = Gpt2Config { vocab_size: 500, n_positions: 64, n_embd: 192, n_layer: 2, n_head: 3, ..Gpt2Config::default() };
+    Lm::with_random_weights(LmConfig::Gpt2(config), CPU, Kind::Float, 3).unwrap()
+}
+
+#[test]
+fn a_packed_model_is_the_same_model() {
+    let (plain, packed) = (wide(), wide().packed());
+    assert!(packed.has_weights_of(&plain) && plain.has_weights_of(&packed), "unpacked to the bit");
+    let names = |lm: &Lm| lm.parameters().into_iter().map(|(name, tensor)| (name, tensor.size())).collect::<Vec<_>>();
+    assert_eq!(names(&packed), names(&plain));
+    let target = tempfile::tempdir().unwrap();
+    packed.save(target.path()).unwrap();
+    assert!(Lm::open(target.path(), CPU, Kind::Float).unwrap().has_weights_of(&plain), "saved as any other");
+    let ids = Tensor::arange(24, (Kind::Int64, CPU)).view([2, 12]) * 17;
+    let _no_grad = tch::no_grad_guard();
+    assert!(difference(&logits(&packed, &ids), &logits(&plain, &ids)) < 1e-4);
+    let mut segment = Segment::new(2);
+    let parts = [feed(&packed, &ids, 0, 5, &mut segment), feed(&packed, &ids, 5, 12, &mut segment)];
+    assert!(difference(&Tensor::cat(&parts, 1), &logits(&plain, &ids)) < 1e-4);
+}
+
+/// A search of one token a chunk: each selection adds a block to the paths, until they are joined.
+#[test]
+fn long_paths_are_joined_and_go_on() {
+    let long_enough = |(_, lm): &(&str, Lm)| lm.model.info().context > 44;
+    let models: Vec<(&str, Lm)> =
+        FAMILIES.into_iter().map(|family| (family, open(family))).chain([("wide", wide().packed())]).filter(long_enough).collect();
+    for (family, lm) in models {
+        let _no_grad = tch::no_grad_guard();
+        let (prompt, _) = lm.model.read_prompts(&[vec![3, 1, 4]]).remove(0);
+        let mut texts: Vec<Vec<i64>> = vec![vec![3, 1, 4]; 2];
+        let mut segment = prompt.select(&[0, 0]);
+        for step in 0..40 {
+            // Both from the second, from each, both from the first.
+            let parents = [[1, 1], [0, 1], [0, 0]][step % 3];
+            texts = parents.iter().map(|&row| texts[row].clone()).collect();
+            segment = segment.select(&parents);
+            let new: Vec<i64> = (0..2).map(|row| (5 * step as i64 + 3 * row) % 97).collect();
+            let read = lm.model.read(&Tensor::from_slice(&new).view([2, 1]), KvCache::new(vec![&mut segment], vec![1, 1]));
+            let found = lm.model.logits(&read);
+            for (row, text) in texts.iter_mut().enumerate() {
+                text.push(new[row]);
+                assert_eq!(segment.position(row), text.len() as i64);
+                if step % 13 == 12 || step == 39 {
+                    let alone = logits(&lm, &Tensor::from_slice(text).unsqueeze(0)).narrow(1, text.len() as i64 - 1, 1);
+                    let error = difference(&found.get(row as i64), &alone);
+                    assert!(error < 1e-5, "{family} step {step} row {row}: {error}");
+                }
+            }
+        }
+        // A row cut back into what it shares with the other.
+        segment.truncate(0, 20);
+        texts[0].truncate(20);
+        texts[0].push(7);
+        let both = Tensor::from_slice(&[7i64, 9]).view([2, 1]);
+        let found = lm.model.logits(&lm.model.read(&both, KvCache::new(vec![&mut segment], vec![1, 1])));
+        let alone = logits(&lm, &Tensor::from_slice(&texts[0]).unsqueeze(0)).narrow(1, 20, 1);
+        assert!(difference(&found.get(0), &alone) < 1e-5, "{family}");
     }
 }
 

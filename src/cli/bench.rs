@@ -183,13 +183,14 @@ fn training_lines(report: &TrainingBenchReport) -> String {
     format!(
         "{what}, {dtype}, {threads} threads, {steps} steps of {batch_size}, {micro_batch_size} at once\n\
          seconds per step     {:.3}\n\
-         at the limit         {:.3} ({:.0} GFLOP/s in matrix products): {:.0} % of it reached\n\
+         at the limit         {:.3} ({:.0} GFLOP/s in matrix products by {}): {:.0} % of it reached\n\
          tokens               {} ({:.0}/s)\n\
          tokens of text       {} ({:.0}/s)\n\
          peak memory          {}",
         report.seconds_per_step,
         report.limit_seconds_per_step,
         giga(report.matmul_flops_per_s),
+        report.matmul_kernel,
         100.0 * report.limit_fraction,
         report.tokens,
         report.tokens_per_s,
@@ -205,7 +206,7 @@ fn lines(report: &BenchReport) -> String {
     format!(
         "{what} {}, {dtype}, {threads} threads, {prompts} prompts of {} tokens, {prompts_in_flight} in flight, {} new tokens\n\
          seconds per prompt   {:.3}\n\
-         at the limit         {:.3} ({:.0} GFLOP/s in matrix products, {:.1} GB/s of memory): {:.0} % of it reached\n\
+         at the limit         {:.3} ({:.0} GFLOP/s in matrix products by {}, {:.1} GB/s of memory {}): {:.0} % of it reached\n\
          sampled tokens       {} ({:.0}/s)\n\
          guide tokens         {} through each ({:.0}/s)\n\
          peak memory          {}",
@@ -215,7 +216,9 @@ fn lines(report: &BenchReport) -> String {
         report.seconds_per_prompt,
         report.limit_seconds_per_prompt,
         giga(report.matmul_flops_per_s),
+        report.matmul_kernel,
         giga(report.memory_bytes_per_s),
+        report.memory_work,
         100.0 * report.limit_fraction,
         report.sampled_tokens,
         report.sampled_tokens_per_s,

@@ -10,6 +10,9 @@ use super::onednn::{self, Then};
 /// for every other number of rows, which the packing for few rows is not.
 const PACKED_FOR_ROWS: i64 = 512;
 
+/// Of a gradient that is added up, made at once.
+const GRADIENT_NUMBERS: i64 = 4 << 20;
+
 /// The weight of a linear layer.
 #[derive(Debug)]
 pub struct Weight {
@@ -137,10 +140,17 @@ impl Weight {
     pub fn add_gradient(&self, sum: &mut Tensor, y: &Tensor, x: &Tensor) {
         debug_assert!(!self.transposed, "only heads are asked");
         let turned = y.transpose(0, 1);
-        if self.plain_wins() {
-            let _ = sum.g_add_(&onednn::product(&turned, &x.transpose(0, 1), None, Then::Nothing));
-        } else {
+        if !self.plain_wins() {
             let _ = sum.addmm_(&turned, x);
+            return;
+        }
+        // oneDNN adds to nothing: part by part, so that no second sum of a whole vocabulary is there.
+        let (n_out, n_in) = self.size;
+        let part = (GRADIENT_NUMBERS / n_in).max(1);
+        for start in (0..n_out).step_by(part as usize) {
+            let length = part.min(n_out - start);
+            let product = onednn::product(&turned.narrow(0, start, length), &x.transpose(0, 1), None, Then::Nothing);
+            let _ = sum.narrow(0, start, length).g_add_(&product);
         }
     }
 
@@ -160,5 +170,125 @@ impl Weight {
 
     fn plain_wins(&self) -> bool {
         self.plain.as_ref().is_some_and(|plain| by_onednn(plain.device(), plain.kind(), Layout::Plain, self.size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    fn wave(shape: &[i64], seed: f64) -> Tensor {
+        let count = shape.iter().product::<i64>();
+        ((Tensor::arange(count, (Kind::Double, Device::Cpu)) * 0.7310 + seed).sin() * 0.9).view(shape).to_kind(Kind::Float)
+    }
+
+    /// The largest difference over the largest number.
+    fn error(found: &Tensor, expected: &Tensor) -> f64 {
+        let [found, expected] = [found, expected].map(|of| of.to_kind(Kind::Double));
+        ((found - &expected).abs().max() / expected.abs().max()).double_value(&[])
+    }
+
+    /// oneDNN itself, whichever library the table takes on this machine.
+    fn onednn_works(kind: Kind) -> bool {
+        onednn::pack(&Tensor::zeros([64, 64], (kind, Device::Cpu)), 64).is_ok()
+    }
+
+    #[test]
+    fn gradients_are_libtorchs() {
+        for (transposed, packed, frozen, bias) in
+            [(false, false, false, true), (true, false, false, true), (true, true, true, true), (false, true, true, false)]
+        {
+            let plain = || wave(if transposed { &[96, 352] } else { &[352, 96] }, 1.0).set_requires_grad(!frozen);
+            let bias = bias.then(|| wave(&[352], 2.0));
+            let run = |product: &dyn Fn(&Tensor, &Tensor, Option<&Tensor>) -> Tensor| {
+                let (x, plain) = (wave(&[3, 17, 96], 3.0).set_requires_grad(true), plain());
+                let bias = bias.as_ref().map(|bias| bias.copy().set_requires_grad(true));
+                let y = product(&x, &plain, bias.as_ref());
+                (&y * wave(&[3, 17, 352], 4.0)).sum(Kind::Float).backward();
+                let gradients = [Some(&x), (!frozen).then_some(&plain), bias.as_ref()].map(|leaf| leaf.map(Tensor::grad));
+                (y.detach(), gradients, plain)
+            };
+            let view = |plain: &Tensor| if transposed { plain.transpose(0, 1) } else { plain.shallow_clone() };
+            let (expected, gradients, _) = run(&|x, plain, bias| x.linear(&view(plain), bias));
+            let (found, ours, plain) = run(&|x, plain, bias| {
+                let packed = packed.then(|| onednn::pack(&view(plain).detach(), PACKED_FOR_ROWS).unwrap());
+                onednn::learned_product(x, &view(plain), packed.as_ref(), true, bias)
+            });
+            assert!(error(&found, &expected) < 1e-6);
+            for (ours, theirs) in ours.iter().zip(&gradients) {
+                match (ours, theirs) {
+                    (Some(ours), Some(theirs)) => assert!(error(ours, theirs) < 1e-5, "{} of {:?}", error(ours, theirs), theirs.size()),
+                    (ours, theirs) => assert!(ours.is_none() && theirs.is_none()),
+                }
+            }
+            assert!(frozen || plain.grad().is_contiguous(), "a gradient lies as its weight does");
+        }
+    }
+
+    #[test]
+    fn a_gradient_goes_through_frozen_bf16_weights() {
+        if !onednn_works(Kind::BFloat16) {
+            return;
+        }
+        let weight = wave(&[352, 96], 1.0).to_kind(Kind::BFloat16);
+        let packed = onednn::pack(&weight, PACKED_FOR_ROWS).unwrap();
+        let run = |product: &dyn Fn(&Tensor) -> Tensor| {
+            let x = wave(&[5, 96], 3.0).to_kind(Kind::BFloat16).set_requires_grad(true);
+            product(&x).sum(Kind::Float).backward();
+            x.grad()
+        };
+        let (ours, theirs) =
+            (run(&|x| onednn::learned_product(x, &weight, Some(&packed), false, None)), run(&|x| x.linear(&weight, None::<&Tensor>)));
+        assert!(error(&ours, &theirs) < 1e-2);
+    }
+
+    #[test]
+    fn what_is_packed_gives_the_same_products_and_comes_back_to_the_bit() {
+        for kind in [Kind::Float, Kind::BFloat16].into_iter().filter(|&kind| onednn_works(kind)) {
+            let bound = if kind == Kind::Float { 2e-6 } else { 1e-2 };
+            for transposed in [false, true] {
+                let plain = wave(if transposed { &[104, 341] } else { &[341, 104] }, 1.0).to_kind(kind);
+                let mut weight = Weight::new(&plain, transposed);
+                assert_eq!(weight.pack(), by_onednn(Device::Cpu, kind, Layout::Packed, (341, 104)));
+                weight.packed = Some(onednn::pack(&weight.view(), PACKED_FOR_ROWS).unwrap());
+                weight.keep_packed_alone();
+                assert!(weight.unpacked().equal(&plain) && weight.unpacked().is_contiguous());
+                let view = if transposed { plain.transpose(0, 1) } else { plain };
+                let bias = wave(&[341], 2.0).to_kind(kind);
+                for rows in [1, 2, 16, 130] {
+                    let x = wave(&[rows, 104], 3.0).to_kind(kind);
+                    let exact = x.to_kind(Kind::Double).linear(&view.to_kind(Kind::Double), Some(&bias.to_kind(Kind::Double)));
+                    assert!(error(&weight.product(&x, Some(&bias)), &exact) < bound, "{kind:?}, {rows} rows");
+                    let activated = weight.activated_product(&x, Some(&bias), Activation::GeluTanh);
+                    assert!(error(&activated, &exact.gelu("tanh")) < bound, "{kind:?}, {rows} rows");
+                    let other = wave(&[rows, 341], 5.0).to_kind(kind);
+                    assert!(error(&weight.added_product(&x, Some(&bias), &other), &(exact + other.to_kind(Kind::Double))) < bound);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_at_a_head_are_added_part_by_part() {
+        let (vocab, size, rows) = (GRADIENT_NUMBERS / 64 + 1000, 64, 5);
+        let (y, x) = (wave(&[rows, vocab], 1.0), wave(&[rows, size], 2.0));
+        let weight = Weight::new(&wave(&[vocab, size], 3.0), false);
+        let mut sum = Tensor::ones([vocab, size], (Kind::Float, Device::Cpu));
+        weight.add_gradient(&mut sum, &y, &x);
+        assert!(error(&sum, &(y.transpose(0, 1).matmul(&x) + 1.0)) < 1e-5);
+        // Sums of 66,536 numbers that nearly cancel.
+        let exact = y.to_kind(Kind::Double).matmul(&weight.plain().to_kind(Kind::Double));
+        assert!(error(&weight.input_gradient(&y), &exact) < 1e-4, "{}", error(&weight.input_gradient(&y), &exact));
+    }
+
+    #[test]
+    #[should_panic(expected = "only products read a packed one")]
+    fn no_gradient_goes_through_a_weight_that_is_packed_alone() {
+        let mut weight = Weight::new(&wave(&[352, 96], 1.0), false);
+        weight.packed = Some(onednn::pack(weight.plain(), PACKED_FOR_ROWS).unwrap());
+        weight.keep_packed_alone();
+        let _ = weight.product(&wave(&[2, 96], 1.0).set_requires_grad(true), None);
     }
 }

@@ -61,7 +61,10 @@ pub struct BenchReport {
     /// 0 where the kernel does not tell.
     pub peak_rss_bytes: u64,
     pub matmul_flops_per_s: f64,
+    /// The library that reached it.
+    pub matmul_kernel: &'static str,
     pub memory_bytes_per_s: f64,
+    pub memory_work: &'static str,
     pub limit_seconds_per_prompt: f64,
     /// Of the limit's speed; 1 is the machine's.
     pub limit_fraction: f64,
@@ -176,7 +179,9 @@ pub fn steer(what: &'static str, models: &BenchModels, settings: &BenchSettings)
         guide_tokens_per_s: fed as f64 / seconds,
         peak_rss_bytes: peak_rss_bytes().unwrap_or(0),
         matmul_flops_per_s: rates.matmul_flops_per_s,
+        matmul_kernel: rates.matmul_kernel,
         memory_bytes_per_s: rates.memory_bytes_per_s,
+        memory_work: rates.memory_work,
         limit_seconds_per_prompt: limit_seconds,
         limit_fraction: limit_seconds / seconds_per_prompt,
     })

@@ -62,6 +62,8 @@ pub struct TrainingBenchReport {
     pub reference_seconds: f64,
     pub peak_rss_bytes: u64,
     pub matmul_flops_per_s: f64,
+    /// The library that reached it.
+    pub matmul_kernel: &'static str,
     pub limit_seconds_per_step: f64,
     /// Of the limit's speed; 1 is the machine's.
     pub limit_fraction: f64,
@@ -137,6 +139,7 @@ pub fn train(folder: &Path, settings: &TrainingBenchSettings) -> Result<Training
         reference_seconds,
         peak_rss_bytes: peak_rss_bytes().unwrap_or(0),
         matmul_flops_per_s: rates.matmul_flops_per_s,
+        matmul_kernel: rates.matmul_kernel,
         limit_seconds_per_step: limit / steps_f,
         limit_fraction: limit / seconds,
     })
