@@ -1412,6 +1412,8 @@ mod ppo {
             memory.parts.into_iter().map(|part| (part.name, part.bytes)).collect::<std::collections::BTreeMap<_, _>>()
         };
         let (policy, guide, gold) = (331_392, 171_776, 176_066);
+        // A frozen model has its head once more, packed, beside the embedding that it is.
+        let (frozen_policy, frozen_guide) = (policy + 1024 * 96, guide + 1024 * 64);
         let float = parts(&[]);
         let scored = |new: u64| 16 * ((25 + 2 * (new + 32)) * 2 * 128 * 4 + new * 8 * 64 * 4);
         // Prompts of up to 25 tokens; 2 layers with keys and values of 96 and of 64 numbers.
@@ -1421,26 +1423,29 @@ mod ppo {
             ("optimizer", 8 * policy),
             ("activations", 8 * 50 * 2 * 16 * 96 * 4),
             ("logits", 8 * 50 * 1024 * 4),
-            ("reference", 4 * policy),
+            ("reference", 4 * frozen_policy),
             // Rows of 25 + 24 tokens and 32 to grow by, twice, and their logits and activations.
             ("KV cache", 2 * 16 * 81 * 2 * 192 * 4 + 16 * (8 * 96 * 4 + 1024 * 8)),
-            ("tuned", 4 * guide),
+            ("tuned", 4 * frozen_guide),
             ("tuned cache", scored(24)),
-            ("untuned", 4 * guide),
+            ("untuned", 4 * frozen_guide),
             ("untuned cache", scored(24)),
             ("gold", 4 * gold),
         ];
         assert_eq!(float, expected.into_iter().collect());
         assert!(!parts(&["ppo.validation_prompts=0"]).contains_key("gold"));
         let half = parts(&["run.dtype=bfloat16"]);
-        assert_eq!((half["reference"], half["bf16 weights and gradients"]), (2 * policy, 4 * policy));
+        assert_eq!((half["reference"], half["bf16 weights and gradients"]), (2 * frozen_policy, 4 * policy));
         let f16 = parts(&["run.dtype=float16"]);
-        assert_eq!((f16["reference"], f16["tuned"]), (4 * policy, 2 * guide), "what is trained is never f16");
+        assert_eq!((f16["reference"], f16["tuned"]), (4 * frozen_policy, 2 * frozen_guide), "what is trained is never f16");
         let valued = parts(&["ppo.value=model"]);
         assert_eq!((valued["value model"], valued["value activations"]), (16 * policy, float["activations"]));
         assert_eq!(parts(&["ppo.value=model", "run.dtype=bfloat16"])["value model"], 20 * policy);
         let adapters = 2 * 16 * (96 + 288);
-        assert_eq!(parts(&["ppo.lora={}"])["optimizer"], 8 * adapters);
+        let adapted = parts(&["ppo.lora={}"]);
+        assert_eq!((adapted["optimizer"], adapted["packed weights"]), (8 * adapters, 4 * 2 * 12 * 96 * 96));
+        assert!(!parts(&["ppo.lora={}", "run.device=cuda"]).contains_key("packed weights"), "only main memory has packed ones");
+        assert_eq!(parts(&["run.device=cuda"])["tuned"], 4 * guide);
         // No more than 64 rollouts are held, and another vocabulary makes the guides' texts longer.
         let many = parts(&["ppo.prompts=128", "ppo.training.batch_size=128"]);
         assert_eq!(many["KV cache"], 4 * float["KV cache"]);

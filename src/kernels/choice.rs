@@ -39,8 +39,12 @@ const LEAST: (i64, i64) = (1 << 15, 32);
 
 /// Whether oneDNN makes the products of a weight (out, in) or (in, out) of this kind and layout.
 pub fn by_onednn(device: Device, kind: Kind, layout: Layout, shape: (i64, i64)) -> bool {
-    let (rows, columns) = shape;
-    device == Device::Cpu && rows * columns >= LEAST.0 && rows.min(columns) >= LEAST.1 && wins(kind, layout)
+    device == Device::Cpu && is_large(shape) && wins(kind, layout)
+}
+
+/// Whether a weight of this shape is worth oneDNN's call.
+pub fn is_large((rows, columns): (i64, i64)) -> bool {
+    rows * columns >= LEAST.0 && rows.min(columns) >= LEAST.1
 }
 
 fn wins(kind: Kind, layout: Layout) -> bool {
@@ -79,10 +83,12 @@ pub struct ProductReport;
 
 impl fmt::Display for ProductReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |kind, layout| if wins(kind, layout) { "oneDNN" } else { "libtorch" };
         for (index, (kind, word)) in [(Kind::Float, "f32"), (Kind::BFloat16, "bf16")].into_iter().enumerate() {
-            let (frozen, learned) = (name(kind, Layout::Packed), name(kind, Layout::Plain));
-            write!(f, "{}{word} by {frozen} where frozen, by {learned} where trained", if index == 0 { "" } else { "; " })?;
+            let [frozen, trained] = [Layout::Packed, Layout::Plain].map(|layout| if wins(kind, layout) { "oneDNN" } else { "libtorch" });
+            write!(f, "{}{word} by {frozen}", if index == 0 { "" } else { ", " })?;
+            if frozen != trained {
+                write!(f, ", by {trained} where weights are trained")?;
+            }
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use tch::{Device, Kind};
 use super::memory::MainMemory;
 use super::threads::Threads;
 use crate::error::{Error, Result};
+use crate::kernels::choice::ProductReport;
 use crate::recipe::{DeviceName, Dtype};
 
 /// `cpu`, `cuda` or `cuda:N`. Asking for CUDA loads its backend; an [`Error::Failed`] tells why there is none.
@@ -107,9 +108,10 @@ impl fmt::Display for DeviceReport {
             None => writeln!(f, "memory     unknown")?,
         }
         match self.bf16 {
-            Some(flag) => write!(f, "processor  bf16 ({flag}); dtype = \"auto\" is bfloat16"),
-            None => write!(f, "processor  no bf16; dtype = \"auto\" is float32"),
+            Some(flag) => writeln!(f, "processor  bf16 ({flag}); dtype = \"auto\" is bfloat16")?,
+            None => writeln!(f, "processor  no bf16; dtype = \"auto\" is float32")?,
         }
+        write!(f, "products   {ProductReport}")
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     ClassifierSizes, Dtype, LmSizes, MethodTable, Plan, PpoTable, ReaderSizes, Reading, SAMPLED_ROWS, Stage, Steer, Training, ValueSource,
     guide_tokens, prompt_bound,
 };
+use crate::kernels::choice::is_large;
 
 const FLOAT32: u64 = 4;
 /// Bytes of logits that training holds at once, at most.
@@ -65,7 +66,7 @@ fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
             };
             let rows = product(&[preferences.prompts_at_once() as u64, preferences.samples_per_prompt as u64]);
             let element = weight_bytes(plan, policy);
-            let mut parts = vec![part("weights", &[("parameters", plan.models.get(policy)?.parameters), ("B", element)])];
+            let mut parts = vec![frozen(plan, "weights", policy, plan.models.get(policy)?, element)];
             parts.push(cache("KV cache", 1, &sampled_apart(plan, policy, rows, preferences.max_new_tokens, element)?));
             parts.extend(gold());
             Some(StageMemory { stage, model: policy.clone(), parts })
@@ -148,13 +149,13 @@ fn steering_parts(plan: &Plan, steer: &Steer, method: &MethodTable, base: &str) 
         Reading { sizes, prompt_tokens: prompt_tokens(plan, model), new_tokens, rows, shares_prompt: true, chunk, is_sampled }
     };
     let sizes = plan.models.get(base)?;
-    let mut parts = vec![part("weights", &[("parameters", sizes.parameters), ("B", weight_bytes(plan, base))])];
+    let mut parts = vec![frozen(plan, "weights", base, sizes, weight_bytes(plan, base))];
     parts.push(cache("KV cache", prompts, &reading(base, sizes, true)));
     for pair in &plan.guide_pairs() {
         let names = [("tuned", "tuned cache", "tuned mixture cache"), ("untuned", "untuned cache", "untuned mixture cache")];
         for ((name, scored, mixed), source) in names.into_iter().zip([&pair.tuned, &pair.untuned]) {
             let Some((model, guide)) = guide_sizes(plan, source) else { continue };
-            parts.push(part(name, &[("parameters", guide.parameters), ("B", weight_bytes(plan, model))]));
+            parts.push(frozen(plan, name, model, guide, weight_bytes(plan, model)));
             parts.push(cache(scored, prompts, &reading(model, guide, false)));
             if matches!(method, MethodTable::Eft { .. }) {
                 parts.push(cache(mixed, prompts, &reading(model, guide, true)));
@@ -175,6 +176,21 @@ fn cache(name: &'static str, prompts: u64, reading: &Reading) -> MemoryPart {
     let arithmetic = reading.arithmetic();
     let arithmetic = if prompts == 1 { arithmetic } else { format!("{prompts} prompts × [{arithmetic}]") };
     MemoryPart { name, arithmetic, bytes: product(&[prompts, reading.bytes()]) }
+}
+
+/// Weights for inference, `B` bytes each. Packed ones take the place of the plain, but for a head that is the embedding, too.
+fn frozen(plan: &Plan, name: &'static str, model: &str, sizes: &LmSizes, element: u64) -> MemoryPart {
+    let head = [sizes.vocab_size, sizes.hidden_size].map(|size| i64::try_from(size).unwrap_or(i64::MAX));
+    if sizes.tied && packs(plan, model) && is_large((head[0], head[1])) {
+        let again = sizes.vocab_size.saturating_mul(sizes.hidden_size);
+        return part(name, &[("parameters and the head once more, packed", sizes.parameters.saturating_add(again)), ("B", element)]);
+    }
+    part(name, &[("parameters", sizes.parameters), ("B", element)])
+}
+
+/// Whether frozen weights of `model` are packed; which kinds are, depends on the machine, so all are counted.
+fn packs(plan: &Plan, model: &str) -> bool {
+    plan.recipe.models.get(model).and_then(|model| model.device.as_ref()).unwrap_or(&plan.recipe.run.device) == "cpu"
 }
 
 /// Of the weights of `model` at inference. Which way `auto` goes depends on the machine, so the wider is counted.
@@ -239,10 +255,15 @@ fn tuning_parts(plan: &Plan, name: &str, training: &Training, texts_per_example:
     let dtype = dtype(plan, name);
     if let Some(lora) = &training.lora {
         let adapters = lora.parameters(model);
-        let frozen = if dtype == Dtype::Bfloat16 { 2 } else { FLOAT32 };
-        parts[0] = part("weights", &[("parameters", model.parameters), ("B", frozen)]);
+        let element = if dtype == Dtype::Bfloat16 { 2 } else { FLOAT32 };
+        parts[0] = part("weights", &[("parameters", model.parameters), ("B", element)]);
         parts[1] = part("adapters and their gradients", &[("parameters", adapters), ("copies", 2), ("B", FLOAT32)]);
         parts[2] = part("optimizer", &[("parameters", adapters), ("moments", 2), ("B", FLOAT32)]);
+        if packs(plan, name) {
+            // Gradients read the plain ones.
+            let numbers = model.linears.iter().map(|layer| layer.n_in.saturating_mul(layer.n_out)).fold(0, u64::saturating_add);
+            parts.push(part("packed weights", &[("numbers of a block", numbers), ("layers", model.n_layer), ("B", element)]));
+        }
     } else if matches!(dtype, Dtype::Auto | Dtype::Bfloat16) {
         // Beside the f32 masters and the f32 sums of the gradients; which way `auto` goes depends on the machine.
         parts.push(part("bf16 weights and gradients", &[("parameters", model.parameters), ("copies", 2), ("B", 2)]));
@@ -264,7 +285,7 @@ fn ppo_parts(plan: &Plan, ppo: &PpoTable, training: &Training) -> Option<Vec<Mem
     // It samples with the weights that it trains, which are never f16.
     let bytes = if dtype(plan, &ppo.policy) == Dtype::Bfloat16 { 2 } else { FLOAT32 };
     let rows = training.batch_size.max(ppo.validation_prompts).min(SAMPLED_ROWS) as u64;
-    parts.push(part("reference", &[("parameters", policy.parameters), ("B", bytes)]));
+    parts.push(frozen(plan, "reference", &ppo.policy, policy, bytes));
     parts.push(cache("KV cache", 1, &sampled_apart(plan, &ppo.policy, rows, ppo.max_new_tokens, bytes)?));
     let pair = plan.ppo_pair()?;
     for (name, scored, source) in [("tuned", "tuned cache", &pair.tuned), ("untuned", "untuned cache", &pair.untuned)] {
@@ -273,7 +294,7 @@ fn ppo_parts(plan: &Plan, ppo: &PpoTable, training: &Training) -> Option<Vec<Mem
         let new_tokens = (guide_tokens(ppo.max_new_tokens, same_vocabulary) as u64).min(guide.context);
         let (sizes, prompt_tokens) = (ReaderSizes::of(guide, weight_bytes(plan, model)), prompt_tokens(plan, model));
         let reading = Reading { sizes, prompt_tokens, new_tokens, rows: 1, shares_prompt: true, chunk: new_tokens, is_sampled: false };
-        parts.push(part(name, &[("parameters", guide.parameters), ("B", weight_bytes(plan, model))]));
+        parts.push(frozen(plan, name, model, guide, weight_bytes(plan, model)));
         parts.push(cache(scored, rows, &reading));
     }
     Some(parts)

@@ -24,6 +24,8 @@ pub struct LmSizes {
     /// Numbers that one token leaves in the KV cache of one layer: keys and values.
     pub kv_size: u64,
     pub parameters: u64,
+    /// Whether the head is the token embedding.
+    pub tied: bool,
     /// The linear layers of one block, which LoRA may adapt.
     pub linears: Vec<LinearSize>,
 }
@@ -72,7 +74,8 @@ impl LmSizes {
         let kv_heads = config.optional("num_key_value_heads")?.unwrap_or(n_head);
         let attention = 2 * hidden_size * n_head * head_dim + 2 * hidden_size * kv_heads * head_dim;
         let block = attention + 3 * hidden_size * intermediate_size + 2 * hidden_size;
-        let tables = if config.0.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false) { 1 } else { 2 };
+        let tied = config.0.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false);
+        let tables = if tied { 1 } else { 2 };
         let parameters = (tables * vocab_size * hidden_size + hidden_size).saturating_add(n_layer.saturating_mul(block));
         let linears = linears(&[
             ("self_attn.q_proj", hidden_size, n_head * head_dim),
@@ -83,7 +86,7 @@ impl LmSizes {
             ("mlp.up_proj", hidden_size, intermediate_size),
             ("mlp.down_proj", intermediate_size, hidden_size),
         ]);
-        Ok(Self { vocab_size, context, n_layer, n_head, hidden_size, kv_size: 2 * kv_heads * head_dim, parameters, linears })
+        Ok(Self { vocab_size, context, n_layer, n_head, hidden_size, kv_size: 2 * kv_heads * head_dim, parameters, tied, linears })
     }
 
     fn gpt2(vocab_size: u64, context: u64, n_layer: u64, n_head: u64, n_embd: u64, n_inner: u64) -> Self {
@@ -96,7 +99,7 @@ impl LmSizes {
             ("mlp.c_fc", n_embd, n_inner),
             ("mlp.c_proj", n_inner, n_embd),
         ]);
-        Self { vocab_size, context, n_layer, n_head, hidden_size: n_embd, kv_size: 2 * n_embd, parameters, linears }
+        Self { vocab_size, context, n_layer, n_head, hidden_size: n_embd, kv_size: 2 * n_embd, parameters, tied: true, linears }
     }
 }
 
