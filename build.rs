@@ -16,7 +16,8 @@ fn main() {
     let lib = lib.unwrap_or_else(|_| fail("torch-sys did not say where libtorch is", "set LIBTORCH, or run `make libtorch`"));
     println!("cargo:rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{}", lib.display());
 
-    let include = std::env::var_os("LIBTORCH_INCLUDE").map_or_else(|| lib.with_file_name("include"), |root| PathBuf::from(root).join("include"));
+    let include =
+        std::env::var_os("LIBTORCH_INCLUDE").map_or_else(|| lib.with_file_name("include"), |root| PathBuf::from(root).join("include"));
     let header = include.join("torch/csrc/autograd/custom_function.h");
     if !header.is_file() {
         fail(

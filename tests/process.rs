@@ -97,10 +97,10 @@ fn threads_spin_shortly_unless_the_user_has_decided() {
         assert!(output.status.success() && stdout(&output).contains("threads    1 (`OMP_NUM_THREADS`)"), "{}", stderr(&output));
         stderr(&output)
     };
-    assert!(told(&[]).contains("GOMP_SPINCOUNT = '500'"), "{}", told(&[]));
+    assert!(told(&[]).contains("GOMP_SPINCOUNT = '2000'"), "{}", told(&[]));
     assert!(told(&[("GOMP_SPINCOUNT", "77")]).contains("GOMP_SPINCOUNT = '77'"));
     let active = told(&[("OMP_WAIT_POLICY", "active")]);
-    assert!(active.contains("OMP_WAIT_POLICY = 'ACTIVE'") && !active.contains("GOMP_SPINCOUNT = '500'"), "{active}");
+    assert!(active.contains("OMP_WAIT_POLICY = 'ACTIVE'") && !active.contains("GOMP_SPINCOUNT = '2000'"), "{active}");
     let through_the_loader = "/lib64/ld-linux-x86-64.so.2";
     if Path::new(through_the_loader).exists() {
         let version = success(Command::new(through_the_loader).arg(env!("CARGO_BIN_EXE_w2s")).arg("--version").env_clear());

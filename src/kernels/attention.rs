@@ -9,13 +9,13 @@ use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
-use super::parallel::in_parallel;
 use super::lanes::Lanes;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Eight, Sixteen};
-use super::simd::{LANES, exp_of_negative, narrow, widen};
+use super::parallel::in_parallel;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{self, Widest};
+use super::simd::{LANES, exp_of_negative, narrow, widen};
 
 /// Room for keys and values, both (rows, capacity, kv_heads, head_dim).
 #[derive(Debug)]
@@ -405,10 +405,10 @@ unsafe fn score<T: Number, L: Lanes>(query: &[f32], keys: &[*const T], scores: &
             }
         }
         let mut products = [sums[0].sum(), sums[1].sum(), sums[2].sum(), sums[3].sum()];
-        for place in whole..query.len() {
+        for (place, query) in query.iter().enumerate().skip(whole) {
             for (product, key) in products.iter_mut().zip(four) {
                 // SAFETY: as above.
-                *product += query[place] * unsafe { *key.add(place) }.get();
+                *product += query * unsafe { *key.add(place) }.get();
             }
         }
         scores.extend_from_slice(&products[..=last]);

@@ -14,13 +14,8 @@ struct AtTensor {
 unsafe extern "C" {
     fn w2s_product_error() -> *const c_char;
     fn w2s_pack(weight: *const AtTensor, rows: i64) -> *mut AtTensor;
-    fn w2s_product(
-        x: *const AtTensor,
-        weight: *const AtTensor,
-        bias: *const AtTensor,
-        gelu: bool,
-        other: *const AtTensor,
-    ) -> *mut AtTensor;
+    fn w2s_product(x: *const AtTensor, weight: *const AtTensor, bias: *const AtTensor, gelu: bool, other: *const AtTensor)
+    -> *mut AtTensor;
     fn w2s_learned_product(
         x: *const AtTensor,
         weight: *const AtTensor,

@@ -78,7 +78,8 @@ mod tests {
     #[test]
     fn shares_within_shares_and_panics_come_back() {
         assert!(open_mp().is_some(), "libtorch's OpenMP library");
-        let sums = in_parallel(64, 1, |outer| outer.map(|i| in_parallel(i, 1, |inner| inner.sum::<usize>()).iter().sum::<usize>()).sum::<usize>());
+        let sums =
+            in_parallel(64, 1, |outer| outer.map(|i| in_parallel(i, 1, |inner| inner.sum::<usize>()).iter().sum::<usize>()).sum::<usize>());
         assert_eq!(sums.iter().sum::<usize>(), (0..64).map(|i| i * (i - usize::from(i > 0)) / 2).sum::<usize>());
         let panic = catch_unwind(|| in_parallel(100, 1, |share| assert!(!share.contains(&99), "this one"))).unwrap_err();
         assert!(panic.downcast_ref::<&str>().is_some_and(|message| *message == "this one") || panic.is::<String>());

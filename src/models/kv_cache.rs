@@ -114,7 +114,8 @@ impl Segment {
     /// Copies what lies behind the prompt into a block of the rows' own, which have none yet.
     fn join(&mut self) {
         // A prompt stands alone in its block.
-        let shared = |row: &Row| usize::from(row.before.first().is_some_and(|piece| piece.block.layers.iter().all(|layer| layer.rows() == 1)));
+        let shared =
+            |row: &Row| usize::from(row.before.first().is_some_and(|piece| piece.block.layers.iter().all(|layer| layer.rows() == 1)));
         let kept: Vec<usize> = self.rows.iter().map(shared).collect();
         let behind = |row: &Row, kept: usize| row.before[kept..].iter().map(|piece| piece.tokens).sum::<i64>();
         let longest = self.rows.iter().zip(&kept).map(|(row, &kept)| behind(row, kept)).max().unwrap_or(0);
@@ -149,7 +150,10 @@ impl Segment {
         let mut left = excess - excess.min(*length);
         *length -= excess.min(*length);
         while let Some(last) = before.last_mut().filter(|_| left > 0) {
-            assert!(last.block.layers.iter().all(|layer| reads(layer.key.device(), layer.key.kind())), "row {row} cannot be cut to {position}");
+            assert!(
+                last.block.layers.iter().all(|layer| reads(layer.key.device(), layer.key.kind())),
+                "row {row} cannot be cut to {position}"
+            );
             let cut = left.min(last.tokens);
             last.tokens -= cut;
             left -= cut;

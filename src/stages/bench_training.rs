@@ -8,13 +8,13 @@ use std::time::Instant;
 use serde::Serialize;
 use tch::{Device, Kind};
 
-use super::bench::{refuse_long};
+use super::bench::refuse_long;
 use super::dpo::{DpoTask, PairSequences, ReferenceLogps, fill_reference};
 use super::language_task::{LanguageTask, SamplePrompt};
 use crate::artifacts::interrupt;
 use crate::error::{Error, Result};
-use crate::losses::DpoObjective;
 use crate::kernels::rates::MachineRates;
+use crate::losses::DpoObjective;
 use crate::models::{Lm, LmConfig};
 use crate::monitor::{Progress, peak_rss_bytes};
 use crate::sampling::Stream;

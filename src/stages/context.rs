@@ -22,7 +22,7 @@ use crate::text::{DataReport, Dataset, PromptTemplate, Prompts, Split, Tokenizer
 use crate::train::Checkpoint;
 
 /// Enters every fingerprint: raised when the program's results change for the same recipe.
-const RESULTS_VERSION: u32 = 3;
+const RESULTS_VERSION: u32 = 4;
 
 /// One run, opened: its directory is locked until this is dropped.
 pub struct Context {
