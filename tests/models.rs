@@ -331,6 +331,28 @@ fn a_packed_model_is_the_same_model() {
     assert!(difference(&Tensor::cat(&parts, 1), &logits(&plain, &ids)) < 1e-4);
 }
 
+/// Large enough for oneDNN, where this machine takes it; in double precision all is libtorch's own.
+#[test]
+fn gradients_of_a_whole_model_are_those_of_double_precision() {
+    let gradients = |kind: Kind| {
+        let config = Gpt2Config { vocab_size: 500, n_positions: 64, n_embd: 192, n_layer: 2, n_head: 3, ..Gpt2Config::default() };
+        let lm = Lm::with_random_weights(LmConfig::Gpt2(config), CPU, kind, 3).unwrap();
+        let _ = tch::no_grad(|| {
+            let weights = wide().parameters();
+            lm.parameters().iter().zip(&weights).for_each(|((_, to), (_, from))| to.shallow_clone().copy_(from));
+        });
+        let lm = lm.trainable();
+        let ids = (Tensor::arange(80, (Kind::Int64, CPU)).view([2, 40]) * 17).remainder(500);
+        let loss = logits(&lm, &ids).log_softmax(-1, kind).narrow(1, 0, 39).gather(2, &ids.narrow(1, 1, 39).unsqueeze(-1), false);
+        loss.mean(kind).backward();
+        lm.parameters().into_iter().map(|(name, parameter)| (name, parameter.grad().to_kind(Kind::Double))).collect::<Vec<_>>()
+    };
+    for ((name, found), (_, exact)) in gradients(Kind::Float).into_iter().zip(gradients(Kind::Double)) {
+        let error = ((found - &exact).abs().max() / exact.abs().max()).double_value(&[]);
+        assert!(error < 1e-5, "{name}: {error}");
+    }
+}
+
 /// A search of one token a chunk: each selection adds a block to the paths, until they are joined.
 #[test]
 fn long_paths_are_joined_and_go_on() {
