@@ -337,7 +337,7 @@ fn gradients_of_a_whole_model_are_those_of_double_precision() {
     let gradients = |kind: Kind| {
         let config = Gpt2Config { vocab_size: 500, n_positions: 64, n_embd: 192, n_layer: 2, n_head: 3, ..Gpt2Config::default() };
         let lm = Lm::with_random_weights(LmConfig::Gpt2(config), CPU, kind, 3).unwrap();
-        let _ = tch::no_grad(|| {
+        tch::no_grad(|| {
             let weights = wide().parameters();
             lm.parameters().iter().zip(&weights).for_each(|((_, to), (_, from))| to.shallow_clone().copy_(from));
         });

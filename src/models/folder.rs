@@ -1,33 +1,22 @@
 //! Models as folders in Hugging Face layout: config.json, generation_config.json and model.safetensors. Tokenizer files are the caller's.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
-use std::sync::PoisonError;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
 use super::adapter_config::base_of_adapter;
 use super::config::{ClassifierConfig, LmConfig, SequenceClassifier, TokenIds, read_json, refuse};
-use super::layers::LinearLayer;
 use super::lora::{self, Adapters};
 use super::memory::{self, MainMemory};
+use super::variables::Variables;
 use super::weights::Headers;
 use super::{CausalLm, init, layers, shapes, weights};
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
-use crate::kernels::Weight;
 use crate::recipe::{Lora, bytes_in_words};
-
-/// The variables of one model.
-pub struct Variables {
-    store: VarStore,
-    /// Weights whose plain tensors are gone.
-    packed: BTreeMap<String, Weight>,
-}
 
 /// A language model with its variables.
 pub struct Lm {
@@ -43,75 +32,6 @@ pub struct Classifier {
     pub config: ClassifierConfig,
     variables: Variables,
     positive: i64,
-}
-
-impl Variables {
-    /// The kind is set before anything is built, so a large model never exists in f32.
-    pub(super) fn new(device: Device, kind: Kind) -> Self {
-        let mut store = VarStore::new(device);
-        store.set_kind(kind);
-        Self { store, packed: BTreeMap::new() }
-    }
-
-    pub(super) fn root(&self) -> tch::nn::Path<'_> {
-        self.store.root()
-    }
-
-    /// Packed ones are unpacked for it.
-    pub(super) fn all(&self) -> BTreeMap<String, Tensor> {
-        let packed = self.packed.iter().map(|(name, weight)| (name.clone(), weight.unpacked()));
-        self.store.variables().into_iter().chain(packed).collect()
-    }
-
-    fn names(&self) -> BTreeSet<String> {
-        self.store.variables().into_keys().chain(self.packed.keys().cloned()).collect()
-    }
-
-    fn one(&self, name: &str) -> Option<Tensor> {
-        self.packed.get(name).map(Weight::unpacked).or_else(|| self.store.variables().remove(name))
-    }
-
-    /// Packs the weights of `layers`, named below `prefix`, whose plain tensors nobody else reads.
-    pub(super) fn pack(&mut self, layers: Vec<LinearLayer>, prefix: &str) {
-        for layer in layers {
-            let name = if prefix.is_empty() { layer.name } else { format!("{prefix}.{}", layer.name) };
-            self.pack_one(format!("{name}.weight"), layer.weight);
-        }
-    }
-
-    /// After the last weight is packed.
-    fn settle(&self) {
-        if !self.packed.is_empty() {
-            memory::return_unused();
-        }
-    }
-
-    fn pack_one(&mut self, name: String, weight: &mut Weight) {
-        if weight.pack() {
-            let place = weight.plain().data_ptr();
-            weight.keep_packed_alone();
-            self.packed.insert(name.clone(), weight.alias());
-            let mut store = self.store.variables_.lock().unwrap_or_else(PoisonError::into_inner);
-            store.named_variables.remove(&name);
-            store.trainable_variables.retain(|variable| variable.tensor.data_ptr() != place);
-        }
-    }
-
-    pub(super) fn freeze(&mut self) {
-        self.store.freeze();
-    }
-
-    fn unfreeze(&mut self) {
-        self.store.unfreeze();
-    }
-
-    pub fn device(&self) -> Device {
-        self.store.device()
-    }
-
-    pub fn kind(&self) -> Kind {
-        self.store.kind()
-    }
 }
 
 impl Lm {

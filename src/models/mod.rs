@@ -32,6 +32,7 @@ mod lora;
 mod quantization;
 mod rope;
 mod shapes;
+mod variables;
 mod with_tokenizer;
 
 pub use adapter_config::base_of_adapter;

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use super::config::{LmConfig, refuse};
-use super::folder::{Lm, Variables, write_config};
+use super::folder::{Lm, write_config};
+use super::variables::Variables;
 use super::weights::Headers;
 use super::{Decoder, Input, LmInfo, init, layers, shapes, weights};
 use crate::error::{Error, Result};
