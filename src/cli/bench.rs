@@ -204,13 +204,13 @@ fn lines(report: &BenchReport) -> String {
     let BenchReport { what, dtype, threads, prompts, prompts_in_flight, .. } = report;
     let giga = |rate: f64| rate / 1e9;
     format!(
-        "{what} {}, {dtype}, {threads} threads, {prompts} prompts of {} tokens, {prompts_in_flight} in flight, {} new tokens\n\
+        "{what}{}, {dtype}, {threads} threads, {prompts} prompts of {} tokens, {prompts_in_flight} in flight, {} new tokens\n\
          seconds per prompt   {:.3}\n\
          at the limit         {:.3} ({:.0} GFLOP/s in matrix products by {}, {:.1} GB/s of memory {}): {:.0} % of it reached\n\
          sampled tokens       {} ({:.0}/s)\n\
          guide tokens         {} through each ({:.0}/s)\n\
          peak memory          {}",
-        report.settings,
+        if report.settings.to_string() == "{}" { String::new() } else { format!(" {}", report.settings) },
         report.prompt_tokens,
         report.new_tokens,
         report.seconds_per_prompt,

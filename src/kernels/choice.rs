@@ -83,14 +83,15 @@ pub struct ProductReport;
 
 impl fmt::Display for ProductReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (kind, word)) in [(Kind::Float, "f32"), (Kind::BFloat16, "bf16")].into_iter().enumerate() {
+        for (kind, word) in [(Kind::Float, "f32"), (Kind::BFloat16, "bf16")] {
             let [frozen, trained] = [Layout::Packed, Layout::Plain].map(|layout| if wins(kind, layout) { "oneDNN" } else { "libtorch" });
-            write!(f, "{}{word} by {frozen}", if index == 0 { "" } else { ", " })?;
+            write!(f, "{word}: {frozen}")?;
             if frozen != trained {
-                write!(f, ", by {trained} where weights are trained")?;
+                write!(f, " ({trained} where weights are trained)")?;
             }
+            write!(f, "; ")?;
         }
-        Ok(())
+        write!(f, "f16: libtorch, slow on most processors")
     }
 }
 
