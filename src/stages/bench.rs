@@ -13,7 +13,7 @@ use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, 
 use crate::artifacts::{Journal, interrupt};
 use crate::error::{Error, Result};
 use crate::kernels::rates::MachineRates;
-use crate::models::{Lm, LmConfig, check_lm_folders, open_with_tokenizer};
+use crate::models::{Lm, LmConfig, check_lm_folders, memory, open_with_tokenizer};
 use crate::monitor::peak_rss_bytes;
 use crate::policy::LocalPolicy;
 use crate::sampling::{Sampling, Stream};
@@ -149,6 +149,7 @@ pub fn steer(what: &'static str, models: &BenchModels, settings: &BenchSettings)
         Ok::<_, Error>((started.elapsed().as_secs_f64(), sampled, fed))
     };
     let rates = MachineRates::measure(settings.device, settings.kind);
+    memory::return_unused();
     // Not counted: the first passes make libtorch choose its kernels.
     run(&prompts[..prompts.len().min(settings.prompts_in_flight)], settings.new_tokens.min(6), &mut policy, guide.as_mut())?;
     let (seconds, sampled, fed) = run(&prompts, settings.new_tokens, &mut policy, guide.as_mut())?;

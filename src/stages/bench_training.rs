@@ -15,7 +15,7 @@ use crate::artifacts::interrupt;
 use crate::error::{Error, Result};
 use crate::kernels::rates::MachineRates;
 use crate::losses::DpoObjective;
-use crate::models::{Lm, LmConfig};
+use crate::models::{Lm, LmConfig, memory};
 use crate::monitor::{Progress, peak_rss_bytes};
 use crate::sampling::Stream;
 use crate::text::{PromptTemplate, Tokenizer, read_responses};
@@ -73,6 +73,7 @@ pub struct TrainingBenchReport {
 pub fn train(folder: &Path, settings: &TrainingBenchSettings) -> Result<TrainingBenchReport> {
     let TrainingBenchSettings { dpo, batch_size, micro_batch_size, activation_checkpointing, steps, device, kind, .. } = *settings;
     let rates = MachineRates::measure(device, kind);
+    memory::return_unused();
     let lm = Rc::new(open(folder, settings)?);
     let mut pairs = pairs(folder, &lm, settings)?;
     let (blocks, head) = lm.product_weights();
