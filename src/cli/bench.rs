@@ -210,7 +210,7 @@ fn lines(report: &BenchReport) -> String {
          sampled tokens       {} ({:.0}/s)\n\
          guide tokens         {} through each ({:.0}/s)\n\
          peak memory          {}",
-        if report.settings.to_string() == "{}" { String::new() } else { format!(" {}", report.settings) },
+        if report.settings == serde_json::json!({}) { String::new() } else { format!(" {}", report.settings) },
         report.prompt_tokens,
         report.new_tokens,
         report.seconds_per_prompt,
