@@ -11,6 +11,7 @@ const PRODUCTS: &str = "src/kernels/onednn.cpp";
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
+    println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
     println!("cargo:rerun-if-changed={PRODUCTS}");
     let lib = std::env::var("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from);
     let lib = lib.unwrap_or_else(|_| fail("torch-sys did not say where libtorch is", "set LIBTORCH, or run `make libtorch`"));

@@ -379,6 +379,9 @@ fn long_paths_are_joined_and_go_on() {
                     let alone = logits(&lm, &Tensor::from_slice(text).unsqueeze(0)).narrow(1, text.len() as i64 - 1, 1);
                     let error = difference(&found.get(row as i64), &alone);
                     assert!(error < 1e-5, "{family} step {step} row {row}: {error}");
+                    let other = [&[50], &text[1..]].concat();
+                    let other = logits(&lm, &Tensor::from_slice(&other).unsqueeze(0)).narrow(1, text.len() as i64 - 1, 1);
+                    assert!(difference(&other, &alone) > 1e-4, "{family}: the first token of a long path matters");
                 }
             }
         }

@@ -1437,7 +1437,7 @@ mod ppo {
         let half = parts(&["run.dtype=bfloat16"]);
         assert_eq!((half["reference"], half["bf16 weights and gradients"]), (2 * frozen_policy, 4 * policy));
         let f16 = parts(&["run.dtype=float16"]);
-        assert_eq!((f16["reference"], f16["tuned"]), (4 * frozen_policy, 2 * frozen_guide), "what is trained is never f16");
+        assert_eq!((f16["reference"], f16["tuned"]), (4 * frozen_policy, 2 * guide), "what is trained is never f16");
         let valued = parts(&["ppo.value=model"]);
         assert_eq!((valued["value model"], valued["value activations"]), (16 * policy, float["activations"]));
         assert_eq!(parts(&["ppo.value=model", "run.dtype=bfloat16"])["value model"], 20 * policy);

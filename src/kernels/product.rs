@@ -50,10 +50,6 @@ impl Weight {
         self.transposed
     }
 
-    pub fn is_packed(&self) -> bool {
-        self.packed.is_some()
-    }
-
     /// Whether it takes up gradients.
     pub fn learns(&self) -> bool {
         self.plain.as_ref().is_some_and(Tensor::requires_grad)

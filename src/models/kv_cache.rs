@@ -3,7 +3,7 @@
 //! A [`Segment`] holds rows that continue one prompt: the prompt's keys and values once, shared by all of them, and each row's own behind it.
 //! A [`KvCache`] joins the rows of several segments for one forward pass. Rows may differ in length; a row rolled back is simply shorter.
 //!
-//! In main memory rows that go on from others share those's keys and values too: a row is a path through blocks, each written once, and
+//! In main memory rows that go on from others share their keys and values: a row is a path through blocks, each written once, and
 //! [`crate::kernels::attention`] reads along it. libtorch's operators, on other devices, need what is behind the prompt in one tensor, so there
 //! a selection copies it.
 
@@ -76,9 +76,9 @@ impl Segment {
     /// A new segment whose row i is row `rows[i]` of this one; repeats are allowed.
     pub fn select(&self, rows: &[usize]) -> Self {
         let _no_grad = tch::no_grad_guard();
-        let picked: Vec<Row> = rows.iter().map(|&row| self.rows[row].clone()).collect();
-        let used = picked.iter().map(|row| row.length).max().unwrap_or(0);
-        let Some(first) = self.own.layers.first().filter(|_| used > 0) else { return Self { rows: picked, own: Rc::default() } };
+        let used = rows.iter().map(|&row| self.rows[row].length).max().unwrap_or(0);
+        let picked = || rows.iter().map(|&row| self.rows[row].clone()).collect();
+        let Some(first) = self.own.layers.first().filter(|_| used > 0) else { return Self { rows: picked(), own: Rc::default() } };
         if reads(first.key.device(), first.key.kind()) {
             let mut selected = Self { rows: self.paths(rows), own: Rc::default() };
             if selected.rows.iter().any(|row| row.before.len() > LONGEST_PATH) {
@@ -98,7 +98,7 @@ impl Segment {
             picked
         };
         let layers = self.own.layers.iter().map(|layer| Store::new(pick(&layer.key), pick(&layer.value))).collect();
-        Self { rows: picked, own: Rc::new(Block { layers }) }
+        Self { rows: picked(), own: Rc::new(Block { layers }) }
     }
 
     /// These rows with their own blocks behind what came before, and none of their own yet.

@@ -181,16 +181,17 @@ fn cache(name: &'static str, prompts: u64, reading: &Reading) -> MemoryPart {
 /// Weights for inference, `B` bytes each. Packed ones take the place of the plain, but for a head that is the embedding, too.
 fn frozen(plan: &Plan, name: &'static str, model: &str, sizes: &LmSizes, element: u64) -> MemoryPart {
     let head = [sizes.vocab_size, sizes.hidden_size].map(|size| i64::try_from(size).unwrap_or(i64::MAX));
-    if sizes.tied && packs(plan, model) && is_large((head[0], head[1])) {
+    if sizes.tied && packs(plan, model, element) && is_large((head[0], head[1])) {
         let again = sizes.vocab_size.saturating_mul(sizes.hidden_size);
         return part(name, &[("parameters and the head once more, packed", sizes.parameters.saturating_add(again)), ("B", element)]);
     }
     part(name, &[("parameters", sizes.parameters), ("B", element)])
 }
 
-/// Whether frozen weights of `model` are packed; which kinds are, depends on the machine, so all are counted.
-fn packs(plan: &Plan, model: &str) -> bool {
-    plan.recipe.models.get(model).and_then(|model| model.device.as_ref()).unwrap_or(&plan.recipe.run.device) == "cpu"
+/// Whether frozen weights of `model`, `element` bytes each, may be packed: f16 never is, and which of the others are depends on the machine.
+fn packs(plan: &Plan, model: &str, element: u64) -> bool {
+    let is_f16 = element < FLOAT32 && dtype(plan, model) == Dtype::Float16;
+    !is_f16 && plan.recipe.models.get(model).and_then(|model| model.device.as_ref()).unwrap_or(&plan.recipe.run.device) == "cpu"
 }
 
 /// Of the weights of `model` at inference. Which way `auto` goes depends on the machine, so the wider is counted.
@@ -259,7 +260,7 @@ fn tuning_parts(plan: &Plan, name: &str, training: &Training, texts_per_example:
         parts[0] = part("weights", &[("parameters", model.parameters), ("B", element)]);
         parts[1] = part("adapters and their gradients", &[("parameters", adapters), ("copies", 2), ("B", FLOAT32)]);
         parts[2] = part("optimizer", &[("parameters", adapters), ("moments", 2), ("B", FLOAT32)]);
-        if packs(plan, name) {
+        if packs(plan, name, element) {
             // Gradients read the plain ones.
             let numbers = model.linears.iter().map(|layer| layer.n_in.saturating_mul(layer.n_out)).fold(0, u64::saturating_add);
             parts.push(part("packed weights", &[("numbers of a block", numbers), ("layers", model.n_layer), ("B", element)]));
