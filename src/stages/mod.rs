@@ -31,6 +31,8 @@ mod training_memory;
 mod tuning;
 mod tuning_plan;
 
+use std::collections::BTreeSet;
+
 pub use bench::{BenchModels, BenchReport, BenchSettings, steer as bench_steer};
 pub use bench_training::{TrainingBenchReport, TrainingBenchSettings, train as bench_train};
 pub use context::Context;
@@ -78,16 +80,14 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
 /// # Errors
 /// [`Error::Failed`] where what it reads is missing or was made with other settings, naming every stage that is due.
 pub fn run_shard(context: &Context, shard: Shard) -> Result<()> {
-    let due = needs::due_before(Stage::Steer, context)?;
+    let due = needs::due_before(&[Stage::Steer], context)?;
     if !due.is_empty() {
-        let list = |before: &str, after: &str, between: &str| {
-            due.iter().map(|stage| format!("{before}{stage}{after}")).collect::<Vec<_>>().join(between)
-        };
+        let named: Vec<String> = due.iter().map(|stage| format!("`{stage}`")).collect();
         return Err(Error::failed(format!(
             "shards read what is done before them, and these stages have not been done with these settings: {}\n\n\
              hint: first run `w2s run RECIPE {}` with the same --set and --out",
-            list("`", "`", ", "),
-            list("--only ", "", " ")
+            named.join(", "),
+            needs::alone(&due)
         )));
     }
     if let Some(asked) = asked(Stage::Steer, context)? {
@@ -121,9 +121,11 @@ pub fn check_inputs(stages: &[Stage], context: &Context) -> Result<()> {
     if needed == Stage::Steer {
         shards::check_complete(context)?;
     }
+    let with: BTreeSet<Stage> = needs::due_before(stages, context)?.into_iter().chain(stages.iter().copied()).collect();
     Err(Error::failed(format!(
         "stage `{stage}` reads the results of `{needed}`, and `{}` has not been done with these settings\n\n\
-         hint: run without --only, or with --only {needed} --only {stage}",
-        task.name(&context.plan)
+         hint: run without --only, or with {}",
+        task.name(&context.plan),
+        needs::alone(&with)
     )))
 }

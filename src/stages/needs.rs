@@ -40,19 +40,25 @@ pub fn check_fresh(stages: &[Stage], plan: &Plan) -> Result<()> {
     }
 }
 
-/// The stages before `stage` that have something left to do for it, with what they themselves lack.
-pub fn due_before(stage: Stage, context: &Context) -> Result<BTreeSet<Stage>> {
+/// The stages before `stages` that have something left to do for them, with what they themselves lack.
+pub fn due_before(stages: &[Stage], context: &Context) -> Result<BTreeSet<Stage>> {
     let mut due = BTreeSet::new();
-    let mut asked = vec![stage];
+    let mut asked = stages.to_vec();
     while let Some(stage) = asked.pop() {
         for made in made_inputs(stage, &context.plan)? {
-            if !due.contains(&made.stage()) && !context.is_done(&made)? {
+            let is_known = stages.contains(&made.stage()) || due.contains(&made.stage());
+            if !is_known && !context.is_done(&made)? {
                 due.insert(made.stage());
                 asked.push(made.stage());
             }
         }
     }
     Ok(due)
+}
+
+/// The words of a command line that does these stages alone.
+pub fn alone(stages: &BTreeSet<Stage>) -> String {
+    stages.iter().map(|stage| format!("--only {stage}")).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether every task of the stage is done.
