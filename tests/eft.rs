@@ -8,10 +8,11 @@ use std::rc::Rc;
 use tiny::{guide, model, stream, tokenizer};
 use w2s::models::Lm;
 use w2s::policy::{LocalPolicy, Member};
+use w2s::recipe::{Method, Proposal};
 use w2s::sampling::Sampling;
 use w2s::score::{Guide, NoGuide, response_logps};
 use w2s::search::{Cbs, Extend, Proposer, Response};
-use w2s::stages::{LoadedGuide, Method, SteerSettings, proposer};
+use w2s::stages::{LoadedGuide, SteerSettings, proposer};
 use w2s::text::{PromptTemplate, Tokenizer};
 
 fn sample(mut policy: LocalPolicy, seed: u64, chunk_len: Option<usize>) -> Response {
@@ -114,7 +115,7 @@ fn guides_of_another_vocabulary_are_refused_with_the_first_difference() {
         let base = (model(&base_tokenizer, 16, "base"), base_tokenizer.clone(), PromptTemplate::new("{prompt}", Some(true)));
         let guide: Rc<Guide> = guide(guide_tokenizer);
         let loaded = LoadedGuide::for_base(vec![(1.0, guide)], &base_tokenizer).unwrap();
-        proposer(&Method::Eft { weight: 1.0 }, base, Some(&loaded), &settings).map(drop)
+        proposer(&Method::sampled(Proposal::Tilted { weight: 1.0 }), base, Some(&loaded), &settings).map(drop)
     };
     assert!(propose(&base_tokenizer).is_ok());
     let error = propose(&guide_tokenizer).unwrap_err().to_string();

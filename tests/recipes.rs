@@ -9,6 +9,7 @@ use w2s::recipe::{
     Chat, DirectTraining, Dtype, GuideSource, Length, LoraSave, Plan, Recipe, Stage, StageTraining, Training, load, memory_estimate,
     validate,
 };
+use w2s::search::Search;
 use w2s::text::{PromptTemplate, Tokenizer};
 
 fn shipped(name: &str) -> PathBuf {
@@ -154,6 +155,8 @@ mod shipped_recipes {
             .filter_map(|line| line.split_once(": "))
             .map(|(key, _)| key)
             .filter(|key| key.chars().all(|character| character.is_ascii_lowercase() || character == '_'))
+            .chain(Search::KINDS.iter().flat_map(|kind| kind.keys).map(|key| key.name))
+            .chain(["tilt", "weights"])
             .collect();
         assert!(keys.len() > 50, "the schema was not understood: {keys:?}");
         for key in keys {
@@ -602,7 +605,7 @@ mod overrides {
     fn list_items_go_by_index_and_one_past_the_end_appends() {
         let recipe = smoke_with(&["steer.method.1.n=8", "steer.method.7.kind=cbs", "steer.method.7={kind='best_of_n', n=2, name='two'}"]);
         let methods = recipe.steer.unwrap().method;
-        assert_eq!(methods[1].samples(), 8);
+        assert_eq!(methods[1].search.settings().samples(), 8);
         assert_eq!((methods.len(), methods[7].names()), (8, vec!["two".to_owned()]));
         assert_eq!(
             smoke_problems(&["steer.method.9.n=8"]),

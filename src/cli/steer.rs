@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::models::{check_lm_folders, device, open_with_tokenizer};
 use crate::recipe::{Dtype, Recipe};
 use crate::score::{GoldReward, Guide};
-use crate::stages::{LoadedGuide, Method, Parts, PromptReader, SteerSettings, check_prompts, proposer, steer_prompts};
+use crate::stages::{LoadedGuide, Parts, PromptReader, SteerSettings, check_prompts, proposer, steer_prompts};
 use crate::text::{PromptTemplate, Tokenizer, read_prompts};
 
 #[derive(Debug, Args)]
@@ -166,7 +166,7 @@ impl SteerCommand {
         let (recipe, problems) = self.settings()?;
         let steer = recipe.steer.as_ref().filter(|_| problems.is_empty()).ok_or(Error::Recipe(problems))?;
         let settings = SteerSettings::of(steer);
-        let (_, method) = Method::all_of(&steer.method[0]).swap_remove(0);
+        let (_, method) = steer.method[0].methods().swap_remove(0);
         let mut prompts: Vec<(String, String)> =
             self.prompt.iter().enumerate().map(|(i, prompt)| (format!("prompt-{i}"), prompt.clone())).collect();
         if let Some(file) = &self.prompts {

@@ -6,12 +6,12 @@ use serde_json::json;
 
 use super::context::{Context, Task, write_json};
 use super::steer::{self, Cell};
-use super::steer_method::{Method, SteerLine};
+use super::steer_method::SteerLine;
 use super::tuning::Tuning;
 use super::{direct, dpo, gold, ppo, preferences, sft};
 use crate::artifacts::{atomic, journal};
 use crate::error::Result;
-use crate::recipe::{Evaluate, Stage, StageTraining};
+use crate::recipe::{Evaluate, Method, Proposal, Stage, StageTraining};
 use crate::report::{Answer, Sample, Summary, html};
 use crate::search::Finish;
 
@@ -29,7 +29,7 @@ pub fn run(context: &Context) -> Result<()> {
         let prompts: HashSet<String> = steer::test_prompts(context)?.into_iter().map(|(id, _)| id).collect();
         for cell in cells {
             let responses = read(context, &cell, &prompts)?;
-            if cell.method == Method::Direct {
+            if cell.method.proposal == Proposal::Direct {
                 let tuning = direct::tuning(context, &cell.base)?;
                 let report = |task: &str| report(context, &format!("{task}/training.json"));
                 let sft = tuning.sft.map(|_| report(&tuning.sft_task));
@@ -92,7 +92,7 @@ fn task(context: &Context) -> Result<Task> {
 /// For each base the method that gains are counted from: plain samples of the base; of the guides, samples of the untuned one.
 fn references(cells: &[Cell]) -> Vec<(String, String)> {
     let mut references: Vec<(String, String)> = Vec::new();
-    for method in [Method::Base, Method::Untuned] {
+    for method in [Proposal::Base, Proposal::Untuned].map(Method::sampled) {
         for cell in cells.iter().filter(|cell| cell.method == method) {
             if references.iter().all(|(base, _)| *base != cell.base) {
                 references.push((cell.base.clone(), cell.method_name.clone()));

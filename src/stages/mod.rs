@@ -26,10 +26,10 @@ pub use bench::{BenchModels, BenchReport, BenchSettings, steer as bench_steer};
 pub use bench_training::{TrainingBenchReport, TrainingBenchSettings, train as bench_train};
 pub use context::Context;
 pub use prompt_room::{PromptReader, check as check_prompts, check_ahead as check_prompts_ahead};
-pub use steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
+pub use steer_method::{LoadedGuide, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
 
 use crate::error::{Error, Result};
-use crate::recipe::{MethodTable, Plan, RewardStart, Stage};
+use crate::recipe::{Plan, Proposal, RewardStart, Stage};
 use tuning::Tuning;
 
 /// Does what is left of one stage.
@@ -66,12 +66,14 @@ fn needs(stage: Stage) -> &'static [Stage] {
 /// Those of [`needs`] that the plan has and that the stage reads as its table stands.
 fn reads(stage: Stage, plan: &Plan) -> Vec<Stage> {
     let recipe = &plan.recipe;
-    let samples = |is_such: fn(&MethodTable) -> bool| recipe.steer.as_ref().is_some_and(|steer| steer.method.iter().any(is_such));
+    let samples = |is_such: fn(&Proposal) -> bool| {
+        recipe.steer.as_ref().is_some_and(|steer| steer.method.iter().any(|method| method.proposes(is_such)))
+    };
     let is_read = |needed: &Stage| match (stage, needed) {
         (Stage::RewardModel, Stage::Sft) => recipe.reward_model.as_ref().is_some_and(|table| table.from == RewardStart::Sft),
         // Where no method samples them, steering does without.
-        (Stage::Steer, Stage::Direct) => samples(|method| matches!(method, MethodTable::Direct { .. })),
-        (Stage::Steer, Stage::Ppo) => samples(|method| matches!(method, MethodTable::Ppo { .. })),
+        (Stage::Steer, Stage::Direct) => samples(|proposal| *proposal == Proposal::Direct),
+        (Stage::Steer, Stage::Ppo) => samples(|proposal| matches!(proposal, Proposal::Ppo { .. })),
         _ => true,
     };
     needs(stage).iter().copied().filter(|needed| plan.has(*needed) && is_read(needed)).collect()

@@ -8,13 +8,13 @@ use tracing::{info, warn};
 
 use super::context::{Context, Task};
 use super::prompt_room::{Asked, Model};
-use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
+use super::steer_method::{LoadedGuide, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
 use super::{direct, dpo, gold, ppo};
 use crate::artifacts::{Journal, Reach, interrupt, journal};
 use crate::error::{Error, Result};
 use crate::models::Lm;
 use crate::monitor::Progress;
-use crate::recipe::{ChunkLen, GuidePairSource, GuideSource, Steer};
+use crate::recipe::{ChunkLen, GuidePairSource, GuideSource, Method, MethodTable, Proposal, Steer};
 use crate::score::Guide;
 use crate::text::{Prompts, Split, Tokenizer};
 
@@ -75,22 +75,22 @@ pub fn cells(context: &Context) -> Result<Vec<Cell>> {
     let mut cells = Vec::new();
     for base in &steer.bases {
         for table in &steer.method {
-            for (name, method) in Method::all_of(table) {
-                let source = match method {
-                    Method::Tuned | Method::Untuned => continue,
-                    Method::Direct => Source::Direct(base.clone()),
-                    Method::Ppo { chunk_len } if is_policy(context, base) => Source::Ppo(chunk_len),
-                    Method::Ppo { .. } => continue,
-                    _ => Source::Model(base.clone()),
+            for (name, method) in table.methods() {
+                let source = match method.proposal {
+                    Proposal::Tuned | Proposal::Untuned => continue,
+                    Proposal::Direct => Source::Direct(base.clone()),
+                    Proposal::Ppo { chunk_len } if is_policy(context, base) => Source::Ppo(chunk_len),
+                    Proposal::Ppo { .. } => continue,
+                    Proposal::Base | Proposal::Tilted { .. } => Source::Model(base.clone()),
                 };
                 cells.push(Cell { base: base.clone(), method_name: name, method, source });
             }
         }
     }
-    for (name, method) in steer.method.iter().flat_map(Method::all_of) {
-        let source = match method {
-            Method::Tuned => context.plan.tuned(),
-            Method::Untuned => context.plan.untuned(),
+    for (name, method) in steer.method.iter().flat_map(MethodTable::methods) {
+        let source = match method.proposal {
+            Proposal::Tuned => context.plan.tuned(),
+            Proposal::Untuned => context.plan.untuned(),
             _ => continue,
         };
         let source = source.ok_or_else(|| Error::recipe(format!("method `{name}` needs a guide pair")))?;
@@ -254,7 +254,7 @@ pub fn asked(context: &Context) -> Result<Asked> {
         // The seeds differ in weights.
         let folder = cell.folder(context, context.seed())?;
         models.push(Model { name: cell.base.clone(), folder, samples: true });
-        let is_mixed = matches!(cell.method, Method::Eft { .. });
+        let is_mixed = cell.method.proposal.tilt().is_some();
         for source in pairs.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]).filter(|_| is_mixed) {
             models.push(guide(source, true)?);
         }
