@@ -143,7 +143,7 @@ impl BenchCommand {
             settings.put(&format!("models.{which}.prompt"), "{prompt}".into());
             settings.put(&format!("steer.{which}"), which.into());
         }
-        let (recipe, problems) = settings.check()?;
+        let (recipe, problems, _) = settings.check()?;
         let tables = recipe.steer.iter().flat_map(|steer| &steer.method).flat_map(MethodTable::methods);
         tables.map(|(_, method)| method).next().filter(|_| problems.is_empty()).ok_or(Error::Recipe(problems))
     }
