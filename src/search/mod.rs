@@ -5,16 +5,31 @@
 //! requests at once and never assume that they come from one prompt.
 
 mod beam;
+mod best_of_n;
 mod cbs;
 mod in_flight;
+mod sample;
+mod semantics;
+mod settings;
 
-pub use beam::BeamSearch;
-pub use cbs::{Cbs, Semantics};
+pub use beam::{BeamSearch, BeamSettings};
+pub use best_of_n::BestOfN;
+pub use cbs::{Cbs, CbsSettings};
+pub use sample::Sample;
+pub use semantics::Semantics;
+pub use settings::{Asked, Base, Key, KeyValue, Kind, SearchSettings};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::sampling::Stream;
+
+settings::searches! {
+    Sample(Sample),
+    BestOfN(BestOfN),
+    Cbs(CbsSettings),
+    Beam(BeamSettings),
+}
 
 /// Why a response ended. *Complete* is `Eos` or `Stop`; `Length` was cut by the token budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
