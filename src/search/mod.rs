@@ -4,13 +4,15 @@
 //! keep for a hypothesis (cache rows, partial sums), so that a chunk is paid for once and pruning frees memory. Calls take many
 //! requests at once and never assume that they come from one prompt.
 
+#[macro_use]
+mod settings;
+
 mod beam;
 mod best_of_n;
 mod cbs;
 mod in_flight;
 mod sample;
 mod semantics;
-mod settings;
 
 pub use beam::{BeamSearch, BeamSettings};
 pub use best_of_n::BestOfN;
@@ -24,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::sampling::Stream;
 
-settings::searches! {
+searches! {
     Sample(Sample),
     BestOfN(BestOfN),
     Cbs(CbsSettings),
