@@ -64,7 +64,7 @@ impl MethodTable {
         self.proposals.iter().filter_map(|proposal| proposal.tilt()).collect()
     }
 
-    /// Of a method that samples what `[ppo]` made.
+    /// The chunk lengths of a method that samples what `[ppo]` made.
     pub(super) fn ppo_chunk_lens(&self) -> Option<ChunkLens> {
         let length = |proposal: &Proposal| match proposal {
             Proposal::Ppo { chunk_len } => Some(*chunk_len),

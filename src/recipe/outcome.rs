@@ -12,7 +12,8 @@
 //! - when to give up (`max_skips`).
 //!
 //! Every table is taken apart without `..`, so that a new key does not compile until it is said on which side it stands. (What counts of `[sft]`,
-//! `[dpo]` and `[direct]` beside their trainings is `Recipe::sft_on` and the objectives in `training.rs`, which do the same.)
+//! `[dpo]` and `[direct]` beside their trainings is `Recipe::sft_on` and the objectives in `training.rs`, which do the same.) What counts of a method is
+//! `Method::settings`, which are all that its search and its proposal have.
 
 use serde_json::{Value, json};
 
