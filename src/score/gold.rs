@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::models::config::{self, CLASSIFIER_TYPES};
-use crate::models::{Classifier, ClassifierConfig, LmConfig, RewardHead, RewardModel, check_vocabulary};
+use crate::models::{Classifier, ClassifierConfig, LmConfig, RewardHead, RewardModel, base_of_adapter, check_vocabulary};
 use crate::text::Tokenizer;
 
 pub struct GoldReward {
@@ -59,9 +59,9 @@ impl GoldReward {
         check_tokenizer(folder, vocab_size(folder).map(drop))
     }
 
-    /// Whether the folder holds a classifier; else it can only hold a reward model.
+    /// Whether the folder holds a classifier; else it can only hold a reward model, as an adapter does.
     pub fn is_classifier_folder(folder: &Path) -> Result<bool> {
-        Ok(CLASSIFIER_TYPES.contains(&config::model_type(folder)?.as_str()))
+        Ok(base_of_adapter(folder)?.is_none() && CLASSIFIER_TYPES.contains(&config::model_type(folder)?.as_str()))
     }
 
     /// Whether the sign of the reward says positive or negative; a reward model's zero means nothing.
@@ -125,7 +125,7 @@ fn vocab_size(folder: &Path) -> Result<i64> {
     Ok(if GoldReward::is_classifier_folder(folder)? {
         ClassifierConfig::read(folder)?.vocab_size()
     } else {
-        LmConfig::read(folder)?.vocab_size()
+        LmConfig::read(base_of_adapter(folder)?.as_deref().unwrap_or(folder))?.vocab_size()
     })
 }
 

@@ -1,20 +1,16 @@
 //! One file a stage: wires models, data and algorithms together and owns the loops; no maths.
 
-mod bench;
-mod bench_training;
 mod context;
 mod direct;
 mod dpo;
 mod evaluate;
 mod gold;
-mod language_task;
-#[cfg(test)]
-mod parity;
 mod ppo;
 mod preferences;
 mod pretrain;
 mod prompt_room;
 mod reward_model;
+mod sample_text;
 mod sft;
 pub mod shards;
 mod steer;
@@ -22,8 +18,6 @@ mod steer_memory;
 mod steer_method;
 mod tuning;
 
-pub use bench::{BenchModels, BenchReport, BenchSettings, steer as bench_steer};
-pub use bench_training::{TrainingBenchReport, TrainingBenchSettings, train as bench_train};
 pub use context::Context;
 pub use prompt_room::{PromptReader, check as check_prompts, check_ahead as check_prompts_ahead};
 pub use steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, proposer, steer_prompts};

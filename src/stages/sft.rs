@@ -1,12 +1,12 @@
 //! Supervised fine-tuning on both responses of each pair; the result is DPO's reference and, of the guide, the untuned guide.
 
 use super::context::{Context, Task};
-use super::language_task::LanguageTask;
 use super::preferences::{self, TRAIN, VALIDATION};
 use super::tuning::{Tuning, warn_left_out};
 use crate::error::{Error, Result};
 use crate::recipe::{LossOn, Training};
 use crate::train::Sequence;
+use crate::train::tasks::LanguageTask;
 
 pub fn run(context: &Context, tuning: &Tuning) -> Result<()> {
     let task = task(context, tuning)?;
@@ -43,11 +43,12 @@ fn train(context: &Context, tuning: &Tuning) -> Result<()> {
     };
     let mut task = LanguageTask {
         lm: model.lm.clone(),
+        tokenizer: model.tokenizer.clone(),
         train: sequences(TRAIN)?,
         validation: sequences(VALIDATION)?,
         batch: training.micro_batch_size,
         activation_checkpointing: training.activation_checkpointing,
-        sample: model.sample_prompt(context)?,
+        sample: model.sample(context)?,
     };
     model.fit(context, &tuning.sft_task, training, &mut task)
 }

@@ -2,6 +2,8 @@
 //! which holds the policy in Hugging Face layout and the journals of how it came about.
 
 mod fit;
+mod journals;
+mod learner;
 mod records;
 mod report;
 mod rollouts;
