@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 pub(super) const MERGE: &str =
     "hint: merge it in PEFT, `PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)`, and name that folder";
+pub(super) const NO_REWARD: &str = "hint: a language model's `lm_head` gives no reward";
 const NOT_MERGEABLE: &str = "hint: it cannot be merged into the weights either: train a plain LoRA";
 const BASE_CHANGED: &str = "hint: merge it where it was trained (`merge_and_unload`), or save it from there with \
                             `path_initial_model_for_weight_conversion`, which makes a plain LoRA of PiSSA, OLoRA, CorDA and LoRA-GA";
@@ -79,13 +80,6 @@ impl Purpose {
         let is_brought = |name: &Value| name.as_str().is_some_and(|name| brought.is_some_and(|brought| brought.contains(&name)));
         value.as_array().is_some_and(|names| names.iter().all(is_brought))
     }
-
-    fn words(self) -> &'static str {
-        match self {
-            Self::Language => "language models",
-            Self::Reward => "reward models",
-        }
-    }
 }
 
 /// What of an `adapter_config.json` keeps the adapter from being read for `purpose`: its type, its task, its initialisation, and every key of `rest`
@@ -102,8 +96,11 @@ pub(super) fn problems(
     }
     let mut problems = Vec::new();
     if let Some(task) = task.filter(|task| *task != purpose.task_type()) {
-        let (of, known) = (purpose.words(), purpose.task_type());
-        problems.push(format!("`task_type` is `{task}`, only adapters of {of} (`{known}`) are supported\n\n{MERGE}"));
+        let (of, known, way_out) = match purpose {
+            Purpose::Language => ("language models", purpose.task_type(), MERGE),
+            Purpose::Reward => ("reward models", purpose.task_type(), NO_REWARD),
+        };
+        problems.push(format!("`task_type` is `{task}`, only adapters of {of} (`{known}`) are supported\n\n{way_out}"));
     }
     problems.extend(initialisation_problem(initialisation));
     for (key, value) in rest {

@@ -157,7 +157,7 @@ impl Adapters {
         let metadata: Vec<(&str, &str)> = from_here.iter().map(|way| (BASE_FROM_HERE, way.as_str())).collect();
         let tensors: Vec<(String, Tensor)> = self.parameters().into_iter().chain(named(beside)).collect();
         weights::write_tensors(&folder.join(WEIGHTS), &tensors, &metadata)?;
-        let config = json!({
+        let mut config = json!({
             "peft_type": "LORA",
             "task_type": purpose.task_type(),
             "base_model_name_or_path": self.base.display().to_string(),
@@ -167,9 +167,11 @@ impl Adapters {
             "fan_in_fan_out": self.layers.iter().any(|layer| layer.fan_in_fan_out),
             "lora_dropout": 0.0,
             "bias": "none",
-            "modules_to_save": purpose.modules_to_save(),
             "inference_mode": true,
         });
+        if let Some(modules) = purpose.modules_to_save() {
+            config["modules_to_save"] = json!(modules);
+        }
         write_json(&folder.join(CONFIG), &config)
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use super::adapter_config::base_of_adapter;
-use super::adapter_options::Purpose;
+use super::adapter_options::{NO_REWARD, Purpose};
 use super::config::{LmConfig, refuse};
 use super::folder::{Lm, write_config};
 use super::lora;
@@ -178,8 +178,7 @@ impl RewardModel {
                 return unread;
             }
             let heads = RewardHead::ALL.map(|head| format!("`{}`", head.tensor())).join(", ");
-            let hint = "hint: a language model's `lm_head` gives no reward";
-            Error::model(folder, format!("is no reward model: its weights hold none of {heads}\n\n{hint}"))
+            Error::model(folder, format!("is no reward model: its weights hold none of {heads}\n\n{NO_REWARD}"))
         })
     }
 

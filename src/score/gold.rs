@@ -59,9 +59,10 @@ impl GoldReward {
         check_tokenizer(folder, vocab_size(folder).map(drop))
     }
 
-    /// Whether the folder holds a classifier; else it can only hold a reward model, as an adapter does.
+    /// Whether the folder holds a classifier, or an adapter of one; else it can only hold a reward model.
     pub fn is_classifier_folder(folder: &Path) -> Result<bool> {
-        Ok(base_of_adapter(folder)?.is_none() && CLASSIFIER_TYPES.contains(&config::model_type(folder)?.as_str()))
+        let base = base_of_adapter(folder)?;
+        Ok(CLASSIFIER_TYPES.contains(&config::model_type(base.as_deref().unwrap_or(folder))?.as_str()))
     }
 
     /// Whether the sign of the reward says positive or negative; a reward model's zero means nothing.

@@ -118,3 +118,54 @@ impl Task for RewardTask {
         Ok(metrics)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tch::Device;
+
+    use super::*;
+
+    fn task(folder: &str, activation_checkpointing: bool) -> RewardTask {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder);
+        let model = RewardModel::open_trainable(&folder, Device::Cpu).unwrap();
+        let tokenizer = Tokenizer::numbered(model.info().vocab_size as usize, None).unwrap();
+        // Alike at first, not at all, and one that the other goes on from.
+        let texts = [[vec![5, 6, 7, 8], vec![5, 6, 9]], [vec![4, 3], vec![7, 1, 1]], [vec![2, 2, 8], vec![2, 2]]];
+        let pairs: Vec<PairTexts> = texts.into_iter().map(|[chosen, rejected]| PairTexts::new(chosen, rejected)).collect();
+        RewardTask { model, tokenizer, train: pairs.clone(), validation: pairs, batch: 2, activation_checkpointing, head_factor: 1.0 }
+    }
+
+    fn gradients(model: &RewardModel) -> Vec<(String, Tensor)> {
+        model.parameters().into_iter().map(|(name, parameter)| (name, parameter.grad().copy())).collect()
+    }
+
+    /// Loss and gradients by one padded forward pass over all texts.
+    fn expected(RewardTask { model, train, .. }: &RewardTask) -> (f64, Vec<(String, Tensor)>) {
+        let side = |side: usize| model.rewards_of(&train.iter().map(|pair| pair.0[side].ids.as_slice()).collect::<Vec<_>>());
+        let loss = bradley_terry(&side(0), &side(1)).losses.sum(Kind::Float);
+        loss.backward();
+        (loss.double_value(&[]), gradients(model))
+    }
+
+    #[test]
+    fn packed_pairs_have_the_loss_and_the_gradients_of_padded_ones() {
+        for folder in ["gpt2-reward", "llama-reward"] {
+            let (loss, exact) = expected(&task(folder, false));
+            for recompute in [false, true] {
+                let mut task = task(folder, recompute);
+                let StepLoss { metrics, tokens } = task.accumulate(&[0, 1, 2]).unwrap();
+                let (found, pairs) = metrics.sum(glossary::LOSS);
+                assert!((found - loss).abs() < 1e-5 && (pairs, tokens) == (3.0, 17), "{folder}: {found} against {loss}, {tokens}");
+                for ((name, found), (_, exact)) in gradients(&task.model).iter().zip(&exact) {
+                    let error = (found - exact).abs().max().double_value(&[]);
+                    assert!(error < 2e-5 * (1.0 + exact.abs().max().double_value(&[])), "{folder} {name}, recompute {recompute}: {error}");
+                }
+                let held_out = task.validate().unwrap();
+                assert!((held_out.mean(glossary::LOSS).unwrap() - loss / 3.0).abs() < 1e-5, "{folder}: batches of two and one");
+                assert_eq!(held_out.mean(glossary::REWARDS_ACCURACIES), metrics.mean(glossary::REWARDS_ACCURACIES));
+            }
+        }
+    }
+}
