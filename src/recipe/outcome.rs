@@ -17,8 +17,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    ChunkLen, Columns, Data, Evaluate, Gold, GoldScratch, GuidePairSource, Model, PpoTable, Preferences, PromptRule, RewardModelTable, Run,
-    Scratch, ScratchTokenizer, Steer, Training,
+    ChunkLen, Columns, Data, Evaluate, Gold, GoldScratch, GuidePairSource, Judge, Model, PpoTable, Preferences, PromptRule,
+    RewardModelTable, Run, Scratch, ScratchTokenizer, Steer, Training,
 };
 
 impl Run {
@@ -84,6 +84,14 @@ impl Gold {
             json!([n_layers, n_heads, dim, hidden_dim, max_position_embeddings, vocab_size])
         });
         json!(scratch)
+    }
+}
+
+impl Judge<'_> {
+    /// Of what it reads; its weights have outcomes of their own.
+    pub fn outcome(&self) -> Value {
+        let Self { name: _, id: _, text, device: _, dtype: _ } = self;
+        json!(text)
     }
 }
 

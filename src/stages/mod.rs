@@ -6,6 +6,7 @@ mod context;
 mod dpo;
 mod evaluate;
 mod gold;
+mod judging;
 mod lineage;
 mod models;
 mod needs;
@@ -46,7 +47,7 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
     if let Some(asked) = asked(stage, context)? {
         asked.check(context)?;
     }
-    let mut steering = steer::Steering::new(context);
+    let (mut steering, mut judging) = (steer::Steering::new(context), judging::Judging::new(context));
     for task in tasks::tasks(&context.plan, stage)? {
         let job = context.job(&task)?;
         if !context.run.is_done(&job) {
@@ -63,6 +64,7 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
             Task::Ppo { chunk_len, seed } => ppo::train(context, *chunk_len, *seed, &job.name),
             Task::PpoReport => ppo::write_report(context),
             Task::Steer { cell, seed } => steering.run(cell, *seed),
+            Task::Judge { judge, cell, seed } => judging.run(judge, cell, *seed, &job.name),
             Task::Evaluate => evaluate::run(context),
         })?;
     }

@@ -99,10 +99,6 @@ pub fn answer(context: &Context, models: &mut Steering, cell: &Cell, seed: u64, 
     models.keep_for(cell, seed)?;
     let (lm, tokenizer) = models.get(&folder(context, cell, seed)?, &cell.base)?;
     let mut guide = models.guide(&tokenizer)?;
-    let gold = match context.recipe().gold {
-        Some(_) => Some(context.models.open_gold()?),
-        None => None,
-    };
     let mut policy = proposer(&cell.method, (lm, tokenizer, context.models.template(&cell.base)?), guide.as_ref(), &settings)?;
     let asked: HashSet<&str> = prompts.iter().map(|(id, _)| id.as_str()).collect();
     let stays = |line: &SteerLine| is_whole(line, settings.trace) || !asked.contains(line.id.as_str());
@@ -116,7 +112,7 @@ pub fn answer(context: &Context, models: &mut Steering, cell: &Cell, seed: u64, 
     let count = prompts.len();
     let due: Vec<(String, String)> = prompts.into_iter().filter(|(id, _)| !done.contains(id)).collect();
     let mut progress = Progress::start(&what, count as u64, (count - due.len()) as u64);
-    let parts = Parts { policy: &mut policy, guide: guide.as_mut(), gold: gold.as_ref() };
+    let parts = Parts { policy: &mut policy, guide: guide.as_mut(), gold: None };
     steer_prompts(&cell.method, &settings, parts, seed, &due, &mut interrupt::check, &mut |_, line| {
         journal.append(&line)?;
         progress.advance(1);
