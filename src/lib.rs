@@ -12,6 +12,7 @@ pub mod models;
 pub mod monitor;
 pub mod pipeline;
 pub mod policy;
+pub mod prompt;
 pub mod recipe;
 pub mod report;
 pub mod sampling;

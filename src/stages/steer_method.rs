@@ -12,10 +12,11 @@ use crate::error::{Error, Result};
 use crate::models::Lm;
 use crate::models::memory::free_bytes;
 use crate::policy::{LocalPolicy, Member};
+use crate::prompt::Prompt;
 use crate::recipe::{ChunkLen, MethodTable, SamplingTable, Steer, guide_tokens};
 use crate::sampling::{Sampling, Stream};
 use crate::score::{GoldReward, Guide, GuidePair, NoGuide, WeightedPairs};
-use crate::search::{BeamSearch, Cbs, Finish, Found, Query, Scorer, Semantics, TraceStep};
+use crate::search::{BeamSearch, Cbs, Desk, Drive, Finish, Found, Opened, Query, Scorer, Semantics, TraceStep};
 use crate::text::{PromptTemplate, Tokenizer, VocabularyDifference};
 
 /// How a response is found.
@@ -329,8 +330,6 @@ pub fn steer_prompts(
     if method.needs_guides() && guide.is_none() {
         return Err(needs_guides());
     }
-    let streams: Vec<Stream> = prompts.iter().map(|(id, _)| Stream::new(seed, "steer", id)).collect();
-    let queries: Vec<Query> = prompts.iter().zip(&streams).map(|((_, prompt), stream)| Query { prompt, stream }).collect();
     let in_flight = {
         let readers = readers(method, settings, policy, guide.as_deref(), prompts)?;
         prompts_in_flight(settings.prompts_in_flight.min(prompts.len()), &readers, free_bytes)?
@@ -370,14 +369,42 @@ pub fn steer_prompts(
         };
         done(query, line)
     };
-    if let Method::Beam { beam_width, length_penalty, early_stopping } = *method {
-        let search =
-            BeamSearch { beam_width, max_new_tokens: settings.max_new_tokens, length_penalty: length_penalty as f32, early_stopping };
-        search.search_all(&queries, in_flight, policy, scorer, pause, &mut answer)?;
-    } else {
-        let search = method.chunk_search(settings.max_new_tokens, settings.semantics);
-        search.search_all(&queries, in_flight, policy, scorer, settings.trace, pause, &mut answer)?;
-    }
+    let begin = |opened: Opened| match *method {
+        Method::Beam { beam_width, length_penalty, early_stopping } => {
+            let length_penalty = length_penalty as f32;
+            BeamSearch { beam_width, max_new_tokens: settings.max_new_tokens, length_penalty, early_stopping }.begin(opened)
+        }
+        _ => method.chunk_search(settings.max_new_tokens, settings.semantics).begin(opened, settings.trace),
+    };
+    let mut desk = Answers { seed, prompts: prompts.iter(), pause, done: &mut answer };
+    Drive { proposer: policy, scorer, in_flight }.run(&begin, &mut desk)?;
     cuts.tell(prompts.len());
     Ok(())
+}
+
+/// Hands out prompts in their order.
+struct Answers<'a> {
+    seed: u64,
+    prompts: std::slice::Iter<'a, (String, String)>,
+    pause: &'a mut dyn FnMut() -> Result<()>,
+    done: &'a mut dyn FnMut(usize, Found) -> Result<()>,
+}
+
+impl Desk for Answers<'_> {
+    fn next(&mut self, _in_flight: usize) -> Option<Query> {
+        let (id, text) = self.prompts.next()?;
+        Some(Query { prompt: Prompt::new(id, text), stream: Stream::new(self.seed, "steer", id) })
+    }
+
+    fn pause(&mut self) -> Result<()> {
+        (self.pause)()
+    }
+
+    fn done(&mut self, number: usize, found: Found) -> Result<()> {
+        (self.done)(number, found)
+    }
+
+    fn lost(&mut self, _number: usize, error: Error) -> Result<()> {
+        Err(error)
+    }
 }

@@ -67,10 +67,10 @@ impl<'a> Sampler<'a> {
         let streams: Vec<Stream> = prompts.iter().map(|(id, _)| Stream::new(self.cell.seed, purpose, &format!("{step}/{id}"))).collect();
         let nodes = self.policy.open_rows(&texts)?;
         let requests: Vec<Extend> = (nodes.iter().zip(&streams))
-            .map(|(&node, stream)| Extend { node, stream, slot: 0, max_tokens: table.max_new_tokens })
+            .map(|(node, stream)| Extend { node: node.clone(), stream: stream.clone(), slot: 0, max_tokens: table.max_new_tokens })
             .collect();
         let responses = self.policy.extend(&requests)?;
-        self.policy.retain(&[]);
+        nodes.iter().for_each(|root| self.policy.release(root));
         batch.seconds.rollout += started.elapsed().as_secs_f64();
 
         let started = Instant::now();

@@ -85,14 +85,14 @@ fn judge_group(
     let streams: Vec<Stream> = group.iter().map(|(id, _)| Stream::new(seed, "preferences", id)).collect();
     let requests: Vec<Extend> = (0..group.len() * samples)
         .map(|i| Extend {
-            node: nodes[i / samples],
-            stream: &streams[i / samples],
+            node: nodes[i / samples].clone(),
+            stream: streams[i / samples].clone(),
             slot: (i % samples) as u64,
             max_tokens: settings.max_new_tokens,
         })
         .collect();
     let responses: Vec<Response> = policy.extend(&requests)?.into_iter().map(|extended| extended.response).collect();
-    policy.retain(&[]);
+    nodes.iter().for_each(|root| policy.release(root));
     let mut all = Vec::new();
     for ((id, prompt), responses) in group.iter().zip(responses.chunks(samples)) {
         let answers: Vec<(&str, &str)> = responses.iter().map(|response| (prompt.as_str(), response.text.as_str())).collect();
