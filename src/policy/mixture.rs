@@ -105,10 +105,6 @@ impl Member {
 }
 
 impl Caches {
-    pub fn rows(&self) -> usize {
-        self.0[0].rows()
-    }
-
     pub fn select(&self, rows: &[usize]) -> Self {
         Self(self.0.iter().map(|segment| segment.select(rows)).collect())
     }

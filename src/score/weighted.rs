@@ -40,7 +40,8 @@ impl Scorer for WeightedPairs {
             scored.push(Scored { node, score: 0.0, fed: 0, is_cut: false });
         }
         for (index, (weight, pair)) in self.pairs.iter_mut().enumerate() {
-            let of_pair = requests.iter().zip(&parents).map(|(request, parents)| ToScore { parent: parents[index].clone(), ..request.clone() });
+            let of_pair =
+                requests.iter().zip(&parents).map(|(request, parents)| ToScore { parent: parents[index].clone(), ..request.clone() });
             let one = pair.score(&of_pair.collect::<Vec<_>>())?;
             for ((sum, nodes), one) in scored.iter_mut().zip(&mut of_pairs).zip(one) {
                 nodes.push(one.node);
