@@ -7,12 +7,16 @@ mod desk;
 mod tiny;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use desk::Queue;
 use tiny::{guide, model, policy, stream, tokenizer};
+use w2s::policy::LocalPolicy;
 use w2s::sampling::Stream;
 use w2s::score::{Guide, GuidePair, NoGuide, WeightedPairs, response_logps};
-use w2s::search::{BeamSearch, Cbs, Drive, Extend, Finish, Found, Node, Proposer, Response, Scored, Scorer, Semantics, ToScore};
+use w2s::search::{
+    BeamSearch, Cbs, Drive, Extend, Extended, Finish, Found, Node, Proposer, Response, Scored, Scorer, Semantics, Ticket, ToScore,
+};
 use w2s::text::reviews::review;
 use w2s::text::{PromptTemplate, Tokenizer};
 
@@ -161,6 +165,100 @@ fn best_of_n_is_the_best_of_n_samples() {
         let best = samples.iter().max_by(|a, b| score(a).total_cmp(&score(b))).unwrap();
         assert_eq!(found.best.response, *best);
         assert_eq!(Cbs::best_of_n(6, 20), cbs);
+    }
+}
+
+/// A policy whose chunks are sampled in one call, however long.
+struct Whole(LocalPolicy);
+
+impl Proposer for Whole {
+    fn open(&mut self, prompts: &[&str]) -> w2s::error::Result<Vec<Node>> {
+        self.0.open(prompts)
+    }
+    fn max_call_tokens(&self) -> Option<usize> {
+        None
+    }
+    fn submit(&mut self, requests: Vec<(Ticket, Extend)>) {
+        self.0.submit(requests);
+    }
+    fn collect(&mut self, patience: Duration) -> w2s::error::Result<Vec<(Ticket, w2s::error::Result<Extended>)>> {
+        self.0.collect(patience)
+    }
+    fn retain(&mut self, root: &Node, live: &[Node]) {
+        self.0.retain(root, live);
+    }
+    fn release(&mut self, root: &Node) {
+        self.0.release(root);
+    }
+}
+
+#[test]
+fn calls_of_sixteen_tokens_make_the_chunks_of_one_call() {
+    let tokenizer = tokenizer(400, 0);
+    let streams: Vec<Stream> = (0..5).map(stream).collect();
+    let stop = Cbs::plain(40).search("A film", &streams[2], &mut policy(&tokenizer, &[]), &mut NoGuide, false).unwrap().best.response.text;
+    let stop: String = stop.chars().skip(25).take(2).collect();
+    for (cbs, stop) in [(Cbs::best_of_n(6, 50), ""), (Cbs::plain(50), ""), (Cbs::best_of_n(4, 40), stop.as_str())] {
+        let stops: Vec<&str> = Some(stop).filter(|stop| !stop.is_empty()).into_iter().collect();
+        let answers = |proposer: &mut dyn Proposer, in_flight: usize| -> Vec<Found> {
+            let mut queue = Queue::new(["A film", "naïve", "I saw", "A film", "It"].into_iter().zip(streams.iter().cloned()));
+            let mut pair = GuidePair::new(guide(&tokenizer), true).unwrap();
+            Drive { proposer, scorer: &mut pair, in_flight }.run(&|opened| cbs.begin(opened, true), &mut queue).unwrap();
+            queue.found()
+        };
+        assert_eq!(policy(&tokenizer, &stops).max_call_tokens(), Some(16));
+        for in_flight in [1, 5] {
+            let whole = answers(&mut Whole(policy(&tokenizer, &stops)), in_flight);
+            let pieces = answers(&mut policy(&tokenizer, &stops), in_flight);
+            for (whole, pieces) in whole.iter().zip(&pieces) {
+                assert_eq!(pieces.best.response, whole.best.response);
+                assert_eq!(pieces.best.logprob.map(f64::to_bits), whole.best.logprob.map(f64::to_bits));
+                assert_eq!((pieces.sampled, pieces.fed, pieces.trace.len()), (whole.sampled, whole.fed, whole.trace.len()));
+            }
+        }
+    }
+}
+
+#[test]
+fn continuations_of_one_prompt_may_have_unequal_budgets() {
+    let tokenizer = tokenizer(400, 0);
+    let stream = stream(3);
+    let budgets = [20, 3, 11, 20, 1, 3, 7, 20];
+    let extend = |policy: &mut LocalPolicy, nodes: &[Node], budgets: &[usize]| {
+        let request = |(slot, (node, &max_tokens)): (usize, (&Node, &usize))| Extend {
+            node: node.clone(),
+            stream: stream.clone(),
+            slot: slot as u64,
+            max_tokens,
+        };
+        policy.extend(&nodes.iter().zip(budgets).enumerate().map(request).collect::<Vec<_>>()).unwrap()
+    };
+    for as_rows in [false, true] {
+        let mut together = policy(&tokenizer, &[]);
+        let open = |policy: &mut LocalPolicy| {
+            let opened = if as_rows { policy.open_rows(&["A film", "naïve"]) } else { policy.open(&["A film", "naïve"]) }.unwrap();
+            [0, 0, 1, 1, 0, 0, 1, 1].map(|prompt: usize| opened[prompt].clone())
+        };
+        let roots = open(&mut together);
+        let first = extend(&mut together, &roots, &budgets);
+        // Those that can go on do so together, though some lie in batches of their own.
+        let open_rows: Vec<usize> = (0..budgets.len()).filter(|&row| first[row].response.finish.is_none()).collect();
+        assert!(open_rows.len() > 4 && open_rows.iter().all(|&row| first[row].response.ids.len() == budgets[row]));
+        let nodes: Vec<Node> = open_rows.iter().map(|&row| first[row].node.clone()).collect();
+        let second = extend(&mut together, &nodes, &vec![5; nodes.len()]);
+        for row in 0..budgets.len() {
+            let mut alone = policy(&tokenizer, &[]);
+            let root = open(&mut alone)[row].clone();
+            let request = |node, slot, max_tokens| Extend { node, stream: stream.clone(), slot, max_tokens };
+            let expected = alone.extend(&[request(root, row as u64, budgets[row])]).unwrap().remove(0);
+            assert_eq!((&first[row].response, first[row].sampled), (&expected.response, expected.sampled), "row {row}");
+            assert!((first[row].logprob.unwrap() - expected.logprob.unwrap()).abs() < 1e-4);
+            if let Some(place) = open_rows.iter().position(|&open| open == row) {
+                let expected = alone.extend(&[request(expected.node, place as u64, 5)]).unwrap().remove(0);
+                assert_eq!(second[place].response, expected.response, "row {row} goes on");
+                assert!((second[place].logprob.unwrap() - expected.logprob.unwrap()).abs() < 1e-4);
+            }
+        }
     }
 }
 
