@@ -521,11 +521,11 @@ fn stages_alone_take_only_inputs_of_the_same_recipe() {
         command
     };
     let error = failure(&mut run(&["--only", "dpo"]), 1);
+    assert!(error.contains("stage `dpo` reads the results of `sft`, and `sft` has not been done with these settings"), "{error}");
     assert!(
-        error.contains("stage `dpo` reads the results of `pretrain`, and `pretrain/base` has not been done with these settings"),
+        error.contains("hint: run without --only, or with --only pretrain --only gold --only preferences --only sft --only dpo"),
         "{error}"
     );
-    assert!(error.contains("hint: run without --only, or with --only pretrain --only dpo"), "{error}");
     let table = success(&mut run(&[]));
     let changed = "steer.method.1.n=1";
     let error = failure(&mut run(&["--only", "evaluate", "--set", changed]), 1);
@@ -541,7 +541,7 @@ fn stages_alone_take_only_inputs_of_the_same_recipe() {
     failure(&mut run(&["--fresh", "--set", "run.device=cuda:63"]), 1);
     let error = failure(&mut run(&["--fresh", "--only", "evaluate"]), 2);
     assert!(
-        error.contains("`--fresh` would remove the results of `ppo`, which `--only evaluate` reads\n\nhint: `--from evaluate`"),
+        error.contains("`--fresh` would remove the results of `gold`, which `--only evaluate` reads\n\nhint: `--from evaluate`"),
         "{error}"
     );
     assert!(out.join("dpo/model.safetensors").exists(), "nothing is removed where the run cannot start");

@@ -315,11 +315,11 @@ mod plans {
     #[test]
     fn guides_come_from_stages_or_from_models() {
         let stages = resolve(&shipped("smoke.toml"), &[]).unwrap();
-        assert_eq!((stages.tuned(), stages.untuned()), (Some(GuideSource::Stage("dpo")), Some(GuideSource::Stage("sft"))));
+        assert_eq!((stages.tuned(), stages.untuned()), (Some(GuideSource::Dpo), Some(GuideSource::Sft)));
 
         let named = resolve(&shipped("smoke.toml"), &["steer.tuned=base", "steer.untuned=guide"]).unwrap();
         assert_eq!((named.tuned(), named.untuned()), (Some(GuideSource::Model("base".into())), Some(GuideSource::Model("guide".into()))));
-        assert_eq!(named.reference(), Some(GuideSource::Stage("sft")));
+        assert_eq!(named.reference(), Some(GuideSource::Sft));
 
         let text = std::fs::read_to_string(shipped("smoke.toml")).unwrap();
         let (before, rest) = text.split_once("[sft.training]").unwrap();
@@ -1186,7 +1186,7 @@ mod ppo {
     fn the_pair_is_named_or_that_of_steering_or_of_the_stages() {
         let pair = |more: &[&str]| plan(more).ppo_pair().map(|pair| (pair.tuned, pair.untuned)).unwrap();
         let model = |name: &str| GuideSource::Model(name.into());
-        assert_eq!(pair(&[]), (GuideSource::Stage("dpo"), GuideSource::Stage("sft")));
+        assert_eq!(pair(&[]), (GuideSource::Dpo, GuideSource::Sft));
         let steering = ["steer.tuned=base", "steer.untuned=guide"];
         assert_eq!(pair(&steering), (model("base"), model("guide")));
         let named = [&steering[..], &["ppo.tuned=guide", "ppo.untuned=base"]].concat();

@@ -76,14 +76,14 @@ impl Scratch {
 }
 
 impl Gold {
-    /// Of what it reads, and of the classifier that is made for it.
-    pub fn outcome(&self) -> Value {
-        let Self { id: _, scratch, text, device: _, dtype: _, training: _ } = self;
+    /// Of the classifier that is made for it; what it reads is looked at where it judges.
+    pub fn scratch_outcome(&self) -> Value {
+        let Self { id: _, scratch, text: _, device: _, dtype: _, training: _ } = self;
         let scratch = scratch.as_ref().map(|scratch| {
             let GoldScratch { n_layers, n_heads, dim, hidden_dim, max_position_embeddings, vocab_size } = scratch;
             json!([n_layers, n_heads, dim, hidden_dim, max_position_embeddings, vocab_size])
         });
-        json!({ "scratch": scratch, "text": text })
+        json!(scratch)
     }
 }
 

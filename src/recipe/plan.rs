@@ -53,8 +53,10 @@ pub enum Stage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GuideSource {
-    /// The folder that a stage writes below the run directory: `dpo` or `sft`.
-    Stage(&'static str),
+    /// The result of `[sft]`.
+    Sft,
+    /// The result of `[dpo]`.
+    Dpo,
     /// A model of the recipe.
     Model(String),
 }
@@ -96,22 +98,6 @@ impl Stage {
         }
     }
 
-    /// What it leaves at the top of the run directory, beside what every run does.
-    pub fn writes(self) -> &'static [&'static str] {
-        match self {
-            Self::Pretrain => &["models"],
-            Self::Gold => &["gold"],
-            Self::Preferences => &["preferences"],
-            Self::Sft => &["sft"],
-            Self::RewardModel => &["reward_model"],
-            Self::Dpo => &["dpo"],
-            Self::Direct => &["direct"],
-            Self::Ppo => &["ppo"],
-            Self::Steer => &["steer"],
-            Self::Evaluate => &["evaluate", "report.html"],
-        }
-    }
-
     /// Whether `recipe` asks for it: its table is present and, for pretraining, there is a model to make.
     fn is_in(self, recipe: &Recipe) -> bool {
         match self {
@@ -138,7 +124,8 @@ impl fmt::Display for Stage {
 impl fmt::Display for GuideSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stage(stage) => write!(f, "{stage}/"),
+            Self::Sft => f.write_str("sft/"),
+            Self::Dpo => f.write_str("dpo/"),
             Self::Model(model) => write!(f, "models.{model}"),
         }
     }
@@ -221,7 +208,7 @@ pub(super) fn guide_pairs(recipe: &Recipe) -> Vec<GuidePairSource> {
     let of_table = |table: &GuideTable| {
         let tuned = match &table.tuned {
             Some(model) => GuideSource::Model(model.clone()),
-            None => recipe.dpo.as_ref().map(|_| GuideSource::Stage("dpo"))?,
+            None => recipe.dpo.as_ref().map(|_| GuideSource::Dpo)?,
         };
         let untuned = table.untuned.clone().map(GuideSource::Model).or_else(|| reference(recipe))?;
         Some(GuidePairSource { tuned, untuned, weight: table.weight })
@@ -238,7 +225,7 @@ pub(super) fn ppo_pair(recipe: &Recipe) -> Option<GuidePairSource> {
     }
     let stages = || {
         recipe.dpo.as_ref()?;
-        Some(GuidePairSource { tuned: GuideSource::Stage("dpo"), untuned: reference(recipe)?, weight: 1.0 })
+        Some(GuidePairSource { tuned: GuideSource::Dpo, untuned: reference(recipe)?, weight: 1.0 })
     };
     guide_pairs(recipe).into_iter().next().or_else(stages)
 }
@@ -250,7 +237,7 @@ pub(super) fn untuned(recipe: &Recipe) -> Option<GuideSource> {
 
 fn reference(recipe: &Recipe) -> Option<GuideSource> {
     match recipe.sft {
-        Some(_) => Some(GuideSource::Stage("sft")),
+        Some(_) => Some(GuideSource::Sft),
         None => recipe.preferences.as_ref().and_then(|preferences| preferences.policy.clone()).map(GuideSource::Model),
     }
 }
@@ -288,7 +275,7 @@ impl Recipe {
     /// The recipe's model that a guide is or descends from.
     pub fn model_of<'a>(&'a self, source: &'a GuideSource) -> Option<&'a str> {
         match source {
-            GuideSource::Stage(_) => self.guide_model(),
+            GuideSource::Sft | GuideSource::Dpo => self.guide_model(),
             GuideSource::Model(name) => Some(name),
         }
     }
@@ -297,7 +284,7 @@ impl Recipe {
         let mut models: Vec<&str> = Vec::new();
         for source in sources {
             let model = match source {
-                GuideSource::Stage(_) => self.guide_model(),
+                GuideSource::Sft | GuideSource::Dpo => self.guide_model(),
                 GuideSource::Model(name) => self.models.get_key_value(&name).map(|(name, _)| name.as_str()),
             };
             models.extend(model.filter(|model| !models.contains(model)));

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
-use super::{Context, ppo, preferences, steer, undone};
+use super::context::Context;
 use crate::error::{Error, Result};
 use crate::models::tokenizer_and_context;
-use crate::recipe::{Stage, guide_tokens};
+use crate::recipe::guide_tokens;
 use crate::text::{PromptTemplate, Tokenizer};
 
 /// (id, prompt).
@@ -154,19 +154,6 @@ pub struct Model {
 }
 
 impl Asked {
-    /// `None` where the stage reads no prompts, or is done.
-    fn of(stage: Stage, context: &Context) -> Result<Option<Self>> {
-        if !matches!(stage, Stage::Preferences | Stage::Ppo | Stage::Steer) || undone(stage, context)?.is_none() {
-            return Ok(None);
-        }
-        match stage {
-            Stage::Preferences => preferences::asked(context),
-            Stage::Ppo => ppo::asked(context).map(Some),
-            Stage::Steer => steer::asked(context).map(Some),
-            _ => Ok(None),
-        }
-    }
-
     /// Of the models whose folders are there.
     fn readers(&self, context: &Context) -> Result<Vec<PromptReader>> {
         let mut readers: Vec<PromptReader> = Vec::new();
@@ -175,27 +162,19 @@ impl Asked {
             if !is_there || self.models[..index].contains(&self.models[index]) {
                 continue;
             }
-            let reader = PromptReader::open(format!("`{name}`"), folder, context.template(name)?)?;
+            let reader = PromptReader::open(format!("`{name}`"), folder, context.models.template(name)?)?;
             readers.push(if *samples { reader } else { reader.scoring(&readers) });
         }
         Ok(readers)
     }
-}
 
-/// Refuses prompts of stages that are still to be done and do not fit those of their models that are there already, before any of them begins.
-pub fn check_ahead(stages: &[Stage], context: &Context) -> Result<()> {
-    for stage in stages {
-        if let Some(asked) = Asked::of(*stage, context)? {
-            refuse_long(&asked.prompts, asked.new_tokens, &asked.readers(context)?)?;
-        }
+    /// Refuses prompts that do not fit those of the models that are there already.
+    pub fn refuse(&self, context: &Context) -> Result<()> {
+        refuse_long(&self.prompts, self.new_tokens, &self.readers(context)?)
     }
-    Ok(())
-}
 
-/// [`check`] for a stage that is about to begin, whose models are all there.
-pub fn check_stage(stage: Stage, context: &Context) -> Result<()> {
-    match Asked::of(stage, context)? {
-        Some(asked) => check(&asked.prompts, asked.new_tokens, &asked.readers(context)?),
-        None => Ok(()),
+    /// [`check`] where the models are all there.
+    pub fn check(&self, context: &Context) -> Result<()> {
+        check(&self.prompts, self.new_tokens, &self.readers(context)?)
     }
 }

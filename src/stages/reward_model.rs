@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 use tracing::{info, warn};
 
-use super::context::{Context, Placement, Task as RunTask, write_json};
-use super::preferences::{self, TRAIN, VALIDATION};
-use super::sft;
-use super::tuning::Tuning;
+use super::context::Context;
+use super::placements::Placement;
+use super::run::write_json;
+use super::tasks::{Pupil, TRAIN, VALIDATION};
 use crate::error::{Error, Result};
 use crate::losses::{BradleyTerryOutput, bradley_terry};
 use crate::models::device::training_kind;
@@ -22,24 +22,6 @@ use crate::text::{Tokenizer, read_pairs};
 use crate::train::{Fit, StepLoss, Task};
 
 const NAME: &str = "reward_model";
-
-pub fn run(context: &Context) -> Result<()> {
-    context.task(&task(context)?, &[NAME], |_| train(context))
-}
-
-pub fn task(context: &Context) -> Result<RunTask> {
-    Ok(RunTask::new(NAME, fingerprint(context)?))
-}
-
-fn fingerprint(context: &Context) -> Result<String> {
-    let Settings { table, model, training } = settings(context)?;
-    let start = match table.from {
-        RewardStart::Model => context.model_fingerprint(model)?,
-        RewardStart::Sft => sft::fingerprint(context, &Tuning::of_guide(context)?)?,
-    };
-    let parents = [start, preferences::fingerprint(context)?];
-    context.fingerprint(NAME, (table.outcome(training), context.seed()), &parents)
-}
 
 struct Settings<'a> {
     table: &'a RewardModelTable,
@@ -58,15 +40,15 @@ fn settings(context: &Context) -> Result<Settings<'_>> {
 
 fn start_folder(context: &Context, settings: &Settings) -> Result<PathBuf> {
     match settings.table.from {
-        RewardStart::Model => context.model_folder(settings.model),
-        RewardStart::Sft => Ok(context.path("sft")),
+        RewardStart::Model => context.models.folder(settings.model),
+        RewardStart::Sft => Ok(context.run.path(&Pupil::Guide.folder("sft"))),
     }
 }
 
-fn train(context: &Context) -> Result<()> {
+pub fn train(context: &Context) -> Result<()> {
     let settings = settings(context)?;
     let training = settings.training;
-    let Placement { device, kind } = context.placement(settings.model)?;
+    let Placement { device, kind } = context.models.placement(settings.model)?;
     let (model, tokenizer) = reward_model_with_tokenizer(&start_folder(context, &settings)?, device, training_kind(kind))?;
     let train = read(context, &tokenizer, TRAIN, training.max_length)?;
     let mut validation = read(context, &tokenizer, VALIDATION, training.max_length)?;
@@ -84,13 +66,13 @@ fn train(context: &Context) -> Result<()> {
     info!("{NAME}: {} training and {} validation pairs", train.len(), validation.len());
     let head_factor = settings.table.head_learning_rate / training.learning_rate;
     let mut task = RewardTask { model, tokenizer, train, validation, batch: training.micro_batch_size, head_factor };
-    let checkpoint = context.checkpoint(NAME);
-    let fit = Fit { stage: NAME, training, seed: context.seed(), run_dir: context.run_dir(), checkpoint: &checkpoint };
+    let checkpoint = context.run.checkpoint(NAME);
+    let fit = Fit { stage: NAME, training, seed: context.seed(), run_dir: context.run.dir(), checkpoint: &checkpoint };
     let (report, weights) = fit.run(&mut task)?;
     if let Some((_, accuracy)) = report.validation.iter().find(|(name, _)| name == glossary::VALIDATION_REWARDS_ACCURACIES) {
         info!("{NAME}: accuracy {accuracy:.4} on {} held-out pairs", task.validation.len());
     }
-    let folder = context.path(NAME);
+    let folder = context.run.path(NAME);
     task.tokenizer.save(&folder)?;
     task.model.save_weights(&folder, &weights, Kind::Float)?;
     write_json(&folder.join("training.json"), &report)
@@ -101,7 +83,7 @@ type PairIds = [Vec<i64>; 2];
 
 /// The pairs of `file` that can be learned from; a warning counts the others.
 fn read(context: &Context, tokenizer: &Tokenizer, file: &str, max_length: usize) -> Result<Vec<PairIds>> {
-    let pairs = read_pairs(&context.path(file))?;
+    let pairs = read_pairs(&context.run.path(file))?;
     let mut kept = Vec::with_capacity(pairs.len());
     let eos = tokenizer.eos_id();
     for pair in &pairs {

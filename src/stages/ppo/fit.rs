@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use tch::Tensor;
 use tracing::{info, warn};
 
-use super::Cell;
+use super::cell::Cell;
 use super::records::{RolloutLine, Seconds, StepLine, ValidationLine, entries, open_at};
 use super::rollouts::{Batch, Sampler};
 use crate::artifacts::{Journal, atomic, interrupt};
@@ -22,9 +22,10 @@ use crate::report::distinct;
 use crate::sampling::Stream;
 use crate::score::GoldReward;
 use crate::search::Finish;
-use crate::stages::Context;
-use crate::stages::context::{Placement, write_json};
+use crate::stages::context::Context;
+use crate::stages::placements::Placement;
 use crate::stages::prompt_room::Prompts;
+use crate::stages::run::write_json;
 use crate::stages::tuning::Trainable;
 use crate::text::{self, Split};
 use crate::train::{AdamW, AdamWSettings, Metrics, Position, Ppo, PpoSettings, Start, Value, learning_rate};
@@ -44,11 +45,11 @@ struct Report {
 
 pub fn train(context: &Context, cell: &Cell) -> Result<()> {
     let Cell { task, table, training, .. } = cell;
-    let folder = context.model_folder(&table.policy)?;
+    let folder = context.models.folder(&table.policy)?;
     let model = Trainable::open(context, &table.policy, &folder, task, training.lora.as_ref())?;
     let mut sampler = Sampler::open(context, cell, &model)?;
     let (train, validation) = prompts(context, cell)?;
-    let Placement { device, kind } = context.placement(&table.policy)?;
+    let Placement { device, kind } = context.models.placement(&table.policy)?;
     let (reference, _) = open_with_tokenizer(&folder, device, training_kind(kind))?;
     let value = match table.value {
         ValueSource::Head => Value::head(&model.lm),
@@ -60,7 +61,7 @@ pub fn train(context: &Context, cell: &Cell) -> Result<()> {
     let mut optimizer = AdamW::new(ppo.parameters(), AdamWSettings::with_decay(training.weight_decay))
         .with_learning_rate_factors(|name| if name.starts_with("value_head.") { head_factor } else { 1.0 });
     let start = Start::of(&policy_weights(&optimizer));
-    let checkpoint = context.checkpoint(task);
+    let checkpoint = context.run.checkpoint(task);
     let mut position = checkpoint.load(&mut optimizer)?.map(|(position, _)| position).unwrap_or_default();
     let steps = training.steps(train.len());
     let resumed = (position.step > 0).then_some(position.step as u64);
@@ -68,11 +69,11 @@ pub fn train(context: &Context, cell: &Cell) -> Result<()> {
         info!("{task}: continues after step {step} of {steps}");
     }
     let gold = match context.recipe().gold {
-        Some(_) if !validation.is_empty() => Some(context.open_gold()?),
+        Some(_) if !validation.is_empty() => Some(context.models.open_gold()?),
         _ => None,
     };
     let mut journals = Journals::open(context, cell, position.step)?;
-    let mut monitor = RunMonitor::open(context.run_dir(), task, resumed)?;
+    let mut monitor = RunMonitor::open(context.run.dir(), task, resumed)?;
     let mut progress = Progress::start(task, steps as u64, position.step as u64);
     let mut memory = PeakMemory::default();
     if position.step == 0 {
@@ -131,7 +132,7 @@ pub fn train(context: &Context, cell: &Cell) -> Result<()> {
         }
     }
     progress.finish();
-    let folder = context.path(task);
+    let folder = context.run.path(task);
     let policy = policy_weights(&optimizer);
     let changed = start.has_changed(task, &policy, &position, training.learning_rate);
     model.save(&folder, &policy, training.lora.as_ref())?;
@@ -209,7 +210,7 @@ fn unusable(batch: &Batch) -> Option<(&RolloutLine, &[f64])> {
 
 /// Writes the batch down; the error says where.
 fn dump(context: &Context, cell: &Cell, step: usize, complaint: &str, batch: &Batch) -> Error {
-    let file = context.path(&format!("state/{}.bad-step-{step}.json", cell.task.replace('/', "-")));
+    let file = context.run.path(&format!("state/{}.bad-step-{step}.json", cell.task.replace('/', "-")));
     let of_rollout = |(line, rewards): (&RolloutLine, &Vec<f64>)| -> Json {
         // JSON has no word for NaN.
         let rewards: Vec<String> = rewards.iter().map(f64::to_string).collect();
@@ -281,7 +282,7 @@ struct Journals {
 impl Journals {
     /// As they were when `done` steps had been made.
     fn open(context: &Context, cell: &Cell, done: usize) -> Result<Self> {
-        let folder = context.path(&cell.task);
+        let folder = context.run.path(&cell.task);
         Ok(Self {
             rollouts: open_at(&folder.join("rollouts.jsonl"), done)?,
             steps: open_at(&folder.join("steps.jsonl"), done)?,

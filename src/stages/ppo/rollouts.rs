@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tracing::warn;
 
-use super::Cell;
+use super::cell::Cell;
 use super::records::{RolloutLine, Seconds};
 use crate::error::Result;
 use crate::losses::pay_by_chunk;
@@ -14,7 +14,7 @@ use crate::recipe::SAMPLED_ROWS;
 use crate::sampling::{Sampling, Stream};
 use crate::score::{Guide, TokenRewards};
 use crate::search::{Extend, Extended, Finish, Proposer};
-use crate::stages::Context;
+use crate::stages::context::Context;
 use crate::stages::tuning::Trainable;
 use crate::text::{PromptTemplate, Tokenizer};
 use crate::train::{Rollout, Sequence};
@@ -42,10 +42,10 @@ impl<'a> Sampler<'a> {
         let sampling = Sampling::new(cell.table.temperature, 0, 1.0);
         let policy = LocalPolicy::new(model.lm.clone(), model.tokenizer.clone(), model.template.clone(), sampling, Vec::new());
         let guide = {
-            let [tuned_name, untuned_name] = [context.guide_model(&cell.pair.tuned)?, context.guide_model(&cell.pair.untuned)?];
-            let tuned = context.open(&context.guide_folder(&cell.pair.tuned)?, tuned_name)?;
-            let untuned = context.open(&context.guide_folder(&cell.pair.untuned)?, untuned_name)?;
-            Rc::new(Guide::new(tuned, untuned, context.template(tuned_name)?)?)
+            let [tuned_name, untuned_name] = [context.models.of_guide(&cell.pair.tuned)?, context.models.of_guide(&cell.pair.untuned)?];
+            let tuned = context.models.open(&context.models.guide_folder(&cell.pair.tuned)?, tuned_name)?;
+            let untuned = context.models.open(&context.models.guide_folder(&cell.pair.untuned)?, untuned_name)?;
+            Rc::new(Guide::new(tuned, untuned, context.models.template(tuned_name)?)?)
         };
         let rewards = TokenRewards::new(guide, model.tokenizer.clone())?;
         Ok(Self { cell, policy, rewards, tokenizer: model.tokenizer.clone(), template: model.template.clone() })

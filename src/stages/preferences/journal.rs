@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::left_out_file;
 use crate::artifacts::{Journal, interrupt};
 use crate::error::Result;
 use crate::monitor::Progress;
-use crate::stages::Context;
+use crate::stages::context::Context;
+use crate::stages::tasks::left_out_file;
 use crate::text::{LeftOut, Pair};
 
 /// One pair that was asked for: made, or left out.
@@ -34,8 +34,8 @@ pub fn judge_all<T>(
     group_size: usize,
     mut judge: impl FnMut(&[(String, T)]) -> Result<Vec<Judged>>,
 ) -> Result<()> {
-    let (mut pairs, done) = Journal::<Pair>::open(context.path(file))?;
-    let (mut left_out, skipped) = Journal::<LeftOut>::open(context.path(&left_out_file(file)))?;
+    let (mut pairs, done) = Journal::<Pair>::open(context.run.path(file))?;
+    let (mut left_out, skipped) = Journal::<LeftOut>::open(context.run.path(&left_out_file(file)))?;
     // The last item of the journals may be half written: from it on, all is made again and only what is new is appended.
     let place = |last: &str| {
         items.iter().position(|(id, _)| last.strip_prefix(id.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))

@@ -4,23 +4,23 @@ use tracing::{info, warn};
 
 use super::journal::{Judged, judge_all};
 use super::judge::{pair_up, verdict};
-use super::{TRAIN, VALIDATION};
 use crate::error::{Error, Result};
 use crate::policy::LocalPolicy;
 use crate::recipe::Preferences;
 use crate::sampling::{Sampling, Stream};
 use crate::score::GoldReward;
 use crate::search::{Extend, Finish, Proposer, Response};
-use crate::stages::Context;
+use crate::stages::context::Context;
 use crate::stages::prompt_room::{Asked, Model};
+use crate::stages::tasks::{TRAIN, VALIDATION};
 use crate::text::{LeftOut, Pair, Prompts, Reason, Split};
 
 pub fn run(context: &Context, settings: &Preferences) -> Result<()> {
     let name = settings.policy.as_deref().ok_or_else(|| Error::recipe("`[preferences]` has no `policy` to sample from"))?;
-    let reward = context.open_gold()?;
-    let (lm, tokenizer) = context.open(&context.model_folder(name)?, name)?;
+    let reward = context.models.open_gold()?;
+    let (lm, tokenizer) = context.models.open(&context.models.folder(name)?, name)?;
     let sampling = Sampling::new(settings.sampling.temperature, settings.sampling.top_k, settings.sampling.top_p);
-    let mut policy = LocalPolicy::new(lm, tokenizer, context.template(name)?, sampling, Vec::new());
+    let mut policy = LocalPolicy::new(lm, tokenizer, context.models.template(name)?, sampling, Vec::new());
     for (file, split, count) in splits(settings) {
         let prompts = prompts(context, split, count, file)?;
         let group_size = settings.prompts_at_once();
@@ -35,7 +35,7 @@ pub fn asked(context: &Context, settings: &Preferences, policy: &str) -> Result<
     for (_, split, count) in splits(settings) {
         asked.prompts.extend(context.prompts(split, count)?.prompts);
     }
-    asked.models.push(Model { name: policy.to_owned(), folder: context.model_folder(policy)?, samples: true });
+    asked.models.push(Model { name: policy.to_owned(), folder: context.models.folder(policy)?, samples: true });
     Ok(asked)
 }
 
