@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClassifierSizes, GuideTable, LmSizes, MethodTable, Recipe, ScratchTokenizer, StageTraining, config_folder, hub_dataset, validate,
+    ClassifierSizes, GuideTable, LmSizes, Proposal, Recipe, ScratchTokenizer, StageTraining, config_folder, hub_dataset, validate,
 };
 use crate::error::{Error, Result};
 
@@ -253,13 +253,13 @@ impl Recipe {
     pub(super) fn sampled_guides(&self) -> Vec<&str> {
         let Some(steer) = &self.steer else { return Vec::new() };
         let pairs = guide_pairs(self);
-        let of_method = |method: &MethodTable| match method {
-            MethodTable::Eft { .. } => pairs.iter().flat_map(|pair| [pair.tuned.clone(), pair.untuned.clone()]).collect(),
-            MethodTable::Tuned { .. } => pairs.first().map(|pair| pair.tuned.clone()).into_iter().collect(),
-            MethodTable::Untuned { .. } => untuned(self).into_iter().collect(),
-            _ => Vec::new(),
+        let of_proposal = |proposal: &Proposal| match proposal {
+            Proposal::Tilted { .. } => pairs.iter().flat_map(|pair| [pair.tuned.clone(), pair.untuned.clone()]).collect(),
+            Proposal::Tuned => pairs.first().map(|pair| pair.tuned.clone()).into_iter().collect(),
+            Proposal::Untuned => untuned(self).into_iter().collect(),
+            Proposal::Base | Proposal::Direct | Proposal::Ppo { .. } => Vec::new(),
         };
-        self.models_of(steer.method.iter().flat_map(of_method))
+        self.models_of(steer.method.iter().flat_map(|method| &method.proposals).flat_map(of_proposal))
     }
 
     /// The same of the pair that rewards in `[ppo]`.

@@ -4,6 +4,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
 use super::summary::{Row, Summary};
+use crate::search::Search;
 
 /// The rows of one run and the paired differences of its methods.
 pub fn table(summary: &Summary) -> String {
@@ -58,13 +59,12 @@ fn headers(with_run: bool) -> Vec<&'static str> {
 fn cells(row: &Row) -> Vec<String> {
     let number = |value: Option<f64>, digits: usize| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"));
     let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let settings = row.settings.as_object().into_iter().flatten().map(|(key, value)| format!("{key} {}", word(value)));
-    let settings = settings.collect::<Vec<_>>().join(", ");
+    let settings = row.settings.as_object().into_iter().flatten().map(|(key, value)| format!("{} {}", symbol(key), word(value)));
     let reward = row.gold_reward.as_ref();
     vec![
         row.base.clone(),
         row.method.clone(),
-        settings.replace("beam_width", "W").replace("successors", "K").replace("chunk_len", "L"),
+        settings.collect::<Vec<_>>().join(", "),
         number(reward.map(|reward| reward.mean), 3),
         number(reward.map(|reward| reward.ci95), 3),
         reward.map_or_else(String::new, |reward| reward.seeds.iter().map(|mean| format!("{mean:.2}")).collect::<Vec<_>>().join(" ")),
@@ -76,6 +76,11 @@ fn cells(row: &Row) -> Vec<String> {
         number(Some(row.seconds), 3),
         row.prompts.to_string(),
     ]
+}
+
+/// The short name of a setting, where it has one.
+fn symbol(key: &str) -> &str {
+    Search::key(key).and_then(|key| key.symbol).unwrap_or(key)
 }
 
 fn draw(headers: &[&str], rows: Vec<Vec<String>>) -> String {

@@ -5,10 +5,76 @@
 //! score log p(y|x) / |y|^`length_penalty`, |y| counting the end-of-sequence token. The search ends when no unfinished response, at its
 //! present length, scores above the worst of B finished ones, or at the token budget, where the unfinished ones are cut off.
 
+use serde::{Deserialize, Serialize};
+
 use super::searcher::shared;
+use super::settings::{Asked, Key, KeyValue, Kind, SearchSettings, at_least_one};
 use super::{Ask, Live, Opened, Searcher, Told};
 use super::{Finish, Found, Hypothesis, Node, Response, Scored, ToScore};
 use crate::error::{Error, Result};
+
+/// What may be said of a token-level beam search.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BeamSettings {
+    pub beam_width: usize,
+    #[serde(default = "one")]
+    pub length_penalty: f64,
+    #[serde(default)]
+    pub early_stopping: bool,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl BeamSettings {
+    pub const KIND: Kind = Kind {
+        name: "beam",
+        keys: &[
+            Key { name: "beam_width", symbol: Some("W"), value: KeyValue::Count(4), help: "B of beam" },
+            Key {
+                name: "length_penalty",
+                symbol: None,
+                value: KeyValue::Number(1.0),
+                help: "Of beam: scores are divided by the length to this power",
+            },
+            Key { name: "early_stopping", symbol: None, value: KeyValue::Switch, help: "Of beam: end with the first B finished responses" },
+        ],
+        draws: false,
+        compares: false,
+    };
+}
+
+impl SearchSettings for BeamSettings {
+    fn problems(&self, key: &str) -> Vec<String> {
+        let Self { beam_width, length_penalty, early_stopping: _ } = self;
+        let mut problems = at_least_one(key, &[("beam_width", *beam_width)]);
+        if !length_penalty.is_finite() {
+            problems.push(format!("`{key}.length_penalty` is {length_penalty}, expected a number"));
+        }
+        problems
+    }
+
+    fn words(&self, proposal: &str) -> String {
+        let Self { beam_width, length_penalty, early_stopping } = self;
+        let ends = match early_stopping {
+            true => format!("at the first {beam_width} finished responses"),
+            false => "where none can improve".to_owned(),
+        };
+        format!("token-level beam search of {proposal}, beam width {beam_width}, length penalty {length_penalty}, ends {ends}")
+    }
+
+    fn rows(&self) -> usize {
+        self.beam_width
+    }
+
+    fn begin(&self, asked: &Asked, opened: Opened) -> Box<dyn Searcher> {
+        let Self { beam_width, length_penalty, early_stopping } = *self;
+        let length_penalty = length_penalty as f32;
+        BeamSearch { beam_width, max_new_tokens: asked.max_new_tokens, length_penalty, early_stopping }.begin(opened)
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BeamSearch {

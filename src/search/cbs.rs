@@ -10,12 +10,60 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::searcher::shared;
-use super::{Ask, Continue, Live, Opened, Searcher, Told};
-use super::{Drive, Query};
-use super::{Extended, Finish, Found, Hypothesis, Node, Proposer, Response, Scored, Scorer, ToScore, TraceCandidate, TraceStep};
+use super::settings::{Asked, Key, KeyValue, Kind, SearchSettings, at_least_one};
+use super::{Ask, Continue, Drive, Live, Opened, Query, Searcher, Told};
+use super::{Extended, Finish, Found, Hypothesis, Node, Proposer, Response, Scored, Scorer, Semantics, ToScore, TraceCandidate, TraceStep};
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;
 use crate::sampling::Stream;
+
+/// What may be said of a chunk-level beam search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CbsSettings {
+    pub beam_width: usize,
+    pub successors: usize,
+    pub chunk_len: usize,
+}
+
+impl CbsSettings {
+    pub const KIND: Kind = Kind {
+        name: "cbs",
+        keys: &[
+            Key { name: "beam_width", symbol: Some("W"), value: KeyValue::Count(4), help: "W of cbs: hypotheses kept after each chunk" },
+            Key { name: "successors", symbol: Some("K"), value: KeyValue::Count(4), help: "K of cbs: continuations of each hypothesis" },
+            Key { name: "chunk_len", symbol: Some("L"), value: KeyValue::Count(5), help: "L of cbs: tokens of a continuation" },
+        ],
+        draws: true,
+        compares: true,
+    };
+}
+
+impl SearchSettings for CbsSettings {
+    fn problems(&self, key: &str) -> Vec<String> {
+        let Self { beam_width, successors, chunk_len } = *self;
+        at_least_one(key, &[("beam_width", beam_width), ("successors", successors), ("chunk_len", chunk_len)])
+    }
+
+    fn words(&self, _proposal: &str) -> String {
+        let Self { beam_width, successors, chunk_len } = self;
+        format!("chunk-level beam search, beam width {beam_width}, {successors} successors, chunks of {chunk_len} tokens")
+    }
+
+    fn samples(&self) -> usize {
+        self.beam_width.saturating_mul(self.successors)
+    }
+
+    fn chunk(&self, max_new_tokens: usize) -> usize {
+        self.chunk_len.min(max_new_tokens)
+    }
+
+    fn begin(&self, asked: &Asked, opened: Opened) -> Box<dyn Searcher> {
+        let Self { beam_width, successors, chunk_len } = *self;
+        let &Asked { max_new_tokens, semantics, with_trace } = asked;
+        Cbs { beam_width, successors, chunk_len: Some(chunk_len), max_new_tokens, semantics }.begin(opened, with_trace)
+    }
+}
 
 /// Settings of one search; every number at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,28 +77,6 @@ pub struct Cbs {
     /// Token budget of a response. One that reaches it unfinished is truncated: `Finish::Length`.
     pub max_new_tokens: usize,
     pub semantics: Semantics,
-}
-
-/// Whose rules hold where the paper and its released code differ.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Semantics {
-    /// Algorithm 1: candidates are a set, which a complete hypothesis enters once, and a truncated response is scored as it stands.
-    #[default]
-    Paper,
-    /// The released code: a finished hypothesis is copied K times like any other and identical candidates stay apart, so one answer can
-    /// fill the beam; a truncated response counts as complete, so the guides' end-of-sequence token is scored behind it.
-    Official,
-}
-
-impl Semantics {
-    /// Whether the guides' end-of-sequence token belongs to the score.
-    fn ends(self, finish: Option<Finish>) -> bool {
-        match self {
-            Self::Paper => finish.is_some_and(Finish::is_complete),
-            Self::Official => finish.is_some(),
-        }
-    }
 }
 
 impl Cbs {

@@ -4,6 +4,7 @@
 //! ([`Searcher`]); one driver ([`Drive`]) carries out what the searches of many prompts ask for.
 
 mod beam;
+mod best_of_n;
 mod cbs;
 mod drive;
 mod found;
@@ -11,13 +12,27 @@ mod in_flight;
 mod nodes;
 mod parts;
 mod response;
+mod sample;
 mod searcher;
+mod semantics;
+mod settings;
 
-pub use beam::BeamSearch;
-pub use cbs::{Cbs, Semantics};
+pub use beam::{BeamSearch, BeamSettings};
+pub use best_of_n::BestOfN;
+pub use cbs::{Cbs, CbsSettings};
 pub use drive::{Begin, Desk, Drive, Query};
 pub use found::{Found, Hypothesis, TraceCandidate, TraceStep};
 pub use nodes::{Group, Kept, Node, Nodes};
 pub use parts::{Extend, Extended, NextTokens, Proposer, Scored, Scorer, Ticket, ToScore};
 pub use response::{Finish, Response};
+pub use sample::Sample;
 pub use searcher::{Ask, Continue, Live, Opened, Searcher, Told};
+pub use semantics::Semantics;
+pub use settings::{Asked, Key, KeyValue, Kind, SearchSettings};
+
+settings::searches! {
+    Sample(Sample),
+    BestOfN(BestOfN),
+    Cbs(CbsSettings),
+    Beam(BeamSettings),
+}

@@ -9,13 +9,14 @@ use std::time::Instant;
 use serde::Serialize;
 use tch::{Device, Kind};
 
-use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, steer_prompts};
+use super::steer_method::{LoadedGuide, Parts, SteerLine, SteerSettings, steer_prompts};
 use crate::artifacts::{Journal, interrupt};
 use crate::error::{Error, Result};
 use crate::kernels::rates::MachineRates;
 use crate::models::{Lm, LmConfig, check_lm_folders, memory, open_with_tokenizer};
 use crate::monitor::peak_rss_bytes;
 use crate::policy::LocalPolicy;
+use crate::recipe::Method;
 use crate::sampling::{Sampling, Stream};
 use crate::score::Guide;
 use crate::search::Semantics;
@@ -157,10 +158,7 @@ pub fn steer(what: &'static str, models: &BenchModels, settings: &BenchSettings)
     let per_prompt = |count: u64| count as f64 / settings.prompts as f64;
     let limit =
         Limit { rates, prompt_tokens: settings.prompt_tokens as f64, in_flight: settings.prompts_in_flight.min(settings.prompts) as f64 };
-    let chunks = match settings.method {
-        Method::Cbs { chunk_len, .. } => settings.new_tokens.div_ceil(chunk_len),
-        _ => 1,
-    };
+    let chunks = settings.new_tokens.div_ceil(settings.method.search.settings().chunk(settings.new_tokens));
     let base_limit = limit.seconds(lm, per_prompt(sampled), settings.new_tokens as f64);
     let limit_seconds = base_limit + guides.iter().map(|lm| limit.seconds(lm, per_prompt(fed), chunks as f64)).sum::<f64>();
     let seconds_per_prompt = seconds / settings.prompts as f64;

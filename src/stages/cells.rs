@@ -1,8 +1,7 @@
 //! What `[steer]` asks for: each (base, method) is a cell, a folder below `steer/`.
 
-use super::steer_method::Method;
 use crate::error::{Error, Result};
-use crate::recipe::{ChunkLen, GuideSource, Plan};
+use crate::recipe::{ChunkLen, GuideSource, Method, MethodTable, Plan, Proposal};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
@@ -42,21 +41,21 @@ pub fn cells(plan: &Plan) -> Result<Vec<Cell>> {
     let is_policy = |model: &str| plan.recipe.ppo.as_ref().is_some_and(|ppo| ppo.policy == model);
     let mut cells = Vec::new();
     for base in &steer.bases {
-        for (name, method) in steer.method.iter().flat_map(Method::all_of) {
-            let source = match method {
-                Method::Tuned | Method::Untuned => continue,
-                Method::Direct => Source::Direct(base.clone()),
-                Method::Ppo { chunk_len } if is_policy(base) => Source::Ppo(chunk_len),
-                Method::Ppo { .. } => continue,
-                _ => Source::Model(base.clone()),
+        for (name, method) in steer.method.iter().flat_map(MethodTable::methods) {
+            let source = match method.proposal {
+                Proposal::Tuned | Proposal::Untuned => continue,
+                Proposal::Direct => Source::Direct(base.clone()),
+                Proposal::Ppo { chunk_len } if is_policy(base) => Source::Ppo(chunk_len),
+                Proposal::Ppo { .. } => continue,
+                Proposal::Base | Proposal::Tilted { .. } => Source::Model(base.clone()),
             };
             cells.push(Cell { base: base.clone(), method_name: name, method, source });
         }
     }
-    for (name, method) in steer.method.iter().flat_map(Method::all_of) {
-        let source = match method {
-            Method::Tuned => plan.tuned(),
-            Method::Untuned => plan.untuned(),
+    for (name, method) in steer.method.iter().flat_map(MethodTable::methods) {
+        let source = match method.proposal {
+            Proposal::Tuned => plan.tuned(),
+            Proposal::Untuned => plan.untuned(),
             _ => continue,
         };
         let source = source.ok_or_else(|| Error::recipe(format!("method `{name}` needs a guide pair")))?;

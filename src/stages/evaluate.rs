@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use super::cells::{Cell, cells};
 use super::context::Context;
 use super::run::write_json;
-use super::steer_method::{Method, SteerLine};
+use super::steer_method::SteerLine;
 use super::tasks::{self, GOLD_REPORT, PAGE, PAIRS_REPORT, Pupil, SUMMARY, Task};
 use super::{ppo, steer};
 use crate::artifacts::{atomic, journal};
 use crate::error::Result;
+use crate::recipe::{Method, Proposal};
 use crate::report::{Answer, Sample, Summary, html};
 use crate::search::Finish;
 
@@ -29,7 +30,7 @@ pub fn run(context: &Context) -> Result<()> {
     let prompts: HashSet<String> = steer::test_prompts(context)?.into_iter().map(|(id, _)| id).collect();
     for cell in cells {
         let responses = read(context, &cell, &prompts)?;
-        if cell.method == Method::Direct {
+        if cell.method.proposal == Proposal::Direct {
             let pupil = Pupil::Direct(cell.base.clone());
             let [sft, dpo] = [Task::Sft(pupil.clone()), Task::Dpo(pupil)].map(|task| training(&task));
             direct.insert(cell.base.clone(), json!({ "sft": sft, "dpo": dpo }));
@@ -66,7 +67,7 @@ fn is_shown(task: &Task) -> bool {
 /// For each base the method that gains are counted from: plain samples of the base; of the guides, samples of the untuned one.
 fn references(cells: &[Cell]) -> Vec<(String, String)> {
     let mut references: Vec<(String, String)> = Vec::new();
-    for method in [Method::Base, Method::Untuned] {
+    for method in [Proposal::Base, Proposal::Untuned].map(Method::sampled) {
         for cell in cells.iter().filter(|cell| cell.method == method) {
             if references.iter().all(|(base, _)| *base != cell.base) {
                 references.push((cell.base.clone(), cell.method_name.clone()));

@@ -39,7 +39,7 @@ pub use context::Context;
 pub use needs::check_fresh;
 pub use prompt_room::{PromptReader, check as check_prompts};
 pub use run::clear;
-pub use steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
+pub use steer_method::{LoadedGuide, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
 
 use crate::artifacts::Shard;
 use crate::error::{Error, Result};

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::cells::{Cell, Source, cells};
 use super::context::Context;
 use super::prompt_room::{Asked, Model};
-use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
+use super::steer_method::{LoadedGuide, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
 use super::tasks::{Pupil, Task};
 use crate::artifacts::{Journal, interrupt, journal};
 use crate::error::{Error, Result};
@@ -137,7 +137,7 @@ pub fn asked(context: &Context) -> Result<Asked> {
         // The seeds differ in weights.
         let folder = folder(context, &cell, context.seed())?;
         models.push(Model { name: cell.base.clone(), folder, samples: true });
-        let is_mixed = matches!(cell.method, Method::Eft { .. });
+        let is_mixed = cell.method.proposal.tilt().is_some();
         for source in pairs.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]).filter(|_| is_mixed) {
             models.push(guide(source, true)?);
         }

@@ -110,7 +110,7 @@ mod tests {
 
     use tch::Kind;
 
-    use super::super::steer_method::{Method, SteerSettings, readers_of};
+    use super::super::steer_method::{SteerSettings, readers_of};
     use super::*;
     use crate::models::{Gpt2Config, LmConfig};
     use crate::recipe::{LmSizes, Plan, Stage, load, memory_estimate, prompt_bound};
@@ -169,8 +169,8 @@ mod tests {
                 let of = |name: &str| lm(sizes(name).vocab_size as i64, sizes(name).hidden_size as i64, sizes(name).context as i64);
                 let (base_lm, guide_lm) = (of(base), of("guide"));
                 let prompt = |name: &str| prompt_bound(&plan.recipe.data.prompt, &plan.recipe.models[name]);
-                let (_, method) = Method::all_of(&steer.method[0]).swap_remove(0);
-                let mixed = if matches!(method, Method::Eft { .. }) { 2 } else { 0 };
+                let (_, method) = steer.method[0].methods().swap_remove(0);
+                let mixed = if method.proposal.tilt().is_some() { 2 } else { 0 };
                 let sampled: Vec<(&Lm, usize)> =
                     [(&base_lm, prompt(base))].into_iter().chain((0..mixed).map(|_| (&guide_lm, prompt("guide")))).collect();
                 let scoring = [(&guide_lm, &guide_lm, prompt("guide"), base == "base")];

@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use tracing::warn;
 
 use super::steer_memory::{Reader, prompts_in_flight};
@@ -13,43 +12,11 @@ use crate::models::Lm;
 use crate::models::memory::free_bytes;
 use crate::policy::{LocalPolicy, Member};
 use crate::prompt::Prompt;
-use crate::recipe::{ChunkLen, MethodTable, SamplingTable, Steer, guide_tokens};
+use crate::recipe::{Method, SamplingTable, Steer, guide_tokens, two_vocabularies};
 use crate::sampling::{Sampling, Stream};
 use crate::score::{GoldReward, Guide, GuidePair, NoGuide, WeightedPairs};
-use crate::search::{BeamSearch, Cbs, Desk, Drive, Finish, Found, Opened, Query, Scorer, Semantics, TraceStep};
+use crate::search::{Asked, Desk, Drive, Finish, Found, Query, Scorer, Semantics, TraceStep};
 use crate::text::{PromptTemplate, Tokenizer, VocabularyDifference};
-
-/// How a response is found.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Method {
-    Base,
-    BestOfN {
-        n: usize,
-    },
-    Cbs {
-        beam_width: usize,
-        successors: usize,
-        chunk_len: usize,
-    },
-    /// `weight` is the paper's 1/β.
-    Eft {
-        weight: f64,
-    },
-    Beam {
-        beam_width: usize,
-        length_penalty: f64,
-        early_stopping: bool,
-    },
-    /// The guides sampled alone.
-    Tuned,
-    Untuned,
-    /// The directly tuned base sampled alone.
-    Direct,
-    /// What PPO with chunks of this length made of the base, sampled alone.
-    Ppo {
-        chunk_len: ChunkLen,
-    },
-}
 
 /// What all methods of a run share.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,64 +82,6 @@ pub struct TokenCounts {
     pub guide: u64,
 }
 
-impl Method {
-    /// The methods of a table with their names: several where it sweeps a setting.
-    pub fn all_of(table: &MethodTable) -> Vec<(String, Self)> {
-        let methods = match table {
-            MethodTable::Base { .. } => vec![Self::Base],
-            MethodTable::BestOfN { n, .. } => vec![Self::BestOfN { n: *n }],
-            &MethodTable::Cbs { beam_width, successors, chunk_len, .. } => vec![Self::Cbs { beam_width, successors, chunk_len }],
-            MethodTable::Eft { weights, .. } => weights.iter().map(|&weight| Self::Eft { weight }).collect(),
-            &MethodTable::Beam { beam_width, length_penalty, early_stopping, .. } => {
-                vec![Self::Beam { beam_width, length_penalty, early_stopping }]
-            }
-            MethodTable::Tuned { .. } => vec![Self::Tuned],
-            MethodTable::Untuned { .. } => vec![Self::Untuned],
-            MethodTable::Direct { .. } => vec![Self::Direct],
-            MethodTable::Ppo { chunk_len, .. } => chunk_len.0.iter().map(|&chunk_len| Self::Ppo { chunk_len }).collect(),
-        };
-        table.names().into_iter().zip(methods).collect()
-    }
-
-    /// The chunk-level search that this method is, if it is one.
-    fn chunk_search(&self, max_new_tokens: usize, semantics: Semantics) -> Cbs {
-        let search = match *self {
-            Self::BestOfN { n } => Cbs::best_of_n(n, max_new_tokens),
-            Self::Cbs { beam_width, successors, chunk_len } => {
-                Cbs { beam_width, successors, chunk_len: Some(chunk_len), ..Cbs::plain(max_new_tokens) }
-            }
-            _ => Cbs::plain(max_new_tokens),
-        };
-        Cbs { semantics, ..search }
-    }
-
-    /// Whether it cannot do without a guide pair.
-    pub fn needs_guides(&self) -> bool {
-        self.compares() || matches!(self, Self::Eft { .. })
-    }
-
-    /// Whether the guides' scores decide what is returned.
-    pub fn compares(&self) -> bool {
-        matches!(self, Self::BestOfN { .. } | Self::Cbs { .. })
-    }
-
-    pub fn settings(&self) -> Value {
-        match self {
-            Self::Base | Self::Tuned | Self::Untuned | Self::Direct => json!({}),
-            Self::Ppo { chunk_len } => json!({ "chunk_len": chunk_len }),
-            Self::BestOfN { n } => json!({ "n": n }),
-            Self::Cbs { beam_width, successors, chunk_len } => {
-                json!({ "beam_width": beam_width, "successors": successors, "chunk_len": chunk_len })
-            }
-            // The paper's β is 1/weight, the release's `beta` the weight itself.
-            Self::Eft { weight } => json!({ "weight": weight, "beta": if *weight == 0.0 { json!("inf") } else { json!(1.0 / weight) } }),
-            Self::Beam { beam_width, length_penalty, early_stopping } => {
-                json!({ "beam_width": beam_width, "length_penalty": length_penalty, "early_stopping": early_stopping })
-            }
-        }
-    }
-}
-
 /// Guide pairs and their weights, ready to score the responses of one base.
 pub struct LoadedGuide {
     guides: Vec<(f64, Rc<Guide>)>,
@@ -198,10 +107,10 @@ impl LoadedGuide {
     }
 }
 
-/// What proposes the responses of `method`: the base, or for emulated fine-tuning the base with its guides.
+/// What proposes the responses of `method`: the base, or where it is tilted the base with its guides.
 ///
 /// # Errors
-/// [`Error::Recipe`] where emulated fine-tuning has no guides, or guides of another vocabulary.
+/// [`Error::Recipe`] where there are no guides to tilt by, or they have another vocabulary.
 pub fn proposer(
     method: &Method,
     base: (Rc<Lm>, Rc<Tokenizer>, PromptTemplate),
@@ -210,13 +119,10 @@ pub fn proposer(
 ) -> Result<LocalPolicy> {
     let (lm, tokenizer, template) = base;
     let mut members = Vec::new();
-    if let Method::Eft { weight } = method {
+    if let Some(weight) = method.proposal.tilt() {
         let guide = guide.ok_or_else(needs_guides)?;
         if let Some(difference) = &guide.difference {
-            return Err(Error::recipe(format!(
-                "`eft` adds the logits of base and guides token by token, and their vocabularies are not the same: {difference}\n\n\
-                 hint: steer this base with `cbs` or `best_of_n`, whose guides read text"
-            )));
+            return Err(Error::recipe(two_vocabularies(&method.search, "base", "guide", &format!("two: {difference}"))));
         }
         for (pair_weight, pair) in &guide.guides {
             for (lm, sign) in [(&pair.tuned, 1.0), (&pair.untuned, -1.0)] {
@@ -258,12 +164,8 @@ pub(super) fn readers_of<'a>(
     pairs: &[(&'a Lm, &'a Lm, usize, bool)],
 ) -> Vec<Reader<'a>> {
     let new_tokens = settings.max_new_tokens;
-    let (rows, chunk) = match *method {
-        Method::Base | Method::Tuned | Method::Untuned | Method::Direct | Method::Ppo { .. } | Method::Eft { .. } => (1, new_tokens),
-        Method::BestOfN { n } => (n, new_tokens),
-        Method::Cbs { beam_width, successors, chunk_len } => (beam_width.saturating_mul(successors), chunk_len.min(new_tokens)),
-        Method::Beam { beam_width, .. } => (beam_width, new_tokens),
-    };
+    let search = method.search.settings();
+    let (rows, chunk) = (search.rows(), search.chunk(new_tokens));
     let mut readers = Vec::new();
     for (index, &(lm, prompt_tokens)) in sampled.iter().enumerate() {
         let name = if index == 0 { "base".to_owned() } else { format!("guide {index} of the mixture") };
@@ -369,15 +271,10 @@ pub fn steer_prompts(
         };
         done(query, line)
     };
-    let begin = |opened: Opened| match *method {
-        Method::Beam { beam_width, length_penalty, early_stopping } => {
-            let length_penalty = length_penalty as f32;
-            BeamSearch { beam_width, max_new_tokens: settings.max_new_tokens, length_penalty, early_stopping }.begin(opened)
-        }
-        _ => method.chunk_search(settings.max_new_tokens, settings.semantics).begin(opened, settings.trace),
-    };
+    let &SteerSettings { max_new_tokens, semantics, trace: with_trace, .. } = settings;
+    let asked = Asked { max_new_tokens, semantics, with_trace };
     let mut desk = Answers { seed, prompts: prompts.iter(), pause, done: &mut answer };
-    Drive { proposer: policy, scorer, in_flight }.run(&begin, &mut desk)?;
+    Drive { proposer: policy, scorer, in_flight }.run(&|opened| method.search.settings().begin(&asked, opened), &mut desk)?;
     cuts.tell(prompts.len());
     Ok(())
 }

@@ -251,7 +251,13 @@ impl Task {
             Self::Evaluate => {
                 let shown = [Stage::Gold, Stage::Preferences, Stage::Sft, Stage::Dpo, Stage::Direct, Stage::Ppo, Stage::Steer];
                 let shown = shown.into_iter().map(|stage| tasks(plan, stage)).collect::<Result<Vec<_>>>()?.concat();
-                shown.into_iter().filter(|task| *task != Self::Gold).map(Input::Result).collect()
+                let sampled: Vec<Source> = cells(plan)?.into_iter().map(|cell| cell.source).collect();
+                let is_shown = |task: &Self| match task {
+                    Self::Gold => false,
+                    Self::Sft(Pupil::Direct(model)) | Self::Dpo(Pupil::Direct(model)) => sampled.contains(&Source::Direct(model.clone())),
+                    _ => true,
+                };
+                shown.into_iter().filter(is_shown).map(Input::Result).collect()
             }
         })
     }
