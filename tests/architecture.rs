@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 8] = [
     &["main"],
     &["cli"],
-    &["pipeline"],
+    &["pipeline", "bench"],
     &["stages"],
     &["policy", "score", "train", "report"],
     &["search", "models", "text", "recipe", "artifacts", "monitor"],

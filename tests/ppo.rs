@@ -9,7 +9,8 @@ use w2s::policy::LocalPolicy;
 use w2s::sampling::{Sampling, Stream};
 use w2s::search::{Extend, Finish};
 use w2s::text::{PromptTemplate, Tokenizer};
-use w2s::train::{AdamW, AdamWSettings, Metrics, Ppo, PpoSettings, Rollout, Sequence, Value};
+use w2s::train::tasks::{Ppo, PpoSettings, Rollout, Value};
+use w2s::train::{AdamW, AdamWSettings, Metrics, Sequence};
 
 const VOCAB: i64 = 12;
 const EOS: i64 = 0;
@@ -106,7 +107,7 @@ impl Learner<'_> {
 }
 
 fn metric(metrics: &Metrics, name: &str) -> f64 {
-    metrics.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no {name}")).1
+    metrics.mean(name).unwrap_or_else(|| panic!("no {name}"))
 }
 
 fn mean_score(metrics: &[Metrics]) -> f64 {

@@ -132,6 +132,22 @@ fn head(out: &Path) -> Tensor {
     model.parameters().into_iter().find(|(name, _)| RewardModel::is_head(name)).unwrap().1
 }
 
+/// Another recipe's gold: the rewards in its pairs are the model's.
+fn assert_is_gold_of_another(judged: &Path, folder: &Path) {
+    let gold = format!("gold.id={}", folder.display());
+    let only = ["--only", "pretrain", "--only", "gold", "--only", "preferences", "--set", &gold];
+    let fewer = ["--set", "pretrain.training.steps=5", "--set", "preferences.prompts=8", "--set", "preferences.validation_prompts=8"];
+    success(w2s().arg("run").arg(recipe("smoke.toml")).arg("--out").arg(judged).args(only).args(fewer));
+    assert_eq!(json(&judged.join("gold/report.json"))["accuracy"], Value::Null);
+    let pairs = read_pairs(&judged.join("preferences/train.jsonl")).unwrap();
+    let [chosen, rejected] = rewards(folder, &pairs);
+    assert!(!pairs.is_empty());
+    for (i, pair) in pairs.iter().enumerate() {
+        let near = |reward: Option<f64>, ours: f64| reward.is_some_and(|reward| (reward - ours).abs() < 1e-4);
+        assert!(near(pair.reward_chosen, chosen[i]) && near(pair.reward_rejected, rejected[i]), "{pair:?}");
+    }
+}
+
 #[test]
 fn a_reward_model_learns_the_pairs_and_becomes_a_gold() {
     let scratch = tempfile::tempdir().unwrap();
@@ -160,20 +176,7 @@ fn a_reward_model_learns_the_pairs_and_becomes_a_gold() {
     assert!((first["loss"].as_f64().unwrap() - 2f64.ln()).abs() < 1e-6 && first["rewards/accuracies"] == 0.0, "a head of zeros: {first}");
     assert!(fs::read_dir(out.join("tensorboard/reward_model")).unwrap().next().is_some());
 
-    // Another recipe's gold: the rewards in its pairs are the model's.
-    let judged = scratch.path().join("judged");
-    let gold = format!("gold.id={}", folder.display());
-    let only = ["--only", "pretrain", "--only", "gold", "--only", "preferences", "--set", &gold];
-    let fewer = ["--set", "pretrain.training.steps=5", "--set", "preferences.prompts=8", "--set", "preferences.validation_prompts=8"];
-    success(w2s().arg("run").arg(recipe("smoke.toml")).arg("--out").arg(&judged).args(only).args(fewer));
-    assert_eq!(json(&judged.join("gold/report.json"))["accuracy"], Value::Null);
-    let pairs = read_pairs(&judged.join("preferences/train.jsonl")).unwrap();
-    let [chosen, rejected] = rewards(&folder, &pairs);
-    assert!(!pairs.is_empty());
-    for (i, pair) in pairs.iter().enumerate() {
-        let near = |reward: Option<f64>, ours: f64| reward.is_some_and(|reward| (reward - ours).abs() < 1e-4);
-        assert!(near(pair.reward_chosen, chosen[i]) && near(pair.reward_rejected, rejected[i]), "{pair:?}");
-    }
+    assert_is_gold_of_another(&scratch.path().join("judged"), &folder);
 
     // The head has a rate of its own, which may also be the body's.
     let learned = head(&out);
@@ -188,6 +191,30 @@ fn a_reward_model_learns_the_pairs_and_becomes_a_gold() {
     };
     let (slow, equal) = (again("reward_model.head_learning_rate=1e-9"), again("reward_model.head_learning_rate=1e-3"));
     assert!(slow < 5e-9 && (1e-4..5e-3).contains(&equal), "{slow} {equal}");
+
+    // Adapters learn too, and the head with them; saved alone or merged they are one judge.
+    let pairs = read_pairs(&out.join("preferences/validation.jsonl")).unwrap();
+    let adapted = |save: &str| {
+        let lora = format!("reward_model.lora={{rank=4, save='{save}'}}");
+        let sets = ["--set", &lora, "--set", "reward_model.training.activation_checkpointing=true"];
+        let log = stderr(&output(&mut run(&out, &[&sets[..], &["--set", "reward_model.training.learning_rate=1e-2"]].concat())));
+        // 2 layers · 4 · (64 + 192), and the head.
+        assert!(log.contains("reward_model: LoRA of rank 4, 2112 trainable parameters over "), "{log}");
+        rewards(&folder, &pairs)
+    };
+    let merged = adapted("merged");
+    assert!(!folder.join("adapter_config.json").exists());
+    let alone = adapted("adapter");
+    assert!(folder.join("adapter_config.json").exists() && !folder.join("model.safetensors").exists());
+    let differences = merged.iter().flatten().zip(alone.iter().flatten()).map(|(merged, alone)| (merged - alone).abs());
+    assert!(differences.fold(0.0, f64::max) < 1e-4);
+    let right = alone[0].iter().zip(&alone[1]).filter(|(chosen, rejected)| chosen > rejected).count() as f64;
+    assert!(right / count > 0.5 + 4.0 * 0.5 / count.sqrt(), "{right} of {count} is chance");
+    let told = json(&folder.join("training.json"))["validation"].to_string();
+    assert!(told.contains(&format!("[\"validation/rewards/accuracies\",{}]", right / count)), "{told} {right}");
+    assert_is_gold_of_another(&scratch.path().join("judged by an adapter"), &folder);
+    let error = failure(w2s().args(["steer", "--base"]).arg(&folder).arg("A film"), 2);
+    assert!(error.contains("`task_type` is `SEQ_CLS`, only adapters of language models (`CAUSAL_LM`) are supported"), "{error}");
 
     let error = failure(&mut run(&out, &["--set", "reward_model.training.max_length=4"]), 1);
     let count = read_pairs(&out.join("preferences/train.jsonl")).unwrap().len();

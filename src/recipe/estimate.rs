@@ -78,9 +78,9 @@ fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
         }
         Stage::RewardModel => {
             let name = recipe.reward_model_base()?;
+            let mut parts = tuning_parts(plan, name, plan.training.reward_model.as_ref()?, 2)?;
             // The head has one output a text.
-            let shape = Shape { outputs: 0, ..Shape::of_lm(plan.models.get(name)?) };
-            let parts = training_parts(&shape, plan.training.reward_model.as_ref()?, 2);
+            parts.retain(|part| part.name != "logits");
             Some(StageMemory { stage, model: name.to_owned(), parts })
         }
         Stage::Dpo => {

@@ -154,7 +154,7 @@ impl Training {
 impl RewardModelTable {
     /// With its settled `training`.
     pub fn outcome(&self, training: &Training) -> Value {
-        let Self { model: _, from: _, head_learning_rate, training: _ } = self;
+        let Self { model: _, from: _, head_learning_rate, training: _, lora: _ } = self;
         json!([head_learning_rate, training.outcome()])
     }
 }

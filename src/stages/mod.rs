@@ -1,19 +1,14 @@
 //! One file a stage: wires models, data and algorithms together and owns the loops; no maths. Below them, what they share: the tasks of a
 //! plan, what these come from, and the run directory.
 
-mod bench;
-mod bench_training;
 mod cells;
 mod context;
 mod dpo;
 mod evaluate;
 mod gold;
-mod language_task;
 mod lineage;
 mod models;
 mod needs;
-#[cfg(test)]
-mod parity;
 mod placements;
 mod ppo;
 mod preferences;
@@ -21,6 +16,7 @@ mod pretrain;
 mod prompt_room;
 mod reward_model;
 mod run;
+mod sample_text;
 mod sft;
 pub mod shards;
 mod steer;
@@ -33,8 +29,6 @@ mod tuning_plan;
 
 use std::collections::BTreeSet;
 
-pub use bench::{BenchModels, BenchReport, BenchSettings, steer as bench_steer};
-pub use bench_training::{TrainingBenchReport, TrainingBenchSettings, train as bench_train};
 pub use context::Context;
 pub use needs::check_fresh;
 pub use prompt_room::{PromptReader, check as check_prompts};

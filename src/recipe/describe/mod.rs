@@ -178,7 +178,9 @@ impl Plan {
         };
         writeln!(out, "a scalar head on {start}; learning rate of the head {:e}", table.head_learning_rate)?;
         write!(out, "     ")?;
-        self.training.reward_model.iter().try_for_each(|training| write_training(out, training, self.pairs(), 2))
+        let Some(training) = &self.training.reward_model else { return Ok(()) };
+        write_training(out, training, self.pairs(), 2)?;
+        self.write_lora(out, self.recipe.reward_model_base().unwrap_or_default(), training)
     }
 
     fn write_dpo(&self, out: &mut String) -> fmt::Result {

@@ -17,7 +17,8 @@ use crate::search::{Extend, Extended, Finish, Proposer};
 use crate::stages::context::Context;
 use crate::stages::tuning::Trainable;
 use crate::text::{PromptTemplate, Tokenizer};
-use crate::train::{Rollout, Sequence};
+use crate::train::Sequence;
+use crate::train::tasks::Rollout;
 
 pub struct Sampler<'a> {
     cell: &'a Cell<'a>,

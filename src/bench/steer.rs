@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde::Serialize;
 use tch::{Device, Kind};
 
-use super::steer_method::{LoadedGuide, Parts, SteerLine, SteerSettings, steer_prompts};
+use super::refuse_long;
 use crate::artifacts::{Journal, interrupt};
 use crate::error::{Error, Result};
 use crate::kernels::rates::MachineRates;
@@ -20,6 +20,7 @@ use crate::recipe::Method;
 use crate::sampling::{Sampling, Stream};
 use crate::score::Guide;
 use crate::search::Semantics;
+use crate::stages::{LoadedGuide, Parts, SteerLine, SteerSettings, steer_prompts};
 use crate::text::{PromptTemplate, Tokenizer};
 
 /// What is measured.
@@ -102,17 +103,6 @@ impl BenchModels {
         };
         Ok(Self { base: open(base, 1)?, guide })
     }
-}
-
-/// Refuses random texts that a model cannot read whole: their speed would be that of something else.
-pub(super) fn refuse_long(lm: &Lm, prompt_tokens: usize, new_tokens: usize) -> Result<()> {
-    let context = lm.model.info().context as usize;
-    if prompt_tokens.saturating_add(new_tokens) <= context {
-        return Ok(());
-    }
-    Err(Error::recipe(format!(
-        "--prompt-tokens {prompt_tokens} and --new-tokens {new_tokens} do not fit a model's context of {context}\n\nhint: lower one of them"
-    )))
 }
 
 /// Steers prompts of random words and counts.
