@@ -112,12 +112,12 @@ impl Proposer for Slow {
 struct Timed(Queue, Option<Instant>);
 
 impl Desk for Timed {
-    fn next(&mut self, in_flight: usize) -> Option<Query> {
-        let query = self.0.next(in_flight);
+    fn next(&mut self, in_flight: usize) -> Result<Option<Query>> {
+        let query = self.0.next(in_flight)?;
         if query.is_some() && self.0.taken() == PROMPTS {
             self.1 = Some(Instant::now());
         }
-        query
+        Ok(query)
     }
     fn done(&mut self, number: usize, found: Found) -> Result<()> {
         self.0.done(number, found)

@@ -62,9 +62,19 @@ impl LocalPolicy {
         Self { models, tokenizer, sampling, stop, nodes: Nodes::default(), submitted: Vec::new() }
     }
 
-    /// Each of the models, the base first, and the tokens of `prompt` as it reads it.
-    pub fn prompt_tokens(&self, prompt: &str) -> Result<Vec<(&Lm, usize)>> {
-        self.models.members().iter().map(|member| Ok((&*member.lm, member.template.encode(&self.tokenizer, prompt)?.len()))).collect()
+    /// Samples from guides too, as [`Self::mixture`] does. What was opened before is lost to it.
+    pub fn mix_in(&mut self, guides: Vec<Member>) {
+        self.models.add(guides);
+        self.nodes = Nodes::default();
+    }
+
+    /// The models that it samples from, the base first.
+    pub fn members(&self) -> &[Member] {
+        self.models.members()
+    }
+
+    pub fn tokenizer(&self) -> &Rc<Tokenizer> {
+        &self.tokenizer
     }
 
     /// [`Proposer::open`] for many short prompts that will have few continuations each, all extended together.

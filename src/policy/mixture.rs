@@ -33,11 +33,15 @@ pub(super) struct Caches(Vec<Segment>);
 pub(super) struct Hidden(Vec<Tensor>);
 
 impl Mixture {
-    /// A guide of weight 0 changes nothing and is left out.
     pub fn new(base: Member, guides: Vec<Member>) -> Self {
-        let mut members = vec![base];
-        members.extend(guides.into_iter().filter(|guide| guide.weight != 0.0));
-        Self { members }
+        let mut mixture = Self { members: vec![base] };
+        mixture.add(guides);
+        mixture
+    }
+
+    /// A guide of weight 0 changes nothing and is left out.
+    pub fn add(&mut self, guides: Vec<Member>) {
+        self.members.extend(guides.into_iter().filter(|guide| guide.weight != 0.0));
     }
 
     pub fn members(&self) -> &[Member] {

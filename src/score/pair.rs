@@ -40,6 +40,11 @@ impl Guide {
         }
     }
 
+    /// Positions that both models have.
+    pub fn context(&self) -> usize {
+        self.tuned.model.info().context.min(self.untuned.model.info().context) as usize
+    }
+
     /// Says so where both models hold the same weights as they were loaded, which makes every score 0. In bf16 that may be so although they
     /// differ in their folders.
     fn warn_if_same(&self) {
@@ -65,7 +70,6 @@ pub struct GuidePair {
     same_vocabulary: bool,
     /// At least one; the first is scored.
     ends: Vec<i64>,
-    context: i64,
     nodes: Nodes<Batch, Row>,
 }
 
@@ -136,13 +140,11 @@ impl Work {
 impl GuidePair {
     pub fn new(guide: Rc<Guide>, same_vocabulary: bool) -> Result<Self> {
         guide.warn_if_same();
-        let info = guide.tuned.model.info();
-        let ends = info.eos_token_ids.clone();
+        let ends = guide.tuned.model.info().eos_token_ids.clone();
         if ends.is_empty() {
             return Err(Error::failed("the guides have no end-of-sequence token\n\nhint: set `eos_token_id` in the guide's config.json"));
         }
-        let context = info.context.min(guide.untuned.model.info().context);
-        Ok(Self { guide, same_vocabulary, ends, context, nodes: Nodes::default() })
+        Ok(Self { guide, same_vocabulary, ends, nodes: Nodes::default() })
     }
 
     /// Whether `prompt` is nothing to the guides, so that responses begin the text.
@@ -195,7 +197,7 @@ impl GuidePair {
     /// What the guides read of a response behind a prompt of `prompt_len` tokens; after an empty prompt it `begins` the text.
     fn readable(&self, prompt_len: usize, response: &Response, begins: bool, ends: bool) -> Result<Readable> {
         let mut ids = self.response_ids(response, begins, ends)?;
-        let room = (self.context as usize).saturating_sub(prompt_len);
+        let room = self.guide.context().saturating_sub(prompt_len);
         let is_cut = ids.len() + usize::from(ends) > room;
         ids.truncate(room);
         Ok(Readable { ids, ends: ends && !is_cut, is_cut })
@@ -275,8 +277,11 @@ impl Scorer for GuidePair {
     fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
         let ids =
             prompts.iter().map(|prompt| self.guide.template.encode(&self.guide.tokenizer, prompt)).collect::<Result<Vec<Vec<i64>>>>()?;
-        if let Some(longest) = ids.iter().map(Vec::len).max().filter(|longest| *longest > self.context as usize) {
-            return Err(Error::failed(format!("a prompt of {longest} tokens does not fit the guides' context of {}", self.context)));
+        if let Some(longest) = ids.iter().map(Vec::len).max().filter(|longest| *longest > self.guide.context()) {
+            return Err(Error::failed(format!(
+                "a prompt of {longest} tokens does not fit the guides' context of {}",
+                self.guide.context()
+            )));
         }
         let [tuned, untuned] = self.models().map(|lm| lm.model.read_prompts(&ids));
         let mut nodes = Vec::with_capacity(prompts.len());

@@ -28,7 +28,10 @@ pub struct Query {
 pub trait Desk {
     /// The next prompt. Where there is none now the others go on; where there is none with none in flight, the drive ends, so a desk that
     /// expects more waits then.
-    fn next(&mut self, in_flight: usize) -> Option<Query>;
+    ///
+    /// # Errors
+    /// Ends the drive.
+    fn next(&mut self, in_flight: usize) -> Result<Option<Query>>;
 
     /// Called between calls.
     ///
@@ -91,8 +94,8 @@ impl Drive<'_> {
     pub fn answer(&mut self, query: Query, begin: &Begin) -> Result<Found> {
         struct One(Option<Query>, Result<Found>);
         impl Desk for One {
-            fn next(&mut self, _in_flight: usize) -> Option<Query> {
-                self.0.take()
+            fn next(&mut self, _in_flight: usize) -> Result<Option<Query>> {
+                Ok(self.0.take())
             }
             fn done(&mut self, _number: usize, found: Found) -> Result<()> {
                 self.1 = Ok(found);
@@ -123,7 +126,7 @@ impl Round<'_, '_> {
     fn run(&mut self, begin: &Begin, desk: &mut dyn Desk) -> Result<bool> {
         desk.pause()?;
         self.drop_cancelled(desk);
-        let queries = self.take(desk);
+        let queries = self.take(desk)?;
         if queries.is_empty() && self.all.is_empty() {
             return Ok(false);
         }
@@ -149,15 +152,15 @@ impl Round<'_, '_> {
     }
 
     /// Prompts, as long as there is room.
-    fn take(&mut self, desk: &mut dyn Desk) -> Vec<Query> {
+    fn take(&mut self, desk: &mut dyn Desk) -> Result<Vec<Query>> {
         let mut queries = Vec::new();
         while self.all.len() + queries.len() < self.drive.in_flight.max(1) {
-            match desk.next(self.all.len() + queries.len()) {
+            match desk.next(self.all.len() + queries.len())? {
                 Some(query) => queries.push(query),
                 None => break,
             }
         }
-        queries
+        Ok(queries)
     }
 
     fn open(&mut self, queries: Vec<Query>, begin: &Begin) -> Result<()> {

@@ -43,10 +43,10 @@ impl Queue {
 }
 
 impl Desk for Queue {
-    fn next(&mut self, _in_flight: usize) -> Option<Query> {
+    fn next(&mut self, _in_flight: usize) -> Result<Option<Query>> {
         let query = self.queries.get(self.taken).cloned();
         self.taken += usize::from(query.is_some());
-        query
+        Ok(query)
     }
 
     fn pause(&mut self) -> Result<()> {
