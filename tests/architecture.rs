@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Top to bottom; rooms on one floor may use each other as long as no circle comes of it.
-const FLOORS: [&[&str]; 8] = [
+const FLOORS: [&[&str]; 9] = [
     &["main"],
     &["cli"],
     &["pipeline", "bench"],
     &["stages"],
+    &["engine"],
     &["policy", "score", "train", "report"],
     &["search", "models", "text", "recipe", "artifacts", "monitor"],
-    &["kernels", "losses", "sampling"],
+    &["kernels", "losses", "prompt", "sampling"],
     &["error"],
 ];
 

@@ -87,8 +87,8 @@ fn the_bases_own_logprob_is_told_not_the_mixtures() {
     let [base, tuned, untuned] = ["base", "tuned", "untuned"].map(|name| model(&tokenizer, 16, name));
     for sampling in SETTINGS {
         let mut policy = mixture(&tokenizer, &base, &[(&tuned, 2.0), (&untuned, -2.0)], sampling);
-        let node = Proposer::open(&mut policy, &["A film"]).unwrap()[0];
-        let extended = policy.extend(&[Extend { node, stream: &stream(3), slot: 0, max_tokens: 12 }]).unwrap().remove(0);
+        let node = Proposer::open(&mut policy, &["A film"]).unwrap().remove(0);
+        let extended = policy.extend(&[Extend { node, stream: stream(3), slot: 0, max_tokens: 12 }]).unwrap().remove(0);
         if extended.response.finish.is_some() {
             continue;
         }

@@ -8,10 +8,10 @@ use super::cells::{Cell, cells};
 use super::context::Context;
 use super::judging::JudgeLine;
 use super::run::write_json;
-use super::steer_method::SteerLine;
 use super::tasks::{self, GOLD_REPORT, PAGE, PAIRS_REPORT, Pupil, SUMMARY, Task};
 use super::{ppo, steer};
 use crate::artifacts::{atomic, journal};
+use crate::engine::SteerLine;
 use crate::error::Result;
 use crate::recipe::{GOLD, Method, Proposal};
 use crate::report::{Answer, Sample, Summary, html};
@@ -28,7 +28,7 @@ pub fn run(context: &Context) -> Result<()> {
     let mut direct = serde_json::Map::new();
     let cells = cells(&context.plan)?;
     let references = references(&cells);
-    let prompts: HashSet<String> = steer::test_prompts(context)?.into_iter().map(|(id, _)| id).collect();
+    let prompts: HashSet<String> = steer::test_prompts(context)?.into_iter().map(|prompt| prompt.id).collect();
     for cell in cells {
         let responses = read(context, &cell, &prompts)?;
         if cell.method.proposal == Proposal::Direct {

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::cells::Cell;
 use super::context::Context;
 use super::steer;
-use super::steer_method::SteerLine;
 use crate::artifacts::{Journal, interrupt, journal};
+use crate::engine::SteerLine;
 use crate::error::{Error, Result};
 use crate::monitor::Progress;
+use crate::prompt::Prompt;
 use crate::score::GoldReward;
 
 /// Responses judged together, in the order of the prompts, so that rewards do not depend on where a run stopped.
@@ -50,12 +51,12 @@ impl<'a> Judging<'a> {
             Progress::start(&format!("{judge} judges {} {} seed {seed}", cell.base, cell.method_name), prompts.len() as u64, 0);
         for group in prompts.chunks(GROUP) {
             interrupt::check()?;
-            if group.iter().any(|(id, _)| !known.contains(id)) {
+            if group.iter().any(|prompt| !known.contains(&prompt.id)) {
                 let unanswered = |id: &str| Error::failed(format!("{name}: there is no response to prompt `{id}`"));
-                let answers =
-                    group.iter().map(|(id, prompt)| Ok((prompt.as_str(), responses.get(id).ok_or_else(|| unanswered(id))?.as_str())));
+                let response = |id: &str| responses.get(id).map(String::as_str).ok_or_else(|| unanswered(id));
+                let answers = group.iter().map(|Prompt { id, text }| Ok((text.as_str(), response(id)?)));
                 let rewards = reward.rewards_by_length(&answers.collect::<Result<Vec<_>>>()?, TEXTS)?;
-                for ((id, _), reward) in group.iter().zip(rewards).filter(|((id, _), _)| !known.contains(id)) {
+                for (Prompt { id, .. }, reward) in group.iter().zip(rewards).filter(|(prompt, _)| !known.contains(&prompt.id)) {
                     journal.append(&JudgeLine { id: id.clone(), reward })?;
                 }
             }

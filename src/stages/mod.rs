@@ -21,8 +21,6 @@ mod sample_text;
 mod sft;
 pub mod shards;
 mod steer;
-mod steer_memory;
-mod steer_method;
 pub mod tasks;
 mod training_memory;
 mod tuning;
@@ -32,9 +30,7 @@ use std::collections::BTreeSet;
 
 pub use context::Context;
 pub use needs::check_fresh;
-pub use prompt_room::{PromptReader, check as check_prompts};
 pub use run::clear;
-pub use steer_method::{LoadedGuide, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
 
 use crate::artifacts::Shard;
 use crate::error::{Error, Result};
@@ -48,12 +44,13 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
         asked.check(context)?;
     }
     let (mut steering, mut judging) = (steer::Steering::new(context), judging::Judging::new(context));
+    let mut lost = Vec::new();
     for task in tasks::tasks(&context.plan, stage)? {
         let job = context.job(&task)?;
         if !context.run.is_done(&job) {
             training_memory::check(&task, context)?;
         }
-        context.run.perform(&job, || match &task {
+        let outcome = context.run.perform(&job, || match &task {
             Task::Pretrain(model) => pretrain::train(context, model),
             Task::Gold => gold::train(context),
             Task::GoldAccuracy => gold::measure(context),
@@ -66,9 +63,11 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
             Task::Steer { cell, seed } => steering.run(cell, *seed),
             Task::Judge { judge, cell, seed } => judging.run(judge, cell, *seed, &job.name),
             Task::Evaluate => evaluate::run(context),
-        })?;
+        });
+        // What others have no answer to is no reason to answer nothing.
+        lost.extend(steer::losses(&job.name, outcome)?);
     }
-    Ok(())
+    if lost.is_empty() { Ok(()) } else { Err(Error::Lost(lost)) }
 }
 
 /// Does a shard's share of the steer stage.

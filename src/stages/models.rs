@@ -7,8 +7,8 @@ use super::placements::{Placement, Placements};
 use super::tasks::Pupil;
 use crate::error::{Error, Result};
 use crate::models::{Lm, open_with_tokenizer};
-use crate::recipe::{GOLD, GuideSource, Plan, Recipe};
-use crate::score::GoldReward;
+use crate::recipe::{GOLD, GuidePairSource, GuideSource, Plan, Recipe};
+use crate::score::{GoldReward, Guide};
 use crate::text::{PromptTemplate, Tokenizer};
 
 pub struct Models {
@@ -64,6 +64,14 @@ impl Models {
         let Placement { device, kind } = self.placement(name)?;
         let (lm, tokenizer) = open_with_tokenizer(folder, device, kind)?;
         Ok((Rc::new(lm), Rc::new(tokenizer)))
+    }
+
+    /// A guide pair, its models opened by `open` from their folders and the recipe's models that these descend from.
+    pub fn guide(&self, pair: &GuidePairSource, open: &mut dyn FnMut(&Path, &str) -> Result<(Rc<Lm>, Rc<Tokenizer>)>) -> Result<Rc<Guide>> {
+        let [tuned_name, untuned_name] = [self.of_guide(&pair.tuned)?, self.of_guide(&pair.untuned)?];
+        let tuned = open(&self.guide_folder(&pair.tuned)?, tuned_name)?;
+        let untuned = open(&self.guide_folder(&pair.untuned)?, untuned_name)?;
+        Ok(Rc::new(Guide::new(tuned, untuned, self.template(tuned_name)?)?))
     }
 
     pub fn open_judge(&self, name: &str) -> Result<GoldReward> {

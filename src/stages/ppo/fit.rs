@@ -12,13 +12,13 @@ use super::rollouts::Sampler;
 use crate::error::{Error, Result};
 use crate::models::device::training_kind;
 use crate::models::open_with_tokenizer;
+use crate::prompt::Prompt;
 use crate::recipe::{PpoTable, Training, ValueSource};
 use crate::stages::context::Context;
 use crate::stages::placements::Placement;
-use crate::stages::prompt_room::Prompts;
 use crate::stages::run::write_json;
 use crate::stages::tuning::Trainable;
-use crate::text::{self, Split};
+use crate::text::{Prompts, Split};
 use crate::train::tasks::{Ppo, PpoSettings, Value};
 use crate::train::{Run, Trained};
 
@@ -59,10 +59,10 @@ pub fn train(context: &Context, cell: &Cell) -> Result<()> {
 }
 
 /// Prompts of the training and of the validation split.
-fn prompts(context: &Context, cell: &Cell) -> Result<(Prompts, Prompts)> {
+fn prompts(context: &Context, cell: &Cell) -> Result<(Vec<Prompt>, Vec<Prompt>)> {
     let PpoTable { prompts, validation_prompts, .. } = *cell.table;
-    let of = |split: Split, asked: usize| -> Result<Prompts> {
-        let text::Prompts { prompts, seen } = context.prompts(split, asked)?;
+    let of = |split: Split, asked: usize| -> Result<Vec<Prompt>> {
+        let Prompts { prompts, seen } = context.prompts(split, asked)?;
         let (found, seen) = (prompts.len(), seen.len());
         if found < asked {
             warn!("{}: only {found} {split} texts make a prompt, and {seen} one of training texts; {asked} were asked for", cell.task);

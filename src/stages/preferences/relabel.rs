@@ -29,7 +29,14 @@ pub fn run(context: &Context, settings: &Preferences, source: &Path) -> Result<(
             limit.take_ends(&mut rows);
         }
         let rows: Vec<(String, PairRow)> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
-        judge_all(context, file, &rows, PAIRS, |group| judge_group(settings, context.seed(), group, limit.as_ref(), reward.as_ref()))?;
+        judge_all(
+            context,
+            file,
+            &rows,
+            |(id, _)| id,
+            PAIRS,
+            |group| judge_group(settings, context.seed(), group, limit.as_ref(), reward.as_ref()),
+        )?;
     }
     Ok(())
 }
