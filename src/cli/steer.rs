@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::models::{check_lm_folders, device, open_with_tokenizer};
 use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
-use crate::recipe::{Dtype, EFT, Proposal, Recipe, takes_tilt};
+use crate::recipe::{Dtype, EFT, Proposal, Recipe, base_kinds, takes_tilt};
 use crate::score::{GoldReward, Guide};
 use crate::search::{CbsSettings, Kind, Search};
 use crate::text::{PromptTemplate, Tokenizer, read_prompts, tilt_problems};
@@ -43,7 +43,7 @@ pub struct SteerCommand {
     /// What the gold model reads, with `{prompt}` and `{response}`, instead of the layout it was trained with
     #[arg(long, requires = "gold")]
     gold_text: Option<String>,
-    #[arg(long, value_parser = PossibleValuesParser::new(kinds()), default_value = CbsSettings::KIND.name)]
+    #[arg(long, value_parser = PossibleValuesParser::new(base_kinds()), default_value = CbsSettings::KIND.name)]
     method: String,
     #[command(flatten)]
     search: SearchFlags,
@@ -344,11 +344,6 @@ impl Desk for Printed {
         self.lost.push(format!("prompt `{}` has no answer: {error}", prompt.id));
         self.print(number, None)
     }
-}
-
-/// What `--method` may be: the searches, and emulated fine-tuning.
-fn kinds() -> impl Iterator<Item = &'static str> {
-    named(|_| true).chain([EFT])
 }
 
 fn tiltable() -> impl Iterator<Item = &'static str> {

@@ -36,7 +36,7 @@ pub use judges::{GOLD, Judge, JudgeTable, ModelId};
 pub use load::load;
 pub use lora::{BASE_FROM_HERE, Lora, base_folder, config_folder};
 pub use method::{Method, Proposal, two_vocabularies};
-pub use method_table::{EFT, MethodTable, takes_tilt};
+pub use method_table::{EFT, MethodTable, base_kinds, takes_tilt};
 pub use plan::{Counts, GuidePairSource, GuideSource, Plan, Stage, with_joined_paths};
 pub use ppo::{ChunkLen, ChunkLens, KlTable, PpoTable, ValueSource};
 pub use preference_tables::{PairColumns, Pairing, PreferenceLabel, Preferences};
