@@ -1,18 +1,22 @@
 //! Proposals tilted by guides: the identities of emulated fine-tuning and of tilted searches, and the distribution that they sample from.
 
+#[path = "common/lines.rs"]
+mod lines;
 #[path = "common/tiny.rs"]
 mod tiny;
 
 use std::rc::Rc;
 
+use lines::Lines;
 use tiny::{guide, model, stream, tokenizer};
+use w2s::engine::{Base, Engine, SteerSettings};
 use w2s::models::Lm;
 use w2s::policy::{LocalPolicy, Member};
+use w2s::prompt::Prompt;
 use w2s::recipe::{Method, Proposal};
 use w2s::sampling::Sampling;
 use w2s::score::{Guide, NoGuide, response_logps};
 use w2s::search::{BestOfN, Cbs, CbsSettings, Extend, Finish, Proposer, Response, Search};
-use w2s::stages::{LoadedGuide, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
 use w2s::text::{PromptTemplate, Tokenizer};
 
 fn sample(mut policy: LocalPolicy, seed: u64, chunk_len: Option<usize>) -> Response {
@@ -87,8 +91,8 @@ fn the_bases_own_logprob_is_told_not_the_mixtures() {
     let [base, tuned, untuned] = ["base", "tuned", "untuned"].map(|name| model(&tokenizer, 16, name));
     for sampling in SETTINGS {
         let mut policy = mixture(&tokenizer, &base, &[(&tuned, 2.0), (&untuned, -2.0)], sampling);
-        let node = Proposer::open(&mut policy, &["A film"]).unwrap()[0];
-        let extended = policy.extend(&[Extend { node, stream: &stream(3), slot: 0, max_tokens: 12 }]).unwrap().remove(0);
+        let node = Proposer::open(&mut policy, &["A film"]).unwrap().remove(0);
+        let extended = policy.extend(&[Extend { node, stream: stream(3), slot: 0, max_tokens: 12 }]).unwrap().remove(0);
         if extended.response.finish.is_some() {
             continue;
         }
@@ -111,21 +115,20 @@ fn settings(sampling: Sampling) -> SteerSettings {
     }
 }
 
+fn base(tokenizer: &Rc<Tokenizer>, n_embd: i64, settings: &SteerSettings) -> Box<dyn Base> {
+    let template = PromptTemplate::new("{prompt}", Some(true));
+    Box::new(LocalPolicy::new(model(tokenizer, n_embd, "base"), tokenizer.clone(), template, settings.sampling, Vec::new()))
+}
+
 /// (response, how it ended, score) of each prompt.
 fn answers(tokenizer: &Rc<Tokenizer>, proposal: Proposal, search: &Search, sampling: Sampling) -> Vec<(String, Finish, f32)> {
     let (method, settings) = (Method { proposal, search: search.clone() }, settings(sampling));
-    let mut guide = LoadedGuide::for_base(vec![(1.0, guide(tokenizer))], tokenizer).unwrap();
-    let base = (model(tokenizer, 24, "base"), tokenizer.clone(), PromptTemplate::new("{prompt}", Some(true)));
-    let mut policy = proposer(&method, base, Some(&guide), &settings).unwrap();
-    let prompts = ["A film", "I saw The Paper Key", "naïve"].map(|prompt| (prompt.to_owned(), prompt.to_owned()));
-    let mut lines: Vec<Option<SteerLine>> = vec![None; prompts.len()];
-    let parts = Parts { policy: &mut policy, guide: Some(&mut guide), gold: None };
-    let done = &mut |number: usize, line| {
-        lines[number] = Some(line);
-        Ok(())
-    };
-    steer_prompts(&method, &settings, parts, 1, &prompts, &mut || Ok(()), done).unwrap();
-    lines.into_iter().map(|line| line.map(|line| (line.response, line.finish, line.score.unwrap())).unwrap()).collect()
+    let base = base(tokenizer, 24, &settings);
+    let mut engine = Engine::open(method, settings, base, vec![(1.0, guide(tokenizer))]).unwrap();
+    let prompts = ["A film", "I saw The Paper Key", "naïve"].map(|prompt| Prompt::new(prompt, prompt));
+    let mut lines = Lines::new(prompts.to_vec());
+    engine.answer(1, engine.plan(&prompts).unwrap(), &mut lines).unwrap();
+    lines.answered().into_iter().map(|line| (line.response, line.finish, line.score.unwrap())).collect()
 }
 
 fn cbs(beam_width: usize, successors: usize, chunk_len: usize) -> Search {
@@ -170,11 +173,10 @@ fn a_tilted_search_that_samples_once_is_emulated_fine_tuning() {
 fn guides_of_another_vocabulary_are_refused_with_the_first_difference() {
     let (base_tokenizer, guide_tokenizer) = (tokenizer(330, 0), tokenizer(450, 500));
     let propose = |guide_tokenizer: &Rc<Tokenizer>, search: Search| {
-        let base = (model(&base_tokenizer, 16, "base"), base_tokenizer.clone(), PromptTemplate::new("{prompt}", Some(true)));
+        let settings = settings(Sampling::Greedy);
+        let base = base(&base_tokenizer, 16, &settings);
         let guide: Rc<Guide> = guide(guide_tokenizer);
-        let loaded = LoadedGuide::for_base(vec![(1.0, guide)], &base_tokenizer).unwrap();
-        let method = Method { proposal: Proposal::Tilted { weight: 1.0 }, search };
-        proposer(&method, base, Some(&loaded), &settings(Sampling::Greedy)).map(drop)
+        Engine::open(Method { proposal: Proposal::Tilted { weight: 1.0 }, search }, settings, base, vec![(1.0, guide)]).map(drop)
     };
     let sample = || Method::sampled(Proposal::Base).search;
     assert!(propose(&base_tokenizer, sample()).is_ok() && propose(&base_tokenizer, cbs(2, 2, 2)).is_ok());

@@ -218,7 +218,7 @@ fn idle_keys() -> Vec<String> {
         for set in ["micro_batch_size=2", "checkpoint_every=3", "keep_checkpoints=2", "checkpoints_gib=0.5"] {
             keys.push(format!("{table}.{set}"));
         }
-        if !table.starts_with("gold") && !table.starts_with("reward_model") {
+        if !table.starts_with("gold") {
             keys.push(format!("{table}.activation_checkpointing=true"));
         }
         if !table.starts_with("ppo") {
@@ -229,7 +229,7 @@ fn idle_keys() -> Vec<String> {
 }
 
 /// Keys that `src/recipe/outcome.rs` takes as `_` and that `idle_keys` does not change, with the place where they count, if at all.
-const ELSEWHERE: [(&str, &str); 40] = [
+const ELSEWHERE: [(&str, &str); 41] = [
     ("Run.name", "the page alone"),
     ("Run.device", "`cuda` is not everywhere"),
     ("Run.dtype", "as the precision of each model"),
@@ -248,6 +248,7 @@ const ELSEWHERE: [(&str, &str); 40] = [
     ("RewardModelTable.model", "the outcome of that model"),
     ("RewardModelTable.from", "the outcome of what it names"),
     ("RewardModelTable.training", "settled"),
+    ("RewardModelTable.lora", "settled"),
     ("PpoTable.policy", "the outcome of that model"),
     ("PpoTable.tuned", "the outcome of that model"),
     ("PpoTable.untuned", "the outcome of that model"),

@@ -402,6 +402,9 @@ fn run(out: &Path, arguments: &[&str]) -> std::process::Command {
         "gold.training.steps=20",
         "sft.lora={rank=4}",
         "dpo.lora={rank=2, alpha=8, targets=['attn.c_proj','c_fc'], save='adapter'}",
+        "reward_model.lora={rank=3, save='adapter'}",
+        "reward_model.training.activation_checkpointing=true",
+        "reward_model.training.checkpoint_every=1",
         "dpo.training.learning_rate=2e-2",
         "dpo.training.epochs=6",
         "dpo.training.checkpoint_every=2",
@@ -439,6 +442,7 @@ fn a_killed_run_ends_like_an_untouched_one_and_its_adapters_steer() {
     success(&mut run(&killed, &[]));
     for file in [
         "sft/model.safetensors",
+        "reward_model/adapter_model.safetensors",
         "dpo/adapter_model.safetensors",
         "direct/base/sft/adapter_model.safetensors",
         "direct/base/dpo/adapter_model.safetensors",

@@ -306,8 +306,20 @@ mod plans {
         assert_eq!((of_base.recipe.reward_model.as_ref().unwrap().head_learning_rate, training.max_length), (1e-3, 96));
         assert!(plan(&[]).describe().contains("reward_model: a scalar head on sft/; learning rate of the head 1e-3"));
         assert!(of_base.describe().contains("reward_model: a scalar head on models.base; "));
-        let bytes = |plan: &Plan| memory_estimate(plan).iter().find(|memory| memory.stage == Stage::RewardModel).unwrap().bytes();
+        let memory = |plan: &Plan| memory_estimate(plan).into_iter().find(|memory| memory.stage == Stage::RewardModel).unwrap();
+        let bytes = |plan: &Plan| memory(plan).bytes();
         assert!(bytes(&of_base) > bytes(&plan(&["reward_model={model='guide'}"])), "the base is the larger model");
+        let adapted = plan(&["reward_model={model='base', lora={rank=2, save='adapter'}, training={activation_checkpointing=true}}"]);
+        let parts: Vec<(&str, u64)> = memory(&adapted).parts.iter().map(|part| (part.name, part.bytes)).collect();
+        assert!(parts.contains(&("optimizer", 8 * 1536)) && bytes(&adapted) < bytes(&of_base), "{parts:?}");
+        assert!(parts.iter().all(|(name, _)| *name != "logits"), "a head with one output: {parts:?}");
+        let training = adapted.training.reward_model.as_ref().unwrap();
+        assert!(training.activation_checkpointing && training.lora.as_ref().is_some_and(|lora| lora.targets == ["c_attn"]));
+        assert!(
+            adapted.describe().contains("LoRA of rank 2, alpha 4, on c_attn: 1,536 trainable parameters over "),
+            "{}",
+            adapted.describe()
+        );
     }
 
     fn training_of(stage: &str) -> Option<Training> {
@@ -968,8 +980,8 @@ mod rules {
             "`reward_model.training.max_length` = 97 is more than the 96 tokens that `models.guide` sees",
         );
         only(
-            &["reward_model.training.activation_checkpointing=true"],
-            "`reward_model.training.activation_checkpointing` is for language models, not for classifiers and reward models",
+            &["gold.training.activation_checkpointing=true"],
+            "`gold.training.activation_checkpointing` is for language and reward models, not for classifiers",
         );
         let text = std::fs::read_to_string(shipped("smoke.toml")).unwrap();
         let (before, rest) = text.split_once("[sft.training]").unwrap();
@@ -1133,6 +1145,11 @@ mod lora {
                 "`direct.lora.rank` is 97, more than the rank of `attn.c_proj` of `models.base`, which has 96 inputs and 96 outputs",
             ),
             ("dpo.lora={r=8}", "unknown key `r` in `dpo.lora`"),
+            ("reward_model.lora={rank=0}", "`reward_model.lora.rank` is 0, expected 1 or more"),
+            (
+                "reward_model.lora={targets=['q_proj']}",
+                "`reward_model.lora.targets` holds `q_proj`, but `models.guide` has no linear layer",
+            ),
             ("dpo.lora={save='both'}", "`dpo.lora.save`"),
         ] {
             let problems = smoke_problems(&[set]);
@@ -1141,6 +1158,10 @@ mod lora {
         assert_eq!(smoke_problems(&["direct.lora={rank=0}"]).len(), 1, "told once for both bases");
         let two = smoke_problems(&["sft.lora={save='adapter'}", "dpo.lora={rank=8}"]);
         assert!(two.len() == 1 && two[0].contains("`dpo.lora` goes on training the adapter that `sft.lora` saves"), "{two:?}");
+        let two = smoke_problems(&["sft.lora={save='adapter'}", "reward_model.lora={alpha=1}"]);
+        assert!(two.len() == 1 && two[0].contains("`reward_model.lora` goes on training the adapter that `sft.lora` saves"), "{two:?}");
+        let own = ["sft.lora={save='adapter'}", "reward_model.lora={alpha=1}", "reward_model.from=model"];
+        assert!(resolve(&shipped("smoke.toml"), &own).is_ok(), "it starts from the model's own weights");
         assert!(resolve(&shipped("smoke.toml"), &["sft.lora={save='adapter'}", "dpo.lora={}"]).is_ok());
         assert!(resolve(&shipped("smoke.toml"), &["sft.lora={save='adapter'}"]).is_ok(), "merged, and every weight trained");
     }

@@ -11,6 +11,7 @@ use std::path::Path;
 use common::{failure, lines, output, recipe, stderr, success, w2s};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
+use w2s::models::weights::{read_tensors, write_tensors};
 use w2s::models::{Lm, RewardModel, reward_model_with_tokenizer};
 use w2s::recipe::{Lora, LoraSave};
 use w2s::score::GoldReward;
@@ -132,6 +133,22 @@ fn head(out: &Path) -> Tensor {
     model.parameters().into_iter().find(|(name, _)| RewardModel::is_head(name)).unwrap().1
 }
 
+/// Another recipe's gold: the rewards in its pairs are the model's.
+fn assert_is_gold_of_another(judged: &Path, folder: &Path) {
+    let gold = format!("gold.id={}", folder.display());
+    let only = ["--only", "pretrain", "--only", "gold", "--only", "preferences", "--set", &gold];
+    let fewer = ["--set", "pretrain.training.steps=5", "--set", "preferences.prompts=8", "--set", "preferences.validation_prompts=8"];
+    success(w2s().arg("run").arg(recipe("smoke.toml")).arg("--out").arg(judged).args(only).args(fewer));
+    assert_eq!(json(&judged.join("gold/report.json"))["accuracy"], Value::Null);
+    let pairs = read_pairs(&judged.join("preferences/train.jsonl")).unwrap();
+    let [chosen, rejected] = rewards(folder, &pairs);
+    assert!(!pairs.is_empty());
+    for (i, pair) in pairs.iter().enumerate() {
+        let near = |reward: Option<f64>, ours: f64| reward.is_some_and(|reward| (reward - ours).abs() < 1e-4);
+        assert!(near(pair.reward_chosen, chosen[i]) && near(pair.reward_rejected, rejected[i]), "{pair:?}");
+    }
+}
+
 #[test]
 fn a_reward_model_learns_the_pairs_and_becomes_a_gold() {
     let scratch = tempfile::tempdir().unwrap();
@@ -160,20 +177,7 @@ fn a_reward_model_learns_the_pairs_and_becomes_a_gold() {
     assert!((first["loss"].as_f64().unwrap() - 2f64.ln()).abs() < 1e-6 && first["rewards/accuracies"] == 0.0, "a head of zeros: {first}");
     assert!(fs::read_dir(out.join("tensorboard/reward_model")).unwrap().next().is_some());
 
-    // Another recipe's gold: the rewards in its pairs are the model's.
-    let judged = scratch.path().join("judged");
-    let gold = format!("gold.id={}", folder.display());
-    let only = ["--only", "pretrain", "--only", "gold", "--only", "preferences", "--set", &gold];
-    let fewer = ["--set", "pretrain.training.steps=5", "--set", "preferences.prompts=8", "--set", "preferences.validation_prompts=8"];
-    success(w2s().arg("run").arg(recipe("smoke.toml")).arg("--out").arg(&judged).args(only).args(fewer));
-    assert_eq!(json(&judged.join("gold/report.json"))["accuracy"], Value::Null);
-    let pairs = read_pairs(&judged.join("preferences/train.jsonl")).unwrap();
-    let [chosen, rejected] = rewards(&folder, &pairs);
-    assert!(!pairs.is_empty());
-    for (i, pair) in pairs.iter().enumerate() {
-        let near = |reward: Option<f64>, ours: f64| reward.is_some_and(|reward| (reward - ours).abs() < 1e-4);
-        assert!(near(pair.reward_chosen, chosen[i]) && near(pair.reward_rejected, rejected[i]), "{pair:?}");
-    }
+    assert_is_gold_of_another(&scratch.path().join("judged"), &folder);
 
     // The head has a rate of its own, which may also be the body's.
     let learned = head(&out);
@@ -188,6 +192,30 @@ fn a_reward_model_learns_the_pairs_and_becomes_a_gold() {
     };
     let (slow, equal) = (again("reward_model.head_learning_rate=1e-9"), again("reward_model.head_learning_rate=1e-3"));
     assert!(slow < 5e-9 && (1e-4..5e-3).contains(&equal), "{slow} {equal}");
+
+    // Adapters learn too, and the head with them; saved alone or merged they are one judge.
+    let pairs = read_pairs(&out.join("preferences/validation.jsonl")).unwrap();
+    let adapted = |save: &str| {
+        let lora = format!("reward_model.lora={{rank=4, save='{save}'}}");
+        let sets = ["--set", &lora, "--set", "reward_model.training.activation_checkpointing=true"];
+        let log = stderr(&output(&mut run(&out, &[&sets[..], &["--set", "reward_model.training.learning_rate=1e-2"]].concat())));
+        // 2 layers · 4 · (64 + 192), and the head.
+        assert!(log.contains("reward_model: LoRA of rank 4, 2112 trainable parameters over "), "{log}");
+        rewards(&folder, &pairs)
+    };
+    let merged = adapted("merged");
+    assert!(!folder.join("adapter_config.json").exists());
+    let alone = adapted("adapter");
+    assert!(folder.join("adapter_config.json").exists() && !folder.join("model.safetensors").exists());
+    let differences = merged.iter().flatten().zip(alone.iter().flatten()).map(|(merged, alone)| (merged - alone).abs());
+    assert!(differences.fold(0.0, f64::max) < 1e-4);
+    let right = alone[0].iter().zip(&alone[1]).filter(|(chosen, rejected)| chosen > rejected).count() as f64;
+    assert!(right / count > 0.5 + 4.0 * 0.5 / count.sqrt(), "{right} of {count} is chance");
+    let told = json(&folder.join("training.json"))["validation"].to_string();
+    assert!(told.contains(&format!("[\"validation/rewards/accuracies\",{}]", right / count)), "{told} {right}");
+    assert_is_gold_of_another(&scratch.path().join("judged by an adapter"), &folder);
+    let error = failure(w2s().args(["steer", "--method", "base", "--base"]).arg(&folder).arg("A film"), 1);
+    assert!(error.contains("`task_type` is `SEQ_CLS`, only adapters of language models (`CAUSAL_LM`) are supported"), "{error}");
 
     let error = failure(&mut run(&out, &["--set", "reward_model.training.max_length=4"]), 1);
     let count = read_pairs(&out.join("preferences/train.jsonl")).unwrap().len();
@@ -256,4 +284,76 @@ fn transformers_gives_the_rewards_that_we_give() {
     fs::write(target.path().join("expected.json"), expected.to_string()).unwrap();
     assert_eq!(ids.len(), 8);
     judge::ask("golden/check_saved.py", &[target.path()]);
+}
+
+/// A reward model on a golden language model whose adapters and head are far from zero.
+fn adapted(name: &str, targets: &[&str]) -> RewardModel {
+    let targets = targets.iter().map(|target| target.to_string()).collect();
+    let settings = Lora { rank: 2, alpha: 5.0, targets, save: LoraSave::Adapter };
+    let model = RewardModel::lora_on_lm(&golden::folder(name), CPU, Kind::Float, &settings, 1).unwrap();
+    tch::no_grad(|| {
+        for (number, (_, parameter)) in model.trainable_parameters().into_iter().enumerate() {
+            let wave = Tensor::arange(parameter.numel() as i64, (Kind::Float, CPU)) * 0.7 + number as f64;
+            parameter.shallow_clone().copy_(&(wave.sin() * 0.5).view(parameter.size().as_slice()));
+        }
+    });
+    model
+}
+
+fn rewards_of(model: &RewardModel, ids: &[Vec<i64>]) -> Tensor {
+    tch::no_grad(|| model.rewards_of(&ids.iter().map(Vec::as_slice).collect::<Vec<_>>()))
+}
+
+#[test]
+fn an_adapter_of_a_reward_model_comes_back_with_its_head() {
+    let ids = [vec![5, 9, 3, 7, 11, 2, 8], vec![4, 6], vec![9, 9, 1]];
+    for (name, targets) in [("gpt2", ["c_attn", "c_fc"]), ("llama", ["q_proj", "down_proj"])] {
+        let (model, folder) = (adapted(name, &targets), tempfile::tempdir().unwrap());
+        model.save_trained(folder.path(), &model.trainable_parameters()).unwrap();
+        RewardModel::check_folder(folder.path()).unwrap();
+        let again = RewardModel::open(folder.path(), CPU, Kind::Float).unwrap();
+        let (before, after) = (rewards_of(&model, &ids), rewards_of(&again, &ids));
+        assert!(golden::difference(&before, &after) < 1e-4 * before.abs().max().double_value(&[]), "{name}: {before} {after}");
+        // Without the adapter the same head gives other rewards.
+        let plain = RewardModel::from_lm(&golden::folder(name), CPU, Kind::Float).unwrap();
+        let head = |model: &RewardModel| model.parameters().into_iter().find(|(name, _)| RewardModel::is_head(name)).unwrap().1;
+        tch::no_grad(|| head(&plain).copy_(&head(&again)));
+        assert!(golden::difference(&before, &rewards_of(&plain, &ids)) > 0.01 * before.abs().max().double_value(&[]), "{name}");
+        // An adapter without a head gives no rewards.
+        let (path, width) = (folder.path().join("adapter_model.safetensors"), model.info().hidden_size);
+        let without = read_tensors(&path).unwrap().into_iter().filter(|(name, _)| !name.ends_with("score.weight"));
+        write_tensors(&path, &without.collect::<Vec<_>>(), &[]).unwrap();
+        let message = RewardModel::check_folder(folder.path()).unwrap_err().to_string();
+        assert!(message.contains(&format!("missing tensor `base_model.model.score.weight` [1, {width}]")), "{message}");
+        assert!(RewardModel::open(folder.path(), CPU, Kind::Float).is_err());
+    }
+}
+
+#[test]
+#[ignore = "needs Python with torch: make judge-heavy"]
+fn peft_opens_our_adapters_of_reward_models_and_we_open_its() {
+    let target = tempfile::tempdir().unwrap();
+    let ids: Vec<Vec<i64>> = (1..4).map(|row| (0..9).map(|place| (row * 17 + place * 5) % 90 + 1).collect()).collect();
+    let numbers = |rewards: Tensor| Vec::<f64>::try_from(rewards.to_kind(Kind::Double)).unwrap();
+    let mut ours = serde_json::Map::new();
+    for (name, targets) in [("gpt2", ["c_attn", "c_fc"]), ("llama", ["q_proj", "down_proj"])] {
+        let model = adapted(name, &targets);
+        model.save_trained(&target.path().join(name), &model.trainable_parameters()).unwrap();
+        let rewards = numbers(rewards_of(&model, &ids));
+        ours.insert(name.to_owned(), json!({ "base": golden::folder(name), "ids": ids, "rewards": rewards, "tolerance": 1e-4 }));
+    }
+    fs::write(target.path().join("ours.json"), Value::Object(ours.clone()).to_string()).unwrap();
+    judge::ask("golden/check_reward_adapter.py", &[target.path()]);
+
+    let theirs = json(&target.path().join("theirs.json"));
+    for name in ours.keys() {
+        let expected: Vec<f64> = serde_json::from_value(theirs[name].clone()).unwrap();
+        let model =
+            RewardModel::open(&target.path().join(format!("peft-{name}")), CPU, Kind::Float).unwrap_or_else(|error| panic!("{error}"));
+        let found = numbers(rewards_of(&model, &ids));
+        let largest = expected.iter().fold(0.0, |largest: f64, reward| largest.max(reward.abs()));
+        let error = found.iter().zip(&expected).map(|(found, expected)| (found - expected).abs()).fold(0.0, f64::max) / largest;
+        println!("{name}: an adapter of PEFT differs by {error:.1e} of the largest reward");
+        assert!(error < 1e-4, "{name}: {error}");
+    }
 }

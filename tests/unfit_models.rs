@@ -270,8 +270,13 @@ fn judges_are_checked_by_their_headers() {
         assert!(refused(&classifier).contains(QUANTISED));
     }
     let adapters = scratch.path().join("adapters");
+    adapter(&folder("gpt2"), &adapters, |config| config["base_model_name_or_path"] = json!(folder("distilbert")));
+    assert!(refused(&adapters).contains("hint: it is a PEFT adapter, and only language and reward models may be one here: merge it"));
+    let adapters = scratch.path().join("adapters of a language model");
     adapter(&folder("gpt2"), &adapters, |_| {});
-    assert!(refused(&adapters).contains("hint: it is a PEFT adapter, and only language models may be one here: merge it"));
+    let message = refused(&adapters);
+    assert!(message.contains("`task_type` is `CAUSAL_LM`, only adapters of reward models (`SEQ_CLS`) are supported"), "{message}");
+    assert!(message.contains("hint: a language model's `lm_head` gives no reward"), "{message}");
 }
 
 #[test]

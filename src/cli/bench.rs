@@ -8,10 +8,10 @@ use super::settings::Settings;
 use super::steer::DtypeName;
 use super::{hub, print, to_json};
 use crate::artifacts::interrupt;
+use crate::bench::{self, BenchModels, BenchReport, BenchSettings, TrainingBenchReport, TrainingBenchSettings};
 use crate::error::{Error, Result};
 use crate::models::device;
 use crate::recipe::{Method, MethodTable, bytes_in_words};
-use crate::stages::{BenchModels, BenchReport, BenchSettings, TrainingBenchReport, TrainingBenchSettings, bench_steer, bench_train};
 
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
@@ -121,7 +121,7 @@ impl BenchCommand {
         };
         let models =
             BenchModels::open(&base, guides.as_ref().map(|(tuned, untuned): &(PathBuf, PathBuf)| (&**tuned, &**untuned)), &settings)?;
-        let report = bench_steer(what, &models, &settings)?;
+        let report = bench::steer(what, &models, &settings)?;
         print(&if self.json { to_json(&report)? } else { lines(&report) })
     }
 
@@ -170,7 +170,7 @@ impl BenchCommand {
             random_weights: self.random_weights,
         };
         interrupt::install()?;
-        let report = bench_train(&hub::model(&self.base)?, &settings)?;
+        let report = bench::train(&hub::model(&self.base)?, &settings)?;
         print(&if self.json { to_json(&report)? } else { training_lines(&report) })
     }
 }

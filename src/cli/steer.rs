@@ -6,17 +6,20 @@ use std::rc::Rc;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 use super::search_flags::SearchFlags;
 use super::settings::{Settings, Words};
 use super::{hub, print, to_json};
 use crate::artifacts::interrupt;
+use crate::engine::{Desk, Engine, PromptReader, SteerLine, SteerSettings, check_prompts};
 use crate::error::{Error, Result};
 use crate::models::{check_lm_folders, device, open_with_tokenizer};
+use crate::policy::LocalPolicy;
+use crate::prompt::Prompt;
 use crate::recipe::{Dtype, EFT, Proposal, Recipe, base_kinds, takes_tilt};
 use crate::score::{GoldReward, Guide};
 use crate::search::{CbsSettings, Kind, Search};
-use crate::stages::{LoadedGuide, Parts, PromptReader, SteerSettings, check_prompts, proposer, steer_prompts};
 use crate::text::{PromptTemplate, Tokenizer, read_prompts, tilt_problems};
 
 #[derive(Debug, Args)]
@@ -147,8 +150,8 @@ impl SteerCommand {
         let steer = recipe.steer.as_ref().filter(|_| problems.is_empty()).ok_or(Error::Recipe(problems))?;
         let settings = SteerSettings::of(steer);
         let (_, method) = steer.method[0].methods().swap_remove(0);
-        let mut prompts: Vec<(String, String)> =
-            self.prompt.iter().enumerate().map(|(i, prompt)| (format!("prompt-{i}"), prompt.clone())).collect();
+        let mut prompts: Vec<Prompt> =
+            self.prompt.iter().enumerate().map(|(i, prompt)| Prompt::new(format!("prompt-{i}"), prompt)).collect();
         if let Some(file) = &self.prompts {
             prompts.extend(read_prompts(file)?);
         }
@@ -172,7 +175,7 @@ impl SteerCommand {
         let judge = gold.as_deref().map_or(Ok(()), GoldReward::check_folder);
         // A tokenizer that does not open is told with its model.
         let chats = |folder: &Path, template: &PromptTemplate| {
-            Tokenizer::open(folder).map_or(Ok(()), |tokenizer| template.render(&tokenizer, &prompts[0].1).map(drop))
+            Tokenizer::open(folder).map_or(Ok(()), |tokenizer| template.render(&tokenizer, &prompts[0].text).map(drop))
         };
         let chats = [chats(&base, &template)].into_iter().chain(pairs.iter().map(|(tuned, _)| chats(tuned, &guide_template)));
         Error::several([check_lm_folders(folders), judge].into_iter().chain(chats))?;
@@ -182,31 +185,22 @@ impl SteerCommand {
         let (base, tokenizer) = open(&base)?;
         let mut guides = Vec::new();
         for (pair, (tuned, untuned)) in steer.guide.iter().zip(&pairs) {
-            let guide = Guide::new(open(tuned)?, open(untuned)?, guide_template.clone())?;
-            guides.push((pair.weight, Rc::new(guide)));
+            guides.push((pair.weight, Rc::new(Guide::new(open(tuned)?, open(untuned)?, guide_template.clone())?)));
         }
-        let mut guide = if guides.is_empty() { None } else { Some(LoadedGuide::for_base(guides, &tokenizer)?) };
         let gold = gold.as_ref().map(|folder| GoldReward::open(folder, device, kind, self.gold_text.as_deref())).transpose()?;
-        let mut policy = proposer(&method, (base, tokenizer, template), guide.as_ref(), &settings)?;
+        let base = LocalPolicy::new(base, tokenizer, template, settings.sampling, settings.stop.clone());
+        let mut engine = Engine::open(method, settings, Box::new(base), guides)?;
         interrupt::install()?;
-        // Answers come as they are found and are printed in the order of the prompts.
-        let (mut waiting, mut next) = (BTreeMap::new(), 0);
-        let parts = Parts { policy: &mut policy, guide: guide.as_mut(), gold: gold.as_ref() };
-        let pause = &mut || interrupt::check().map_err(|_| Error::failed("interrupted"));
-        steer_prompts(&method, &settings, parts, recipe.run.seeds[0], &prompts, pause, &mut |number, line| {
-            waiting.insert(number, line);
-            while let Some(line) = waiting.remove(&next) {
-                print(&if self.json { to_json(&line)? } else { format!("{}{}", line.prompt, line.response) })?;
-                next += 1;
-            }
-            Ok(())
-        })
+        let in_flight = engine.plan(&prompts)?;
+        let mut desk = Printed { due: prompts.into_iter(), gold, json: self.json, waiting: BTreeMap::new(), next: 0, lost: Vec::new() };
+        engine.answer(recipe.run.seeds[0], in_flight, &mut desk)?;
+        if desk.lost.is_empty() { Ok(()) } else { Err(Error::Lost(desk.lost)) }
     }
 
     /// Prompts that are too long, and a folder without a chat template, are told before any weights are read.
     fn check_prompts(
         &self,
-        prompts: &[(String, String)],
+        prompts: &[Prompt],
         (settings, proposal): (&SteerSettings, Proposal),
         (base, template): (&Path, &PromptTemplate),
         (pairs, guide_template): (&[(PathBuf, PathBuf)], &PromptTemplate),
@@ -291,6 +285,64 @@ impl SteerCommand {
                 problems.push(format!("{flag} is of --method {}, not of {}{meant}", kinds.join(" and "), self.method));
             }
         }
+    }
+}
+
+/// An answer, and what the judge says of it.
+#[derive(Serialize)]
+struct Judged {
+    #[serde(flatten)]
+    line: SteerLine,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gold_reward: Option<f64>,
+}
+
+/// Prompts whose answers come as they are found and are printed in the order of the prompts.
+struct Printed {
+    due: std::vec::IntoIter<Prompt>,
+    gold: Option<GoldReward>,
+    json: bool,
+    /// Outcomes by the prompts' numbers, those without an answer too.
+    waiting: BTreeMap<usize, Option<Judged>>,
+    next: usize,
+    /// Those without an answer, and why.
+    lost: Vec<String>,
+}
+
+impl Printed {
+    fn print(&mut self, number: usize, outcome: Option<Judged>) -> Result<()> {
+        self.waiting.insert(number, outcome);
+        while let Some(outcome) = self.waiting.remove(&self.next) {
+            if let Some(judged) = outcome {
+                let line = &judged.line;
+                print(&if self.json { to_json(&judged)? } else { format!("{}{}", line.prompt, line.response) })?;
+            }
+            self.next += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Desk for Printed {
+    fn next(&mut self, _in_flight: usize) -> Result<Option<Prompt>> {
+        Ok(self.due.next())
+    }
+
+    fn pause(&mut self) -> Result<()> {
+        interrupt::check().map_err(|_| Error::failed("interrupted"))
+    }
+
+    fn done(&mut self, number: usize, line: SteerLine) -> Result<()> {
+        let gold_reward = match &self.gold {
+            Some(gold) => Some(gold.rewards(&[(&line.prompt, &line.response)])?[0]),
+            None => None,
+        };
+        self.print(number, Some(Judged { line, gold_reward }))
+    }
+
+    fn lost(&mut self, number: usize, prompt: Prompt, error: Error) -> Result<()> {
+        self.lost.push(format!("prompt `{}` has no answer: {error}", prompt.id));
+        self.print(number, None)
     }
 }
 

@@ -7,7 +7,7 @@ use fancy_regex::Regex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::adapter_options::{MERGE, is_off, problems};
+use super::adapter_options::{MERGE, Purpose, is_off, problems};
 use super::config::read_json;
 use super::hub::in_cache;
 use super::lora::BASE;
@@ -88,10 +88,10 @@ impl<T> OneOrMany<T> {
 impl AdapterConfig {
     /// # Errors
     /// [`Error::Model`] with every option that PEFT would follow and this program does not.
-    pub fn read(folder: &Path) -> Result<Self> {
+    pub fn read(folder: &Path, purpose: Purpose) -> Result<Self> {
         let path = folder.join(CONFIG);
         let keys: Keys = serde_json::from_value(read_json(&path)?).map_err(|error| Error::model(&path, error.to_string()))?;
-        let mut problems = problems(&keys.peft_type, keys.task_type.as_deref(), &keys.init_lora_weights, &keys.rest);
+        let mut problems = problems(purpose, &keys.peft_type, keys.task_type.as_deref(), &keys.init_lora_weights, &keys.rest);
         if keys.r == 0 {
             problems.push("`r` is 0, expected 1 or more".to_owned());
         }
@@ -281,7 +281,7 @@ mod tests {
     fn read(config: &Value) -> Result<AdapterConfig> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(CONFIG), config.to_string()).unwrap();
-        AdapterConfig::read(folder.path())
+        AdapterConfig::read(folder.path(), Purpose::Language)
     }
 
     fn layers(family: &str) -> Vec<String> {

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 pub(super) const MERGE: &str =
     "hint: merge it in PEFT, `PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)`, and name that folder";
+pub(super) const NO_REWARD: &str = "hint: a language model's `lm_head` gives no reward";
 const NOT_MERGEABLE: &str = "hint: it cannot be merged into the weights either: train a plain LoRA";
 const BASE_CHANGED: &str = "hint: merge it where it was trained (`merge_and_unload`), or save it from there with \
                             `path_initial_model_for_weight_conversion`, which makes a plain LoRA of PiSSA, OLoRA, CorDA and LoRA-GA";
@@ -48,22 +49,65 @@ pub(super) const WITHOUT_EFFECT: [&str; 15] = [
     "runtime_config",
 ];
 
-/// What of an `adapter_config.json` keeps the adapter from being read: its type, its task, its initialisation, and every key of `rest` that is on and
-/// not known to change nothing.
-pub(super) fn problems(peft_type: &str, task: Option<&str>, initialisation: &Value, rest: &Map<String, Value>) -> Vec<String> {
+/// What an adapter is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It predicts tokens.
+    Language,
+    /// It gives texts a reward, by a head that it brings.
+    Reward,
+}
+
+impl Purpose {
+    /// As PEFT calls it.
+    pub fn task_type(self) -> &'static str {
+        match self {
+            Self::Language => "CAUSAL_LM",
+            Self::Reward => "SEQ_CLS",
+        }
+    }
+
+    /// The layers that the adapter brings whole, in PEFT's config: of a classifier PEFT takes whichever of these names the model has.
+    pub fn modules_to_save(self) -> Option<[&'static str; 2]> {
+        match self {
+            Self::Language => None,
+            Self::Reward => Some(["classifier", "score"]),
+        }
+    }
+
+    fn brings(self, key: &str, value: &Value) -> bool {
+        let brought = self.modules_to_save().filter(|_| key == "modules_to_save");
+        let is_brought = |name: &Value| name.as_str().is_some_and(|name| brought.is_some_and(|brought| brought.contains(&name)));
+        value.as_array().is_some_and(|names| names.iter().all(is_brought))
+    }
+}
+
+/// What of an `adapter_config.json` keeps the adapter from being read for `purpose`: its type, its task, its initialisation, and every key of `rest`
+/// that is on and not known to change nothing.
+pub(super) fn problems(
+    purpose: Purpose,
+    peft_type: &str,
+    task: Option<&str>,
+    initialisation: &Value,
+    rest: &Map<String, Value>,
+) -> Vec<String> {
     if peft_type != "LORA" {
         return vec![format!("`peft_type` is `{peft_type}`, only `LORA` is supported\n\n{MERGE}, if its kind can be merged")];
     }
     let mut problems = Vec::new();
-    if let Some(task) = task.filter(|task| *task != "CAUSAL_LM") {
-        problems.push(format!("`task_type` is `{task}`, only adapters of language models (`CAUSAL_LM`) are supported\n\n{MERGE}"));
+    if let Some(task) = task.filter(|task| *task != purpose.task_type()) {
+        let (of, known, way_out) = match purpose {
+            Purpose::Language => ("language models", purpose.task_type(), MERGE),
+            Purpose::Reward => ("reward models", purpose.task_type(), NO_REWARD),
+        };
+        problems.push(format!("`task_type` is `{task}`, only adapters of {of} (`{known}`) are supported\n\n{way_out}"));
     }
     problems.extend(initialisation_problem(initialisation));
     for (key, value) in rest {
         let refused = REFUSED.iter().find(|(name, ..)| name == key);
         // The table of a variant is its switch, also where it is empty.
         let is_off = is_off(value) && !(refused.is_some() && value.is_object());
-        if is_off || WITHOUT_EFFECT.contains(&key.as_str()) || (key == "bias" && value == "none") {
+        if is_off || WITHOUT_EFFECT.contains(&key.as_str()) || (key == "bias" && value == "none") || purpose.brings(key, value) {
             continue;
         }
         problems.push(match refused {

@@ -305,7 +305,7 @@ fn read_json_config(folder: &Path) -> Result<(PathBuf, Value)> {
     let path = folder.join("config.json");
     if !path.is_file() {
         let hint = if folder.join("adapter_config.json").is_file() {
-            "it is a PEFT adapter, and only language models may be one here: merge it in PEFT (`merge_and_unload`) and name that folder"
+            "it is a PEFT adapter, and only language and reward models may be one here: merge it in PEFT (`merge_and_unload`) and name that folder"
         } else {
             "name a folder with a model in Hugging Face layout"
         };

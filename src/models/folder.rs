@@ -8,23 +8,31 @@ use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 
 use super::adapter_config::base_of_adapter;
+use super::adapter_options::Purpose;
 use super::config::{ClassifierConfig, LmConfig, SequenceClassifier, TokenIds, read_json, refuse};
 use super::lora::{self, Adapters};
 use super::memory::{self, MainMemory};
 use super::variables::Variables;
 use super::weights::Headers;
-use super::{CausalLm, init, layers, shapes, weights};
+use super::{CausalLm, LmInfo, init, layers, shapes, weights};
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
+use crate::kernels::Weight;
 use crate::recipe::{Lora, bytes_in_words};
+
+/// The variable of a language head that is not the embedding.
+const LM_HEAD: &str = "lm_head.weight";
 
 /// A language model with its variables.
 pub struct Lm {
     pub model: CausalLm,
     pub config: LmConfig,
-    variables: Variables,
-    adapters: Option<Adapters>,
+    pub(super) variables: Variables,
+    pub(super) adapters: Option<Adapters>,
 }
+
+/// Makes a model of a config with these end-of-sequence ids, all of its weights zero.
+type Build = fn(LmConfig, Vec<i64>, Device, Kind) -> Lm;
 
 /// A sequence classifier with its variables.
 pub struct Classifier {
@@ -38,14 +46,19 @@ impl Lm {
     /// Opens a folder for inference: frozen, its weights converted to `kind` whatever they are stored as. An adapter is merged into the
     /// weights of its base, here and by [`Lm::open_trainable`].
     pub fn open(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        let mut lm = Self::read(folder, device, kind)?;
+        let mut lm = Self::open_trainable(folder, device, kind)?;
         lm.variables.freeze();
         Ok(lm)
     }
 
     /// Opens a folder for training, with gradients in `kind`, that of its forward and backward passes.
     pub fn open_trainable(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        Self::read(folder, device, kind)
+        Self::read(folder, device, kind, Self::build)
+    }
+
+    /// [`Self::open_trainable`] without the language head.
+    pub(super) fn open_body(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+        Self::read(folder, device, kind, Self::without_head)
     }
 
     /// Opens a folder for training by LoRA: its weights frozen in `kind`, and f32 adapters with gradients that leave the model as it is
@@ -54,9 +67,18 @@ impl Lm {
     /// # Errors
     /// [`Error::Failed`] where a target is no layer of the model, [`Error::Model`] where the folder's adapter has other settings.
     pub fn open_lora(folder: &Path, device: Device, kind: Kind, settings: &Lora, seed: u64) -> Result<Self> {
+        Self::read_lora(folder, device, kind, (settings, seed), Self::build)
+    }
+
+    /// [`Self::open_lora`] without the language head.
+    pub(super) fn open_lora_body(folder: &Path, device: Device, kind: Kind, settings: &Lora, seed: u64) -> Result<Self> {
+        Self::read_lora(folder, device, kind, (settings, seed), Self::without_head)
+    }
+
+    fn read_lora(folder: &Path, device: Device, kind: Kind, (settings, seed): (&Lora, u64), build: Build) -> Result<Self> {
         let base = base_of_adapter(folder)?;
         let frozen = base.as_deref().unwrap_or(folder);
-        let mut lm = Self::read_weights(frozen, device, kind)?;
+        let mut lm = Self::read_weights(frozen, device, kind, build)?;
         lm.variables.freeze();
         // Gradients of what comes before read the plain weights.
         for layer in lm.model.linears() {
@@ -108,7 +130,7 @@ impl Lm {
         if self.config.tied() {
             let _ = head.pack();
         } else {
-            self.variables.pack_one("lm_head.weight".to_owned(), head);
+            self.variables.pack_one(LM_HEAD.to_owned(), head);
         }
         self.variables.settle();
         self
@@ -120,22 +142,24 @@ impl Lm {
         self
     }
 
-    fn read(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        let Some(base) = base_of_adapter(folder)? else { return Self::read_weights(folder, device, kind) };
-        lora::check(folder, &LmConfig::read(&base)?)?;
-        let mut lm = Self::read_weights(&base, device, kind)?;
-        lora::merge_folder(lm.model.linears(), lm.config.prefix(), folder, device)?;
+    fn read(folder: &Path, device: Device, kind: Kind, build: Build) -> Result<Self> {
+        let Some(base) = base_of_adapter(folder)? else { return Self::read_weights(folder, device, kind, build) };
+        lora::check(folder, &LmConfig::read(&base)?, Purpose::Language)?;
+        let mut lm = Self::read_weights(&base, device, kind, build)?;
+        lora::merge_folder(lm.model.linears(), lm.config.prefix(), folder, device, None)?;
         Ok(lm)
     }
 
-    fn read_weights(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+    fn read_weights(folder: &Path, device: Device, kind: Kind, build: Build) -> Result<Self> {
         let config = LmConfig::read(folder)?;
         let eos_token_ids = eos_token_ids(folder, &config)?;
         Self::check_weights(folder, &config, &Headers::open(folder)?)?;
         check_room(folder, device, kind)?;
-        let lm = Self::build(config, eos_token_ids, device, kind);
-        weights::load(folder, &lm.variables.all(), |name| lm.config.lm_variable(name))?;
-        if lm.config.tied() && !weights::holds_again(folder, "lm_head.weight", lm.model.embedding())? {
+        let lm = build(config, eos_token_ids, device, kind);
+        let variables = lm.variables.all();
+        let is_left = |name: &String| name != LM_HEAD || variables.contains_key(name);
+        weights::load(folder, &variables, |name| lm.config.lm_variable(name).filter(is_left))?;
+        if lm.config.tied() && !weights::holds_again(folder, LM_HEAD, lm.model.embedding())? {
             let what = "`tie_word_embeddings` in config.json is true, but its `lm_head.weight` is not the embedding";
             return Err(Error::model(
                 folder,
@@ -149,7 +173,7 @@ impl Lm {
     pub(super) fn check_weights(folder: &Path, config: &LmConfig, headers: &Headers) -> Result<()> {
         let fits = headers.check(&shapes::of_lm(config), "config.json", |name| config.lm_variable(name));
         let embedding = shapes::embedding(config);
-        let again = headers.shape("lm_head.weight").filter(|_| config.tied());
+        let again = headers.shape(LM_HEAD).filter(|_| config.tied());
         let other = again.filter(|shape| !shape.iter().map(|&size| size as i64).eq(embedding));
         let tied = other.map(|shape| {
             let what = format!("tensor `lm_head.weight` has shape {shape:?}, the embedding that it is tied to {embedding:?}");
@@ -159,15 +183,20 @@ impl Lm {
     }
 
     fn build(config: LmConfig, eos_token_ids: Vec<i64>, device: Device, kind: Kind) -> Self {
+        let mut lm = Self::without_head(config, eos_token_ids, device, kind);
+        if !lm.config.tied() {
+            let LmInfo { vocab_size, hidden_size, .. } = *lm.model.info();
+            let head = layers::zeros(&(&lm.variables.root() / "lm_head"), "weight", &[vocab_size, hidden_size]);
+            *lm.model.head_mut() = Weight::new(&head, false);
+        }
+        lm
+    }
+
+    /// A model whose language head is its embedding, whatever the config says: for one that predicts no tokens.
+    pub(super) fn without_head(config: LmConfig, eos_token_ids: Vec<i64>, device: Device, kind: Kind) -> Self {
         let variables = Variables::new(device, kind);
-        let root = variables.root();
-        let decoder = config.build(&root);
-        let info = config.info(eos_token_ids);
-        let head = if config.tied() {
-            decoder.embedding().shallow_clone()
-        } else {
-            layers::zeros(&(&root / "lm_head"), "weight", &[info.vocab_size, info.hidden_size])
-        };
+        let decoder = config.build(&variables.root());
+        let (info, head) = (config.info(eos_token_ids), decoder.embedding().shallow_clone());
         Self { model: CausalLm::new(info, decoder, head), config, variables, adapters: None }
     }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use super::adapter_config::{AdapterConfig, CONFIG, base_of_adapter};
-use super::adapter_options::MERGE;
+use super::adapter_options::{MERGE, Purpose};
 use super::config::LmConfig;
 use super::folder::write_json;
 use super::layers::LinearLayer;
@@ -24,6 +24,9 @@ use crate::sampling::Stream;
 pub(super) const WEIGHTS: &str = "adapter_model.safetensors";
 /// In the config: the base's folder.
 pub(super) const BASE: &str = "base_model_name_or_path";
+
+/// The head of a reward model in PEFT's files.
+pub(super) const SCORE: &str = "base_model.model.score.weight";
 
 /// The update of one linear layer.
 pub struct Adapter {
@@ -119,7 +122,7 @@ impl Adapters {
     /// Copies A and B out of an adapter folder that must have been trained with these settings.
     pub fn resume(&self, folder: &Path) -> Result<()> {
         let layers = self.layers.iter().map(|layer| layer.name.as_str());
-        same_settings(folder, &AdapterConfig::read(folder)?, &self.lora, layers)?;
+        same_settings(folder, &AdapterConfig::read(folder, Purpose::Language)?, &self.lora, layers)?;
         load(folder, &self.parameters())
     }
 
@@ -140,13 +143,23 @@ impl Adapters {
 
     /// Writes what PEFT's `PeftModel.from_pretrained` reads, the config last.
     pub fn save(&self, folder: &Path) -> Result<()> {
+        self.write(folder, Purpose::Language, &[])
+    }
+
+    /// [`Self::save`] together with the head of a reward model, (1, hidden_size).
+    pub fn save_with_score(&self, folder: &Path, score: &Tensor) -> Result<()> {
+        self.write(folder, Purpose::Reward, &[(SCORE.to_owned(), score.shallow_clone())])
+    }
+
+    fn write(&self, folder: &Path, purpose: Purpose, beside: &[(String, Tensor)]) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(Error::io(folder, "creating the folder"))?;
         let from_here = way(folder, &self.base);
         let metadata: Vec<(&str, &str)> = from_here.iter().map(|way| (BASE_FROM_HERE, way.as_str())).collect();
-        weights::write_tensors(&folder.join(WEIGHTS), &self.parameters(), &metadata)?;
-        let config = json!({
+        let tensors: Vec<(String, Tensor)> = self.parameters().into_iter().chain(named(beside)).collect();
+        weights::write_tensors(&folder.join(WEIGHTS), &tensors, &metadata)?;
+        let mut config = json!({
             "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
+            "task_type": purpose.task_type(),
             "base_model_name_or_path": self.base.display().to_string(),
             "r": self.lora.rank,
             "lora_alpha": self.lora.alpha,
@@ -156,6 +169,9 @@ impl Adapters {
             "bias": "none",
             "inference_mode": true,
         });
+        if let Some(modules) = purpose.modules_to_save() {
+            config["modules_to_save"] = json!(modules);
+        }
         write_json(&folder.join(CONFIG), &config)
     }
 }
@@ -201,12 +217,14 @@ fn of_block(layers: &[String]) -> String {
     of_block.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Adds the adapter in `folder` to the weights of the model's `layers`, named below `prefix`, as PEFT merges it.
-pub(super) fn merge_folder(layers: Vec<LinearLayer>, prefix: &str, folder: &Path, device: Device) -> Result<()> {
+/// Adds the adapter in `folder` to the weights of the model's `layers`, named below `prefix`, as PEFT merges it; the `score` of a reward model
+/// takes the value of the adapter's.
+pub(super) fn merge_folder(layers: Vec<LinearLayer>, prefix: &str, folder: &Path, device: Device, score: Option<&Tensor>) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
-    let config = AdapterConfig::read(folder)?;
+    let config = AdapterConfig::read(folder, if score.is_some() { Purpose::Reward } else { Purpose::Language })?;
     let adapted = adapters(layers, prefix, device, |layer| config.of_layer(layer))?;
-    load(folder, &adapted.iter().flat_map(|(_, adapted)| adapted.parameters()).collect::<Vec<_>>())?;
+    let score = score.map(|score| (SCORE.to_owned(), score.shallow_clone()));
+    load(folder, &adapted.iter().flat_map(|(_, adapted)| adapted.parameters()).chain(score).collect::<Vec<_>>())?;
     for (layer, AdaptedLayer { fan_in_fan_out, adapter, .. }) in adapted {
         let weight = layer.weight.plain();
         let merged = weight.to_kind(Kind::Float) + adapter.update(fan_in_fan_out);
@@ -216,17 +234,18 @@ pub(super) fn merge_folder(layers: Vec<LinearLayer>, prefix: &str, folder: &Path
 }
 
 fn load(folder: &Path, parameters: &[(String, Tensor)]) -> Result<()> {
-    weights::load_file(
-        &folder.join(WEIGHTS),
-        &parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect(),
-        CONFIG,
-    )
+    weights::load_file(&folder.join(WEIGHTS), &named(parameters).collect(), CONFIG)
+}
+
+/// The same tensors under the same names.
+fn named(parameters: &[(String, Tensor)]) -> impl Iterator<Item = (String, Tensor)> {
+    parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
 }
 
 /// Whether training with `lora` can go on with the adapter in `folder`; a folder that holds none is no adapter to go on with.
 pub fn check_resumes(folder: &Path, lora: &Lora) -> Result<()> {
     let Some(base) = base_of_adapter(folder)? else { return Ok(()) };
-    let (found, layers) = (AdapterConfig::read(folder)?, shapes::linears(&LmConfig::read(&base)?));
+    let (found, layers) = (AdapterConfig::read(folder, Purpose::Language)?, shapes::linears(&LmConfig::read(&base)?));
     same_settings(folder, &found, lora, layers.iter().map(|layer| layer.name.as_str()))
 }
 
@@ -268,10 +287,10 @@ fn with_way_out(error: Error) -> Error {
     Error::Model { path, problems }
 }
 
-/// Whether the adapter in `folder` is one for a model of this config: its options, the layers that they name, and the names, shapes and kinds
-/// in its weights.
-pub(super) fn check(folder: &Path, config: &LmConfig) -> Result<()> {
-    let adapter = AdapterConfig::read(folder)?;
+/// Whether the adapter in `folder` is one for a model of this config and `purpose`: its options, the layers that they name, and the names, shapes
+/// and kinds in its weights.
+pub(super) fn check(folder: &Path, config: &LmConfig, purpose: Purpose) -> Result<()> {
+    let adapter = AdapterConfig::read(folder, purpose)?;
     let linears = shapes::linears(config);
     let names: Vec<String> = linears.iter().map(|layer| layer.name.clone()).collect();
     let mut problems = Vec::new();
@@ -281,6 +300,9 @@ pub(super) fn check(folder: &Path, config: &LmConfig) -> Result<()> {
         let rank = i64::try_from(rank).unwrap_or(i64::MAX);
         wanted.extend(matrices(name).into_iter().zip([vec![rank, *n_in], vec![*n_out, rank]]));
         adapted += 1;
+    }
+    if purpose == Purpose::Reward {
+        wanted.insert(SCORE.to_owned(), vec![1, shapes::embedding(config)[1]]);
     }
     let others: BTreeSet<String> = shapes::of_lm(config).keys().filter_map(|name| Some(name.strip_suffix(".weight")?.to_owned())).collect();
     let others = others.iter().map(String::as_str).filter(|name| !names.iter().any(|layer| layer == name)).chain(["lm_head"]);

@@ -49,6 +49,6 @@ pub use lora::check_resumes;
 pub use packing::{Packing, Span};
 pub use reward::{RewardHead, RewardModel};
 pub use with_tokenizer::{
-    check_lm_config, check_lm_folder, check_lm_folders, check_vocabulary, end_token_ids, open_lora_with_tokenizer,
-    open_trainable_with_tokenizer, open_with_tokenizer, reward_model_with_tokenizer, tokenizer_and_context,
+    check_lm_config, check_lm_folder, check_lm_folders, check_vocabulary, end_token_ids, lora_reward_model_with_tokenizer,
+    open_lora_with_tokenizer, open_trainable_with_tokenizer, open_with_tokenizer, reward_model_with_tokenizer, tokenizer_and_context,
 };

@@ -6,13 +6,16 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
+use super::adapter_config::base_of_adapter;
+use super::adapter_options::{NO_REWARD, Purpose};
 use super::config::{LmConfig, refuse};
 use super::folder::{Lm, write_config};
-use super::variables::Variables;
+use super::lora;
 use super::weights::Headers;
-use super::{Decoder, Input, LmInfo, init, layers, shapes, weights};
+use super::{CausalLm, Input, LmInfo, init, layers, shapes, weights};
 use crate::error::{Error, Result};
 use crate::kernels::Weight;
+use crate::recipe::Lora;
 
 /// Where the scalar head comes from, which also settles how texts are laid out and scored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,25 +55,24 @@ impl RewardHead {
 }
 
 pub struct RewardModel {
-    decoder: Box<dyn Decoder>,
+    /// What is below the head.
+    lm: Lm,
     score: Tensor, // (1, hidden_size)
-    info: LmInfo,
     pub head: RewardHead,
-    pub config: LmConfig,
-    variables: Variables,
 }
 
 impl RewardModel {
-    /// Opens a folder for inference: frozen, its weights converted to `kind` whatever they are stored as.
+    /// Opens a folder for inference: frozen, its weights converted to `kind` whatever they are stored as. An adapter is merged into the weights
+    /// of its base.
     pub fn open(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         let mut reward = Self::read(folder, device, kind)?;
-        reward.variables.freeze();
+        reward.lm.variables.freeze();
         Ok(reward)
     }
 
     /// The frozen model for inference alone, as [`Lm::packed`].
     pub fn packed(mut self) -> Self {
-        self.variables.pack(self.decoder.linears(), self.config.prefix());
+        self.lm.variables.pack(self.lm.model.linears(), self.lm.config.prefix());
         self
     }
 
@@ -86,22 +88,19 @@ impl RewardModel {
     pub fn new(config: LmConfig, seed: u64, device: Device) -> Result<Self> {
         refuse(config.problems(), Error::Recipe)?;
         let reward = Self::build(config, RewardHead::Score, device, Kind::Float);
-        init::fill(&reward.variables.all(), seed, |name| reward.config.initial(name))?;
+        init::fill(&reward.lm.variables.all(), seed, |name| reward.lm.config.initial(name))?;
         Ok(reward)
     }
 
     /// The language model in `folder` (an adapter is merged) with a head of zeros in place of its own, for training with gradients in `kind`.
     /// All rewards are 0, so that the Bradley–Terry loss starts at ln 2.
     pub fn from_lm(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        let _no_grad = tch::no_grad_guard();
-        let lm = Lm::open(folder, device, kind)?;
-        let reward = Self::build(lm.config.clone(), RewardHead::Score, device, kind);
-        let variables = reward.variables.all();
-        for (name, weight) in lm.parameters().iter().filter(|(name, _)| name != "lm_head.weight") {
-            let variable = variables.get(name).ok_or_else(|| Error::model(folder, format!("`{name}` is no part of a reward model")))?;
-            variable.shallow_clone().f_copy_(weight)?;
-        }
-        Ok(reward)
+        Ok(Self::on(Lm::open_body(folder, device, kind)?, RewardHead::Score))
+    }
+
+    /// [`Self::from_lm`] for training by LoRA, as [`Lm::open_lora`]: the adapters and the whole head learn.
+    pub fn lora_on_lm(folder: &Path, device: Device, kind: Kind, settings: &Lora, seed: u64) -> Result<Self> {
+        Ok(Self::on(Lm::open_lora_body(folder, device, kind, settings, seed)?, RewardHead::Score))
     }
 
     /// Whether the parameter `name` is the head's.
@@ -110,13 +109,24 @@ impl RewardModel {
     }
 
     fn read(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+        if let Some(base) = base_of_adapter(folder)? {
+            return Self::read_adapter(folder, &base, device, kind);
+        }
         let config = LmConfig::read(folder)?;
         let headers = Headers::open(folder)?;
         let head = Self::head_of(folder, &headers)?;
         Self::check_weights(folder, &config, &headers, head)?;
         let reward = Self::build(config, head, device, kind);
-        weights::load(folder, &reward.variables.all(), |name| Self::variable(&reward.config, head, name))?;
+        weights::load(folder, &reward.lm.variables.all(), |name| Self::variable(&reward.lm.config, head, name))?;
         Ok(reward)
+    }
+
+    /// The language model in `base` with the adapter in `folder` and the head that it brings.
+    fn read_adapter(folder: &Path, base: &Path, device: Device, kind: Kind) -> Result<Self> {
+        lora::check(folder, &LmConfig::read(base)?, Purpose::Reward)?;
+        let Self { mut lm, score, head } = Self::from_lm(base, device, kind)?;
+        lora::merge_folder(lm.model.linears(), lm.config.prefix(), folder, device, Some(&score))?;
+        Ok(Self { lm, score, head })
     }
 
     /// The variable that a tensor of the folder belongs in.
@@ -130,8 +140,14 @@ impl RewardModel {
 
     /// Whether the folder holds a reward model that can be opened, as far as its config and the headers of its weights tell.
     pub fn check_folder(folder: &Path) -> Result<()> {
-        let (config, headers) = (LmConfig::read(folder), Headers::open(folder));
+        let base = base_of_adapter(folder)?;
+        let home = base.as_deref().unwrap_or(folder);
+        let (config, headers) = (LmConfig::read(home), Headers::open(home));
         let fits = match (&config, &headers) {
+            (Ok(config), Ok(headers)) if base.is_some() => {
+                let adapter = lora::check(folder, config, Purpose::Reward);
+                Error::all(folder, [Lm::check_weights(home, config, headers), adapter].into_iter().filter_map(Result::err)).err()
+            }
             (Ok(config), Ok(headers)) => {
                 Self::head_of(folder, headers).and_then(|head| Self::check_weights(folder, config, headers, head)).err()
             }
@@ -162,30 +178,40 @@ impl RewardModel {
                 return unread;
             }
             let heads = RewardHead::ALL.map(|head| format!("`{}`", head.tensor())).join(", ");
-            let hint = "hint: a language model's `lm_head` gives no reward";
-            Error::model(folder, format!("is no reward model: its weights hold none of {heads}\n\n{hint}"))
+            Error::model(folder, format!("is no reward model: its weights hold none of {heads}\n\n{NO_REWARD}"))
         })
     }
 
     fn build(config: LmConfig, head: RewardHead, device: Device, kind: Kind) -> Self {
-        let variables = Variables::new(device, kind);
-        let root = variables.root();
-        let decoder = config.build(&root);
-        let info = config.info(config.eos_token_ids());
-        let score = layers::zeros(&(&root / "score"), "weight", &[1, info.hidden_size]);
-        Self { decoder, score, info, head, config, variables }
+        let ends = config.eos_token_ids();
+        Self::on(Lm::without_head(config, ends, device, kind), head)
+    }
+
+    /// A head of zeros that learns, on `lm`.
+    fn on(lm: Lm, head: RewardHead) -> Self {
+        let score = layers::zeros(&(&lm.variables.root() / "score"), "weight", &[1, lm.model.info().hidden_size]);
+        Self { lm, score, head }
     }
 
     pub fn info(&self) -> &LmInfo {
-        &self.info
+        self.lm.model.info()
+    }
+
+    /// What gives the hidden states; it predicts no tokens.
+    pub fn body(&self) -> &CausalLm {
+        &self.lm.model
+    }
+
+    /// Rewards (texts) f32 of hidden states, (texts, hidden_size) of any kind.
+    pub fn rewards_of_states(&self, states: &Tensor) -> Tensor {
+        Weight::new(&self.score.to_kind(Kind::Float), false).product(&states.to_kind(Kind::Float), None).squeeze_dim(1)
     }
 
     /// Rewards (batch) f32 of right-padded texts, each read at its token `at[row]`, (batch) i64.
     pub fn rewards(&self, input: &Input, at: &Tensor) -> Tensor {
-        let hidden = self.decoder.hidden(input, None); // (batch, seq, hidden_size)
+        let hidden = self.lm.model.hidden(input); // (batch, seq, hidden_size)
         let (batch, _, hidden_size) = hidden.size3().expect("hidden states are (batch, seq, hidden_size)");
-        let read = hidden.gather(1, &at.view([batch, 1, 1]).expand([batch, 1, hidden_size], false), false).squeeze_dim(1);
-        Weight::new(&self.score.to_kind(Kind::Float), false).product(&read.to_kind(Kind::Float), None).squeeze_dim(1)
+        self.rewards_of_states(&hidden.gather(1, &at.view([batch, 1, 1]).expand([batch, 1, hidden_size], false), false).squeeze_dim(1))
     }
 
     /// Rewards (texts) f32, each read at its last token; `texts` are ids, at least one and at most `context` each. One forward pass, padded
@@ -202,15 +228,24 @@ impl RewardModel {
 
     /// All weights, sorted, under the names of transformers' sequence classification. They alias the model's own.
     pub fn parameters(&self) -> Vec<(String, Tensor)> {
-        self.variables.all().into_iter().collect()
+        self.lm.parameters()
+    }
+
+    /// What training changes: all weights, or A and B of every adapter under PEFT's names and the head.
+    pub fn trainable_parameters(&self) -> Vec<(String, Tensor)> {
+        let mut parameters = self.lm.trainable_parameters();
+        if self.lm.adapters.is_some() {
+            parameters.push((RewardHead::Score.tensor().to_owned(), self.score.shallow_clone()));
+        }
+        parameters
     }
 
     pub fn device(&self) -> Device {
-        self.variables.device()
+        self.lm.device()
     }
 
     pub fn kind(&self) -> Kind {
-        self.variables.kind()
+        self.lm.kind()
     }
 
     /// Saves config.json and model.safetensors for transformers' sequence classification with one label.
@@ -218,17 +253,31 @@ impl RewardModel {
         self.save_weights(folder, &self.parameters(), self.kind())
     }
 
-    /// [`Self::save`] with `weights` of `kind`, under the names of [`Self::parameters`], instead of the model's own: the f32 masters of a training
-    /// in another kind.
-    pub fn save_weights(&self, folder: &Path, weights: &[(String, Tensor)], kind: Kind) -> Result<()> {
-        weights::write_tensors(&folder.join("model.safetensors"), weights, &[])?;
-        let mut config = serde_json::to_value(&self.config).expect("a config is JSON");
-        config["id2label"] = json!({ "0": "reward" });
-        config["label2id"] = json!({ "reward": 0 });
-        if config["pad_token_id"] == Value::Null {
-            // transformers refuses batches without one; it only tells padding from text.
-            config["pad_token_id"] = json!(self.info.eos_token_ids.first().copied().unwrap_or(0));
+    /// [`Self::save`] of a trained model, whose `weights` are the f32 ones of [`Self::trainable_parameters`]. Adapters are merged, or saved alone
+    /// with the head as a PEFT adapter folder, as their settings say.
+    pub fn save_trained(&self, folder: &Path, weights: &[(String, Tensor)]) -> Result<()> {
+        let Some(adapters) = &self.lm.adapters else { return self.save_weights(folder, weights, Kind::Float) };
+        let learned = weights.iter().find(|(name, _)| Self::is_head(name)).map_or(&self.score, |(_, weight)| weight);
+        if adapters.is_saved_alone() {
+            return adapters.save_with_score(folder, learned);
         }
-        write_config(folder, &config, self.config.model_type(), &self.config.architecture("ForSequenceClassification"), kind)
+        let all = self.parameters().into_iter().map(|(name, weight)| match Self::is_head(&name) {
+            true => (name, learned.shallow_clone()),
+            false => (name, weight),
+        });
+        self.save_weights(folder, &adapters.merged(all.collect()), Kind::Float)
+    }
+
+    fn save_weights(&self, folder: &Path, weights: &[(String, Tensor)], kind: Kind) -> Result<()> {
+        weights::write_tensors(&folder.join("model.safetensors"), weights, &[])?;
+        let config = &self.lm.config;
+        let mut fields = serde_json::to_value(config).expect("a config is JSON");
+        fields["id2label"] = json!({ "0": "reward" });
+        fields["label2id"] = json!({ "reward": 0 });
+        if fields["pad_token_id"] == Value::Null {
+            // transformers refuses batches without one; it only tells padding from text.
+            fields["pad_token_id"] = json!(config.eos_token_ids().first().copied().unwrap_or(0));
+        }
+        write_config(folder, &fields, config.model_type(), &config.architecture("ForSequenceClassification"), kind)
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tch::{Device, Kind};
 
+use super::adapter_options::Purpose;
 use super::folder::eos_token_ids;
 use super::lora::check as check_adapter;
 use super::weights::Headers;
@@ -44,6 +45,18 @@ pub fn open_lora_with_tokenizer(folder: &Path, device: Device, kind: Kind, lora:
 pub fn reward_model_with_tokenizer(folder: &Path, device: Device, kind: Kind) -> Result<(RewardModel, Tokenizer)> {
     let tokenizer = check(folder, false)?;
     Ok((RewardModel::from_lm(folder, device, kind)?, tokenizer))
+}
+
+/// [`RewardModel::lora_on_lm`] and the folder's tokenizer, with the checks of [`reward_model_with_tokenizer`].
+pub fn lora_reward_model_with_tokenizer(
+    folder: &Path,
+    device: Device,
+    kind: Kind,
+    lora: &Lora,
+    seed: u64,
+) -> Result<(RewardModel, Tokenizer)> {
+    let tokenizer = check(folder, false)?;
+    Ok((RewardModel::lora_on_lm(folder, device, kind, lora, seed)?, tokenizer))
 }
 
 /// Whether the folder holds a language model that can be opened, as far as config, tokenizer and the headers of the weights tell. One that
@@ -110,7 +123,7 @@ fn check(folder: &Path, generates: bool) -> Result<Tokenizer> {
         });
     }
     if let (Some(_), Ok(config)) = (&base, &config) {
-        misfits.extend(check_adapter(folder, config).err());
+        misfits.extend(check_adapter(folder, config, Purpose::Language).err());
     }
     Error::and_all(folder, tokenizer, config.err().into_iter().chain(headers.err()).chain(misfits))
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Recipe;
+use super::reward_model::RewardStart;
 use super::sizes::LmSizes;
 use super::tuning_tables::{LoraSave, LoraTable};
 
@@ -88,8 +89,10 @@ impl Recipe {
         let guide = self.guide_model().zip(of_guide);
         let direct = self.direct.as_ref().and_then(|direct| direct.lora.as_ref());
         let direct = direct.into_iter().flat_map(|table| self.direct_models().iter().map(move |model| (model.as_str(), table)));
+        let of_reward = self.reward_model.as_ref().filter(|table| table.from == RewardStart::Model);
+        let reward = self.reward_model_base().zip(of_reward.and_then(|table| table.lora.as_ref()));
         let policy = self.ppo.as_ref().and_then(|ppo| Some((ppo.policy.as_str(), ppo.lora.as_ref()?)));
-        guide.into_iter().chain(direct).chain(policy).collect()
+        guide.into_iter().chain(direct).chain(reward).chain(policy).collect()
     }
 }
 

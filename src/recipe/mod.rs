@@ -7,6 +7,7 @@ mod describe;
 mod deserialize;
 mod estimate;
 mod hub_id;
+mod judges;
 mod load;
 mod lora;
 mod method;
@@ -31,6 +32,7 @@ mod warnings;
 
 pub use estimate::{MemoryPart, StageMemory, memory_estimate};
 pub use hub_id::{HubId, hub_dataset, hub_model};
+pub use judges::{GOLD, Judge, JudgeTable, ModelId};
 pub use load::load;
 pub use lora::{BASE_FROM_HERE, Lora, base_folder, config_folder};
 pub use method::{Method, Proposal, two_vocabularies};

@@ -18,8 +18,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    ChunkLen, Columns, Data, Evaluate, Gold, GoldScratch, GuidePairSource, Model, PpoTable, Preferences, PromptRule, RewardModelTable, Run,
-    Scratch, ScratchTokenizer, Steer, Training,
+    ChunkLen, Columns, Data, Evaluate, Gold, GoldScratch, GuidePairSource, Judge, Model, PpoTable, Preferences, PromptRule,
+    RewardModelTable, Run, Scratch, ScratchTokenizer, Steer, Training,
 };
 
 impl Run {
@@ -85,6 +85,14 @@ impl Gold {
             json!([n_layers, n_heads, dim, hidden_dim, max_position_embeddings, vocab_size])
         });
         json!(scratch)
+    }
+}
+
+impl Judge<'_> {
+    /// Of what it reads; its weights have outcomes of their own.
+    pub fn outcome(&self) -> Value {
+        let Self { name: _, id: _, text, device: _, dtype: _ } = self;
+        json!(text)
     }
 }
 
@@ -155,7 +163,7 @@ impl Training {
 impl RewardModelTable {
     /// With its settled `training`.
     pub fn outcome(&self, training: &Training) -> Value {
-        let Self { model: _, from: _, head_learning_rate, training: _ } = self;
+        let Self { model: _, from: _, head_learning_rate, training: _, lora: _ } = self;
         json!([head_learning_rate, training.outcome()])
     }
 }

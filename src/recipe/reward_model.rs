@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Recipe, TrainingTable};
+use super::{LoraTable, Recipe, TrainingTable};
 
 /// A scalar head on a causal language model, trained on the pairs by the Bradley–Terry loss.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub struct RewardModelTable {
     pub head_learning_rate: f64,
     #[serde(default)]
     pub training: TrainingTable,
+    /// Below the head, which is trained whole either way.
+    pub lora: Option<LoraTable>,
 }
 
 /// The weights below the head: the model's own, or the result of `[sft]`.

@@ -73,7 +73,8 @@ impl StageTraining {
         });
         if let (Some(table), Some(model)) = (&recipe.reward_model, recipe.reward_model_base()) {
             let default = roomy(model, response_tokens(recipe, model), Training::reward_model());
-            resolved.reward_model = Some(Training::resolve(&table.training, default));
+            let training = Training::resolve(&table.training, default);
+            resolved.reward_model = Some(Training { lora: lora(&table.lora, model), ..training });
         }
         resolved.dpo = recipe.dpo.as_ref().map(|dpo| {
             let training = Training::resolve(&dpo.training, roomy(guide, new_tokens, Training::dpo()));

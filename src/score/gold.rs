@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::models::config::{self, CLASSIFIER_TYPES};
-use crate::models::{Classifier, ClassifierConfig, LmConfig, RewardHead, RewardModel, check_vocabulary};
+use crate::models::{Classifier, ClassifierConfig, LmConfig, RewardHead, RewardModel, base_of_adapter, check_vocabulary};
 use crate::text::Tokenizer;
 
 pub struct GoldReward {
@@ -59,9 +59,10 @@ impl GoldReward {
         check_tokenizer(folder, vocab_size(folder).map(drop))
     }
 
-    /// Whether the folder holds a classifier; else it can only hold a reward model.
+    /// Whether the folder holds a classifier, or an adapter of one; else it can only hold a reward model.
     pub fn is_classifier_folder(folder: &Path) -> Result<bool> {
-        Ok(CLASSIFIER_TYPES.contains(&config::model_type(folder)?.as_str()))
+        let base = base_of_adapter(folder)?;
+        Ok(CLASSIFIER_TYPES.contains(&config::model_type(base.as_deref().unwrap_or(folder))?.as_str()))
     }
 
     /// Whether the sign of the reward says positive or negative; a reward model's zero means nothing.
@@ -86,6 +87,20 @@ impl GoldReward {
             None => Ok(rewards),
             Some(row) => Err(Error::failed(format!("the gold reward is {} for the text {:?}", rewards[row], texts[row]))),
         }
+    }
+
+    /// [`Self::rewards`] of any number of answers, `batch` of like length in one pass, so that little of it is padding.
+    pub fn rewards_by_length(&self, answers: &[(&str, &str)], batch: usize) -> Result<Vec<f64>> {
+        let mut order: Vec<usize> = (0..answers.len()).collect();
+        order.sort_by_key(|&answer| answers[answer].0.len() + answers[answer].1.len());
+        let mut rewards = vec![0.0; answers.len()];
+        for batch in order.chunks(batch) {
+            let texts: Vec<(&str, &str)> = batch.iter().map(|&answer| answers[answer]).collect();
+            for (&answer, found) in batch.iter().zip(self.rewards(&texts)?) {
+                rewards[answer] = found;
+            }
+        }
+        Ok(rewards)
     }
 
     /// Share of (text, label) that the sign of the reward gets right; label 1 is positive.
@@ -125,7 +140,7 @@ fn vocab_size(folder: &Path) -> Result<i64> {
     Ok(if GoldReward::is_classifier_folder(folder)? {
         ClassifierConfig::read(folder)?.vocab_size()
     } else {
-        LmConfig::read(folder)?.vocab_size()
+        LmConfig::read(base_of_adapter(folder)?.as_deref().unwrap_or(folder))?.vocab_size()
     })
 }
 

@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::settings::{Asked, Base, Key, KeyValue, Kind, SearchSettings, at_least_one};
-use super::{Cbs, Found, Scorer};
-use crate::error::Result;
+use super::settings::{Asked, Key, KeyValue, Kind, SearchSettings, at_least_one};
+use super::{Cbs, Opened, Searcher};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,15 +33,7 @@ impl SearchSettings for BestOfN {
         self.n
     }
 
-    fn run(
-        &self,
-        asked: &Asked,
-        base: &mut dyn Base,
-        scorer: &mut dyn Scorer,
-        pause: &mut dyn FnMut() -> Result<()>,
-        done: &mut dyn FnMut(usize, Found) -> Result<()>,
-    ) -> Result<()> {
-        let search = Cbs { semantics: asked.semantics, ..Cbs::best_of_n(self.n, asked.max_new_tokens) };
-        search.search_all(asked.queries, asked.in_flight, base, scorer, asked.with_trace, pause, done)
+    fn begin(&self, asked: &Asked, opened: Opened) -> Box<dyn Searcher> {
+        Cbs { semantics: asked.semantics, ..Cbs::best_of_n(self.n, asked.max_new_tokens) }.begin(opened, asked.with_trace)
     }
 }

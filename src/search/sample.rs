@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::settings::{Asked, Base, Kind, SearchSettings};
-use super::{Cbs, Found, Scorer};
-use crate::error::Result;
+use super::settings::{Asked, Kind, SearchSettings};
+use super::{Cbs, Opened, Searcher};
 
 /// One sample for each prompt; recipes call it by what is sampled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,15 +23,7 @@ impl SearchSettings for Sample {
         format!("{proposal} sampled alone")
     }
 
-    fn run(
-        &self,
-        asked: &Asked,
-        base: &mut dyn Base,
-        scorer: &mut dyn Scorer,
-        pause: &mut dyn FnMut() -> Result<()>,
-        done: &mut dyn FnMut(usize, Found) -> Result<()>,
-    ) -> Result<()> {
-        let search = Cbs { semantics: asked.semantics, ..Cbs::plain(asked.max_new_tokens) };
-        search.search_all(asked.queries, asked.in_flight, base, scorer, asked.with_trace, pause, done)
+    fn begin(&self, asked: &Asked, opened: Opened) -> Box<dyn Searcher> {
+        Cbs { semantics: asked.semantics, ..Cbs::plain(asked.max_new_tokens) }.begin(opened, asked.with_trace)
     }
 }

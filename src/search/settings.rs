@@ -1,8 +1,7 @@
 //! What every search says of itself, so that recipes, `w2s check`, the shell and the reports need no list of searches: its keys, rules, words
 //! and sizes, and how it is run.
 
-use super::{Found, NextTokens, Proposer, Query, Scorer, Semantics};
-use crate::error::Result;
+use super::{Opened, Searcher, Semantics};
 
 /// A kind of search, whatever the values of its settings are.
 #[derive(Debug, PartialEq)]
@@ -38,20 +37,13 @@ pub enum KeyValue {
 }
 
 /// What searches are asked, whatever their settings are.
-pub struct Asked<'a> {
-    pub queries: &'a [Query<'a>],
-    /// Prompts searched at once.
-    pub in_flight: usize,
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Asked {
     /// Token budget of a response.
     pub max_new_tokens: usize,
     pub semantics: Semantics,
     pub with_trace: bool,
 }
-
-/// What a search asks of the base: samples, or its likeliest next tokens.
-pub trait Base: Proposer + NextTokens {}
-
-impl<T: Proposer + NextTokens> Base for T {}
 
 /// The settings of one search.
 pub trait SearchSettings {
@@ -76,16 +68,8 @@ pub trait SearchSettings {
         max_new_tokens
     }
 
-    /// Answers all queries. `pause` is called between rounds and may end the search with its error; `done` gets each query's number and answer as
-    /// they are found.
-    fn run(
-        &self,
-        asked: &Asked,
-        base: &mut dyn Base,
-        scorer: &mut dyn Scorer,
-        pause: &mut dyn FnMut() -> Result<()>,
-        done: &mut dyn FnMut(usize, Found) -> Result<()>,
-    ) -> Result<()>;
+    /// The search for one prompt.
+    fn begin(&self, asked: &Asked, opened: Opened) -> Box<dyn Searcher>;
 }
 
 /// The problems of those of these numbers that are 0.

@@ -1,21 +1,18 @@
 //! The gold classifier: trained from scratch on the labelled texts, or opened from a folder; its held-out accuracy is measured either way.
 
-use serde_json::{Value, json};
-use tch::{Kind, Tensor};
+use serde_json::json;
 use tracing::info;
 
 use super::context::Context;
 use super::run::write_json;
 use super::tasks::GOLD_REPORT;
 use crate::error::{Error, Result};
-use crate::losses::classification;
 use crate::models::{Classifier, ClassifierConfig, DistilBertConfig};
-use crate::monitor::glossary;
-use crate::recipe::Training;
+use crate::recipe::GOLD;
 use crate::sampling::Stream;
-use crate::score::classify;
 use crate::text::{Example, Tokenizer};
-use crate::train::{Fit, StepLoss, Task};
+use crate::train::Fit;
+use crate::train::tasks::ClassifierTask;
 
 /// Texts in one forward pass where nothing is learned.
 const BATCH: usize = 64;
@@ -66,14 +63,14 @@ pub fn train(context: &Context) -> Result<()> {
     let classifier = Classifier::new(
         ClassifierConfig::DistilBert(config),
         Stream::new(context.seed(), "init", "gold").seed(),
-        context.models.placements().gold.device,
+        context.models.placements().judge(GOLD)?.device,
     )?;
-    let mut task = GoldTask {
+    let mut task = ClassifierTask {
         classifier,
         tokenizer,
         train: dataset.train.iter().map(|example| (crop(example, context.seed()), example.label)).collect(),
         validation: dataset.validation.iter().map(|example| (example.text.clone(), example.label)).collect(),
-        training: training.clone(),
+        max_length: training.max_length,
     };
     let checkpoint = context.run.checkpoint("gold");
     let fit = Fit { stage: "gold", training: &training, seed: context.seed(), run_dir: context.run.dir(), checkpoint: &checkpoint };
@@ -94,65 +91,4 @@ fn crop(example: &Example, seed: u64) -> String {
     let start = (stream.uniform(1, 0) * sentences.len() as f64) as usize;
     let count = 1 + (stream.uniform(2, 0) * (sentences.len() - start) as f64) as usize;
     sentences[start..start + count].join(" ")
-}
-
-struct GoldTask {
-    classifier: Classifier,
-    tokenizer: Tokenizer,
-    train: Vec<(String, u8)>,
-    validation: Vec<(String, u8)>,
-    training: Training,
-}
-
-impl GoldTask {
-    /// Losses and accuracies, (texts) each.
-    fn classify(&self, examples: &[&(String, u8)]) -> Result<crate::losses::ClassificationOutput> {
-        let texts: Vec<String> = examples.iter().map(|(text, _)| text.clone()).collect();
-        let labels: Vec<i64> = examples.iter().map(|(_, label)| i64::from(*label)).collect();
-        let logits = classify(&self.classifier, &self.tokenizer, &texts, self.training.max_length)?;
-        Ok(classification(&logits, &Tensor::from_slice(&labels).to_device(logits.device())))
-    }
-}
-
-impl Task for GoldTask {
-    fn examples(&self) -> usize {
-        self.train.len()
-    }
-
-    fn parameters(&self) -> Vec<(String, Tensor)> {
-        self.classifier.parameters()
-    }
-
-    fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss> {
-        let batch: Vec<&(String, u8)> = examples.iter().map(|&i| &self.train[i]).collect();
-        let output = self.classify(&batch)?;
-        let count = batch.len() as f64;
-        let accuracy = (glossary::ACCURACY, output.accuracies.sum(Kind::Double).double_value(&[]), count);
-        let tokens = batch.iter().map(|(text, _)| text.split_whitespace().count()).sum();
-        let loss = output.losses.sum(Kind::Float);
-        loss.f_backward()?;
-        Ok(StepLoss { loss: loss.double_value(&[]), weight: count, metrics: vec![accuracy], tokens })
-    }
-
-    fn describe(&self, example: usize) -> Value {
-        let (text, label) = &self.train[example];
-        json!({ "text": text, "label": label })
-    }
-
-    fn validate(&mut self) -> Result<Vec<(&'static str, f64)>> {
-        let _no_grad = tch::no_grad_guard();
-        let (mut loss, mut right) = (0.0, 0.0);
-        let examples: Vec<&(String, u8)> = self.validation.iter().collect();
-        for batch in examples.chunks(BATCH) {
-            let output = self.classify(batch)?;
-            loss += output.losses.sum(Kind::Double).double_value(&[]);
-            right += output.accuracies.sum(Kind::Double).double_value(&[]);
-        }
-        let count = examples.len() as f64;
-        Ok(if examples.is_empty() {
-            Vec::new()
-        } else {
-            vec![(glossary::VALIDATION_LOSS, loss / count), (glossary::VALIDATION_ACCURACY, right / count)]
-        })
-    }
 }

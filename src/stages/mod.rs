@@ -1,19 +1,15 @@
 //! One file a stage: wires models, data and algorithms together and owns the loops; no maths. Below them, what they share: the tasks of a
 //! plan, what these come from, and the run directory.
 
-mod bench;
-mod bench_training;
 mod cells;
 mod context;
 mod dpo;
 mod evaluate;
 mod gold;
-mod language_task;
+mod judging;
 mod lineage;
 mod models;
 mod needs;
-#[cfg(test)]
-mod parity;
 mod placements;
 mod ppo;
 mod preferences;
@@ -21,11 +17,10 @@ mod pretrain;
 mod prompt_room;
 mod reward_model;
 mod run;
+mod sample_text;
 mod sft;
 pub mod shards;
 mod steer;
-mod steer_memory;
-mod steer_method;
 pub mod tasks;
 mod training_memory;
 mod tuning;
@@ -33,13 +28,9 @@ mod tuning_plan;
 
 use std::collections::BTreeSet;
 
-pub use bench::{BenchModels, BenchReport, BenchSettings, steer as bench_steer};
-pub use bench_training::{TrainingBenchReport, TrainingBenchSettings, train as bench_train};
 pub use context::Context;
 pub use needs::check_fresh;
-pub use prompt_room::{PromptReader, check as check_prompts};
 pub use run::clear;
-pub use steer_method::{LoadedGuide, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
 
 use crate::artifacts::Shard;
 use crate::error::{Error, Result};
@@ -52,13 +43,14 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
     if let Some(asked) = asked(stage, context)? {
         asked.check(context)?;
     }
-    let mut steering = steer::Steering::new(context);
+    let (mut steering, mut judging) = (steer::Steering::new(context), judging::Judging::new(context));
+    let mut lost = Vec::new();
     for task in tasks::tasks(&context.plan, stage)? {
         let job = context.job(&task)?;
         if !context.run.is_done(&job) {
             training_memory::check(&task, context)?;
         }
-        context.run.perform(&job, || match &task {
+        let outcome = context.run.perform(&job, || match &task {
             Task::Pretrain(model) => pretrain::train(context, model),
             Task::Gold => gold::train(context),
             Task::GoldAccuracy => gold::measure(context),
@@ -69,10 +61,13 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
             Task::Ppo { chunk_len, seed } => ppo::train(context, *chunk_len, *seed, &job.name),
             Task::PpoReport => ppo::write_report(context),
             Task::Steer { cell, seed } => steering.run(cell, *seed),
+            Task::Judge { judge, cell, seed } => judging.run(judge, cell, *seed, &job.name),
             Task::Evaluate => evaluate::run(context),
-        })?;
+        });
+        // What others have no answer to is no reason to answer nothing.
+        lost.extend(steer::losses(&job.name, outcome)?);
     }
-    Ok(())
+    if lost.is_empty() { Ok(()) } else { Err(Error::Lost(lost)) }
 }
 
 /// Does a shard's share of the steer stage.

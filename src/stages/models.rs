@@ -7,8 +7,8 @@ use super::placements::{Placement, Placements};
 use super::tasks::Pupil;
 use crate::error::{Error, Result};
 use crate::models::{Lm, open_with_tokenizer};
-use crate::recipe::{GuideSource, Plan, Recipe};
-use crate::score::GoldReward;
+use crate::recipe::{GOLD, GuidePairSource, GuideSource, Plan, Recipe};
+use crate::score::{GoldReward, Guide};
 use crate::text::{PromptTemplate, Tokenizer};
 
 pub struct Models {
@@ -66,11 +66,23 @@ impl Models {
         Ok((Rc::new(lm), Rc::new(tokenizer)))
     }
 
+    /// A guide pair, its models opened by `open` from their folders and the recipe's models that these descend from.
+    pub fn guide(&self, pair: &GuidePairSource, open: &mut dyn FnMut(&Path, &str) -> Result<(Rc<Lm>, Rc<Tokenizer>)>) -> Result<Rc<Guide>> {
+        let [tuned_name, untuned_name] = [self.of_guide(&pair.tuned)?, self.of_guide(&pair.untuned)?];
+        let tuned = open(&self.guide_folder(&pair.tuned)?, tuned_name)?;
+        let untuned = open(&self.guide_folder(&pair.untuned)?, untuned_name)?;
+        Ok(Rc::new(Guide::new(tuned, untuned, self.template(tuned_name)?)?))
+    }
+
+    pub fn open_judge(&self, name: &str) -> Result<GoldReward> {
+        let judge = self.recipe().judge(name).ok_or_else(|| Error::recipe(format!("the recipe has no judge `{name}`")))?;
+        let folder = judge.id.map_or_else(|| self.run_dir.join(GOLD), PathBuf::from);
+        let Placement { device, kind } = self.placements.judge(name)?;
+        GoldReward::open(&folder, device, kind, judge.text)
+    }
+
     /// The judge of `[gold]`.
     pub fn open_gold(&self) -> Result<GoldReward> {
-        let gold = self.recipe().gold.as_ref().ok_or_else(|| Error::recipe("the recipe has no `[gold]` table"))?;
-        let folder = gold.id.as_ref().map_or_else(|| self.run_dir.join("gold"), PathBuf::from);
-        let Placement { device, kind } = self.placements.gold;
-        GoldReward::open(&folder, device, kind, gold.text.as_deref())
+        self.open_judge(GOLD)
     }
 }

@@ -5,13 +5,14 @@ use std::rc::Rc;
 use tracing::info;
 
 use super::context::Context;
-use super::language_task::{LanguageTask, SamplePrompt};
 use super::run::write_json;
+use super::sample_text::sample_text;
 use crate::error::{Error, Result};
 use crate::models::{Gpt2Config, Lm, LmConfig, TokenIds};
 use crate::recipe::ScratchTokenizer;
 use crate::sampling::Stream;
 use crate::text::{Example, Tokenizer, first_words_prompt};
+use crate::train::tasks::LanguageTask;
 use crate::train::{Fit, Sequence};
 
 /// Makes the recipe's model `name`.
@@ -50,18 +51,15 @@ pub fn train(context: &Context, name: &str) -> Result<()> {
     let seed = Stream::new(context.seed(), "init", name).seed();
     let lm = Rc::new(Lm::new(LmConfig::Gpt2(config), seed, context.models.placement(name)?.device)?);
     let first = dataset.validation.first().or(dataset.train.first()).ok_or_else(|| Error::failed("the data set is empty"))?;
+    let prompt = first_words_prompt(first, &context.recipe().data.prompt, context.seed()).unwrap_or_default();
     let mut task = LanguageTask {
         train: sequences(&dataset.train)?,
         validation: sequences(&dataset.validation)?,
         batch: training.batch_size,
         activation_checkpointing: training.activation_checkpointing,
-        sample: SamplePrompt {
-            prompt: first_words_prompt(first, &context.recipe().data.prompt, context.seed()).unwrap_or_default(),
-            template,
-            tokenizer: tokenizer.clone(),
-            max_new_tokens: (training.max_length / 2).min(48),
-        },
+        sample: sample_text(lm.clone(), tokenizer.clone(), template, prompt, (training.max_length / 2).min(48)),
         lm,
+        tokenizer,
     };
     let parameters: usize = task.lm.parameters().iter().map(|(_, tensor)| tensor.numel()).sum();
     info!("pretrain/{name}: {parameters} parameters, {} windows of up to {} tokens", task.train.len(), training.max_length);

@@ -1,12 +1,12 @@
 //! Supervised fine-tuning on both responses of each pair; the result is DPO's reference and, of the guide, the untuned guide.
 
 use super::context::Context;
-use super::language_task::LanguageTask;
 use super::tasks::{Pupil, TRAIN, VALIDATION};
 use super::tuning::{Trainable, warn_left_out};
 use crate::error::{Error, Result};
 use crate::recipe::LossOn;
 use crate::train::Sequence;
+use crate::train::tasks::LanguageTask;
 
 /// `name`: of the task, its metrics and its folder.
 pub fn train(context: &Context, pupil: &Pupil, name: &str) -> Result<()> {
@@ -27,11 +27,12 @@ pub fn train(context: &Context, pupil: &Pupil, name: &str) -> Result<()> {
     };
     let mut task = LanguageTask {
         lm: model.lm.clone(),
+        tokenizer: model.tokenizer.clone(),
         train: sequences(TRAIN)?,
         validation: sequences(VALIDATION)?,
         batch: training.micro_batch_size,
         activation_checkpointing: training.activation_checkpointing,
-        sample: model.sample_prompt(context)?,
+        sample: model.sample(context)?,
     };
     model.fit(context, name, training, &mut task)
 }

@@ -12,10 +12,10 @@ use tracing::{info, warn};
 use super::context::Context;
 use super::run::{Job, remove};
 use super::steer::{self, Steering};
-use super::steer_method::SteerLine;
 use super::tasks::{Task, tasks};
 use crate::artifacts::run_dir::SHARDS;
 use crate::artifacts::{Manifest, Shard, interrupt, journal};
+use crate::engine::SteerLine;
 use crate::error::{Error, Result};
 use crate::recipe::Stage;
 
@@ -23,6 +23,7 @@ use crate::recipe::Stage;
 pub fn run(context: &Context, shard: Shard) -> Result<()> {
     let mut manifest = context.run.shard_manifest(shard)?;
     let mut steering = Steering::new(context);
+    let mut lost = Vec::new();
     let prompts = steer::test_prompts(context)?;
     steer::tell_seen(context)?;
     for task in tasks(&context.plan, Stage::Steer)? {
@@ -42,14 +43,17 @@ pub fn run(context: &Context, shard: Shard) -> Result<()> {
             manifest.begin(name, fingerprint, &[journal])?;
         }
         let answered = ids(&run_lines(context, &job)?);
-        let share = prompts.iter().enumerate().filter(|(index, (id, _))| shard.takes(*index) && !answered.contains(id));
+        let share = prompts.iter().enumerate().filter(|(index, prompt)| shard.takes(*index) && !answered.contains(&prompt.id));
         let share: Vec<_> = share.map(|(_, prompt)| prompt.clone()).collect();
         let own = ids(&whole_lines(context, &file)?);
-        let due = share.iter().filter(|(id, _)| !own.contains(id)).count();
+        let due = share.iter().filter(|prompt| !own.contains(&prompt.id)).count();
         info!("{name}, shard {shard}: {due} of {} prompts to answer", share.len());
         if due > 0 {
-            steer::answer(context, &mut steering, cell, *seed, &file, share)?;
+            lost.extend(steer::losses(name, steer::answer(&mut steering, cell, *seed, &file, share))?);
         }
+    }
+    if !lost.is_empty() {
+        return Err(Error::Lost(lost));
     }
     info!("shard {shard} is done; once all are, --only evaluate merges them");
     Ok(())
@@ -78,7 +82,7 @@ pub fn merge(context: &Context) -> Result<()> {
         let own = if is_done { whole_lines(context, &path)? } else { run_lines(context, &job)? };
         let known = own.len();
         // In the order of the prompts; behind them what was answered when more were asked for.
-        let order: HashMap<&str, usize> = prompts.iter().enumerate().map(|(index, (id, _))| (id.as_str(), index)).collect();
+        let order: HashMap<&str, usize> = prompts.iter().enumerate().map(|(index, prompt)| (prompt.id.as_str(), index)).collect();
         let mut seen = HashSet::new();
         let mut lines: Vec<(SteerLine, Vec<u8>)> = own.into_iter().chain(shards.lines(context, &job)?).collect();
         lines.retain(|(line, _)| seen.insert(line.id.clone()));
@@ -140,7 +144,7 @@ pub fn check_complete(context: &Context) -> Result<()> {
     let mut lacking: Vec<(&str, Vec<usize>)> = Vec::new();
     for job in jobs.iter().filter(|job| !context.run.is_done(job)) {
         let answered = ids(&run_lines(context, job)?);
-        let missing = prompts.iter().enumerate().filter(|(_, (id, _))| !answered.contains(id)).map(|(index, _)| index);
+        let missing = prompts.iter().enumerate().filter(|(_, prompt)| !answered.contains(&prompt.id)).map(|(index, _)| index);
         lacking.push((&job.name, missing.collect()));
     }
     let Some((task, missing)) = lacking.first() else { return Ok(()) };

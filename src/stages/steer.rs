@@ -9,14 +9,15 @@ use tracing::{info, warn};
 use super::cells::{Cell, Source, cells};
 use super::context::Context;
 use super::prompt_room::{Asked, Model};
-use super::steer_method::{LoadedGuide, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
 use super::tasks::{Pupil, Task};
 use crate::artifacts::{Journal, interrupt, journal};
+use crate::engine::{Desk, Engine, SteerLine, SteerSettings};
 use crate::error::{Error, Result};
 use crate::models::Lm;
 use crate::monitor::Progress;
+use crate::policy::LocalPolicy;
+use crate::prompt::Prompt;
 use crate::recipe::{GuidePairSource, GuideSource, Steer};
-use crate::score::Guide;
 use crate::text::{Prompts, Split, Tokenizer};
 
 fn settings(context: &Context) -> Result<&Steer> {
@@ -41,7 +42,7 @@ impl<'a> Steering<'a> {
             tell_seen(self.context)?;
         }
         let file = self.context.run.path(&cell.journal(seed));
-        answer(self.context, self, cell, seed, &file, test_prompts(self.context)?)
+        answer(self, cell, seed, &file, test_prompts(self.context)?)
     }
 
     /// Lets go of all models but the cell's own and the guides, so that no more bases than one are held.
@@ -63,16 +64,19 @@ impl<'a> Steering<'a> {
         Ok((lm.clone(), tokenizer.clone()))
     }
 
-    fn guide(&mut self, base: &Tokenizer) -> Result<Option<LoadedGuide>> {
-        let mut guides = Vec::new();
-        for GuidePairSource { tuned, untuned, weight } in self.context.plan.guide_pairs() {
-            let [tuned_name, untuned_name] = [self.context.models.of_guide(&tuned)?, self.context.models.of_guide(&untuned)?];
-            let template = self.context.models.template(tuned_name)?;
-            let tuned = self.get(&self.context.models.guide_folder(&tuned)?, tuned_name)?;
-            let untuned = self.get(&self.context.models.guide_folder(&untuned)?, untuned_name)?;
-            guides.push((weight, Rc::new(Guide::new(tuned, untuned, template)?)));
+    /// The cell's base and its guides, joined.
+    fn engine(&mut self, cell: &Cell, seed: u64) -> Result<Engine> {
+        let context = self.context;
+        let settings = SteerSettings::of(settings(context)?);
+        self.keep_for(cell, seed)?;
+        let (lm, tokenizer) = self.get(&folder(context, cell, seed)?, &cell.base)?;
+        let template = context.models.template(&cell.base)?;
+        let base = LocalPolicy::new(lm, tokenizer, template, settings.sampling, settings.stop.clone());
+        let mut pairs = Vec::new();
+        for pair in context.plan.guide_pairs() {
+            pairs.push((pair.weight, context.models.guide(&pair, &mut |folder, name| self.get(folder, name))?));
         }
-        Ok(if guides.is_empty() { None } else { Some(LoadedGuide::for_base(guides, base)?) })
+        Engine::open(cell.method.clone(), settings, Box::new(base), pairs)
     }
 }
 
@@ -93,37 +97,68 @@ fn folder(context: &Context, cell: &Cell, seed: u64) -> Result<PathBuf> {
 }
 
 /// Answers those of `prompts` that the journal does not hold yet; what it holds of others stays.
-pub fn answer(context: &Context, models: &mut Steering, cell: &Cell, seed: u64, file: &Path, prompts: Vec<(String, String)>) -> Result<()> {
-    let steer = settings(context)?;
-    let settings = SteerSettings::of(steer);
-    models.keep_for(cell, seed)?;
-    let (lm, tokenizer) = models.get(&folder(context, cell, seed)?, &cell.base)?;
-    let mut guide = models.guide(&tokenizer)?;
-    let gold = match context.recipe().gold {
-        Some(_) => Some(context.models.open_gold()?),
-        None => None,
-    };
-    let mut policy = proposer(&cell.method, (lm, tokenizer, context.models.template(&cell.base)?), guide.as_ref(), &settings)?;
-    let asked: HashSet<&str> = prompts.iter().map(|(id, _)| id.as_str()).collect();
-    let stays = |line: &SteerLine| is_whole(line, settings.trace) || !asked.contains(line.id.as_str());
+///
+/// # Errors
+/// [`Error::Lost`] where some have no answer; the others have.
+pub fn answer(steering: &mut Steering, cell: &Cell, seed: u64, file: &Path, prompts: Vec<Prompt>) -> Result<()> {
+    let mut engine = steering.engine(cell, seed)?;
+    let asked: HashSet<&str> = prompts.iter().map(|prompt| prompt.id.as_str()).collect();
+    let stays = |line: &SteerLine| is_whole(line, engine.settings.trace) || !asked.contains(line.id.as_str());
     let (whole, lacking): (Vec<_>, Vec<_>) = journal::complete_lines::<SteerLine>(file)?.into_iter().partition(|(line, _)| stays(line));
     if !lacking.is_empty() {
         journal::replace(file, whole.iter().map(|(_, bytes)| bytes))?;
     }
-    let (mut journal, done) = Journal::<SteerLine>::open(file)?;
+    let (journal, done) = Journal::<SteerLine>::open(file)?;
     let done: HashSet<String> = done.into_iter().map(|line| line.id).collect();
     let what = format!("{} {} seed {seed}", cell.base, cell.method_name);
     let count = prompts.len();
-    let due: Vec<(String, String)> = prompts.into_iter().filter(|(id, _)| !done.contains(id)).collect();
-    let mut progress = Progress::start(&what, count as u64, (count - due.len()) as u64);
-    let parts = Parts { policy: &mut policy, guide: guide.as_mut(), gold: gold.as_ref() };
-    steer_prompts(&cell.method, &settings, parts, seed, &due, &mut interrupt::check, &mut |_, line| {
-        journal.append(&line)?;
-        progress.advance(1);
+    let due: Vec<Prompt> = prompts.into_iter().filter(|prompt| !done.contains(&prompt.id)).collect();
+    let progress = Progress::start(&what, count as u64, (count - due.len()) as u64);
+    let in_flight = engine.plan(&due)?;
+    let mut desk = Answers { due: due.into_iter(), journal, progress, lost: Vec::new() };
+    engine.answer(seed, in_flight, &mut desk)?;
+    desk.progress.finish();
+    if desk.lost.is_empty() { Ok(()) } else { Err(Error::Lost(desk.lost)) }
+}
+
+/// The prompts of one task, and the journal of their answers.
+struct Answers {
+    due: std::vec::IntoIter<Prompt>,
+    journal: Journal<SteerLine>,
+    progress: Progress,
+    /// Those without an answer, and why.
+    lost: Vec<String>,
+}
+
+impl Desk for Answers {
+    fn next(&mut self, _in_flight: usize) -> Result<Option<Prompt>> {
+        Ok(self.due.next())
+    }
+
+    fn pause(&mut self) -> Result<()> {
+        interrupt::check()
+    }
+
+    fn done(&mut self, _number: usize, line: SteerLine) -> Result<()> {
+        self.journal.append(&line)?;
+        self.progress.advance(1);
         Ok(())
-    })?;
-    progress.finish();
-    Ok(())
+    }
+
+    fn lost(&mut self, _number: usize, prompt: Prompt, error: Error) -> Result<()> {
+        let lost = format!("prompt `{}` has no answer: {error}", prompt.id);
+        warn!("{lost}");
+        self.lost.push(lost);
+        Ok(())
+    }
+}
+
+/// What a task could not do while it did the rest; any other error ends the stage.
+pub fn losses(task: &str, outcome: Result<()>) -> Result<Vec<String>> {
+    match outcome {
+        Err(Error::Lost(lost)) => Ok(lost.into_iter().map(|lost| format!("{task}: {lost}")).collect()),
+        outcome => outcome.map(|()| Vec::new()),
+    }
 }
 
 /// The prompts of the stage, and what reads them.
@@ -148,9 +183,9 @@ pub fn asked(context: &Context) -> Result<Asked> {
     Ok(Asked { prompts: test_prompts(context)?, new_tokens: settings(context)?.max_new_tokens, models })
 }
 
-/// (id, prompt) of as many test texts as are steered over: the first that are long enough for one. Prompts that training or validation texts
+/// The prompts of as many test texts as are steered over: the first that are long enough for one. Prompts that training or validation texts
 /// make too come last, and only where the others are too few.
-pub fn test_prompts(context: &Context) -> Result<Vec<(String, String)>> {
+pub fn test_prompts(context: &Context) -> Result<Vec<Prompt>> {
     let count = settings(context)?.prompts;
     let rule = &context.recipe().data.prompt;
     let Prompts { mut prompts, seen } = context.prompts(Split::Test, count)?;

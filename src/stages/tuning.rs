@@ -7,9 +7,9 @@ use tch::{Kind, Tensor};
 use tracing::{info, warn};
 
 use super::context::Context;
-use super::language_task::SamplePrompt;
 use super::placements::Placement;
 use super::run::write_json;
+use super::sample_text::sample_text;
 use super::tasks::TRAIN;
 use crate::error::Result;
 use crate::models::device::training_kind;
@@ -17,6 +17,7 @@ use crate::models::{Lm, open_lora_with_tokenizer, open_trainable_with_tokenizer}
 use crate::recipe::{Lora, Training};
 use crate::sampling::Stream;
 use crate::text::{PromptTemplate, Tokenizer, read_pairs};
+use crate::train::tasks::SampleText;
 use crate::train::{Fit, Sequence, Task};
 
 /// A model opened to be tuned, and how it reads and writes.
@@ -35,11 +36,8 @@ impl Trainable {
         let (lm, tokenizer) = match lora {
             None => open_trainable_with_tokenizer(folder, device, kind)?,
             Some(lora) => {
-                let seed = Stream::new(context.seed(), "lora", name).seed();
-                let opened = open_lora_with_tokenizer(folder, device, kind, lora, seed)?;
-                let count = |parameters: Vec<(_, Tensor)>| parameters.iter().map(|(_, tensor)| tensor.numel()).sum::<usize>();
-                let (trained, frozen) = (count(opened.0.trainable_parameters()), count(opened.0.parameters()));
-                info!("{name}: LoRA of rank {}, {trained} trainable parameters over {frozen} frozen ones", lora.rank);
+                let opened = open_lora_with_tokenizer(folder, device, kind, lora, lora_seed(context, name))?;
+                tell_lora(name, lora, &opened.0.trainable_parameters(), &opened.0.parameters());
                 opened
             }
         };
@@ -69,15 +67,11 @@ impl Trainable {
         sequences.collect()
     }
 
-    /// The prompt of the first pair.
-    pub fn sample_prompt(&self, context: &Context) -> Result<SamplePrompt> {
+    /// A continuation of the first pair's prompt.
+    pub fn sample(&self, context: &Context) -> Result<SampleText> {
         let first = read_pairs(&context.run.path(TRAIN))?.into_iter().next();
-        Ok(SamplePrompt {
-            prompt: first.map(|pair| pair.prompt).unwrap_or_default(),
-            tokenizer: self.tokenizer.clone(),
-            template: self.template.clone(),
-            max_new_tokens: 48,
-        })
+        let prompt = first.map(|pair| pair.prompt).unwrap_or_default();
+        Ok(sample_text(self.lm.clone(), self.tokenizer.clone(), self.template.clone(), prompt, 48))
     }
 
     /// Trains to the end and saves the model in the folder that has the task's name.
@@ -89,6 +83,18 @@ impl Trainable {
         self.save(&folder, &weights, training.lora.as_ref())?;
         write_json(&folder.join("training.json"), &report)
     }
+}
+
+/// Of the first values of the adapters of the task called `name`.
+pub fn lora_seed(context: &Context, name: &str) -> u64 {
+    Stream::new(context.seed(), "lora", name).seed()
+}
+
+/// Says how many parameters the task called `name` trains by LoRA, over how many.
+pub fn tell_lora(name: &str, lora: &Lora, trained: &[(String, Tensor)], frozen: &[(String, Tensor)]) {
+    let count = |parameters: &[(String, Tensor)]| parameters.iter().map(|(_, tensor)| tensor.numel()).sum::<usize>();
+    let (trained, frozen) = (count(trained), count(frozen));
+    info!("{name}: LoRA of rank {}, {trained} trainable parameters over {frozen} frozen ones", lora.rank);
 }
 
 /// Says what a task on `file` does without: responses or pairs that are empty or too long for it.

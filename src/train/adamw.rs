@@ -164,6 +164,11 @@ impl AdamW {
         Ok(())
     }
 
+    /// Updates made so far.
+    pub fn updates(&self) -> i32 {
+        self.step
+    }
+
     /// Moments under `first.<name>` and `second.<name>`; with [`AdamW::restore`] this is the whole state.
     pub fn state(&self) -> (i32, Vec<(String, Tensor)>) {
         let named = |prefix: &str, of: fn(&Slot) -> &Tensor| -> Vec<(String, Tensor)> {

@@ -32,6 +32,14 @@ pub struct Position {
     pub kl_coef: Option<f64>,
 }
 
+impl Position {
+    /// What the validation of the best parameters gave under `name`.
+    pub fn best_value(&self, name: &str) -> Option<f64> {
+        let (_, values) = self.best.as_ref()?;
+        values.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+    }
+}
+
 pub struct Checkpoint {
     path: PathBuf,
 }

@@ -1,18 +1,17 @@
-//! The loop itself: batches in a seeded order, micro-batches accumulated with their true weights, AdamW, validation, keep-best.
+//! Training by example: batches in a seeded order, micro-batches accumulated with their true weights, the weights of the least held-out loss.
 
 use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use tch::Tensor;
 use tracing::{info, warn};
 
-use super::checkpoint::{Checkpoint, Position};
-use super::{AdamW, AdamWSettings, Start, StepLoss, Task, accumulate, learning_rate};
-use crate::artifacts::{atomic, interrupt};
+use super::checkpoint::Checkpoint;
+use super::run::{BadStep, Run, Stepped, Stride, Trained, Trainee, Validation};
+use super::task::{StepLoss, Task, accumulate};
 use crate::error::{Error, Result};
-use crate::monitor::{Monitor, PeakMemory, Progress, RunMonitor, glossary};
+use crate::monitor::glossary;
 use crate::recipe::Training;
 use crate::sampling::Stream;
 
@@ -46,65 +45,22 @@ pub struct FitReport {
 impl Fit<'_> {
     /// Trains `task` from its checkpoint, if there is one, to the end, and leaves the best weights in it; gives them in f32 too, by name.
     pub fn run(&self, task: &mut dyn Task) -> Result<(FitReport, Vec<(String, Tensor)>)> {
-        let (training, examples) = (self.training, task.examples());
+        let examples = task.examples();
         if examples == 0 {
             return Err(Error::failed(format!(
                 "stage `{}` has no training examples\n\nhint: the warnings above say what was left out; raise `max_length`, or give more or shorter texts",
                 self.stage
             )));
         }
+        let Self { stage, training, run_dir, checkpoint, .. } = *self;
         let steps = training.steps(examples);
-        let mut optimizer = AdamW::new(task.parameters(), AdamWSettings::with_decay(training.weight_decay))
-            .with_learning_rate_factors(|name| task.learning_rate_factor(name));
-        let start = Start::of(&optimizer.weights());
-        let (mut position, mut best) = self.checkpoint.load(&mut optimizer)?.unwrap_or_default();
-        info!("{}: {steps} optimiser steps, {examples} examples in batches of {}", self.stage, training.batch_size);
-        if let Some(doubt) = training.doubt(examples) {
-            warn!("{}: {doubt}", self.stage);
-        }
-        let resumed = (position.step > 0).then_some(position.step as u64);
-        if let Some(step) = resumed {
-            info!("{}: continues after step {step} of {steps}", self.stage);
-        }
-        let mut monitor = RunMonitor::open(self.run_dir, self.stage, resumed)?;
-        let mut progress = Progress::start(self.stage, steps as u64, position.step as u64);
-        let mut memory = PeakMemory::default();
-        let stops_early = |position: &Position| training.early_stop.is_some_and(|most| position.since_best >= most);
-        while position.step < steps && !stops_early(&position) {
-            let mut values = self.step(task, &mut optimizer, &mut position, steps)?;
-            values.extend(memory.bytes().map(|bytes| (glossary::PEAK_RSS_BYTES, bytes as f64)));
-            monitor.scalars(position.step as u64, &values)?;
-            progress.note(format!("loss {:.4}", values[0].1));
-            progress.advance(1);
-            let mut last = position.step == steps;
-            if position.step % training.eval_every == 0 || last {
-                self.validate(task, &optimizer, &mut position, &mut best, &mut monitor)?;
-            }
-            if !last && stops_early(&position) {
-                let Position { step, since_best, .. } = position;
-                info!("{}: stopped early at step {step} of {steps}, {since_best} validations without a new best", self.stage);
-                last = true;
-            }
-            let stopping = interrupt::requested();
-            if position.step % training.checkpoint_every == 0 || last || stopping {
-                let bytes = training.checkpoints_gib.map(|gib| (gib * (1u64 << 30) as f64) as u64);
-                self.checkpoint.save(&position, &optimizer, best.as_deref(), training.keep_checkpoints, bytes)?;
-                monitor.flush()?;
-            }
-            if stopping && !last {
-                return Err(Error::Interrupted);
-            }
-        }
-        progress.finish();
-        if let Some(best) = &best {
-            optimizer.set_weights(best);
-        }
-        let changed = start.has_changed(self.stage, &optimizer.weights(), &position, training.learning_rate);
+        let run = Run { stage, training, run_dir, checkpoint, steps };
+        let Trained { position, changed, weights } = run.run(&mut ByExample { fit: self, task, steps })?;
         let (steps, skipped) = (position.step, position.watchdog.skipped);
         let (best_step, validation) = position.best.unwrap_or((steps, Vec::new()));
         let report = FitReport { steps, skipped, examples, best_step, changed, loss_at_start: task.loss_at_start(), validation };
         self.tell(&report);
-        Ok((report, optimizer.weights()))
+        Ok((report, weights))
     }
 
     /// How well the kept weights do on held-out data, and whether that is better than before the training.
@@ -114,8 +70,8 @@ impl Fit<'_> {
         if !shown.is_empty() {
             info!("{}: kept the weights of step {}: {}", self.stage, report.best_step, shown.join(", "));
         }
-        if let (true, Some(start), Some((_, loss))) = (report.changed, report.loss_at_start, report.validation.first())
-            && *loss >= start
+        if let (true, Some(start), Some(loss)) = (report.changed, report.loss_at_start, report.held_out(glossary::LOSS))
+            && loss >= start
         {
             warn!(
                 "{}: the held-out loss {loss:.4} is no lower than {start:.4}, what it is before training: nothing was learned that holds there",
@@ -123,76 +79,76 @@ impl Fit<'_> {
             );
         }
     }
+}
 
-    /// One step of the schedule; returns its metrics, the loss first.
-    fn step(&self, task: &mut dyn Task, optimizer: &mut AdamW, position: &mut Position, steps: usize) -> Result<Vec<(&'static str, f64)>> {
-        let (started, step) = (Instant::now(), position.step);
-        let batch = batch(self.seed, self.stage, task.examples(), self.training.batch_size, step);
-        let StepLoss { loss, weight, metrics, tokens } = accumulate(task, optimizer, &batch, self.training.micro_batch_size)?;
-        let norm = optimizer.finish_gradients(weight, self.training.max_grad_norm)?;
-        let rate = learning_rate(self.training, step, steps);
-        position.step += 1;
-        match position.watchdog.complaint(loss / weight, norm, self.training.spike_factor) {
-            None => {
-                optimizer.step(rate)?;
-                position.optimizer_step += 1;
-            }
-            Some(complaint) => self.bad_step(task, &batch, &complaint, position)?,
-        }
-        let mut values = vec![(glossary::LOSS, loss / weight)];
-        values.extend(metrics.into_iter().map(|(name, sum, count)| (name, sum / count)));
-        values.push((glossary::GRAD_NORM, norm));
-        values.push((glossary::LEARNING_RATE, rate));
-        values.push((glossary::TOKENS_PER_SECOND, tokens as f64 / started.elapsed().as_secs_f64()));
-        Ok(values)
+impl FitReport {
+    /// What the kept weights gave under the metric `name` on held-out data.
+    pub fn held_out(&self, name: &str) -> Option<f64> {
+        let name = glossary::held_out(name);
+        self.validation.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+}
+
+/// A task whose steps are batches of its examples.
+struct ByExample<'a> {
+    fit: &'a Fit<'a>,
+    task: &'a mut dyn Task,
+    steps: usize,
+}
+
+impl Trainee for ByExample<'_> {
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.task.parameters()
     }
 
-    /// Writes the batch down and lets the step pass without an update, or stops where too many have.
-    fn bad_step(&self, task: &dyn Task, batch: &[usize], complaint: &str, position: &mut Position) -> Result<()> {
-        let (stage, step) = (self.stage, position.step);
-        let file = self.run_dir.join(format!("state/{}.bad-step-{step}.json", stage.replace('/', "-")));
-        let examples: Vec<Value> = batch.iter().map(|&example| task.describe(example)).collect();
-        let dump = json!({ "stage": stage, "step": step, "complaint": complaint, "examples": examples });
-        atomic::write(&file, format!("{dump:#}\n").as_bytes())?;
-        if position.watchdog.skipped < self.training.max_skips {
-            position.watchdog.skipped += 1;
-            let (skipped, most) = (position.watchdog.skipped, self.training.max_skips);
-            warn!("{stage}: {complaint} at step {step}: skipped ({skipped} of {most}), batch in {}", file.display());
-            return Ok(());
-        }
-        Err(Error::failed(format!(
-            "stage `{stage}`: {complaint} at step {step}; the last checkpoint is intact, the batch is in {}\n\n\
-             hint: in the stage's `training` lower `learning_rate`, raise `warmup_ratio`, or let more batches pass: `max_skips` is {}{}. \
-             With more `max_skips` it goes on from its checkpoint, with another of these it starts anew",
-            file.display(),
-            self.training.max_skips,
-            self.training.spike_factor.map_or_else(String::new, |factor| format!(", `spike_factor` {factor}"))
-        )))
+    fn learning_rate_factor(&self, name: &str) -> f64 {
+        self.task.learning_rate_factor(name)
     }
 
-    fn validate(
-        &self,
-        task: &mut dyn Task,
-        optimizer: &AdamW,
-        position: &mut Position,
-        best: &mut Option<Vec<Tensor>>,
-        monitor: &mut RunMonitor,
-    ) -> Result<()> {
-        let _no_grad = tch::no_grad_guard();
-        let values = task.validate()?;
-        monitor.scalars(position.step as u64, &values)?;
-        if let Some(text) = task.sample()? {
-            monitor.text(position.step as u64, "sample", &text)?;
-        }
-        let Some(&(_, value)) = values.first() else { return Ok(()) };
-        position.since_best += 1;
-        let better = position.best.as_ref().is_none_or(|(_, best)| value < best[0].1);
-        if better {
-            position.since_best = 0;
-            position.best = Some((position.step, values.iter().map(|&(name, value)| (name.to_owned(), value)).collect()));
-            *best = Some(optimizer.weights().iter().map(|(_, weight)| weight.copy()).collect());
+    fn begin(&mut self, _done: usize) -> Result<()> {
+        let (Fit { stage, training, .. }, examples, steps) = (self.fit, self.task.examples(), self.steps);
+        info!("{stage}: {steps} optimiser steps, {examples} examples in batches of {}", training.batch_size);
+        if let Some(doubt) = training.doubt(examples) {
+            warn!("{stage}: {doubt}");
         }
         Ok(())
+    }
+
+    fn step(&mut self, Stride { step, rate, optimizer, position }: Stride) -> Result<Stepped> {
+        let (Fit { stage, training, seed, .. }, started) = (self.fit, Instant::now());
+        let batch = batch(*seed, stage, self.task.examples(), training.batch_size, step);
+        let StepLoss { mut metrics, tokens } = accumulate(self.task, optimizer, &batch, training.micro_batch_size)?;
+        let (loss, weight) = metrics.sum(glossary::LOSS);
+        let norm = optimizer.finish_gradients(weight, training.max_grad_norm)?;
+        let complaint = position.watchdog.complaint(loss / weight, norm, training.spike_factor);
+        if complaint.is_none() {
+            optimizer.step(rate)?;
+        }
+        metrics.set(glossary::GRAD_NORM, norm);
+        metrics.set(glossary::LEARNING_RATE, rate);
+        metrics.set(glossary::TOKENS_PER_SECOND, tokens as f64 / started.elapsed().as_secs_f64());
+        let examples = || batch.iter().map(|&example| self.task.describe(example)).collect();
+        let bad = complaint.map(|complaint| BadStep { complaint, batch: ("examples", examples()) });
+        Ok(Stepped { metrics, note: format!("loss {:.4}", loss / weight), bad })
+    }
+
+    fn validate(&mut self, _done: usize) -> Result<Option<Validation>> {
+        Ok(Some(Validation { metrics: self.task.validate()?, sample: self.task.sample()? }))
+    }
+
+    fn minimises(&self) -> Option<&'static str> {
+        Some(glossary::LOSS)
+    }
+
+    fn refusal(&self, complaint: &str, step: usize, file: &Path) -> String {
+        let Fit { stage, training: Training { max_skips, spike_factor, .. }, .. } = self.fit;
+        format!(
+            "stage `{stage}`: {complaint} at step {step}; the last checkpoint is intact, the batch is in {}\n\n\
+             hint: in the stage's `training` lower `learning_rate`, raise `warmup_ratio`, or let more batches pass: `max_skips` is {max_skips}{}. \
+             With more `max_skips` it goes on from its checkpoint, with another of these it starts anew",
+            file.display(),
+            spike_factor.map_or_else(String::new, |factor| format!(", `spike_factor` {factor}"))
+        )
     }
 }
 
@@ -206,8 +162,10 @@ fn batch(seed: u64, stage: &str, examples: usize, batch_size: usize, step: usize
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
     use tch::{Device, Kind};
 
+    use super::super::metrics::Metrics;
     use super::*;
 
     /// Fits y = x·w by least squares, with weights per example as token counts would be.
@@ -234,12 +192,18 @@ mod tests {
         fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss> {
             let (loss, weight) = self.loss(examples);
             loss.backward();
-            Ok(StepLoss { loss: loss.double_value(&[]), weight, metrics: vec![], tokens: examples.len() })
+            Ok(StepLoss { metrics: of_loss(loss.double_value(&[]), weight), tokens: examples.len() })
         }
-        fn validate(&mut self) -> Result<Vec<(&'static str, f64)>> {
+        fn validate(&mut self) -> Result<Metrics> {
             let (loss, weight) = self.loss(&(0..10).collect::<Vec<_>>());
-            Ok(vec![(glossary::VALIDATION_LOSS, loss.double_value(&[]) / weight)])
+            Ok(of_loss(loss.double_value(&[]), weight))
         }
+    }
+
+    fn of_loss(sum: f64, count: f64) -> Metrics {
+        let mut metrics = Metrics::default();
+        metrics.add(glossary::LOSS, sum, count);
+        metrics
     }
 
     impl Line {
@@ -292,7 +256,7 @@ mod tests {
                 self.1 += 1;
                 if self.1 == 15 { Err(Error::failed("killed")) } else { self.0.accumulate(examples) }
             }
-            fn validate(&mut self) -> Result<Vec<(&'static str, f64)>> {
+            fn validate(&mut self) -> Result<Metrics> {
                 self.0.validate()
             }
             fn describe(&self, example: usize) -> Value {
@@ -334,12 +298,12 @@ mod tests {
         }
         fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss> {
             self.call += 1;
-            let mut output = self.line.accumulate(examples)?;
-            output.loss *= (self.spoiled)(self.call);
-            Ok(output)
+            let StepLoss { metrics, tokens } = self.line.accumulate(examples)?;
+            let (loss, weight) = metrics.sum(glossary::LOSS);
+            Ok(StepLoss { metrics: of_loss(loss * (self.spoiled)(self.call), weight), tokens })
         }
-        fn validate(&mut self) -> Result<Vec<(&'static str, f64)>> {
-            Ok(vec![(glossary::VALIDATION_LOSS, self.call as f64)])
+        fn validate(&mut self) -> Result<Metrics> {
+            Ok(of_loss(self.call as f64, 1.0))
         }
         fn describe(&self, example: usize) -> Value {
             self.line.describe(example)

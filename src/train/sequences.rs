@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use tch::Tensor;
 
-use super::TokenLogps;
 use super::hidden_pass::HiddenPass;
+use super::token_logps::TokenLogps;
 use crate::error::{Error, Result};
 use crate::models::{CausalLm, Packing, Span};
 use crate::text::{PromptTemplate, Tokenizer};
@@ -74,15 +74,44 @@ impl Sequence {
     }
 }
 
-/// What one forward pass over packed sequences gives.
-pub(super) struct Packed<'a> {
-    /// (tokens, hidden_size) in the weights' kind: the state that predicts each scored token, row after row.
+/// Hidden states of one forward pass over packed sequences.
+pub(super) struct PackedStates<'a> {
+    /// (places, hidden_size) in the weights' kind.
     pub states: Tensor,
-    pub pass: HiddenPass<'a>,
-    /// The scored tokens.
-    pub targets: Vec<i64>,
-    /// The row of each.
-    rows: Vec<i64>,
+    pass: HiddenPass<'a>,
+}
+
+impl PackedStates<'_> {
+    /// The backward pass of `loss`, a scalar made of the states, to the weights.
+    pub fn learn(self, loss: &Tensor) -> Result<()> {
+        loss.f_backward()?;
+        self.pass.backward()
+    }
+}
+
+/// A sequence in its row of tokens: where its prompt begins, which others may share, and where what is its own.
+struct Packed<'a> {
+    sequence: &'a Sequence,
+    prompt: i64,
+    own: i64,
+}
+
+impl Packed<'_> {
+    /// Where token `index` of the sequence stands.
+    fn place(&self, index: usize) -> i64 {
+        let behind = index as i64 - self.sequence.scored_from as i64;
+        if behind < 0 { self.prompt + index as i64 } else { self.own + behind }
+    }
+
+    /// The places whose hidden states predict the scored tokens: those of the tokens before them.
+    fn predicting(&self) -> Vec<i64> {
+        (self.sequence.scored_from..self.sequence.ids.len()).map(|index| self.place(index - 1)).collect()
+    }
+
+    /// The place of the last token.
+    fn last(&self) -> Vec<i64> {
+        vec![self.place(self.sequence.ids.len() - 1)]
+    }
 }
 
 /// Log-probabilities of all scored tokens of all sequences, row after row, by one forward pass without padding, and the row number of each
@@ -102,60 +131,85 @@ pub fn sequence_logps_at<'a>(
     recompute: bool,
     temperature: f64,
 ) -> Result<(TokenLogps<'a>, Tensor)> {
-    let Packed { states, pass, targets, rows } = read_packed(model, groups, recompute)?;
+    let PackedStates { states, pass } = read_predicting(model, groups, recompute)?;
+    let scored = groups.iter().flatten().map(|sequence| sequence.scored());
+    let rows: Vec<i64> = (0..).zip(scored).flat_map(|(row, scored)| std::iter::repeat_n(row, scored)).collect();
+    let targets = groups.iter().flatten().flat_map(|sequence| sequence.response()).copied().collect();
     let rows = Tensor::from_slice(&rows).to_device(states.device());
     Ok((TokenLogps::new(model, pass, states, targets, temperature)?, rows))
 }
 
-/// The forward pass of [`sequence_logps`] without the head.
-pub(super) fn read_packed<'a>(model: &'a CausalLm, groups: &[Vec<&Sequence>], recompute: bool) -> Result<Packed<'a>> {
-    let (mut ids, mut packing) = (Vec::new(), Packing::default());
-    let (mut places, mut targets, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-    let mut row = 0;
+/// The forward pass of [`sequence_logps`] without the head: the state that predicts each scored token, row after row.
+pub(super) fn read_predicting<'a>(model: &'a CausalLm, groups: &[Vec<&Sequence>], recompute: bool) -> Result<PackedStates<'a>> {
+    read(model, groups, recompute, |packed| packed.predicting())
+}
+
+/// The state of the last token of each sequence, row after row, by such a pass.
+pub(super) fn read_last<'a>(model: &'a CausalLm, groups: &[Vec<&Sequence>], recompute: bool) -> Result<PackedStates<'a>> {
+    read(model, groups, recompute, |packed| packed.last())
+}
+
+/// The states at the `places` of each sequence.
+fn read<'a>(
+    model: &'a CausalLm,
+    groups: &[Vec<&Sequence>],
+    recompute: bool,
+    places: impl Fn(&Packed) -> Vec<i64>,
+) -> Result<PackedStates<'a>> {
+    let (mut ids, mut packing, mut wanted) = (Vec::new(), Packing::default(), Vec::new());
     for group in groups {
-        let Some(first) = group.first() else { continue };
-        let prompt = first.prompt();
-        if group.iter().any(|sequence| sequence.prompt() != prompt) {
-            return Err(Error::failed("sequences of one group continue different prompts"));
-        }
-        let longest = group.iter().map(|sequence| sequence.ids.len()).max().unwrap_or(0) as i64;
-        if longest > model.info().context {
-            let context = model.info().context;
-            return Err(Error::failed(format!("a sequence of {longest} tokens does not fit the model's context of {context}")));
-        }
-        let shared = (group.len() > 1).then(|| {
-            ids.extend(prompt);
-            packing.push(Span { tokens: prompt.len() as i64, after: None })
-        });
-        let last_of_prompt = ids.len() as i64 - 1;
-        for sequence in group {
-            let start = ids.len() as i64;
-            let own = if shared.is_some() { sequence.response() } else { &sequence.ids };
-            ids.extend(own);
-            if !own.is_empty() {
-                packing.push(Span { tokens: own.len() as i64, after: shared });
-            }
-            // The place whose hidden state predicts each scored token: that of the token before it.
-            let scored = sequence.scored() as i64;
-            match shared {
-                Some(_) => places.extend((0..scored).map(|token| if token == 0 { last_of_prompt } else { start + token - 1 })),
-                None => places.extend((0..scored).map(|token| start + sequence.scored_from as i64 + token - 1)),
-            }
-            targets.extend(sequence.response());
-            rows.extend(std::iter::repeat_n(row, scored as usize));
-            row += 1;
-        }
+        check_group(group, model.info().context)?;
+        let packed = pack(group, &mut ids, &mut packing);
+        wanted.extend(packed.iter().flat_map(&places));
     }
     let device = model.device();
     let tensor = |values: &[i64]| Tensor::from_slice(values).to_device(device);
     let (tokens, positions) = (tensor(&ids).unsqueeze(0), tensor(&packing.positions()).unsqueeze(0));
     let (hidden, pass) = HiddenPass::forward(model, tokens, positions, packing, recompute);
-    let states = hidden.squeeze_dim(0).index_select(0, &tensor(&places));
-    Ok(Packed { states, pass, targets, rows })
+    Ok(PackedStates { states: hidden.squeeze_dim(0).index_select(0, &tensor(&wanted)), pass })
+}
+
+/// Refuses sequences that continue different prompts, or do not fit `context` tokens.
+fn check_group(group: &[&Sequence], context: i64) -> Result<()> {
+    if group.iter().any(|sequence| sequence.prompt() != group[0].prompt()) {
+        return Err(Error::failed("sequences of one group continue different prompts"));
+    }
+    match group.iter().map(|sequence| sequence.ids.len() as i64).max() {
+        Some(longest) if longest > context => {
+            Err(Error::failed(format!("a sequence of {longest} tokens does not fit the model's context of {context}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Adds a group to the row: the prompt of several sequences once.
+fn pack<'a>(group: &[&'a Sequence], ids: &mut Vec<i64>, packing: &mut Packing) -> Vec<Packed<'a>> {
+    let prompt = ids.len() as i64;
+    let shared = (group.len() > 1).then(|| {
+        ids.extend(group[0].prompt());
+        packing.push(Span { tokens: group[0].scored_from as i64, after: None })
+    });
+    let mut packed = Vec::with_capacity(group.len());
+    for &sequence in group {
+        let start = ids.len() as i64;
+        let (prompt, own) = if shared.is_some() { (prompt, start) } else { (start, start + sequence.scored_from as i64) };
+        let added = if shared.is_some() { sequence.response() } else { &sequence.ids };
+        ids.extend(added);
+        if !added.is_empty() {
+            packing.push(Span { tokens: added.len() as i64, after: shared });
+        }
+        packed.push(Packed { sequence, prompt, own });
+    }
+    packed
+}
+
+/// Each sequence a group of its own.
+pub(super) fn alone<'a>(sequences: &[&'a Sequence]) -> Vec<Vec<&'a Sequence>> {
+    sequences.iter().map(|sequence| vec![*sequence]).collect()
 }
 
 /// Places of `sequences` grouped into batches of similar length, so that little is padded; for validation, where order does not matter.
-pub fn length_batches(sequences: &[Sequence], batch: usize) -> Vec<Vec<usize>> {
+pub(super) fn length_batches(sequences: &[Sequence], batch: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..sequences.len()).collect();
     order.sort_by_key(|&i| sequences[i].ids.len());
     order.chunks(batch.max(1)).map(<[usize]>::to_vec).collect()
@@ -256,8 +310,8 @@ mod tests {
                 assert_eq!(Vec::<i64>::try_from(rows).unwrap(), [0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2]);
                 let error = (tokens.logps.detach() - &values).abs().max().double_value(&[]);
                 assert!(error < 1e-5, "{name}: {error}");
-                (&tokens.logps * &factors).sum(Kind::Float).backward();
-                tokens.backward().unwrap();
+                let loss = (&tokens.logps * &factors).sum(Kind::Float);
+                tokens.learn(&loss).unwrap();
                 for ((name, found), (_, exact)) in gradients(&lm).iter().zip(&exact) {
                     let error = (found - exact).abs().max().double_value(&[]);
                     assert!(error < 2e-5 * (1.0 + exact.abs().max().double_value(&[])), "{name}, recompute {recompute}: {error}");

@@ -3,17 +3,16 @@
 use serde_json::Value;
 use tch::Tensor;
 
-use super::AdamW;
+use super::adamw::AdamW;
+use super::metrics::Metrics;
 use crate::error::Result;
 
 /// What one micro-batch gave.
+#[derive(Debug, Default)]
 pub struct StepLoss {
-    /// Sum (not mean) of the losses.
-    pub loss: f64,
-    /// What the sum is a sum over (tokens, pairs, texts): the step's loss is Σ loss / Σ weight over its micro-batches.
-    pub weight: f64,
-    /// Name, sum, and number of things summed.
-    pub metrics: Vec<(&'static str, f64, f64)>,
+    /// Among them [`LOSS`](crate::monitor::glossary::LOSS): the sum (not the mean) of the losses, and what it is a sum over (tokens, pairs, texts). The step's loss is their mean over
+    /// all of its micro-batches.
+    pub metrics: Metrics,
     /// Real tokens read, padding not counted.
     pub tokens: usize,
 }
@@ -28,8 +27,8 @@ pub trait Task {
     }
     /// Adds the gradients of the summed loss of `examples` to the parameters'.
     fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss>;
-    /// Values on held-out data; the first is the one to minimise. Empty where there is nothing to validate on.
-    fn validate(&mut self) -> Result<Vec<(&'static str, f64)>>;
+    /// Means on held-out data, among them [`LOSS`](crate::monitor::glossary::LOSS), which is to be the least; none where there is nothing to validate on.
+    fn validate(&mut self) -> Result<Metrics>;
     /// What the loss is before anything has been learned, whatever the examples; `None` where it depends on them.
     fn loss_at_start(&self) -> Option<f64> {
         None
@@ -45,21 +44,14 @@ pub trait Task {
 /// The gradients of the summed loss of `batch`, in micro-batches, and the sums over all of them.
 pub fn accumulate(task: &mut dyn Task, optimizer: &mut AdamW, batch: &[usize], micro_batch_size: usize) -> Result<StepLoss> {
     optimizer.zero_gradients();
-    let mut total = StepLoss { loss: 0.0, weight: 0.0, metrics: Vec::new(), tokens: 0 };
+    let mut total = StepLoss::default();
     for micro_batch in batch.chunks(micro_batch_size) {
-        let output = task.accumulate(micro_batch)?;
+        let StepLoss { metrics, tokens } = task.accumulate(micro_batch)?;
         if batch.len() > micro_batch.len() {
             optimizer.add_gradients()?;
         }
-        total.loss += output.loss;
-        total.weight += output.weight;
-        total.tokens += output.tokens;
-        for (name, sum, count) in output.metrics {
-            match total.metrics.iter_mut().find(|(known, ..)| *known == name) {
-                Some(entry) => (entry.1, entry.2) = (entry.1 + sum, entry.2 + count),
-                None => total.metrics.push((name, sum, count)),
-            }
-        }
+        total.metrics.merge(metrics);
+        total.tokens += tokens;
     }
     Ok(total)
 }

@@ -30,7 +30,7 @@ pub struct TokenLogps<'a> {
 
 impl<'a> TokenLogps<'a> {
     /// Of `targets` (tokens) under softmax(logits / `temperature`), each predicted by its row of `states` (tokens, hidden_size), in the weights'
-    /// kind, which come from `pass`. Where they have a graph, [`Self::backward`] may follow.
+    /// kind, which come from `pass`. Where they have a graph, [`Self::learn`] may follow.
     pub fn new(model: &'a CausalLm, pass: HiddenPass<'a>, states: Tensor, targets: Vec<i64>, temperature: f64) -> Result<Self> {
         Self::with_limits(model, pass, states, targets, temperature, SLICE_BYTES, KEPT_BYTES)
     }
@@ -93,15 +93,16 @@ impl<'a> TokenLogps<'a> {
         Ok((&self.hidden * gradient).sum(Kind::Float))
     }
 
-    /// The backward pass from the gradient at [`Self::logps`], where that of a loss has left it, to the weights.
-    pub fn backward(mut self) -> Result<()> {
-        self.surrogate()?.f_backward()?;
-        self.pass.backward()
+    /// The backward pass of `loss`, a scalar made of [`Self::logps`], to the weights.
+    pub fn learn(self, loss: &Tensor) -> Result<()> {
+        self.learn_with(loss, None)
     }
 
-    /// [`Self::backward`] together with that of `loss`, a scalar made of [`Self::states`].
-    pub fn backward_with(mut self, loss: &Tensor) -> Result<()> {
-        (self.surrogate()? + loss).f_backward()?;
+    /// [`Self::learn`] together with the backward pass of `of_states`, a scalar made of [`Self::states`].
+    pub fn learn_with(mut self, loss: &Tensor, of_states: Option<&Tensor>) -> Result<()> {
+        loss.f_backward()?;
+        let surrogate = self.surrogate()?;
+        of_states.map_or(surrogate.shallow_clone(), |loss| surrogate + loss).f_backward()?;
         self.pass.backward()
     }
 }
@@ -127,8 +128,8 @@ mod tests {
             let targets = (0..8).map(|place| 5 * place + 5).collect();
             let tokens = TokenLogps::with_limits(&lm.model, pass, hidden.squeeze_dim(0), targets, 1.0, slice_bytes, kept_bytes).unwrap();
             let values = Vec::<f32>::try_from(tokens.logps.detach()).unwrap();
-            tokens.logps.square().sum(Kind::Float).backward();
-            tokens.backward().unwrap();
+            let loss = tokens.logps.square().sum(Kind::Float);
+            tokens.learn(&loss).unwrap();
             (values, lm.parameters().into_iter().map(|(_, parameter)| parameter.grad().copy()).collect::<Vec<_>>())
         };
         let (values, gradients) = made(SLICE_BYTES, KEPT_BYTES);

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 use tracing::warn;
 
-use super::Position;
+use super::checkpoint::Position;
 
 /// The weights that a training starts from, remembered by one sum for each tensor.
 pub struct Start(Vec<i64>);

@@ -19,8 +19,8 @@ impl Watchdog {
     /// What is wrong with a step of this loss (mean) and gradient norm, if anything is: a loss above `spike_factor` times the median of the last
     /// 32 is, where a factor is given. A good loss is remembered.
     pub fn complaint(&mut self, loss: f64, norm: f64, spike_factor: Option<f64>) -> Option<String> {
-        if !(loss.is_finite() && norm.is_finite()) {
-            return Some(format!("loss {loss} and gradient norm {norm}"));
+        if let Some(complaint) = not_finite(loss, norm) {
+            return Some(complaint);
         }
         if let Some((factor, usual)) = spike_factor.zip(self.usual()).filter(|(factor, usual)| loss > factor * usual) {
             return Some(format!("loss {loss:.4}, more than {factor} times the median {usual:.4} of the last {}", self.recent.len()));
@@ -37,6 +37,11 @@ impl Watchdog {
         sorted.sort_by(f64::total_cmp);
         (sorted.len() >= LEAST).then(|| sorted[sorted.len() / 2])
     }
+}
+
+/// What is wrong with a loss and a gradient norm of which one is not finite.
+pub fn not_finite(loss: f64, norm: f64) -> Option<String> {
+    (!(loss.is_finite() && norm.is_finite())).then(|| format!("loss {loss} and gradient norm {norm}"))
 }
 
 #[cfg(test)]

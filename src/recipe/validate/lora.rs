@@ -1,6 +1,6 @@
-//! Rules on `sft.lora`, `dpo.lora`, `direct.lora` and `ppo.lora`.
+//! Rules on `sft.lora`, `reward_model.lora`, `dpo.lora`, `direct.lora` and `ppo.lora`.
 
-use super::super::{Lora, LoraSave, LoraTable};
+use super::super::{Lora, LoraSave, LoraTable, RewardStart};
 use super::{Rules, listed};
 
 impl Rules<'_> {
@@ -24,11 +24,24 @@ impl Rules<'_> {
         if let Some((ppo, table)) = recipe.ppo.as_ref().and_then(|ppo| Some((ppo, ppo.lora.as_ref()?))) {
             self.lora_table("ppo.lora", table, &ppo.policy);
         }
-        let (Some(sft), Some(dpo)) = (sft.filter(|sft| sft.save == LoraSave::Adapter), dpo) else { return };
-        let [sft, dpo] = [sft, dpo].map(|table| Lora::resolve(table, self.sizes.models.get(guide)));
-        if (sft.rank, sft.alpha, &sft.targets) != (dpo.rank, dpo.alpha, &dpo.targets) {
+        let reward_model = recipe.reward_model.as_ref().and_then(|table| Some((table, table.lora.as_ref()?)));
+        if let Some((_, table)) = reward_model {
+            self.lora_table("reward_model.lora", table, recipe.reward_model_base().unwrap_or_default());
+        }
+        let on_sft = reward_model.filter(|(table, _)| table.from == RewardStart::Sft).map(|(_, lora)| lora);
+        for (key, next) in [("dpo.lora", dpo), ("reward_model.lora", on_sft)] {
+            self.goes_on_with_sft(sft.filter(|sft| sft.save == LoraSave::Adapter), key, next);
+        }
+    }
+
+    /// What starts from an adapter that `sft` saved goes on training that one.
+    fn goes_on_with_sft(&mut self, sft: Option<&LoraTable>, key: &str, next: Option<&LoraTable>) {
+        let (Some(sft), Some(next)) = (sft, next) else { return };
+        let guide = self.recipe.guide_model().unwrap_or_default();
+        let [sft, next] = [sft, next].map(|table| Lora::resolve(table, self.sizes.models.get(guide)));
+        if (sft.rank, sft.alpha, &sft.targets) != (next.rank, next.alpha, &next.targets) {
             self.problem_hint(
-                "`dpo.lora` goes on training the adapter that `sft.lora` saves, so `rank`, `alpha` and `targets` must be the same",
+                format!("`{key}` goes on training the adapter that `sft.lora` saves, so `rank`, `alpha` and `targets` must be the same"),
                 "make them the same, or save SFT's result with `sft.lora.save = \"merged\"`",
             );
         }

@@ -249,8 +249,8 @@ impl Rules<'_> {
         if key != "ppo.training" {
             self.equal_parts((&format!("{key}.micro_batch_size"), micro_batch_size), (&format!("{key}.batch_size"), batch_size));
         }
-        if training.activation_checkpointing && ["gold.training", "reward_model.training"].contains(&key) {
-            self.problem(format!("`{key}.activation_checkpointing` is for language models, not for classifiers and reward models"));
+        if training.activation_checkpointing && key == "gold.training" {
+            self.problem(format!("`{key}.activation_checkpointing` is for language and reward models, not for classifiers"));
         }
         self.positive(&format!("{key}.learning_rate"), training.learning_rate);
         self.positive(&format!("{key}.max_grad_norm"), training.max_grad_norm);

@@ -3,6 +3,8 @@
 
 mod cell;
 mod fit;
+mod journals;
+mod learner;
 mod records;
 mod report;
 mod rollouts;

@@ -8,17 +8,17 @@ use std::time::Instant;
 use serde::Serialize;
 use tch::{Device, Kind};
 
-use super::bench::refuse_long;
-use super::dpo::{DpoTask, PairSequences, ReferenceLogps, fill_reference};
-use super::language_task::{LanguageTask, SamplePrompt};
+use super::refuse_long;
 use crate::artifacts::interrupt;
 use crate::error::{Error, Result};
 use crate::kernels::rates::MachineRates;
 use crate::losses::DpoObjective;
 use crate::models::{Lm, LmConfig, memory};
+use crate::monitor::glossary::LOSS;
 use crate::monitor::{Progress, peak_rss_bytes};
 use crate::sampling::Stream;
 use crate::text::{PromptTemplate, Tokenizer, read_responses};
+use crate::train::tasks::{DpoTask, LanguageTask, PairSequences, SampleText, fill_reference};
 use crate::train::{AdamW, AdamWSettings, Sequence, Task, accumulate};
 
 /// What is measured.
@@ -87,11 +87,11 @@ pub fn train(folder: &Path, settings: &TrainingBenchSettings) -> Result<Training
     // The first step is not counted, nor are its pairs.
     let reference_seconds = started.elapsed().as_secs_f64() * steps as f64 / (steps + 1) as f64;
     let tokenizer = Rc::new(Tokenizer::numbered(lm.model.info().vocab_size as usize, None)?);
-    let sample =
-        SamplePrompt { tokenizer, template: PromptTemplate::new("{prompt}", Some(false)), prompt: String::new(), max_new_tokens: 1 };
+    let sample: SampleText = Box::new(|| Ok(None));
     let mut task: Box<dyn Task> = if dpo {
         Box::new(DpoTask {
             policy: lm.clone(),
+            tokenizer,
             train: pairs,
             validation: Vec::new(),
             objective: DpoObjective::plain(0.1),
@@ -101,7 +101,8 @@ pub fn train(folder: &Path, settings: &TrainingBenchSettings) -> Result<Training
         })
     } else {
         let train = pairs.into_iter().map(|pair| pair.chosen).collect();
-        Box::new(LanguageTask { lm: lm.clone(), train, validation: Vec::new(), batch: micro_batch_size, activation_checkpointing, sample })
+        let (lm, validation, batch) = (lm.clone(), Vec::new(), micro_batch_size);
+        Box::new(LanguageTask { lm, tokenizer, train, validation, batch, activation_checkpointing, sample })
     };
     let mut optimizer = AdamW::new(task.parameters(), AdamWSettings::with_decay(0.01));
     let mut progress = Progress::start("bench", steps as u64 + 1, 0);
@@ -110,7 +111,7 @@ pub fn train(folder: &Path, settings: &TrainingBenchSettings) -> Result<Training
         interrupt::check()?;
         let batch: Vec<usize> = (step * batch_size..(step + 1) * batch_size).collect();
         let sums = accumulate(&mut *task, &mut optimizer, &batch, micro_batch_size)?;
-        optimizer.finish_gradients(sums.weight, 1.0)?;
+        optimizer.finish_gradients(sums.metrics.sum(LOSS).1, 1.0)?;
         optimizer.step(1e-6)?;
         progress.advance(1);
         if step == 0 {
@@ -157,7 +158,7 @@ fn open(folder: &Path, settings: &TrainingBenchSettings) -> Result<Lm> {
 fn pairs(folder: &Path, lm: &Lm, settings: &TrainingBenchSettings) -> Result<Vec<PairSequences>> {
     let info = lm.model.info();
     let count = (settings.steps + 1) * settings.batch_size;
-    let pair = |[chosen, rejected]: [Sequence; 2]| PairSequences { chosen, rejected, reference: ReferenceLogps::default() };
+    let pair = |[chosen, rejected]: [Sequence; 2]| PairSequences::new(chosen, rejected);
     let Some(file) = &settings.pairs else {
         refuse_long(lm, settings.prompt_tokens, settings.new_tokens)?;
         let stream = Stream::new(1, "bench", "pairs");

@@ -1,20 +1,19 @@
 //! SFT and DPO hold their ground against TRL's trainers: the same model, data, order and settings give the same loss at every step.
 
-use std::path::{Path, PathBuf};
+mod golden;
+
 use std::rc::Rc;
 
 use serde::Deserialize;
 use tch::{Device, Kind};
-
-use super::dpo::{DpoTask, PairSequences, ReferenceLogps, fill_reference};
-use super::language_task::{LanguageTask, SamplePrompt};
-use crate::losses::DpoObjective;
-use crate::models::Lm;
-use crate::monitor::{Progress, glossary};
-use crate::recipe::{Length, Schedule, Training};
-use crate::sampling::Stream;
-use crate::text::{PromptTemplate, Tokenizer};
-use crate::train::{Checkpoint, Fit, Sequence, Task};
+use w2s::losses::DpoObjective;
+use w2s::models::Lm;
+use w2s::monitor::{Progress, glossary};
+use w2s::recipe::{Length, Schedule, Training};
+use w2s::sampling::Stream;
+use w2s::text::Tokenizer;
+use w2s::train::tasks::{DpoTask, LanguageTask, PairSequences, SampleText, fill_reference};
+use w2s::train::{Checkpoint, Fit, Sequence, Task};
 
 /// What tests/golden/training.py wrote.
 #[derive(Deserialize)]
@@ -39,10 +38,20 @@ struct Settings {
 const STAGE: &str = "parity";
 const SEED: u64 = 1;
 
-fn golden() -> (Golden, PathBuf) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let golden = serde_json::from_slice(&std::fs::read(folder.join("training.json")).unwrap()).unwrap();
-    (golden, folder.join("gpt2"))
+fn golden() -> Golden {
+    serde_json::from_slice(&std::fs::read(golden::folder("training.json")).unwrap()).unwrap()
+}
+
+fn model() -> Rc<Lm> {
+    Rc::new(Lm::open_trainable(&golden::folder("gpt2"), Device::Cpu, Kind::Float).unwrap())
+}
+
+fn tokenizer(lm: &Lm) -> Rc<Tokenizer> {
+    Rc::new(Tokenizer::numbered(lm.model.info().vocab_size as usize, None).unwrap())
+}
+
+fn no_sample() -> SampleText {
+    Box::new(|| Ok(None))
 }
 
 /// The pairs where our order of examples visits them as TRL did.
@@ -51,15 +60,9 @@ fn in_our_order(golden: &Golden) -> Vec<PairSequences> {
     let mut placed: Vec<Option<PairSequences>> = golden.pairs.iter().map(|_| None).collect();
     for ([prompt, chosen, rejected], place) in golden.pairs.iter().zip(order) {
         let sequence = |response: &[i64]| Sequence { ids: [prompt, response].concat(), scored_from: prompt.len() };
-        placed[place] =
-            Some(PairSequences { chosen: sequence(chosen), rejected: sequence(rejected), reference: ReferenceLogps::default() });
+        placed[place] = Some(PairSequences::new(sequence(chosen), sequence(rejected)));
     }
     placed.into_iter().map(Option::unwrap).collect()
-}
-
-fn sample(lm: &Lm) -> SamplePrompt {
-    let tokenizer = Rc::new(Tokenizer::numbered(lm.model.info().vocab_size as usize, None).unwrap());
-    SamplePrompt { tokenizer, template: PromptTemplate::new("{prompt}", Some(false)), prompt: "t1".to_owned(), max_new_tokens: 1 }
 }
 
 /// The loss of every step, of the metrics that a run leaves.
@@ -98,17 +101,17 @@ fn assert_equal(ours: &[f64], theirs: &[f64]) {
 
 #[test]
 fn sft_has_the_losses_of_trls_trainer() {
-    let (golden, folder) = golden();
+    let golden = golden();
     for micro_batch_size in [4, 2] {
-        let lm = Rc::new(Lm::open_trainable(&folder, Device::Cpu, Kind::Float).unwrap());
-        let train = in_our_order(&golden).into_iter().map(|pair| pair.chosen).collect();
+        let lm = model();
         let mut task = LanguageTask {
-            train,
+            tokenizer: tokenizer(&lm),
+            lm,
+            train: in_our_order(&golden).into_iter().map(|pair| pair.chosen).collect(),
             validation: Vec::new(),
             batch: 4,
             activation_checkpointing: micro_batch_size == 2,
-            sample: sample(&lm),
-            lm,
+            sample: no_sample(),
         };
         assert_equal(&losses(&golden, micro_batch_size, &mut task), &golden.sft);
     }
@@ -116,15 +119,21 @@ fn sft_has_the_losses_of_trls_trainer() {
 
 #[test]
 fn dpo_has_the_losses_of_trls_trainer() {
-    let (golden, folder) = golden();
+    let golden = golden();
     for micro_batch_size in [4, 1] {
-        let policy = Rc::new(Lm::open_trainable(&folder, Device::Cpu, Kind::Float).unwrap());
+        let policy = model();
         let mut train = in_our_order(&golden);
         fill_reference(&policy, &mut train, 7, &mut Progress::start("reference", 1, 0)).unwrap();
-        let objective = DpoObjective::plain(golden.settings.beta);
-        let activation_checkpointing = micro_batch_size == 1;
-        let mut task =
-            DpoTask { train, validation: Vec::new(), objective, batch: 4, activation_checkpointing, sample: sample(&policy), policy };
+        let mut task = DpoTask {
+            tokenizer: tokenizer(&policy),
+            policy,
+            train,
+            validation: Vec::new(),
+            objective: DpoObjective::plain(golden.settings.beta),
+            batch: 4,
+            activation_checkpointing: micro_batch_size == 1,
+            sample: no_sample(),
+        };
         assert_equal(&losses(&golden, micro_batch_size, &mut task), &golden.dpo);
     }
 }

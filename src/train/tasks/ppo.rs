@@ -5,10 +5,15 @@ use std::rc::Rc;
 
 use tch::{Kind, Tensor};
 
-use super::sequences::{Packed, read_packed};
-use super::{AdamW, Sequence, TokenLogps, Value, sequence_logps_at};
+use super::super::adamw::AdamW;
+use super::super::metrics::Metrics;
+use super::super::sequences::{PackedStates, Sequence, alone, read_predicting, sequence_logps_at};
+use super::super::token_logps::TokenLogps;
+use super::super::watchdog::not_finite;
+use super::rewards::sum;
+use super::value::Value;
 use crate::error::{Error, Result};
-use crate::losses::{KlEstimator, approx_kl, gae, ppo_policy, ppo_value, whiten};
+use crate::losses::{ClippedLoss, KlEstimator, approx_kl, gae, ppo_policy, ppo_value, whiten};
 use crate::models::Lm;
 use crate::monitor::glossary;
 
@@ -45,9 +50,6 @@ pub struct Rollout {
     pub rewards: Vec<f64>,
 }
 
-/// What one update did: means over the batch under TRL's names, in their order.
-pub type Metrics = Vec<(&'static str, f64)>;
-
 pub struct Ppo<'a> {
     pub settings: &'a PpoSettings,
     pub policy: Rc<Lm>,
@@ -73,10 +75,10 @@ impl Ppo<'_> {
     }
 
     /// Updates policy and value from one batch, with `kl_coef` of the divergence from the reference taken off each token's reward.
-    /// `order` gives the order in which an epoch visits the rollouts.
+    /// `order` gives the order in which an epoch visits the rollouts. Gives means over the batch under TRL's names.
     ///
     /// # Errors
-    /// If a reward is no number, or rewards and tokens differ in count.
+    /// If a reward, the policy's loss or the norm of its gradient is not finite, or rewards and tokens differ in count.
     pub fn update(
         &self,
         optimizer: &mut AdamW,
@@ -85,13 +87,34 @@ impl Ppo<'_> {
         rate: f64,
         order: &dyn Fn(usize) -> Vec<usize>,
     ) -> Result<Metrics> {
-        for (number, rollout) in rollouts.iter().enumerate() {
-            if rollout.rewards.len() != rollout.sequence.scored() || rollout.rewards.iter().any(|reward| !reward.is_finite()) {
-                let (rewards, tokens) = (&rollout.rewards, rollout.sequence.scored());
-                return Err(Error::failed(format!("rollout {number} of {tokens} tokens has the rewards {rewards:?}")));
+        check(rollouts)?;
+        // 1. What the policy that sampled them, the values and the reference say of the rollouts.
+        let mut known = self.look(rollouts, &order(0))?;
+        // 2. Rewards less the divergence, and from them advantages and returns.
+        let mut metrics = self.advantages(rollouts, &mut known, kl_coef);
+        // 3. Epochs of minibatches, until the policy has left too far.
+        let (mut norms, mut updates, mut first_ratio_error, mut stopped) = (0.0, 0.0, None, 0.0);
+        'epochs: for epoch in 0..self.settings.epochs {
+            for minibatch in order(epoch).chunks(self.settings.minibatch_size) {
+                let Learned { norm, divergence, ratio_error } =
+                    self.learn_minibatch(optimizer, rollouts, &known, minibatch, &mut metrics)?;
+                first_ratio_error.get_or_insert(ratio_error);
+                if self.settings.target_kl.is_some_and(|most| divergence > most) {
+                    stopped = 1.0;
+                    break 'epochs;
+                }
+                optimizer.step(rate)?;
+                (norms, updates) = (norms + norm, updates + 1.0);
             }
         }
-        let mut known = self.look(rollouts, &order(0))?;
+        metrics.set(glossary::PPO_FIRST_RATIO_ERROR, first_ratio_error.unwrap_or(0.0));
+        metrics.set(glossary::PPO_STOPPED, stopped);
+        metrics.add(glossary::GRAD_NORM, norms, f64::max(updates, 1.0));
+        Ok(metrics)
+    }
+
+    /// Gives the rollouts that are `known` their advantages and returns, and what they come from as means over the rollouts.
+    fn advantages(&self, rollouts: &[Rollout], known: &mut [Known], kl_coef: f64) -> Metrics {
         let (mut kls, mut shaped) = (0.0, 0.0);
         for (known, rollout) in known.iter_mut().zip(rollouts) {
             let kl: Vec<f32> = (known.logps.iter().zip(&known.reference))
@@ -103,51 +126,47 @@ impl Ppo<'_> {
             (known.advantages, known.returns) = gae(&rewards, &known.values, self.settings.gamma, self.settings.lam);
         }
         whiten(known.iter_mut().flat_map(|known| known.advantages.iter_mut()));
-        let mut sums = Sums::default();
-        'epochs: for epoch in 0..self.settings.epochs {
-            for minibatch in order(epoch).chunks(self.settings.minibatch_size) {
-                let before = sums.clone();
-                optimizer.zero_gradients();
-                let tokens: usize = minibatch.iter().map(|&i| rollouts[i].sequence.scored()).sum();
-                for micro_batch in minibatch.chunks(self.settings.micro_batch_size) {
-                    self.learn(rollouts, &known, micro_batch, &mut sums)?;
-                    if minibatch.len() > micro_batch.len() {
-                        optimizer.add_gradients()?;
-                    }
-                }
-                let norm = optimizer.finish_gradients(tokens as f64, self.settings.max_grad_norm)?;
-                let loss = (sums.policy_loss - before.policy_loss) / tokens as f64;
-                if !(norm.is_finite() && loss.is_finite()) {
-                    return Err(Error::failed(format!("policy loss {loss} and gradient norm {norm}")));
-                }
-                if epoch == 0 && before.tokens == 0.0 {
-                    sums.first_ratio_error = sums.ratio_error;
-                }
-                let divergence = (sums.divergence - before.divergence) / tokens as f64;
-                if self.settings.target_kl.is_some_and(|most| divergence > most) {
-                    sums.stopped += 1.0;
-                    break 'epochs;
-                }
-                optimizer.step(rate)?;
-                sums.norm += norm;
-                sums.updates += 1.0;
-            }
-        }
+
         let count = rollouts.len() as f64;
         let score = rollouts.iter().flat_map(|rollout| &rollout.rewards).sum::<f64>() / count;
-        let entropy = -known.iter().flat_map(|known| &known.logps).map(|logp| f64::from(*logp)).sum::<f64>() / count;
+        let entropy = -known.iter().flat_map(|known| &known.logps).map(|logp| f64::from(*logp)).sum::<f64>();
         let values = known.iter().flat_map(|known| known.values.iter().zip(&known.returns));
         let explained = explained_variance(&values.map(|(value, target)| (f64::from(*value), f64::from(*target))).collect::<Vec<_>>());
-        let mut metrics = vec![
-            (glossary::PPO_SCORES, score),
-            (glossary::PPO_KL, kls / count),
-            (glossary::PPO_NON_SCORE_REWARD, shaped / count),
-            (glossary::PPO_RLHF_REWARD, score + shaped / count),
-            (glossary::PPO_ENTROPY, entropy),
-            (glossary::PPO_EXPLAINED_VARIANCE, explained),
-        ];
-        metrics.extend(sums.metrics());
-        Ok(metrics)
+        let mut metrics = Metrics::default();
+        metrics.set(glossary::PPO_SCORES, score);
+        metrics.add(glossary::PPO_KL, kls, count);
+        metrics.add(glossary::PPO_NON_SCORE_REWARD, shaped, count);
+        metrics.set(glossary::PPO_RLHF_REWARD, score + shaped / count);
+        metrics.add(glossary::PPO_ENTROPY, entropy, count);
+        metrics.set(glossary::PPO_EXPLAINED_VARIANCE, explained);
+        metrics
+    }
+
+    /// The gradients of a minibatch, in micro-batches. What is measured is added to `metrics`, which hold it of the minibatches before.
+    fn learn_minibatch(
+        &self,
+        optimizer: &mut AdamW,
+        rollouts: &[Rollout],
+        known: &[Known],
+        minibatch: &[usize],
+        metrics: &mut Metrics,
+    ) -> Result<Learned> {
+        let before = [glossary::PPO_POLICY_LOSS, glossary::PPO_APPROX_KL].map(|name| metrics.sum(name).0);
+        let tokens = minibatch.iter().map(|&i| rollouts[i].sequence.scored()).sum::<usize>() as f64;
+        let mut ratio_error: f64 = 0.0;
+        optimizer.zero_gradients();
+        for micro_batch in minibatch.chunks(self.settings.micro_batch_size) {
+            ratio_error = ratio_error.max(self.learn(rollouts, known, micro_batch, metrics)?);
+            if minibatch.len() > micro_batch.len() {
+                optimizer.add_gradients()?;
+            }
+        }
+        let norm = optimizer.finish_gradients(tokens, self.settings.max_grad_norm)?;
+        let mean = |name: &str, before: f64| (metrics.sum(name).0 - before) / tokens;
+        if let Some(complaint) = not_finite(mean(glossary::PPO_POLICY_LOSS, before[0]), norm) {
+            return Err(Error::failed(format!("policy {complaint}")));
+        }
+        Ok(Learned { norm, divergence: mean(glossary::PPO_APPROX_KL, before[1]), ratio_error })
     }
 
     /// Log-probabilities and values of all rollouts under the policy that sampled them, and log-probabilities under the reference. The policy reads
@@ -181,15 +200,15 @@ impl Ppo<'_> {
     }
 
     fn read<'a>(&self, lm: &'a Lm, rollouts: &[Rollout], which: &[usize]) -> Result<TokenLogps<'a>> {
-        Ok(sequence_logps_at(&lm.model, &alone(rollouts, which), self.settings.activation_checkpointing, self.settings.temperature)?.0)
+        Ok(sequence_logps_at(&lm.model, &of(rollouts, which), self.settings.activation_checkpointing, self.settings.temperature)?.0)
     }
 
-    fn read_values<'a>(&self, body: &'a Lm, rollouts: &[Rollout], which: &[usize]) -> Result<Packed<'a>> {
-        read_packed(&body.model, &alone(rollouts, which), self.settings.activation_checkpointing)
+    fn read_values<'a>(&self, body: &'a Lm, rollouts: &[Rollout], which: &[usize]) -> Result<PackedStates<'a>> {
+        read_predicting(&body.model, &of(rollouts, which), self.settings.activation_checkpointing)
     }
 
-    /// Adds the gradients of the summed losses of a micro-batch.
-    fn learn(&self, rollouts: &[Rollout], known: &[Known], which: &[usize], sums: &mut Sums) -> Result<()> {
+    /// Adds the gradients of the summed losses of a micro-batch, and what is measured of its tokens; gives the largest distance of a ratio from 1.
+    fn learn(&self, rollouts: &[Rollout], known: &[Known], which: &[usize], metrics: &mut Metrics) -> Result<f64> {
         let tokens = self.read(&self.policy, rollouts, which)?;
         let device = tokens.states.device();
         let gather = |of: fn(&Known) -> &[f32]| {
@@ -198,80 +217,62 @@ impl Ppo<'_> {
         let (old_logps, old_values, returns) =
             (gather(|known| &known.logps), gather(|known| &known.values), gather(|known| &known.returns));
         let policy = ppo_policy(&tokens.logps, &old_logps, &gather(|known| &known.advantages), self.settings.cliprange);
+        let policy_loss = policy.losses.sum(Kind::Float);
         let logps = tokens.logps.detach();
-        policy.losses.sum(Kind::Float).f_backward()?;
         let of_states = |states: &Tensor| ppo_value(&self.value.of_states(states), &old_values, &returns, self.settings.cliprange_value);
+        let value_loss = |value: &ClippedLoss| value.losses.sum(Kind::Float) * self.settings.vf_coef;
         let value = match self.value.body() {
             None => {
                 let value = of_states(&tokens.states);
-                tokens.backward_with(&(value.losses.sum(Kind::Float) * self.settings.vf_coef))?;
+                tokens.learn_with(&policy_loss, Some(&value_loss(&value)))?;
                 value
             }
             // One graph after the other.
             Some(body) => {
-                tokens.backward()?;
+                tokens.learn(&policy_loss)?;
                 let read = self.read_values(body, rollouts, which)?;
                 let value = of_states(&read.states);
-                (value.losses.sum(Kind::Float) * self.settings.vf_coef).f_backward()?;
-                read.pass.backward()?;
+                read.learn(&value_loss(&value))?;
                 value
             }
         };
         let ratio = (&logps - &old_logps).exp();
-        sums.tokens += ratio.numel() as f64;
-        for (sum, values) in [
-            (&mut sums.policy_loss, &policy.losses),
-            (&mut sums.value_loss, &value.losses),
-            (&mut sums.policy_clipped, &policy.clipped),
-            (&mut sums.value_clipped, &value.clipped),
-            (&mut sums.divergence, &approx_kl(&logps, &old_logps)),
-            (&mut sums.ratio, &ratio),
-        ] {
-            *sum += values.detach().sum(Kind::Double).double_value(&[]);
+        let mut add = |name, values: &Tensor| metrics.add(name, sum(values), ratio.numel() as f64);
+        add(glossary::PPO_POLICY_LOSS, &policy.losses);
+        add(glossary::PPO_VALUE_LOSS, &value.losses);
+        add(glossary::PPO_APPROX_KL, &approx_kl(&logps, &old_logps));
+        add(glossary::PPO_POLICY_CLIPFRAC, &policy.clipped);
+        add(glossary::PPO_VALUE_CLIPFRAC, &value.clipped);
+        add(glossary::PPO_RATIO, &ratio);
+        Ok((ratio - 1.0).abs().max().double_value(&[]))
+    }
+}
+
+/// What the gradients of one minibatch came to.
+struct Learned {
+    norm: f64,
+    /// The approximate divergence from the policy that sampled, per token.
+    divergence: f64,
+    /// The largest distance of a ratio from 1.
+    ratio_error: f64,
+}
+
+/// Refuses rewards that are not finite, or not one for each token.
+fn check(rollouts: &[Rollout]) -> Result<()> {
+    let is_bad =
+        |Rollout { sequence, rewards }: &Rollout| rewards.len() != sequence.scored() || rewards.iter().any(|reward| !reward.is_finite());
+    match rollouts.iter().enumerate().find(|(_, rollout)| is_bad(rollout)) {
+        None => Ok(()),
+        Some((number, Rollout { sequence, rewards })) => {
+            let tokens = sequence.scored();
+            Err(Error::failed(format!("rollout {number} of {tokens} tokens has the rewards {rewards:?}")))
         }
-        sums.ratio_error = sums.ratio_error.max((ratio - 1.0).abs().max().double_value(&[]));
-        Ok(())
     }
 }
 
 /// Each of these rollouts as a group of its own.
-fn alone<'a>(rollouts: &'a [Rollout], which: &[usize]) -> Vec<Vec<&'a Sequence>> {
-    which.iter().map(|&i| vec![&rollouts[i].sequence]).collect()
-}
-
-/// Over the updates of one batch.
-#[derive(Debug, Clone, Default)]
-struct Sums {
-    tokens: f64,
-    policy_loss: f64,
-    value_loss: f64,
-    policy_clipped: f64,
-    value_clipped: f64,
-    divergence: f64,
-    ratio: f64,
-    /// The largest distance of a ratio from 1, and that within the first minibatch.
-    ratio_error: f64,
-    first_ratio_error: f64,
-    norm: f64,
-    updates: f64,
-    stopped: f64,
-}
-
-impl Sums {
-    fn metrics(&self) -> Metrics {
-        let per_token = |sum: f64| sum / self.tokens.max(1.0);
-        vec![
-            (glossary::PPO_POLICY_LOSS, per_token(self.policy_loss)),
-            (glossary::PPO_VALUE_LOSS, per_token(self.value_loss)),
-            (glossary::PPO_APPROX_KL, per_token(self.divergence)),
-            (glossary::PPO_POLICY_CLIPFRAC, per_token(self.policy_clipped)),
-            (glossary::PPO_VALUE_CLIPFRAC, per_token(self.value_clipped)),
-            (glossary::PPO_RATIO, per_token(self.ratio)),
-            (glossary::PPO_FIRST_RATIO_ERROR, self.first_ratio_error),
-            (glossary::PPO_STOPPED, self.stopped),
-            (glossary::GRAD_NORM, self.norm / self.updates.max(1.0)),
-        ]
-    }
+fn of<'a>(rollouts: &'a [Rollout], which: &[usize]) -> Vec<Vec<&'a Sequence>> {
+    alone(&which.iter().map(|&i| &rollouts[i].sequence).collect::<Vec<_>>())
 }
 
 /// 1 − Var(target − value) / Var(target): 1 where the values say all, 0 or less where they say nothing.
