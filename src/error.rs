@@ -41,6 +41,10 @@ pub enum Error {
     #[error("interrupted; the same command continues from here")]
     Interrupted,
 
+    /// Some of what was asked for could not be done and is named; the rest is done.
+    #[error("{}\n\nhint: the same command asks for them again", .0.join("\n"))]
+    Lost(Vec<String>),
+
     /// Anything else that one clear sentence can say.
     #[error("{0}")]
     Failed(String),

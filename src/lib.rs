@@ -1,11 +1,12 @@
 //! Weak-to-strong search (arXiv 2405.19262): tune a small guide pair, steer larger frozen models with it at test time.
 //!
 //! Imports go down only (checked by `tests/architecture.rs`):
-//! `cli → {pipeline, bench} → stages → {policy, score, train, report} → {search, models, text, recipe, artifacts, monitor} → {kernels, losses, sampling} → error`.
+//! `cli → {pipeline, bench} → stages → engine → {policy, score, train, report} → {search, models, text, recipe, artifacts, monitor} → {kernels, losses, prompt, sampling} → error`.
 
 pub mod artifacts;
 pub mod bench;
 pub mod cli;
+pub mod engine;
 pub mod error;
 pub mod kernels;
 pub mod losses;
@@ -13,6 +14,7 @@ pub mod models;
 pub mod monitor;
 pub mod pipeline;
 pub mod policy;
+pub mod prompt;
 pub mod recipe;
 pub mod report;
 pub mod sampling;

@@ -10,6 +10,7 @@ use crate::models::{check_lm_folder, check_resumes};
 use crate::recipe::{Counts, LmSizes, Lora, Plan, Recipe, Stage, config_folder};
 use crate::report::Summary;
 use crate::score::GoldReward;
+use crate::stages::tasks::SUMMARY;
 use crate::stages::{self, Context, shards};
 use crate::text::{DataReport, bos_problems, load_pair_rows, mixture_problems};
 
@@ -45,7 +46,7 @@ pub fn run(plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) -> R
     if let Some(shard) = options.shard {
         let context = Context::new(plan, RunDir::open_shard(dir, shard)?, false)?;
         info!("run directory {}: shard {shard} of stage steer", dir.display());
-        shards::run(&context, shard)?;
+        stages::run_shard(&context, shard)?;
         return Ok(None);
     }
     if options.fresh && !options.only.is_empty() {
@@ -57,8 +58,7 @@ pub fn run(plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) -> R
         if from <= Stage::Steer {
             shards::discard(&context)?;
         }
-        let redone: Vec<&str> = stages.iter().filter(|stage| **stage >= from).map(|stage| stage.name()).collect();
-        context.forget(&redone)?;
+        context.forget(stages.iter().copied().filter(|stage| *stage >= from))?;
     }
     let reads_shards = stages.iter().any(|stage| matches!(stage, Stage::Steer | Stage::Evaluate));
     if reads_shards {
@@ -67,9 +67,10 @@ pub fn run(plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) -> R
     if !options.only.is_empty() {
         stages::check_inputs(&stages, &context)?;
     }
-    atomic::write(&context.path("recipe.toml"), recipe_text.as_bytes())?;
-    atomic::write(&context.path("plan.json"), format!("{resolved}\n").as_bytes())?;
+    atomic::write(&context.run.path("recipe.toml"), recipe_text.as_bytes())?;
+    atomic::write(&context.run.path("plan.json"), format!("{resolved}\n").as_bytes())?;
     info!("run directory {}: stages {}", dir.display(), names(&stages));
+    context.tell_left_overs()?;
     context.plan.warnings().iter().for_each(|warning| warn!("{warning}"));
     stages::check_prompts_ahead(&stages, &context)?;
     for stage in &stages {
@@ -122,8 +123,10 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
             Err(error) => problems.push(format!("`preferences.source`: {error}")),
         }
     }
-    let gold = recipe.gold.as_ref().and_then(|gold| folder(&gold.id));
-    problems.extend(gold.and_then(|folder| Some(format!("`gold.id`: {}", GoldReward::check_folder(&folder).err()?))));
+    for judge in recipe.judges() {
+        let Some(folder) = folder(&judge.id.map(str::to_owned)) else { continue };
+        problems.extend(GoldReward::check_folder(&folder).err().map(|error| format!("`{}.id`: {error}", judge.table())));
+    }
     Preflight { problems, counts, pairs: read }
 }
 
@@ -146,7 +149,7 @@ pub fn with_more(told: Vec<String>, more: Vec<String>) -> Vec<String> {
 
 /// The summary of a run directory; `None` before its evaluation.
 pub fn read_summary(dir: &Path) -> Result<Option<Summary>> {
-    let path: PathBuf = dir.join("evaluate/summary.json");
+    let path: PathBuf = dir.join(SUMMARY);
     match std::fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| Error::data(&path, None, error.to_string())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

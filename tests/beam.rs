@@ -1,16 +1,19 @@
 //! Beam search of the base: transformers' answers token for token, however many prompts are searched at once.
 
+#[path = "common/desk.rs"]
+mod desk;
 #[path = "golden/edit.rs"]
 mod edit;
 mod golden;
 
 use std::rc::Rc;
 
+use desk::Queue;
 use serde_json::{Value, json};
 use w2s::policy::LocalPolicy;
 use w2s::sampling::{Sampling, Stream};
 use w2s::score::{NoGuide, response_logps};
-use w2s::search::{BeamSearch, Finish, Found, Query};
+use w2s::search::{BeamSearch, Drive, Finish, Found};
 use w2s::text::{PromptTemplate, Tokenizer};
 
 struct Case {
@@ -50,14 +53,10 @@ fn search(case: &Case, prompts: &[Vec<i64>], in_flight: usize) -> Vec<Found> {
     let tokenizer = Rc::new(Tokenizer::numbered(97, Some(case.end[0])).unwrap());
     let mut policy = LocalPolicy::new(lm.clone(), tokenizer, PromptTemplate::new("{prompt}", Some(false)), Sampling::Greedy, Vec::new());
     let (texts, stream) = (prompts.iter().map(|ids| words(ids)).collect::<Vec<_>>(), Stream::new(1, "steer", "beam"));
-    let queries: Vec<Query> = texts.iter().map(|prompt| Query { prompt, stream: &stream }).collect();
-    let mut found: Vec<Option<Found>> = vec![None; prompts.len()];
-    let done = &mut |query: usize, answer| {
-        assert!(found[query].replace(answer).is_none());
-        Ok(())
-    };
-    case.search.search_all(&queries, in_flight, &mut policy, &mut NoGuide, &mut || Ok(()), done).unwrap();
-    let found: Vec<Found> = found.into_iter().flatten().collect();
+    let mut queue = Queue::new(texts.iter().map(|text| (text.as_str(), stream.clone())));
+    let mut drive = Drive { proposer: &mut policy, scorer: &mut NoGuide, in_flight };
+    drive.run(&|opened| case.search.begin(opened), &mut queue).unwrap();
+    let found = queue.found();
     for (prompt, Found { best, .. }) in prompts.iter().zip(&found) {
         let mut ids = [prompt.clone(), best.response.ids.clone()].concat();
         if best.response.finish == Some(Finish::Eos) && case.end.len() == 1 {
@@ -116,15 +115,9 @@ fn a_stop_string_ends_a_beam() {
     let lm = Rc::new(edit::open(&golden::folder(&case.name)));
     let tokenizer = Rc::new(Tokenizer::numbered(97, None).unwrap());
     let mut policy = LocalPolicy::new(lm, tokenizer, PromptTemplate::new("{prompt}", Some(false)), Sampling::Greedy, vec![stop.clone()]);
-    let (prompt, stream) = (words(&prompts[0]), Stream::new(1, "steer", "beam"));
-    let mut stopped = None;
-    let queries = [Query { prompt: &prompt, stream: &stream }];
-    case.search
-        .search_all(&queries, 1, &mut policy, &mut NoGuide, &mut || Ok(()), &mut |_, found| {
-            stopped = Some(found.best.response);
-            Ok(())
-        })
-        .unwrap();
-    let stopped = stopped.unwrap();
+    let mut queue = Queue::new([(words(&prompts[0]).as_str(), Stream::new(1, "steer", "beam"))]);
+    let mut drive = Drive { proposer: &mut policy, scorer: &mut NoGuide, in_flight: 1 };
+    drive.run(&|opened| case.search.begin(opened), &mut queue).unwrap();
+    let stopped = queue.found().remove(0).best.response;
     assert!(!stopped.text.contains(&stop), "{stopped:?}");
 }

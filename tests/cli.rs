@@ -73,11 +73,12 @@ fn flags_that_would_do_nothing_are_refused() {
     let other = tiny_model(&folder.path().join("other"));
     let pair = [format!("--tuned={}", model.display()), format!("--untuned={}", other.display())];
     for (method, flags, message) in [
-        ("base", &["--chunk-len", "3"][..], "--chunk-len is of --method cbs, not of base"),
+        ("base", &["--chunk-len", "3"][..], "--chunk-len is of --method cbs"),
         ("cbs", &["--weight", "3"], "--weight is of --method eft, not of cbs; the weight of a guide pair is --guide-weight"),
+        ("eft", &["--tilt", "1"], "--tilt is of --method best_of_n and cbs"),
         ("cbs", &["--n", "4"], "--n is of --method best_of_n, not of cbs"),
-        ("beam", &["--temperature", "0.2"], "--temperature is of --method base and best_of_n and cbs and eft, not of beam"),
-        ("eft", &["--semantics", "official"], "--semantics is of --method cbs and best_of_n, not of eft"),
+        ("beam", &["--temperature", "0.2"], "--temperature is of --method base and best_of_n and cbs and "),
+        ("eft", &["--semantics", "official"], "--semantics is of --method best_of_n and cbs"),
         ("cbs", &["--temperature", "0"], "--method cbs samples 16 continuations, but --temperature is 0, so they would all be the same"),
         ("cbs", &["--chunk-len", "-5"], "-5 is not in 1..="),
     ] {
@@ -154,6 +155,12 @@ fn the_shell_and_a_recipe_have_one_set_of_rules() {
         ),
         (
             "cbs",
+            &["--tilt", "nan"],
+            &["steer.bases=['base']", "steer.method.2.tilt=nan"],
+            ["--tilt is NaN, expected a number", "tilt` is NaN, expected a number"],
+        ),
+        (
+            "cbs",
             &["--temperature", "0"],
             &["steer.method.1.n=1", "steer.sampling.temperature=0"],
             ["--temperature is 0, so they", "temperature` is 0, so they"],
@@ -209,7 +216,7 @@ fn the_shell_and_a_recipe_have_one_set_of_rules() {
             ["ppo.tuned=guide", "ppo.untuned=other", "steer.max_new_tokens=2", "data.prompt={min_words=1,max_words=1}"].map(String::from);
         let mut alone = w2s::recipe::load(&recipe("smoke.toml"), &[twins.to_vec(), pair("steer").to_vec(), own.to_vec()].concat()).unwrap();
         alone.ppo = None;
-        alone.steer.as_mut().unwrap().method.retain(|method| !matches!(method, w2s::recipe::MethodTable::Ppo { .. }));
+        alone.steer.as_mut().unwrap().method.retain(|method| method.kind() != "ppo");
         let warnings = w2s::recipe::Plan::new(alone, &recipe("smoke.toml"))
             .map(|plan| plan.warnings().join("\n"))
             .unwrap_or_else(|error| error.to_string());
@@ -229,6 +236,55 @@ fn the_shell_and_a_recipe_have_one_set_of_rules() {
     assert!(error.contains("do not fit a model's context of 32"), "{error}");
     let error = failure(w2s().args(["bench", "steer", "--base", model]), 2);
     assert!(error.contains("`bench steer`: `cbs` needs guides, and there are none"), "{error}");
+}
+
+/// What a tilt adds up is of one vocabulary: a recipe and the shell refuse others with the same words, before any weights are read.
+#[test]
+fn a_tilt_by_guides_of_another_vocabulary_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let [base, tuned, untuned] = ["base", "tuned", "untuned"].map(|name| tiny_model(&folder.path().join(name)));
+    let steer = |flags: &[&str]| {
+        let mut shell = w2s();
+        shell.args(["steer", "--max-new-tokens", "4", "--base"]).arg(&base).arg("--tuned").arg(&tuned).arg("--untuned").arg(&untuned);
+        shell.args(flags).arg("ok");
+        shell
+    };
+    let once = ["--method", "cbs", "--beam-width", "1", "--successors", "1", "--tilt", "2"];
+    assert_eq!(common::success(&mut steer(&once)), common::success(&mut steer(&["--method", "eft", "--weight", "2"])));
+    for guide in [&tuned, &untuned] {
+        let path = guide.join("tokenizer.json");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("\"A\":33", "\"É\":33")).unwrap();
+    }
+    let models: Vec<String> = [("other", &base), ("first", &tuned), ("second", &untuned)]
+        .map(|(name, folder)| format!("models.{name}={{id='{}',bos=true}}", folder.display()))
+        .to_vec();
+    let keys = [
+        "steer.bases=['other']",
+        "steer.tuned=first",
+        "steer.untuned=second",
+        "steer.max_new_tokens=4",
+        "data.prompt={min_words=1,max_words=2}",
+    ];
+    for (flags, method, what) in [
+        (&["--method", "eft"][..], "{kind='eft',weights=[1]}", "`eft`"),
+        (&["--method", "best_of_n", "--tilt", "1"], "{kind='best_of_n',n=2,tilt=1}", "`tilt`"),
+    ] {
+        let sets = models.iter().cloned().chain(keys.map(String::from)).chain([format!("steer.method=[{method}]")]);
+        let sets: Vec<String> = sets.flat_map(|set| ["--set".to_owned(), set]).collect();
+        let recipe = failure(w2s().arg("check").arg(recipe("smoke.toml")).args(&sets), 2);
+        let shell = failure(&mut steer(flags), 2);
+        let said = format!("{what} needs one vocabulary, but base `other` and guide `first` have two: ");
+        let (_, said) = recipe.split_once(&said).unwrap_or_else(|| panic!("{recipe}"));
+        let (difference, hint) = said.split_once("hint: ").unwrap();
+        let difference = difference.trim();
+        assert!(difference.ends_with("the first difference is id 33: `A` and `É`"), "{recipe}");
+        let hint = hint.lines().next().unwrap().replace("`tilt`", "--tilt");
+        let what = what.replace("`tilt`", "--tilt");
+        for expected in [format!("{what} needs one vocabulary, but --base and --tuned have two: {difference}"), format!("hint: {hint}")] {
+            assert!(shell.contains(&expected), "{expected}\nis not in\n{shell}");
+        }
+    }
 }
 
 /// A copy of a model that knows the first positions only.
@@ -521,11 +577,11 @@ fn stages_alone_take_only_inputs_of_the_same_recipe() {
         command
     };
     let error = failure(&mut run(&["--only", "dpo"]), 1);
+    assert!(error.contains("stage `dpo` reads the results of `sft`, and `sft` has not been done with these settings"), "{error}");
     assert!(
-        error.contains("stage `dpo` reads the results of `pretrain`, and `pretrain/base` has not been done with these settings"),
+        error.contains("hint: run without --only, or with --only pretrain --only gold --only preferences --only sft --only dpo"),
         "{error}"
     );
-    assert!(error.contains("hint: run without --only, or with --only pretrain --only dpo"), "{error}");
     let table = success(&mut run(&[]));
     let changed = "steer.method.1.n=1";
     let error = failure(&mut run(&["--only", "evaluate", "--set", changed]), 1);
@@ -541,7 +597,7 @@ fn stages_alone_take_only_inputs_of_the_same_recipe() {
     failure(&mut run(&["--fresh", "--set", "run.device=cuda:63"]), 1);
     let error = failure(&mut run(&["--fresh", "--only", "evaluate"]), 2);
     assert!(
-        error.contains("`--fresh` would remove the results of `ppo`, which `--only evaluate` reads\n\nhint: `--from evaluate`"),
+        error.contains("`--fresh` would remove the results of `gold`, which `--only evaluate` reads\n\nhint: `--from evaluate`"),
         "{error}"
     );
     assert!(out.join("dpo/model.safetensors").exists(), "nothing is removed where the run cannot start");

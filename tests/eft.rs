@@ -1,17 +1,22 @@
-//! Emulated fine-tuning: its identities, and the distribution that it samples from.
+//! Proposals tilted by guides: the identities of emulated fine-tuning and of tilted searches, and the distribution that they sample from.
 
+#[path = "common/lines.rs"]
+mod lines;
 #[path = "common/tiny.rs"]
 mod tiny;
 
 use std::rc::Rc;
 
+use lines::Lines;
 use tiny::{guide, model, stream, tokenizer};
+use w2s::engine::{Base, Engine, SteerSettings};
 use w2s::models::Lm;
 use w2s::policy::{LocalPolicy, Member};
+use w2s::prompt::Prompt;
+use w2s::recipe::{Method, Proposal};
 use w2s::sampling::Sampling;
 use w2s::score::{Guide, NoGuide, response_logps};
-use w2s::search::{Cbs, Extend, Proposer, Response};
-use w2s::stages::{LoadedGuide, Method, SteerSettings, proposer};
+use w2s::search::{BestOfN, Cbs, CbsSettings, Extend, Finish, Proposer, Response, Search};
 use w2s::text::{PromptTemplate, Tokenizer};
 
 fn sample(mut policy: LocalPolicy, seed: u64, chunk_len: Option<usize>) -> Response {
@@ -86,8 +91,8 @@ fn the_bases_own_logprob_is_told_not_the_mixtures() {
     let [base, tuned, untuned] = ["base", "tuned", "untuned"].map(|name| model(&tokenizer, 16, name));
     for sampling in SETTINGS {
         let mut policy = mixture(&tokenizer, &base, &[(&tuned, 2.0), (&untuned, -2.0)], sampling);
-        let node = Proposer::open(&mut policy, &["A film"]).unwrap()[0];
-        let extended = policy.extend(&[Extend { node, stream: &stream(3), slot: 0, max_tokens: 12 }]).unwrap().remove(0);
+        let node = Proposer::open(&mut policy, &["A film"]).unwrap().remove(0);
+        let extended = policy.extend(&[Extend { node, stream: stream(3), slot: 0, max_tokens: 12 }]).unwrap().remove(0);
         if extended.response.finish.is_some() {
             continue;
         }
@@ -99,24 +104,86 @@ fn the_bases_own_logprob_is_told_not_the_mixtures() {
     }
 }
 
-#[test]
-fn guides_of_another_vocabulary_are_refused_with_the_first_difference() {
-    let (base_tokenizer, guide_tokenizer) = (tokenizer(330, 0), tokenizer(450, 500));
-    let settings = SteerSettings {
-        sampling: Sampling::Greedy,
-        max_new_tokens: 8,
+fn settings(sampling: Sampling) -> SteerSettings {
+    SteerSettings {
+        sampling,
+        max_new_tokens: 20,
         stop: Vec::new(),
         semantics: w2s::search::Semantics::Paper,
         trace: false,
-        prompts_in_flight: 1,
+        prompts_in_flight: 2,
+    }
+}
+
+fn base(tokenizer: &Rc<Tokenizer>, n_embd: i64, settings: &SteerSettings) -> Box<dyn Base> {
+    let template = PromptTemplate::new("{prompt}", Some(true));
+    Box::new(LocalPolicy::new(model(tokenizer, n_embd, "base"), tokenizer.clone(), template, settings.sampling, Vec::new()))
+}
+
+/// (response, how it ended, score) of each prompt.
+fn answers(tokenizer: &Rc<Tokenizer>, proposal: Proposal, search: &Search, sampling: Sampling) -> Vec<(String, Finish, f32)> {
+    let (method, settings) = (Method { proposal, search: search.clone() }, settings(sampling));
+    let base = base(tokenizer, 24, &settings);
+    let mut engine = Engine::open(method, settings, base, vec![(1.0, guide(tokenizer))]).unwrap();
+    let prompts = ["A film", "I saw The Paper Key", "naïve"].map(|prompt| Prompt::new(prompt, prompt));
+    let mut lines = Lines::new(prompts.to_vec());
+    engine.answer(1, engine.plan(&prompts).unwrap(), &mut lines).unwrap();
+    lines.answered().into_iter().map(|line| (line.response, line.finish, line.score.unwrap())).collect()
+}
+
+fn cbs(beam_width: usize, successors: usize, chunk_len: usize) -> Search {
+    Search::Cbs(CbsSettings { beam_width, successors, chunk_len })
+}
+
+#[test]
+fn a_search_with_tilt_0_is_the_search() {
+    let tokenizer = tokenizer(400, 0);
+    let random = Sampling::Random { temperature: 0.7, top_k: 50, top_p: 1.0 };
+    for search in [cbs(2, 3, 5), cbs(4, 1, 3), Search::BestOfN(BestOfN { n: 4 })] {
+        let tilted = |weight| answers(&tokenizer, Proposal::Tilted { weight }, &search, random);
+        let plain = answers(&tokenizer, Proposal::Base, &search, random);
+        assert_eq!(tilted(0.0), plain, "{search:?}");
+        assert_ne!(tilted(1.0), plain, "{search:?}: a tilt matters");
+    }
+}
+
+#[test]
+fn a_tilted_search_that_samples_once_is_emulated_fine_tuning() {
+    let tokenizer = tokenizer(400, 0);
+    let eft = |weight, sampling| {
+        let method = Method::sampled(Proposal::Tilted { weight });
+        answers(&tokenizer, method.proposal, &method.search, sampling)
     };
-    let propose = |guide_tokenizer: &Rc<Tokenizer>| {
-        let base = (model(&base_tokenizer, 16, "base"), base_tokenizer.clone(), PromptTemplate::new("{prompt}", Some(true)));
+    for sampling in SETTINGS {
+        for weight in [-1.0, 0.5, 2.0] {
+            let sampled = eft(weight, sampling);
+            let tilted = |search| answers(&tokenizer, Proposal::Tilted { weight }, &search, sampling);
+            assert_eq!(tilted(Search::BestOfN(BestOfN { n: 1 })), sampled, "{sampling:?}, weight {weight}");
+            // Scores of chunks sum up to that of the whole but for rounding.
+            for (chunked, whole) in tilted(cbs(1, 1, 5)).into_iter().zip(sampled) {
+                assert_eq!((chunked.0, chunked.1), (whole.0, whole.1), "{sampling:?}, weight {weight}");
+                assert!((chunked.2 - whole.2).abs() < 1e-4, "{} and {}", chunked.2, whole.2);
+            }
+        }
+        assert_ne!(eft(0.5, sampling), eft(2.0, sampling));
+    }
+}
+
+#[test]
+fn guides_of_another_vocabulary_are_refused_with_the_first_difference() {
+    let (base_tokenizer, guide_tokenizer) = (tokenizer(330, 0), tokenizer(450, 500));
+    let propose = |guide_tokenizer: &Rc<Tokenizer>, search: Search| {
+        let settings = settings(Sampling::Greedy);
+        let base = base(&base_tokenizer, 16, &settings);
         let guide: Rc<Guide> = guide(guide_tokenizer);
-        let loaded = LoadedGuide::for_base(vec![(1.0, guide)], &base_tokenizer).unwrap();
-        proposer(&Method::Eft { weight: 1.0 }, base, Some(&loaded), &settings).map(drop)
+        Engine::open(Method { proposal: Proposal::Tilted { weight: 1.0 }, search }, settings, base, vec![(1.0, guide)]).map(drop)
     };
-    assert!(propose(&base_tokenizer).is_ok());
-    let error = propose(&guide_tokenizer).unwrap_err().to_string();
-    assert!(error.contains("the first difference is id") && error.contains("hint: steer this base with `cbs`"), "{error}");
+    let sample = || Method::sampled(Proposal::Base).search;
+    assert!(propose(&base_tokenizer, sample()).is_ok() && propose(&base_tokenizer, cbs(2, 2, 2)).is_ok());
+    for (search, what, hint) in
+        [(sample(), "`eft` needs one", "hint: steer this base with `cbs`"), (cbs(2, 2, 2), "`tilt` needs one", "hint: leave `tilt` out")]
+    {
+        let error = propose(&guide_tokenizer, search).unwrap_err().to_string();
+        assert!(error.contains("the first difference is id") && error.contains(what) && error.contains(hint), "{error}");
+    }
 }

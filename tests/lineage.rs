@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use common::{lines, output, stderr, success, tiny_model, w2s};
 use serde_json::{Value, json};
-use w2s::artifacts::RunDir;
+use w2s::artifacts::{Manifest, RunDir, atomic};
 use w2s::recipe::{Plan, Stage, load};
 use w2s::sampling::Stream;
+use w2s::stages::{clear, tasks};
 
 /// Every stage, at a size at which all of them together take seconds.
 const EVERY_STAGE: &str = r#"
@@ -228,7 +229,7 @@ fn idle_keys() -> Vec<String> {
 }
 
 /// Keys that `src/recipe/outcome.rs` takes as `_` and that `idle_keys` does not change, with the place where they count, if at all.
-const ELSEWHERE: [(&str, &str); 40] = [
+const ELSEWHERE: [(&str, &str); 41] = [
     ("Run.name", "the page alone"),
     ("Run.device", "`cuda` is not everywhere"),
     ("Run.dtype", "as the precision of each model"),
@@ -241,6 +242,7 @@ const ELSEWHERE: [(&str, &str); 40] = [
     ("Scratch.steps", "as the length of the training"),
     ("ScratchTokenizer.model", "the outcome of that model"),
     ("Gold.id", "its contents"),
+    ("Gold.text", "where it judges"),
     ("Gold.training", "settled"),
     ("Preferences.policy", "the outcome of that model"),
     ("RewardModelTable.model", "the outcome of that model"),
@@ -327,9 +329,12 @@ fn keys_that_change_no_result_do_nothing_anew_and_others_what_depends_on_them() 
     };
     let with = |tasks: &[&str], seed: usize| &set_of(tasks) | &steered(seed);
     assert_eq!(redone(&["steer.sampling.top_k=7"]), steered(1));
-    assert_eq!(redone(&["run.seeds=[1,2]", "steer.sampling.top_k=7"]), with(&["ppo/small/L-5/seed-2"], 2));
-    assert_eq!(redone(&["ppo.scale=2", "steer.sampling.top_k=7"]), set_of(&["ppo/small/L-5/seed-1", &steer("ppo", 1), "evaluate"]));
-    let tuned = ["dpo", "direct/small/dpo", "ppo/small/L-5/seed-1"];
+    assert_eq!(redone(&["run.seeds=[1,2]", "steer.sampling.top_k=7"]), with(&["ppo/small/L-5/seed-2", "ppo/small/report"], 2));
+    assert_eq!(
+        redone(&["ppo.scale=2", "steer.sampling.top_k=7"]),
+        set_of(&["ppo/small/L-5/seed-1", "ppo/small/report", &steer("ppo", 1), "evaluate"])
+    );
+    let tuned = ["dpo", "direct/small/dpo", "ppo/small/L-5/seed-1", "ppo/small/report"];
     assert_eq!(redone(&["dpo.beta=0.3"]), with(&tuned, 1));
     assert_eq!(redone(&["dpo.beta=0.3", "reward_model.head_learning_rate=1e-4"]), set_of(&["reward_model"]));
 
@@ -339,11 +344,82 @@ fn keys_that_change_no_result_do_nothing_anew_and_others_what_depends_on_them() 
     let again = redone(&["dpo.beta=0.3", "reward_model.head_learning_rate=1e-4"]);
     assert_eq!(again, all, "texts are where all begins");
 
-    // A run of every stage, and `--fresh` leaves what is not the run's alone.
+    // What lies there of other settings is told, and nothing else.
+    let told = |sets: &[&str]| {
+        let log = stderr(&output(&mut project.run(&[&moved[..], sets].concat())));
+        log.lines().find_map(|line| Some(line.split_once("no longer has lie here too (")?.1.to_owned()))
+    };
+    let seeds = ["run.seeds=[1,2]", "dpo.beta=0.3", "reward_model.head_learning_rate=1e-4"];
+    assert_eq!(told(&seeds), None);
+    let left = told(&["dpo.beta=0.3", "steer.method=[{kind='base'}]"]).unwrap();
+    let second_seed = ["ppo/small/L-5/seed-2", "steer/small/best_of_n/seed-1.jsonl", "steer/small/base/seed-2.jsonl"];
+    assert!(second_seed.iter().all(|path| left.contains(path)), "{left}");
+    assert!(!left.contains("steer/small/base/seed-1") && !left.contains("dpo") && left.ends_with("); --fresh removes them"), "{left}");
+
+    // A run of every stage, and `--fresh` leaves what is not the run's alone: by what runs wrote down, whatever the recipe says now.
     fs::write(project.out().join("notes.txt"), "mine").unwrap();
-    let run = RunDir::open(project.out()).unwrap();
-    run.clear(&Stage::ALL.map(Stage::writes).concat()).unwrap();
+    clear(&RunDir::open(project.out()).unwrap(), Vec::new()).unwrap();
     assert_eq!(names(&project.out()), [".lock", "notes.txt"]);
+}
+
+/// The recipes that need nothing from a hub; each stage is in one of them.
+fn plans() -> Vec<Plan> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+    let recipes: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let recipes = recipes.iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    recipes.filter_map(|path| Plan::new(load(path, &[]).unwrap(), path).ok()).collect()
+}
+
+#[test]
+fn fresh_removes_what_a_run_of_every_shipped_recipe_writes_and_no_folder_stays() {
+    let plans = plans();
+    assert!(plans.len() >= 3, "{} recipes", plans.len());
+    for stage in Stage::ALL {
+        assert!(plans.iter().any(|plan| !tasks::tasks(plan, stage).unwrap().is_empty()), "{stage}");
+    }
+    for plan in plans {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        let dir = RunDir::open(&out).unwrap();
+        let mut manifest = Manifest::load(&out).unwrap();
+        for task in tasks::all(&plan).unwrap() {
+            let outputs = task.outputs(&plan);
+            assert!(!outputs.is_empty(), "{}", task.name(&plan));
+            manifest.begin(&task.name(&plan), "f", &outputs).unwrap();
+            for output in outputs {
+                atomic::write(&out.join(output).join("deep/file"), b"").unwrap();
+            }
+        }
+        for file in ["recipe.toml", "plan.json", "metrics.jsonl", "state/x.safetensors", "samples/sft.txt", "tensorboard/sft/events"] {
+            atomic::write(&out.join(file), b"").unwrap();
+        }
+        clear(&dir, Vec::new()).unwrap();
+        assert_eq!(names(&out), [".lock"], "{}", plan.recipe.run.name);
+    }
+}
+
+#[test]
+fn a_stage_asks_only_for_what_it_reads() {
+    let project = Project::new();
+    // The guides are named, nothing is validated: neither the judge, nor the pairs, nor what is tuned on them is opened.
+    fs::create_dir(project.path("twin")).unwrap();
+    for file in fs::read_dir(project.path("model")).unwrap().map(|file| file.unwrap().path()) {
+        fs::copy(&file, project.path("twin").join(file.file_name().unwrap())).unwrap();
+    }
+    let named = [
+        "models.twin.id=twin",
+        "ppo.tuned=twin",
+        "ppo.untuned=base",
+        "ppo.policy=base",
+        "steer.bases=['base']",
+        "steer.method=[{kind='base'}]",
+        "ppo.validation_prompts=0",
+    ];
+    success(project.run(&named).args(["--only", "ppo"]));
+    let validated = stderr(&output(project.run(&named[..6]).args(["--only", "ppo"])));
+    assert!(validated.contains("stage `ppo` reads the results of `gold`, and `gold` has not been done with these settings"), "{validated}");
+    let pairs = stderr(&output(project.run(&named).args(["--only", "sft"])));
+    assert!(pairs.contains("stage `sft` reads the results of `preferences`"), "{pairs}");
 }
 
 fn names(folder: &Path) -> Vec<String> {

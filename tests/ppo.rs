@@ -7,7 +7,7 @@ use w2s::losses::{KlEstimator, pay_by_chunk};
 use w2s::models::{Gpt2Config, Lm, LmConfig, TokenIds};
 use w2s::policy::LocalPolicy;
 use w2s::sampling::{Sampling, Stream};
-use w2s::search::{Extend, Finish, Proposer};
+use w2s::search::{Extend, Finish};
 use w2s::text::{PromptTemplate, Tokenizer};
 use w2s::train::tasks::{Ppo, PpoSettings, Rollout, Value};
 use w2s::train::{AdamW, AdamWSettings, Metrics, Sequence};
@@ -79,8 +79,11 @@ impl Learner<'_> {
         let prompts: Vec<String> = ids.iter().map(|id| format!("t{id}")).collect();
         let nodes = policy.open_rows(&prompts.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
         let streams: Vec<Stream> = (0..count).map(|i| Stream::new(9, "answers", &format!("{step}/{i}"))).collect();
-        let requests: Vec<Extend> =
-            nodes.iter().zip(&streams).map(|(&node, stream)| Extend { node, stream, slot: 0, max_tokens: world.answer }).collect();
+        let requests: Vec<Extend> = nodes
+            .iter()
+            .zip(&streams)
+            .map(|(node, stream)| Extend { node: node.clone(), stream: stream.clone(), slot: 0, max_tokens: world.answer })
+            .collect();
         let answers = policy.extend(&requests).unwrap();
         (ids.iter().zip(answers))
             .map(|(&prompt, answer)| {

@@ -9,6 +9,7 @@ use w2s::recipe::{
     Chat, DirectTraining, Dtype, GuideSource, Length, LoraSave, Plan, Recipe, Stage, StageTraining, Training, load, memory_estimate,
     validate,
 };
+use w2s::search::Search;
 use w2s::text::{PromptTemplate, Tokenizer};
 
 fn shipped(name: &str) -> PathBuf {
@@ -154,6 +155,8 @@ mod shipped_recipes {
             .filter_map(|line| line.split_once(": "))
             .map(|(key, _)| key)
             .filter(|key| key.chars().all(|character| character.is_ascii_lowercase() || character == '_'))
+            .chain(Search::KINDS.iter().flat_map(|kind| kind.keys).map(|key| key.name))
+            .chain(["tilt", "weights"])
             .collect();
         assert!(keys.len() > 50, "the schema was not understood: {keys:?}");
         for key in keys {
@@ -327,11 +330,11 @@ mod plans {
     #[test]
     fn guides_come_from_stages_or_from_models() {
         let stages = resolve(&shipped("smoke.toml"), &[]).unwrap();
-        assert_eq!((stages.tuned(), stages.untuned()), (Some(GuideSource::Stage("dpo")), Some(GuideSource::Stage("sft"))));
+        assert_eq!((stages.tuned(), stages.untuned()), (Some(GuideSource::Dpo), Some(GuideSource::Sft)));
 
         let named = resolve(&shipped("smoke.toml"), &["steer.tuned=base", "steer.untuned=guide"]).unwrap();
         assert_eq!((named.tuned(), named.untuned()), (Some(GuideSource::Model("base".into())), Some(GuideSource::Model("guide".into()))));
-        assert_eq!(named.reference(), Some(GuideSource::Stage("sft")));
+        assert_eq!(named.reference(), Some(GuideSource::Sft));
 
         let text = std::fs::read_to_string(shipped("smoke.toml")).unwrap();
         let (before, rest) = text.split_once("[sft.training]").unwrap();
@@ -423,7 +426,8 @@ mod plans {
     fn describe_shows_every_setting_of_steering() {
         let method = |table: &str| format!("steer.method.4={table}");
         let beam = "{kind='beam',beam_width=3,length_penalty=1,early_stopping=false}";
-        let base = [method(beam), "steer.method.5={kind='eft',weights=[1]}".to_owned(), "steer.bases=['base']".to_owned()];
+        let tilted = "steer.method.6={kind='best_of_n',n=4,name='tilted',tilt=1}".to_owned();
+        let base = [method(beam), "steer.method.5={kind='eft',weights=[1]}".to_owned(), tilted, "steer.bases=['base']".to_owned()];
         let base = [&base.each_ref().map(String::as_str)[..], &["steer.tuned=guide", "steer.untuned=base"]].concat();
         let text = |more: &[&str]| {
             resolve(&shipped("smoke.toml"), &[&base[..], more].concat()).unwrap_or_else(|error| panic!("{error}")).describe()
@@ -452,6 +456,8 @@ mod plans {
             "steer.method.4.early_stopping=true",
             "steer.method.4.name=b",
             "steer.method.5.weights=[2]",
+            "steer.method.6.tilt=2",
+            "steer.method.6={kind='best_of_n',n=4,name='tilted'}",
         ];
         for key in keys {
             assert_ne!(text(&[key]), plain, "{key} is not shown");
@@ -614,7 +620,7 @@ mod overrides {
     fn list_items_go_by_index_and_one_past_the_end_appends() {
         let recipe = smoke_with(&["steer.method.1.n=8", "steer.method.7.kind=cbs", "steer.method.7={kind='best_of_n', n=2, name='two'}"]);
         let methods = recipe.steer.unwrap().method;
-        assert_eq!(methods[1].samples(), 8);
+        assert_eq!(methods[1].search.settings().samples(), 8);
         assert_eq!((methods.len(), methods[7].names()), (8, vec!["two".to_owned()]));
         assert_eq!(
             smoke_problems(&["steer.method.9.n=8"]),
@@ -880,6 +886,16 @@ mod rules {
         );
         let eft = "steer.method.3={kind='eft',weights=[0.5,2]}";
         only(&[eft], "`steer.method.3`: `eft` needs one vocabulary, but base `other` and guide `guide`");
+        let tilted = "steer.method.3={kind='best_of_n',n=2,tilt=0.5,name='tilted'}";
+        only(
+            &[tilted],
+            "`steer.method.3`: `tilt` needs one vocabulary, but base `other` and guide `guide` have a tokenizer each\n\nhint: leave `tilt` out",
+        );
+        only(&["steer.bases=['base']", tilted, "steer.method.3.tilt=nan"], "`steer.method.3.tilt` is NaN, expected a number");
+        only(
+            &["steer.bases=['base']", "steer.method.3={kind='cbs',beam_width=1,successors=1,chunk_len=2,tilt=1}"],
+            "`steer.method.3`: a method before it has the name `cbs` too",
+        );
         only(&["steer.bases=['base']", "steer.method.3={kind='eft',weights=[]}"], "`steer.method.3.weights` is empty");
         only(&["steer.bases=['base']", "steer.method.3={kind='eft',weights=[1,2,1]}"], "`steer.method.3.weights` holds 1 twice");
         only(
@@ -901,7 +917,7 @@ mod rules {
               of a longer one only the beginning is scored"
             ]
         );
-        for method in ["{kind='tuned'}", "{kind='untuned'}", "{kind='eft',weights=[1]}"] {
+        for method in ["{kind='tuned'}", "{kind='untuned'}", "{kind='eft',weights=[1]}", "{kind='best_of_n',n=2,tilt=1,name='t'}"] {
             let method = format!("steer.method.1={method}");
             let problems = smoke_problems(&[&short[..], &[&method]].concat());
             assert!(
@@ -1207,7 +1223,7 @@ mod ppo {
     fn the_pair_is_named_or_that_of_steering_or_of_the_stages() {
         let pair = |more: &[&str]| plan(more).ppo_pair().map(|pair| (pair.tuned, pair.untuned)).unwrap();
         let model = |name: &str| GuideSource::Model(name.into());
-        assert_eq!(pair(&[]), (GuideSource::Stage("dpo"), GuideSource::Stage("sft")));
+        assert_eq!(pair(&[]), (GuideSource::Dpo, GuideSource::Sft));
         let steering = ["steer.tuned=base", "steer.untuned=guide"];
         assert_eq!(pair(&steering), (model("base"), model("guide")));
         let named = [&steering[..], &["ppo.tuned=guide", "ppo.untuned=base"]].concat();

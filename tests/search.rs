@@ -1,114 +1,18 @@
 //! Chunk-level beam search against a brute-force Algorithm 1, with a scripted proposer and scorer: no tensors.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+#[path = "common/desk.rs"]
+mod desk;
+#[path = "common/scripted.rs"]
+mod scripted;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use desk::Queue;
+use scripted::{EOS, Judge31, Scripted, token, worth};
 use w2s::error::Result;
 use w2s::sampling::Stream;
-use w2s::search::{Cbs, Extend, Extended, Finish, Found, Judge, Judged, Node, Proposer, Query, Response, Scorer, Semantics};
-
-const EOS: char = '.';
-
-/// Token t of a response, drawn from a..=d and EOS by random number (t, slot) and what stands before it.
-fn token(before: &str, stream: &Stream, slot: u64) -> char {
-    let u = stream.uniform(before.len() as u64, slot);
-    let shift = before.bytes().map(usize::from).sum::<usize>();
-    ['a', 'b', 'c', 'd', 'a', 'b', EOS][((u * 7.0) as usize + shift) % 7]
-}
-
-/// A response's worth: any function of the whole text and its completeness that is hard to guess.
-fn worth(text: &str, complete: bool) -> f32 {
-    let mut state = 17u32;
-    for byte in text.bytes().chain(complete.then_some(b'!')) {
-        state = state.wrapping_mul(31).wrapping_add(u32::from(byte));
-    }
-    (state % 1009) as f32 / 100.0 - 5.0
-}
-
-#[derive(Default)]
-struct Scripted {
-    responses: HashMap<Node, Response>,
-    next: u64,
-    sampled: u64,
-    /// Nodes alive after the last `retain`.
-    live: usize,
-}
-
-impl Proposer for Scripted {
-    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
-        let open = prompts.iter().map(|_| {
-            self.next += 1;
-            self.responses.insert(Node(self.next), Response { text: String::new(), ids: Vec::new(), finish: None });
-            Node(self.next)
-        });
-        Ok(open.collect())
-    }
-
-    fn extend(&mut self, requests: &[Extend]) -> Result<Vec<Extended>> {
-        let mut extended = Vec::new();
-        for request in requests {
-            let mut response = self.responses[&request.node].clone();
-            assert_eq!(response.finish, None, "a finished response must not be extended");
-            let mut sampled = 0;
-            for _ in 0..request.max_tokens {
-                sampled += 1;
-                let token = token(&response.text, request.stream, request.slot);
-                if token == EOS {
-                    response.finish = Some(Finish::Eos);
-                    break;
-                }
-                response.text.push(token);
-                response.ids.push(token as i64);
-            }
-            self.next += 1;
-            self.responses.insert(Node(self.next), response.clone());
-            extended.push(Extended { node: Node(self.next), response, end: None, sampled, logprob: None });
-            self.sampled += sampled;
-        }
-        Ok(extended)
-    }
-
-    fn retain(&mut self, live: &[Node]) {
-        self.responses.retain(|node, _| live.contains(node));
-        self.live = self.responses.len();
-    }
-}
-
-/// Knows the text behind each node, to check that every request continues its parent.
-#[derive(Default)]
-struct Judge31 {
-    texts: HashMap<Node, String>,
-    next: u64,
-    judged: Vec<(String, Option<Finish>)>,
-}
-
-impl Scorer for Judge31 {
-    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
-        let open = prompts.iter().map(|_| {
-            self.next += 1;
-            self.texts.insert(Node(self.next), String::new());
-            Node(self.next)
-        });
-        Ok(open.collect())
-    }
-
-    fn score(&mut self, requests: &[Judge]) -> Result<Vec<Judged>> {
-        let mut judged = Vec::new();
-        for request in requests {
-            let text = &request.response.text;
-            assert!(text.starts_with(&self.texts[&request.parent]), "{text} does not continue its parent");
-            self.next += 1;
-            let (node, text) = (Node(self.next), text.clone());
-            self.judged.push((text.clone(), request.response.finish));
-            judged.push(Judged { node, score: worth(&text, request.ends), fed: 1 });
-            self.texts.insert(node, text);
-        }
-        Ok(judged)
-    }
-
-    fn retain(&mut self, live: &[Node]) {
-        self.texts.retain(|node, _| live.contains(node));
-    }
-}
+use w2s::search::{Cbs, Drive, Extend, Extended, Finish, Found, Node, Proposer, Scored, Scorer, Semantics, Ticket, ToScore};
 
 /// Algorithm 1 as it stands in the paper, over plain strings and sets; nothing is kept between rounds but the texts.
 fn brute_force(cbs: &Cbs, stream: &Stream) -> (String, Option<Finish>, f32) {
@@ -161,46 +65,29 @@ fn search(cbs: &Cbs, stream: &Stream) -> (w2s::search::Found, Scripted, Judge31)
 #[test]
 fn many_prompts_at_once_are_each_searched_as_alone() {
     let streams: Vec<Stream> = (0..9).map(|item| Stream::new(3, "steer", &format!("prompt-{item}"))).collect();
-    let queries: Vec<Query> = streams.iter().map(|stream| Query { prompt: "x", stream }).collect();
+    let queue = || Queue::new(streams.iter().map(|stream| ("x", stream.clone())));
     let cbs = Cbs { beam_width: 3, successors: 2, chunk_len: Some(2), ..Cbs::plain(11) };
     let alone: Vec<Found> =
         streams.iter().map(|stream| cbs.search("x", stream, &mut Scripted::default(), &mut Judge31::default(), true).unwrap()).collect();
     assert!(alone.iter().any(|found| found.trace.len() < 6), "some end early, and others take their place");
     for in_flight in [1, 2, 4, 20] {
-        let (mut proposer, mut scorer, mut answers) = (Scripted::default(), Judge31::default(), vec![None; 9]);
-        let mut rounds = 0;
-        cbs.search_all(
-            &queries,
-            in_flight,
-            &mut proposer,
-            &mut scorer,
-            true,
-            &mut || {
-                rounds += 1;
-                Ok(())
-            },
-            &mut |query, found: Found| {
-                answers[query] = Some(found);
-                Ok(())
-            },
-        )
-        .unwrap();
-        for (alone, together) in alone.iter().zip(answers) {
-            let together = together.unwrap();
+        let (mut proposer, mut scorer, mut queue) = (Scripted::default(), Judge31::default(), queue());
+        let mut drive = Drive { proposer: &mut proposer, scorer: &mut scorer, in_flight };
+        drive.run(&|opened| cbs.begin(opened, true), &mut queue).unwrap();
+        let rounds = queue.pauses - 1;
+        for (alone, together) in alone.iter().zip(queue.found()) {
             assert_eq!((&together.best.response, together.best.score), (&alone.best.response, alone.best.score), "{in_flight} in flight");
             assert_eq!((&together.trace, together.sampled, together.fed), (&alone.trace, alone.sampled, alone.fed));
         }
-        assert_eq!((proposer.responses.len(), scorer.texts.len()), (0, 0), "nothing is left behind");
+        assert!(proposer.responses.is_empty() && scorer.texts.is_empty(), "nothing is left behind");
         let all: usize = alone.iter().map(|found| found.trace.len()).sum();
         assert!(rounds >= all.div_ceil(in_flight) && rounds <= all, "{rounds} rounds for {all}");
     }
-    let mut calls = 0;
-    let pause = &mut || {
-        calls += 1;
-        if calls > 2 { Err(w2s::error::Error::Interrupted) } else { Ok(()) }
-    };
-    let stopped = cbs.search_all(&queries, 2, &mut Scripted::default(), &mut Judge31::default(), false, pause, &mut |_, _| Ok(()));
+    let (mut proposer, mut scorer, mut queue) = (Scripted::default(), Judge31::default(), queue());
+    queue.interrupt_at = Some(3);
+    let stopped = Drive { proposer: &mut proposer, scorer: &mut scorer, in_flight: 2 }.run(&|opened| cbs.begin(opened, false), &mut queue);
     assert!(matches!(stopped, Err(w2s::error::Error::Interrupted)));
+    assert!(proposer.responses.is_empty() && scorer.texts.is_empty(), "nor where it was interrupted");
 }
 
 #[test]
@@ -226,7 +113,7 @@ fn equals_algorithm_1() {
                 (&text, finish, score),
                 "{cbs:?} seed {seed}"
             );
-            assert_eq!(proposer.live, 0, "the search frees its rows");
+            assert!(proposer.responses.is_empty(), "the search frees its rows");
             let distinct: BTreeSet<_> = scorer.judged.iter().collect();
             assert_eq!(distinct.len(), scorer.judged.len(), "no candidate is scored twice");
             *finishes.entry(finish).or_default() += 1;
@@ -285,7 +172,7 @@ fn official_semantics_are_those_of_the_released_code() {
             let (found, proposer, _) = search(&cbs, &stream);
             let (text, score, copies) = released_code(&cbs, &stream);
             assert_eq!((&found.best.response.text, found.best.score), (&text, score), "{cbs:?} seed {seed}");
-            assert_eq!(proposer.live, 0);
+            assert!(proposer.responses.is_empty());
             differ += usize::from(search(&paper, &stream).0.best.response.text != text);
             duplicated += usize::from(copies > 1);
             truncated += usize::from(found.best.response.finish == Some(Finish::Length));
@@ -302,8 +189,8 @@ fn width_one_and_no_chunks_is_best_of_n() {
         let mut best: Option<(String, f32)> = None;
         for slot in 0..8 {
             let (mut proposer, mut text) = (Scripted::default(), String::new());
-            let node = proposer.open(&["prompt"]).unwrap()[0];
-            let response = proposer.extend(&[Extend { node, stream: &stream, slot, max_tokens: 12 }]).unwrap().remove(0).response;
+            let node = proposer.open(&["prompt"]).unwrap().remove(0);
+            let response = proposer.extend(&Extend { node, stream: stream.clone(), slot, max_tokens: 12 }).response;
             text.push_str(&response.text);
             let score = worth(&text, response.finish.is_some());
             if best.as_ref().is_none_or(|(_, best)| score > *best) {
@@ -334,13 +221,20 @@ fn a_finished_answer_holds_one_place_and_is_kept() {
         fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
             self.0.open(prompts)
         }
-        fn extend(&mut self, requests: &[Extend]) -> Result<Vec<Extended>> {
-            let same: Vec<Extend> =
-                requests.iter().map(|r| Extend { node: r.node, stream: r.stream, slot: 0, max_tokens: r.max_tokens }).collect();
-            self.0.extend(&same)
+        fn max_call_tokens(&self) -> Option<usize> {
+            self.0.max_call_tokens()
         }
-        fn retain(&mut self, live: &[Node]) {
-            self.0.retain(live);
+        fn submit(&mut self, requests: Vec<(Ticket, Extend)>) {
+            self.0.submit(requests.into_iter().map(|(ticket, request)| (ticket, Extend { slot: 0, ..request })).collect());
+        }
+        fn collect(&mut self, patience: Duration) -> Result<Vec<(Ticket, Result<Extended>)>> {
+            self.0.collect(patience)
+        }
+        fn retain(&mut self, root: &Node, live: &[Node]) {
+            self.0.retain(root, live);
+        }
+        fn release(&mut self, root: &Node) {
+            self.0.release(root);
         }
     }
     let cbs = Cbs { beam_width: 2, successors: 3, chunk_len: Some(2), ..Cbs::plain(8) };
@@ -356,12 +250,13 @@ fn a_score_that_is_no_number_stops_the_search() {
     struct Broken;
     impl Scorer for Broken {
         fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
-            Ok(vec![Node(0); prompts.len()])
+            Ok(vec![Node::of_prompt(0); prompts.len()])
         }
-        fn score(&mut self, requests: &[Judge]) -> Result<Vec<Judged>> {
-            Ok(requests.iter().map(|_| Judged { node: Node(0), score: f32::NAN, fed: 0 }).collect())
+        fn score(&mut self, requests: &[ToScore]) -> Result<Vec<Scored>> {
+            let scored = |request: &ToScore| Scored { node: request.parent.clone(), score: f32::NAN, fed: 0, is_cut: false };
+            Ok(requests.iter().map(scored).collect())
         }
-        fn retain(&mut self, _live: &[Node]) {}
+        fn retain(&mut self, _root: &Node, _live: &[Node]) {}
     }
     let stream = Stream::new(1, "test", "prompt");
     let error = Cbs::plain(4).search("prompt", &stream, &mut Scripted::default(), &mut Broken, false).unwrap_err();

@@ -11,6 +11,7 @@ use common::{assert_same, failure, kill_when, lines, output, recipe, stderr, suc
 use serde_json::{Value, json};
 use w2s::artifacts::RunDir;
 use w2s::models::weights::{read_tensors, write_tensors};
+use w2s::text::Tokenizer;
 
 const PROMPTS: usize = 7;
 
@@ -240,6 +241,40 @@ fn a_shard_goes_on_from_what_the_run_has_answered() {
     // Nothing is left for a shard to do.
     let log = stderr(&output(&mut tiny.run("split", &["--shard", "1/2"])));
     assert!(log.contains("steer/base/base/seed-1: done already") && !log.contains("to answer"), "{log}");
+}
+
+#[test]
+fn a_prompt_without_an_answer_keeps_no_other_from_its_own() {
+    let tiny = Tiny::new();
+    let whole = tiny.out("whole");
+    success(&mut tiny.run("whole", &[]));
+    // The tuned guide gives no number to what only the longest prompts and their responses reach.
+    let tokenizer = Tokenizer::open(&tiny.folder.path().join("tuned/model")).unwrap();
+    let all = lines(&whole.join("steer/base/base/seed-1.jsonl"));
+    let tokens = |line: &Value| tokenizer.encode(line["prompt"].as_str().unwrap()).unwrap().len();
+    let longest = all.iter().map(tokens).max().unwrap();
+    let weights = tiny.folder.path().join("tuned/model/model.safetensors");
+    let mut tensors: Vec<_> = read_tensors(&weights).unwrap().into_iter().collect();
+    let positions = tensors.iter_mut().find(|(name, _)| name == "transformer.wpe.weight").unwrap();
+    let _ = positions.1.get(longest as i64 + 6).fill_(f64::NAN);
+    write_tensors(&weights, &tensors, &[]).unwrap();
+    for arguments in [&[][..], &["--only", "steer"], &["--only", "steer", "--shard", "1/1"]] {
+        let error = failure(&mut tiny.run("lossy", arguments), 1);
+        let is_lost =
+            |file: &str, id: &str| error.contains(&format!("steer/{}: prompt `{id}` has no answer", file.trim_end_matches(".jsonl")));
+        let (mut answered, mut lost) = (0, 0);
+        for file in journals(&whole) {
+            let kept = ids(&tiny.out("lossy/steer").join(&file));
+            for line in lines(&whole.join("steer").join(&file)) {
+                let id = line["id"].as_str().unwrap();
+                assert!(kept.contains(&id.to_owned()) != is_lost(&file, id), "{file}: `{id}` is in the journal or in the error: {error}");
+                assert!(!is_lost(&file, id) || tokens(&line) == longest, "only the longest: {error}");
+                if is_lost(&file, id) { lost += 1 } else { answered += 1 }
+            }
+        }
+        assert!(error.contains("the guides gave the score NaN to") && error.contains("hint: the same command"), "{error}");
+        assert!(lost > 1 && answered > 2 * lost, "{lost} and {answered}");
+    }
 }
 
 #[test]

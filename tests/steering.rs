@@ -1,15 +1,22 @@
 //! Search with real models: the incremental score is the full forward's, whatever the vocabulary, and the special cases of chunk-level
 //! beam search are what they claim to be, token for token.
 
+#[path = "common/desk.rs"]
+mod desk;
 #[path = "common/tiny.rs"]
 mod tiny;
 
 use std::rc::Rc;
+use std::time::Duration;
 
+use desk::Queue;
 use tiny::{guide, model, policy, stream, tokenizer};
+use w2s::policy::LocalPolicy;
 use w2s::sampling::Stream;
 use w2s::score::{Guide, GuidePair, NoGuide, WeightedPairs, response_logps};
-use w2s::search::{BeamSearch, Cbs, Extend, Finish, Found, Judge, Proposer, Query, Response, Scorer, Semantics};
+use w2s::search::{
+    BeamSearch, Cbs, Drive, Extend, Extended, Finish, Found, Node, Proposer, Response, Scored, Scorer, Semantics, Ticket, ToScore,
+};
 use w2s::text::reviews::review;
 use w2s::text::{PromptTemplate, Tokenizer};
 
@@ -24,23 +31,23 @@ struct Checked<'a> {
 }
 
 impl Scorer for Checked<'_> {
-    fn open(&mut self, prompts: &[&str]) -> w2s::error::Result<Vec<w2s::search::Node>> {
+    fn open(&mut self, prompts: &[&str]) -> w2s::error::Result<Vec<Node>> {
         self.pair.open(prompts)
     }
-    fn score(&mut self, requests: &[Judge]) -> w2s::error::Result<Vec<w2s::search::Judged>> {
+    fn score(&mut self, requests: &[ToScore]) -> w2s::error::Result<Vec<Scored>> {
         let judged = self.pair.score(requests)?;
         for (request, judged) in requests.iter().zip(&judged) {
-            let full: f32 = self.full.token_rewards_in_full(&self.prompt, request.response, request.ends)?.iter().sum();
+            let full: f32 = self.full.token_rewards_in_full(&self.prompt, &request.response, request.ends)?.iter().sum();
             self.worst = self.worst.max((judged.score - full).abs());
             self.checked += 1;
             self.cut_characters += usize::from(request.response.text.ends_with('\u{FFFD}'));
         }
         Ok(judged)
     }
-    fn retain(&mut self, live: &[w2s::search::Node]) {
-        self.pair.retain(live);
+    fn retain(&mut self, root: &Node, live: &[Node]) {
+        self.pair.retain(root, live);
     }
-    fn token_rewards(&self, node: w2s::search::Node) -> Vec<f32> {
+    fn token_rewards(&self, node: &Node) -> Vec<f32> {
         self.pair.token_rewards(node)
     }
 }
@@ -86,9 +93,9 @@ fn scores_of_empty_and_rewritten_responses() {
     let tokenizer = tokenizer(400, 0);
     let guide = guide(&tokenizer);
     let mut pair = GuidePair::new(guide, false).unwrap();
-    let root = pair.open(&["A film"]).unwrap()[0];
+    let root = pair.open(&["A film"]).unwrap().remove(0);
     let response = |text: &str, finish| Response { text: text.into(), ids: tokenizer.encode(text).unwrap(), finish };
-    let mut parent = root;
+    let mut parent = root.clone();
     // Each continues the last one's node, though only a part of its tokens, or none, is shared.
     for (text, finish) in [
         ("", None),
@@ -101,9 +108,9 @@ fn scores_of_empty_and_rewritten_responses() {
     ] {
         let response = response(text, finish);
         let ends = finish == Some(Finish::Eos);
-        let judged = pair.score(&[Judge { parent, response: &response, ends }]).unwrap()[0];
+        let judged = pair.score(&[ToScore { parent: parent.clone(), response: response.clone(), ends }]).unwrap().remove(0);
         let full = pair.token_rewards_in_full("A film", &response, ends).unwrap();
-        let kept = pair.token_rewards(judged.node);
+        let kept = pair.token_rewards(&judged.node);
         assert_eq!(kept.len(), full.len());
         assert!(kept.iter().zip(&full).all(|(kept, full)| (kept - full).abs() < 1e-4), "`{text}`: {kept:?} and {full:?}");
         let full: f32 = full.iter().sum();
@@ -111,7 +118,8 @@ fn scores_of_empty_and_rewritten_responses() {
         parent = judged.node;
     }
     let (empty, ended) = (response("", None), response("", Some(Finish::Eos)));
-    let scores = pair.score(&[Judge { parent: root, response: &empty, ends: false }, Judge { parent: root, response: &ended, ends: true }]);
+    let to_score = |response: Response, ends| ToScore { parent: root.clone(), response, ends };
+    let scores = pair.score(&[to_score(empty, false), to_score(ended, true)]);
     assert!(scores.is_ok(), "the root stays usable");
     let scores = scores.unwrap();
     assert_eq!(scores[0].score, 0.0);
@@ -143,9 +151,10 @@ fn best_of_n_is_the_best_of_n_samples() {
         let cbs = Cbs { beam_width: 1, successors: 6, chunk_len: None, ..Cbs::plain(20) };
         let found = cbs.search("A film", &stream(seed), &mut policy(&tokenizer, &[]), &mut pair, false).unwrap();
         let mut policy = policy(&tokenizer, &[]);
-        let node = policy.open(&["A film"]).unwrap()[0];
+        let node = policy.open(&["A film"]).unwrap().remove(0);
         let stream = stream(seed);
-        let requests: Vec<Extend> = (0..6).map(|slot| Extend { node, stream: &stream, slot, max_tokens: 20 }).collect();
+        let requests: Vec<Extend> =
+            (0..6).map(|slot| Extend { node: node.clone(), stream: stream.clone(), slot, max_tokens: 20 }).collect();
         let mut samples: Vec<Response> = policy.extend(&requests).unwrap().into_iter().map(|extended| extended.response).collect();
         for sample in &mut samples {
             sample.finish = sample.finish.or(Some(Finish::Length));
@@ -159,6 +168,100 @@ fn best_of_n_is_the_best_of_n_samples() {
     }
 }
 
+/// A policy whose chunks are sampled in one call, however long.
+struct Whole(LocalPolicy);
+
+impl Proposer for Whole {
+    fn open(&mut self, prompts: &[&str]) -> w2s::error::Result<Vec<Node>> {
+        self.0.open(prompts)
+    }
+    fn max_call_tokens(&self) -> Option<usize> {
+        None
+    }
+    fn submit(&mut self, requests: Vec<(Ticket, Extend)>) {
+        self.0.submit(requests);
+    }
+    fn collect(&mut self, patience: Duration) -> w2s::error::Result<Vec<(Ticket, w2s::error::Result<Extended>)>> {
+        self.0.collect(patience)
+    }
+    fn retain(&mut self, root: &Node, live: &[Node]) {
+        self.0.retain(root, live);
+    }
+    fn release(&mut self, root: &Node) {
+        self.0.release(root);
+    }
+}
+
+#[test]
+fn calls_of_sixteen_tokens_make_the_chunks_of_one_call() {
+    let tokenizer = tokenizer(400, 0);
+    let streams: Vec<Stream> = (0..5).map(stream).collect();
+    let stop = Cbs::plain(40).search("A film", &streams[2], &mut policy(&tokenizer, &[]), &mut NoGuide, false).unwrap().best.response.text;
+    let stop: String = stop.chars().skip(25).take(2).collect();
+    for (cbs, stop) in [(Cbs::best_of_n(6, 50), ""), (Cbs::plain(50), ""), (Cbs::best_of_n(4, 40), stop.as_str())] {
+        let stops: Vec<&str> = Some(stop).filter(|stop| !stop.is_empty()).into_iter().collect();
+        let answers = |proposer: &mut dyn Proposer, in_flight: usize| -> Vec<Found> {
+            let mut queue = Queue::new(["A film", "naïve", "I saw", "A film", "It"].into_iter().zip(streams.iter().cloned()));
+            let mut pair = GuidePair::new(guide(&tokenizer), true).unwrap();
+            Drive { proposer, scorer: &mut pair, in_flight }.run(&|opened| cbs.begin(opened, true), &mut queue).unwrap();
+            queue.found()
+        };
+        assert_eq!(policy(&tokenizer, &stops).max_call_tokens(), Some(16));
+        for in_flight in [1, 5] {
+            let whole = answers(&mut Whole(policy(&tokenizer, &stops)), in_flight);
+            let pieces = answers(&mut policy(&tokenizer, &stops), in_flight);
+            for (whole, pieces) in whole.iter().zip(&pieces) {
+                assert_eq!(pieces.best.response, whole.best.response);
+                assert_eq!(pieces.best.logprob.map(f64::to_bits), whole.best.logprob.map(f64::to_bits));
+                assert_eq!((pieces.sampled, pieces.fed, pieces.trace.len()), (whole.sampled, whole.fed, whole.trace.len()));
+            }
+        }
+    }
+}
+
+#[test]
+fn continuations_of_one_prompt_may_have_unequal_budgets() {
+    let tokenizer = tokenizer(400, 0);
+    let stream = stream(3);
+    let budgets = [20, 3, 11, 20, 1, 3, 7, 20];
+    let extend = |policy: &mut LocalPolicy, nodes: &[Node], budgets: &[usize]| {
+        let request = |(slot, (node, &max_tokens)): (usize, (&Node, &usize))| Extend {
+            node: node.clone(),
+            stream: stream.clone(),
+            slot: slot as u64,
+            max_tokens,
+        };
+        policy.extend(&nodes.iter().zip(budgets).enumerate().map(request).collect::<Vec<_>>()).unwrap()
+    };
+    for as_rows in [false, true] {
+        let mut together = policy(&tokenizer, &[]);
+        let open = |policy: &mut LocalPolicy| {
+            let opened = if as_rows { policy.open_rows(&["A film", "naïve"]) } else { policy.open(&["A film", "naïve"]) }.unwrap();
+            [0, 0, 1, 1, 0, 0, 1, 1].map(|prompt: usize| opened[prompt].clone())
+        };
+        let roots = open(&mut together);
+        let first = extend(&mut together, &roots, &budgets);
+        // Those that can go on do so together, though some lie in batches of their own.
+        let open_rows: Vec<usize> = (0..budgets.len()).filter(|&row| first[row].response.finish.is_none()).collect();
+        assert!(open_rows.len() > 4 && open_rows.iter().all(|&row| first[row].response.ids.len() == budgets[row]));
+        let nodes: Vec<Node> = open_rows.iter().map(|&row| first[row].node.clone()).collect();
+        let second = extend(&mut together, &nodes, &vec![5; nodes.len()]);
+        for row in 0..budgets.len() {
+            let mut alone = policy(&tokenizer, &[]);
+            let root = open(&mut alone)[row].clone();
+            let request = |node, slot, max_tokens| Extend { node, stream: stream.clone(), slot, max_tokens };
+            let expected = alone.extend(&[request(root, row as u64, budgets[row])]).unwrap().remove(0);
+            assert_eq!((&first[row].response, first[row].sampled), (&expected.response, expected.sampled), "row {row}");
+            assert!((first[row].logprob.unwrap() - expected.logprob.unwrap()).abs() < 1e-4);
+            if let Some(place) = open_rows.iter().position(|&open| open == row) {
+                let expected = alone.extend(&[request(expected.node, place as u64, 5)]).unwrap().remove(0);
+                assert_eq!(second[place].response, expected.response, "row {row} goes on");
+                assert!((second[place].logprob.unwrap() - expected.logprob.unwrap()).abs() < 1e-4);
+            }
+        }
+    }
+}
+
 #[test]
 fn samples_do_not_depend_on_the_company_they_keep() {
     let tokenizer = tokenizer(400, 0);
@@ -167,8 +270,9 @@ fn samples_do_not_depend_on_the_company_they_keep() {
     let sample = |as_rows: bool| {
         let mut together = policy(&tokenizer, &[]);
         let nodes = if as_rows { together.open_rows(&prompts) } else { together.open(&prompts) }.unwrap();
-        let requests: Vec<Extend> =
-            (0..6).map(|i| Extend { node: nodes[i / 2], stream: &streams[i / 2], slot: (i % 2) as u64, max_tokens: 16 }).collect();
+        let requests: Vec<Extend> = (0..6)
+            .map(|i| Extend { node: nodes[i / 2].clone(), stream: streams[i / 2].clone(), slot: (i % 2) as u64, max_tokens: 16 })
+            .collect();
         together.extend(&requests).unwrap()
     };
     let (together, as_rows) = (sample(false), sample(true));
@@ -176,8 +280,8 @@ fn samples_do_not_depend_on_the_company_they_keep() {
     for (i, prompt) in prompts.iter().enumerate() {
         for slot in 0..2 {
             let mut alone = policy(&tokenizer, &[]);
-            let node = alone.open(&[prompt]).unwrap()[0];
-            let request = Extend { node, stream: &streams[i], slot: slot as u64, max_tokens: 16 };
+            let node = alone.open(&[prompt]).unwrap().remove(0);
+            let request = Extend { node, stream: streams[i].clone(), slot: slot as u64, max_tokens: 16 };
             assert_eq!(alone.extend(&[request]).unwrap()[0].response, together[2 * i + slot].response, "{prompt} slot {slot}");
         }
     }
@@ -189,29 +293,19 @@ fn a_search_does_not_depend_on_how_many_prompts_are_in_flight() {
     let prompts: Vec<String> =
         (0..7).map(|i| review(3, "test", i).text.split(' ').take(2 + i as usize).collect::<Vec<_>>().join(" ")).collect();
     let streams: Vec<Stream> = (0..7).map(|i| Stream::new(5, "steer", &format!("prompt-{i}"))).collect();
-    let queries: Vec<Query> = prompts.iter().zip(&streams).map(|(prompt, stream)| Query { prompt, stream }).collect();
     for (guide_tokenizer, same) in [(&base, true), (&guides, false)] {
         for chunk_len in [Some(3), None] {
             let cbs = Cbs { beam_width: 2, successors: 3, chunk_len, ..Cbs::plain(14) };
             let mut pair = GuidePair::new(guide(guide_tokenizer), same).unwrap();
-            let alone: Vec<Found> = (queries.iter())
-                .map(|query| cbs.search(query.prompt, query.stream, &mut policy(&base, &[]), &mut pair, true).unwrap())
+            let alone: Vec<Found> = (prompts.iter().zip(&streams))
+                .map(|(prompt, stream)| cbs.search(prompt, stream, &mut policy(&base, &[]), &mut pair, true).unwrap())
                 .collect();
             for in_flight in [2, 3, 50] {
-                let mut together: Vec<Option<Found>> = vec![None; queries.len()];
-                let (mut policy, mut rounds) = (policy(&base, &[]), 0);
-                let pause = &mut || {
-                    rounds += 1;
-                    Ok(())
-                };
-                let done = &mut |query: usize, found| {
-                    assert!(together[query].replace(found).is_none(), "each is found once");
-                    Ok(())
-                };
-                cbs.search_all(&queries, in_flight, &mut policy, &mut pair, true, pause, done).unwrap();
-                assert!(rounds > 0);
-                for (alone, together) in alone.iter().zip(together) {
-                    let together = together.unwrap();
+                let mut queue = Queue::new(prompts.iter().map(String::as_str).zip(streams.iter().cloned()));
+                let mut drive = Drive { proposer: &mut policy(&base, &[]), scorer: &mut pair, in_flight };
+                drive.run(&|opened| cbs.begin(opened, true), &mut queue).unwrap();
+                assert!(queue.pauses > 0);
+                for (alone, together) in alone.iter().zip(queue.found()) {
                     assert_eq!(together.best.response, alone.best.response, "{in_flight} in flight");
                     // The same numbers in another batch: only the order of sums in a matrix product may differ.
                     assert!((together.best.score - alone.best.score).abs() < 1e-4);
@@ -294,15 +388,15 @@ struct HeldAgainst<'a> {
 }
 
 impl Scorer for HeldAgainst<'_> {
-    fn open(&mut self, prompts: &[&str]) -> w2s::error::Result<Vec<w2s::search::Node>> {
+    fn open(&mut self, prompts: &[&str]) -> w2s::error::Result<Vec<Node>> {
         self.pair.open(prompts)
     }
-    fn score(&mut self, requests: &[Judge]) -> w2s::error::Result<Vec<w2s::search::Judged>> {
+    fn score(&mut self, requests: &[ToScore]) -> w2s::error::Result<Vec<Scored>> {
         let judged = self.pair.score(requests)?;
         for (request, judged) in requests.iter().zip(&judged) {
-            let (expected, is_cut) = read_by_hand(self.guide, self.prompt, request.response, request.ends, self.same);
-            let found = self.pair.token_rewards(judged.node);
-            assert_eq!((found.len(), self.pair.is_cut(judged.node)), (expected.len(), is_cut), "`{}`", request.response.text);
+            let (expected, is_cut) = read_by_hand(self.guide, self.prompt, &request.response, request.ends, self.same);
+            let found = self.pair.token_rewards(&judged.node);
+            assert_eq!((found.len(), judged.is_cut), (expected.len(), is_cut), "`{}`", request.response.text);
             assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?} and {expected:?}");
             assert!((judged.score - expected.iter().sum::<f32>()).abs() < 1e-3);
             self.scored += 1;
@@ -310,14 +404,11 @@ impl Scorer for HeldAgainst<'_> {
         }
         Ok(judged)
     }
-    fn is_cut(&self, node: w2s::search::Node) -> bool {
-        self.pair.is_cut(node)
-    }
-    fn token_rewards(&self, node: w2s::search::Node) -> Vec<f32> {
+    fn token_rewards(&self, node: &Node) -> Vec<f32> {
         self.pair.token_rewards(node)
     }
-    fn retain(&mut self, live: &[w2s::search::Node]) {
-        self.pair.retain(live);
+    fn retain(&mut self, root: &Node, live: &[Node]) {
+        self.pair.retain(root, live);
     }
 }
 
@@ -346,17 +437,17 @@ fn an_end_that_does_not_fit_is_not_scored() {
     let guide = guide(&tokenizer);
     for same in [true, false] {
         let mut pair = GuidePair::new(guide.clone(), same).unwrap();
-        let parent = pair.open(&["A film"]).unwrap()[0];
+        let parent = pair.open(&["A film"]).unwrap().remove(0);
         let room = 128 - guide.template.encode(&tokenizer, "A film").unwrap().len();
         for (tokens, ends) in [(room - 1, true), (room, false), (room, true), (room + 1, true), (room + 40, false)] {
             // Bytes that merge with nothing.
             let text = "~^".repeat(room)[..tokens].to_owned();
             let response = Response { ids: tokenizer.encode_continuation(&text).unwrap(), text, finish: None };
             assert_eq!(response.ids.len(), tokens);
-            let judged = pair.score(&[Judge { parent, response: &response, ends }]).unwrap()[0];
+            let judged = pair.score(&[ToScore { parent: parent.clone(), response: response.clone(), ends }]).unwrap().remove(0);
             let (expected, is_cut) = read_by_hand(&guide, "A film", &response, ends, same);
-            assert_eq!((pair.is_cut(judged.node), is_cut), (tokens + usize::from(ends) > room, is_cut));
-            let found = pair.token_rewards(judged.node);
+            assert_eq!((judged.is_cut, is_cut), (tokens + usize::from(ends) > room, is_cut));
+            let found = pair.token_rewards(&judged.node);
             assert_eq!(found.len(), expected.len(), "{tokens} tokens, ends {ends}");
             assert_eq!(found.len(), room.min(tokens + usize::from(ends)), "{tokens} tokens, ends {ends}");
             assert!((judged.score - expected.iter().sum::<f32>()).abs() < 1e-3);
@@ -374,10 +465,10 @@ fn each_of_several_pairs_reads_as_much_as_it_can() {
     let guides = [guide(&words), guide(&bytes)];
     let pair = |which: usize| GuidePair::new(guides[which].clone(), which == 0).unwrap();
     let mut both = WeightedPairs::new(vec![(1.0, pair(0)), (-2.0, pair(1))]);
-    let parent = both.open(&["A film by"]).unwrap()[0];
-    let judged = both.score(&[Judge { parent, response: &response, ends: false }]).unwrap()[0];
+    let parent = both.open(&["A film by"]).unwrap().remove(0);
+    let judged = both.score(&[ToScore { parent: parent.clone(), response: response.clone(), ends: false }]).unwrap().remove(0);
     let [first, second] = [0, 1].map(|which| read_by_hand(&guides[which], "A film by", &response, false, which == 0));
-    assert!(!first.1 && second.1 && both.is_cut(judged.node));
+    assert!(!first.1 && second.1 && judged.is_cut);
     let expected = first.0.iter().sum::<f32>() - 2.0 * second.0.iter().sum::<f32>();
     assert!((judged.score - expected).abs() < 1e-3, "{} and {expected}", judged.score);
 }
@@ -387,15 +478,11 @@ fn the_answer_of_a_beam_search_is_scored_as_far_as_the_guides_can_read() {
     let (base, bytes) = (tokenizer(600, 0), tokenizer(257, 0));
     let guide = guide(&bytes);
     let search = BeamSearch { beam_width: 2, max_new_tokens: 100, length_penalty: 2.0, early_stopping: false };
-    let (mut pair, stream) = (GuidePair::new(guide.clone(), false).unwrap(), stream(1));
-    let mut found = None;
-    let done = &mut |_, answer: Found| {
-        found = Some(answer);
-        Ok(())
-    };
-    let query = [Query { prompt: "A film by", stream: &stream }];
-    search.search_all(&query, 1, &mut policy(&base, &[]), &mut pair, &mut || Ok(()), done).unwrap();
-    let found = found.unwrap();
+    let mut pair = GuidePair::new(guide.clone(), false).unwrap();
+    let mut queue = Queue::new([("A film by", stream(1))]);
+    let mut drive = Drive { proposer: &mut policy(&base, &[]), scorer: &mut pair, in_flight: 1 };
+    drive.run(&|opened| search.begin(opened), &mut queue).unwrap();
+    let found = queue.found().remove(0);
     let ends = found.best.response.finish.is_some_and(Finish::is_complete);
     let (expected, is_cut) = read_by_hand(&guide, "A film by", &found.best.response, ends, false);
     assert!(is_cut && found.cut == 1, "{:?}", found.best.response.text);
@@ -469,11 +556,11 @@ fn end_tokens_at_the_end_of_a_response_are_one_end_to_the_guides() {
         let ended = response(text, &[]);
         assert_eq!(full(&pair, &ended), once, "{text:?}");
         // The base had not ended yet, and then did.
-        let parent = pair.open(&["A film"]).unwrap()[0];
-        let open = pair.score(&[Judge { parent, response: &ended, ends: false }]).unwrap()[0];
-        let judged = pair.score(&[Judge { parent: open.node, response: &ended, ends: true }]).unwrap()[0];
+        let parent = pair.open(&["A film"]).unwrap().remove(0);
+        let open = pair.score(&[ToScore { parent: parent.clone(), response: ended.clone(), ends: false }]).unwrap().remove(0);
+        let judged = pair.score(&[ToScore { parent: open.node, response: ended.clone(), ends: true }]).unwrap().remove(0);
         assert!((judged.score - once.iter().sum::<f32>()).abs() < 1e-4, "{text:?}");
-        assert_eq!(pair.token_rewards(judged.node).len(), once.len());
+        assert_eq!(pair.token_rewards(&judged.node).len(), once.len());
     }
     let within = full(&pair, &response(" good<|endoftext|> bad", &[]));
     assert_eq!(

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use tiny::{guide, policy, stream, tokenizer};
 use w2s::score::{Guide, GuidePair, TokenRewards};
-use w2s::search::{Extend, Proposer, Response};
+use w2s::search::{Extend, Response};
 use w2s::text::Tokenizer;
 use w2s::text::reviews::review;
 
@@ -16,8 +16,11 @@ fn responses(tokenizer: &Rc<Tokenizer>, prompts: &[&str]) -> Vec<Response> {
     let mut policy = policy(tokenizer, &[]);
     let nodes = policy.open_rows(prompts).unwrap();
     let streams: Vec<_> = (0..prompts.len() as u64).map(stream).collect();
-    let requests: Vec<Extend> =
-        nodes.iter().zip(&streams).map(|(&node, stream)| Extend { node, stream, slot: 0, max_tokens: 24 }).collect();
+    let requests: Vec<Extend> = nodes
+        .iter()
+        .zip(&streams)
+        .map(|(node, stream)| Extend { node: node.clone(), stream: stream.clone(), slot: 0, max_tokens: 24 })
+        .collect();
     policy.extend(&requests).unwrap().into_iter().map(|extended| extended.response).collect()
 }
 

@@ -24,6 +24,9 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Task {
     fingerprint: String,
+    /// Files and folders that are its own from its beginning on, relative to the run directory, with `/`.
+    #[serde(default)]
+    owns: Vec<String>,
     #[serde(flatten)]
     state: State,
 }
@@ -32,6 +35,8 @@ struct Task {
 #[serde(tag = "state", rename_all = "snake_case")]
 enum State {
     Begun,
+    /// To be done anew, whatever lies there.
+    Forgotten,
     Done {
         seconds: f64,
         outputs: Vec<Output>,
@@ -86,7 +91,9 @@ impl Manifest {
 
     fn finished(&self, task: &str, fingerprint: &str) -> Option<(&[Output], &Reach)> {
         match self.tasks.get(task)? {
-            Task { fingerprint: recorded, state: State::Done { outputs, reach, .. } } if recorded == fingerprint => Some((outputs, reach)),
+            Task { fingerprint: recorded, state: State::Done { outputs, reach, .. }, .. } if recorded == fingerprint => {
+                Some((outputs, reach))
+            }
             _ => None,
         }
     }
@@ -121,34 +128,41 @@ impl Manifest {
         self.tasks.get(task).is_some_and(|task| task.fingerprint == fingerprint && task.state == State::Begun)
     }
 
-    /// Records `task` as begun: what lies at its outputs from now on is its own.
-    pub fn begin(&mut self, task: &str, fingerprint: &str) -> Result<()> {
+    /// Records `task` as begun: what lies at `owns`, paths relative to the run directory, is its own from now on.
+    pub fn begin(&mut self, task: &str, fingerprint: &str, owns: &[String]) -> Result<()> {
         if self.is_under_way(task, fingerprint) {
             return Ok(());
         }
-        self.record(task, Task { fingerprint: fingerprint.to_owned(), state: State::Begun })
+        self.record(task, Task { fingerprint: fingerprint.to_owned(), owns: owns.to_vec(), state: State::Begun })
     }
 
-    /// Records a begun `task` as done as far as `reach`. `outputs` are relative to the run directory; a folder stands for all files in it.
-    pub fn finish(&mut self, task: &str, outputs: &[PathBuf], seconds: f64, reach: &Reach, hashes: &FileHashes) -> Result<()> {
-        let Some(fingerprint) = self.fingerprint_of(task) else {
+    /// Records a begun `task` as done as far as `reach`, with all files that it owns.
+    pub fn finish(&mut self, task: &str, seconds: f64, reach: &Reach, hashes: &FileHashes) -> Result<()> {
+        let Some(Task { fingerprint, owns, .. }) = self.tasks.get(task).cloned() else {
             return Err(Error::failed(format!("task `{task}` was finished but never begun")));
         };
         let mut files = Vec::new();
-        for output in outputs {
-            list(&self.folder, output, &mut files)?;
+        for owned in &owns {
+            list(&self.folder, Path::new(owned), &mut files)?;
         }
         files.sort();
         files.dedup();
         let outputs = files.iter().map(|file| self.describe(file, hashes)).collect::<Result<_>>()?;
-        self.record(task, Task { fingerprint, state: State::Done { seconds, outputs, reach: reach.clone() } })
+        self.record(task, Task { fingerprint, owns, state: State::Done { seconds, outputs, reach: reach.clone() } })
     }
 
-    /// Forgets the tasks that `which` names, so that they are done anew.
+    /// Forgets that the tasks that `which` names were done or begun, so that they are done anew.
     pub fn forget(&mut self, which: impl Fn(&str) -> bool) -> Result<()> {
         let mut tasks = self.tasks.clone();
-        tasks.retain(|task, _| !which(task));
+        for (_, task) in tasks.iter_mut().filter(|(name, _)| which(name)) {
+            task.state = State::Forgotten;
+        }
         self.store(tasks)
+    }
+
+    /// Every task that was ever begun here, and what it owns.
+    pub fn owned(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.tasks.iter().map(|(name, task)| (name.as_str(), &task.owns[..]))
     }
 
     /// All that were ever begun.
@@ -165,7 +179,7 @@ impl Manifest {
     pub fn seconds(&self, task: &str) -> Option<f64> {
         match self.tasks.get(task)?.state {
             State::Done { seconds, .. } => Some(seconds),
-            State::Begun => None,
+            State::Begun | State::Forgotten => None,
         }
     }
 
@@ -229,9 +243,14 @@ mod tests {
         manifest.is_done(task, fingerprint, &Reach::new(), &hashes(&manifest.folder))
     }
 
-    fn finish(manifest: &mut Manifest, task: &str, outputs: &[PathBuf]) -> Result<()> {
+    fn begin(manifest: &mut Manifest, task: &str, fingerprint: &str, owns: &[&str]) {
+        let owns: Vec<String> = owns.iter().map(|path| (*path).to_owned()).collect();
+        manifest.begin(task, fingerprint, &owns).unwrap();
+    }
+
+    fn finish(manifest: &mut Manifest, task: &str) -> Result<()> {
         let hashes = hashes(&manifest.folder);
-        manifest.finish(task, outputs, 12.5, &Reach::new(), &hashes)
+        manifest.finish(task, 12.5, &Reach::new(), &hashes)
     }
 
     fn finished() -> (tempfile::TempDir, Manifest) {
@@ -240,9 +259,9 @@ mod tests {
         atomic::write(&folder.path().join("sft/deep/model.safetensors"), b"weights").unwrap();
         atomic::write(&folder.path().join("plan.json"), b"plan").unwrap();
         let mut manifest = Manifest::load(folder.path()).unwrap();
-        manifest.begin("sft", "f1").unwrap();
+        begin(&mut manifest, "sft", "f1", &["sft", "plan.json"]);
         assert!(!is_done(&manifest, "sft", "f1"), "begun is not done");
-        finish(&mut manifest, "sft", &["sft".into(), "plan.json".into()]).unwrap();
+        finish(&mut manifest, "sft").unwrap();
         (folder, manifest)
     }
 
@@ -286,7 +305,7 @@ mod tests {
     fn only_an_interrupted_attempt_with_the_same_settings_is_continued() {
         let begin = |manifest: &mut Manifest, fingerprint: &str| {
             let continued = manifest.continues("dpo", fingerprint, &Reach::new(), &hashes(&manifest.folder));
-            manifest.begin("dpo", fingerprint).unwrap();
+            begin(manifest, "dpo", fingerprint, &[]);
             continued
         };
         let folder = tempfile::tempdir().unwrap();
@@ -295,7 +314,7 @@ mod tests {
         assert!(begin(&mut manifest, "f1"), "the killed attempt");
         assert!(!begin(&mut manifest, "f2"), "other settings");
         assert!(!begin(&mut manifest, "f1"), "the partial work is now of f2");
-        finish(&mut manifest, "dpo", &[]).unwrap();
+        finish(&mut manifest, "dpo").unwrap();
         assert!(is_done(&manifest, "dpo", "f1"));
         assert!(!begin(&mut manifest, "f1"), "done again from scratch");
         assert!(!is_done(&manifest, "dpo", "f1"));
@@ -309,17 +328,17 @@ mod tests {
         let journal = folder.path().join("journal.jsonl");
         fs::write(&journal, "eight lines").unwrap();
         let mut manifest = Manifest::load(folder.path()).unwrap();
-        manifest.begin("steer", "f1").unwrap();
-        manifest.finish("steer", &["journal.jsonl".into()], 1.0, &Reach::from([("prompts".to_owned(), 8)]), &hashes).unwrap();
+        begin(&mut manifest, "steer", "f1", &["journal.jsonl"]);
+        manifest.finish("steer", 1.0, &Reach::from([("prompts".to_owned(), 8)]), &hashes).unwrap();
         let mut manifest = Manifest::load(folder.path()).unwrap();
         for (asked, done) in [(reach(8, 0), true), (reach(5, 0), true), (Reach::new(), true), (reach(9, 0), false), (reach(8, 1), false)] {
             assert_eq!(manifest.is_done("steer", "f1", &asked, &hashes), done, "{asked:?}");
             assert_eq!(manifest.continues("steer", "f1", &asked, &hashes), !done, "{asked:?}");
         }
         assert!(!manifest.continues("steer", "f2", &reach(9, 0), &hashes), "other settings");
-        manifest.begin("steer", "f1").unwrap();
+        begin(&mut manifest, "steer", "f1", &["journal.jsonl"]);
         assert!(!manifest.is_done("steer", "f1", &reach(8, 0), &hashes) && manifest.continues("steer", "f1", &reach(9, 0), &hashes));
-        manifest.finish("steer", &["journal.jsonl".into()], 1.0, &reach(9, 9), &hashes).unwrap();
+        manifest.finish("steer", 1.0, &reach(9, 9), &hashes).unwrap();
         assert!(manifest.is_done("steer", "f1", &reach(9, 9), &hashes));
         fs::write(&journal, "other lines").unwrap();
         assert!(!manifest.continues("steer", "f1", &reach(10, 0), &hashes), "what was tampered with is not continued");
@@ -331,8 +350,8 @@ mod tests {
         let path = folder.path().join("state/other.json");
         let mut other = Manifest::load_from(path.clone(), folder.path()).unwrap();
         assert_eq!(other.tasks().count(), 0);
-        other.begin("sft", "f2").unwrap();
-        finish(&mut other, "sft", &["sft/config.json".into()]).unwrap();
+        begin(&mut other, "sft", "f2", &["sft/config.json"]);
+        finish(&mut other, "sft").unwrap();
         assert!(is_done(&Manifest::load_from(path, folder.path()).unwrap(), "sft", "f2"), "outputs are relative to the run directory");
         assert!(is_done(&Manifest::load(folder.path()).unwrap(), "sft", "f1") && manifest.tasks().eq(["sft"]));
     }
@@ -340,12 +359,26 @@ mod tests {
     #[test]
     fn refuses_what_it_cannot_record() {
         let (folder, mut manifest) = finished();
-        let missing = finish(&mut manifest, "sft", &["absent".into()]).unwrap_err().to_string();
+        begin(&mut manifest, "dpo", "f1", &["absent"]);
+        let missing = finish(&mut manifest, "dpo").unwrap_err().to_string();
         assert!(missing.contains("absent: reading an output: "), "{missing}");
-        assert!(is_done(&manifest, "sft", "f1"), "a failed finish changes nothing");
-        assert!(finish(&mut manifest, "ppo", &[]).unwrap_err().to_string().contains("never begun"));
+        assert!(manifest.is_under_way("dpo", "f1"), "a failed finish changes nothing");
+        assert!(finish(&mut manifest, "ppo").unwrap_err().to_string().contains("never begun"));
         fs::write(folder.path().join("manifest.json"), "{\"tasks\": {").unwrap();
         let broken = Manifest::load(folder.path()).unwrap_err().to_string();
         assert!(broken.contains("manifest.json:1: not a manifest") && broken.contains("hint: "), "{broken}");
+    }
+
+    #[test]
+    fn what_is_forgotten_is_done_anew_and_still_owned() {
+        let (folder, mut manifest) = finished();
+        manifest.forget(|task| task == "sft").unwrap();
+        let mut manifest = Manifest::load(folder.path()).unwrap();
+        let none = Reach::new();
+        assert!(!is_done(&manifest, "sft", "f1") && !manifest.continues("sft", "f1", &none, &hashes(folder.path())));
+        assert!(!manifest.was_done("sft") && !manifest.was_begun("sft"), "that is how it was asked for");
+        assert_eq!(manifest.owned().collect::<Vec<_>>(), [("sft", &["sft".to_owned(), "plan.json".to_owned()][..])]);
+        begin(&mut manifest, "sft", "f1", &["sft"]);
+        assert!(manifest.is_under_way("sft", "f1"));
     }
 }

@@ -7,12 +7,12 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::{Shard, atomic};
 use crate::error::{Error, Result};
 
-/// What every run writes at the top of its directory, beside what its stages do.
+/// What every run writes at the top of its directory, beside what its tasks own.
 const WRITTEN: [&str; 7] = ["recipe.toml", "plan.json", "tensorboard", "metrics.jsonl", "samples", "state", "manifest.json"];
 
 /// Where shards keep their lock files and manifests.
@@ -87,11 +87,12 @@ impl RunDir {
         &self.path
     }
 
-    /// Removes what runs write here, of which `stages` is what stages do; anything else in the directory is not ours and stays.
+    /// Removes what runs write here, of which `owned` is what their tasks do (relative to the directory), and the folders that this leaves
+    /// empty; anything else in the directory is not ours and stays.
     ///
     /// # Errors
     /// [`Error::Failed`] where something lies here that no run has begun.
-    pub fn clear(&self, stages: &[&str]) -> Result<()> {
+    pub fn clear(&self, owned: &[String]) -> Result<()> {
         let entries: Vec<_> = fs::read_dir(&self.path)
             .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.file_name())).collect())
             .map_err(Error::io(&self.path, "reading the folder"))?;
@@ -103,10 +104,31 @@ impl RunDir {
             )));
         }
         // The manifest last: what is left of a removal that is killed is still known as a run's.
-        for name in stages.iter().chain(&WRITTEN).filter(|name| entries.iter().any(|entry| entry == *name)) {
-            let path = self.path.join(name);
-            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.map_err(Error::io(&path, "removing"))?;
+        for name in owned.iter().map(String::as_str).chain(WRITTEN) {
+            self.remove(Path::new(name))?;
+        }
+        Ok(())
+    }
+
+    /// Removes a file or a folder of the run, if it is there, and the folders above it that this leaves empty.
+    fn remove(&self, relative: &Path) -> Result<()> {
+        // Who edits a manifest removes nothing outside of the directory with it.
+        if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(Error::failed(format!("`{}` does not lie in the run directory", relative.display())));
+        }
+        let path = self.join(relative);
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        match removed {
+            Err(error) if error.kind() != ErrorKind::NotFound && error.kind() != ErrorKind::NotADirectory => {
+                return Err(Error::io(path, "removing")(error));
+            }
+            _ => {}
+        }
+        for folder in relative.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
+            // One that holds something else is not empty, which is an error here and nothing more.
+            if fs::remove_dir(self.join(folder)).is_err() {
+                break;
+            }
         }
         Ok(())
     }
@@ -274,11 +296,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("precious.txt"), "mine").unwrap();
         let run = RunDir::open(folder.path()).unwrap();
-        let error = run.clear(&["models"]).unwrap_err().to_string();
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let error = run.clear(&owned(&["models/base"])).unwrap_err().to_string();
         assert!(error.contains("is no run directory") && error.contains("hint: name another --out"), "{error}");
-        fs::create_dir_all(run.join("models/base")).unwrap();
+        for folder in ["models/base/deep", "ppo/small/L-5", "steer/base/cbs"] {
+            fs::create_dir_all(run.join(folder)).unwrap();
+        }
+        fs::write(run.join("steer/base/cbs/seed-1.jsonl"), "").unwrap();
+        fs::write(run.join("steer/notes.txt"), "mine").unwrap();
         fs::write(run.join("manifest.json"), "{}").unwrap();
-        run.clear(&["models"]).unwrap();
+        for outside in ["../precious", "/precious", "models/../../precious"] {
+            assert!(run.clear(&owned(&[outside])).unwrap_err().to_string().contains("does not lie in the run directory"));
+        }
+        run.clear(&owned(&["models/base", "ppo/small/L-5", "steer/base/cbs/seed-1.jsonl", "sft", "dpo/never/begun"])).unwrap();
+        assert!(run.join("steer/notes.txt").exists() && !run.join("steer/base").exists());
+        fs::remove_dir_all(run.join("steer")).unwrap();
         let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, [".lock", "precious.txt"]);

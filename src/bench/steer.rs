@@ -11,15 +11,17 @@ use tch::{Device, Kind};
 
 use super::refuse_long;
 use crate::artifacts::{Journal, interrupt};
+use crate::engine::{Desk, Engine, SteerLine, SteerSettings};
 use crate::error::{Error, Result};
 use crate::kernels::rates::MachineRates;
 use crate::models::{Lm, LmConfig, check_lm_folders, memory, open_with_tokenizer};
 use crate::monitor::peak_rss_bytes;
 use crate::policy::LocalPolicy;
+use crate::prompt::Prompt;
+use crate::recipe::Method;
 use crate::sampling::{Sampling, Stream};
 use crate::score::Guide;
 use crate::search::Semantics;
-use crate::stages::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, steer_prompts};
 use crate::text::{PromptTemplate, Tokenizer};
 
 /// What is measured.
@@ -109,48 +111,32 @@ pub fn steer(what: &'static str, models: &BenchModels, settings: &BenchSettings)
     let (lm, tokenizer) = &models.base;
     let guides = models.guide.iter().flat_map(|guide| [&*guide.tuned, &*guide.untuned]);
     guides.chain([&**lm]).try_for_each(|lm| refuse_long(lm, settings.prompt_tokens, settings.new_tokens))?;
-    let mut guide = match &models.guide {
-        Some(guide) => Some(LoadedGuide::for_base(vec![(1.0, guide.clone())], tokenizer)?),
-        None => None,
-    };
     let sampling = Sampling::new(0.7, 50, 1.0);
-    let template = PromptTemplate::new("{prompt}", settings.base_bos);
-    let mut policy = LocalPolicy::new(lm.clone(), tokenizer.clone(), template, sampling, Vec::new());
-    let prompts = random_prompts(tokenizer, settings)?;
-    let run = |prompts: &[(String, String)], new_tokens: usize, policy: &mut LocalPolicy, guide: Option<&mut LoadedGuide>| {
-        let steer = SteerSettings {
-            sampling,
-            max_new_tokens: new_tokens,
-            stop: Vec::new(),
-            semantics: Semantics::Paper,
-            trace: settings.trace,
-            prompts_in_flight: settings.prompts_in_flight,
-        };
-        let (mut sampled, mut fed) = (0, 0);
-        let folder = tempfile::tempdir().map_err(Error::io("", "making a temporary folder"))?;
-        let (mut journal, _) = Journal::<SteerLine>::open(folder.path().join("steer.jsonl"))?;
-        let started = Instant::now();
-        let parts = Parts { policy, guide, gold: None };
-        steer_prompts(&settings.method, &steer, parts, 1, prompts, &mut interrupt::check, &mut |_, line| {
-            sampled += line.tokens.base;
-            fed += line.tokens.guide;
-            journal.append(&line)
-        })?;
-        Ok::<_, Error>((started.elapsed().as_secs_f64(), sampled, fed))
+    let steer = SteerSettings {
+        sampling,
+        max_new_tokens: settings.new_tokens,
+        stop: Vec::new(),
+        semantics: Semantics::Paper,
+        trace: settings.trace,
+        prompts_in_flight: settings.prompts_in_flight,
     };
+    let template = PromptTemplate::new("{prompt}", settings.base_bos);
+    let base = LocalPolicy::new(lm.clone(), tokenizer.clone(), template, sampling, Vec::new());
+    let pairs = models.guide.iter().map(|guide| (1.0, guide.clone())).collect();
+    let mut engine = Engine::open(settings.method.clone(), steer, Box::new(base), pairs)?;
+    let prompts = random_prompts(tokenizer, settings)?;
     let rates = MachineRates::measure(settings.device, settings.kind);
     memory::return_unused();
     // Not counted: the first passes make libtorch choose its kernels.
-    run(&prompts[..prompts.len().min(settings.prompts_in_flight)], settings.new_tokens.min(6), &mut policy, guide.as_mut())?;
-    let (seconds, sampled, fed) = run(&prompts, settings.new_tokens, &mut policy, guide.as_mut())?;
+    engine.settings.max_new_tokens = settings.new_tokens.min(6);
+    timed(&mut engine, &prompts[..prompts.len().min(settings.prompts_in_flight)])?;
+    engine.settings.max_new_tokens = settings.new_tokens;
+    let (seconds, Counted { sampled, fed, .. }) = timed(&mut engine, &prompts)?;
     let guides: Vec<&Lm> = models.guide.iter().flat_map(|guide| [&*guide.tuned, &*guide.untuned]).collect();
     let per_prompt = |count: u64| count as f64 / settings.prompts as f64;
     let limit =
         Limit { rates, prompt_tokens: settings.prompt_tokens as f64, in_flight: settings.prompts_in_flight.min(settings.prompts) as f64 };
-    let chunks = match settings.method {
-        Method::Cbs { chunk_len, .. } => settings.new_tokens.div_ceil(chunk_len),
-        _ => 1,
-    };
+    let chunks = settings.new_tokens.div_ceil(settings.method.search.settings().chunk(settings.new_tokens));
     let base_limit = limit.seconds(lm, per_prompt(sampled), settings.new_tokens as f64);
     let limit_seconds = base_limit + guides.iter().map(|lm| limit.seconds(lm, per_prompt(fed), chunks as f64)).sum::<f64>();
     let seconds_per_prompt = seconds / settings.prompts as f64;
@@ -178,6 +164,46 @@ pub fn steer(what: &'static str, models: &BenchModels, settings: &BenchSettings)
     })
 }
 
+/// Seconds that the answers to these prompts take, and what they cost.
+fn timed<'a>(engine: &mut Engine, prompts: &'a [Prompt]) -> Result<(f64, Counted<'a>)> {
+    let folder = tempfile::tempdir().map_err(Error::io("", "making a temporary folder"))?;
+    let (journal, _) = Journal::<SteerLine>::open(folder.path().join("steer.jsonl"))?;
+    let mut counted = Counted { due: prompts.iter(), journal, sampled: 0, fed: 0 };
+    let started = Instant::now();
+    let in_flight = engine.plan(prompts)?;
+    engine.answer(1, in_flight, &mut counted)?;
+    Ok((started.elapsed().as_secs_f64(), counted))
+}
+
+/// Prompts in their order, whose answers are written as a run writes them.
+struct Counted<'a> {
+    due: std::slice::Iter<'a, Prompt>,
+    journal: Journal<SteerLine>,
+    /// Tokens of the base, and of each guide.
+    sampled: u64,
+    fed: u64,
+}
+
+impl Desk for Counted<'_> {
+    fn next(&mut self, _in_flight: usize) -> Result<Option<Prompt>> {
+        Ok(self.due.next().cloned())
+    }
+
+    fn pause(&mut self) -> Result<()> {
+        interrupt::check()
+    }
+
+    fn done(&mut self, _number: usize, line: SteerLine) -> Result<()> {
+        self.sampled += line.tokens.base;
+        self.fed += line.tokens.guide;
+        self.journal.append(&line)
+    }
+
+    fn lost(&mut self, _number: usize, _prompt: Prompt, error: Error) -> Result<()> {
+        Err(error)
+    }
+}
+
 /// The work that no engine avoids.
 struct Limit {
     rates: MachineRates,
@@ -196,9 +222,9 @@ impl Limit {
     }
 }
 
-fn random_prompts(tokenizer: &Tokenizer, settings: &BenchSettings) -> Result<Vec<(String, String)>> {
+fn random_prompts(tokenizer: &Tokenizer, settings: &BenchSettings) -> Result<Vec<Prompt>> {
     let vocabulary = tokenizer.vocab_size();
-    let prompt = |number: usize| -> Result<(String, String)> {
+    let prompt = |number: usize| -> Result<Prompt> {
         let stream = Stream::new(1, "bench", &number.to_string());
         let draw = |j: usize| ((stream.uniform(j as u64, 0) * vocabulary as f64) as usize).min(vocabulary - 1) as i64;
         // A tokenizer may join what was drawn apart: drawn longer and cut.
@@ -207,7 +233,7 @@ fn random_prompts(tokenizer: &Tokenizer, settings: &BenchSettings) -> Result<Vec
             ids = tokenizer.encode(&tokenizer.decode(&ids)?)?;
             ids.truncate(settings.prompt_tokens);
         }
-        Ok((format!("prompt-{number}"), tokenizer.decode(&ids)?))
+        Ok(Prompt::new(format!("prompt-{number}"), tokenizer.decode(&ids)?))
     };
     (0..settings.prompts).map(prompt).collect()
 }

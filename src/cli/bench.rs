@@ -11,8 +11,7 @@ use crate::artifacts::interrupt;
 use crate::bench::{self, BenchModels, BenchReport, BenchSettings, TrainingBenchReport, TrainingBenchSettings};
 use crate::error::{Error, Result};
 use crate::models::device;
-use crate::recipe::bytes_in_words;
-use crate::stages::Method;
+use crate::recipe::{Method, MethodTable, bytes_in_words};
 
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
@@ -144,8 +143,8 @@ impl BenchCommand {
             settings.put(&format!("models.{which}.prompt"), "{prompt}".into());
             settings.put(&format!("steer.{which}"), which.into());
         }
-        let (recipe, problems) = settings.check()?;
-        let tables = recipe.steer.iter().flat_map(|steer| &steer.method).flat_map(Method::all_of);
+        let (recipe, problems, _) = settings.check()?;
+        let tables = recipe.steer.iter().flat_map(|steer| &steer.method).flat_map(MethodTable::methods);
         tables.map(|(_, method)| method).next().filter(|_| problems.is_empty()).ok_or(Error::Recipe(problems))
     }
 

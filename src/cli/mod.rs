@@ -6,6 +6,7 @@ mod compare;
 mod doctor;
 mod hub;
 mod run;
+mod search_flags;
 mod settings;
 mod steer;
 

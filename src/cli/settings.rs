@@ -9,15 +9,25 @@ use crate::recipe::{Recipe, steer_problems};
 /// A recipe that steers `models.base` with one method, under way.
 pub(super) struct Settings {
     recipe: Value,
-    /// What recipes call something, and what it is called here.
-    flags: Vec<(String, String)>,
+    words: Words,
+}
+
+/// What recipes call something, and what it is called here.
+#[derive(Debug, Clone)]
+pub(super) struct Words(Vec<(String, String)>);
+
+impl Words {
+    pub fn translated(&self, problem: String) -> String {
+        self.0.iter().fold(problem, |text, (key, flag)| text.replace(key, flag))
+    }
 }
 
 impl Settings {
     pub fn new(kind: &str) -> Self {
         // What a recipe's hint says of its own keys.
         let hint = ("add `[dpo]`, or name two models as `steer.tuned` and `steer.untuned`", "give --tuned and --untuned");
-        let mut settings = Self { recipe: Value::Table(Table::new()), flags: vec![(hint.0.to_owned(), hint.1.to_owned())] };
+        let mut settings = Self { recipe: Value::Table(Table::new()), words: Words(Vec::new()) };
+        settings.word(hint.0, hint.1);
         // Rows and prompts that the shell does not take from anywhere.
         let unasked = [("run.name", "steer".into()), ("data.source", "builtin:reviews".into()), ("steer.prompts", 1.into())];
         let sizes = ["data.train", "data.validation", "data.test"].map(|key| (key, 1.into()));
@@ -31,10 +41,15 @@ impl Settings {
 
     /// `flag` stands for `key`, a path into tables and lists; without a value the key has its default.
     pub fn flag(&mut self, flag: impl Into<String>, key: &str, value: Option<impl Into<Value>>) {
-        self.flags.push((format!("`{key}`"), flag.into()));
+        self.word(format!("`{key}`"), flag);
         if let Some(value) = value {
             self.put(key, value.into());
         }
+    }
+
+    /// What recipes call `recipe` is `shell` here.
+    pub fn word(&mut self, recipe: impl Into<String>, shell: impl Into<String>) {
+        self.words.0.push((recipe.into(), shell.into()));
     }
 
     pub fn put(&mut self, key: &str, value: Value) {
@@ -58,17 +73,16 @@ impl Settings {
         *here = value;
     }
 
-    /// The recipe, and what its rules say against it.
+    /// The recipe, what its rules say against it, and the words of both.
     ///
     /// # Errors
     /// [`Error::Recipe`] where a value is not of its key's kind.
-    pub fn check(self) -> Result<(Recipe, Vec<String>)> {
-        let Self { recipe, flags } = self;
-        let translated = |problem: String| flags.iter().fold(problem, |text, (key, flag)| text.replace(key, flag));
-        let recipe: Recipe = recipe.try_into().map_err(|error| Error::recipe(translated(error.to_string().trim_end().to_owned())))?;
-        let mut problems: Vec<String> = steer_problems(&recipe).into_iter().map(translated).collect();
+    pub fn check(self) -> Result<(Recipe, Vec<String>, Words)> {
+        let Self { recipe, words } = self;
+        let recipe: Recipe = recipe.try_into().map_err(|error| Error::recipe(words.translated(error.to_string().trim_end().to_owned())))?;
+        let mut problems: Vec<String> = steer_problems(&recipe).into_iter().map(|problem| words.translated(problem)).collect();
         // One flag may stand for several keys.
         problems.dedup();
-        Ok((recipe, problems))
+        Ok((recipe, problems, words))
     }
 }

@@ -4,17 +4,23 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
-use super::settings::Settings;
+use super::search_flags::SearchFlags;
+use super::settings::{Settings, Words};
 use super::{hub, print, to_json};
 use crate::artifacts::interrupt;
+use crate::engine::{Desk, Engine, PromptReader, SteerLine, SteerSettings, check_prompts};
 use crate::error::{Error, Result};
 use crate::models::{check_lm_folders, device, open_with_tokenizer};
-use crate::recipe::{Dtype, Recipe};
+use crate::policy::LocalPolicy;
+use crate::prompt::Prompt;
+use crate::recipe::{Dtype, EFT, Proposal, Recipe, base_kinds, takes_tilt};
 use crate::score::{GoldReward, Guide};
-use crate::stages::{LoadedGuide, Method, Parts, PromptReader, SteerSettings, check_prompts, proposer, steer_prompts};
-use crate::text::{PromptTemplate, Tokenizer, read_prompts};
+use crate::search::{CbsSettings, Kind, Search};
+use crate::text::{PromptTemplate, Tokenizer, read_prompts, tilt_problems};
 
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
@@ -37,30 +43,17 @@ pub struct SteerCommand {
     /// What the gold model reads, with `{prompt}` and `{response}`, instead of the layout it was trained with
     #[arg(long, requires = "gold")]
     gold_text: Option<String>,
-    #[arg(long, value_enum, default_value = "cbs")]
-    method: MethodName,
-    /// W of cbs: hypotheses kept after each chunk; B of beam [default: 4]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    beam_width: Option<u32>,
-    /// K of cbs: continuations of each hypothesis [default: 4]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    successors: Option<u32>,
-    /// L of cbs: tokens of a continuation [default: 5]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    chunk_len: Option<u32>,
-    /// N of best_of_n [default: 16]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    n: Option<u32>,
+    #[arg(long, value_parser = PossibleValuesParser::new(base_kinds()), default_value = CbsSettings::KIND.name)]
+    method: String,
+    #[command(flatten)]
+    search: SearchFlags,
     /// Of eft: 1 is the tuned guide's distribution where the base is the untuned guide, 0 the base's own [default: 1]
     #[arg(long)]
     weight: Option<f64>,
-    /// Of beam: scores are divided by the length to this power [default: 1]
-    #[arg(long)]
-    length_penalty: Option<f64>,
-    /// Of beam: end with the first B finished responses
-    #[arg(long)]
-    early_stopping: bool,
-    /// Of cbs and best_of_n; official: the edge cases as in the authors' release [default: paper]
+    /// Of best_of_n and cbs: their samples are those of eft with this weight, instead of the base's own
+    #[arg(long, value_name = "WEIGHT")]
+    tilt: Option<f64>,
+    /// Of best_of_n and cbs; official: the edge cases as in the authors' release [default: paper]
     #[arg(long, value_enum)]
     semantics: Option<SemanticsName>,
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
@@ -123,16 +116,6 @@ pub struct SteerCommand {
     prompt: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-enum MethodName {
-    Base,
-    BestOfN,
-    Cbs,
-    Eft,
-    Beam,
-}
-
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum SemanticsName {
     Paper,
@@ -163,12 +146,12 @@ impl DtypeName {
 
 impl SteerCommand {
     pub fn execute(self) -> Result<()> {
-        let (recipe, problems) = self.settings()?;
+        let (recipe, problems, words) = self.settings()?;
         let steer = recipe.steer.as_ref().filter(|_| problems.is_empty()).ok_or(Error::Recipe(problems))?;
         let settings = SteerSettings::of(steer);
-        let (_, method) = Method::all_of(&steer.method[0]).swap_remove(0);
-        let mut prompts: Vec<(String, String)> =
-            self.prompt.iter().enumerate().map(|(i, prompt)| (format!("prompt-{i}"), prompt.clone())).collect();
+        let (_, method) = steer.method[0].methods().swap_remove(0);
+        let mut prompts: Vec<Prompt> =
+            self.prompt.iter().enumerate().map(|(i, prompt)| Prompt::new(format!("prompt-{i}"), prompt)).collect();
         if let Some(file) = &self.prompts {
             prompts.extend(read_prompts(file)?);
         }
@@ -192,67 +175,53 @@ impl SteerCommand {
         let judge = gold.as_deref().map_or(Ok(()), GoldReward::check_folder);
         // A tokenizer that does not open is told with its model.
         let chats = |folder: &Path, template: &PromptTemplate| {
-            Tokenizer::open(folder).map_or(Ok(()), |tokenizer| template.render(&tokenizer, &prompts[0].1).map(drop))
+            Tokenizer::open(folder).map_or(Ok(()), |tokenizer| template.render(&tokenizer, &prompts[0].text).map(drop))
         };
         let chats = [chats(&base, &template)].into_iter().chain(pairs.iter().map(|(tuned, _)| chats(tuned, &guide_template)));
         Error::several([check_lm_folders(folders), judge].into_iter().chain(chats))?;
-        self.check_prompts(&prompts, &settings, (&base, &template), (&pairs, &guide_template))?;
+        check_vocabularies(&recipe, &words, &base, &pairs)?;
+        self.check_prompts(&prompts, (&settings, method.proposal), (&base, &template), (&pairs, &guide_template))?;
         let open = |folder: &PathBuf| open_with_tokenizer(folder, device, kind).map(|(lm, tokenizer)| (Rc::new(lm), Rc::new(tokenizer)));
         let (base, tokenizer) = open(&base)?;
         let mut guides = Vec::new();
         for (pair, (tuned, untuned)) in steer.guide.iter().zip(&pairs) {
-            let guide = Guide::new(open(tuned)?, open(untuned)?, guide_template.clone())?;
-            guides.push((pair.weight, Rc::new(guide)));
+            guides.push((pair.weight, Rc::new(Guide::new(open(tuned)?, open(untuned)?, guide_template.clone())?)));
         }
-        let mut guide = if guides.is_empty() { None } else { Some(LoadedGuide::for_base(guides, &tokenizer)?) };
         let gold = gold.as_ref().map(|folder| GoldReward::open(folder, device, kind, self.gold_text.as_deref())).transpose()?;
-        let mut policy = proposer(&method, (base, tokenizer, template), guide.as_ref(), &settings)?;
+        let base = LocalPolicy::new(base, tokenizer, template, settings.sampling, settings.stop.clone());
+        let mut engine = Engine::open(method, settings, Box::new(base), guides)?;
         interrupt::install()?;
-        // Answers come as they are found and are printed in the order of the prompts.
-        let (mut waiting, mut next) = (BTreeMap::new(), 0);
-        let parts = Parts { policy: &mut policy, guide: guide.as_mut(), gold: gold.as_ref() };
-        let pause = &mut || interrupt::check().map_err(|_| Error::failed("interrupted"));
-        steer_prompts(&method, &settings, parts, recipe.run.seeds[0], &prompts, pause, &mut |number, line| {
-            waiting.insert(number, line);
-            while let Some(line) = waiting.remove(&next) {
-                print(&if self.json { to_json(&line)? } else { format!("{}{}", line.prompt, line.response) })?;
-                next += 1;
-            }
-            Ok(())
-        })
+        let in_flight = engine.plan(&prompts)?;
+        let mut desk = Printed { due: prompts.into_iter(), gold, json: self.json, waiting: BTreeMap::new(), next: 0, lost: Vec::new() };
+        engine.answer(recipe.run.seeds[0], in_flight, &mut desk)?;
+        if desk.lost.is_empty() { Ok(()) } else { Err(Error::Lost(desk.lost)) }
     }
 
     /// Prompts that are too long, and a folder without a chat template, are told before any weights are read.
     fn check_prompts(
         &self,
-        prompts: &[(String, String)],
-        settings: &SteerSettings,
+        prompts: &[Prompt],
+        (settings, proposal): (&SteerSettings, Proposal),
         (base, template): (&Path, &PromptTemplate),
         (pairs, guide_template): (&[(PathBuf, PathBuf)], &PromptTemplate),
     ) -> Result<()> {
         let mut readers = vec![PromptReader::open("the model".to_owned(), base, template.clone())?];
         for folder in pairs.iter().flat_map(|(tuned, untuned)| [tuned, untuned]) {
             let guide = PromptReader::open("the guide".to_owned(), folder, guide_template.clone())?;
-            readers.push(if self.method == MethodName::Eft { guide } else { guide.scoring(&readers) });
+            readers.push(if proposal.tilt().is_some() { guide } else { guide.scoring(&readers) });
         }
         check_prompts(prompts, settings.max_new_tokens, &readers)
     }
 
-    /// What is asked for as a recipe says it, and what is wrong with it.
-    fn settings(&self) -> Result<(Recipe, Vec<String>)> {
-        use MethodName::{Beam, BestOfN, Cbs, Eft};
-        let method = self.method;
-        let mut settings = Settings::new(&word(method));
-        let count = |count: Option<u32>, default: u32| Some(i64::from(count.unwrap_or(default)));
-        let of = |methods: &[MethodName]| methods.contains(&method);
-        settings.flag(format!("--method {}", word(method)), "steer.method.0", None::<bool>);
-        settings.flag("--n", "steer.method.0.n", count(self.n, 16).filter(|_| of(&[BestOfN])));
-        settings.flag("--beam-width", "steer.method.0.beam_width", count(self.beam_width, 4).filter(|_| of(&[Cbs, Beam])));
-        settings.flag("--successors", "steer.method.0.successors", count(self.successors, 4).filter(|_| of(&[Cbs])));
-        settings.flag("--chunk-len", "steer.method.0.chunk_len", count(self.chunk_len, 5).filter(|_| of(&[Cbs])));
-        settings.flag("--weight", "steer.method.0.weights", Some(vec![self.weight.unwrap_or(1.0)]).filter(|_| of(&[Eft])));
-        settings.flag("--length-penalty", "steer.method.0.length_penalty", self.length_penalty.filter(|_| of(&[Beam])));
-        settings.flag("--early-stopping", "steer.method.0.early_stopping", Some(self.early_stopping).filter(|_| of(&[Beam])));
+    /// What is asked for as a recipe says it, what is wrong with it, and the shell's words for a recipe's.
+    fn settings(&self) -> Result<(Recipe, Vec<String>, Words)> {
+        let method = self.method.as_str();
+        let mut settings = Settings::new(method);
+        settings.flag(format!("--method {method}"), "steer.method.0", None::<bool>);
+        self.search.put(method, &mut settings);
+        settings.flag("--weight", "steer.method.0.weights", Some(vec![self.weight.unwrap_or(1.0)]).filter(|_| method == EFT));
+        settings.flag("--tilt", "steer.method.0.tilt", self.tilt.filter(|_| tiltable().any(|kind| kind == method)));
+        settings.word("`tilt`", "--tilt");
         settings.flag("--semantics", "steer.semantics", self.semantics.map(word));
         settings.flag("--max-new-tokens", "steer.max_new_tokens", Some(self.max_new_tokens));
         settings.flag("--prompts-in-flight", "steer.prompts_in_flight", self.prompts_in_flight);
@@ -265,6 +234,7 @@ impl SteerCommand {
         settings.flag("--device", "run.device", Some(self.device.as_str()));
         settings.flag("--dtype", "run.dtype", Some(word(self.dtype)));
         settings.flag("--base", "models.base.id", Some(self.base.as_str()));
+        settings.word("base `base`", "--base");
         settings.flag("--base-template", "models.base.prompt", Some(self.base_template.as_str()));
         settings.flag("--base-bos", "models.base.bos", self.base_bos);
         for (index, (tuned, untuned)) in self.tuned.iter().zip(&self.untuned).enumerate() {
@@ -273,6 +243,7 @@ impl SteerCommand {
             for (which, id) in [("tuned", tuned), ("untuned", untuned)] {
                 let name = format!("{which}-{index}");
                 settings.flag(flag(&format!("--{which}")), &format!("steer.guide.{index}.{which}"), Some(name.as_str()));
+                settings.word(format!("guide `{name}`"), flag(&format!("--{which}")));
                 settings.put(&format!("models.{name}.id"), id.as_str().into());
                 settings.flag("--guide-template", &format!("models.{name}.prompt"), Some(self.guide_template.as_str()));
                 settings.flag("--guide-bos", &format!("models.{name}.bos"), self.guide_bos);
@@ -284,7 +255,7 @@ impl SteerCommand {
             settings.flag("--gold", "gold.id", Some(gold.as_str()));
             settings.flag("--gold-text", "gold.text", self.gold_text.as_deref());
         }
-        let (recipe, mut problems) = settings.check()?;
+        let (recipe, mut problems, words) = settings.check()?;
         self.refuse_idle_flags(&mut problems);
         if self.tuned.len() != self.untuned.len() {
             problems.push(format!("--tuned is given {} times and --untuned {} times", self.tuned.len(), self.untuned.len()));
@@ -292,40 +263,115 @@ impl SteerCommand {
         if !self.guide_weight.is_empty() && self.guide_weight.len() != self.tuned.len() {
             problems.push(format!("--guide-weight is given {} times for {} guide pairs", self.guide_weight.len(), self.tuned.len()));
         }
-        Ok((recipe, problems))
+        Ok((recipe, problems, words))
     }
 
     /// A flag that does nothing is a mistake about the method, or about the flag.
     fn refuse_idle_flags(&self, problems: &mut Vec<String>) {
-        use MethodName::{Base, Beam, BestOfN, Cbs, Eft};
-        let all_but_beam = [Base, BestOfN, Cbs, Eft];
-        let flags: [(&str, bool, &[MethodName]); 11] = [
-            ("--beam-width", self.beam_width.is_some(), &[Cbs, Beam]),
-            ("--successors", self.successors.is_some(), &[Cbs]),
-            ("--chunk-len", self.chunk_len.is_some(), &[Cbs]),
-            ("--n", self.n.is_some(), &[BestOfN]),
-            ("--weight", self.weight.is_some(), &[Eft]),
-            ("--length-penalty", self.length_penalty.is_some(), &[Beam]),
-            ("--early-stopping", self.early_stopping, &[Beam]),
-            ("--semantics", self.semantics.is_some(), &[Cbs, BestOfN]),
-            ("--temperature", self.temperature.is_some(), &all_but_beam),
-            ("--top-k", self.top_k.is_some(), &all_but_beam),
-            ("--top-p", self.top_p.is_some(), &all_but_beam),
+        let of = |is_such: fn(&Kind) -> bool| named(is_such).collect::<Vec<_>>();
+        let samples = [of(|kind| kind.draws), vec![EFT]].concat();
+        let flags = [
+            ("--weight", self.weight.is_some(), vec![EFT]),
+            ("--tilt", self.tilt.is_some(), tiltable().collect()),
+            ("--semantics", self.semantics.is_some(), of(|kind| kind.compares)),
+            ("--temperature", self.temperature.is_some(), samples.clone()),
+            ("--top-k", self.top_k.is_some(), samples.clone()),
+            ("--top-p", self.top_p.is_some(), samples),
         ];
-        let name = |method: &MethodName| word(*method);
-        for (flag, given, methods) in flags {
-            if given && !methods.contains(&self.method) {
-                let of = methods.iter().map(name).collect::<Vec<_>>().join(" and ");
+        let flags = flags.into_iter().filter(|(_, given, _)| *given).map(|(flag, _, kinds)| (flag.to_owned(), kinds));
+        for (flag, kinds) in self.search.given().into_iter().chain(flags) {
+            if !kinds.contains(&self.method.as_str()) {
                 let meant = if flag == "--weight" { "; the weight of a guide pair is --guide-weight" } else { "" };
-                problems.push(format!("{flag} is of --method {of}, not of {}{meant}", name(&self.method)));
+                problems.push(format!("{flag} is of --method {}, not of {}{meant}", kinds.join(" and "), self.method));
             }
         }
     }
 }
 
+/// An answer, and what the judge says of it.
+#[derive(Serialize)]
+struct Judged {
+    #[serde(flatten)]
+    line: SteerLine,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gold_reward: Option<f64>,
+}
+
+/// Prompts whose answers come as they are found and are printed in the order of the prompts.
+struct Printed {
+    due: std::vec::IntoIter<Prompt>,
+    gold: Option<GoldReward>,
+    json: bool,
+    /// Outcomes by the prompts' numbers, those without an answer too.
+    waiting: BTreeMap<usize, Option<Judged>>,
+    next: usize,
+    /// Those without an answer, and why.
+    lost: Vec<String>,
+}
+
+impl Printed {
+    fn print(&mut self, number: usize, outcome: Option<Judged>) -> Result<()> {
+        self.waiting.insert(number, outcome);
+        while let Some(outcome) = self.waiting.remove(&self.next) {
+            if let Some(judged) = outcome {
+                let line = &judged.line;
+                print(&if self.json { to_json(&judged)? } else { format!("{}{}", line.prompt, line.response) })?;
+            }
+            self.next += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Desk for Printed {
+    fn next(&mut self, _in_flight: usize) -> Result<Option<Prompt>> {
+        Ok(self.due.next())
+    }
+
+    fn pause(&mut self) -> Result<()> {
+        interrupt::check().map_err(|_| Error::failed("interrupted"))
+    }
+
+    fn done(&mut self, number: usize, line: SteerLine) -> Result<()> {
+        let gold_reward = match &self.gold {
+            Some(gold) => Some(gold.rewards(&[(&line.prompt, &line.response)])?[0]),
+            None => None,
+        };
+        self.print(number, Some(Judged { line, gold_reward }))
+    }
+
+    fn lost(&mut self, number: usize, prompt: Prompt, error: Error) -> Result<()> {
+        self.lost.push(format!("prompt `{}` has no answer: {error}", prompt.id));
+        self.print(number, None)
+    }
+}
+
+fn tiltable() -> impl Iterator<Item = &'static str> {
+    named(takes_tilt)
+}
+
+fn named(is_such: fn(&Kind) -> bool) -> impl Iterator<Item = &'static str> {
+    Search::KINDS.iter().filter(move |kind| is_such(kind)).map(|kind| kind.name)
+}
+
 /// As it is written on the command line, and in a recipe.
 fn word(value: impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+/// The rule of recipes on guides that propose, of the folders where the models lie.
+fn check_vocabularies(recipe: &Recipe, words: &Words, base: &Path, pairs: &[(PathBuf, PathBuf)]) -> Result<()> {
+    let mut recipe = recipe.clone();
+    let guides = pairs.iter().enumerate().flat_map(|(index, (tuned, untuned))| {
+        [(format!("tuned-{index}"), tuned.as_path()), (format!("untuned-{index}"), untuned.as_path())]
+    });
+    for (name, folder) in guides.chain([("base".to_owned(), base)]) {
+        if let (Some(model), Some(folder)) = (recipe.models.get_mut(&name), folder.to_str()) {
+            model.id = Some(folder.to_owned());
+        }
+    }
+    let problems: Vec<String> = tilt_problems(&recipe).into_iter().map(|problem| words.translated(problem)).collect();
+    if problems.is_empty() { Ok(()) } else { Err(Error::Recipe(problems)) }
 }
 
 fn template_of(template: &str, chat: bool, system: Option<&str>) -> PromptTemplate {

@@ -33,11 +33,15 @@ pub(super) struct Caches(Vec<Segment>);
 pub(super) struct Hidden(Vec<Tensor>);
 
 impl Mixture {
-    /// A guide of weight 0 changes nothing and is left out.
     pub fn new(base: Member, guides: Vec<Member>) -> Self {
-        let mut members = vec![base];
-        members.extend(guides.into_iter().filter(|guide| guide.weight != 0.0));
-        Self { members }
+        let mut mixture = Self { members: vec![base] };
+        mixture.add(guides);
+        mixture
+    }
+
+    /// A guide of weight 0 changes nothing and is left out.
+    pub fn add(&mut self, guides: Vec<Member>) {
+        self.members.extend(guides.into_iter().filter(|guide| guide.weight != 0.0));
     }
 
     pub fn members(&self) -> &[Member] {
@@ -105,31 +109,24 @@ impl Member {
 }
 
 impl Caches {
-    pub fn rows(&self) -> usize {
-        self.0[0].rows()
-    }
-
     pub fn select(&self, rows: &[usize]) -> Self {
         Self(self.0.iter().map(|segment| segment.select(rows)).collect())
     }
 }
 
 impl Hidden {
-    pub fn rows(&self) -> usize {
-        self.0[0].size()[0] as usize
+    /// `rows` of them from row `first` on.
+    pub fn narrow(&self, first: usize, rows: usize) -> Self {
+        Self(self.0.iter().map(|hidden| hidden.narrow(0, first as i64, rows as i64)).collect())
     }
 
-    pub fn row(&self, row: usize) -> Self {
-        Self(self.0.iter().map(|hidden| hidden.narrow(0, row as i64, 1)).collect())
-    }
-
-    pub fn select(&self, rows: &[i64]) -> Self {
-        let pick = |hidden: &Tensor| hidden.index_select(0, &Tensor::from_slice(rows).to_device(hidden.device()));
-        Self(self.0.iter().map(pick).collect())
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let rows = Tensor::from_slice(&rows.iter().map(|&row| row as i64).collect::<Vec<_>>());
+        Self(self.0.iter().map(|hidden| hidden.index_select(0, &rows.to_device(hidden.device()))).collect())
     }
 
     /// The rows of all, one after the other; none must be empty.
-    pub fn cat(all: &[&Self]) -> Self {
+    pub fn cat(all: &[Self]) -> Self {
         let members = all.first().map_or(0, |hidden| hidden.0.len());
         Self((0..members).map(|m| Tensor::cat(&all.iter().map(|hidden| &hidden.0[m]).collect::<Vec<_>>(), 0)).collect())
     }

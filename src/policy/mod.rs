@@ -1,6 +1,7 @@
 //! What continues text: the frozen models that search steers.
 
 mod draw;
+mod growing;
 mod local;
 mod mixture;
 

@@ -45,7 +45,18 @@ impl Problem {
         self
     }
 
-    /// Serde buffers the tables of tagged enums and so loses the last key; it is found again by what was found there.
+    /// The same for a reader that has its own errors, without the path.
+    pub(super) fn told<E: de::Error>(self) -> E {
+        match self.what {
+            What::UnknownKey { key, expected } => E::unknown_field(&key, expected),
+            What::MissingKey(key) => E::missing_field(key),
+            What::UnknownChoice { found, choices } => E::unknown_variant(&found, choices),
+            What::Wrong { found, expected } => E::invalid_type(Unexpected::Other(&found), &expected.as_str()),
+            What::Other(message) => E::custom(message),
+        }
+    }
+
+    /// The tables of tagged enums and of methods are buffered, which loses the last key; it is found again by what was found there.
     fn locate(&mut self, root: &Value) {
         let Some(Value::Table(table)) = get(root, &self.path) else { return };
         let key = match &self.what {
@@ -139,7 +150,8 @@ fn describe(found: &Unexpected) -> String {
     }
 }
 
-fn unexpected(value: &Value) -> Unexpected<'_> {
+/// A value in the words of serde.
+pub(super) fn unexpected(value: &Value) -> Unexpected<'_> {
     match value {
         Value::String(text) => Unexpected::Str(text),
         Value::Integer(number) => Unexpected::Signed(*number),
@@ -151,7 +163,8 @@ fn unexpected(value: &Value) -> Unexpected<'_> {
     }
 }
 
-struct Node<'a>(&'a Value);
+/// A value as it is read.
+pub(super) struct Node<'a>(pub &'a Value);
 
 impl<'de> Deserializer<'de> for Node<'_> {
     type Error = Problem;

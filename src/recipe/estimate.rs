@@ -4,8 +4,8 @@
 
 use super::plan::GuideSource;
 use super::{
-    ClassifierSizes, Dtype, LmSizes, MethodTable, Plan, PpoTable, ReaderSizes, Reading, SAMPLED_ROWS, Stage, Steer, Training, ValueSource,
-    guide_tokens, prompt_bound,
+    ClassifierSizes, Dtype, GOLD, LmSizes, MethodTable, Plan, PpoTable, Proposal, ReaderSizes, Reading, SAMPLED_ROWS, Stage, Steer,
+    Training, ValueSource, guide_tokens, prompt_bound,
 };
 use crate::kernels::choice::is_large;
 
@@ -103,21 +103,27 @@ fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
             let guides =
                 [plan.tuned(), plan.untuned()].map(|source| source.and_then(|source| Some(guide_sizes(plan, &source)?.0.to_owned())));
             let cells = steer.method.iter().flat_map(|method| {
-                let models: Vec<String> = match method {
-                    MethodTable::Tuned { .. } => guides[0].iter().cloned().collect(),
-                    MethodTable::Untuned { .. } => guides[1].iter().cloned().collect(),
+                let models: Vec<String> = match method.proposals.first() {
+                    Some(Proposal::Tuned) => guides[0].iter().cloned().collect(),
+                    Some(Proposal::Untuned) => guides[1].iter().cloned().collect(),
                     _ => steer.bases.clone(),
                 };
                 models.into_iter().map(move |model| (method, model))
             });
             largest(cells.filter_map(|(method, model)| {
-                let mut parts = steering_parts(plan, steer, method, &model)?;
-                // It judges each answer as it is found.
-                parts.extend(gold());
+                let parts = steering_parts(plan, steer, method, &model)?;
                 Some(StageMemory { stage, model, parts })
             }))
         }
-        Stage::Evaluate => Some(StageMemory { stage, model: "gold".to_owned(), parts: vec![gold()?] }),
+        Stage::Evaluate => {
+            // One judge after the other.
+            let gold = gold().map(|part| StageMemory { stage, model: GOLD.to_owned(), parts: vec![part] });
+            let others = plan.judges.iter().map(|(name, sizes)| {
+                let part = part("judge", &[("parameters", sizes.parameters), ("B", FLOAT32)]);
+                StageMemory { stage, model: name.clone(), parts: vec![part] }
+            });
+            largest(gold.into_iter().chain(others))
+        }
     }
 }
 
@@ -139,12 +145,13 @@ fn prompt_tokens(plan: &Plan, model: &str) -> u64 {
 /// What `method` holds while `base` is steered, for as many prompts as are searched at once.
 fn steering_parts(plan: &Plan, steer: &Steer, method: &MethodTable, base: &str) -> Option<Vec<MemoryPart>> {
     let prompts = steer.prompts_in_flight.min(steer.prompts) as u64;
-    let (rows, new_tokens) = (method.rows() as u64, steer.max_new_tokens as u64);
+    let search = method.search.settings();
+    let (rows, new_tokens) = (search.rows() as u64, steer.max_new_tokens as u64);
     let reading = |model: &str, sizes: &LmSizes, is_sampled: bool| {
         let same_vocabulary = plan.recipe.tokenizer_owner(base) == plan.recipe.tokenizer_owner(model);
         let new_tokens =
             if is_sampled { new_tokens } else { (guide_tokens(steer.max_new_tokens, same_vocabulary) as u64).min(sizes.context) };
-        let chunk = if is_sampled { 1 } else { (method.chunk(steer.max_new_tokens) as u64).min(new_tokens) };
+        let chunk = if is_sampled { 1 } else { (search.chunk(steer.max_new_tokens) as u64).min(new_tokens) };
         let sizes = ReaderSizes::of(sizes, weight_bytes(plan, model));
         Reading { sizes, prompt_tokens: prompt_tokens(plan, model), new_tokens, rows, shares_prompt: true, chunk, is_sampled }
     };
@@ -157,7 +164,7 @@ fn steering_parts(plan: &Plan, steer: &Steer, method: &MethodTable, base: &str) 
             let Some((model, guide)) = guide_sizes(plan, source) else { continue };
             parts.push(frozen(plan, name, model, guide, weight_bytes(plan, model)));
             parts.push(cache(scored, prompts, &reading(model, guide, false)));
-            if matches!(method, MethodTable::Eft { .. }) {
+            if method.is_tilted() {
                 parts.push(cache(mixed, prompts, &reading(model, guide, true)));
             }
         }

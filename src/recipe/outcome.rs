@@ -17,8 +17,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    ChunkLen, Columns, Data, Evaluate, Gold, GoldScratch, GuidePairSource, Model, PpoTable, Preferences, PromptRule, RewardModelTable, Run,
-    Scratch, ScratchTokenizer, Steer, Training,
+    ChunkLen, Columns, Data, Evaluate, Gold, GoldScratch, GuidePairSource, Judge, Model, PpoTable, Preferences, PromptRule,
+    RewardModelTable, Run, Scratch, ScratchTokenizer, Steer, Training,
 };
 
 impl Run {
@@ -76,14 +76,22 @@ impl Scratch {
 }
 
 impl Gold {
-    /// Of what it reads, and of the classifier that is made for it.
-    pub fn outcome(&self) -> Value {
-        let Self { id: _, scratch, text, device: _, dtype: _, training: _ } = self;
+    /// Of the classifier that is made for it; what it reads is looked at where it judges.
+    pub fn scratch_outcome(&self) -> Value {
+        let Self { id: _, scratch, text: _, device: _, dtype: _, training: _ } = self;
         let scratch = scratch.as_ref().map(|scratch| {
             let GoldScratch { n_layers, n_heads, dim, hidden_dim, max_position_embeddings, vocab_size } = scratch;
             json!([n_layers, n_heads, dim, hidden_dim, max_position_embeddings, vocab_size])
         });
-        json!({ "scratch": scratch, "text": text })
+        json!(scratch)
+    }
+}
+
+impl Judge<'_> {
+    /// Of what it reads; its weights have outcomes of their own.
+    pub fn outcome(&self) -> Value {
+        let Self { name: _, id: _, text, device: _, dtype: _ } = self;
+        json!(text)
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClassifierSizes, GuideTable, LmSizes, MethodTable, Recipe, ScratchTokenizer, StageTraining, config_folder, hub_dataset, validate,
+    ClassifierSizes, GuideTable, LmSizes, Proposal, Recipe, ScratchTokenizer, StageTraining, config_folder, hub_dataset, validate,
 };
 use crate::error::{Error, Result};
 
@@ -20,6 +20,8 @@ pub struct Plan {
     /// Of every model of the recipe.
     pub models: BTreeMap<String, LmSizes>,
     pub gold: Option<ClassifierSizes>,
+    /// Of every judge beside it.
+    pub judges: BTreeMap<String, ClassifierSizes>,
     #[serde(skip)]
     pub counts: Counts,
 }
@@ -53,8 +55,10 @@ pub enum Stage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GuideSource {
-    /// The folder that a stage writes below the run directory: `dpo` or `sft`.
-    Stage(&'static str),
+    /// The result of `[sft]`.
+    Sft,
+    /// The result of `[dpo]`.
+    Dpo,
     /// A model of the recipe.
     Model(String),
 }
@@ -96,22 +100,6 @@ impl Stage {
         }
     }
 
-    /// What it leaves at the top of the run directory, beside what every run does.
-    pub fn writes(self) -> &'static [&'static str] {
-        match self {
-            Self::Pretrain => &["models"],
-            Self::Gold => &["gold"],
-            Self::Preferences => &["preferences"],
-            Self::Sft => &["sft"],
-            Self::RewardModel => &["reward_model"],
-            Self::Dpo => &["dpo"],
-            Self::Direct => &["direct"],
-            Self::Ppo => &["ppo"],
-            Self::Steer => &["steer"],
-            Self::Evaluate => &["evaluate", "report.html"],
-        }
-    }
-
     /// Whether `recipe` asks for it: its table is present and, for pretraining, there is a model to make.
     fn is_in(self, recipe: &Recipe) -> bool {
         match self {
@@ -138,7 +126,8 @@ impl fmt::Display for Stage {
 impl fmt::Display for GuideSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stage(stage) => write!(f, "{stage}/"),
+            Self::Sft => f.write_str("sft/"),
+            Self::Dpo => f.write_str("dpo/"),
             Self::Model(model) => write!(f, "models.{model}"),
         }
     }
@@ -162,7 +151,8 @@ impl Plan {
         let sizes = Sizes::of(&recipe, folder);
         let stages = Stage::ALL.into_iter().filter(|stage| stage.is_in(&recipe)).collect();
         let training = StageTraining::resolve(&recipe, &sizes);
-        Ok(Self { recipe, stages, training, models: sizes.models, gold: sizes.gold, counts: Counts::default() })
+        let Sizes { models, gold, judges, troubles: _ } = sizes;
+        Ok(Self { recipe, stages, training, models, gold, judges, counts: Counts::default() })
     }
 
     /// Texts to train on; `None` where only the source knows.
@@ -221,7 +211,7 @@ pub(super) fn guide_pairs(recipe: &Recipe) -> Vec<GuidePairSource> {
     let of_table = |table: &GuideTable| {
         let tuned = match &table.tuned {
             Some(model) => GuideSource::Model(model.clone()),
-            None => recipe.dpo.as_ref().map(|_| GuideSource::Stage("dpo"))?,
+            None => recipe.dpo.as_ref().map(|_| GuideSource::Dpo)?,
         };
         let untuned = table.untuned.clone().map(GuideSource::Model).or_else(|| reference(recipe))?;
         Some(GuidePairSource { tuned, untuned, weight: table.weight })
@@ -238,7 +228,7 @@ pub(super) fn ppo_pair(recipe: &Recipe) -> Option<GuidePairSource> {
     }
     let stages = || {
         recipe.dpo.as_ref()?;
-        Some(GuidePairSource { tuned: GuideSource::Stage("dpo"), untuned: reference(recipe)?, weight: 1.0 })
+        Some(GuidePairSource { tuned: GuideSource::Dpo, untuned: reference(recipe)?, weight: 1.0 })
     };
     guide_pairs(recipe).into_iter().next().or_else(stages)
 }
@@ -250,7 +240,7 @@ pub(super) fn untuned(recipe: &Recipe) -> Option<GuideSource> {
 
 fn reference(recipe: &Recipe) -> Option<GuideSource> {
     match recipe.sft {
-        Some(_) => Some(GuideSource::Stage("sft")),
+        Some(_) => Some(GuideSource::Sft),
         None => recipe.preferences.as_ref().and_then(|preferences| preferences.policy.clone()).map(GuideSource::Model),
     }
 }
@@ -266,13 +256,13 @@ impl Recipe {
     pub(super) fn sampled_guides(&self) -> Vec<&str> {
         let Some(steer) = &self.steer else { return Vec::new() };
         let pairs = guide_pairs(self);
-        let of_method = |method: &MethodTable| match method {
-            MethodTable::Eft { .. } => pairs.iter().flat_map(|pair| [pair.tuned.clone(), pair.untuned.clone()]).collect(),
-            MethodTable::Tuned { .. } => pairs.first().map(|pair| pair.tuned.clone()).into_iter().collect(),
-            MethodTable::Untuned { .. } => untuned(self).into_iter().collect(),
-            _ => Vec::new(),
+        let of_proposal = |proposal: &Proposal| match proposal {
+            Proposal::Tilted { .. } => pairs.iter().flat_map(|pair| [pair.tuned.clone(), pair.untuned.clone()]).collect(),
+            Proposal::Tuned => pairs.first().map(|pair| pair.tuned.clone()).into_iter().collect(),
+            Proposal::Untuned => untuned(self).into_iter().collect(),
+            Proposal::Base | Proposal::Direct | Proposal::Ppo { .. } => Vec::new(),
         };
-        self.models_of(steer.method.iter().flat_map(of_method))
+        self.models_of(steer.method.iter().flat_map(|method| &method.proposals).flat_map(of_proposal))
     }
 
     /// The same of the pair that rewards in `[ppo]`.
@@ -288,7 +278,7 @@ impl Recipe {
     /// The recipe's model that a guide is or descends from.
     pub fn model_of<'a>(&'a self, source: &'a GuideSource) -> Option<&'a str> {
         match source {
-            GuideSource::Stage(_) => self.guide_model(),
+            GuideSource::Sft | GuideSource::Dpo => self.guide_model(),
             GuideSource::Model(name) => Some(name),
         }
     }
@@ -297,7 +287,7 @@ impl Recipe {
         let mut models: Vec<&str> = Vec::new();
         for source in sources {
             let model = match source {
-                GuideSource::Stage(_) => self.guide_model(),
+                GuideSource::Sft | GuideSource::Dpo => self.guide_model(),
                 GuideSource::Model(name) => self.models.get_key_value(&name).map(|(name, _)| name.as_str()),
             };
             models.extend(model.filter(|model| !models.contains(model)));
@@ -308,11 +298,13 @@ impl Recipe {
 
 /// All paths that a recipe in `folder` names.
 fn paths<'a>(recipe: &'a mut Recipe, folder: &Path) -> impl Iterator<Item = &'a mut String> {
-    let models = recipe.models.values_mut().filter_map(|model| model.id.as_mut());
-    let gold = recipe.gold.as_mut().and_then(|gold| gold.id.as_mut());
-    let source = Some(&mut recipe.data.source).filter(|source| !source.starts_with("builtin:") && hub_dataset(folder, source).is_none());
-    let pairs = recipe.preferences.as_mut().and_then(|preferences| preferences.source.as_mut());
-    models.chain(gold).chain(source).chain(pairs)
+    let Recipe { models, gold, judges, data, preferences, .. } = recipe;
+    let models = models.values_mut().filter_map(|model| model.id.as_mut());
+    let judges = judges.values_mut().map(|judge| &mut judge.id);
+    let gold = gold.as_mut().and_then(|gold| gold.id.as_mut());
+    let source = Some(&mut data.source).filter(|source| !source.starts_with("builtin:") && hub_dataset(folder, source).is_none());
+    let pairs = preferences.as_mut().and_then(|preferences| preferences.source.as_mut());
+    models.chain(gold).chain(judges).chain(source).chain(pairs)
 }
 
 /// The recipe with its paths as seen from here, for one that cannot be planned and is only looked at further.
@@ -341,13 +333,14 @@ fn absolute(folder: &Path, path: &str) -> Result<String, String> {
 pub(super) struct Sizes {
     pub models: BTreeMap<String, LmSizes>,
     pub gold: Option<ClassifierSizes>,
-    /// `models.<name>` or `gold`, and what is wrong with its config; folders and files that are missing have their own rules.
+    pub judges: BTreeMap<String, ClassifierSizes>,
+    /// `models.<name>`, `gold` or `judges.<name>`, and what is wrong with its config; folders and files that are missing have their own rules.
     pub troubles: Vec<(String, String)>,
 }
 
 impl Sizes {
     pub fn of(recipe: &Recipe, folder: &Path) -> Self {
-        let mut sizes = Self { models: BTreeMap::new(), gold: None, troubles: Vec::new() };
+        let mut sizes = Self { models: BTreeMap::new(), gold: None, judges: BTreeMap::new(), troubles: Vec::new() };
         for (name, model) in &recipe.models {
             let found = match (&model.scratch, &model.id) {
                 (Some(scratch), _) => vocab_size(recipe, name).and_then(|vocab_size| LmSizes::of_scratch(scratch, vocab_size)),
@@ -363,6 +356,10 @@ impl Sizes {
             Some((None, Some(id))) => sizes.read("gold", &folder.join(id), ClassifierSizes::of_folder),
             _ => None,
         };
+        for (name, judge) in &recipe.judges {
+            let found = sizes.read(&format!("judges.{name}"), &folder.join(&judge.id), ClassifierSizes::of_folder);
+            sizes.judges.extend(found.map(|found| (name.clone(), found)));
+        }
         sizes
     }
 

@@ -10,7 +10,6 @@
 //! Of a response that is longer than the guides' context the guides read the tokens that fit: its score is the sum over these, and the end,
 //! with its EOS, earns nothing. The same holds for the rewards of PPO.
 
-use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use tch::Tensor;
@@ -19,7 +18,7 @@ use tracing::warn;
 use super::logps::frozen_target_logps;
 use crate::error::{Error, Result};
 use crate::models::{KvCache, Lm, Segment};
-use crate::search::{Judge, Judged, Node, Response, Scorer};
+use crate::search::{Group, Kept, Node, Nodes, Response, Scored, Scorer, ToScore};
 use crate::text::{PromptTemplate, Tokenizer, VocabularyDifference};
 
 /// The tuned and the untuned model: one tokenizer, one prompt template.
@@ -39,6 +38,11 @@ impl Guide {
             None => Ok(Self { tuned, untuned, tokenizer, template }),
             Some(difference) => Err(Error::recipe(two_vocabularies(&difference))),
         }
+    }
+
+    /// Positions that both models have.
+    pub fn context(&self) -> usize {
+        self.tuned.model.info().context.min(self.untuned.model.info().context) as usize
     }
 
     /// Says so where both models hold the same weights as they were loaded, which makes every score 0. In bf16 that may be so although they
@@ -66,14 +70,11 @@ pub struct GuidePair {
     same_vocabulary: bool,
     /// At least one; the first is scored.
     ends: Vec<i64>,
-    context: i64,
-    generations: BTreeMap<u64, Generation>,
-    nodes: HashMap<Node, State>,
-    next: u64,
+    nodes: Nodes<Batch, Row>,
 }
 
 /// What one `score` call left for the rows of one prompt.
-struct Generation {
+struct Batch {
     prompt: Rc<Prompt>,
     models: [ModelState; 2],
 }
@@ -92,16 +93,14 @@ struct Prompt {
     after: [Tensor; 2],
 }
 
-#[derive(Clone)]
-struct State {
-    generation: u64,
-    row: usize,
+/// What was read of a response.
+#[derive(Clone, Default)]
+struct Row {
     ids: Vec<i64>,
     /// Log-ratio of each id.
     ratios: Vec<f32>,
     /// That of the EOS of a response that ends.
     eos: Option<f32>,
-    is_cut: bool,
 }
 
 /// What the guides read of a response.
@@ -115,38 +114,37 @@ struct Readable {
 
 /// What one row needs from the guides.
 struct Work {
-    parent: State,
+    parent: Node,
+    /// The parent's row in its batch.
+    place: usize,
+    /// Log-ratios that are known from the parent.
+    ratios: Vec<f32>,
     ids: Vec<i64>,
     ends: bool,
     is_cut: bool,
-    /// Leading log-ratios that are known from the parent.
-    known: usize,
     /// Leading ids whose keys and values are in the cache; the rest is fed.
     cached: usize,
 }
 
 impl Work {
+    /// Leading ids whose log-ratios are known from the parent.
+    fn known(&self) -> usize {
+        self.ratios.len()
+    }
+
     fn fed(&self) -> usize {
         self.ids.len() - self.cached
     }
 }
 
-/// The requests that continue responses of one generation, by their numbers.
-struct Group {
-    generation: u64,
-    members: Vec<(usize, Work)>,
-}
-
 impl GuidePair {
     pub fn new(guide: Rc<Guide>, same_vocabulary: bool) -> Result<Self> {
         guide.warn_if_same();
-        let info = guide.tuned.model.info();
-        let ends = info.eos_token_ids.clone();
+        let ends = guide.tuned.model.info().eos_token_ids.clone();
         if ends.is_empty() {
             return Err(Error::failed("the guides have no end-of-sequence token\n\nhint: set `eos_token_id` in the guide's config.json"));
         }
-        let context = info.context.min(guide.untuned.model.info().context);
-        Ok(Self { guide, same_vocabulary, ends, context, generations: BTreeMap::new(), nodes: HashMap::new(), next: 0 })
+        Ok(Self { guide, same_vocabulary, ends, nodes: Nodes::default() })
     }
 
     /// Whether `prompt` is nothing to the guides, so that responses begin the text.
@@ -173,17 +171,12 @@ impl GuidePair {
     }
 
     /// The guide's ids of what was read of the response that a live node stands for, without its EOS.
-    pub fn token_ids(&self, node: Node) -> &[i64] {
-        self.nodes.get(&node).map_or(&[], |state| &state.ids)
+    pub fn token_ids(&self, node: &Node) -> &[i64] {
+        self.nodes.get(node).map_or(&[], |kept| &kept.row.ids)
     }
 
     fn models(&self) -> [&Lm; 2] {
         [&self.guide.tuned, &self.guide.untuned]
-    }
-
-    fn fresh(&mut self) -> u64 {
-        self.next += 1;
-        self.next
     }
 
     /// The guide's ids of a response, without its EOS where it `ends`. After an empty prompt it `begins` the text.
@@ -204,43 +197,40 @@ impl GuidePair {
     /// What the guides read of a response behind a prompt of `prompt_len` tokens; after an empty prompt it `begins` the text.
     fn readable(&self, prompt_len: usize, response: &Response, begins: bool, ends: bool) -> Result<Readable> {
         let mut ids = self.response_ids(response, begins, ends)?;
-        let room = (self.context as usize).saturating_sub(prompt_len);
+        let room = self.guide.context().saturating_sub(prompt_len);
         let is_cut = ids.len() + usize::from(ends) > room;
         ids.truncate(room);
         Ok(Readable { ids, ends: ends && !is_cut, is_cut })
     }
 
-    fn plan(&self, request: &Judge) -> Result<Work> {
-        let parent = self.nodes.get(&request.parent).ok_or_else(|| Error::failed("the parent of a response to score was pruned"))?.clone();
-        let prompt = &self.source(parent.generation)?.prompt;
-        let Readable { ids, ends, is_cut } = self.readable(prompt.length as usize, request.response, prompt.is_empty, request.ends)?;
+    fn plan(&self, request: &ToScore) -> Result<Work> {
+        let Kept { batch, place, row: parent } = self.nodes.get(&request.parent).ok_or_else(pruned)?;
+        let prompt = &batch.prompt;
+        let Readable { ids, ends, is_cut } = self.readable(prompt.length as usize, &request.response, prompt.is_empty, request.ends)?;
         let known = parent.ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
         // The hidden state that predicts the first new token is at hand after the whole parent and after the prompt; elsewhere the last
         // common token is fed once more.
         let cached = if known == parent.ids.len() { known } else { known.saturating_sub(1) };
-        Ok(Work { parent, ids, ends, is_cut, known, cached })
+        Ok(Work { parent: request.parent.clone(), place, ratios: parent.ratios[..known].to_vec(), ids, ends, is_cut, cached })
     }
 
-    fn source(&self, generation: u64) -> Result<&Generation> {
-        self.generations.get(&generation).ok_or_else(|| Error::failed("the scorer's cache of a live response is gone"))
-    }
-
-    /// One guide's forward pass over all that is new: the log-probabilities of the unknown tokens, row by row with each row's EOS last, and
-    /// the guide's new state of each group.
-    fn read(&self, which: usize, groups: &[Group]) -> Result<(Vec<f32>, Vec<ModelState>)> {
+    /// One guide's forward pass over all that is new, the `work` of each group's requests in their order: the log-probabilities of the unknown
+    /// tokens, row by row with each row's EOS last, and the guide's new state of each group.
+    fn read(&self, which: usize, groups: &[Group<Batch>], work: &[Work]) -> Result<(Vec<f32>, Vec<ModelState>)> {
         let lm = self.models()[which];
-        let work: Vec<&Work> = groups.iter().flat_map(|group| group.members.iter().map(|(_, work)| work)).collect();
         let (mut segments, mut carried) = (Vec::new(), Vec::new());
-        for group in groups {
-            let source = self.source(group.generation)?;
-            let rows: Vec<usize> = group.members.iter().map(|(_, work)| work.parent.row).collect();
-            let mut segment = source.models[which].segment.select(&rows);
-            for (row, (_, work)) in group.members.iter().enumerate() {
-                segment.truncate(row, source.prompt.length + work.cached as i64);
+        let mut rest = work;
+        for Group { batch, requests, .. } in groups {
+            let rows;
+            (rows, rest) = rest.split_at(requests.len());
+            let state = &batch.models[which];
+            let mut segment = state.segment.select(&rows.iter().map(|row| row.place).collect::<Vec<_>>());
+            for (number, row) in rows.iter().enumerate() {
+                segment.truncate(number, batch.prompt.length + row.cached as i64);
                 // The state before the row's first fed token: after its whole parent, or after the prompt.
-                carried.push(match work.cached {
-                    0 => source.prompt.after[which].shallow_clone(),
-                    _ => source.models[which].last.narrow(0, work.parent.row as i64, 1),
+                carried.push(match row.cached {
+                    0 => batch.prompt.after[which].shallow_clone(),
+                    _ => state.last.narrow(0, row.place as i64, 1),
                 });
             }
             segments.push(segment);
@@ -261,9 +251,9 @@ impl GuidePair {
         let on = |values: &[i64]| Tensor::from_slice(values).to_device(flat.device());
         let (mut places, mut targets) = (Vec::new(), Vec::new());
         for (r, row) in work.iter().enumerate() {
-            let unknown = row.ids[row.known..].iter().copied().chain(row.ends.then_some(self.ends[0]));
+            let unknown = row.ids[row.known()..].iter().copied().chain(row.ends.then_some(self.ends[0]));
             for (j, id) in unknown.enumerate() {
-                places.push(at(r, row.known - row.cached + j));
+                places.push(at(r, row.known() - row.cached + j));
                 targets.push(id);
             }
         }
@@ -287,72 +277,64 @@ impl Scorer for GuidePair {
     fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
         let ids =
             prompts.iter().map(|prompt| self.guide.template.encode(&self.guide.tokenizer, prompt)).collect::<Result<Vec<Vec<i64>>>>()?;
-        if let Some(longest) = ids.iter().map(Vec::len).max().filter(|longest| *longest > self.context as usize) {
-            return Err(Error::failed(format!("a prompt of {longest} tokens does not fit the guides' context of {}", self.context)));
+        if let Some(longest) = ids.iter().map(Vec::len).max().filter(|longest| *longest > self.guide.context()) {
+            return Err(Error::failed(format!(
+                "a prompt of {longest} tokens does not fit the guides' context of {}",
+                self.guide.context()
+            )));
         }
         let [tuned, untuned] = self.models().map(|lm| lm.model.read_prompts(&ids));
         let mut nodes = Vec::with_capacity(prompts.len());
         for (((tuned, untuned), ids), text) in tuned.into_iter().zip(untuned).zip(&ids).zip(prompts) {
-            let (generation, node) = (self.fresh(), Node(self.fresh()));
             let after = [tuned.1.shallow_clone(), untuned.1.shallow_clone()];
             let models = [tuned, untuned].map(|(segment, last)| ModelState { segment, last });
             let prompt = Prompt { length: ids.len() as i64, is_empty: self.is_empty(text)?, after };
-            self.generations.insert(generation, Generation { prompt: Rc::new(prompt), models });
-            self.nodes.insert(node, State { generation, row: 0, ids: Vec::new(), ratios: Vec::new(), eos: None, is_cut: false });
-            nodes.push(node);
+            nodes.extend(self.nodes.open(Batch { prompt: Rc::new(prompt), models }, [Row::default()]));
         }
         Ok(nodes)
     }
 
-    fn score(&mut self, requests: &[Judge]) -> Result<Vec<Judged>> {
+    fn score(&mut self, requests: &[ToScore]) -> Result<Vec<Scored>> {
         let _no_grad = tch::no_grad_guard();
         if requests.is_empty() {
             return Ok(Vec::new());
         }
-        let mut groups: Vec<Group> = Vec::new();
-        for (i, request) in requests.iter().enumerate() {
-            let work = self.plan(request)?;
-            let generation = work.parent.generation;
-            match groups.iter_mut().find(|group| group.generation == generation) {
-                Some(group) => group.members.push((i, work)),
-                None => groups.push(Group { generation, members: vec![(i, work)] }),
+        let groups = self.nodes.groups(requests.iter().map(|request| &request.parent)).ok_or_else(pruned)?;
+        let order: Vec<usize> = groups.iter().flat_map(|group| group.requests.iter().map(|(number, _)| *number)).collect();
+        let work = order.iter().map(|&number| self.plan(&requests[number])).collect::<Result<Vec<Work>>>()?;
+        let (tuned, tuned_states) = self.read(0, &groups, &work)?;
+        let (untuned, untuned_states) = self.read(1, &groups, &work)?;
+        let mut new_ratios = tuned.iter().zip(&untuned).map(|(tuned, untuned)| tuned - untuned);
+        let mut work = order.into_iter().zip(work);
+        let mut scored = vec![None; requests.len()];
+        for ((Group { batch, requests, .. }, tuned), untuned) in groups.into_iter().zip(tuned_states).zip(untuned_states) {
+            let mut rows = Vec::with_capacity(requests.len());
+            for (place, (number, work)) in work.by_ref().take(requests.len()).enumerate() {
+                let (fed, unknown) = (work.fed() as u64, work.ids.len() - work.known());
+                let Work { parent, mut ratios, ids, ends, is_cut, .. } = work;
+                ratios.extend(new_ratios.by_ref().take(unknown));
+                let eos = if ends { new_ratios.next() } else { None };
+                let score = ratios.iter().sum::<f32>() + eos.unwrap_or(0.0);
+                let node = self.nodes.child(&parent).ok_or_else(pruned)?;
+                scored[number] = Some(Scored { node: node.clone(), score, fed, is_cut });
+                rows.push((node, place, Row { ids, ratios, eos }));
             }
+            self.nodes.insert(Batch { prompt: batch.prompt.clone(), models: [tuned, untuned] }, rows);
         }
-        let (tuned, tuned_states) = self.read(0, &groups)?;
-        let (untuned, untuned_states) = self.read(1, &groups)?;
-        let mut ratios = tuned.iter().zip(&untuned).map(|(tuned, untuned)| tuned - untuned);
-        let mut judged = vec![None; requests.len()];
-        for ((group, tuned), untuned) in groups.into_iter().zip(tuned_states).zip(untuned_states) {
-            let prompt = self.source(group.generation)?.prompt.clone();
-            let generation = self.fresh();
-            self.generations.insert(generation, Generation { prompt, models: [tuned, untuned] });
-            for (row, (number, work)) in group.members.into_iter().enumerate() {
-                let fed = work.fed() as u64;
-                let mut kept: Vec<f32> = work.parent.ratios[..work.known].to_vec();
-                kept.extend(ratios.by_ref().take(work.ids.len() - work.known));
-                let eos = if work.ends { ratios.next() } else { None };
-                let score = kept.iter().sum::<f32>() + eos.unwrap_or(0.0);
-                let node = Node(self.fresh());
-                self.nodes.insert(node, State { generation, row, ids: work.ids, ratios: kept, eos, is_cut: work.is_cut });
-                judged[number] = Some(Judged { node, score, fed });
-            }
-        }
-        Ok(judged.into_iter().flatten().collect())
+        Ok(scored.into_iter().flatten().collect())
     }
 
-    fn token_rewards(&self, node: Node) -> Vec<f32> {
-        self.nodes.get(&node).map(|state| state.ratios.iter().copied().chain(state.eos).collect()).unwrap_or_default()
+    fn token_rewards(&self, node: &Node) -> Vec<f32> {
+        self.nodes.get(node).map(|kept| kept.row.ratios.iter().copied().chain(kept.row.eos).collect()).unwrap_or_default()
     }
 
-    fn is_cut(&self, node: Node) -> bool {
-        self.nodes.get(&node).is_some_and(|state| state.is_cut)
+    fn retain(&mut self, root: &Node, live: &[Node]) {
+        self.nodes.retain(root, live);
     }
+}
 
-    fn retain(&mut self, live: &[Node]) {
-        self.nodes.retain(|node, _| live.contains(node));
-        let used: Vec<u64> = self.nodes.values().map(|state| state.generation).collect();
-        self.generations.retain(|generation, _| used.contains(generation));
-    }
+fn pruned() -> Error {
+    Error::failed("the parent of a response to score was pruned")
 }
 
 /// Where there is no guide pair: every response is worth 0, so only methods that compare nothing may use it.
@@ -361,12 +343,12 @@ pub struct NoGuide;
 
 impl Scorer for NoGuide {
     fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
-        Ok(vec![Node(0); prompts.len()])
+        Ok(vec![Node::of_prompt(0); prompts.len()])
     }
 
-    fn score(&mut self, requests: &[Judge]) -> Result<Vec<Judged>> {
-        Ok(requests.iter().map(|_| Judged { node: Node(0), score: 0.0, fed: 0 }).collect())
+    fn score(&mut self, requests: &[ToScore]) -> Result<Vec<Scored>> {
+        Ok(requests.iter().map(|request| Scored { node: request.parent.clone(), score: 0.0, fed: 0, is_cut: false }).collect())
     }
 
-    fn retain(&mut self, _live: &[Node]) {}
+    fn retain(&mut self, _root: &Node, _live: &[Node]) {}
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use super::{Guide, GuidePair};
 use crate::error::Result;
-use crate::search::{Judge, Response, Scorer};
+use crate::search::{Response, Scorer, ToScore};
 use crate::text::Tokenizer;
 
 pub struct TokenRewards {
@@ -44,15 +44,15 @@ impl TokenRewards {
     /// The reward of each token of the responses, one to each prompt: of all its ids, and of the EOS behind them where it `ends`.
     pub fn rewards(&mut self, prompts: &[&str], responses: &[(&Response, bool)]) -> Result<Vec<Vec<f64>>> {
         let nodes = self.pair.open(prompts)?;
-        let requests: Vec<Judge> =
-            nodes.iter().zip(responses).map(|(&parent, &(response, ends))| Judge { parent, response, ends }).collect();
-        let judged = self.pair.score(&requests)?;
+        let requests = nodes.iter().zip(responses);
+        let requests = requests.map(|(root, &(response, ends))| ToScore { parent: root.clone(), response: response.clone(), ends });
+        let scored = self.pair.score(&requests.collect::<Vec<_>>())?;
         let mut all = Vec::with_capacity(responses.len());
-        for (judged, &(response, ends)) in judged.iter().zip(responses) {
-            self.cut += u64::from(self.pair.is_cut(judged.node));
-            let ratios = self.pair.token_rewards(judged.node);
+        for (scored, &(response, ends)) in scored.iter().zip(responses) {
+            self.cut += u64::from(scored.is_cut);
+            let ratios = self.pair.token_rewards(&scored.node);
             let mut rewards = vec![0.0; response.ids.len() + usize::from(ends)];
-            let ids = self.pair.token_ids(judged.node);
+            let ids = self.pair.token_ids(&scored.node);
             let places = match self.same_vocabulary {
                 true => (0..ids.len()).collect(),
                 false => self.places(response, ids)?,
@@ -64,7 +64,7 @@ impl TokenRewards {
             }
             all.push(rewards);
         }
-        self.pair.retain(&[]);
+        nodes.iter().for_each(|root| self.pair.release(root));
         Ok(all)
     }
 

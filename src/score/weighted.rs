@@ -1,59 +1,65 @@
 //! Several guide pairs as one scorer: score(x, y') = Σ_i weight_i · score_i(x, y'). A negative weight steers away from what its pair was
 //! tuned for. Each pair has its own vocabulary and prompt template.
 
-use std::collections::HashMap;
-
 use super::GuidePair;
 use crate::error::{Error, Result};
-use crate::search::{Judge, Judged, Node, Scorer};
+use crate::search::{Node, Nodes, Scored, Scorer, ToScore};
 
 pub struct WeightedPairs {
     pairs: Vec<(f32, GuidePair)>,
     /// Each pair's node for a response.
-    nodes: HashMap<Node, Vec<Node>>,
-    next: u64,
+    nodes: Nodes<(), Vec<Node>>,
 }
 
 impl WeightedPairs {
     pub fn new(pairs: Vec<(f32, GuidePair)>) -> Self {
-        Self { pairs, nodes: HashMap::new(), next: 0 }
+        Self { pairs, nodes: Nodes::default() }
     }
 
-    fn insert(&mut self, nodes: Vec<Node>) -> Node {
-        self.next += 1;
-        self.nodes.insert(Node(self.next), nodes);
-        Node(self.next)
+    fn of_pairs(&self, node: &Node) -> Result<&Vec<Node>> {
+        self.nodes.get(node).map(|kept| kept.row).ok_or_else(pruned)
     }
+}
+
+fn pruned() -> Error {
+    Error::failed("the parent of a response to score was pruned")
 }
 
 impl Scorer for WeightedPairs {
     fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
         let opened = self.pairs.iter_mut().map(|(_, pair)| pair.open(prompts)).collect::<Result<Vec<_>>>()?;
-        Ok((0..prompts.len()).map(|prompt| self.insert(opened.iter().map(|nodes| nodes[prompt]).collect())).collect())
+        Ok(self.nodes.open((), (0..prompts.len()).map(|prompt| opened.iter().map(|nodes| nodes[prompt].clone()).collect())))
     }
 
-    fn score(&mut self, requests: &[Judge]) -> Result<Vec<Judged>> {
-        let pruned = || Error::failed("the parent of a response to score was pruned");
-        let parents: Vec<Vec<Node>> =
-            requests.iter().map(|request| self.nodes.get(&request.parent).cloned().ok_or_else(pruned)).collect::<Result<_>>()?;
-        let mut judged: Vec<(Vec<Node>, f32, u64)> = vec![(Vec::new(), 0.0, 0); requests.len()];
+    fn score(&mut self, requests: &[ToScore]) -> Result<Vec<Scored>> {
+        let parents = requests.iter().map(|request| self.of_pairs(&request.parent).cloned()).collect::<Result<Vec<Vec<Node>>>>()?;
+        let mut of_pairs: Vec<Vec<Node>> = vec![Vec::new(); requests.len()];
+        let mut scored = Vec::with_capacity(requests.len());
+        for request in requests {
+            let node = self.nodes.child(&request.parent).ok_or_else(pruned)?;
+            scored.push(Scored { node, score: 0.0, fed: 0, is_cut: false });
+        }
         for (index, (weight, pair)) in self.pairs.iter_mut().enumerate() {
-            let requests: Vec<Judge> =
-                requests.iter().zip(&parents).map(|(request, parent)| Judge { parent: parent[index], ..*request }).collect();
-            for ((nodes, score, fed), one) in judged.iter_mut().zip(pair.score(&requests)?) {
+            let of_pair =
+                requests.iter().zip(&parents).map(|(request, parents)| ToScore { parent: parents[index].clone(), ..request.clone() });
+            let one = pair.score(&of_pair.collect::<Vec<_>>())?;
+            for ((sum, nodes), one) in scored.iter_mut().zip(&mut of_pairs).zip(one) {
                 nodes.push(one.node);
-                *score += *weight * one.score;
-                *fed += one.fed;
+                sum.score += *weight * one.score;
+                sum.fed += one.fed;
+                // Each reads as much as it can.
+                sum.is_cut |= one.is_cut;
             }
         }
-        Ok(judged.into_iter().map(|(nodes, score, fed)| Judged { node: self.insert(nodes), score, fed }).collect())
+        self.nodes.insert((), scored.iter().zip(of_pairs).map(|(scored, nodes)| (scored.node.clone(), 0, nodes)));
+        Ok(scored)
     }
 
     /// The weighted sums where all pairs cut the text into as many tokens, as pairs of one vocabulary do; else of one piece.
-    fn token_rewards(&self, node: Node) -> Vec<f32> {
-        let Some(nodes) = self.nodes.get(&node) else { return Vec::new() };
+    fn token_rewards(&self, node: &Node) -> Vec<f32> {
+        let Ok(nodes) = self.of_pairs(node) else { return Vec::new() };
         let all: Vec<(f32, Vec<f32>)> =
-            self.pairs.iter().zip(nodes).map(|((weight, pair), node)| (*weight, pair.token_rewards(*node))).collect();
+            self.pairs.iter().zip(nodes).map(|((weight, pair), node)| (*weight, pair.token_rewards(node))).collect();
         let length = all.first().map_or(0, |(_, rewards)| rewards.len());
         if all.iter().any(|(_, rewards)| rewards.len() != length) {
             return Vec::new();
@@ -61,15 +67,12 @@ impl Scorer for WeightedPairs {
         (0..length).map(|t| all.iter().map(|(weight, rewards)| weight * rewards[t]).sum()).collect()
     }
 
-    /// Whether it was too long for one of the pairs; each reads as much as it can.
-    fn is_cut(&self, node: Node) -> bool {
-        self.nodes.get(&node).is_some_and(|nodes| self.pairs.iter().zip(nodes).any(|((_, pair), node)| pair.is_cut(*node)))
-    }
-
-    fn retain(&mut self, live: &[Node]) {
-        self.nodes.retain(|node, _| live.contains(node));
-        for (index, (_, pair)) in self.pairs.iter_mut().enumerate() {
-            pair.retain(&self.nodes.values().map(|nodes| nodes[index]).collect::<Vec<_>>());
+    fn retain(&mut self, root: &Node, live: &[Node]) {
+        let Some(roots) = self.nodes.rows(root).next().map(|nodes| nodes.iter().map(Node::root).collect::<Vec<_>>()) else { return };
+        self.nodes.retain(root, live);
+        for (index, ((_, pair), root_of_pair)) in self.pairs.iter_mut().zip(&roots).enumerate() {
+            let live: Vec<Node> = self.nodes.rows(root).map(|nodes| nodes[index].clone()).collect();
+            pair.retain(root_of_pair, &live);
         }
     }
 }

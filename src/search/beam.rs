@@ -5,9 +5,76 @@
 //! score log p(y|x) / |y|^`length_penalty`, |y| counting the end-of-sequence token. The search ends when no unfinished response, at its
 //! present length, scores above the worst of B finished ones, or at the token budget, where the unfinished ones are cut off.
 
-use super::in_flight::{self, Rounds};
-use super::{Finish, Found, Hypothesis, Judge, NextTokens, Node, Query, Response, Scorer};
+use serde::{Deserialize, Serialize};
+
+use super::searcher::shared;
+use super::settings::{Asked, Key, KeyValue, Kind, SearchSettings, at_least_one};
+use super::{Ask, Live, Opened, Searcher, Told};
+use super::{Finish, Found, Hypothesis, Node, Response, Scored, ToScore};
 use crate::error::{Error, Result};
+
+/// What may be said of a token-level beam search.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BeamSettings {
+    pub beam_width: usize,
+    #[serde(default = "one")]
+    pub length_penalty: f64,
+    #[serde(default)]
+    pub early_stopping: bool,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl BeamSettings {
+    pub const KIND: Kind = Kind {
+        name: "beam",
+        keys: &[
+            Key { name: "beam_width", symbol: Some("W"), value: KeyValue::Count(4), help: "B of beam" },
+            Key {
+                name: "length_penalty",
+                symbol: None,
+                value: KeyValue::Number(1.0),
+                help: "Of beam: scores are divided by the length to this power",
+            },
+            Key { name: "early_stopping", symbol: None, value: KeyValue::Switch, help: "Of beam: end with the first B finished responses" },
+        ],
+        draws: false,
+        compares: false,
+    };
+}
+
+impl SearchSettings for BeamSettings {
+    fn problems(&self, key: &str) -> Vec<String> {
+        let Self { beam_width, length_penalty, early_stopping: _ } = self;
+        let mut problems = at_least_one(key, &[("beam_width", *beam_width)]);
+        if !length_penalty.is_finite() {
+            problems.push(format!("`{key}.length_penalty` is {length_penalty}, expected a number"));
+        }
+        problems
+    }
+
+    fn words(&self, proposal: &str) -> String {
+        let Self { beam_width, length_penalty, early_stopping } = self;
+        let ends = match early_stopping {
+            true => format!("at the first {beam_width} finished responses"),
+            false => "where none can improve".to_owned(),
+        };
+        format!("token-level beam search of {proposal}, beam width {beam_width}, length penalty {length_penalty}, ends {ends}")
+    }
+
+    fn rows(&self) -> usize {
+        self.beam_width
+    }
+
+    fn begin(&self, asked: &Asked, opened: Opened) -> Box<dyn Searcher> {
+        let Self { beam_width, length_penalty, early_stopping } = *self;
+        let length_penalty = length_penalty as f32;
+        BeamSearch { beam_width, max_new_tokens: asked.max_new_tokens, length_penalty, early_stopping }.begin(opened)
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BeamSearch {
@@ -21,31 +88,18 @@ pub struct BeamSearch {
 }
 
 impl BeamSearch {
-    /// Answers all queries, as [`super::Cbs::search_all`] does; their streams are not used. `scorer` scores the answers only.
-    pub fn search_all(
-        &self,
-        queries: &[Query],
-        in_flight: usize,
-        proposer: &mut dyn NextTokens,
-        scorer: &mut dyn Scorer,
-        pause: &mut dyn FnMut() -> Result<()>,
-        done: &mut dyn FnMut(usize, Found) -> Result<()>,
-    ) -> Result<()> {
-        let mut search = Search { settings: *self, queries, proposer, scorer };
-        in_flight::run(&mut search, queries.len(), in_flight, pause, done)
+    /// The search for the likeliest response to one prompt; the proposer must tell next tokens. The scorer scores the answer only.
+    pub fn begin(&self, opened: Opened) -> Box<dyn Searcher> {
+        let Opened { proposer, scorer, end_tokens } = opened;
+        let root = Beam { node: proposer, response: Response::empty(), logprob: 0.0 };
+        let (running, finished) = (vec![root], Vec::new());
+        Box::new(TokenSearch { settings: *self, scorer, end_tokens, running, finished, ranked: Vec::new(), length: 0, sampled: 0 })
     }
 
     /// What finished responses are compared by.
     fn score(&self, logprob: f32, length: usize) -> f32 {
         logprob / (length as f32).powf(self.length_penalty)
     }
-}
-
-struct Search<'a> {
-    settings: BeamSearch,
-    queries: &'a [Query<'a>],
-    proposer: &'a mut dyn NextTokens,
-    scorer: &'a mut dyn Scorer,
 }
 
 /// A response and its log-probability under the base.
@@ -56,106 +110,119 @@ struct Beam {
     logprob: f32,
 }
 
-/// One prompt in flight.
-struct State {
-    query: usize,
+/// One prompt's search.
+struct TokenSearch {
+    settings: BeamSearch,
+    /// The empty response in the scorer.
+    scorer: Node,
+    end_tokens: usize,
     /// Likeliest first.
     running: Vec<Beam>,
     /// Best first, with their scores.
     finished: Vec<(f32, Beam)>,
+    /// Log-probabilities of the continuations that were asked for, likeliest first.
+    ranked: Vec<f32>,
     /// Tokens of each running response.
     length: usize,
-    is_done: bool,
     sampled: u64,
 }
 
-impl Search<'_> {
-    /// The likeliest continuations of a prompt's running responses. As many as there would still be B unfinished ones of, if every
-    /// response had all its end tokens among them.
-    fn continuations(&mut self, state: &State, next: Vec<Vec<(i64, f32)>>) -> Result<Vec<Beam>> {
-        let mut ranked: Vec<(f32, usize, i64)> = (state.running.iter().zip(next).enumerate())
+impl Searcher for TokenSearch {
+    /// One token of every running response: the likeliest next ones, the best continuations by them, and what becomes of these.
+    fn next(&mut self, told: Told) -> Result<Ask> {
+        match told {
+            Told::Opened => Ok(self.ask()),
+            Told::Likeliest(next) => Ok(Ask::Append(self.continuations(next))),
+            Told::Appended(continuations) => {
+                self.choose(continuations);
+                if self.is_done() { self.to_score() } else { Ok(self.ask()) }
+            }
+            Told::Scored(scores) => self.answer(scores),
+            other @ Told::Extended(_) => Err(other.unasked()),
+        }
+    }
+
+    fn live(&self) -> Live {
+        let best = self.finished.iter().map(|(_, beam)| beam);
+        Live { proposer: self.running.iter().chain(best).map(|beam| beam.node.clone()).collect(), scorer: vec![self.scorer.clone()] }
+    }
+
+    fn committed(&self, _growing: &[&str]) -> String {
+        let best = self.finished.iter().map(|(_, beam)| beam);
+        shared(self.running.iter().chain(best).map(|beam| beam.response.text.as_str()))
+    }
+}
+
+impl TokenSearch {
+    fn ask(&self) -> Ask {
+        Ask::Likeliest { nodes: self.running.iter().map(|beam| beam.node.clone()).collect(), count: self.kept() }
+    }
+
+    /// As many continuations as there would still be B unfinished ones of, if every response had all its end tokens among them.
+    fn kept(&self) -> usize {
+        self.settings.beam_width * (1 + self.end_tokens).max(2)
+    }
+
+    /// The likeliest continuations of the running responses by what may come next.
+    fn continuations(&mut self, next: Vec<Vec<(i64, f32)>>) -> Vec<(Node, i64)> {
+        let mut ranked: Vec<(f32, usize, i64)> = (self.running.iter().zip(next).enumerate())
             .flat_map(|(b, (beam, next))| next.into_iter().map(move |(token, logp)| (beam.logprob + logp, b, token)))
             .collect();
         ranked.sort_by(|x, y| y.0.total_cmp(&x.0).then((x.1, x.2).cmp(&(y.1, y.2))));
         ranked.truncate(self.kept());
-        (ranked.into_iter())
-            .map(|(logprob, b, token)| {
-                let (node, response) = self.proposer.append(state.running[b].node, token)?;
-                Ok(Beam { node, response, logprob })
-            })
-            .collect()
+        self.ranked = ranked.iter().map(|(logprob, ..)| *logprob).collect();
+        ranked.into_iter().map(|(_, b, token)| (self.running[b].node.clone(), token)).collect()
     }
 
-    fn kept(&self) -> usize {
-        self.settings.beam_width * (1 + self.proposer.end_tokens()).max(2)
-    }
-}
-
-impl Rounds for Search<'_> {
-    type State = State;
-
-    fn open(&mut self, first: usize, count: usize) -> Result<Vec<State>> {
-        let prompts: Vec<&str> = self.queries[first..first + count].iter().map(|query| query.prompt).collect();
-        let states = self.proposer.open(&prompts)?.into_iter().zip(first..).map(|(node, query)| {
-            let root = Beam { node, response: Response { text: String::new(), ids: Vec::new(), finish: None }, logprob: 0.0 };
-            State { query, running: vec![root], finished: Vec::new(), length: 0, is_done: false, sampled: 0 }
-        });
-        Ok(states.collect())
-    }
-
-    /// One token of every running response.
-    fn round(&mut self, states: &mut [State]) -> Result<()> {
-        let nodes: Vec<Node> = states.iter().flat_map(|state| state.running.iter().map(|beam| beam.node)).collect();
-        let mut likeliest = self.proposer.likeliest(&nodes, self.kept())?.into_iter();
-        let BeamSearch { beam_width, max_new_tokens, early_stopping, .. } = self.settings;
-        for state in states {
-            let next = likeliest.by_ref().take(state.running.len()).collect();
-            let mut continuations = self.continuations(state, next)?;
-            state.length += 1;
-            if state.length == max_new_tokens {
-                for beam in continuations.iter_mut().filter(|beam| beam.response.finish.is_none()) {
-                    beam.response.finish = Some(Finish::Length);
-                }
+    /// Finished continuations among the B best are kept beside the finished ones, the B best unfinished ones run on.
+    fn choose(&mut self, continuations: Vec<(Node, Response)>) {
+        let BeamSearch { beam_width, max_new_tokens, .. } = self.settings;
+        self.length += 1;
+        let mut continuations: Vec<Beam> = (std::mem::take(&mut self.ranked).into_iter().zip(continuations))
+            .map(|(logprob, (node, response))| Beam { node, response, logprob })
+            .collect();
+        if self.length == max_new_tokens {
+            for beam in continuations.iter_mut().filter(|beam| beam.response.finish.is_none()) {
+                beam.response.finish = Some(Finish::Length);
             }
-            let ends = |beam: &Beam| beam.response.finish.is_some();
-            let finished = continuations.iter().take(beam_width).filter(|beam| ends(beam));
-            state.finished.extend(finished.map(|beam| (self.settings.score(beam.logprob, state.length), beam.clone())));
-            state.finished.sort_by(|a, b| b.0.total_cmp(&a.0));
-            state.finished.truncate(beam_width);
-            continuations.retain(|beam| !ends(beam));
-            continuations.truncate(beam_width);
-            state.running = continuations;
-            state.sampled += state.running.len() as u64;
-            let is_full = state.finished.len() == beam_width;
-            let may_improve = state.running.first().is_some_and(|best| {
-                let worst = state.finished.last().map_or(f32::NEG_INFINITY, |(score, _)| *score);
-                !is_full || self.settings.score(best.logprob, state.length) > worst
-            });
-            state.is_done = !may_improve || (is_full && early_stopping);
         }
-        Ok(())
+        let ends = |beam: &Beam| beam.response.finish.is_some();
+        let finished = continuations.iter().take(beam_width).filter(|beam| ends(beam));
+        self.finished.extend(finished.map(|beam| (self.settings.score(beam.logprob, self.length), beam.clone())));
+        self.finished.sort_by(|a, b| b.0.total_cmp(&a.0));
+        self.finished.truncate(beam_width);
+        continuations.retain(|beam| !ends(beam));
+        continuations.truncate(beam_width);
+        self.running = continuations;
+        self.sampled += self.running.len() as u64;
     }
 
-    fn is_done(&self, state: &State) -> bool {
-        state.is_done
+    fn is_done(&self) -> bool {
+        let is_full = self.finished.len() == self.settings.beam_width;
+        let may_improve = self.running.first().is_some_and(|best| {
+            let worst = self.finished.last().map_or(f32::NEG_INFINITY, |(score, _)| *score);
+            !is_full || self.settings.score(best.logprob, self.length) > worst
+        });
+        !may_improve || (is_full && self.settings.early_stopping)
     }
 
-    fn finish(&mut self, state: State, seconds: f64) -> Result<(usize, Found)> {
-        let State { query, finished, sampled, .. } = state;
-        let (_, Beam { node, response, logprob }) =
-            finished.into_iter().next().ok_or_else(|| Error::failed("beam search finished no response"))?;
-        let parent = self.scorer.open(&[self.queries[query].prompt])?[0];
+    fn best(&self) -> Result<&Beam> {
+        self.finished.first().map(|(_, beam)| beam).ok_or_else(|| Error::failed("beam search finished no response"))
+    }
+
+    fn to_score(&self) -> Result<Ask> {
+        let response = self.best()?.response.clone();
         let ends = response.finish.is_some_and(Finish::is_complete);
-        let judged = self.scorer.score(&[Judge { parent, response: &response, ends }])?[0];
-        let token_rewards = self.scorer.token_rewards(judged.node);
-        let cut = u64::from(self.scorer.is_cut(judged.node));
-        self.scorer.retain(&[]);
-        let best = Hypothesis { response, score: judged.score, logprob: Some(f64::from(logprob)), proposer: node, scorer: judged.node };
-        Ok((query, Found { best, trace: Vec::new(), token_rewards, sampled, fed: judged.fed, cut, seconds }))
+        Ok(Ask::Score(vec![ToScore { parent: self.scorer.clone(), response, ends }]))
     }
 
-    fn retain(&mut self, states: &[State]) {
-        let live: Vec<Node> = states.iter().flat_map(|state| state.running.iter().map(|beam| beam.node)).collect();
-        self.proposer.retain(&live);
+    fn answer(&self, scores: Vec<Scored>) -> Result<Ask> {
+        let Beam { node, response, logprob } = self.best()?.clone();
+        let Some(Scored { node: scorer, score, fed, is_cut }) = scores.into_iter().next() else {
+            return Err(Error::failed("the answer of a beam search was not scored"));
+        };
+        let best = Hypothesis { response, score, logprob: Some(f64::from(logprob)), proposer: node, scorer };
+        let (sampled, cut) = (self.sampled, u64::from(is_cut));
+        Ok(Ask::Done(Found { best, trace: Vec::new(), token_rewards: Vec::new(), sampled, fed, cut, seconds: 0.0 }))
     }
 }

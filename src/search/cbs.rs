@@ -2,15 +2,68 @@
 //!
 //! Hold W hypotheses; sample K continuations of at most L tokens for each incomplete one; score all; keep the best W; stop when all kept
 //! ones are complete or the token budget is used. `W=1, K=N, L=∞` is best-of-N, `W=K=1` plain sampling.
+//!
+//! [`ChunkSearch`] is the loop of Algorithm 1, turned inside out: H is `hypotheses`, C is `round`, and each of its methods one line.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::in_flight::{self, Rounds};
-use super::{Extend, Extended, Finish, Found, Hypothesis, Judge, Proposer, Query, Response, Scorer, TraceCandidate, TraceStep};
+use super::searcher::shared;
+use super::settings::{Asked, Key, KeyValue, Kind, SearchSettings, at_least_one};
+use super::{Ask, Continue, Drive, Live, Opened, Query, Searcher, Told};
+use super::{Extended, Finish, Found, Hypothesis, Node, Proposer, Response, Scored, Scorer, Semantics, ToScore, TraceCandidate, TraceStep};
 use crate::error::{Error, Result};
+use crate::prompt::Prompt;
 use crate::sampling::Stream;
+
+/// What may be said of a chunk-level beam search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CbsSettings {
+    pub beam_width: usize,
+    pub successors: usize,
+    pub chunk_len: usize,
+}
+
+impl CbsSettings {
+    pub const KIND: Kind = Kind {
+        name: "cbs",
+        keys: &[
+            Key { name: "beam_width", symbol: Some("W"), value: KeyValue::Count(4), help: "W of cbs: hypotheses kept after each chunk" },
+            Key { name: "successors", symbol: Some("K"), value: KeyValue::Count(4), help: "K of cbs: continuations of each hypothesis" },
+            Key { name: "chunk_len", symbol: Some("L"), value: KeyValue::Count(5), help: "L of cbs: tokens of a continuation" },
+        ],
+        draws: true,
+        compares: true,
+    };
+}
+
+impl SearchSettings for CbsSettings {
+    fn problems(&self, key: &str) -> Vec<String> {
+        let Self { beam_width, successors, chunk_len } = *self;
+        at_least_one(key, &[("beam_width", beam_width), ("successors", successors), ("chunk_len", chunk_len)])
+    }
+
+    fn words(&self, _proposal: &str) -> String {
+        let Self { beam_width, successors, chunk_len } = self;
+        format!("chunk-level beam search, beam width {beam_width}, {successors} successors, chunks of {chunk_len} tokens")
+    }
+
+    fn samples(&self) -> usize {
+        self.beam_width.saturating_mul(self.successors)
+    }
+
+    fn chunk(&self, max_new_tokens: usize) -> usize {
+        self.chunk_len.min(max_new_tokens)
+    }
+
+    fn begin(&self, asked: &Asked, opened: Opened) -> Box<dyn Searcher> {
+        let Self { beam_width, successors, chunk_len } = *self;
+        let &Asked { max_new_tokens, semantics, with_trace } = asked;
+        Cbs { beam_width, successors, chunk_len: Some(chunk_len), max_new_tokens, semantics }.begin(opened, with_trace)
+    }
+}
 
 /// Settings of one search; every number at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,28 +79,6 @@ pub struct Cbs {
     pub semantics: Semantics,
 }
 
-/// Whose rules hold where the paper and its released code differ.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Semantics {
-    /// Algorithm 1: candidates are a set, which a complete hypothesis enters once, and a truncated response is scored as it stands.
-    #[default]
-    Paper,
-    /// The released code: a finished hypothesis is copied K times like any other and identical candidates stay apart, so one answer can
-    /// fill the beam; a truncated response counts as complete, so the guides' end-of-sequence token is scored behind it.
-    Official,
-}
-
-impl Semantics {
-    /// Whether the guides' end-of-sequence token belongs to the score.
-    fn ends(self, finish: Option<Finish>) -> bool {
-        match self {
-            Self::Paper => finish.is_some_and(Finish::is_complete),
-            Self::Official => finish.is_some(),
-        }
-    }
-}
-
 impl Cbs {
     /// Best of `n` full samples by the scorer.
     pub fn best_of_n(n: usize, max_new_tokens: usize) -> Self {
@@ -59,7 +90,29 @@ impl Cbs {
         Self::best_of_n(1, max_new_tokens)
     }
 
-    /// Searches for the best response to one prompt.
+    /// The search for the best response to one prompt.
+    pub fn begin(&self, opened: Opened, with_trace: bool) -> Box<dyn Searcher> {
+        let Opened { proposer, scorer, .. } = opened;
+        let root = Hypothesis { response: Response::empty(), score: 0.0, logprob: Some(0.0), proposer, scorer };
+        Box::new(ChunkSearch {
+            cbs: *self,
+            with_trace,
+            hypotheses: vec![root],
+            // Algorithm 1 starts from W copies of the prompt with K continuations each: W·K samples of the one root.
+            successors: self.beam_width * self.successors,
+            used: 0,
+            round: Round::default(),
+            trace: Vec::new(),
+            sampled: 0,
+            fed: 0,
+            cut: 0,
+        })
+    }
+
+    /// Searches for the best response to one prompt alone.
+    ///
+    /// # Errors
+    /// Whatever the proposer, the scorer or the search could not do.
     pub fn search(
         &self,
         prompt: &str,
@@ -68,166 +121,153 @@ impl Cbs {
         scorer: &mut dyn Scorer,
         with_trace: bool,
     ) -> Result<Found> {
-        let mut found = None;
-        let done = &mut |_, answer| {
-            found = Some(answer);
-            Ok(())
-        };
-        self.search_all(&[Query { prompt, stream }], 1, proposer, scorer, with_trace, &mut || Ok(()), done)?;
-        found.ok_or_else(|| Error::failed("the search kept no hypothesis"))
-    }
-
-    /// Searches for the best responses to all queries, up to `in_flight` of them at once; one that is found makes room for the next at
-    /// the border of a chunk. `pause` is called between rounds and may end the search with its error; `done` gets each query's number and
-    /// answer as they are found.
-    #[expect(clippy::too_many_arguments, reason = "a search is the settings, the parts it joins, and the caller's two hooks")]
-    pub fn search_all(
-        &self,
-        queries: &[Query],
-        in_flight: usize,
-        proposer: &mut dyn Proposer,
-        scorer: &mut dyn Scorer,
-        with_trace: bool,
-        pause: &mut dyn FnMut() -> Result<()>,
-        done: &mut dyn FnMut(usize, Found) -> Result<()>,
-    ) -> Result<()> {
-        let mut search = Search { cbs: *self, queries, proposer, scorer, with_trace };
-        in_flight::run(&mut search, queries.len(), in_flight, pause, done)
+        let query = Query { prompt: Prompt::new("", prompt), stream: stream.clone() };
+        Drive { proposer, scorer, in_flight: 1 }.answer(query, &|opened| self.begin(opened, with_trace))
     }
 }
 
-struct Search<'a> {
+/// One prompt's search.
+struct ChunkSearch {
     cbs: Cbs,
-    queries: &'a [Query<'a>],
-    proposer: &'a mut dyn Proposer,
-    scorer: &'a mut dyn Scorer,
     with_trace: bool,
-}
-
-/// One prompt in flight.
-struct Beam {
-    query: usize,
+    /// Best first.
     hypotheses: Vec<Hypothesis>,
     /// Continuations of each open hypothesis in the next round.
     successors: usize,
     /// Tokens of the budget used.
     used: usize,
+    round: Round,
     trace: Vec<TraceStep>,
     sampled: u64,
     fed: u64,
     cut: u64,
 }
 
-/// What a beam chooses from. Among equal scores the lower place wins: finished hypotheses of Algorithm 1 have none and come first.
+/// What one round of the loop gathers.
+#[derive(Default)]
+struct Round {
+    /// Those that are known: at first the hypotheses that are finished.
+    candidates: Vec<Candidate>,
+    /// The slot of each continuation that was asked for, and its parent's scorer node.
+    asked: Vec<(usize, Node)>,
+    /// Continuations that are candidates once they are scored, and their slots.
+    fresh: Vec<(usize, Extended)>,
+}
+
+/// What is chosen from. Among equal scores the lower place wins: finished hypotheses of Algorithm 1 have none and come first.
 struct Candidate {
     place: Option<usize>,
     hypothesis: Hypothesis,
 }
 
-impl Rounds for Search<'_> {
-    type State = Beam;
-
-    fn open(&mut self, first: usize, count: usize) -> Result<Vec<Beam>> {
-        let prompts: Vec<&str> = self.queries[first..first + count].iter().map(|query| query.prompt).collect();
-        let nodes = self.proposer.open(&prompts)?.into_iter().zip(self.scorer.open(&prompts)?);
-        let beams = nodes.zip(first..).map(|((proposer, scorer), query)| {
-            let response = Response { text: String::new(), ids: Vec::new(), finish: None };
-            let root = Hypothesis { response, score: 0.0, logprob: Some(0.0), proposer, scorer };
-            // Algorithm 1 starts from W copies of the prompt with K continuations each: W·K samples of the one root.
-            let successors = self.cbs.beam_width * self.cbs.successors;
-            Beam { query, hypotheses: vec![root], successors, used: 0, trace: Vec::new(), sampled: 0, fed: 0, cut: 0 }
-        });
-        Ok(beams.collect())
+impl Searcher for ChunkSearch {
+    /// while H holds an incomplete (x, y'): ask for Y, merge it into C, select H from it.
+    fn next(&mut self, told: Told) -> Result<Ask> {
+        match told {
+            Told::Opened => {}
+            Told::Extended(continuations) => return Ok(Ask::Score(self.merge(continuations))),
+            Told::Scored(scores) => self.select(scores)?,
+            other => return Err(other.unasked()),
+        }
+        Ok(if self.is_done() { Ask::Done(self.answer()?) } else { Ask::Extend(self.ask()) })
     }
 
-    /// One chunk of every beam.
-    fn round(&mut self, beams: &mut [Beam]) -> Result<()> {
-        let Cbs { beam_width, max_new_tokens, semantics, .. } = self.cbs;
-        let mut requests = Vec::new();
-        // For each request: its beam, and its parent's scorer node.
-        let mut parents = Vec::new();
-        let mut candidates: Vec<Vec<Candidate>> = Vec::with_capacity(beams.len());
-        // By Algorithm 1 the candidates are a set, whose members are told apart by (text, finish).
-        let mut seen: Vec<BTreeSet<(String, Option<Finish>)>> = Vec::new();
-        for (b, beam) in beams.iter_mut().enumerate() {
-            let chunk = self.cbs.chunk_len.unwrap_or(usize::MAX).min(max_new_tokens - beam.used);
-            beam.used += chunk;
-            let (mut slot, mut of_beam) = (0, Vec::new());
-            for hypothesis in std::mem::take(&mut beam.hypotheses) {
-                match (hypothesis.response.finish, semantics) {
-                    (None, _) => {
-                        for slot in slot..slot + beam.successors {
-                            let stream = self.queries[beam.query].stream;
-                            requests.push(Extend { node: hypothesis.proposer, stream, slot: slot as u64, max_tokens: chunk });
-                            parents.push((b, slot, hypothesis.scorer));
-                        }
-                        slot += beam.successors;
+    fn live(&self) -> Live {
+        let Round { candidates, asked, fresh } = &self.round;
+        let hypotheses = || self.hypotheses.iter().chain(candidates.iter().map(|candidate| &candidate.hypothesis));
+        Live {
+            proposer: hypotheses().map(|hypothesis| &hypothesis.proposer).chain(fresh.iter().map(|(_, new)| &new.node)).cloned().collect(),
+            scorer: hypotheses().map(|hypothesis| &hypothesis.scorer).chain(asked.iter().map(|(_, parent)| parent)).cloned().collect(),
+        }
+    }
+
+    fn committed(&self, growing: &[&str]) -> String {
+        let kept = self.hypotheses.iter().filter(|hypothesis| growing.is_empty() || hypothesis.response.finish.is_some());
+        shared(kept.map(|hypothesis| hypothesis.response.text.as_str()).chain(growing.iter().copied()))
+    }
+}
+
+impl ChunkSearch {
+    /// Y ← K continuations y_L ~ π_base(· | x, y') of each open hypothesis. A finished one is its own only continuation, or K of them by the
+    /// released code.
+    fn ask(&mut self) -> Vec<Continue> {
+        let chunk = self.cbs.chunk_len.unwrap_or(usize::MAX).min(self.cbs.max_new_tokens - self.used);
+        self.used += chunk;
+        let (mut slot, mut continuations) = (0, Vec::new());
+        for hypothesis in &self.hypotheses {
+            let slots = slot..slot + self.successors;
+            match (hypothesis.response.finish, self.cbs.semantics) {
+                (None, _) => {
+                    for slot in slots.clone() {
+                        self.round.asked.push((slot, hypothesis.scorer.clone()));
+                        continuations.push(Continue { node: hypothesis.proposer.clone(), slot: slot as u64, max_tokens: chunk });
                     }
-                    (Some(_), Semantics::Paper) => of_beam.push(Candidate { place: None, hypothesis }),
-                    (Some(_), Semantics::Official) => {
-                        let copies = (slot..slot + beam.successors).map(Some);
-                        of_beam.extend(copies.map(|place| Candidate { place, hypothesis: hypothesis.clone() }));
-                        slot += beam.successors;
-                    }
+                    slot = slots.end;
+                }
+                (Some(_), Semantics::Paper) => self.round.candidates.push(Candidate { place: None, hypothesis: hypothesis.clone() }),
+                (Some(_), Semantics::Official) => {
+                    slot = slots.end;
+                    self.round.candidates.extend(slots.map(|slot| Candidate { place: Some(slot), hypothesis: hypothesis.clone() }));
                 }
             }
-            seen.push(
-                of_beam.iter().map(|Candidate { hypothesis, .. }| (hypothesis.response.text.clone(), hypothesis.response.finish)).collect(),
-            );
-            candidates.push(of_beam);
-            beam.successors = self.cbs.successors;
         }
-        let mut fresh = Vec::new();
-        for (mut extended, (b, slot, parent)) in self.proposer.extend(&requests)?.into_iter().zip(parents) {
-            beams[b].sampled += extended.sampled;
-            if beams[b].used == max_new_tokens && extended.response.finish.is_none() {
-                extended.response.finish = Some(Finish::Length);
+        self.successors = self.cbs.successors;
+        continuations
+    }
+
+    /// C ← C ∪ {(x, y' ∘ y_L) | y_L ∈ Y}, a set whose members are told apart by (text, finish); what is new in it is to be scored.
+    fn merge(&mut self, continuations: Vec<Extended>) -> Vec<ToScore> {
+        let Cbs { max_new_tokens, semantics, .. } = self.cbs;
+        let key = |response: &Response| (response.text.clone(), response.finish);
+        let mut seen: BTreeSet<(String, Option<Finish>)> =
+            self.round.candidates.iter().map(|candidate| key(&candidate.hypothesis.response)).collect();
+        let mut to_score = Vec::new();
+        for (mut new, (slot, parent)) in continuations.into_iter().zip(std::mem::take(&mut self.round.asked)) {
+            self.sampled += new.sampled;
+            if self.used == max_new_tokens && new.response.finish.is_none() {
+                new.response.finish = Some(Finish::Length);
             }
-            let is_new = semantics == Semantics::Official || seen[b].insert((extended.response.text.clone(), extended.response.finish));
+            let is_new = semantics == Semantics::Official || seen.insert(key(&new.response));
             if is_new {
-                fresh.push((b, slot, parent, extended));
+                to_score.push(ToScore { parent, response: new.response.clone(), ends: semantics.ends(new.response.finish) });
+                self.round.fresh.push((slot, new));
             }
         }
-        let judges: Vec<Judge> = (fresh.iter())
-            .map(|(_, _, parent, Extended { response, .. })| Judge { parent: *parent, response, ends: semantics.ends(response.finish) })
-            .collect();
-        let judgements = self.scorer.score(&judges)?;
-        for ((b, slot, _, extended), judged) in fresh.into_iter().zip(judgements) {
-            let Extended { node, response, logprob, .. } = extended;
-            if !judged.score.is_finite() {
-                return Err(Error::failed(format!("the guides gave the score {} to `{}`", judged.score, response.text)));
+        to_score
+    }
+
+    /// H ← Top-W of C by score.
+    fn select(&mut self, scores: Vec<Scored>) -> Result<()> {
+        let Round { mut candidates, fresh, .. } = std::mem::take(&mut self.round);
+        for ((slot, new), Scored { node: scorer, score, fed, is_cut }) in fresh.into_iter().zip(scores) {
+            let Extended { node: proposer, response, logprob, .. } = new;
+            if !score.is_finite() {
+                return Err(Error::failed(format!("the guides gave the score {score} to `{}`", response.text)));
             }
-            beams[b].fed += judged.fed;
-            beams[b].cut += u64::from(self.scorer.is_cut(judged.node));
-            let hypothesis = Hypothesis { response, score: judged.score, logprob, proposer: node, scorer: judged.node };
-            candidates[b].push(Candidate { place: Some(slot), hypothesis });
+            self.fed += fed;
+            self.cut += u64::from(is_cut);
+            candidates.push(Candidate { place: Some(slot), hypothesis: Hypothesis { response, score, logprob, proposer, scorer } });
         }
-        for (beam, mut candidates) in beams.iter_mut().zip(candidates) {
-            candidates.sort_by(|a, b| b.hypothesis.score.total_cmp(&a.hypothesis.score).then(a.place.cmp(&b.place)));
-            beam.hypotheses = candidates.into_iter().map(|candidate| candidate.hypothesis).collect();
-            if self.with_trace {
-                beam.trace.push(trace_step(&beam.hypotheses, beam_width));
-            }
-            beam.hypotheses.truncate(beam_width);
+        candidates.sort_by(|a, b| b.hypothesis.score.total_cmp(&a.hypothesis.score).then(a.place.cmp(&b.place)));
+        self.hypotheses = candidates.into_iter().map(|candidate| candidate.hypothesis).collect();
+        if self.with_trace {
+            self.trace.push(trace_step(&self.hypotheses, self.cbs.beam_width));
         }
+        self.hypotheses.truncate(self.cbs.beam_width);
         Ok(())
     }
 
-    fn is_done(&self, beam: &Beam) -> bool {
-        beam.used >= self.cbs.max_new_tokens || beam.hypotheses.iter().all(|hypothesis| hypothesis.response.finish.is_some())
+    /// Whether H holds no incomplete (x, y'), or the token budget is used.
+    fn is_done(&self) -> bool {
+        self.used >= self.cbs.max_new_tokens || self.hypotheses.iter().all(|hypothesis| hypothesis.response.finish.is_some())
     }
 
-    fn finish(&mut self, beam: Beam, seconds: f64) -> Result<(usize, Found)> {
-        let Beam { query, hypotheses, trace, sampled, fed, cut, .. } = beam;
-        let best = hypotheses.into_iter().next().ok_or_else(|| Error::failed("the search kept no hypothesis"))?;
-        let token_rewards = if self.with_trace { self.scorer.token_rewards(best.scorer) } else { Vec::new() };
-        Ok((query, Found { best, trace, token_rewards, sampled, fed, cut, seconds }))
-    }
-
-    fn retain(&mut self, beams: &[Beam]) {
-        let live = || beams.iter().flat_map(|beam| &beam.hypotheses);
-        self.proposer.retain(&live().map(|hypothesis| hypothesis.proposer).collect::<Vec<_>>());
-        self.scorer.retain(&live().map(|hypothesis| hypothesis.scorer).collect::<Vec<_>>());
+    /// argmax of H by score.
+    fn answer(&mut self) -> Result<Found> {
+        let best = self.hypotheses.first().cloned().ok_or_else(|| Error::failed("the search kept no hypothesis"))?;
+        let trace = std::mem::take(&mut self.trace);
+        let (sampled, fed, cut) = (self.sampled, self.fed, self.cut);
+        Ok(Found { best, trace, token_rewards: Vec::new(), sampled, fed, cut, seconds: 0.0 })
     }
 }
 

@@ -2,37 +2,22 @@
 
 use tracing::info;
 
-use super::context::{Context, Task as RunTask};
-use super::preferences::{self, TRAIN, VALIDATION};
-use super::tuning::{Tuning, warn_left_out};
+use super::context::Context;
+use super::tasks::{Pupil, TRAIN, VALIDATION};
+use super::tuning::{Trainable, warn_left_out};
 use crate::error::{Error, Result};
-use crate::losses::DpoObjective;
-use crate::recipe::Training;
 use crate::train::tasks::{DpoTask, PairSequences, reference_of};
 
-pub fn run(context: &Context, tuning: &Tuning) -> Result<()> {
-    let task = task(context, tuning)?;
-    context.task(&task, &[&task.name], |_| train(context, tuning))
-}
-
-pub fn task(context: &Context, tuning: &Tuning) -> Result<RunTask> {
-    Ok(RunTask::new(&tuning.dpo_task, fingerprint(context, tuning)?))
-}
-
-pub fn fingerprint(context: &Context, tuning: &Tuning) -> Result<String> {
-    let (objective, training) = settings(tuning)?;
-    let parents = [tuning.reference_fingerprint(context)?, preferences::fingerprint(context)?];
-    context.fingerprint(&tuning.dpo_task, (objective, training.outcome(), context.seed()), &parents)
-}
-
-fn settings<'a>(tuning: &Tuning<'a>) -> Result<(DpoObjective, &'a Training)> {
-    tuning.dpo.ok_or_else(|| Error::recipe("the recipe has no `[dpo]` table"))
-}
-
-fn train(context: &Context, tuning: &Tuning) -> Result<()> {
-    let (objective, training) = settings(tuning)?;
-    let name = &tuning.dpo_task;
-    let model = tuning.open(context, &tuning.reference_folder(context)?, name, training)?;
+/// `name`: of the task, its metrics and its folder.
+pub fn train(context: &Context, pupil: &Pupil, name: &str) -> Result<()> {
+    let tuning = pupil.tuning(&context.plan)?;
+    let (objective, training) = tuning.dpo.ok_or_else(|| Error::recipe("the recipe has no `[dpo]` table"))?;
+    // What DPO starts from and keeps as its reference: the result of SFT, or else the model itself.
+    let reference = match tuning.sft {
+        Some(_) => context.run.path(&pupil.folder("sft")),
+        None => context.models.folder(tuning.model)?,
+    };
+    let model = Trainable::open(context, tuning.model, &reference, name, training.lora.as_ref())?;
     let read = |file: &str| -> Result<Vec<PairSequences>> {
         let both = model.read(context, file, training.max_length)?;
         let pairs = both.len();
@@ -46,7 +31,7 @@ fn train(context: &Context, tuning: &Tuning) -> Result<()> {
     let (mut train, mut validation) = (read(TRAIN)?, read(VALIDATION)?);
     info!("{name}: {} training and {} validation pairs, {objective}", train.len(), validation.len());
     // The reference is the model as it stands now, and never changes.
-    let file = context.checkpoint(name).reference();
+    let file = context.run.checkpoint(name).reference();
     reference_of(&model.lm, [&mut train, &mut validation], training.micro_batch_size, name, &file)?;
     let mut task = DpoTask {
         policy: model.lm.clone(),

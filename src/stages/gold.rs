@@ -1,79 +1,33 @@
 //! The gold classifier: trained from scratch on the labelled texts, or opened from a folder; its held-out accuracy is measured either way.
 
-use std::path::{Path, PathBuf};
-
 use serde_json::json;
-use tch::Kind;
 use tracing::info;
 
-use super::context::{Context, Task as RunTask, precision, write_json};
+use super::context::Context;
+use super::run::write_json;
+use super::tasks::GOLD_REPORT;
 use crate::error::{Error, Result};
 use crate::models::{Classifier, ClassifierConfig, DistilBertConfig};
-use crate::recipe::{Gold, GoldScratch, Training};
+use crate::recipe::GOLD;
 use crate::sampling::Stream;
-use crate::score::GoldReward;
 use crate::text::{Example, Tokenizer};
 use crate::train::Fit;
 use crate::train::tasks::ClassifierTask;
 
-pub const REPORT: &str = "gold/report.json";
-
 /// Texts in one forward pass where nothing is learned.
 const BATCH: usize = 64;
 
-pub fn run(context: &Context) -> Result<()> {
-    if let Some(scratch) = &settings(context)?.scratch {
-        context.task(&RunTask::new("gold", fingerprint(context)?), &["gold"], |_| train(context, scratch))?;
+/// The accuracy on held-out texts, of the judge as it is.
+pub fn measure(context: &Context) -> Result<()> {
+    let dataset = context.dataset()?;
+    let held_out = if dataset.test.is_empty() { &dataset.validation } else { &dataset.test };
+    let reward = context.models.open_gold()?;
+    let accuracy = if reward.is_classifier() { Some(reward.accuracy(&texts(held_out), &labels(held_out), BATCH)?) } else { None };
+    match accuracy {
+        Some(accuracy) => info!("gold: accuracy {accuracy:.4} on {} held-out texts", held_out.len()),
+        None => info!("gold: a reward model, whose sign says nothing of labels"),
     }
-    context.task(&measurement(context)?, &[REPORT], |_| {
-        let dataset = context.dataset()?;
-        let held_out = if dataset.test.is_empty() { &dataset.validation } else { &dataset.test };
-        let reward = context.open_gold()?;
-        let accuracy = if reward.is_classifier() { Some(reward.accuracy(&texts(held_out), &labels(held_out), BATCH)?) } else { None };
-        match accuracy {
-            Some(accuracy) => info!("gold: accuracy {accuracy:.4} on {} held-out texts", held_out.len()),
-            None => info!("gold: a reward model, whose sign says nothing of labels"),
-        }
-        write_json(&context.path(REPORT), &json!({ "accuracy": accuracy, "texts": held_out.len() }))
-    })
-}
-
-/// What others need of the stage: a judge that is made here.
-pub fn tasks(context: &Context) -> Result<Vec<RunTask>> {
-    let scratch = settings(context)?.scratch.as_ref();
-    scratch.iter().map(|_| Ok(RunTask::new("gold", fingerprint(context)?))).collect()
-}
-
-/// The accuracy on held-out texts: of the judge as it is, so that other texts train no other one.
-pub fn measurement(context: &Context) -> Result<RunTask> {
-    let parents = [fingerprint(context)?, context.texts_fingerprint()?, context.test_prompts_fingerprint()?];
-    Ok(RunTask::new("gold/accuracy", context.fingerprint("gold/accuracy", context.recipe().data.test, &parents)?))
-}
-
-/// Of the rewards.
-pub fn fingerprint(context: &Context) -> Result<String> {
-    let gold = settings(context)?;
-    match &gold.id {
-        Some(folder) => {
-            // A classifier is f32 whatever is asked for.
-            let folder = Path::new(folder);
-            let kind = if GoldReward::is_classifier_folder(folder)? { Kind::Float } else { context.gold_placement().kind };
-            context.fingerprint("gold", (gold.outcome(), context.model_contents(folder)?, precision(kind)), &[])
-        }
-        None => {
-            let training = context.plan.training.gold.as_ref().map(Training::outcome);
-            context.fingerprint("gold", (gold.outcome(), training, context.seed()), &[context.texts_fingerprint()?])
-        }
-    }
-}
-
-/// Where the classifier lies once this stage is done.
-pub fn folder(context: &Context) -> Result<PathBuf> {
-    Ok(settings(context)?.id.as_ref().map_or_else(|| context.path("gold"), PathBuf::from))
-}
-
-fn settings(context: &Context) -> Result<&Gold> {
-    context.recipe().gold.as_ref().ok_or_else(|| Error::recipe("the recipe has no `[gold]` table"))
+    write_json(&context.run.path(GOLD_REPORT), &json!({ "accuracy": accuracy, "texts": held_out.len() }))
 }
 
 fn texts(examples: &[Example]) -> Vec<String> {
@@ -84,8 +38,11 @@ fn labels(examples: &[Example]) -> Vec<u8> {
     examples.iter().map(|example| example.label).collect()
 }
 
-fn train(context: &Context, scratch: &GoldScratch) -> Result<()> {
-    let folder = context.path("gold");
+/// Makes the judge.
+pub fn train(context: &Context) -> Result<()> {
+    let scratch = context.recipe().gold.as_ref().and_then(|gold| gold.scratch.as_ref());
+    let scratch = scratch.ok_or_else(|| Error::recipe("`[gold]` is not made from scratch"))?;
+    let folder = context.run.path("gold");
     let dataset = context.dataset()?;
     let training = context.plan.training.gold.clone().ok_or_else(|| Error::recipe("a scratch gold classifier needs training settings"))?;
     let tokenizer = if folder.join("tokenizer_config.json").exists() {
@@ -106,7 +63,7 @@ fn train(context: &Context, scratch: &GoldScratch) -> Result<()> {
     let classifier = Classifier::new(
         ClassifierConfig::DistilBert(config),
         Stream::new(context.seed(), "init", "gold").seed(),
-        context.gold_placement().device,
+        context.models.placements().judge(GOLD)?.device,
     )?;
     let mut task = ClassifierTask {
         classifier,
@@ -115,8 +72,8 @@ fn train(context: &Context, scratch: &GoldScratch) -> Result<()> {
         validation: dataset.validation.iter().map(|example| (example.text.clone(), example.label)).collect(),
         max_length: training.max_length,
     };
-    let checkpoint = context.checkpoint("gold");
-    let fit = Fit { stage: "gold", training: &training, seed: context.seed(), run_dir: context.run_dir(), checkpoint: &checkpoint };
+    let checkpoint = context.run.checkpoint("gold");
+    let fit = Fit { stage: "gold", training: &training, seed: context.seed(), run_dir: context.run.dir(), checkpoint: &checkpoint };
     let (report, _) = fit.run(&mut task)?;
     task.classifier.save(&folder)?;
     write_json(&folder.join("training.json"), &report)

@@ -1,121 +1,126 @@
-//! One file a stage: wires models, data and algorithms together and owns the loops; no maths.
+//! One file a stage: wires models, data and algorithms together and owns the loops; no maths. Below them, what they share: the tasks of a
+//! plan, what these come from, and the run directory.
 
+mod cells;
 mod context;
-mod direct;
 mod dpo;
 mod evaluate;
 mod gold;
+mod judging;
+mod lineage;
+mod models;
+mod needs;
+mod placements;
 mod ppo;
 mod preferences;
 mod pretrain;
 mod prompt_room;
 mod reward_model;
+mod run;
 mod sample_text;
 mod sft;
 pub mod shards;
 mod steer;
-mod steer_memory;
-mod steer_method;
+pub mod tasks;
+mod training_memory;
 mod tuning;
+mod tuning_plan;
+
+use std::collections::BTreeSet;
 
 pub use context::Context;
-pub use prompt_room::{PromptReader, check as check_prompts, check_ahead as check_prompts_ahead};
-pub use steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
+pub use needs::check_fresh;
+pub use run::clear;
 
+use crate::artifacts::Shard;
 use crate::error::{Error, Result};
-use crate::recipe::{MethodTable, Plan, RewardStart, Stage};
-use tuning::Tuning;
+use crate::recipe::Stage;
+use prompt_room::Asked;
+use tasks::Task;
 
 /// Does what is left of one stage.
 pub fn run(stage: Stage, context: &Context) -> Result<()> {
-    prompt_room::check_stage(stage, context)?;
+    if let Some(asked) = asked(stage, context)? {
+        asked.check(context)?;
+    }
+    let (mut steering, mut judging) = (steer::Steering::new(context), judging::Judging::new(context));
+    let mut lost = Vec::new();
+    for task in tasks::tasks(&context.plan, stage)? {
+        let job = context.job(&task)?;
+        if !context.run.is_done(&job) {
+            training_memory::check(&task, context)?;
+        }
+        let outcome = context.run.perform(&job, || match &task {
+            Task::Pretrain(model) => pretrain::train(context, model),
+            Task::Gold => gold::train(context),
+            Task::GoldAccuracy => gold::measure(context),
+            Task::Preferences => preferences::make(context),
+            Task::Sft(pupil) => sft::train(context, pupil, &job.name),
+            Task::RewardModel => reward_model::train(context),
+            Task::Dpo(pupil) => dpo::train(context, pupil, &job.name),
+            Task::Ppo { chunk_len, seed } => ppo::train(context, *chunk_len, *seed, &job.name),
+            Task::PpoReport => ppo::write_report(context),
+            Task::Steer { cell, seed } => steering.run(cell, *seed),
+            Task::Judge { judge, cell, seed } => judging.run(judge, cell, *seed, &job.name),
+            Task::Evaluate => evaluate::run(context),
+        });
+        // What others have no answer to is no reason to answer nothing.
+        lost.extend(steer::losses(&job.name, outcome)?);
+    }
+    if lost.is_empty() { Ok(()) } else { Err(Error::Lost(lost)) }
+}
+
+/// Does a shard's share of the steer stage.
+///
+/// # Errors
+/// [`Error::Failed`] where what it reads is missing or was made with other settings, naming every stage that is due.
+pub fn run_shard(context: &Context, shard: Shard) -> Result<()> {
+    let due = needs::due_before(&[Stage::Steer], context)?;
+    if !due.is_empty() {
+        let named: Vec<String> = due.iter().map(|stage| format!("`{stage}`")).collect();
+        return Err(Error::failed(format!(
+            "shards read what is done before them, and these stages have not been done with these settings: {}\n\n\
+             hint: first run `w2s run RECIPE {}` with the same --set and --out",
+            named.join(", "),
+            needs::alone(&due)
+        )));
+    }
+    if let Some(asked) = asked(Stage::Steer, context)? {
+        asked.check(context)?;
+    }
+    shards::run(context, shard)
+}
+
+/// What a stage asks of its models before it begins; `None` where it reads no prompts, or is done.
+fn asked(stage: Stage, context: &Context) -> Result<Option<Asked>> {
+    if !matches!(stage, Stage::Preferences | Stage::Ppo | Stage::Steer) || needs::is_done(stage, context)? {
+        return Ok(None);
+    }
     match stage {
-        Stage::Pretrain => pretrain::run(context),
-        Stage::Gold => gold::run(context),
-        Stage::Preferences => preferences::run(context),
-        Stage::Sft => sft::run(context, &Tuning::of_guide(context)?),
-        Stage::RewardModel => reward_model::run(context),
-        Stage::Dpo => dpo::run(context, &Tuning::of_guide(context)?),
-        Stage::Direct => direct::run(context),
-        Stage::Ppo => ppo::run(context),
-        Stage::Steer => steer::run(context),
-        Stage::Evaluate => evaluate::run(context),
+        Stage::Preferences => preferences::asked(context),
+        Stage::Ppo => ppo::asked(context).map(Some),
+        _ => steer::asked(context).map(Some),
     }
 }
 
-/// The stages whose results a stage reads.
-fn needs(stage: Stage) -> &'static [Stage] {
-    match stage {
-        Stage::Pretrain | Stage::Gold => &[],
-        Stage::Preferences => &[Stage::Pretrain, Stage::Gold],
-        Stage::Sft => &[Stage::Pretrain, Stage::Preferences],
-        Stage::RewardModel | Stage::Dpo => &[Stage::Pretrain, Stage::Preferences, Stage::Sft],
-        Stage::Direct => &[Stage::Pretrain, Stage::Preferences],
-        Stage::Ppo => &[Stage::Pretrain, Stage::Gold, Stage::Sft, Stage::Dpo],
-        Stage::Steer => &[Stage::Pretrain, Stage::Gold, Stage::Sft, Stage::Dpo, Stage::Direct, Stage::Ppo],
-        Stage::Evaluate => &[Stage::Ppo, Stage::Steer],
-    }
-}
-
-/// Those of [`needs`] that the plan has and that the stage reads as its table stands.
-fn reads(stage: Stage, plan: &Plan) -> Vec<Stage> {
-    let recipe = &plan.recipe;
-    let samples = |is_such: fn(&MethodTable) -> bool| recipe.steer.as_ref().is_some_and(|steer| steer.method.iter().any(is_such));
-    let is_read = |needed: &Stage| match (stage, needed) {
-        (Stage::RewardModel, Stage::Sft) => recipe.reward_model.as_ref().is_some_and(|table| table.from == RewardStart::Sft),
-        // Where no method samples them, steering does without.
-        (Stage::Steer, Stage::Direct) => samples(|method| matches!(method, MethodTable::Direct { .. })),
-        (Stage::Steer, Stage::Ppo) => samples(|method| matches!(method, MethodTable::Ppo { .. })),
-        _ => true,
-    };
-    needs(stage).iter().copied().filter(|needed| plan.has(*needed) && is_read(needed)).collect()
-}
-
-/// Refuses to empty the run directory for `stages` alone where one of them reads the results of another stage: nothing would be left to read.
-pub fn check_fresh(stages: &[Stage], plan: &Plan) -> Result<()> {
-    let left_out =
-        stages.iter().find_map(|stage| reads(*stage, plan).into_iter().find(|read| !stages.contains(read)).map(|read| (stage, read)));
-    match left_out {
-        None => Ok(()),
-        Some((stage, read)) => Err(Error::recipe(format!(
-            "`--fresh` would remove the results of `{read}`, which `--only {stage}` reads\n\n\
-             hint: `--from {stage}` does it anew; without `--only`, `--fresh` does everything anew"
-        ))),
-    }
-}
-
-/// A task of the stage that has not been done with this recipe's settings, if there is one.
-fn undone(stage: Stage, context: &Context) -> Result<Option<String>> {
-    let tasks = match stage {
-        Stage::Pretrain => pretrain::tasks(context)?,
-        Stage::Gold => gold::tasks(context)?,
-        Stage::Preferences => vec![preferences::task(context)?],
-        Stage::Sft => vec![sft::task(context, &Tuning::of_guide(context)?)?],
-        Stage::RewardModel => vec![reward_model::task(context)?],
-        Stage::Dpo => vec![dpo::task(context, &Tuning::of_guide(context)?)?],
-        Stage::Direct => direct::tasks(context)?,
-        Stage::Ppo => ppo::tasks(context)?,
-        Stage::Steer => steer::tasks(context)?,
-        Stage::Evaluate => return Ok(None),
-    };
-    Ok(tasks.into_iter().find(|task| !context.is_done(task)).map(|task| task.name))
+/// Refuses prompts of stages that are still to be done and do not fit those of their models that are there already, before any of them begins.
+pub fn check_prompts_ahead(stages: &[Stage], context: &Context) -> Result<()> {
+    stages.iter().try_for_each(|stage| asked(*stage, context)?.map_or(Ok(()), |asked| asked.refuse(context)))
 }
 
 /// Refuses to do some stages alone where what they read is missing, or was made with other settings than this recipe's: the results
 /// would be filed as this recipe's and trusted ever after.
 pub fn check_inputs(stages: &[Stage], context: &Context) -> Result<()> {
-    for stage in stages {
-        for needed in reads(*stage, &context.plan).into_iter().filter(|needed| !stages.contains(needed)) {
-            let Some(task) = undone(needed, context)? else { continue };
-            if needed == Stage::Steer {
-                shards::check_complete(context)?;
-            }
-            let (stage, needed) = (stage.name(), needed.name());
-            return Err(Error::failed(format!(
-                "stage `{stage}` reads the results of `{needed}`, and `{task}` has not been done with these settings\n\n\
-                 hint: run without --only, or with --only {needed} --only {stage}"
-            )));
-        }
+    let Some((stage, task)) = needs::lacking(stages, &context.plan, |task| Ok(!context.is_done(task)?))? else { return Ok(()) };
+    let needed = task.stage();
+    if needed == Stage::Steer {
+        shards::check_complete(context)?;
     }
-    Ok(())
+    let with: BTreeSet<Stage> = needs::due_before(stages, context)?.into_iter().chain(stages.iter().copied()).collect();
+    Err(Error::failed(format!(
+        "stage `{stage}` reads the results of `{needed}`, and `{}` has not been done with these settings\n\n\
+         hint: run without --only, or with {}",
+        task.name(&context.plan),
+        needs::alone(&with)
+    )))
 }

@@ -1,144 +1,15 @@
-//! Whether prompts leave the models room to answer, by tokenizers and configs alone: found before any weights are read, for all prompts at once.
-//!
-//! What samples needs room for every new token. Guides that score need room for one: of a response that is longer than they can read they
-//! score the beginning, so a warning says how many prompts leave them less than a response may take.
+//! Which prompts a stage has, and which models read them: asked before it begins whether they fit.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use tracing::warn;
-
-use super::{Context, ppo, preferences, steer, undone};
-use crate::error::{Error, Result};
-use crate::models::tokenizer_and_context;
-use crate::recipe::{Stage, guide_tokens};
-use crate::text::{PromptTemplate, Tokenizer};
-
-/// (id, prompt).
-pub type Prompts = Vec<(String, String)>;
-
-/// A model that reads prompts.
-pub struct PromptReader {
-    /// In messages.
-    pub name: String,
-    pub tokenizer: Tokenizer,
-    /// Of prompt and response together, in tokens.
-    pub context: usize,
-    pub template: PromptTemplate,
-    pub part: Part,
-}
-
-/// What a reader does with a prompt's response.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Part {
-    /// Makes it, token by token.
-    Samples,
-    /// Reads as much of it as fits.
-    Scores { same_vocabulary: bool },
-}
-
-impl PromptReader {
-    /// The model in `folder`, that samples.
-    pub fn open(name: String, folder: &Path, template: PromptTemplate) -> Result<Self> {
-        let (tokenizer, context) = tokenizer_and_context(folder)?;
-        Ok(Self { name, tokenizer, context, template, part: Part::Samples })
-    }
-
-    /// The same model as a guide that scores what those of `others` sample which sample.
-    pub fn scoring(self, others: &[Self]) -> Self {
-        let vocabulary = self.tokenizer.vocabulary();
-        let sampling = others.iter().filter(|other| other.part == Part::Samples);
-        let same_vocabulary = sampling.map(|other| other.tokenizer.vocabulary()).all(|other| other.difference(&vocabulary).is_none());
-        Self { part: Part::Scores { same_vocabulary }, ..self }
-    }
-
-    /// Tokens that this model reads behind `prompt`, and those of the prompt.
-    fn room(&self, prompt: &str) -> Result<(usize, usize)> {
-        let tokens = self.template.encode(&self.tokenizer, prompt)?.len();
-        Ok((self.context.saturating_sub(tokens), tokens))
-    }
-
-    fn needed(&self, new_tokens: usize) -> usize {
-        match self.part {
-            Part::Samples => new_tokens,
-            Part::Scores { .. } => 1,
-        }
-    }
-
-    fn complaint(&self, id: &str, tokens: usize, new_tokens: usize) -> String {
-        let Self { name, context, .. } = self;
-        match self.part {
-            Part::Samples => format!("prompt `{id}`: {tokens} tokens and {new_tokens} new ones do not fit {name}'s context of {context}"),
-            Part::Scores { .. } => {
-                format!("prompt `{id}`: {tokens} tokens leave {name} no token of a response to read in a context of {context}")
-            }
-        }
-    }
-}
-
-/// [`refuse_long`], and a warning where guides may not read all of a response.
-pub fn check(prompts: &[(String, String)], new_tokens: usize, readers: &[PromptReader]) -> Result<()> {
-    refuse_long(prompts, new_tokens, readers)?;
-    let mut told: Vec<String> = Vec::new();
-    for reader in readers {
-        // Both guides of a pair say the same.
-        if let Some(warning) = short_room(prompts, new_tokens, reader)?.filter(|warning| !told.contains(warning)) {
-            warn!("{warning}");
-            told.push(warning);
-        }
-    }
-    Ok(())
-}
-
-/// Refuses prompts that do not leave all of `readers` what they need, each by its id.
-fn refuse_long(prompts: &[(String, String)], new_tokens: usize, readers: &[PromptReader]) -> Result<()> {
-    let mut complaints: Vec<String> = Vec::new();
-    // New tokens that every one of them has room for.
-    let mut least = usize::MAX;
-    for (id, prompt) in prompts {
-        for reader in readers {
-            let (room, tokens) = reader.room(prompt)?;
-            if room < reader.needed(new_tokens) {
-                complaints.push(reader.complaint(id, tokens, new_tokens));
-                least = least.min(room);
-                break;
-            }
-        }
-    }
-    let list = match &complaints[..] {
-        [] => return Ok(()),
-        [one] => one.clone(),
-        many => format!("{} prompts are too long\n  {}", many.len(), many.join("\n  ")),
-    };
-    let way_out = match least {
-        0 => String::new(),
-        room => format!(", or lower `max_new_tokens` to {room}"),
-    };
-    Err(Error::failed(format!("{list}\n\nhint: shorten the prompt{way_out}")))
-}
-
-/// What is to be said of guides that may not read all of a response.
-fn short_room(prompts: &[(String, String)], new_tokens: usize, reader: &PromptReader) -> Result<Option<String>> {
-    let Part::Scores { same_vocabulary } = reader.part else { return Ok(None) };
-    let expected = guide_tokens(new_tokens, same_vocabulary);
-    let mut short: Vec<(usize, &str)> = Vec::new();
-    for (id, prompt) in prompts {
-        short.extend(Some((reader.room(prompt)?.0, id.as_str())).filter(|(room, _)| *room < expected));
-    }
-    let least = short.iter().min();
-    Ok(least.map(|(room, id)| {
-        format!(
-            "{} of {} prompts leave {} room for fewer than the {expected} tokens that a response may take ({room} after prompt `{id}`); of a \
-             longer one only the beginning is scored",
-            short.len(),
-            prompts.len(),
-            reader.name
-        )
-    }))
-}
+use super::context::Context;
+use crate::engine::{PromptReader, check_prompts, refuse_long};
+use crate::error::Result;
+use crate::prompt::Prompt;
 
 /// What a stage asks of its models before it begins.
 pub struct Asked {
-    pub prompts: Prompts,
+    pub prompts: Vec<Prompt>,
     pub new_tokens: usize,
     pub models: Vec<Model>,
 }
@@ -154,19 +25,6 @@ pub struct Model {
 }
 
 impl Asked {
-    /// `None` where the stage reads no prompts, or is done.
-    fn of(stage: Stage, context: &Context) -> Result<Option<Self>> {
-        if !matches!(stage, Stage::Preferences | Stage::Ppo | Stage::Steer) || undone(stage, context)?.is_none() {
-            return Ok(None);
-        }
-        match stage {
-            Stage::Preferences => preferences::asked(context),
-            Stage::Ppo => ppo::asked(context).map(Some),
-            Stage::Steer => steer::asked(context).map(Some),
-            _ => Ok(None),
-        }
-    }
-
     /// Of the models whose folders are there.
     fn readers(&self, context: &Context) -> Result<Vec<PromptReader>> {
         let mut readers: Vec<PromptReader> = Vec::new();
@@ -175,27 +33,19 @@ impl Asked {
             if !is_there || self.models[..index].contains(&self.models[index]) {
                 continue;
             }
-            let reader = PromptReader::open(format!("`{name}`"), folder, context.template(name)?)?;
+            let reader = PromptReader::open(format!("`{name}`"), folder, context.models.template(name)?)?;
             readers.push(if *samples { reader } else { reader.scoring(&readers) });
         }
         Ok(readers)
     }
-}
 
-/// Refuses prompts of stages that are still to be done and do not fit those of their models that are there already, before any of them begins.
-pub fn check_ahead(stages: &[Stage], context: &Context) -> Result<()> {
-    for stage in stages {
-        if let Some(asked) = Asked::of(*stage, context)? {
-            refuse_long(&asked.prompts, asked.new_tokens, &asked.readers(context)?)?;
-        }
+    /// Refuses prompts that do not fit those of the models that are there already.
+    pub fn refuse(&self, context: &Context) -> Result<()> {
+        refuse_long(&self.prompts, self.new_tokens, &self.readers(context)?)
     }
-    Ok(())
-}
 
-/// [`check`] for a stage that is about to begin, whose models are all there.
-pub fn check_stage(stage: Stage, context: &Context) -> Result<()> {
-    match Asked::of(stage, context)? {
-        Some(asked) => check(&asked.prompts, asked.new_tokens, &asked.readers(context)?),
-        None => Ok(()),
+    /// [`check_prompts`] where the models are all there.
+    pub fn check(&self, context: &Context) -> Result<()> {
+        check_prompts(&self.prompts, self.new_tokens, &self.readers(context)?)
     }
 }

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use tracing::{info, warn};
 
-use super::context::{Context, Placement, Task as RunTask, write_json};
-use super::preferences::{self, TRAIN, VALIDATION};
-use super::sft;
-use super::tuning::{Tuning, lora_seed, tell_lora};
+use super::context::Context;
+use super::placements::Placement;
+use super::run::write_json;
+use super::tasks::{Pupil, TRAIN, VALIDATION};
+use super::tuning::{lora_seed, tell_lora};
 use crate::error::{Error, Result};
 use crate::models::device::training_kind;
 use crate::models::{RewardHead, RewardModel, lora_reward_model_with_tokenizer, reward_model_with_tokenizer};
@@ -20,24 +21,6 @@ use crate::train::Fit;
 use crate::train::tasks::{PairTexts, RewardTask};
 
 const NAME: &str = "reward_model";
-
-pub fn run(context: &Context) -> Result<()> {
-    context.task(&task(context)?, &[NAME], |_| train(context))
-}
-
-pub fn task(context: &Context) -> Result<RunTask> {
-    Ok(RunTask::new(NAME, fingerprint(context)?))
-}
-
-fn fingerprint(context: &Context) -> Result<String> {
-    let Settings { table, model, training } = settings(context)?;
-    let start = match table.from {
-        RewardStart::Model => context.model_fingerprint(model)?,
-        RewardStart::Sft => sft::fingerprint(context, &Tuning::of_guide(context)?)?,
-    };
-    let parents = [start, preferences::fingerprint(context)?];
-    context.fingerprint(NAME, (table.outcome(training), context.seed()), &parents)
-}
 
 struct Settings<'a> {
     table: &'a RewardModelTable,
@@ -56,12 +39,12 @@ fn settings(context: &Context) -> Result<Settings<'_>> {
 
 fn start_folder(context: &Context, settings: &Settings) -> Result<PathBuf> {
     match settings.table.from {
-        RewardStart::Model => context.model_folder(settings.model),
-        RewardStart::Sft => Ok(context.path("sft")),
+        RewardStart::Model => context.models.folder(settings.model),
+        RewardStart::Sft => Ok(context.run.path(&Pupil::Guide.folder("sft"))),
     }
 }
 
-fn train(context: &Context) -> Result<()> {
+pub fn train(context: &Context) -> Result<()> {
     let settings = settings(context)?;
     let training = settings.training;
     let (model, tokenizer) = open(context, &settings)?;
@@ -86,13 +69,13 @@ fn train(context: &Context) -> Result<()> {
         activation_checkpointing: training.activation_checkpointing,
         head_factor: settings.table.head_learning_rate / training.learning_rate,
     };
-    let checkpoint = context.checkpoint(NAME);
-    let fit = Fit { stage: NAME, training, seed: context.seed(), run_dir: context.run_dir(), checkpoint: &checkpoint };
+    let checkpoint = context.run.checkpoint(NAME);
+    let fit = Fit { stage: NAME, training, seed: context.seed(), run_dir: context.run.dir(), checkpoint: &checkpoint };
     let (report, weights) = fit.run(&mut task)?;
     if let Some(accuracy) = report.held_out(glossary::REWARDS_ACCURACIES) {
         info!("{NAME}: accuracy {accuracy:.4} on {} held-out pairs", task.validation.len());
     }
-    let folder = context.path(NAME);
+    let folder = context.run.path(NAME);
     task.tokenizer.save(&folder)?;
     task.model.save_trained(&folder, &weights)?;
     write_json(&folder.join("training.json"), &report)
@@ -101,7 +84,7 @@ fn train(context: &Context) -> Result<()> {
 /// The language model that the head is put on, and the head: all weights learn, or adapters and the head.
 fn open(context: &Context, settings: &Settings) -> Result<(RewardModel, Tokenizer)> {
     let folder = start_folder(context, settings)?;
-    let Placement { device, kind } = context.placement(settings.model)?;
+    let Placement { device, kind } = context.models.placement(settings.model)?;
     let kind = training_kind(kind);
     match &settings.training.lora {
         None => reward_model_with_tokenizer(&folder, device, kind),
@@ -115,7 +98,7 @@ fn open(context: &Context, settings: &Settings) -> Result<(RewardModel, Tokenize
 
 /// The pairs of `file` that can be learned from; a warning counts the others.
 fn read(context: &Context, tokenizer: &Tokenizer, file: &str, max_length: usize) -> Result<Vec<PairTexts>> {
-    let pairs = read_pairs(&context.path(file))?;
+    let pairs = read_pairs(&context.run.path(file))?;
     let mut kept = Vec::with_capacity(pairs.len());
     let eos = tokenizer.eos_id();
     for pair in &pairs {

@@ -18,9 +18,9 @@ pub fn sample_text(lm: Rc<Lm>, tokenizer: Rc<Tokenizer>, template: PromptTemplat
             return Ok(None);
         }
         let mut policy = LocalPolicy::new(lm.clone(), tokenizer.clone(), template.clone(), Sampling::new(0.7, 50, 1.0), Vec::new());
-        let node = policy.open(&[prompt.as_str()])?[0];
+        let node = policy.open(&[prompt.as_str()])?.remove(0);
         let stream = Stream::new(0, "sample", &prompt);
-        let extended = policy.extend(&[Extend { node, stream: &stream, slot: 0, max_tokens: room.min(max_new_tokens) }])?;
+        let extended = policy.extend(&[Extend { node, stream, slot: 0, max_tokens: room.min(max_new_tokens) }])?;
         Ok(Some(format!("{prompt}{}", extended[0].response.text)))
     })
 }

@@ -1,35 +1,19 @@
 //! Supervised fine-tuning on both responses of each pair; the result is DPO's reference and, of the guide, the untuned guide.
 
-use super::context::{Context, Task};
-use super::preferences::{self, TRAIN, VALIDATION};
-use super::tuning::{Tuning, warn_left_out};
+use super::context::Context;
+use super::tasks::{Pupil, TRAIN, VALIDATION};
+use super::tuning::{Trainable, warn_left_out};
 use crate::error::{Error, Result};
-use crate::recipe::{LossOn, Training};
+use crate::recipe::LossOn;
 use crate::train::Sequence;
 use crate::train::tasks::LanguageTask;
 
-pub fn run(context: &Context, tuning: &Tuning) -> Result<()> {
-    let task = task(context, tuning)?;
-    context.task(&task, &[&task.name], |_| train(context, tuning))
-}
-
-pub fn task(context: &Context, tuning: &Tuning) -> Result<Task> {
-    Ok(Task::new(&tuning.sft_task, fingerprint(context, tuning)?))
-}
-
-pub fn fingerprint(context: &Context, tuning: &Tuning) -> Result<String> {
-    let parents = [context.model_fingerprint(tuning.model)?, preferences::fingerprint(context)?];
-    let (on, training) = settings(tuning)?;
-    context.fingerprint(&tuning.sft_task, (on, training.outcome(), context.seed()), &parents)
-}
-
-fn settings<'a>(tuning: &Tuning<'a>) -> Result<(LossOn, &'a Training)> {
-    tuning.sft.ok_or_else(|| Error::recipe("the recipe has no `[sft]` table"))
-}
-
-fn train(context: &Context, tuning: &Tuning) -> Result<()> {
-    let (on, training) = settings(tuning)?;
-    let model = tuning.open(context, &context.model_folder(tuning.model)?, &tuning.sft_task, training)?;
+/// `name`: of the task, its metrics and its folder.
+pub fn train(context: &Context, pupil: &Pupil, name: &str) -> Result<()> {
+    let tuning = pupil.tuning(&context.plan)?;
+    let (on, training) = tuning.sft.ok_or_else(|| Error::recipe("the recipe has no `[sft]` table"))?;
+    let folder = context.models.folder(tuning.model)?;
+    let model = Trainable::open(context, tuning.model, &folder, name, training.lora.as_ref())?;
     let sequences = |file: &str| -> Result<Vec<Sequence>> {
         let both = model.read(context, file, training.max_length)?;
         let responses = 2 * both.len();
@@ -38,7 +22,7 @@ fn train(context: &Context, tuning: &Tuning) -> Result<()> {
             LossOn::All => Sequence { scored_from: 1, ..sequence },
         });
         let kept: Vec<Sequence> = kept.collect();
-        warn_left_out(&tuning.sft_task, file, "responses", responses - kept.len(), responses);
+        warn_left_out(name, file, "responses", responses - kept.len(), responses);
         Ok(kept)
     };
     let mut task = LanguageTask {
@@ -50,5 +34,5 @@ fn train(context: &Context, tuning: &Tuning) -> Result<()> {
         activation_checkpointing: training.activation_checkpointing,
         sample: model.sample(context)?,
     };
-    model.fit(context, &tuning.sft_task, training, &mut task)
+    model.fit(context, name, training, &mut task)
 }

@@ -9,52 +9,59 @@ use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
-use super::context::{Context, Task, remove};
-use super::prompt_room::check_stage;
-use super::steer::{self, Models};
-use super::steer_method::SteerLine;
-use super::{reads, undone};
+use super::context::Context;
+use super::run::{Job, remove};
+use super::steer::{self, Steering};
+use super::tasks::{Task, tasks};
 use crate::artifacts::run_dir::SHARDS;
 use crate::artifacts::{Manifest, Shard, interrupt, journal};
+use crate::engine::SteerLine;
 use crate::error::{Error, Result};
 use crate::recipe::Stage;
 
-/// Answers the shard's prompts of every cell and seed, continuing where the same shard stopped.
+/// Answers the shard's prompts of every cell and seed, continuing where the same shard stopped. All that it reads must be there.
 pub fn run(context: &Context, shard: Shard) -> Result<()> {
-    check_inputs(context)?;
-    let mut manifest = manifest(context, shard)?;
-    check_stage(Stage::Steer, context)?;
-    let mut models = Models::new(context);
+    let mut manifest = context.run.shard_manifest(shard)?;
+    let mut steering = Steering::new(context);
+    let mut lost = Vec::new();
     let prompts = steer::test_prompts(context)?;
     steer::tell_seen(context)?;
-    for cell in steer::cells(context)? {
-        for &seed in &context.recipe().run.seeds {
-            interrupt::check()?;
-            let task = cell.task(context, seed)?;
-            let Task { name, fingerprint, .. } = &task;
-            if context.is_done(&task) {
-                info!("{name}: done already");
-                continue;
-            }
-            let file = shard_journal(context, name, shard);
-            if !manifest.is_under_way(name, fingerprint) {
-                // Before the task is begun, or a kill in between would leave answers of other settings as this task's.
-                remove(&file)?;
-                manifest.begin(name, fingerprint)?;
-            }
-            let answered = ids(&run_lines(context, &task)?);
-            let share = prompts.iter().enumerate().filter(|(index, (id, _))| shard.takes(*index) && !answered.contains(id));
-            let share: Vec<_> = share.map(|(_, prompt)| prompt.clone()).collect();
-            let own = ids(&whole_lines(context, &file)?);
-            let due = share.iter().filter(|(id, _)| !own.contains(id)).count();
-            info!("{name}, shard {shard}: {due} of {} prompts to answer", share.len());
-            if due > 0 {
-                steer::steer(context, &mut models, &cell, seed, &file, share)?;
-            }
+    for task in tasks(&context.plan, Stage::Steer)? {
+        let Task::Steer { cell, seed } = &task else { continue };
+        interrupt::check()?;
+        let job = context.job(&task)?;
+        let Job { name, fingerprint, .. } = &job;
+        if context.run.is_done(&job) {
+            info!("{name}: done already");
+            continue;
         }
+        let journal = shard_journal(name, shard);
+        let file = context.run.path(&journal);
+        if !manifest.is_under_way(name, fingerprint) {
+            // Before the task is begun, or a kill in between would leave answers of other settings as this task's.
+            remove(&file)?;
+            manifest.begin(name, fingerprint, &[journal])?;
+        }
+        let answered = ids(&run_lines(context, &job)?);
+        let share = prompts.iter().enumerate().filter(|(index, prompt)| shard.takes(*index) && !answered.contains(&prompt.id));
+        let share: Vec<_> = share.map(|(_, prompt)| prompt.clone()).collect();
+        let own = ids(&whole_lines(context, &file)?);
+        let due = share.iter().filter(|prompt| !own.contains(&prompt.id)).count();
+        info!("{name}, shard {shard}: {due} of {} prompts to answer", share.len());
+        if due > 0 {
+            lost.extend(steer::losses(name, steer::answer(&mut steering, cell, *seed, &file, share))?);
+        }
+    }
+    if !lost.is_empty() {
+        return Err(Error::Lost(lost));
     }
     info!("shard {shard} is done; once all are, --only evaluate merges them");
     Ok(())
+}
+
+/// The steer stage's tasks as this recipe has them.
+fn jobs(context: &Context) -> Result<Vec<Job>> {
+    tasks(&context.plan, Stage::Steer)?.iter().map(|task| context.job(task)).collect()
 }
 
 /// Takes what shards answered with the current settings into the run's own journals, in the order of the prompts, and records tasks that this
@@ -65,34 +72,33 @@ pub fn merge(context: &Context) -> Result<()> {
         return Ok(());
     }
     let prompts = steer::test_prompts(context)?;
-    for task in steer::tasks(context)? {
-        let name = &task.name;
-        let is_done = context.is_done(&task);
-        if is_done && shards.with(&task).next().is_none() {
+    for job in jobs(context)? {
+        let name = &job.name;
+        let is_done = context.run.is_done(&job);
+        if is_done && shards.with(&job).next().is_none() {
             continue;
         }
-        let file = PathBuf::from(steer::journal_of(name));
-        let path = context.run_dir().join(&file);
-        let own = if is_done { whole_lines(context, &path)? } else { run_lines(context, &task)? };
+        let path = journal_path(context, name);
+        let own = if is_done { whole_lines(context, &path)? } else { run_lines(context, &job)? };
         let known = own.len();
         // In the order of the prompts; behind them what was answered when more were asked for.
-        let order: HashMap<&str, usize> = prompts.iter().enumerate().map(|(index, (id, _))| (id.as_str(), index)).collect();
+        let order: HashMap<&str, usize> = prompts.iter().enumerate().map(|(index, prompt)| (prompt.id.as_str(), index)).collect();
         let mut seen = HashSet::new();
-        let mut lines: Vec<(SteerLine, Vec<u8>)> = own.into_iter().chain(shards.lines(context, &task)?).collect();
+        let mut lines: Vec<(SteerLine, Vec<u8>)> = own.into_iter().chain(shards.lines(context, &job)?).collect();
         lines.retain(|(line, _)| seen.insert(line.id.clone()));
         lines.sort_by_key(|(line, _)| order.get(line.id.as_str()).copied().unwrap_or(prompts.len()));
         let answered = lines.iter().filter(|(line, _)| order.contains_key(line.id.as_str())).count();
         if lines.len() > known {
-            if !is_done && !context.continues(&task) {
+            if !is_done && !context.run.continues(&job) {
                 remove(&path)?;
             }
-            context.manifest().begin(name, &task.fingerprint)?;
+            context.run.begin(&job)?;
             journal::replace(&path, lines.iter().map(|(_, bytes)| bytes))?;
             info!("{name}: {} answers merged from shards, {answered} of {} prompts answered", lines.len() - known, prompts.len());
         }
-        if answered == prompts.len() && context.continues(&task) {
-            context.manifest().begin(name, &task.fingerprint)?;
-            context.finish(&task, &[file], lines.iter().map(|(line, _)| line.seconds).sum())?;
+        if answered == prompts.len() && context.run.continues(&job) {
+            context.run.begin(&job)?;
+            context.run.finish(&job, lines.iter().map(|(line, _)| line.seconds).sum())?;
         }
     }
     Ok(())
@@ -102,44 +108,44 @@ pub fn merge(context: &Context) -> Result<()> {
 /// folder.
 pub fn tidy(context: &Context) -> Result<()> {
     let shards = Shards::of(context)?;
-    let tasks = if shards.0.is_empty() { Vec::new() } else { steer::tasks(context)? };
-    for task in tasks.iter().filter(|task| context.is_done(task)) {
-        for shard in shards.with(task) {
-            remove(&shard_journal(context, &task.name, shard))?;
+    let jobs = if shards.0.is_empty() { Vec::new() } else { jobs(context)? };
+    for job in jobs.iter().filter(|job| context.run.is_done(job)) {
+        for shard in shards.with(job) {
+            remove(&context.run.path(&shard_journal(&job.name, shard)))?;
         }
     }
     for (shard, manifest) in &shards.0 {
-        if !manifest.tasks().any(|task| shard_journal(context, task, *shard).exists()) {
-            remove(&context.run().shard_manifest(*shard))?;
+        if !manifest.owned().flat_map(|(_, owned)| owned).any(|file| context.run.path(file).exists()) {
+            context.run.remove_shard(*shard)?;
         }
     }
-    if context.run().shards()?.is_empty() { remove(&context.path(SHARDS)) } else { Ok(()) }
+    if context.run.shards()?.is_empty() { remove(&context.run.path(SHARDS)) } else { Ok(()) }
 }
 
 /// Removes all that shards left.
 pub fn discard(context: &Context) -> Result<()> {
-    for (shard, manifest) in &Shards::of(context)?.0 {
-        for task in manifest.tasks() {
-            remove(&shard_journal(context, task, *shard))?;
+    for (_, manifest) in &Shards::of(context)?.0 {
+        for file in manifest.owned().flat_map(|(_, owned)| owned) {
+            remove(&context.run.path(file))?;
         }
     }
-    remove(&context.path(SHARDS))
+    remove(&context.run.path(SHARDS))
 }
 
 /// Refuses a steer stage that shards have worked on and that is not whole once they are merged; says which of them are to go on.
 pub fn check_complete(context: &Context) -> Result<()> {
     let shards = Shards::of(context)?;
-    let tasks = steer::tasks(context)?;
-    let counts: BTreeSet<usize> = tasks.iter().flat_map(|task| shards.with(task).map(Shard::count)).collect();
+    let jobs = jobs(context)?;
+    let counts: BTreeSet<usize> = jobs.iter().flat_map(|job| shards.with(job).map(Shard::count)).collect();
     if counts.is_empty() {
         return Ok(());
     }
     let prompts = steer::test_prompts(context)?;
     let mut lacking: Vec<(&str, Vec<usize>)> = Vec::new();
-    for task in tasks.iter().filter(|task| !context.is_done(task)) {
-        let answered = ids(&run_lines(context, task)?);
-        let missing = prompts.iter().enumerate().filter(|(_, (id, _))| !answered.contains(id)).map(|(index, _)| index);
-        lacking.push((&task.name, missing.collect()));
+    for job in jobs.iter().filter(|job| !context.run.is_done(job)) {
+        let answered = ids(&run_lines(context, job)?);
+        let missing = prompts.iter().enumerate().filter(|(_, prompt)| !answered.contains(&prompt.id)).map(|(index, _)| index);
+        lacking.push((&job.name, missing.collect()));
     }
     let Some((task, missing)) = lacking.first() else { return Ok(()) };
     let unfinished = counts.iter().map(|&count| {
@@ -152,34 +158,8 @@ pub fn check_complete(context: &Context) -> Result<()> {
          hint: run these shards again with the same settings, or `w2s run` without --only to answer the rest in one process",
         missing.len(),
         prompts.len(),
-        if lacking.len() > 1 { format!(", and {} of {} tasks lack some", lacking.len(), tasks.len()) } else { String::new() },
+        if lacking.len() > 1 { format!(", and {} of {} tasks lack some", lacking.len(), jobs.len()) } else { String::new() },
         unfinished.collect::<Vec<_>>().join(", ")
-    )))
-}
-
-/// Refuses a shard where what it reads is missing or was made with other settings, and names every stage that is due.
-fn check_inputs(context: &Context) -> Result<()> {
-    let mut due = BTreeSet::new();
-    let mut asked = vec![Stage::Steer];
-    while let Some(stage) = asked.pop() {
-        for needed in reads(stage, &context.plan) {
-            if !due.contains(&needed) && undone(needed, context)?.is_some() {
-                due.insert(needed);
-                asked.push(needed);
-            }
-        }
-    }
-    if due.is_empty() {
-        return Ok(());
-    }
-    let list = |before: &str, after: &str, between: &str| {
-        due.iter().map(|stage| format!("{before}{stage}{after}")).collect::<Vec<_>>().join(between)
-    };
-    Err(Error::failed(format!(
-        "shards read what is done before them, and these stages have not been done with these settings: {}\n\n\
-         hint: first run `w2s run RECIPE {}` with the same --set and --out",
-        list("`", "`", ", "),
-        list("--only ", "", " ")
     )))
 }
 
@@ -188,26 +168,24 @@ struct Shards(Vec<(Shard, Manifest)>);
 
 impl Shards {
     fn of(context: &Context) -> Result<Self> {
-        let shards = context.run().shards()?;
-        let shards = shards.into_iter().map(|shard| Ok((shard, manifest(context, shard)?)));
-        Ok(Self(shards.collect::<Result<_>>()?))
+        Ok(Self(context.run.shards()?))
     }
 
     /// Those whose answers to the task were given with these settings.
-    fn with(&self, task: &Task) -> impl Iterator<Item = Shard> {
-        let same = |manifest: &Manifest| manifest.fingerprint_of(&task.name).as_ref() == Some(&task.fingerprint);
+    fn with(&self, job: &Job) -> impl Iterator<Item = Shard> {
+        let same = |manifest: &Manifest| manifest.fingerprint_of(&job.name).as_ref() == Some(&job.fingerprint);
         self.0.iter().filter(move |(_, manifest)| same(manifest)).map(|(shard, _)| *shard)
     }
 
     /// All lines of the task that were written with these settings.
-    fn lines(&self, context: &Context, task: &Task) -> Result<Vec<(SteerLine, Vec<u8>)>> {
-        let same: BTreeSet<Shard> = self.with(task).collect();
+    fn lines(&self, context: &Context, job: &Job) -> Result<Vec<(SteerLine, Vec<u8>)>> {
+        let same: BTreeSet<Shard> = self.with(job).collect();
         let mut lines = Vec::new();
         for (shard, manifest) in &self.0 {
-            let file = shard_journal(context, &task.name, *shard);
+            let file = context.run.path(&shard_journal(&job.name, *shard));
             if same.contains(shard) {
                 lines.extend(whole_lines(context, &file)?);
-            } else if manifest.fingerprint_of(&task.name).is_some() && file.exists() {
+            } else if manifest.fingerprint_of(&job.name).is_some() && file.exists() {
                 warn!("{}: answers given with other settings are left out", file.display());
             }
         }
@@ -216,9 +194,9 @@ impl Shards {
 }
 
 /// The lines of the run's own journal, if they are of this very task.
-fn run_lines(context: &Context, task: &Task) -> Result<Vec<(SteerLine, Vec<u8>)>> {
-    match context.continues(task) {
-        true => whole_lines(context, &context.path(&steer::journal_of(&task.name))),
+fn run_lines(context: &Context, job: &Job) -> Result<Vec<(SteerLine, Vec<u8>)>> {
+    match context.run.continues(job) {
+        true => whole_lines(context, &journal_path(context, &job.name)),
         false => Ok(Vec::new()),
     }
 }
@@ -234,12 +212,13 @@ fn ids(lines: &[(SteerLine, Vec<u8>)]) -> HashSet<String> {
     lines.iter().map(|(line, _)| line.id.clone()).collect()
 }
 
-fn manifest(context: &Context, shard: Shard) -> Result<Manifest> {
-    Manifest::load_from(context.run().shard_manifest(shard), context.run_dir())
+fn journal_path(context: &Context, task: &str) -> PathBuf {
+    context.run.path(&format!("{task}.jsonl"))
 }
 
-fn shard_journal(context: &Context, task: &str, shard: Shard) -> PathBuf {
-    context.path(&steer::journal_of(&format!("{task}.shard-{}", shard.tag())))
+/// Where a shard keeps its answers, relative to the run directory.
+fn shard_journal(task: &str, shard: Shard) -> String {
+    format!("{task}.shard-{}.jsonl", shard.tag())
 }
 
 /// Numbers as job arrays take them: `3,7-9`.

@@ -6,170 +6,50 @@ use std::rc::Rc;
 
 use tracing::{info, warn};
 
-use super::context::{Context, Task};
+use super::cells::{Cell, Source, cells};
+use super::context::Context;
 use super::prompt_room::{Asked, Model};
-use super::steer_method::{LoadedGuide, Method, Parts, SteerLine, SteerSettings, proposer, steer_prompts};
-use super::{direct, dpo, gold, ppo};
-use crate::artifacts::{Journal, Reach, interrupt, journal};
+use super::tasks::{Pupil, Task};
+use crate::artifacts::{Journal, interrupt, journal};
+use crate::engine::{Desk, Engine, SteerLine, SteerSettings};
 use crate::error::{Error, Result};
 use crate::models::Lm;
 use crate::monitor::Progress;
-use crate::recipe::{ChunkLen, GuidePairSource, GuideSource, Steer};
-use crate::score::Guide;
+use crate::policy::LocalPolicy;
+use crate::prompt::Prompt;
+use crate::recipe::{GuidePairSource, GuideSource, Steer};
 use crate::text::{Prompts, Split, Tokenizer};
-
-/// One (base, method) of the recipe: a folder below `steer/`.
-pub struct Cell {
-    /// A model of the recipe; for the guides sampled alone, the model they descend from.
-    pub base: String,
-    pub method_name: String,
-    pub method: Method,
-    source: Source,
-}
-
-/// Which weights propose.
-enum Source {
-    Model(String),
-    Guide(GuideSource),
-    /// What `[direct]` made of this model.
-    Direct(String),
-    /// What `[ppo]` with this chunk length made of its policy, for each seed.
-    Ppo(ChunkLen),
-}
-
-impl Cell {
-    pub(super) fn task(&self, context: &Context, seed: u64) -> Result<Task> {
-        let steer = settings(context)?;
-        let traced = if steer.trace { steer.prompts } else { 0 };
-        let reach = [("prompts", steer.prompts), ("traced", traced)].map(|(what, count)| (what.to_owned(), count));
-        Ok(Task { reach: Reach::from(reach), ..Task::new(self.name(seed), fingerprint(context, self, seed)?) })
-    }
-
-    /// Of the task.
-    fn name(&self, seed: u64) -> String {
-        format!("steer/{}/{}/seed-{seed}", self.base, self.method_name)
-    }
-
-    pub fn journal(&self, seed: u64) -> String {
-        journal_of(&self.name(seed))
-    }
-
-    fn folder(&self, context: &Context, seed: u64) -> Result<PathBuf> {
-        match &self.source {
-            Source::Model(name) => context.model_folder(name),
-            Source::Guide(source) => context.guide_folder(source),
-            Source::Direct(name) => Ok(context.path(&direct::tuning(context, name)?.dpo_task)),
-            Source::Ppo(chunk_len) => Ok(context.path(&ppo::cell(context, *chunk_len, seed)?.task)),
-        }
-    }
-}
-
-/// Where a task keeps its lines, relative to the run directory.
-pub(super) fn journal_of(task: &str) -> String {
-    format!("{task}.jsonl")
-}
-
-/// Every cell of the recipe, in its order: bases by methods, then the guides alone, once.
-pub fn cells(context: &Context) -> Result<Vec<Cell>> {
-    let steer = settings(context)?;
-    let mut cells = Vec::new();
-    for base in &steer.bases {
-        for table in &steer.method {
-            for (name, method) in Method::all_of(table) {
-                let source = match method {
-                    Method::Tuned | Method::Untuned => continue,
-                    Method::Direct => Source::Direct(base.clone()),
-                    Method::Ppo { chunk_len } if is_policy(context, base) => Source::Ppo(chunk_len),
-                    Method::Ppo { .. } => continue,
-                    _ => Source::Model(base.clone()),
-                };
-                cells.push(Cell { base: base.clone(), method_name: name, method, source });
-            }
-        }
-    }
-    for (name, method) in steer.method.iter().flat_map(Method::all_of) {
-        let source = match method {
-            Method::Tuned => context.plan.tuned(),
-            Method::Untuned => context.plan.untuned(),
-            _ => continue,
-        };
-        let source = source.ok_or_else(|| Error::recipe(format!("method `{name}` needs a guide pair")))?;
-        let base = context.guide_model(&source)?.to_owned();
-        cells.push(Cell { base, method_name: name, method, source: Source::Guide(source) });
-    }
-    Ok(cells)
-}
-
-/// Whether `[ppo]` trains this model.
-fn is_policy(context: &Context, model: &str) -> bool {
-    context.recipe().ppo.as_ref().is_some_and(|ppo| ppo.policy == model)
-}
-
-pub fn run(context: &Context) -> Result<()> {
-    let mut models = Models::new(context);
-    let mut told = false;
-    for cell in cells(context)? {
-        for &seed in &context.recipe().run.seeds {
-            let file = cell.journal(seed);
-            context.task(&cell.task(context, seed)?, &[&file], |_| {
-                if !std::mem::replace(&mut told, true) {
-                    tell_seen(context)?;
-                }
-                steer(context, &mut models, &cell, seed, &context.path(&file), test_prompts(context)?)
-            })?;
-        }
-    }
-    Ok(())
-}
-
-/// Over all cells and seeds.
-pub fn tasks(context: &Context) -> Result<Vec<Task>> {
-    let seeds = &context.recipe().run.seeds;
-    let cells = cells(context)?;
-    let tasks = cells.iter().flat_map(|cell| seeds.iter().map(move |&seed| (cell, seed)));
-    tasks.map(|(cell, seed)| cell.task(context, seed)).collect()
-}
 
 fn settings(context: &Context) -> Result<&Steer> {
     context.recipe().steer.as_ref().ok_or_else(|| Error::recipe("the recipe has no `[steer]` table"))
 }
 
-fn fingerprint(context: &Context, cell: &Cell, seed: u64) -> Result<String> {
-    let mut parents = vec![context.test_prompts_fingerprint()?];
-    parents.push(match &cell.source {
-        Source::Model(name) => context.model_fingerprint(name)?,
-        Source::Guide(source) => context.guide_fingerprint(source)?,
-        Source::Direct(name) => dpo::fingerprint(context, &direct::tuning(context, name)?)?,
-        Source::Ppo(chunk_len) => ppo::cell(context, *chunk_len, seed)?.fingerprint(context)?,
-    });
-    let pairs = context.plan.guide_pairs();
-    for GuidePairSource { tuned, untuned, .. } in &pairs {
-        parents.extend([context.guide_fingerprint(tuned)?, context.guide_fingerprint(untuned)?]);
-        parents.push(context.model_fingerprint(context.guide_model(tuned)?)?);
-    }
-    if context.recipe().gold.is_some() {
-        parents.push(gold::fingerprint(context)?);
-    }
-    let search = (cell.method.settings(), cell.method_name.as_str());
-    context.fingerprint("steer", (search, settings(context)?.outcome(&pairs), seed), &parents)
-}
-
-/// Models and tokenizers that are open; several cells share them.
-pub(super) struct Models<'a> {
+/// The stage at work: models and tokenizers that are open, which several cells share.
+pub struct Steering<'a> {
     context: &'a Context,
     open: HashMap<PathBuf, (Rc<Lm>, Rc<Tokenizer>)>,
+    has_told: bool,
 }
 
-impl<'a> Models<'a> {
-    pub(super) fn new(context: &'a Context) -> Self {
-        Self { context, open: HashMap::new() }
+impl<'a> Steering<'a> {
+    pub fn new(context: &'a Context) -> Self {
+        Self { context, open: HashMap::new(), has_told: false }
+    }
+
+    /// Answers all test prompts.
+    pub fn run(&mut self, cell: &Cell, seed: u64) -> Result<()> {
+        if !std::mem::replace(&mut self.has_told, true) {
+            tell_seen(self.context)?;
+        }
+        let file = self.context.run.path(&cell.journal(seed));
+        answer(self, cell, seed, &file, test_prompts(self.context)?)
     }
 
     /// Lets go of all models but the cell's own and the guides, so that no more bases than one are held.
-    pub(super) fn keep_for(&mut self, cell: &Cell, seed: u64) -> Result<()> {
-        let mut kept = vec![cell.folder(self.context, seed)?];
+    fn keep_for(&mut self, cell: &Cell, seed: u64) -> Result<()> {
+        let mut kept = vec![folder(self.context, cell, seed)?];
         for GuidePairSource { tuned, untuned, .. } in self.context.plan.guide_pairs() {
-            kept.extend([self.context.guide_folder(&tuned)?, self.context.guide_folder(&untuned)?]);
+            kept.extend([self.context.models.guide_folder(&tuned)?, self.context.models.guide_folder(&untuned)?]);
         }
         self.open.retain(|folder, _| kept.contains(folder));
         Ok(())
@@ -178,69 +58,107 @@ impl<'a> Models<'a> {
     /// `name`: the recipe's model that the folder is or descends from.
     fn get(&mut self, folder: &Path, name: &str) -> Result<(Rc<Lm>, Rc<Tokenizer>)> {
         if !self.open.contains_key(folder) {
-            self.open.insert(folder.to_owned(), self.context.open(folder, name)?);
+            self.open.insert(folder.to_owned(), self.context.models.open(folder, name)?);
         }
         let (lm, tokenizer) = &self.open[folder];
         Ok((lm.clone(), tokenizer.clone()))
     }
 
-    fn guide(&mut self, base: &Tokenizer) -> Result<Option<LoadedGuide>> {
-        let mut guides = Vec::new();
-        for GuidePairSource { tuned, untuned, weight } in self.context.plan.guide_pairs() {
-            let [tuned_name, untuned_name] = [self.context.guide_model(&tuned)?, self.context.guide_model(&untuned)?];
-            let template = self.context.template(tuned_name)?;
-            let tuned = self.get(&self.context.guide_folder(&tuned)?, tuned_name)?;
-            let untuned = self.get(&self.context.guide_folder(&untuned)?, untuned_name)?;
-            guides.push((weight, Rc::new(Guide::new(tuned, untuned, template)?)));
+    /// The cell's base and its guides, joined.
+    fn engine(&mut self, cell: &Cell, seed: u64) -> Result<Engine> {
+        let context = self.context;
+        let settings = SteerSettings::of(settings(context)?);
+        self.keep_for(cell, seed)?;
+        let (lm, tokenizer) = self.get(&folder(context, cell, seed)?, &cell.base)?;
+        let template = context.models.template(&cell.base)?;
+        let base = LocalPolicy::new(lm, tokenizer, template, settings.sampling, settings.stop.clone());
+        let mut pairs = Vec::new();
+        for pair in context.plan.guide_pairs() {
+            pairs.push((pair.weight, context.models.guide(&pair, &mut |folder, name| self.get(folder, name))?));
         }
-        Ok(if guides.is_empty() { None } else { Some(LoadedGuide::for_base(guides, base)?) })
+        Engine::open(cell.method.clone(), settings, Box::new(base), pairs)
     }
 }
 
 /// Whether a line says all that is asked for: one that lacks its trace is answered again, and says the same.
-pub(super) fn is_whole(line: &SteerLine, asks_for_trace: bool) -> bool {
+pub fn is_whole(line: &SteerLine, asks_for_trace: bool) -> bool {
     line.trace.is_some() || !asks_for_trace
 }
 
+/// Where the weights lie that propose.
+fn folder(context: &Context, cell: &Cell, seed: u64) -> Result<PathBuf> {
+    let result = |task: Task| context.run.path(&task.name(&context.plan));
+    match &cell.source {
+        Source::Model(name) => context.models.folder(name),
+        Source::Guide(source) => context.models.guide_folder(source),
+        Source::Direct(name) => Ok(result(Task::Dpo(Pupil::Direct(name.clone())))),
+        Source::Ppo(chunk_len) => Ok(result(Task::Ppo { chunk_len: *chunk_len, seed })),
+    }
+}
+
 /// Answers those of `prompts` that the journal does not hold yet; what it holds of others stays.
-pub(super) fn steer(
-    context: &Context,
-    models: &mut Models,
-    cell: &Cell,
-    seed: u64,
-    file: &Path,
-    prompts: Vec<(String, String)>,
-) -> Result<()> {
-    let steer = settings(context)?;
-    let settings = SteerSettings::of(steer);
-    models.keep_for(cell, seed)?;
-    let (lm, tokenizer) = models.get(&cell.folder(context, seed)?, &cell.base)?;
-    let mut guide = models.guide(&tokenizer)?;
-    let gold = match context.recipe().gold {
-        Some(_) => Some(context.open_gold()?),
-        None => None,
-    };
-    let mut policy = proposer(&cell.method, (lm, tokenizer, context.template(&cell.base)?), guide.as_ref(), &settings)?;
-    let asked: HashSet<&str> = prompts.iter().map(|(id, _)| id.as_str()).collect();
-    let stays = |line: &SteerLine| is_whole(line, settings.trace) || !asked.contains(line.id.as_str());
+///
+/// # Errors
+/// [`Error::Lost`] where some have no answer; the others have.
+pub fn answer(steering: &mut Steering, cell: &Cell, seed: u64, file: &Path, prompts: Vec<Prompt>) -> Result<()> {
+    let mut engine = steering.engine(cell, seed)?;
+    let asked: HashSet<&str> = prompts.iter().map(|prompt| prompt.id.as_str()).collect();
+    let stays = |line: &SteerLine| is_whole(line, engine.settings.trace) || !asked.contains(line.id.as_str());
     let (whole, lacking): (Vec<_>, Vec<_>) = journal::complete_lines::<SteerLine>(file)?.into_iter().partition(|(line, _)| stays(line));
     if !lacking.is_empty() {
         journal::replace(file, whole.iter().map(|(_, bytes)| bytes))?;
     }
-    let (mut journal, done) = Journal::<SteerLine>::open(file)?;
+    let (journal, done) = Journal::<SteerLine>::open(file)?;
     let done: HashSet<String> = done.into_iter().map(|line| line.id).collect();
     let what = format!("{} {} seed {seed}", cell.base, cell.method_name);
     let count = prompts.len();
-    let due: Vec<(String, String)> = prompts.into_iter().filter(|(id, _)| !done.contains(id)).collect();
-    let mut progress = Progress::start(&what, count as u64, (count - due.len()) as u64);
-    let parts = Parts { policy: &mut policy, guide: guide.as_mut(), gold: gold.as_ref() };
-    steer_prompts(&cell.method, &settings, parts, seed, &due, &mut interrupt::check, &mut |_, line| {
-        journal.append(&line)?;
-        progress.advance(1);
+    let due: Vec<Prompt> = prompts.into_iter().filter(|prompt| !done.contains(&prompt.id)).collect();
+    let progress = Progress::start(&what, count as u64, (count - due.len()) as u64);
+    let in_flight = engine.plan(&due)?;
+    let mut desk = Answers { due: due.into_iter(), journal, progress, lost: Vec::new() };
+    engine.answer(seed, in_flight, &mut desk)?;
+    desk.progress.finish();
+    if desk.lost.is_empty() { Ok(()) } else { Err(Error::Lost(desk.lost)) }
+}
+
+/// The prompts of one task, and the journal of their answers.
+struct Answers {
+    due: std::vec::IntoIter<Prompt>,
+    journal: Journal<SteerLine>,
+    progress: Progress,
+    /// Those without an answer, and why.
+    lost: Vec<String>,
+}
+
+impl Desk for Answers {
+    fn next(&mut self, _in_flight: usize) -> Result<Option<Prompt>> {
+        Ok(self.due.next())
+    }
+
+    fn pause(&mut self) -> Result<()> {
+        interrupt::check()
+    }
+
+    fn done(&mut self, _number: usize, line: SteerLine) -> Result<()> {
+        self.journal.append(&line)?;
+        self.progress.advance(1);
         Ok(())
-    })?;
-    progress.finish();
-    Ok(())
+    }
+
+    fn lost(&mut self, _number: usize, prompt: Prompt, error: Error) -> Result<()> {
+        let lost = format!("prompt `{}` has no answer: {error}", prompt.id);
+        warn!("{lost}");
+        self.lost.push(lost);
+        Ok(())
+    }
+}
+
+/// What a task could not do while it did the rest; any other error ends the stage.
+pub fn losses(task: &str, outcome: Result<()>) -> Result<Vec<String>> {
+    match outcome {
+        Err(Error::Lost(lost)) => Ok(lost.into_iter().map(|lost| format!("{task}: {lost}")).collect()),
+        outcome => outcome.map(|()| Vec::new()),
+    }
 }
 
 /// The prompts of the stage, and what reads them.
@@ -248,13 +166,13 @@ pub fn asked(context: &Context) -> Result<Asked> {
     let mut models = Vec::new();
     let pairs = context.plan.guide_pairs();
     let guide = |source: &GuideSource, samples| -> Result<Model> {
-        Ok(Model { name: context.guide_model(source)?.to_owned(), folder: context.guide_folder(source)?, samples })
+        Ok(Model { name: context.models.of_guide(source)?.to_owned(), folder: context.models.guide_folder(source)?, samples })
     };
-    for cell in cells(context)? {
+    for cell in cells(&context.plan)? {
         // The seeds differ in weights.
-        let folder = cell.folder(context, context.seed())?;
+        let folder = folder(context, &cell, context.seed())?;
         models.push(Model { name: cell.base.clone(), folder, samples: true });
-        let is_mixed = matches!(cell.method, Method::Eft { .. });
+        let is_mixed = cell.method.proposal.tilt().is_some();
         for source in pairs.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]).filter(|_| is_mixed) {
             models.push(guide(source, true)?);
         }
@@ -265,9 +183,9 @@ pub fn asked(context: &Context) -> Result<Asked> {
     Ok(Asked { prompts: test_prompts(context)?, new_tokens: settings(context)?.max_new_tokens, models })
 }
 
-/// (id, prompt) of as many test texts as are steered over: the first that are long enough for one. Prompts that training or validation texts
+/// The prompts of as many test texts as are steered over: the first that are long enough for one. Prompts that training or validation texts
 /// make too come last, and only where the others are too few.
-pub(super) fn test_prompts(context: &Context) -> Result<Vec<(String, String)>> {
+pub fn test_prompts(context: &Context) -> Result<Vec<Prompt>> {
     let count = settings(context)?.prompts;
     let rule = &context.recipe().data.prompt;
     let Prompts { mut prompts, seen } = context.prompts(Split::Test, count)?;
@@ -283,7 +201,7 @@ pub(super) fn test_prompts(context: &Context) -> Result<Vec<(String, String)>> {
 }
 
 /// Says how many prompts were not new to what was trained.
-pub(super) fn tell_seen(context: &Context) -> Result<()> {
+pub fn tell_seen(context: &Context) -> Result<()> {
     let count = settings(context)?.prompts;
     let Prompts { prompts, seen } = context.prompts(Split::Test, count)?;
     match (count - prompts.len(), seen.len()) {

@@ -1,71 +1,24 @@
-//! Which model is tuned on the preference pairs, from which weights, and how it reads the pairs: all that SFT and DPO know of whom they tune.
+//! A model opened to be tuned on the preference pairs: how it reads them, is trained and saved.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use tch::{Kind, Tensor};
 use tracing::{info, warn};
 
-use super::context::{Context, Placement, write_json};
-use super::preferences::TRAIN;
+use super::context::Context;
+use super::placements::Placement;
+use super::run::write_json;
 use super::sample_text::sample_text;
-use super::sft;
-use crate::error::{Error, Result};
-use crate::losses::DpoObjective;
+use super::tasks::TRAIN;
+use crate::error::Result;
 use crate::models::device::training_kind;
 use crate::models::{Lm, open_lora_with_tokenizer, open_trainable_with_tokenizer};
-use crate::recipe::{Dpo, Lora, LossOn, Training};
+use crate::recipe::{Lora, Training};
 use crate::sampling::Stream;
 use crate::text::{PromptTemplate, Tokenizer, read_pairs};
 use crate::train::tasks::SampleText;
 use crate::train::{Fit, Sequence, Task};
-
-/// SFT (where it is asked for) and DPO of one model of the recipe.
-pub struct Tuning<'a> {
-    /// Its template and its device count.
-    pub model: &'a str,
-    /// Names of the tasks, of their metrics, and of their folders below the run directory.
-    pub sft_task: String,
-    pub dpo_task: String,
-    /// Where the loss is taken, and the optimisation.
-    pub sft: Option<(LossOn, &'a Training)>,
-    /// What is minimised, and the optimisation.
-    pub dpo: Option<(DpoObjective, &'a Training)>,
-}
-
-impl<'a> Tuning<'a> {
-    pub fn of_guide(context: &'a Context) -> Result<Self> {
-        let training = &context.plan.training;
-        let objective = context.recipe().dpo.as_ref().map(Dpo::objective);
-        Ok(Self {
-            model: context.recipe().guide_model().ok_or_else(|| Error::recipe("the recipe has no model to tune"))?,
-            sft_task: "sft".to_owned(),
-            dpo_task: "dpo".to_owned(),
-            sft: training.sft.as_ref().map(|training| (context.recipe().sft_on(), training)),
-            dpo: objective.zip(training.dpo.as_ref()),
-        })
-    }
-
-    /// What DPO starts from and keeps as its reference: the result of SFT, or else the model itself.
-    pub fn reference_folder(&self, context: &Context) -> Result<PathBuf> {
-        match self.sft {
-            Some(_) => Ok(context.path(&self.sft_task)),
-            None => context.model_folder(self.model),
-        }
-    }
-
-    pub fn reference_fingerprint(&self, context: &Context) -> Result<String> {
-        match self.sft {
-            Some(_) => sft::fingerprint(context, self),
-            None => context.model_fingerprint(self.model),
-        }
-    }
-
-    /// The weights in `folder`, to be trained by the task called `name`.
-    pub fn open(&self, context: &Context, folder: &Path, name: &str, training: &Training) -> Result<Trainable> {
-        Trainable::open(context, self.model, folder, name, training.lora.as_ref())
-    }
-}
 
 /// A model opened to be tuned, and how it reads and writes.
 pub struct Trainable {
@@ -78,7 +31,7 @@ impl Trainable {
     /// The weights in `folder`, of the recipe's `model` or descended from it, to be trained by the task called `name`: all of them, or
     /// adapters.
     pub fn open(context: &Context, model: &str, folder: &Path, name: &str, lora: Option<&Lora>) -> Result<Self> {
-        let Placement { device, kind } = context.placement(model)?;
+        let Placement { device, kind } = context.models.placement(model)?;
         let kind = training_kind(kind);
         let (lm, tokenizer) = match lora {
             None => open_trainable_with_tokenizer(folder, device, kind)?,
@@ -88,7 +41,7 @@ impl Trainable {
                 opened
             }
         };
-        Ok(Self { lm: Rc::new(lm), tokenizer: Rc::new(tokenizer), template: context.template(model)? })
+        Ok(Self { lm: Rc::new(lm), tokenizer: Rc::new(tokenizer), template: context.models.template(model)? })
     }
 
     /// The model in Hugging Face layout; `weights` are the f32 ones of all that was trained, by name.
@@ -104,7 +57,7 @@ impl Trainable {
     /// tokens with it.
     pub fn read(&self, context: &Context, file: &str, max_length: usize) -> Result<Vec<[Option<Sequence>; 2]>> {
         let ends = &self.lm.model.info().eos_token_ids;
-        let pairs = read_pairs(&context.path(file))?;
+        let pairs = read_pairs(&context.run.path(file))?;
         let sequences = pairs.iter().map(|pair| {
             let sequence = |response: &str, complete: bool| {
                 Sequence::of_response(&self.tokenizer, &self.template, &pair.prompt, (response, complete), ends, max_length)
@@ -116,17 +69,17 @@ impl Trainable {
 
     /// A continuation of the first pair's prompt.
     pub fn sample(&self, context: &Context) -> Result<SampleText> {
-        let first = read_pairs(&context.path(TRAIN))?.into_iter().next();
+        let first = read_pairs(&context.run.path(TRAIN))?.into_iter().next();
         let prompt = first.map(|pair| pair.prompt).unwrap_or_default();
         Ok(sample_text(self.lm.clone(), self.tokenizer.clone(), self.template.clone(), prompt, 48))
     }
 
     /// Trains to the end and saves the model in the folder that has the task's name.
     pub fn fit(&self, context: &Context, name: &str, training: &Training, task: &mut dyn Task) -> Result<()> {
-        let checkpoint = context.checkpoint(name);
-        let fit = Fit { stage: name, training, seed: context.seed(), run_dir: context.run_dir(), checkpoint: &checkpoint };
+        let checkpoint = context.run.checkpoint(name);
+        let fit = Fit { stage: name, training, seed: context.seed(), run_dir: context.run.dir(), checkpoint: &checkpoint };
         let (report, weights) = fit.run(task)?;
-        let folder = context.path(name);
+        let folder = context.run.path(name);
         self.save(&folder, &weights, training.lora.as_ref())?;
         write_json(&folder.join("training.json"), &report)
     }

@@ -11,6 +11,7 @@ use super::records::{self, Record};
 use super::reviews;
 use super::splits::{self, SplitFiles};
 use crate::error::{Error, Result};
+use crate::prompt::Prompt;
 use crate::recipe::{Columns, Data, PromptRule};
 use crate::sampling::Stream;
 
@@ -235,33 +236,33 @@ impl std::fmt::Display for Split {
     }
 }
 
-/// (id, prompt) of texts, in the order of the texts.
+/// The prompts that texts begin with, in the order of the texts; ids are those of the texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Prompts {
-    pub prompts: Vec<(String, String)>,
+    pub prompts: Vec<Prompt>,
     /// Those that were passed over on the way to the last of `prompts`, for a text of an earlier split makes the same prompt.
-    pub seen: Vec<(String, String)>,
+    pub seen: Vec<Prompt>,
 }
 
 impl Dataset {
     /// The prompts of the first `count` texts of `split` that are long enough for one, fewer where there are no more. Of validation and test
     /// only those that no text of an earlier split (train, validation, test) makes, too: two texts may begin with the same words.
     pub fn prompts(&self, split: Split, rule: &PromptRule, seed: u64, count: usize) -> Prompts {
-        let of = |examples: &[Example]| -> Vec<(String, String)> {
-            examples.iter().filter_map(|example| Some((example.id.clone(), first_words_prompt(example, rule, seed)?))).collect()
+        let of = |examples: &[Example]| -> Vec<Prompt> {
+            examples.iter().filter_map(|example| Some(Prompt::new(&example.id, first_words_prompt(example, rule, seed)?))).collect()
         };
         let (examples, earlier): (_, &[&[Example]]) = match split {
             Split::Train => (&self.train, &[]),
             Split::Validation => (&self.validation, &[&self.train]),
             Split::Test => (&self.test, &[&self.train, &self.validation]),
         };
-        let known: HashSet<String> = earlier.iter().flat_map(|examples| of(examples)).map(|(_, prompt)| prompt).collect();
+        let known: HashSet<String> = earlier.iter().flat_map(|examples| of(examples)).map(|prompt| prompt.text).collect();
         let mut found = Prompts::default();
         for prompt in of(examples) {
             if found.prompts.len() == count {
                 break;
             }
-            let list = if known.contains(&prompt.1) { &mut found.seen } else { &mut found.prompts };
+            let list = if known.contains(&prompt.text) { &mut found.seen } else { &mut found.prompts };
             list.push(prompt);
         }
         found
@@ -483,7 +484,7 @@ mod tests {
             [&dataset.train, &dataset.validation, &dataset.test].into_iter().flatten().map(|example| example.text.as_str()).collect();
         assert_eq!(texts.len(), 3600);
         let all = |split: Split| dataset.prompts(split, &data.prompt, 1, usize::MAX);
-        let set = |prompts: &Prompts| prompts.prompts.iter().map(|(_, prompt)| prompt.clone()).collect::<HashSet<_>>();
+        let set = |prompts: &Prompts| prompts.prompts.iter().map(|prompt| prompt.text.clone()).collect::<HashSet<_>>();
         let [train, validation, test] = [Split::Train, Split::Validation, Split::Test].map(all);
         assert_eq!((train.prompts.len(), train.seen.len()), (3000, 0));
         assert!(

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::records;
 use crate::error::{Error, Result};
+use crate::prompt::Prompt;
 
 /// Two responses to one prompt and the judgement on them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,20 +80,20 @@ pub fn read_responses(path: &Path) -> Result<Vec<[String; 3]>> {
     records::read(path, 0)?.into_iter().map(row).collect()
 }
 
-/// (id, prompt) of each line `{"id": …, "prompt": …}`; ids are strings or numbers, and distinct.
-pub fn read_prompts(path: &Path) -> Result<Vec<(String, String)>> {
+/// The prompts of a file with a line `{"id": …, "prompt": …}` each; ids are strings or numbers, and distinct.
+pub fn read_prompts(path: &Path) -> Result<Vec<Prompt>> {
     #[derive(Deserialize)]
     struct Line {
         id: Value,
         prompt: String,
     }
-    let mut prompts: Vec<(String, String)> = Vec::new();
+    let mut prompts: Vec<Prompt> = Vec::new();
     for Line { id, prompt } in rows(path)? {
         let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
-        if prompts.iter().any(|(known, _)| *known == id) {
+        if prompts.iter().any(|known| known.id == id) {
             return Err(Error::data(path, None, format!("two prompts have the id `{id}`")));
         }
-        prompts.push((id, prompt));
+        prompts.push(Prompt::new(id, prompt));
     }
     Ok(prompts)
 }

@@ -8,9 +8,9 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::tokenizer::read_json;
-use super::{PromptTemplate, Tokenizer};
+use super::{PromptTemplate, Tokenizer, VocabularyDifference};
 use crate::error::Result;
-use crate::recipe::{GuidePairSource, MethodTable, Plan, Recipe, config_folder};
+use crate::recipe::{GuidePairSource, Plan, Recipe, config_folder, two_vocabularies};
 
 /// What stands before the prompts of each model in a folder, how each chat model is addressed, and for each base of `[steer]` and the policy of
 /// `[ppo]` whether the guides share its vocabulary; empty where a plan has none of these.
@@ -60,34 +60,34 @@ pub fn bos_problems(recipe: &Recipe) -> Vec<String> {
     problems
 }
 
-/// What keeps guides from reading one text: tokenizers in folders whose vocabularies differ within a pair. And what keeps `eft` from adding the
-/// logits of base and guides: tokenizers in folders whose vocabularies differ. A tokenizer that cannot be read is told with its model.
+/// What keeps guides from reading one text: tokenizers in folders whose vocabularies differ within a pair. And what keeps guides from
+/// proposing: [`tilt_problems`]. A tokenizer that cannot be read is told with its model.
 pub fn mixture_problems(recipe: &Recipe) -> Vec<String> {
     let mut problems = Vec::new();
     let mut tokenizers = Tokenizers::default();
-    let folder = |model: &str| recipe.models.get(recipe.tokenizer_owner(model)).and_then(|model| model.id.clone());
     for GuidePairSource { tuned, untuned, .. } in recipe.guide_pairs() {
-        let [tuned_folder, untuned_folder] = [&tuned, &untuned].map(|source| recipe.model_of(source).and_then(folder));
-        let (Some(mine), Some(theirs)) = (tuned_folder, untuned_folder) else { continue };
-        let (Ok(mine), Ok(theirs)) = (tokenizers.open(&mine), tokenizers.open(&theirs)) else { continue };
-        if let Some(difference) = mine.vocabulary().difference(&theirs.vocabulary()) {
+        let (Some(mine), Some(theirs)) = (recipe.model_of(&tuned), recipe.model_of(&untuned)) else { continue };
+        if let Some(difference) = tokenizers.difference(recipe, mine, theirs) {
             let problem = format!("the guides {tuned} and {untuned} of a pair have two vocabularies: {difference}");
             problems.extend(Some(problem.clone()).filter(|_| !problems.contains(&problem)));
         }
     }
+    problems.extend(tilt_problems(recipe));
+    problems
+}
+
+/// What keeps guides from proposing together with a base: tokenizers in folders whose vocabularies differ.
+pub fn tilt_problems(recipe: &Recipe) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut tokenizers = Tokenizers::default();
     let Some(steer) = &recipe.steer else { return problems };
-    if !steer.method.iter().any(|method| matches!(method, MethodTable::Eft { .. })) {
-        return problems;
-    }
-    for base in &steer.bases {
-        for guide in recipe.guide_models() {
-            let (Some(mine), Some(theirs)) = (folder(base), folder(guide)) else { continue };
-            let (Ok(mine), Ok(theirs)) = (tokenizers.open(&mine), tokenizers.open(&theirs)) else { continue };
-            if let Some(difference) = mine.vocabulary().difference(&theirs.vocabulary()) {
-                problems.push(format!(
-                    "`eft` needs one vocabulary, but base `{base}` and guide `{guide}` have two: {difference}\n\n\
-                     hint: steer this base with `cbs` or `best_of_n`, whose guides read text"
-                ));
+    for method in steer.method.iter().filter(|method| method.is_tilted()) {
+        for base in &steer.bases {
+            for guide in recipe.guide_models() {
+                let Some(difference) = tokenizers.difference(recipe, base, guide) else { continue };
+                let [base, guide] = [format!("base `{base}`"), format!("guide `{guide}`")];
+                let problem = two_vocabularies(&method.search, &base, &guide, &format!("two: {difference}"));
+                problems.extend(Some(problem.clone()).filter(|_| !problems.contains(&problem)));
             }
         }
     }
@@ -106,6 +106,13 @@ impl Tokenizers {
         let tokenizer = Rc::new(Tokenizer::open(Path::new(folder))?);
         self.0.insert(folder.to_owned(), tokenizer.clone());
         Ok(tokenizer)
+    }
+
+    /// How the vocabularies of two models of the recipe differ, where both lie in folders.
+    fn difference(&mut self, recipe: &Recipe, one: &str, other: &str) -> Option<VocabularyDifference> {
+        let folder = |model: &str| recipe.models.get(recipe.tokenizer_owner(model))?.id.clone();
+        let (mine, theirs) = (self.open(&folder(one)?).ok()?, self.open(&folder(other)?).ok()?);
+        mine.vocabulary().difference(&theirs.vocabulary())
     }
 
     fn identity(&mut self, plan: &Plan, base: &str, guide: &str) -> Result<String> {

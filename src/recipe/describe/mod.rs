@@ -8,11 +8,11 @@ use std::fmt::{self, Write};
 use super::estimate::product;
 use super::warnings::GuideRoom;
 use super::{
-    Gold, GuidePairSource, HubId, Length, LoraSave, MethodTable, Model, Plan, Preferences, RewardModelTable, RewardStart, Schedule,
+    Gold, GuidePairSource, HubId, Length, LoraSave, Model, Plan, Preferences, Proposal, RewardModelTable, RewardStart, Schedule,
     ScratchTokenizer, SplitNames, Stage, Steer, Training, bytes_in_words, memory_estimate,
 };
 use crate::search::Semantics;
-use words::{epochs_in_words, grouped, loss_on_words, method_words, sampling_words};
+use words::{epochs_in_words, grouped, loss_on_words, sampling_words};
 
 impl Plan {
     /// Stages, every resolved setting, derived sizes and a memory estimate, as text of several paragraphs.
@@ -48,7 +48,14 @@ impl Plan {
                 Stage::Steer => self.recipe.steer.iter().try_for_each(|steer| self.write_steer(out, steer))?,
                 Stage::Evaluate => {
                     let examples = self.recipe.evaluate.as_ref().map_or(0, |evaluate| evaluate.examples);
-                    writeln!(out, "gold reward of every response; {examples} examples of each method in report.html")?;
+                    let others: Vec<&str> = self.recipe.judges.keys().map(String::as_str).collect();
+                    let beside = if others.is_empty() { String::new() } else { format!(", and those of {}", super::listed(others)) };
+                    writeln!(out, "gold reward of every response{beside}; {examples} examples of each method in report.html")?;
+                    for (name, judge) in &self.recipe.judges {
+                        let parameters = self.judges.get(name).map_or(0, |sizes| sizes.parameters);
+                        let text = judge.text.as_ref().map_or_else(String::new, |text| format!(", reads {text:?}"));
+                        writeln!(out, "     {name}: {}, {} parameters{text}", judge.id, grouped(parameters))?;
+                    }
                 }
             }
         }
@@ -235,12 +242,12 @@ impl Plan {
         let (bases, seeds) = (steer.bases.len() as u64, self.recipe.run.seeds.len() as u64);
         let mut all = 0_u64;
         for method in &steer.method {
-            let samples = product(&[method.rows() as u64, method.names().len() as u64]);
+            let samples = product(&[method.search.settings().rows() as u64, method.names().len() as u64]);
             // PPO trains one of them.
-            let bases = if matches!(method, MethodTable::Ppo { .. }) { 1 } else { bases };
+            let bases = if method.proposes(|proposal| matches!(proposal, Proposal::Ppo { .. })) { 1 } else { bases };
             let sampled = product(&[bases, seeds, steer.prompts as u64, samples, steer.max_new_tokens as u64]);
             all = all.saturating_add(sampled);
-            write!(out, "     {}: {}", method.names().join(", "), method_words(method))?;
+            write!(out, "     {}: {}", method.names().join(", "), method.words())?;
             write!(
                 out,
                 "; bases {bases} × seeds {seeds} × prompts {} × samples {samples} × tokens {}",

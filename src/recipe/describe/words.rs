@@ -1,6 +1,6 @@
 //! Settings and numbers as they are read.
 
-use super::super::{LossOn, MethodTable, SamplingTable};
+use super::super::{LossOn, SamplingTable};
 
 pub(super) fn loss_on_words(on: LossOn) -> &'static str {
     match on {
@@ -17,28 +17,6 @@ pub(super) fn sampling_words(sampling: &SamplingTable) -> String {
     let top_k = if top_k == 0 { "off".to_owned() } else { top_k.to_string() };
     let top_p = if top_p == 1.0 { "off".to_owned() } else { top_p.to_string() };
     format!("temperature {temperature}, top-k {top_k}, top-p {top_p}")
-}
-
-pub(super) fn method_words(method: &MethodTable) -> String {
-    match method {
-        MethodTable::Base { .. } => "the base sampled alone".to_owned(),
-        MethodTable::BestOfN { n, .. } => format!("best of {n} by the guides"),
-        MethodTable::Cbs { beam_width, successors, chunk_len, .. } => {
-            format!("chunk-level beam search, beam width {beam_width}, {successors} successors, chunks of {chunk_len} tokens")
-        }
-        MethodTable::Eft { weights, .. } => {
-            format!("emulated fine-tuning with weight {}", weights.iter().map(f64::to_string).collect::<Vec<_>>().join(", "))
-        }
-        MethodTable::Beam { beam_width, length_penalty, early_stopping, .. } => {
-            let ends =
-                if *early_stopping { format!("at the first {beam_width} finished responses") } else { "where none can improve".to_owned() };
-            format!("token-level beam search of the base, beam width {beam_width}, length penalty {length_penalty}, ends {ends}")
-        }
-        MethodTable::Tuned { .. } => "the tuned guide sampled alone".to_owned(),
-        MethodTable::Untuned { .. } => "the untuned guide sampled alone".to_owned(),
-        MethodTable::Direct { .. } => "the directly tuned base sampled alone".to_owned(),
-        MethodTable::Ppo { .. } => "what `[ppo]` made of the base sampled alone".to_owned(),
-    }
 }
 
 pub(super) fn epochs_in_words(epochs: f64) -> String {

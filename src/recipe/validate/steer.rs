@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::super::plan::{guide_pairs, untuned};
-use super::super::{GuideTable, MethodTable, Recipe, Steer, listed};
+use super::super::{EFT, GuideTable, Method, MethodTable, Proposal, Recipe, Steer, listed, two_vocabularies};
 use super::{Rules, first_twice};
+use crate::search::Search;
 
 impl Rules<'_> {
     pub(super) fn steer(&mut self) {
@@ -115,15 +116,13 @@ impl Rules<'_> {
         both_known && recipe.tokenizer_owner(one) != recipe.tokenizer_owner(other)
     }
 
-    /// Emulated fine-tuning adds logits, id by id. What is in folders is compared when they are opened.
-    fn one_vocabulary(&mut self, key: &str, steer: &Steer) {
+    /// Guides that propose have the base's vocabulary. What is in folders is compared when they are opened.
+    fn one_vocabulary(&mut self, key: &str, steer: &Steer, method: &MethodTable) {
         for base in &steer.bases {
             for guide in self.recipe.guide_models() {
                 if self.have_two_tokenizers(base, guide) && (self.is_scratch(base) || self.is_scratch(guide)) {
-                    self.problem_hint(
-                        format!("`{key}`: `eft` needs one vocabulary, but base `{base}` and guide `{guide}` have a tokenizer each"),
-                        "steer such a base with `cbs` or `best_of_n`, whose guides read text",
-                    );
+                    let [base, guide] = [format!("base `{base}`"), format!("guide `{guide}`")];
+                    self.problem(format!("`{key}`: {}", two_vocabularies(&method.search, &base, &guide, "a tokenizer each")));
                 }
             }
         }
@@ -133,7 +132,6 @@ impl Rules<'_> {
         if steer.method.is_empty() {
             self.problem_hint("`steer.method` is empty, expected one method or more", "add `[[steer.method]]` with `kind = \"base\"`");
         }
-        let has_pair = !guide_pairs(self.recipe).is_empty();
         let mut taken: Vec<String> = Vec::new();
         for (index, method) in steer.method.iter().enumerate() {
             let key = format!("steer.method.{index}");
@@ -144,58 +142,68 @@ impl Rules<'_> {
                 }
             }
             taken.extend(method.names());
-            match method {
-                MethodTable::BestOfN { n, .. } => self.at_least_one(&format!("{key}.n"), *n),
-                MethodTable::Cbs { beam_width, successors, chunk_len, .. } => {
-                    for (name, count) in [("beam_width", beam_width), ("successors", successors), ("chunk_len", chunk_len)] {
-                        self.at_least_one(&format!("{key}.{name}"), *count);
-                    }
-                }
-                MethodTable::Eft { weights, .. } => {
-                    if weights.is_empty() {
-                        self.problem(format!("`{key}.weights` is empty, expected one weight or more"));
-                    }
-                    if let Some(weight) = weights.iter().find(|weight| !weight.is_finite()) {
-                        self.problem(format!("`{key}.weights` holds {weight}, expected numbers"));
-                    }
-                    if let Some(twice) = first_twice(weights) {
-                        self.problem(format!("`{key}.weights` holds {twice} twice"));
-                    }
-                    self.one_vocabulary(&key, steer);
-                }
-                MethodTable::Beam { beam_width, length_penalty, .. } => {
-                    self.at_least_one(&format!("{key}.beam_width"), *beam_width);
-                    if !length_penalty.is_finite() {
-                        self.problem(format!("`{key}.length_penalty` is {length_penalty}, expected a number"));
-                    }
-                }
-                MethodTable::Ppo { chunk_len, .. } => self.made_by_ppo(&key, chunk_len, steer),
-                _ => {}
-            }
-            if steer.sampling.temperature == 0.0 && method.samples() > 1 {
-                self.problem_hint(
-                    format!(
-                        "`{key}` samples {} continuations, but `steer.sampling.temperature` is 0, so they would all be the same",
-                        method.samples()
-                    ),
-                    "use a temperature above 0, or only methods that sample once",
-                );
-            }
-            if matches!(method, MethodTable::Direct { .. }) {
-                self.directly_tuned(&key, steer);
-            }
-            let guides_there = match method {
-                MethodTable::Base { .. } | MethodTable::Beam { .. } | MethodTable::Direct { .. } | MethodTable::Ppo { .. } => true,
-                MethodTable::Untuned { .. } => untuned(self.recipe).is_some(),
-                MethodTable::Tuned { .. } | MethodTable::BestOfN { .. } | MethodTable::Cbs { .. } | MethodTable::Eft { .. } => has_pair,
-            };
-            if !guides_there {
+            self.search(&key, steer, &method.search);
+            self.proposals(&key, steer, method);
+            if !self.has_guides_of(method) {
                 self.problem_hint(
                     format!("`{key}`: `{}` needs guides, and there are none", method.kind()),
                     "add `[dpo]`, or name two models as `steer.tuned` and `steer.untuned`",
                 );
             }
         }
+    }
+
+    fn search(&mut self, key: &str, steer: &Steer, search: &Search) {
+        search.settings().problems(key).iter().for_each(|problem| self.problem(problem));
+        let samples = search.settings().samples();
+        if steer.sampling.temperature == 0.0 && samples > 1 {
+            self.problem_hint(
+                format!("`{key}` samples {samples} continuations, but `steer.sampling.temperature` is 0, so they would all be the same"),
+                "use a temperature above 0, or only methods that sample once",
+            );
+        }
+    }
+
+    fn proposals(&mut self, key: &str, steer: &Steer, method: &MethodTable) {
+        if method.is_tilted() {
+            self.weights(key, method);
+            self.one_vocabulary(key, steer, method);
+        }
+        if let Some(chunk_lens) = method.ppo_chunk_lens() {
+            self.made_by_ppo(key, &chunk_lens, steer);
+        }
+        if method.proposes(|proposal| *proposal == Proposal::Direct) {
+            self.directly_tuned(key, steer);
+        }
+    }
+
+    /// The weights with which guides take part in what is sampled.
+    fn weights(&mut self, key: &str, method: &MethodTable) {
+        let weights = method.weights();
+        let infinite = weights.iter().find(|weight| !weight.is_finite());
+        if method.kind() != EFT {
+            infinite.iter().for_each(|weight| self.problem(format!("`{key}.tilt` is {weight}, expected a number")));
+            return;
+        }
+        if weights.is_empty() {
+            self.problem(format!("`{key}.weights` is empty, expected one weight or more"));
+        }
+        if let Some(weight) = infinite {
+            self.problem(format!("`{key}.weights` holds {weight}, expected numbers"));
+        }
+        if let Some(twice) = first_twice(&weights) {
+            self.problem(format!("`{key}.weights` holds {twice} twice"));
+        }
+    }
+
+    /// Whether the guides that a method samples or compares by are there.
+    fn has_guides_of(&self, method: &MethodTable) -> bool {
+        let is_there = |method: &Method| match method.proposal {
+            Proposal::Untuned => untuned(self.recipe).is_some(),
+            Proposal::Tuned => !guide_pairs(self.recipe).is_empty(),
+            _ => !method.needs_guides() || !guide_pairs(self.recipe).is_empty(),
+        };
+        method.methods().iter().all(|(_, method)| is_there(method))
     }
 
     /// A method `direct` samples what `[direct]` made of every base.

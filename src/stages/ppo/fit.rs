@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use tracing::{info, warn};
 
-use super::Cell;
+use super::cell::Cell;
 use super::journals::Journals;
 use super::learner::Learner;
 use super::records::Seconds;
@@ -12,41 +12,42 @@ use super::rollouts::Sampler;
 use crate::error::{Error, Result};
 use crate::models::device::training_kind;
 use crate::models::open_with_tokenizer;
+use crate::prompt::Prompt;
 use crate::recipe::{PpoTable, Training, ValueSource};
-use crate::stages::Context;
-use crate::stages::context::{Placement, write_json};
-use crate::stages::prompt_room::Prompts;
+use crate::stages::context::Context;
+use crate::stages::placements::Placement;
+use crate::stages::run::write_json;
 use crate::stages::tuning::Trainable;
-use crate::text::{self, Split};
+use crate::text::{Prompts, Split};
 use crate::train::tasks::{Ppo, PpoSettings, Value};
 use crate::train::{Run, Trained};
 
 pub fn train(context: &Context, cell: &Cell) -> Result<()> {
     let Cell { task, table, training, .. } = cell;
     // 1. The policy, which also samples, and the guides that reward it.
-    let folder = context.model_folder(&table.policy)?;
+    let folder = context.models.folder(&table.policy)?;
     let model = Trainable::open(context, &table.policy, &folder, task, training.lora.as_ref())?;
     let sampler = Sampler::open(context, cell, &model)?;
     let (train, validation) = prompts(context, cell)?;
     // 2. What it is held to, what values its states, and who judges it on the way.
-    let Placement { device, kind } = context.placement(&table.policy)?;
+    let Placement { device, kind } = context.models.placement(&table.policy)?;
     let (reference, _) = open_with_tokenizer(&folder, device, training_kind(kind))?;
     let value = match table.value {
         ValueSource::Head => Value::head(&model.lm),
         ValueSource::Model => Value::model(Trainable::open(context, &table.policy, &folder, task, None)?.lm),
     };
     let is_judged = context.recipe().gold.is_some() && !validation.is_empty();
-    let gold = is_judged.then(|| context.open_gold()).transpose()?;
+    let gold = is_judged.then(|| context.models.open_gold()).transpose()?;
     // 3. All steps.
     let settings = settings(table, training);
     let ppo = Ppo { settings: &settings, policy: model.lm.clone(), reference: Rc::new(reference), value };
-    let (checkpoint, steps) = (context.checkpoint(task), training.steps(train.len()));
-    let journals = Journals::open(context.path(task))?;
+    let (checkpoint, steps) = (context.run.checkpoint(task), training.steps(train.len()));
+    let journals = Journals::open(context.run.path(task))?;
     let mut learner = Learner { cell, ppo, sampler, train, validation, gold, journals };
-    let run = Run { stage: task, training, run_dir: context.run_dir(), checkpoint: &checkpoint, steps };
+    let run = Run { stage: task, training, run_dir: context.run.dir(), checkpoint: &checkpoint, steps };
     let Trained { changed, weights, .. } = run.run(&mut learner)?;
     // 4. The policy as a model folder, and what came of it.
-    let folder = context.path(task);
+    let folder = context.run.path(task);
     model.save(&folder, &weights, training.lora.as_ref())?;
     let report = learner.journals.report(changed)?;
     let Seconds { rollout, reward, update } = report.seconds.shares();
@@ -58,10 +59,10 @@ pub fn train(context: &Context, cell: &Cell) -> Result<()> {
 }
 
 /// Prompts of the training and of the validation split.
-fn prompts(context: &Context, cell: &Cell) -> Result<(Prompts, Prompts)> {
+fn prompts(context: &Context, cell: &Cell) -> Result<(Vec<Prompt>, Vec<Prompt>)> {
     let PpoTable { prompts, validation_prompts, .. } = *cell.table;
-    let of = |split: Split, asked: usize| -> Result<Prompts> {
-        let text::Prompts { prompts, seen } = context.prompts(split, asked)?;
+    let of = |split: Split, asked: usize| -> Result<Vec<Prompt>> {
+        let Prompts { prompts, seen } = context.prompts(split, asked)?;
         let (found, seen) = (prompts.len(), seen.len());
         if found < asked {
             warn!("{}: only {found} {split} texts make a prompt, and {seen} one of training texts; {asked} were asked for", cell.task);

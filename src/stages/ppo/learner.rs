@@ -6,18 +6,18 @@ use std::time::Instant;
 use serde_json::{Value as Json, json};
 use tch::Tensor;
 
-use super::Cell;
+use super::cell::Cell;
 use super::journals::Journals;
 use super::records::{RolloutLine, Seconds, StepLine, ValidationLine};
 use super::rollouts::{Batch, Sampler};
 use crate::error::{Error, Result};
 use crate::losses::adapt_kl_coefficient;
 use crate::monitor::glossary;
+use crate::prompt::Prompt;
 use crate::report::distinct;
 use crate::sampling::Stream;
 use crate::score::GoldReward;
 use crate::search::Finish;
-use crate::stages::prompt_room::Prompts;
 use crate::train::tasks::Ppo;
 use crate::train::{BadStep, Metrics, Stepped, Stride, Trainee, Validation};
 
@@ -26,8 +26,8 @@ pub struct Learner<'a> {
     pub cell: &'a Cell<'a>,
     pub ppo: Ppo<'a>,
     pub sampler: Sampler<'a>,
-    pub train: Prompts,
-    pub validation: Prompts,
+    pub train: Vec<Prompt>,
+    pub validation: Vec<Prompt>,
     /// What judges the answers to the validation prompts.
     pub gold: Option<GoldReward>,
     pub journals: Journals,
@@ -119,7 +119,7 @@ impl Trainee for Learner<'_> {
 }
 
 /// The prompts of a step (from 0): each pass over all of them is a fresh permutation, of which a rest that fills no batch is left out.
-fn of_step<'a>(cell: &Cell, prompts: &'a Prompts, step: usize) -> Vec<&'a (String, String)> {
+fn of_step<'a>(cell: &Cell, prompts: &'a [Prompt], step: usize) -> Vec<&'a Prompt> {
     let batch = cell.training.batch_size;
     let per_pass = prompts.len() / batch;
     // The same for every chunk length.

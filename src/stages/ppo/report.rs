@@ -3,17 +3,22 @@
 use serde_json::json;
 
 use super::records::{StepLine, ValidationLine, entries};
-use super::{Cell, cells};
 use crate::artifacts::atomic;
 use crate::error::Result;
-use crate::recipe::ChunkLen;
+use crate::recipe::{ChunkLen, Stage};
 use crate::report::{PpoReport, PpoTraining, ppo_figure, ppo_rows};
-use crate::stages::Context;
-use crate::stages::context::write_json;
+use crate::stages::context::Context;
+use crate::stages::run::write_json;
+use crate::stages::tasks::{self, Task};
 
 /// `None` where the recipe has no `[ppo]`. All trainings must be done.
 pub fn read(context: &Context) -> Result<Option<PpoReport>> {
-    let trainings: Vec<PpoTraining> = cells(context)?.iter().map(|cell| training(context, cell)).collect::<Result<_>>()?;
+    let mut trainings = Vec::new();
+    for task in tasks::tasks(&context.plan, Stage::Ppo)? {
+        if let Task::Ppo { chunk_len, .. } = task {
+            trainings.push(training(context, chunk_len, &task.name(&context.plan))?);
+        }
+    }
     if trainings.is_empty() {
         return Ok(None);
     }
@@ -23,19 +28,19 @@ pub fn read(context: &Context) -> Result<Option<PpoReport>> {
 /// `report.json` and `curves.svg` beside the trainings.
 pub fn write(context: &Context) -> Result<()> {
     let (Some(report), Some(table)) = (read(context)?, &context.recipe().ppo) else { return Ok(()) };
-    let folder = context.path(&format!("ppo/{}", table.policy));
+    let folder = context.run.path(&tasks::ppo_folder(&context.plan));
     atomic::write(&folder.join("curves.svg"), report.figure.as_bytes())?;
     write_json(&folder.join("report.json"), &json!({ "policy": table.policy, "rows": report.rows }))
 }
 
-fn training(context: &Context, cell: &Cell) -> Result<PpoTraining> {
-    let folder = context.path(&cell.task);
+fn training(context: &Context, chunk_len: ChunkLen, folder: &str) -> Result<PpoTraining> {
+    let folder = context.run.path(folder);
     let steps: Vec<StepLine> = entries(&folder.join("steps.jsonl"))?;
     let validation: Vec<ValidationLine> = entries(&folder.join("validation.jsonl"))?;
     let seconds: f64 = steps.iter().map(|line| line.seconds.all()).sum();
     let distinct_2 = validation.first().zip(validation.last()).map(|(first, last)| [first.distinct_2, last.distinct_2]);
     Ok(PpoTraining {
-        chunk_len: cell.chunk_len.to_string(),
+        chunk_len: chunk_len.to_string(),
         returns: steps.iter().map(|line| (line.step as f64, line.score)).collect(),
         gold: validation.iter().filter_map(|line| Some((line.step as f64, line.gold_reward?))).collect(),
         kl: steps.last().map_or(0.0, |line| line.kl),

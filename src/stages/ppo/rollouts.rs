@@ -5,16 +5,17 @@ use std::time::Instant;
 
 use tracing::warn;
 
-use super::Cell;
+use super::cell::Cell;
 use super::records::{RolloutLine, Seconds};
 use crate::error::Result;
 use crate::losses::pay_by_chunk;
 use crate::policy::LocalPolicy;
+use crate::prompt::Prompt;
 use crate::recipe::SAMPLED_ROWS;
 use crate::sampling::{Sampling, Stream};
-use crate::score::{Guide, TokenRewards};
+use crate::score::TokenRewards;
 use crate::search::{Extend, Extended, Finish, Proposer};
-use crate::stages::Context;
+use crate::stages::context::Context;
 use crate::stages::tuning::Trainable;
 use crate::text::{PromptTemplate, Tokenizer};
 use crate::train::Sequence;
@@ -42,18 +43,13 @@ impl<'a> Sampler<'a> {
     pub fn open(context: &Context, cell: &'a Cell, model: &Trainable) -> Result<Self> {
         let sampling = Sampling::new(cell.table.temperature, 0, 1.0);
         let policy = LocalPolicy::new(model.lm.clone(), model.tokenizer.clone(), model.template.clone(), sampling, Vec::new());
-        let guide = {
-            let [tuned_name, untuned_name] = [context.guide_model(&cell.pair.tuned)?, context.guide_model(&cell.pair.untuned)?];
-            let tuned = context.open(&context.guide_folder(&cell.pair.tuned)?, tuned_name)?;
-            let untuned = context.open(&context.guide_folder(&cell.pair.untuned)?, untuned_name)?;
-            Rc::new(Guide::new(tuned, untuned, context.template(tuned_name)?)?)
-        };
+        let guide = context.models.guide(&cell.pair, &mut |folder, name| context.models.open(folder, name))?;
         let rewards = TokenRewards::new(guide, model.tokenizer.clone())?;
         Ok(Self { cell, policy, rewards, tokenizer: model.tokenizer.clone(), template: model.template.clone() })
     }
 
-    /// A response to each (id, prompt), drawn from the streams that `purpose` and `step` name.
-    pub fn sample(&mut self, purpose: &str, step: usize, prompts: &[&(String, String)]) -> Result<Batch> {
+    /// A response to each prompt, drawn from the streams that `purpose` and `step` name.
+    pub fn sample(&mut self, purpose: &str, step: usize, prompts: &[&Prompt]) -> Result<Batch> {
         let mut batch = Batch::default();
         for prompts in prompts.chunks(SAMPLED_ROWS) {
             self.sample_rows(purpose, step, prompts, &mut batch)?;
@@ -61,17 +57,18 @@ impl<'a> Sampler<'a> {
         Ok(batch)
     }
 
-    fn sample_rows(&mut self, purpose: &str, step: usize, prompts: &[&(String, String)], batch: &mut Batch) -> Result<()> {
+    fn sample_rows(&mut self, purpose: &str, step: usize, prompts: &[&Prompt], batch: &mut Batch) -> Result<()> {
         let table = self.cell.table;
         let started = Instant::now();
-        let texts: Vec<&str> = prompts.iter().map(|(_, prompt)| prompt.as_str()).collect();
-        let streams: Vec<Stream> = prompts.iter().map(|(id, _)| Stream::new(self.cell.seed, purpose, &format!("{step}/{id}"))).collect();
+        let texts: Vec<&str> = prompts.iter().map(|prompt| prompt.text.as_str()).collect();
+        let streams: Vec<Stream> =
+            prompts.iter().map(|prompt| Stream::new(self.cell.seed, purpose, &format!("{step}/{}", prompt.id))).collect();
         let nodes = self.policy.open_rows(&texts)?;
         let requests: Vec<Extend> = (nodes.iter().zip(&streams))
-            .map(|(&node, stream)| Extend { node, stream, slot: 0, max_tokens: table.max_new_tokens })
+            .map(|(node, stream)| Extend { node: node.clone(), stream: stream.clone(), slot: 0, max_tokens: table.max_new_tokens })
             .collect();
         let responses = self.policy.extend(&requests)?;
-        self.policy.retain(&[]);
+        nodes.iter().for_each(|root| self.policy.release(root));
         batch.seconds.rollout += started.elapsed().as_secs_f64();
 
         let started = Instant::now();
@@ -85,7 +82,7 @@ impl<'a> Sampler<'a> {
                 self.cell.task
             );
         }
-        for ((&(id, prompt), extended), mut rewards) in prompts.iter().zip(&responses).zip(rewards) {
+        for ((Prompt { id, text: prompt }, extended), mut rewards) in prompts.iter().copied().zip(&responses).zip(rewards) {
             rewards.iter_mut().for_each(|reward| *reward *= table.scale);
             let mut paid = pay_by_chunk(&rewards, self.cell.chunk_len.tokens());
             let Extended { response, end, .. } = extended;

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::left_out_file;
 use crate::artifacts::{Journal, interrupt};
 use crate::error::Result;
 use crate::monitor::Progress;
-use crate::stages::Context;
+use crate::stages::context::Context;
+use crate::stages::tasks::left_out_file;
 use crate::text::{LeftOut, Pair};
 
 /// One pair that was asked for: made, or left out.
@@ -30,16 +30,16 @@ impl Judged {
 pub fn judge_all<T>(
     context: &Context,
     file: &str,
-    items: &[(String, T)],
+    items: &[T],
+    id: impl Fn(&T) -> &str,
     group_size: usize,
-    mut judge: impl FnMut(&[(String, T)]) -> Result<Vec<Judged>>,
+    mut judge: impl FnMut(&[T]) -> Result<Vec<Judged>>,
 ) -> Result<()> {
-    let (mut pairs, done) = Journal::<Pair>::open(context.path(file))?;
-    let (mut left_out, skipped) = Journal::<LeftOut>::open(context.path(&left_out_file(file)))?;
+    let (mut pairs, done) = Journal::<Pair>::open(context.run.path(file))?;
+    let (mut left_out, skipped) = Journal::<LeftOut>::open(context.run.path(&left_out_file(file)))?;
     // The last item of the journals may be half written: from it on, all is made again and only what is new is appended.
-    let place = |last: &str| {
-        items.iter().position(|(id, _)| last.strip_prefix(id.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
-    };
+    let place =
+        |last: &str| items.iter().position(|item| last.strip_prefix(id(item)).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
     let last = [done.last().map(|pair| pair.id.as_str()), skipped.last().map(|left_out| left_out.id.as_str())];
     let resume_at = last.into_iter().flatten().filter_map(place).max().unwrap_or(0);
     let known: HashSet<&str> =

@@ -11,58 +11,42 @@ use std::path::Path;
 use serde_json::json;
 use tracing::{info, warn};
 
-use super::context::{Context, Task, write_json};
-use super::gold;
+use super::context::Context;
 use super::prompt_room::Asked;
+use super::run::write_json;
+use super::tasks::{PAIRS_CARD, PAIRS_REPORT, TRAIN, VALIDATION, left_out_file};
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
 use crate::recipe::Preferences;
 use crate::report::{PairCard, PairReport};
 
-pub const TRAIN: &str = "preferences/train.jsonl";
-pub const VALIDATION: &str = "preferences/validation.jsonl";
-const REPORT: &str = "preferences/report.json";
-const CARD: &str = "preferences/README.md";
-
-/// Where the pairs that `file` does without are listed.
-fn left_out_file(file: &str) -> String {
-    file.replace(".jsonl", ".left_out.jsonl")
-}
-
-pub fn run(context: &Context) -> Result<()> {
-    let left_out = [TRAIN, VALIDATION].map(left_out_file);
-    let outputs = [TRAIN, VALIDATION, REPORT, CARD, &left_out[0], &left_out[1]];
-    context.task(&task(context)?, &outputs, |_| {
-        let settings = settings(context)?;
-        match &settings.source {
-            Some(source) => relabel::run(context, settings, Path::new(source))?,
-            None => sample::run(context, settings)?,
+/// Makes or judges the pairs, and describes them.
+pub fn make(context: &Context) -> Result<()> {
+    let settings = settings(context)?;
+    match &settings.source {
+        Some(source) => relabel::run(context, settings, Path::new(source))?,
+        None => sample::run(context, settings)?,
+    }
+    let path = |file: &str| context.run.path(file);
+    let train = PairReport::read(&path(TRAIN), &path(&left_out_file(TRAIN)), None)?;
+    let validation = PairReport::read(&path(VALIDATION), &path(&left_out_file(VALIDATION)), Some(&path(TRAIN)))?;
+    if train.pairs == 0 {
+        let hint = match settings.source {
+            Some(_) => "a pair needs two different responses with text, and a prompt that fits the model to tune",
+            None => "raise `preferences.sampling.temperature`",
+        };
+        return Err(Error::failed(format!("no preference pair is left: {}\n\nhint: {hint}", train.left_out_words())));
+    }
+    let agreement = train.label_agreement.map_or_else(String::new, |share| format!(", labels agree with the reward in {share:.3}"));
+    info!("preferences: {} pairs ({}){agreement}", train.pairs, train.left_out_words());
+    for (file, report) in [(TRAIN, &train), (VALIDATION, &validation)] {
+        if report.left_out * 10 > report.pairs + report.left_out {
+            warn!("preferences: {file} has {} pairs, {} are left out: {}", report.pairs, report.left_out, report.left_out_words());
         }
-        let path = |file: &str| context.path(file);
-        let train = PairReport::read(&path(TRAIN), &path(&left_out_file(TRAIN)), None)?;
-        let validation = PairReport::read(&path(VALIDATION), &path(&left_out_file(VALIDATION)), Some(&path(TRAIN)))?;
-        if train.pairs == 0 {
-            let hint = match settings.source {
-                Some(_) => "a pair needs two different responses with text, and a prompt that fits the model to tune",
-                None => "raise `preferences.sampling.temperature`",
-            };
-            return Err(Error::failed(format!("no preference pair is left: {}\n\nhint: {hint}", train.left_out_words())));
-        }
-        let agreement = train.label_agreement.map_or_else(String::new, |share| format!(", labels agree with the reward in {share:.3}"));
-        info!("preferences: {} pairs ({}){agreement}", train.pairs, train.left_out_words());
-        for (file, report) in [(TRAIN, &train), (VALIDATION, &validation)] {
-            if report.left_out * 10 > report.pairs + report.left_out {
-                warn!("preferences: {file} has {} pairs, {} are left out: {}", report.pairs, report.left_out, report.left_out_words());
-            }
-        }
-        let card = PairCard { recipe: context.recipe(), train: &train, validation: &validation }.markdown();
-        atomic::write(&context.path(CARD), card.as_bytes())?;
-        write_json(&context.path(REPORT), &json!({ "train": train, "validation": validation }))
-    })
-}
-
-pub fn task(context: &Context) -> Result<Task> {
-    Ok(Task::new("preferences", fingerprint(context)?))
+    }
+    let card = PairCard { recipe: context.recipe(), train: &train, validation: &validation }.markdown();
+    atomic::write(&context.run.path(PAIRS_CARD), card.as_bytes())?;
+    write_json(&context.run.path(PAIRS_REPORT), &json!({ "train": train, "validation": validation }))
 }
 
 /// The prompts of the stage, and what reads them; `None` where nothing is sampled.
@@ -72,22 +56,6 @@ pub fn asked(context: &Context) -> Result<Option<Asked>> {
         Some(policy) => sample::asked(context, settings, policy).map(Some),
         None => Ok(None),
     }
-}
-
-pub fn fingerprint(context: &Context) -> Result<String> {
-    let settings = settings(context)?;
-    let mut parents = Vec::new();
-    if let Some(model) = settings.source.as_ref().map_or(settings.policy.as_deref(), |_| context.recipe().guide_model()) {
-        parents.push(context.model_fingerprint(model)?);
-    }
-    if context.recipe().gold.is_some() {
-        parents.push(gold::fingerprint(context)?);
-    }
-    match &settings.source {
-        Some(source) => parents.push(relabel::fingerprint(context, settings, Path::new(source))?),
-        None => parents.push(context.prompts_fingerprint()?),
-    }
-    context.fingerprint("preferences", (settings.outcome(), context.seed()), &parents)
 }
 
 fn settings(context: &Context) -> Result<&Preferences> {

@@ -4,16 +4,14 @@ use std::path::Path;
 
 use super::journal::{Judged, judge_all};
 use super::judge::{fault, verdict};
-use super::{TRAIN, VALIDATION};
-use crate::artifacts::fingerprint as fingerprint_of;
 use crate::error::{Error, Result};
 use crate::models::end_token_ids;
 use crate::recipe::Preferences;
 use crate::sampling::Stream;
 use crate::score::GoldReward;
-use crate::stages::Context;
-use crate::stages::context::{Input, tell};
-use crate::text::{LeftOut, Pair, PairRow, PairRows, PromptTemplate, Reason, Tokenizer, load_pair_rows, pair_files};
+use crate::stages::context::{Context, tell};
+use crate::stages::tasks::{TRAIN, VALIDATION};
+use crate::text::{LeftOut, Pair, PairRow, PairRows, PromptTemplate, Reason, Tokenizer, load_pair_rows};
 
 /// Pairs judged together; a killed run does at most so many again.
 const PAIRS: usize = 32;
@@ -21,13 +19,8 @@ const PAIRS: usize = 32;
 /// Texts of one forward pass of the gold, chosen by length among those of the pairs.
 const TEXTS: usize = 16;
 
-/// Of the files' contents.
-pub fn fingerprint(context: &Context, settings: &Preferences, source: &Path) -> Result<String> {
-    Ok(fingerprint_of(&[context.contents(Input::Pairs, source, &pair_files(settings, source)?)?]))
-}
-
 pub fn run(context: &Context, settings: &Preferences, source: &Path) -> Result<()> {
-    let reward = context.recipe().gold.as_ref().map(|_| context.open_gold()).transpose()?;
+    let reward = context.recipe().gold.as_ref().map(|_| context.models.open_gold()).transpose()?;
     let limit = PromptLimit::of(context)?;
     let PairRows { train, validation, report } = load_pair_rows(settings, source, context.seed())?;
     tell("preferences", &report);
@@ -36,7 +29,14 @@ pub fn run(context: &Context, settings: &Preferences, source: &Path) -> Result<(
             limit.take_ends(&mut rows);
         }
         let rows: Vec<(String, PairRow)> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
-        judge_all(context, file, &rows, PAIRS, |group| judge_group(settings, context.seed(), group, limit.as_ref(), reward.as_ref()))?;
+        judge_all(
+            context,
+            file,
+            &rows,
+            |(id, _)| id,
+            PAIRS,
+            |group| judge_group(settings, context.seed(), group, limit.as_ref(), reward.as_ref()),
+        )?;
     }
     Ok(())
 }
@@ -54,10 +54,10 @@ impl PromptLimit {
     fn of(context: &Context) -> Result<Option<Self>> {
         let Some(model) = context.recipe().guide_model() else { return Ok(None) };
         let Some(sizes) = context.plan.models.get(model) else { return Ok(None) };
-        let folder = context.model_folder(model)?;
+        let folder = context.models.folder(model)?;
         let tokenizer = Tokenizer::open(&folder)?;
         let ends = end_token_ids(&folder, &tokenizer)?;
-        Ok(Some(Self { tokenizer, ends, template: context.template(model)?, context: sizes.context as usize }))
+        Ok(Some(Self { tokenizer, ends, template: context.models.template(model)?, context: sizes.context as usize }))
     }
 
     /// A response that ends in the model's end token is complete, and its text is what stands before: what the gold judges, and what another
@@ -97,7 +97,7 @@ fn judge_group(
     let usable = || group.iter().zip(&reasons).filter(|(_, reason)| reason.is_none()).map(|((_, row), _)| row);
     let answers: Vec<(&str, &str)> =
         usable().flat_map(|row| [&row.chosen, &row.rejected].map(|response| (row.prompt.as_str(), response.as_str()))).collect();
-    let rewards = reward.map(|reward| rewards_by_length(reward, &answers)).transpose()?;
+    let rewards = reward.map(|reward| reward.rewards_by_length(&answers, TEXTS)).transpose()?;
     let mut rewards = rewards.iter().flatten().copied();
     let mut all = Vec::with_capacity(group.len());
     for ((id, row), reason) in group.iter().zip(reasons) {
@@ -141,18 +141,4 @@ fn swapped(pair: Pair) -> Pair {
         rejected_complete: pair.chosen_complete,
         ..pair
     }
-}
-
-/// The reward of each (prompt, response), [`TEXTS`] of like length in one pass, so that little of it is padding.
-fn rewards_by_length(reward: &GoldReward, answers: &[(&str, &str)]) -> Result<Vec<f64>> {
-    let mut order: Vec<usize> = (0..answers.len()).collect();
-    order.sort_by_key(|&answer| answers[answer].0.len() + answers[answer].1.len());
-    let mut rewards = vec![0.0; answers.len()];
-    for batch in order.chunks(TEXTS) {
-        let texts: Vec<(&str, &str)> = batch.iter().map(|&answer| answers[answer]).collect();
-        for (&answer, found) in batch.iter().zip(reward.rewards(&texts)?) {
-            rewards[answer] = found;
-        }
-    }
-    Ok(rewards)
 }

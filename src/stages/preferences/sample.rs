@@ -4,27 +4,35 @@ use tracing::{info, warn};
 
 use super::journal::{Judged, judge_all};
 use super::judge::{pair_up, verdict};
-use super::{TRAIN, VALIDATION};
 use crate::error::{Error, Result};
 use crate::policy::LocalPolicy;
+use crate::prompt::Prompt;
 use crate::recipe::Preferences;
 use crate::sampling::{Sampling, Stream};
 use crate::score::GoldReward;
 use crate::search::{Extend, Finish, Proposer, Response};
-use crate::stages::Context;
+use crate::stages::context::Context;
 use crate::stages::prompt_room::{Asked, Model};
+use crate::stages::tasks::{TRAIN, VALIDATION};
 use crate::text::{LeftOut, Pair, Prompts, Reason, Split};
 
 pub fn run(context: &Context, settings: &Preferences) -> Result<()> {
     let name = settings.policy.as_deref().ok_or_else(|| Error::recipe("`[preferences]` has no `policy` to sample from"))?;
-    let reward = context.open_gold()?;
-    let (lm, tokenizer) = context.open(&context.model_folder(name)?, name)?;
+    let reward = context.models.open_gold()?;
+    let (lm, tokenizer) = context.models.open(&context.models.folder(name)?, name)?;
     let sampling = Sampling::new(settings.sampling.temperature, settings.sampling.top_k, settings.sampling.top_p);
-    let mut policy = LocalPolicy::new(lm, tokenizer, context.template(name)?, sampling, Vec::new());
+    let mut policy = LocalPolicy::new(lm, tokenizer, context.models.template(name)?, sampling, Vec::new());
     for (file, split, count) in splits(settings) {
         let prompts = prompts(context, split, count, file)?;
         let group_size = settings.prompts_at_once();
-        judge_all(context, file, &prompts, group_size, |group| judge_group(settings, context.seed(), group, &mut policy, &reward))?;
+        judge_all(
+            context,
+            file,
+            &prompts,
+            |prompt| &prompt.id,
+            group_size,
+            |group| judge_group(settings, context.seed(), group, &mut policy, &reward),
+        )?;
     }
     Ok(())
 }
@@ -35,7 +43,7 @@ pub fn asked(context: &Context, settings: &Preferences, policy: &str) -> Result<
     for (_, split, count) in splits(settings) {
         asked.prompts.extend(context.prompts(split, count)?.prompts);
     }
-    asked.models.push(Model { name: policy.to_owned(), folder: context.model_folder(policy)?, samples: true });
+    asked.models.push(Model { name: policy.to_owned(), folder: context.models.folder(policy)?, samples: true });
     Ok(asked)
 }
 
@@ -44,8 +52,8 @@ fn splits(settings: &Preferences) -> [(&'static str, Split, usize); 2] {
     [(TRAIN, Split::Train, settings.prompts), (VALIDATION, Split::Validation, settings.validation_prompts)]
 }
 
-/// (id, prompt) of the first `count` texts that are long enough for one, of validation without the prompts that training texts make too.
-fn prompts(context: &Context, split: Split, count: usize, file: &str) -> Result<Vec<(String, String)>> {
+/// The prompts of the first `count` texts that are long enough for one, of validation without the prompts that training texts make too.
+fn prompts(context: &Context, split: Split, count: usize, file: &str) -> Result<Vec<Prompt>> {
     let least = context.recipe().data.prompt.min_words;
     let Prompts { prompts, seen } = context.prompts(split, count)?;
     let passed_over = match seen.len() {
@@ -72,29 +80,23 @@ fn prompts(context: &Context, split: Split, count: usize, file: &str) -> Result<
 }
 
 /// Samples for all prompts of a group in one batch, then rewards, labels and pairs.
-fn judge_group(
-    settings: &Preferences,
-    seed: u64,
-    group: &[(String, String)],
-    policy: &mut LocalPolicy,
-    reward: &GoldReward,
-) -> Result<Vec<Judged>> {
+fn judge_group(settings: &Preferences, seed: u64, group: &[Prompt], policy: &mut LocalPolicy, reward: &GoldReward) -> Result<Vec<Judged>> {
     let samples = settings.samples_per_prompt;
-    let prompts: Vec<&str> = group.iter().map(|(_, prompt)| prompt.as_str()).collect();
+    let prompts: Vec<&str> = group.iter().map(|prompt| prompt.text.as_str()).collect();
     let nodes = policy.open_rows(&prompts)?;
-    let streams: Vec<Stream> = group.iter().map(|(id, _)| Stream::new(seed, "preferences", id)).collect();
+    let streams: Vec<Stream> = group.iter().map(|prompt| Stream::new(seed, "preferences", &prompt.id)).collect();
     let requests: Vec<Extend> = (0..group.len() * samples)
         .map(|i| Extend {
-            node: nodes[i / samples],
-            stream: &streams[i / samples],
+            node: nodes[i / samples].clone(),
+            stream: streams[i / samples].clone(),
             slot: (i % samples) as u64,
             max_tokens: settings.max_new_tokens,
         })
         .collect();
     let responses: Vec<Response> = policy.extend(&requests)?.into_iter().map(|extended| extended.response).collect();
-    policy.retain(&[]);
+    nodes.iter().for_each(|root| policy.release(root));
     let mut all = Vec::new();
-    for ((id, prompt), responses) in group.iter().zip(responses.chunks(samples)) {
+    for (Prompt { id, text: prompt }, responses) in group.iter().zip(responses.chunks(samples)) {
         let answers: Vec<(&str, &str)> = responses.iter().map(|response| (prompt.as_str(), response.text.as_str())).collect();
         let rewards = reward.rewards(&answers)?;
         let texts: Vec<&str> = answers.iter().map(|(_, text)| *text).collect();

@@ -11,13 +11,23 @@ use tracing::warn;
 use crate::error::{Error, Result};
 use crate::models::memory::{self, Bound, MainMemory};
 use crate::models::{Lm, LmInfo};
-use crate::recipe::{ReaderSizes, Reading, bytes_in_words};
+use crate::recipe::{ReaderSizes, Reading, bytes_in_words, guide_tokens};
+use crate::search::Search;
 
 /// Of what is free; the rest is for the allocator's slack and other programs.
 const SHARE: f64 = 0.9;
 
+/// How much of a search goes through its models, for one prompt.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sizes {
+    pub rows: usize,
+    /// Tokens of a response that its guides read at once.
+    pub chunk: usize,
+    pub new_tokens: usize,
+}
+
 /// One model's part of a search.
-pub(super) struct Reader<'a> {
+pub struct Reader<'a> {
     pub name: String,
     pub lm: &'a Lm,
     /// Of the longest prompt and of a response, in this model's tokens.
@@ -28,6 +38,36 @@ pub(super) struct Reader<'a> {
     pub chunk: usize,
     /// Whether all its rows' logits exist at once; guides take a slice of a fixed size.
     pub is_sampled: bool,
+}
+
+impl Sizes {
+    pub fn of(search: &Search, new_tokens: usize) -> Self {
+        let settings = search.settings();
+        Self { rows: settings.rows(), chunk: settings.chunk(new_tokens), new_tokens }
+    }
+}
+
+/// The part of a model that is sampled, `index` among those of a mixture, the base first.
+pub fn sampling<'a>(index: usize, lm: &'a Lm, prompt_tokens: usize, sizes: &Sizes) -> Reader<'a> {
+    let name = if index == 0 { "base".to_owned() } else { format!("guide {index} of the mixture") };
+    Reader { name, lm, prompt_tokens, new_tokens: sizes.new_tokens, rows: sizes.rows, chunk: 1, is_sampled: true }
+}
+
+/// The parts of a pair that scores, `index` among the pairs.
+pub fn scoring<'a>(index: usize, pair: (&'a Lm, &'a Lm), prompt_tokens: usize, same_vocabulary: bool, sizes: &Sizes) -> [Reader<'a>; 2] {
+    let (tuned, untuned) = pair;
+    // What does not fit is not read.
+    let context = tuned.model.info().context.min(untuned.model.info().context) as usize;
+    let new_tokens = guide_tokens(sizes.new_tokens, same_vocabulary).min(context.saturating_sub(prompt_tokens));
+    [("tuned", tuned), ("untuned", untuned)].map(|(name, lm)| Reader {
+        name: format!("{name} guide {}", index + 1),
+        lm,
+        prompt_tokens,
+        new_tokens,
+        rows: sizes.rows,
+        chunk: sizes.chunk.min(new_tokens),
+        is_sampled: false,
+    })
 }
 
 /// What one prompt takes on a device.
@@ -54,7 +94,7 @@ impl Reader<'_> {
 ///
 /// # Errors
 /// [`Error::Failed`] with the arithmetic where one prompt does not fit.
-pub(super) fn prompts_in_flight(asked: usize, readers: &[Reader], free: impl Fn(Device) -> Option<u64>) -> Result<usize> {
+pub fn prompts_in_flight(asked: usize, readers: &[Reader], free: impl Fn(Device) -> Option<u64>) -> Result<usize> {
     let mut devices: BTreeMap<String, Vec<Need>> = BTreeMap::new();
     for need in readers.iter().map(Reader::need) {
         devices.entry(format!("{:?}", need.device)).or_default().push(need);
@@ -110,7 +150,6 @@ mod tests {
 
     use tch::Kind;
 
-    use super::super::steer_method::{Method, SteerSettings, readers_of};
     use super::*;
     use crate::models::{Gpt2Config, LmConfig};
     use crate::recipe::{LmSizes, Plan, Stage, load, memory_estimate, prompt_bound};
@@ -153,11 +192,12 @@ mod tests {
             "{kind='cbs',beam_width=2,successors=3,chunk_len=500}",
             "{kind='eft',weights=[1,2]}",
             "{kind='beam',beam_width=5}",
+            "{kind='cbs',beam_width=4,successors=4,chunk_len=5,tilt=1}",
         ];
         let mut checked = 0;
         for method in methods {
             for (base, more) in [("base", ""), ("other", ""), ("base", "steer.prompts_in_flight=1"), ("other", "steer.max_new_tokens=50")] {
-                if method.contains("eft") && base == "other" {
+                if (method.contains("eft") || method.contains("tilt")) && base == "other" {
                     continue;
                 }
                 let sets = [format!("steer.method=[{method}]"), format!("steer.bases=['{base}']")];
@@ -169,12 +209,14 @@ mod tests {
                 let of = |name: &str| lm(sizes(name).vocab_size as i64, sizes(name).hidden_size as i64, sizes(name).context as i64);
                 let (base_lm, guide_lm) = (of(base), of("guide"));
                 let prompt = |name: &str| prompt_bound(&plan.recipe.data.prompt, &plan.recipe.models[name]);
-                let (_, method) = Method::all_of(&steer.method[0]).swap_remove(0);
-                let mixed = if matches!(method, Method::Eft { .. }) { 2 } else { 0 };
+                let (_, method) = steer.method[0].methods().swap_remove(0);
+                let mixed = if method.proposal.tilt().is_some() { 2 } else { 0 };
                 let sampled: Vec<(&Lm, usize)> =
                     [(&base_lm, prompt(base))].into_iter().chain((0..mixed).map(|_| (&guide_lm, prompt("guide")))).collect();
-                let scoring = [(&guide_lm, &guide_lm, prompt("guide"), base == "base")];
-                let readers = readers_of(&method, &SteerSettings::of(steer), &sampled, &scoring);
+                let sizes = Sizes::of(&method.search, steer.max_new_tokens);
+                let sampled = sampled.iter().enumerate().map(|(index, &(lm, prompt_tokens))| sampling(index, lm, prompt_tokens, &sizes));
+                let scoring = scoring(0, (&guide_lm, &guide_lm), prompt("guide"), base == "base", &sizes);
+                let readers: Vec<Reader> = sampled.chain(scoring).collect();
                 let one: u64 = readers.iter().map(|reader| reader.need().bytes).sum();
                 let planned = one * steer.prompts_in_flight.min(steer.prompts) as u64;
                 let memory = memory_estimate(&plan).into_iter().find(|memory| memory.stage == Stage::Steer).unwrap();
@@ -184,6 +226,6 @@ mod tests {
                 checked += 1;
             }
         }
-        assert_eq!(checked, 22);
+        assert_eq!(checked, 24);
     }
 }

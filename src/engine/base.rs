@@ -1,0 +1,58 @@
+//! The base of an engine: what proposes responses. [`LocalPolicy`] is one; whatever else can continue text implements [`Base`].
+
+use super::memory::{Reader, Sizes, sampling};
+use super::prompt_room::{Part, PromptReader};
+use crate::error::{Error, Result};
+use crate::policy::{LocalPolicy, Member};
+use crate::search::Proposer;
+use crate::text::Vocabulary;
+
+/// What proposes responses, and what is known of it beside.
+pub trait Base: Proposer {
+    /// Its vocabulary, where it is known: ids pass straight to guides that have the same, and only these may be mixed in.
+    fn vocabulary(&self) -> Option<Vocabulary>;
+
+    /// Who reads prompts to sample what is said behind them, as far as it is known how much they can read.
+    fn prompt_readers(&self) -> Vec<PromptReader>;
+
+    /// What one prompt in flight takes on this machine, `prompt` being the longest.
+    fn footprint(&self, prompt: &str, sizes: &Sizes) -> Result<Vec<Reader<'_>>>;
+
+    /// Samples from now on from the base and these models of its vocabulary together.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] where its distributions are not at hand.
+    fn mix(&mut self, _members: Vec<Member>) -> Result<()> {
+        Err(Error::recipe("the base does not tell its next tokens, so nothing can be mixed into what it samples"))
+    }
+}
+
+impl Base for LocalPolicy {
+    fn vocabulary(&self) -> Option<Vocabulary> {
+        Some(self.tokenizer().vocabulary())
+    }
+
+    fn prompt_readers(&self) -> Vec<PromptReader> {
+        let reader = |(index, Member { lm, template, .. }): (usize, &Member)| PromptReader {
+            name: if index == 0 { "the model" } else { "the guide" }.to_owned(),
+            tokenizer: self.tokenizer().clone(),
+            context: lm.model.info().context as usize,
+            template: template.clone(),
+            part: Part::Samples,
+        };
+        self.members().iter().enumerate().map(reader).collect()
+    }
+
+    fn footprint(&self, prompt: &str, sizes: &Sizes) -> Result<Vec<Reader<'_>>> {
+        let mut readers = Vec::new();
+        for (index, Member { lm, template, .. }) in self.members().iter().enumerate() {
+            readers.push(sampling(index, lm, template.encode(self.tokenizer(), prompt)?.len(), sizes));
+        }
+        Ok(readers)
+    }
+
+    fn mix(&mut self, members: Vec<Member>) -> Result<()> {
+        self.mix_in(members);
+        Ok(())
+    }
+}

@@ -1,0 +1,141 @@
+//! What a task's result comes from, as one fingerprint: its settings, and the fingerprints of all that it reads, down to the contents of files.
+//!
+//! What has the same fingerprint has the same result, so it is not made again; what has another is never taken for it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+use tch::Kind;
+
+use super::placements::Placements;
+use super::tasks::{Input, Task};
+use crate::artifacts::{FileHashes, fingerprint};
+use crate::error::{Error, Result};
+use crate::models::contents;
+use crate::recipe::{Model, Plan};
+use crate::score::GoldReward;
+use crate::text::{dataset_files, pair_files};
+
+/// Enters every fingerprint: raised when the program's results change for the same recipe.
+const RESULTS_VERSION: u32 = 5;
+
+/// The fingerprints of one plan. What files hold is found out once: it stays the same for one run.
+pub struct Lineage {
+    hashes: Rc<FileHashes>,
+    tasks: RefCell<BTreeMap<String, String>>,
+    files: RefCell<BTreeMap<(Held, PathBuf), Value>>,
+}
+
+/// What is read of a folder: two of these may lie in one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Held {
+    Texts,
+    Pairs,
+    Model,
+}
+
+impl Lineage {
+    pub fn new(hashes: Rc<FileHashes>) -> Self {
+        Self { hashes, tasks: RefCell::default(), files: RefCell::default() }
+    }
+
+    /// The fingerprint of a task's result.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a file that it reads cannot be read.
+    pub fn of(&self, task: &Task, plan: &Plan, placements: &Placements) -> Result<String> {
+        let name = task.name(plan);
+        if let Some(known) = self.tasks.borrow().get(&name) {
+            return Ok(known.clone());
+        }
+        let inputs = task.inputs(plan)?;
+        let inputs = inputs.iter().map(|input| self.of_input(input, plan, placements)).collect::<Result<Vec<_>>>()?;
+        let found = fingerprint(&[json!(RESULTS_VERSION), json!(name), task.settings(plan)?, json!(inputs)]);
+        self.tasks.borrow_mut().insert(name, found.clone());
+        Ok(found)
+    }
+
+    fn of_input(&self, input: &Input, plan: &Plan, placements: &Placements) -> Result<Value> {
+        let recipe = &plan.recipe;
+        let made = || -> Result<Value> {
+            let task = input.made_by(plan).map(|task| self.of(&task, plan, placements)).transpose()?;
+            Ok(json!(task))
+        };
+        Ok(match input {
+            Input::Result(_) => made()?,
+            Input::Model(name) => {
+                let weights = match &model(plan, name)?.id {
+                    Some(folder) => self.model_contents(Path::new(folder))?,
+                    None => made()?,
+                };
+                json!([weights, self.of_input(&Input::Reading(name.clone()), plan, placements)?])
+            }
+            Input::Reading(name) => json!([model(plan, name)?.prompt_outcome(), precision(placements.model(name)?.kind)]),
+            Input::Judge(name) => {
+                let judge = recipe.judge(name).ok_or_else(|| Error::recipe(format!("the recipe has no judge `{name}`")))?;
+                let weights = match judge.id {
+                    Some(folder) => {
+                        // A classifier is f32 whatever is asked for.
+                        let folder = Path::new(folder);
+                        let kind = if GoldReward::is_classifier_folder(folder)? { Kind::Float } else { placements.judge(name)?.kind };
+                        json!([self.model_contents(folder)?, precision(kind)])
+                    }
+                    None => made()?,
+                };
+                json!([judge.outcome(), weights])
+            }
+            Input::Texts => {
+                let is_one_file = Path::new(&recipe.data.source).is_file();
+                json!([recipe.data.texts_outcome(is_one_file), self.data(plan)?, recipe.run.seed()])
+            }
+            Input::Prompts => json!([self.of_input(&Input::Texts, plan, placements)?, recipe.data.prompt.outcome()]),
+            Input::TestPrompts => json!([recipe.data.test_outcome(), recipe.data.prompt.outcome(), self.data(plan)?, recipe.run.seed()]),
+            Input::Pairs => {
+                let table = recipe.preferences.as_ref().and_then(|table| Some((table, Path::new(table.source.as_ref()?))));
+                let (table, source) = table.ok_or_else(|| Error::recipe("`[preferences]` has no `source`"))?;
+                self.contents(Held::Pairs, source, || pair_files(table, source))?
+            }
+        })
+    }
+
+    fn data(&self, plan: &Plan) -> Result<Value> {
+        let data = &plan.recipe.data;
+        self.contents(Held::Texts, Path::new(&data.source), || dataset_files(data))
+    }
+
+    /// Names and hashes of the files of a data folder, or the hash of the one file that `source` is: names below the folder say which split a
+    /// file is of, and in which order.
+    fn contents(&self, what: Held, source: &Path, files: impl Fn() -> Result<Vec<PathBuf>>) -> Result<Value> {
+        self.once(what, source, || {
+            let name = |file: &Path| file.strip_prefix(source).unwrap_or(file).to_string_lossy().into_owned();
+            Ok(json!(files()?.iter().map(|file| Ok((name(file), self.hashes.of(file)?))).collect::<Result<Vec<_>>>()?))
+        })
+    }
+
+    /// What a model's folder holds, wherever it lies.
+    fn model_contents(&self, folder: &Path) -> Result<Value> {
+        self.once(Held::Model, folder, || contents(folder, &|file| self.hashes.of(file)))
+    }
+
+    fn once(&self, what: Held, path: &Path, look: impl FnOnce() -> Result<Value>) -> Result<Value> {
+        let key = (what, path.to_owned());
+        if let Some(known) = self.files.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        let found = look()?;
+        self.files.borrow_mut().insert(key, found.clone());
+        Ok(found)
+    }
+}
+
+fn model<'a>(plan: &'a Plan, name: &str) -> Result<&'a Model> {
+    plan.recipe.models.get(name).ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))
+}
+
+/// The precision of weights at inference; where they are is no part of a result.
+fn precision(kind: Kind) -> Value {
+    json!(format!("{kind:?}"))
+}

@@ -1,0 +1,88 @@
+//! The plan's models on this machine: their folders, how they are prompted, where they are put, and how they are opened.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::placements::{Placement, Placements};
+use super::tasks::Pupil;
+use crate::error::{Error, Result};
+use crate::models::{Lm, open_with_tokenizer};
+use crate::recipe::{GOLD, GuidePairSource, GuideSource, Plan, Recipe};
+use crate::score::{GoldReward, Guide};
+use crate::text::{PromptTemplate, Tokenizer};
+
+pub struct Models {
+    plan: Rc<Plan>,
+    run_dir: PathBuf,
+    placements: Placements,
+}
+
+impl Models {
+    pub fn new(plan: Rc<Plan>, run_dir: &Path) -> Result<Self> {
+        Ok(Self { placements: Placements::of(&plan)?, run_dir: run_dir.to_owned(), plan })
+    }
+
+    fn recipe(&self) -> &Recipe {
+        &self.plan.recipe
+    }
+
+    pub fn placements(&self) -> &Placements {
+        &self.placements
+    }
+
+    /// Where the model `name` of the recipe is put; what descends from it goes with it.
+    pub fn placement(&self, name: &str) -> Result<Placement> {
+        self.placements.model(name)
+    }
+
+    /// The folder of a model of the recipe: its `id`, or where pretraining puts it.
+    pub fn folder(&self, name: &str) -> Result<PathBuf> {
+        let model = self.recipe().models.get(name).ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))?;
+        Ok(model.id.as_ref().map_or_else(|| self.run_dir.join("models").join(name), PathBuf::from))
+    }
+
+    pub fn guide_folder(&self, source: &GuideSource) -> Result<PathBuf> {
+        match source {
+            GuideSource::Model(name) => self.folder(name),
+            GuideSource::Sft => Ok(self.run_dir.join(Pupil::Guide.folder("sft"))),
+            GuideSource::Dpo => Ok(self.run_dir.join(Pupil::Guide.folder("dpo"))),
+        }
+    }
+
+    /// The recipe's model that a guide descends from; its prompt template is the guide's.
+    pub fn of_guide<'a>(&'a self, source: &'a GuideSource) -> Result<&'a str> {
+        self.plan.model_of(source).ok_or_else(|| Error::recipe("the recipe has no model to tune"))
+    }
+
+    pub fn template(&self, name: &str) -> Result<PromptTemplate> {
+        let model = self.recipe().models.get(name).ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))?;
+        Ok(PromptTemplate::of(model))
+    }
+
+    /// A frozen model and its tokenizer, put where the recipe puts its model `name`.
+    pub fn open(&self, folder: &Path, name: &str) -> Result<(Rc<Lm>, Rc<Tokenizer>)> {
+        let Placement { device, kind } = self.placement(name)?;
+        let (lm, tokenizer) = open_with_tokenizer(folder, device, kind)?;
+        Ok((Rc::new(lm), Rc::new(tokenizer)))
+    }
+
+    /// A guide pair, its models opened by `open` from their folders and the recipe's models that these descend from.
+    pub fn guide(&self, pair: &GuidePairSource, open: &mut dyn FnMut(&Path, &str) -> Result<(Rc<Lm>, Rc<Tokenizer>)>) -> Result<Rc<Guide>> {
+        let [tuned_name, untuned_name] = [self.of_guide(&pair.tuned)?, self.of_guide(&pair.untuned)?];
+        let tuned = open(&self.guide_folder(&pair.tuned)?, tuned_name)?;
+        let untuned = open(&self.guide_folder(&pair.untuned)?, untuned_name)?;
+        Ok(Rc::new(Guide::new(tuned, untuned, self.template(tuned_name)?)?))
+    }
+
+    pub fn open_judge(&self, name: &str) -> Result<GoldReward> {
+        let judge = self.recipe().judge(name).ok_or_else(|| Error::recipe(format!("the recipe has no judge `{name}`")))?;
+        let folder = judge.id.map_or_else(|| self.run_dir.join(GOLD), PathBuf::from);
+        let Placement { device, kind } = self.placements.judge(name)?;
+        GoldReward::open(&folder, device, kind, judge.text)
+    }
+
+    /// The judge of `[gold]`.
+    pub fn open_gold(&self) -> Result<GoldReward> {
+        self.open_judge(GOLD)
+    }
+}

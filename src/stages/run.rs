@@ -1,0 +1,155 @@
+//! The run directory at work: the manifest of what is done, and the runner that does each piece of work once. Knows no stage.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
+
+use serde::Serialize;
+use tracing::{debug, info, warn};
+
+use crate::artifacts::{FileHashes, Manifest, Reach, RunDir, Shard, atomic, interrupt};
+use crate::error::{Error, Result};
+use crate::train::Checkpoint;
+
+/// A piece of work as the manifest knows it: what it is called, what it comes from, how far it goes, and what is its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    pub name: String,
+    pub fingerprint: String,
+    pub reach: Reach,
+    /// Files and folders relative to the run directory.
+    pub outputs: Vec<String>,
+}
+
+/// A run directory, locked until this is dropped.
+pub struct Run {
+    dir: RunDir,
+    manifest: RefCell<Manifest>,
+    hashes: Rc<FileHashes>,
+}
+
+impl Run {
+    pub fn open(dir: RunDir, hashes: Rc<FileHashes>) -> Result<Self> {
+        let manifest = RefCell::new(Manifest::load(dir.path())?);
+        Ok(Self { dir, manifest, hashes })
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.dir.join(relative)
+    }
+
+    /// The shards that left a manifest here.
+    pub fn shards(&self) -> Result<Vec<(Shard, Manifest)>> {
+        let shards = self.dir.shards()?.into_iter();
+        shards.map(|shard| Ok((shard, self.shard_manifest(shard)?))).collect()
+    }
+
+    pub fn shard_manifest(&self, shard: Shard) -> Result<Manifest> {
+        Manifest::load_from(self.dir.shard_manifest(shard), self.dir())
+    }
+
+    /// Forgets a shard that has nothing left.
+    pub fn remove_shard(&self, shard: Shard) -> Result<()> {
+        remove(&self.dir.shard_manifest(shard))
+    }
+
+    pub fn is_done(&self, job: &Job) -> bool {
+        self.manifest.borrow().is_done(&job.name, &job.fingerprint, &job.reach, &self.hashes)
+    }
+
+    /// Whether what lies at the job's outputs is part of its work.
+    pub fn continues(&self, job: &Job) -> bool {
+        self.manifest.borrow().continues(&job.name, &job.fingerprint, &job.reach, &self.hashes)
+    }
+
+    pub fn begin(&self, job: &Job) -> Result<()> {
+        self.manifest.borrow_mut().begin(&job.name, &job.fingerprint, &job.outputs)
+    }
+
+    /// Records a begun job as done.
+    pub fn finish(&self, job: &Job, seconds: f64) -> Result<()> {
+        self.manifest.borrow_mut().finish(&job.name, seconds, &job.reach, &self.hashes)
+    }
+
+    /// Forgets that jobs were done.
+    pub fn forget(&self, which: impl Fn(&str) -> bool) -> Result<()> {
+        self.manifest.borrow_mut().forget(which)
+    }
+
+    /// Does `work` unless the manifest says that the job is done. Partial results of the same job are there for it to continue; those of
+    /// another one have been removed.
+    pub fn perform(&self, job: &Job, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let Job { name, fingerprint, outputs, .. } = job;
+        if self.is_done(job) {
+            info!("{name}: done already");
+            return Ok(());
+        }
+        interrupt::check()?;
+        debug!("{name}: fingerprint {fingerprint}");
+        let continues = self.continues(job);
+        if !continues {
+            if self.manifest.borrow().was_done(name) {
+                warn!("{name}: was done with other settings, inputs or files; what it left is replaced");
+            } else if self.manifest.borrow().was_begun(name) {
+                warn!("{name}: was interrupted under other settings or inputs; it starts anew");
+            }
+            // Before the job is begun: a kill in between must not leave another job's files as this one's partial work.
+            outputs.iter().try_for_each(|output| remove(&self.path(output)))?;
+            self.checkpoint(name).remove()?;
+        }
+        self.begin(job)?;
+        info!("{name}: {}", if continues { "continuing" } else { "starting" });
+        let started = Instant::now();
+        work()?;
+        self.finish(job, started.elapsed().as_secs_f64())?;
+        self.checkpoint(name).remove()?;
+        info!("{name}: done in {:.1} s", started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Where a training keeps its checkpoint while it runs.
+    pub fn checkpoint(&self, job: &str) -> Checkpoint {
+        Checkpoint::at(self.path(&format!("state/{}.safetensors", job.replace('/', "-"))))
+    }
+
+    /// What lies here of jobs that are none of `known`, one path for each output.
+    pub fn left_by_others(&self, known: &BTreeSet<String>) -> Vec<String> {
+        let manifest = self.manifest.borrow();
+        let others = manifest.owned().filter(|(name, _)| !known.contains(*name)).flat_map(|(_, owned)| owned);
+        others.filter(|output| self.path(output).exists()).cloned().collect()
+    }
+}
+
+/// Empties `dir` of all that was ever begun in it, by this plan, whose own outputs are `outputs`, or by others.
+pub fn clear(dir: &RunDir, outputs: Vec<String>) -> Result<()> {
+    let mut owned = outputs;
+    let manifests = dir.shards()?.into_iter().map(|shard| Manifest::load_from(dir.shard_manifest(shard), dir.path()));
+    for manifest in manifests.chain([Manifest::load(dir.path())]) {
+        match manifest {
+            Ok(manifest) => owned.extend(manifest.owned().flat_map(|(_, owned)| owned).cloned()),
+            Err(error) => warn!("what it records beyond this recipe's results stays: {error}"),
+        }
+    }
+    dir.clear(&owned)
+}
+
+/// Writes a small report as pretty JSON.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::failed(error.to_string()))?;
+    atomic::write(path, format!("{text}\n").as_bytes())
+}
+
+/// Removes a file or a folder, if it is there.
+pub fn remove(path: &Path) -> Result<()> {
+    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "removing")(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,36 @@
+//! How a model is tuned on the preference pairs, as the plan says it: all that SFT and DPO know of whom they tune.
+
+use crate::error::{Error, Result};
+use crate::losses::DpoObjective;
+use crate::recipe::{Dpo, LossOn, Plan, Training};
+
+/// SFT (where it is asked for) and DPO of one model of the recipe.
+pub struct Tuning<'a> {
+    /// Its template and its device count.
+    pub model: &'a str,
+    /// Where the loss is taken, and the optimisation.
+    pub sft: Option<(LossOn, &'a Training)>,
+    /// What is minimised, and the optimisation.
+    pub dpo: Option<(DpoObjective, &'a Training)>,
+}
+
+impl<'a> Tuning<'a> {
+    pub(super) fn of_guide(plan: &'a Plan) -> Result<Self> {
+        let (recipe, training) = (&plan.recipe, &plan.training);
+        Ok(Self {
+            model: recipe.guide_model().ok_or_else(|| Error::recipe("the recipe has no model to tune"))?,
+            sft: training.sft.as_ref().map(|training| (recipe.sft_on(), training)),
+            dpo: recipe.dpo.as_ref().map(Dpo::objective).zip(training.dpo.as_ref()),
+        })
+    }
+
+    pub(super) fn of_direct(plan: &'a Plan, model: &'a str) -> Result<Self> {
+        let training = plan.training.direct.get(model);
+        let training = training.ok_or_else(|| Error::recipe(format!("the recipe does not tune `{model}` directly")))?;
+        Ok(Self {
+            model,
+            sft: training.sft.as_ref().map(|training| (plan.recipe.sft_on(), training)),
+            dpo: Some((training.objective, &training.dpo)),
+        })
+    }
+}
