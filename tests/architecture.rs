@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 9] = [
     &["main"],
     &["cli"],
-    &["pipeline", "bench"],
-    &["stages"],
+    &["pipeline"],
+    &["stages", "bench"],
     &["engine"],
     &["policy", "score", "train", "report"],
     &["search", "models", "text", "recipe", "artifacts", "monitor"],
@@ -94,7 +94,7 @@ fn search_imports_neither_policy_nor_score_and_knows_no_tensor() {
 }
 
 /// Rooms whose files import each other in one direction only.
-const WITHOUT_CIRCLES: [&str; 5] = ["stages", "search", "policy", "score", "train"];
+const WITHOUT_CIRCLES: [&str; 6] = ["stages", "engine", "search", "policy", "score", "train"];
 
 /// The module paths below `src/` that `use` lines and paths of a file name, as `room/module/…`; what a `mod.rs` hands on by `pub use` is no
 /// import of its own.

@@ -11,6 +11,9 @@ use crate::recipe::{GOLD, GuidePairSource, GuideSource, Plan, Recipe};
 use crate::score::{GoldReward, Guide};
 use crate::text::{PromptTemplate, Tokenizer};
 
+/// What opens the model of a folder, given the recipe's model that it is or descends from.
+pub type Open<'a> = dyn FnMut(&Path, &str) -> Result<(Rc<Lm>, Rc<Tokenizer>)> + 'a;
+
 pub struct Models {
     plan: Rc<Plan>,
     run_dir: PathBuf,
@@ -67,7 +70,7 @@ impl Models {
     }
 
     /// A guide pair, its models opened by `open` from their folders and the recipe's models that these descend from.
-    pub fn guide(&self, pair: &GuidePairSource, open: &mut dyn FnMut(&Path, &str) -> Result<(Rc<Lm>, Rc<Tokenizer>)>) -> Result<Rc<Guide>> {
+    pub fn guide(&self, pair: &GuidePairSource, open: &mut Open<'_>) -> Result<Rc<Guide>> {
         let [tuned_name, untuned_name] = [self.of_guide(&pair.tuned)?, self.of_guide(&pair.untuned)?];
         let tuned = open(&self.guide_folder(&pair.tuned)?, tuned_name)?;
         let untuned = open(&self.guide_folder(&pair.untuned)?, untuned_name)?;
