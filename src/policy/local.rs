@@ -200,7 +200,10 @@ impl LocalPolicy {
                 drawn.push((number, sample));
             }
             let rows: Vec<usize> = group.requests.iter().map(|&(_, parent)| parent).collect();
-            growing.push(Growing { caches: caches.select(&rows), samples: group.requests.iter().map(|&(number, _)| number).collect() });
+            // Parents with one continuation each, as chunks of several calls have them, are their continuations' rows already.
+            let are_rows = rows.iter().copied().eq(0..group.parents.len());
+            let caches = if are_rows { caches } else { caches.select(&rows) };
+            growing.push(Growing { caches, samples: group.requests.iter().map(|&(number, _)| number).collect() });
             first_parent += group.parents.len();
         }
         drawn.sort_by_key(|(number, _)| *number);

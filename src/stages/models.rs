@@ -11,8 +11,8 @@ use crate::recipe::{GOLD, GuidePairSource, GuideSource, Plan, Recipe};
 use crate::score::{GoldReward, Guide};
 use crate::text::{PromptTemplate, Tokenizer};
 
-/// What opens the model of a folder, given the recipe's model that it is or descends from.
-pub type Open<'a> = dyn FnMut(&Path, &str) -> Result<(Rc<Lm>, Rc<Tokenizer>)> + 'a;
+/// A model and its tokenizer.
+pub type Opened = (Rc<Lm>, Rc<Tokenizer>);
 
 pub struct Models {
     plan: Rc<Plan>,
@@ -63,14 +63,14 @@ impl Models {
     }
 
     /// A frozen model and its tokenizer, put where the recipe puts its model `name`.
-    pub fn open(&self, folder: &Path, name: &str) -> Result<(Rc<Lm>, Rc<Tokenizer>)> {
+    pub fn open(&self, folder: &Path, name: &str) -> Result<Opened> {
         let Placement { device, kind } = self.placement(name)?;
         let (lm, tokenizer) = open_with_tokenizer(folder, device, kind)?;
         Ok((Rc::new(lm), Rc::new(tokenizer)))
     }
 
     /// A guide pair, its models opened by `open` from their folders and the recipe's models that these descend from.
-    pub fn guide(&self, pair: &GuidePairSource, open: &mut Open<'_>) -> Result<Rc<Guide>> {
+    pub fn guide(&self, pair: &GuidePairSource, open: &mut dyn FnMut(&Path, &str) -> Result<Opened>) -> Result<Rc<Guide>> {
         let [tuned_name, untuned_name] = [self.of_guide(&pair.tuned)?, self.of_guide(&pair.untuned)?];
         let tuned = open(&self.guide_folder(&pair.tuned)?, tuned_name)?;
         let untuned = open(&self.guide_folder(&pair.untuned)?, untuned_name)?;

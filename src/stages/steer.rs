@@ -2,23 +2,22 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use tracing::{info, warn};
 
 use super::cells::{Cell, Source, cells};
 use super::context::Context;
+use super::models::Opened;
 use super::prompt_room::{Asked, Model};
 use super::tasks::{Pupil, Task};
 use crate::artifacts::{Journal, interrupt, journal};
 use crate::engine::{Desk, Engine, SteerLine, SteerSettings};
 use crate::error::{Error, Result};
-use crate::models::Lm;
 use crate::monitor::Progress;
 use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
 use crate::recipe::{GuidePairSource, GuideSource, Steer};
-use crate::text::{Prompts, Split, Tokenizer};
+use crate::text::{Prompts, Split};
 
 fn settings(context: &Context) -> Result<&Steer> {
     context.recipe().steer.as_ref().ok_or_else(|| Error::recipe("the recipe has no `[steer]` table"))
@@ -27,7 +26,7 @@ fn settings(context: &Context) -> Result<&Steer> {
 /// The stage at work: models and tokenizers that are open, which several cells share.
 pub struct Steering<'a> {
     context: &'a Context,
-    open: HashMap<PathBuf, (Rc<Lm>, Rc<Tokenizer>)>,
+    open: HashMap<PathBuf, Opened>,
     has_told: bool,
 }
 
@@ -56,7 +55,7 @@ impl<'a> Steering<'a> {
     }
 
     /// `name`: the recipe's model that the folder is or descends from.
-    fn get(&mut self, folder: &Path, name: &str) -> Result<(Rc<Lm>, Rc<Tokenizer>)> {
+    fn get(&mut self, folder: &Path, name: &str) -> Result<Opened> {
         if !self.open.contains_key(folder) {
             self.open.insert(folder.to_owned(), self.context.models.open(folder, name)?);
         }
