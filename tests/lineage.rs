@@ -231,7 +231,7 @@ fn idle_keys() -> Vec<String> {
 }
 
 /// Keys that `src/recipe/outcome.rs` takes as `_` and that `idle_keys` does not change, with the place where they count, if at all.
-const ELSEWHERE: [(&str, &str); 41] = [
+const ELSEWHERE: [(&str, &str); 45] = [
     ("Run.name", "the page alone"),
     ("Run.device", "`cuda` is not everywhere"),
     ("Run.dtype", "as the precision of each model"),
@@ -245,6 +245,10 @@ const ELSEWHERE: [(&str, &str); 41] = [
     ("ScratchTokenizer.model", "the outcome of that model"),
     ("Gold.id", "its contents"),
     ("Gold.text", "where it judges"),
+    ("Judge<'_>.name", "the page alone"),
+    ("Judge<'_>.id", "its contents"),
+    ("Judge<'_>.device", ""),
+    ("Judge<'_>.dtype", ""),
     ("Gold.training", "settled"),
     ("Preferences.policy", "the outcome of that model"),
     ("RewardModelTable.model", "the outcome of that model"),
@@ -468,6 +472,13 @@ fn more_prompts_and_traces_continue_and_fewer_are_left_out_of_the_summary() {
     fresh.redone(&["steer.prompts=3"]);
     let mut rows = [&project, &fresh].map(|project| project.summary()["rows"].clone());
     rows.iter_mut().flat_map(|rows| rows.as_array_mut().unwrap()).for_each(|row| drop(row.as_object_mut().unwrap().remove("seconds")));
+    // Which texts a judge reads together shows in the last bits.
+    let mut rewards = |row: usize| {
+        let rewards = rows[row].as_array_mut().unwrap().iter_mut().map(|row| row.as_object_mut().unwrap().remove("gold_reward").unwrap());
+        rewards.map(|reward| reward["mean"].as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    let (more, three) = (rewards(0), rewards(1));
+    assert!(more.len() == 2 && more.iter().zip(&three).all(|(a, b)| (a - b).abs() < 1e-5), "{more:?} {three:?}");
     assert_eq!(rows[0], rows[1], "three prompts are three prompts");
 
     // A trace cannot be had of an answer that is there, so the same answer is found once more; without traces again nothing is done.
