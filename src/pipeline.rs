@@ -123,8 +123,10 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
             Err(error) => problems.push(format!("`preferences.source`: {error}")),
         }
     }
-    let gold = recipe.gold.as_ref().and_then(|gold| folder(&gold.id));
-    problems.extend(gold.and_then(|folder| Some(format!("`gold.id`: {}", GoldReward::check_folder(&folder).err()?))));
+    for judge in recipe.judges() {
+        let Some(folder) = folder(&judge.id.map(str::to_owned)) else { continue };
+        problems.extend(GoldReward::check_folder(&folder).err().map(|error| format!("`{}.id`: {error}", judge.table())));
+    }
     Preflight { problems, counts, pairs: read }
 }
 

@@ -306,10 +306,13 @@ mod plans {
         assert_eq!((of_base.recipe.reward_model.as_ref().unwrap().head_learning_rate, training.max_length), (1e-3, 96));
         assert!(plan(&[]).describe().contains("reward_model: a scalar head on sft/; learning rate of the head 1e-3"));
         assert!(of_base.describe().contains("reward_model: a scalar head on models.base; "));
-        let bytes = |plan: &Plan| memory_estimate(plan).iter().find(|memory| memory.stage == Stage::RewardModel).unwrap().bytes();
+        let memory = |plan: &Plan| memory_estimate(plan).into_iter().find(|memory| memory.stage == Stage::RewardModel).unwrap();
+        let bytes = |plan: &Plan| memory(plan).bytes();
         assert!(bytes(&of_base) > bytes(&plan(&["reward_model={model='guide'}"])), "the base is the larger model");
         let adapted = plan(&["reward_model={model='base', lora={rank=2, save='adapter'}, training={activation_checkpointing=true}}"]);
-        assert!(bytes(&adapted) < bytes(&of_base) / 2, "frozen weights have no gradients and no moments");
+        let parts: Vec<(&str, u64)> = memory(&adapted).parts.iter().map(|part| (part.name, part.bytes)).collect();
+        assert!(parts.contains(&("optimizer", 8 * 1536)) && bytes(&adapted) < bytes(&of_base), "{parts:?}");
+        assert!(parts.iter().all(|(name, _)| *name != "logits"), "a head with one output: {parts:?}");
         let training = adapted.training.reward_model.as_ref().unwrap();
         assert!(training.activation_checkpointing && training.lora.as_ref().is_some_and(|lora| lora.targets == ["c_attn"]));
         assert!(

@@ -11,6 +11,7 @@ use std::path::Path;
 use common::{failure, lines, output, recipe, stderr, success, w2s};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
+use w2s::models::weights::{read_tensors, write_tensors};
 use w2s::models::{Lm, RewardModel, reward_model_with_tokenizer};
 use w2s::recipe::{Lora, LoraSave};
 use w2s::score::GoldReward;
@@ -213,7 +214,7 @@ fn a_reward_model_learns_the_pairs_and_becomes_a_gold() {
     let told = json(&folder.join("training.json"))["validation"].to_string();
     assert!(told.contains(&format!("[\"validation/rewards/accuracies\",{}]", right / count)), "{told} {right}");
     assert_is_gold_of_another(&scratch.path().join("judged by an adapter"), &folder);
-    let error = failure(w2s().args(["steer", "--base"]).arg(&folder).arg("A film"), 2);
+    let error = failure(w2s().args(["steer", "--method", "base", "--base"]).arg(&folder).arg("A film"), 1);
     assert!(error.contains("`task_type` is `SEQ_CLS`, only adapters of language models (`CAUSAL_LM`) are supported"), "{error}");
 
     let error = failure(&mut run(&out, &["--set", "reward_model.training.max_length=4"]), 1);
@@ -283,4 +284,76 @@ fn transformers_gives_the_rewards_that_we_give() {
     fs::write(target.path().join("expected.json"), expected.to_string()).unwrap();
     assert_eq!(ids.len(), 8);
     judge::ask("golden/check_saved.py", &[target.path()]);
+}
+
+/// A reward model on a golden language model whose adapters and head are far from zero.
+fn adapted(name: &str, targets: &[&str]) -> RewardModel {
+    let targets = targets.iter().map(|target| target.to_string()).collect();
+    let settings = Lora { rank: 2, alpha: 5.0, targets, save: LoraSave::Adapter };
+    let model = RewardModel::lora_on_lm(&golden::folder(name), CPU, Kind::Float, &settings, 1).unwrap();
+    tch::no_grad(|| {
+        for (number, (_, parameter)) in model.trainable_parameters().into_iter().enumerate() {
+            let wave = Tensor::arange(parameter.numel() as i64, (Kind::Float, CPU)) * 0.7 + number as f64;
+            parameter.shallow_clone().copy_(&(wave.sin() * 0.5).view(parameter.size().as_slice()));
+        }
+    });
+    model
+}
+
+fn rewards_of(model: &RewardModel, ids: &[Vec<i64>]) -> Tensor {
+    tch::no_grad(|| model.rewards_of(&ids.iter().map(Vec::as_slice).collect::<Vec<_>>()))
+}
+
+#[test]
+fn an_adapter_of_a_reward_model_comes_back_with_its_head() {
+    let ids = [vec![5, 9, 3, 7, 11, 2, 8], vec![4, 6], vec![9, 9, 1]];
+    for (name, targets) in [("gpt2", ["c_attn", "c_fc"]), ("llama", ["q_proj", "down_proj"])] {
+        let (model, folder) = (adapted(name, &targets), tempfile::tempdir().unwrap());
+        model.save_trained(folder.path(), &model.trainable_parameters()).unwrap();
+        RewardModel::check_folder(folder.path()).unwrap();
+        let again = RewardModel::open(folder.path(), CPU, Kind::Float).unwrap();
+        let (before, after) = (rewards_of(&model, &ids), rewards_of(&again, &ids));
+        assert!(golden::difference(&before, &after) < 1e-4 * before.abs().max().double_value(&[]), "{name}: {before} {after}");
+        // Without the adapter the same head gives other rewards.
+        let plain = RewardModel::from_lm(&golden::folder(name), CPU, Kind::Float).unwrap();
+        let head = |model: &RewardModel| model.parameters().into_iter().find(|(name, _)| RewardModel::is_head(name)).unwrap().1;
+        tch::no_grad(|| head(&plain).copy_(&head(&again)));
+        assert!(golden::difference(&before, &rewards_of(&plain, &ids)) > 0.01 * before.abs().max().double_value(&[]), "{name}");
+        // An adapter without a head gives no rewards.
+        let (path, width) = (folder.path().join("adapter_model.safetensors"), model.info().hidden_size);
+        let without = read_tensors(&path).unwrap().into_iter().filter(|(name, _)| !name.ends_with("score.weight"));
+        write_tensors(&path, &without.collect::<Vec<_>>(), &[]).unwrap();
+        let message = RewardModel::check_folder(folder.path()).unwrap_err().to_string();
+        assert!(message.contains(&format!("missing tensor `base_model.model.score.weight` [1, {width}]")), "{message}");
+        assert!(RewardModel::open(folder.path(), CPU, Kind::Float).is_err());
+    }
+}
+
+#[test]
+#[ignore = "needs Python with torch: make judge-heavy"]
+fn peft_opens_our_adapters_of_reward_models_and_we_open_its() {
+    let target = tempfile::tempdir().unwrap();
+    let ids: Vec<Vec<i64>> = (1..4).map(|row| (0..9).map(|place| (row * 17 + place * 5) % 90 + 1).collect()).collect();
+    let numbers = |rewards: Tensor| Vec::<f64>::try_from(rewards.to_kind(Kind::Double)).unwrap();
+    let mut ours = serde_json::Map::new();
+    for (name, targets) in [("gpt2", ["c_attn", "c_fc"]), ("llama", ["q_proj", "down_proj"])] {
+        let model = adapted(name, &targets);
+        model.save_trained(&target.path().join(name), &model.trainable_parameters()).unwrap();
+        let rewards = numbers(rewards_of(&model, &ids));
+        ours.insert(name.to_owned(), json!({ "base": golden::folder(name), "ids": ids, "rewards": rewards, "tolerance": 1e-4 }));
+    }
+    fs::write(target.path().join("ours.json"), Value::Object(ours.clone()).to_string()).unwrap();
+    judge::ask("golden/check_reward_adapter.py", &[target.path()]);
+
+    let theirs = json(&target.path().join("theirs.json"));
+    for name in ours.keys() {
+        let expected: Vec<f64> = serde_json::from_value(theirs[name].clone()).unwrap();
+        let model =
+            RewardModel::open(&target.path().join(format!("peft-{name}")), CPU, Kind::Float).unwrap_or_else(|error| panic!("{error}"));
+        let found = numbers(rewards_of(&model, &ids));
+        let largest = expected.iter().fold(0.0, |largest: f64, reward| largest.max(reward.abs()));
+        let error = found.iter().zip(&expected).map(|(found, expected)| (found - expected).abs()).fold(0.0, f64::max) / largest;
+        println!("{name}: an adapter of PEFT differs by {error:.1e} of the largest reward");
+        assert!(error < 1e-4, "{name}: {error}");
+    }
 }

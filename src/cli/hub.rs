@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::models::check_lm_config;
 use crate::models::hub::{Files, Hub};
-use crate::recipe::{Recipe, hub_dataset, hub_model, validate};
+use crate::recipe::{ModelId, Recipe, hub_dataset, hub_model, validate};
 use crate::score::GoldReward;
 use crate::text::chosen_files;
 
@@ -29,10 +29,8 @@ pub(super) fn model(id: &str) -> Result<PathBuf> {
 pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recipe> {
     let folder = folder_of(path);
     let mut recipe = asked.clone();
-    let models = recipe.models.iter_mut().filter_map(|(name, model)| Some((format!("models.{name}.id"), model.id.as_mut()?)));
-    let gold = recipe.gold.iter_mut().filter_map(|gold| Some(("gold.id".to_owned(), gold.id.as_mut()?)));
-    let models: Vec<_> = models.chain(gold).filter_map(|(key, id)| hub_model(folder, id).map(|hub_id| (key, id, hub_id))).collect();
     let dataset = hub_dataset(folder, &recipe.data.source).filter(|_| files == Files::All);
+    let models: Vec<_> = recipe.ids_mut().filter_map(|model| hub_model(folder, model.id).map(|hub_id| (model, hub_id))).collect();
     if models.is_empty() && dataset.is_none() {
         return Ok(recipe);
     }
@@ -43,16 +41,16 @@ pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recip
     }
     let hub = Hub::from_env()?;
     let mut problems = Vec::new();
-    for (key, _, hub_id) in &models {
+    for (ModelId { key, is_judge, .. }, hub_id) in &models {
         let folder = hub.model(hub_id, Files::WithoutWeights)?;
-        let misfit = if key == "gold.id" { GoldReward::check_config(&folder) } else { check_lm_config(&folder) };
+        let misfit = if *is_judge { GoldReward::check_config(&folder) } else { check_lm_config(&folder) };
         problems.extend(misfit.err().map(|error| format!("`{key}`: {error}")));
     }
     if !problems.is_empty() {
         return Err(Error::Recipe(problems));
     }
-    for (_, id, hub_id) in models {
-        *id = text(hub.model(&hub_id, files)?)?;
+    for (model, hub_id) in models {
+        *model.id = text(hub.model(&hub_id, files)?)?;
     }
     if let Some(hub_id) = dataset {
         let choose = |names: &[&str]| chosen_files(names, &asked.data).map_err(|trouble| (trouble.problem, trouble.hint));
@@ -65,16 +63,10 @@ pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recip
 pub(super) fn as_written(resolved: &Recipe, asked: &Recipe, path: &Path) -> Recipe {
     let folder = folder_of(path);
     let mut recipe = resolved.clone();
-    let restore = |id: &mut Option<String>, asked: &Option<String>| {
-        if asked.as_ref().is_some_and(|asked| hub_model(folder, asked).is_some()) {
-            id.clone_from(asked);
+    for (model, asked) in recipe.ids_mut().zip(asked.clone().ids_mut()) {
+        if hub_model(folder, asked.id).is_some() {
+            model.id.clone_from(asked.id);
         }
-    };
-    for (model, asked) in recipe.models.values_mut().zip(asked.models.values()) {
-        restore(&mut model.id, &asked.id);
-    }
-    if let (Some(gold), Some(asked)) = (&mut recipe.gold, &asked.gold) {
-        restore(&mut gold.id, &asked.id);
     }
     if hub_dataset(folder, &asked.data.source).is_some() {
         recipe.data.source.clone_from(&asked.data.source);

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 use super::search_flags::SearchFlags;
 use super::settings::{Settings, Words};
@@ -16,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::models::{check_lm_folders, device, open_with_tokenizer};
 use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
-use crate::recipe::{Dtype, EFT, Proposal, Recipe, takes_tilt};
+use crate::recipe::{Dtype, EFT, Proposal, Recipe, base_kinds, takes_tilt};
 use crate::score::{GoldReward, Guide};
 use crate::search::{CbsSettings, Kind, Search};
 use crate::text::{PromptTemplate, Tokenizer, read_prompts, tilt_problems};
@@ -42,7 +43,7 @@ pub struct SteerCommand {
     /// What the gold model reads, with `{prompt}` and `{response}`, instead of the layout it was trained with
     #[arg(long, requires = "gold")]
     gold_text: Option<String>,
-    #[arg(long, value_parser = PossibleValuesParser::new(kinds()), default_value = CbsSettings::KIND.name)]
+    #[arg(long, value_parser = PossibleValuesParser::new(base_kinds()), default_value = CbsSettings::KIND.name)]
     method: String,
     #[command(flatten)]
     search: SearchFlags,
@@ -287,24 +288,34 @@ impl SteerCommand {
     }
 }
 
+/// An answer, and what the judge says of it.
+#[derive(Serialize)]
+struct Judged {
+    #[serde(flatten)]
+    line: SteerLine,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gold_reward: Option<f64>,
+}
+
 /// Prompts whose answers come as they are found and are printed in the order of the prompts.
 struct Printed {
     due: std::vec::IntoIter<Prompt>,
     gold: Option<GoldReward>,
     json: bool,
     /// Outcomes by the prompts' numbers, those without an answer too.
-    waiting: BTreeMap<usize, Option<SteerLine>>,
+    waiting: BTreeMap<usize, Option<Judged>>,
     next: usize,
     /// Those without an answer, and why.
     lost: Vec<String>,
 }
 
 impl Printed {
-    fn print(&mut self, number: usize, outcome: Option<SteerLine>) -> Result<()> {
+    fn print(&mut self, number: usize, outcome: Option<Judged>) -> Result<()> {
         self.waiting.insert(number, outcome);
         while let Some(outcome) = self.waiting.remove(&self.next) {
-            if let Some(line) = outcome {
-                print(&if self.json { to_json(&line)? } else { format!("{}{}", line.prompt, line.response) })?;
+            if let Some(judged) = outcome {
+                let line = &judged.line;
+                print(&if self.json { to_json(&judged)? } else { format!("{}{}", line.prompt, line.response) })?;
             }
             self.next += 1;
         }
@@ -321,22 +332,18 @@ impl Desk for Printed {
         interrupt::check().map_err(|_| Error::failed("interrupted"))
     }
 
-    fn done(&mut self, number: usize, mut line: SteerLine) -> Result<()> {
-        if let Some(gold) = &self.gold {
-            line.gold_reward = Some(gold.rewards(&[(&line.prompt, &line.response)])?[0]);
-        }
-        self.print(number, Some(line))
+    fn done(&mut self, number: usize, line: SteerLine) -> Result<()> {
+        let gold_reward = match &self.gold {
+            Some(gold) => Some(gold.rewards(&[(&line.prompt, &line.response)])?[0]),
+            None => None,
+        };
+        self.print(number, Some(Judged { line, gold_reward }))
     }
 
     fn lost(&mut self, number: usize, prompt: Prompt, error: Error) -> Result<()> {
         self.lost.push(format!("prompt `{}` has no answer: {error}", prompt.id));
         self.print(number, None)
     }
-}
-
-/// What `--method` may be: the searches, and emulated fine-tuning.
-fn kinds() -> impl Iterator<Item = &'static str> {
-    named(|_| true).chain([EFT])
 }
 
 fn tiltable() -> impl Iterator<Item = &'static str> {

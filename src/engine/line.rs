@@ -14,9 +14,6 @@ pub struct SteerLine {
     pub finish: Finish,
     /// The pair's score of the response; absent where no guide pair was loaded.
     pub score: Option<f32>,
-    /// What the judge says of it, where one was asked; the engine asks none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gold_reward: Option<f64>,
     /// Mean log-probability of the response's tokens under the model that proposed them; absent for an empty response.
     pub base_logprob_per_token: Option<f64>,
     pub response_tokens: usize,
@@ -56,7 +53,6 @@ impl SteerLine {
             response: best.response.text,
             finish,
             score: is_guided.then_some(best.score),
-            gold_reward: None,
             base_logprob_per_token: best.logprob.filter(|_| counted > 0).map(|logprob| logprob / counted as f64),
             response_tokens: best.response.ids.len(),
             tokens: TokenCounts { base: sampled, guide: fed },

@@ -192,11 +192,12 @@ mod tests {
             "{kind='cbs',beam_width=2,successors=3,chunk_len=500}",
             "{kind='eft',weights=[1,2]}",
             "{kind='beam',beam_width=5}",
+            "{kind='cbs',beam_width=4,successors=4,chunk_len=5,tilt=1}",
         ];
         let mut checked = 0;
         for method in methods {
             for (base, more) in [("base", ""), ("other", ""), ("base", "steer.prompts_in_flight=1"), ("other", "steer.max_new_tokens=50")] {
-                if method.contains("eft") && base == "other" {
+                if (method.contains("eft") || method.contains("tilt")) && base == "other" {
                     continue;
                 }
                 let sets = [format!("steer.method=[{method}]"), format!("steer.bases=['{base}']")];
@@ -225,6 +226,6 @@ mod tests {
                 checked += 1;
             }
         }
-        assert_eq!(checked, 22);
+        assert_eq!(checked, 24);
     }
 }

@@ -150,7 +150,8 @@ fn describe(found: &Unexpected) -> String {
     }
 }
 
-fn unexpected(value: &Value) -> Unexpected<'_> {
+/// A value in the words of serde.
+pub(super) fn unexpected(value: &Value) -> Unexpected<'_> {
     match value {
         Value::String(text) => Unexpected::Str(text),
         Value::Integer(number) => Unexpected::Signed(*number),

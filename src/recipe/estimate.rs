@@ -4,8 +4,8 @@
 
 use super::plan::GuideSource;
 use super::{
-    ClassifierSizes, Dtype, LmSizes, MethodTable, Plan, PpoTable, Proposal, ReaderSizes, Reading, SAMPLED_ROWS, Stage, Steer, Training,
-    ValueSource, guide_tokens, prompt_bound,
+    ClassifierSizes, Dtype, GOLD, LmSizes, MethodTable, Plan, PpoTable, Proposal, ReaderSizes, Reading, SAMPLED_ROWS, Stage, Steer,
+    Training, ValueSource, guide_tokens, prompt_bound,
 };
 use crate::kernels::choice::is_large;
 
@@ -111,13 +111,19 @@ fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
                 models.into_iter().map(move |model| (method, model))
             });
             largest(cells.filter_map(|(method, model)| {
-                let mut parts = steering_parts(plan, steer, method, &model)?;
-                // It judges each answer as it is found.
-                parts.extend(gold());
+                let parts = steering_parts(plan, steer, method, &model)?;
                 Some(StageMemory { stage, model, parts })
             }))
         }
-        Stage::Evaluate => Some(StageMemory { stage, model: "gold".to_owned(), parts: vec![gold()?] }),
+        Stage::Evaluate => {
+            // One judge after the other.
+            let gold = gold().map(|part| StageMemory { stage, model: GOLD.to_owned(), parts: vec![part] });
+            let others = plan.judges.iter().map(|(name, sizes)| {
+                let part = part("judge", &[("parameters", sizes.parameters), ("B", FLOAT32)]);
+                StageMemory { stage, model: name.clone(), parts: vec![part] }
+            });
+            largest(gold.into_iter().chain(others))
+        }
     }
 }
 

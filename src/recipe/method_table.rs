@@ -7,7 +7,7 @@ use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
-use super::deserialize::{self, Node, Problem};
+use super::deserialize::{self, Node, Problem, unexpected};
 use super::{ChunkLens, Method, Proposal};
 use crate::search::{Kind, Sample, Search};
 
@@ -64,7 +64,7 @@ impl MethodTable {
         self.proposals.iter().filter_map(|proposal| proposal.tilt()).collect()
     }
 
-    /// Of a method that samples what `[ppo]` made.
+    /// The chunk lengths of a method that samples what `[ppo]` made.
     pub(super) fn ppo_chunk_lens(&self) -> Option<ChunkLens> {
         let length = |proposal: &Proposal| match proposal {
             Proposal::Ppo { chunk_len } => Some(*chunk_len),
@@ -90,9 +90,18 @@ pub fn takes_tilt(kind: &Kind) -> bool {
     kind.draws && kind.name != Sample::KIND.name
 }
 
+/// The kinds that need nothing but a base and guides: what draws, the sample that guides tilt, and the other searches.
+pub fn base_kinds() -> impl Iterator<Item = &'static str> {
+    let named = |draws: bool| Search::KINDS.iter().filter(move |kind| kind.draws == draws).map(|kind| kind.name);
+    named(true).chain([EFT]).chain(named(false))
+}
+
 /// All kinds, and the keys of each.
-static KINDS: LazyLock<Vec<&'static str>> = LazyLock::new(|| KEYS.iter().map(|(kind, _)| *kind).collect());
-static KEYS: LazyLock<Vec<(&'static str, Vec<&'static str>)>> = LazyLock::new(|| {
+static KINDS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    let sampled = SAMPLED.iter().map(|(kind, _)| *kind).filter(|kind| *kind != EFT);
+    base_kinds().chain(sampled).collect()
+});
+static KEYS: LazyLock<BTreeMap<&'static str, Vec<&'static str>>> = LazyLock::new(|| {
     let searches = Search::KINDS.iter().map(|kind| {
         let own = kind.keys.iter().map(|key| key.name);
         (kind.name, ["name"].into_iter().chain(own).chain(takes_tilt(kind).then_some("tilt")).collect())
@@ -105,9 +114,11 @@ impl<'de> Deserialize<'de> for MethodTable {
         // A plan's JSON has `null` for what is not said.
         let given = BTreeMap::<String, Option<Value>>::deserialize(deserializer)?;
         let mut given: Table = given.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-        let kind: String = required(&mut given, "kind")?;
-        let (kind, keys) =
-            KEYS.iter().find(|(known, _)| *known == kind).ok_or_else(|| <D::Error as de::Error>::unknown_variant(&kind, &KINDS))?;
+        let kind = match given.remove("kind").ok_or_else(|| de::Error::missing_field("kind"))? {
+            Value::String(kind) => kind,
+            other => return Err(de::Error::invalid_type(unexpected(&other), &"a kind of method")),
+        };
+        let (kind, keys) = KEYS.get_key_value(kind.as_str()).ok_or_else(|| <D::Error as de::Error>::unknown_variant(&kind, &KINDS))?;
         if let Some(unknown) = given.keys().find(|key| !keys.contains(&key.as_str())) {
             return Err(de::Error::unknown_field(unknown, keys));
         }
@@ -160,5 +171,67 @@ impl Serialize for MethodTable {
         let (weights, is_eft) = (self.weights(), *kind == EFT);
         let tilt = weights.first().copied().filter(|_| !is_eft);
         Spelled { kind, name, search, tilt, weights: is_eft.then_some(weights), chunk_len: self.ppo_chunk_lens() }.serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Steer {
+        method: Vec<MethodTable>,
+    }
+
+    fn read(table: &str) -> MethodTable {
+        toml::from_str::<Steer>(&format!("method = [{table}]")).unwrap_or_else(|error| panic!("{table}: {error}")).method.remove(0)
+    }
+
+    #[test]
+    fn methods_are_written_as_they_were_read() {
+        for table in [
+            "{kind='base'}",
+            "{kind='best_of_n',n=3,name='three'}",
+            "{kind='best_of_n',n=3,tilt=-0.5}",
+            "{kind='cbs',beam_width=4,successors=3,chunk_len=5}",
+            "{kind='cbs',beam_width=4,successors=3,chunk_len=5,tilt=0}",
+            "{kind='beam',beam_width=4,early_stopping=true}",
+            "{kind='eft',weights=[0.5,2]}",
+            "{kind='eft',weights=[]}",
+            "{kind='tuned'}",
+            "{kind='untuned'}",
+            "{kind='direct'}",
+            "{kind='ppo'}",
+            "{kind='ppo',chunk_len=[1,'inf']}",
+        ] {
+            let steer = Steer { method: vec![read(table)] };
+            assert_eq!(toml::from_str::<Steer>(&toml::to_string(&steer).unwrap()).unwrap(), steer);
+            assert_eq!(serde_json::from_str::<Steer>(&serde_json::to_string(&steer).unwrap()).unwrap(), steer);
+        }
+    }
+
+    #[test]
+    fn kinds_are_told_in_the_order_of_what_they_sample() {
+        let place = |kind| KINDS.iter().position(|known| *known == kind).unwrap();
+        let told = ["base", "best_of_n", "cbs", "eft", "beam", "tuned", "untuned", "direct", "ppo"].map(place);
+        assert!(told.is_sorted(), "{:?}", *KINDS);
+        assert_eq!(KINDS.len(), KEYS.len());
+    }
+
+    #[test]
+    fn a_sweep_names_what_differs() {
+        assert_eq!(read("{kind='eft',weights=[0.5,2]}").names(), ["eft-0.5", "eft-2"]);
+        assert_eq!(read("{kind='eft',weights=[0.5],name='a'}").names(), ["a"]);
+        assert_eq!(read("{kind='ppo',chunk_len=[1,'inf'],name='p'}").names(), ["p-1", "p-inf"]);
+        assert_eq!(read("{kind='cbs',beam_width=1,successors=1,chunk_len=5,tilt=2}").names(), ["cbs"]);
+    }
+
+    #[test]
+    fn only_searches_that_draw_take_a_tilt() {
+        for table in ["{kind='beam',beam_width=2,tilt=1}", "{kind='base',tilt=1}", "{kind='eft',weights=[1],tilt=1}"] {
+            let error = toml::from_str::<Steer>(&format!("method = [{table}]")).unwrap_err().to_string();
+            assert!(error.contains("unknown field `tilt`"), "{error}");
+        }
+        assert!(read("{kind='best_of_n',n=2,tilt=1}").is_tilted() && !read("{kind='best_of_n',n=2}").is_tilted());
     }
 }

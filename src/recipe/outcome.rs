@@ -12,13 +12,14 @@
 //! - when to give up (`max_skips`).
 //!
 //! Every table is taken apart without `..`, so that a new key does not compile until it is said on which side it stands. (What counts of `[sft]`,
-//! `[dpo]` and `[direct]` beside their trainings is `Recipe::sft_on` and the objectives in `training.rs`, which do the same.)
+//! `[dpo]` and `[direct]` beside their trainings is `Recipe::sft_on` and the objectives in `training.rs`, which do the same.) What counts of a method is
+//! `Method::settings`, which are all that its search and its proposal have.
 
 use serde_json::{Value, json};
 
 use super::{
-    ChunkLen, Columns, Data, Evaluate, Gold, GoldScratch, GuidePairSource, Model, PpoTable, Preferences, PromptRule, RewardModelTable, Run,
-    Scratch, ScratchTokenizer, Steer, Training,
+    ChunkLen, Columns, Data, Evaluate, Gold, GoldScratch, GuidePairSource, Judge, Model, PpoTable, Preferences, PromptRule,
+    RewardModelTable, Run, Scratch, ScratchTokenizer, Steer, Training,
 };
 
 impl Run {
@@ -84,6 +85,14 @@ impl Gold {
             json!([n_layers, n_heads, dim, hidden_dim, max_position_embeddings, vocab_size])
         });
         json!(scratch)
+    }
+}
+
+impl Judge<'_> {
+    /// Of what it reads; its weights have outcomes of their own.
+    pub fn outcome(&self) -> Value {
+        let Self { name: _, id: _, text, device: _, dtype: _ } = self;
+        json!(text)
     }
 }
 

@@ -133,7 +133,7 @@ fn parse_value(text: &str) -> Value {
 /// A path typed on the command line means the working directory first; one that is not there is left relative to the recipe.
 fn relative_to_here(path: &[String], value: Value) -> Value {
     let keys: Vec<&str> = path.iter().map(String::as_str).collect();
-    if !matches!(keys[..], ["data" | "preferences", "source"] | ["models", _, "id"] | ["gold", "id"]) {
+    if !matches!(keys[..], ["data" | "preferences", "source"] | ["models" | "judges", _, "id"] | ["gold", "id"]) {
         return value;
     }
     let found = value.as_str().map(Path::new).filter(|file| file.is_relative() && file.exists());

@@ -20,6 +20,8 @@ pub struct Plan {
     /// Of every model of the recipe.
     pub models: BTreeMap<String, LmSizes>,
     pub gold: Option<ClassifierSizes>,
+    /// Of every judge beside it.
+    pub judges: BTreeMap<String, ClassifierSizes>,
     #[serde(skip)]
     pub counts: Counts,
 }
@@ -149,7 +151,8 @@ impl Plan {
         let sizes = Sizes::of(&recipe, folder);
         let stages = Stage::ALL.into_iter().filter(|stage| stage.is_in(&recipe)).collect();
         let training = StageTraining::resolve(&recipe, &sizes);
-        Ok(Self { recipe, stages, training, models: sizes.models, gold: sizes.gold, counts: Counts::default() })
+        let Sizes { models, gold, judges, troubles: _ } = sizes;
+        Ok(Self { recipe, stages, training, models, gold, judges, counts: Counts::default() })
     }
 
     /// Texts to train on; `None` where only the source knows.
@@ -295,11 +298,13 @@ impl Recipe {
 
 /// All paths that a recipe in `folder` names.
 fn paths<'a>(recipe: &'a mut Recipe, folder: &Path) -> impl Iterator<Item = &'a mut String> {
-    let models = recipe.models.values_mut().filter_map(|model| model.id.as_mut());
-    let gold = recipe.gold.as_mut().and_then(|gold| gold.id.as_mut());
-    let source = Some(&mut recipe.data.source).filter(|source| !source.starts_with("builtin:") && hub_dataset(folder, source).is_none());
-    let pairs = recipe.preferences.as_mut().and_then(|preferences| preferences.source.as_mut());
-    models.chain(gold).chain(source).chain(pairs)
+    let Recipe { models, gold, judges, data, preferences, .. } = recipe;
+    let models = models.values_mut().filter_map(|model| model.id.as_mut());
+    let judges = judges.values_mut().map(|judge| &mut judge.id);
+    let gold = gold.as_mut().and_then(|gold| gold.id.as_mut());
+    let source = Some(&mut data.source).filter(|source| !source.starts_with("builtin:") && hub_dataset(folder, source).is_none());
+    let pairs = preferences.as_mut().and_then(|preferences| preferences.source.as_mut());
+    models.chain(gold).chain(judges).chain(source).chain(pairs)
 }
 
 /// The recipe with its paths as seen from here, for one that cannot be planned and is only looked at further.
@@ -328,13 +333,14 @@ fn absolute(folder: &Path, path: &str) -> Result<String, String> {
 pub(super) struct Sizes {
     pub models: BTreeMap<String, LmSizes>,
     pub gold: Option<ClassifierSizes>,
-    /// `models.<name>` or `gold`, and what is wrong with its config; folders and files that are missing have their own rules.
+    pub judges: BTreeMap<String, ClassifierSizes>,
+    /// `models.<name>`, `gold` or `judges.<name>`, and what is wrong with its config; folders and files that are missing have their own rules.
     pub troubles: Vec<(String, String)>,
 }
 
 impl Sizes {
     pub fn of(recipe: &Recipe, folder: &Path) -> Self {
-        let mut sizes = Self { models: BTreeMap::new(), gold: None, troubles: Vec::new() };
+        let mut sizes = Self { models: BTreeMap::new(), gold: None, judges: BTreeMap::new(), troubles: Vec::new() };
         for (name, model) in &recipe.models {
             let found = match (&model.scratch, &model.id) {
                 (Some(scratch), _) => vocab_size(recipe, name).and_then(|vocab_size| LmSizes::of_scratch(scratch, vocab_size)),
@@ -350,6 +356,10 @@ impl Sizes {
             Some((None, Some(id))) => sizes.read("gold", &folder.join(id), ClassifierSizes::of_folder),
             _ => None,
         };
+        for (name, judge) in &recipe.judges {
+            let found = sizes.read(&format!("judges.{name}"), &folder.join(&judge.id), ClassifierSizes::of_folder);
+            sizes.judges.extend(found.map(|found| (name.clone(), found)));
+        }
         sizes
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::preference_tables::Preferences;
 use super::tuning_tables::{Direct, Dpo, LossOn, Pretrain, Sft, TrainingTable};
-use super::{DataSplits, PpoTable, RewardModelTable, Steer};
+use super::{DataSplits, JudgeTable, PpoTable, RewardModelTable, Steer};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,6 +20,9 @@ pub struct Recipe {
     pub models: BTreeMap<String, Model>,
     pub pretrain: Option<Pretrain>,
     pub gold: Option<Gold>,
+    /// Judges beside `[gold]`, asked by evaluation alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub judges: BTreeMap<String, JudgeTable>,
     pub preferences: Option<Preferences>,
     pub sft: Option<Sft>,
     pub reward_model: Option<RewardModelTable>,

@@ -1,9 +1,10 @@
 //! `report.html`: the tables and some responses side by side, one page without scripts or outside resources.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::ppo::{PpoReport, ppo_table};
-use super::summary::{Answer, Summary};
+use super::summary::{Answer, Reward, Row, Summary};
 use super::table::table;
 
 /// Some responses of one base and method, to be read by people.
@@ -25,7 +26,11 @@ pub fn html(summary: &Summary, samples: &[Sample], ppo: Option<&PpoReport>) -> S
     for note in &summary.notes {
         let _ = writeln!(page, "<p><b>Warning:</b> {}</p>", escape(note));
     }
-    rewards(&mut page, summary);
+    rewards(&mut page, "Gold reward", summary, |row| row.gold_reward.as_ref());
+    let judges: BTreeSet<&String> = summary.rows.iter().flat_map(|row| row.judges.keys()).collect();
+    for judge in judges {
+        rewards(&mut page, &format!("Reward by {}", escape(judge)), summary, |row| row.judges.get(judge));
+    }
     length_control(&mut page, summary);
     if let Some(ppo) = ppo {
         let _ = write!(
@@ -41,15 +46,16 @@ pub fn html(summary: &Summary, samples: &[Sample], ppo: Option<&PpoReport>) -> S
     page
 }
 
-/// Mean gold reward as bars with their numbers and intervals.
-fn rewards(page: &mut String, summary: &Summary) {
-    page.push_str(
-        "<h2>Gold reward</h2>\n<table><tr><th>base</th><th>method</th><th class=\"n\">mean</th><th class=\"n\">± 95 %</th><th></th></tr>\n",
+/// Mean rewards of one judge as bars with their numbers and intervals.
+fn rewards(page: &mut String, title: &str, summary: &Summary, of: impl Fn(&Row) -> Option<&Reward>) {
+    let _ = writeln!(
+        page,
+        "<h2>{title}</h2>\n<table><tr><th>base</th><th>method</th><th class=\"n\">mean</th><th class=\"n\">± 95 %</th><th></th></tr>"
     );
-    let means = || summary.rows.iter().filter_map(|row| row.gold_reward.as_ref().map(|reward| reward.mean.abs()));
+    let means = || summary.rows.iter().filter_map(|row| Some(of(row)?.mean.abs()));
     let scale = means().fold(f64::MIN_POSITIVE, f64::max);
     for row in &summary.rows {
-        let Some(reward) = &row.gold_reward else { continue };
+        let Some(reward) = of(row) else { continue };
         let _ = writeln!(
             page,
             "<tr><td>{}</td><td>{}</td><td class=\"n\">{:.3}</td><td class=\"n\">{:.3}</td><td><span class=\"bar{}\" style=\"width:{:.1}em\"></span></td></tr>",
@@ -146,6 +152,7 @@ mod tests {
             complete: false,
             score: None,
             gold_reward: Some(-1.5),
+            judges: [("<u>".to_owned(), 2.0)].into(),
             base_logprob_per_token: None,
             response_tokens: 4,
             base_tokens: 4,
@@ -161,6 +168,6 @@ mod tests {
         assert!(!page.contains("<script>") && page.contains("&lt;script&gt;") && page.contains("-1.500") && page.contains("W 4"), "{page}");
         // Both texts are one word long, so all of the gain is left.
         assert!(page.contains("reference") && page.contains("<td class=\"n\">+1.500</td><td class=\"n\">+1.500</td>"), "{page}");
-        assert!(!page.contains("<i>"), "{page}");
+        assert!(!page.contains("<i>") && !page.contains("<u>") && page.contains("Reward by &lt;u&gt;"), "{page}");
     }
 }

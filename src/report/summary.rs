@@ -1,6 +1,6 @@
 //! `evaluate/summary.json`: one row for each base and method, and the paired differences between the methods of a base.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -20,6 +20,8 @@ pub struct Answer {
     pub complete: bool,
     pub score: Option<f64>,
     pub gold_reward: Option<f64>,
+    /// What judges beside the gold say, by their names.
+    pub judges: BTreeMap<String, f64>,
     pub base_logprob_per_token: Option<f64>,
     pub response_tokens: usize,
     pub base_tokens: u64,
@@ -60,6 +62,9 @@ pub struct Row {
     pub method: String,
     pub settings: Value,
     pub gold_reward: Option<Reward>,
+    /// What judges beside the gold say, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub judges: BTreeMap<String, Reward>,
     /// Mean score by the guide pair.
     pub score: Option<f64>,
     pub base_logprob_per_token: Option<f64>,
@@ -119,7 +124,7 @@ impl Summary {
 
     /// Adds one base and method, and compares it with the same base's earlier ones.
     pub fn add(&mut self, base: &str, method: &str, settings: Value, answers: &[Answer]) {
-        let by_prompt = mean_by_prompt(answers);
+        let by_prompt = mean_by_prompt(answers, gold);
         for (_, other, rewards) in self.by_prompt.iter().filter(|(known, ..)| known == base) {
             let differences: Vec<f64> = by_prompt.iter().filter_map(|(id, reward)| Some(reward - rewards.get(id)?)).collect();
             if !differences.is_empty() {
@@ -138,7 +143,8 @@ impl Summary {
             base: base.to_owned(),
             method: method.to_owned(),
             settings,
-            gold_reward: reward(answers, &by_prompt),
+            gold_reward: reward(answers, gold),
+            judges: judges(answers),
             score: mean_of(answers, |answer| answer.score),
             base_logprob_per_token: mean_of(answers, |answer| answer.base_logprob_per_token),
             response_tokens: over(&|answer| answer.response_tokens as f64),
@@ -179,26 +185,37 @@ fn mean_of(answers: &[Answer], value: impl Fn(&Answer) -> Option<f64>) -> Option
     (!values.is_empty()).then(|| mean(&values))
 }
 
-fn mean_by_prompt(answers: &[Answer]) -> BTreeMap<String, f64> {
+fn gold(answer: &Answer) -> Option<f64> {
+    answer.gold_reward
+}
+
+/// What the judges beside the gold say of all answers.
+fn judges(answers: &[Answer]) -> BTreeMap<String, Reward> {
+    let names: BTreeSet<&String> = answers.iter().flat_map(|answer| answer.judges.keys()).collect();
+    let of = |name: &String| Some((name.clone(), reward(answers, |answer| answer.judges.get(name).copied())?));
+    names.into_iter().filter_map(of).collect()
+}
+
+fn mean_by_prompt(answers: &[Answer], value: impl Fn(&Answer) -> Option<f64>) -> BTreeMap<String, f64> {
     let mut rewards: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for answer in answers {
-        if let Some(reward) = answer.gold_reward {
+        if let Some(reward) = value(answer) {
             rewards.entry(answer.id.clone()).or_default().push(reward);
         }
     }
     rewards.into_iter().map(|(id, rewards)| (id, mean(&rewards))).collect()
 }
 
-fn reward(answers: &[Answer], by_prompt: &BTreeMap<String, f64>) -> Option<Reward> {
-    let all: Vec<f64> = answers.iter().filter_map(|answer| answer.gold_reward).collect();
+fn reward(answers: &[Answer], value: impl Fn(&Answer) -> Option<f64>) -> Option<Reward> {
+    let all: Vec<f64> = answers.iter().filter_map(&value).collect();
     if all.is_empty() {
         return None;
     }
     let mut seeds: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
     for answer in answers {
-        seeds.entry(answer.seed).or_default().extend(answer.gold_reward);
+        seeds.entry(answer.seed).or_default().extend(value(answer));
     }
-    let units: Vec<f64> = by_prompt.values().copied().collect();
+    let units: Vec<f64> = mean_by_prompt(answers, &value).into_values().collect();
     Some(Reward {
         mean: mean(&all),
         std: standard_deviation(&all),
@@ -220,6 +237,7 @@ mod tests {
             complete: seed == 1,
             score: None,
             gold_reward: Some(reward),
+            judges: BTreeMap::from([("kind".to_owned(), 2.0 * reward)]),
             base_logprob_per_token: None,
             response_tokens: 3,
             base_tokens: 3,
@@ -236,6 +254,8 @@ mod tests {
         let reward = summary.rows[0].gold_reward.clone().unwrap();
         assert_eq!((reward.mean, reward.seeds), (2.0, vec![1.0, 3.0]));
         assert!((reward.ci95 - 1.96 * 1.0).abs() < 1e-12, "prompts x: 1, y: 3 have the standard error 1");
+        let kind = &summary.rows[0].judges["kind"];
+        assert_eq!((kind.mean, &kind.seeds[..]), (4.0, &[2.0, 6.0][..]), "another judge has its own numbers");
         // per prompt: x 5 − 1 = 4, y 7 − 3 = 4
         let comparison = &summary.comparisons[0];
         assert_eq!((comparison.a.as_str(), comparison.b.as_str(), comparison.prompts), ("cbs", "base", 2));

@@ -1,14 +1,17 @@
 //! Summaries as text tables for a terminal.
 
+use std::collections::BTreeSet;
+
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
-use super::summary::{Row, Summary};
+use super::summary::{Reward, Row, Summary};
 use crate::search::Search;
 
 /// The rows of one run and the paired differences of its methods.
 pub fn table(summary: &Summary) -> String {
-    let mut text = draw(&headers(false), summary.rows.iter().map(cells).collect());
+    let judges = judges(summary.rows.iter());
+    let mut text = draw(&headers(false, &judges), summary.rows.iter().map(|row| cells(row, &judges)).collect());
     if !summary.comparisons.is_empty() {
         text.push_str("\n\ngold reward, paired by prompt (difference ± 2 standard errors):\n");
         for comparison in &summary.comparisons {
@@ -31,43 +34,38 @@ pub fn table(summary: &Summary) -> String {
 
 /// The rows of several runs, the run's name first.
 pub fn compare(summaries: &[Summary]) -> String {
-    let rows = summaries
-        .iter()
-        .flat_map(|summary| summary.rows.iter().map(|row| std::iter::once(summary.run.clone()).chain(cells(row)).collect::<Vec<_>>()));
-    draw(&headers(true), rows.collect())
+    let judges = judges(summaries.iter().flat_map(|summary| &summary.rows));
+    let rows = summaries.iter().flat_map(|summary| summary.rows.iter().map(|row| (summary.run.clone(), row)));
+    let rows = rows.map(|(run, row)| std::iter::once(run).chain(cells(row, &judges)).collect());
+    draw(&headers(true, &judges), rows.collect())
 }
 
-fn headers(with_run: bool) -> Vec<&'static str> {
-    let columns = [
-        "base",
-        "method",
-        "settings",
-        "gold reward",
-        "± 95 %",
-        "by seed",
-        "score",
-        "logp/token",
-        "tokens",
-        "complete",
-        "distinct-2",
-        "s/prompt",
-        "prompts",
-    ];
-    with_run.then_some("run").into_iter().chain(columns).collect()
+/// The judges beside the gold that any of these rows knows.
+fn judges<'a>(rows: impl Iterator<Item = &'a Row>) -> BTreeSet<&'a str> {
+    rows.flat_map(|row| row.judges.keys().map(String::as_str)).collect()
 }
 
-fn cells(row: &Row) -> Vec<String> {
+const FIRST_NUMBER: &str = "gold reward";
+
+fn headers(with_run: bool, judges: &BTreeSet<&str>) -> Vec<String> {
+    let of_judge = |judge: &&str| [(*judge).to_owned(), "± 95 %".to_owned()];
+    let before = ["base", "method", "settings", FIRST_NUMBER, "± 95 %", "by seed"].map(str::to_owned);
+    let after = ["score", "logp/token", "tokens", "complete", "distinct-2", "s/prompt", "prompts"].map(str::to_owned);
+    let run = with_run.then_some("run".to_owned());
+    run.into_iter().chain(before).chain(judges.iter().flat_map(of_judge)).chain(after).collect()
+}
+
+fn cells(row: &Row, judges: &BTreeSet<&str>) -> Vec<String> {
     let number = |value: Option<f64>, digits: usize| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"));
     let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let settings = row.settings.as_object().into_iter().flatten().map(|(key, value)| format!("{} {}", symbol(key), word(value)));
+    let with_interval =
+        |reward: Option<&Reward>| [number(reward.map(|reward| reward.mean), 3), number(reward.map(|reward| reward.ci95), 3)];
     let reward = row.gold_reward.as_ref();
-    vec![
-        row.base.clone(),
-        row.method.clone(),
-        settings.collect::<Vec<_>>().join(", "),
-        number(reward.map(|reward| reward.mean), 3),
-        number(reward.map(|reward| reward.ci95), 3),
-        reward.map_or_else(String::new, |reward| reward.seeds.iter().map(|mean| format!("{mean:.2}")).collect::<Vec<_>>().join(" ")),
+    let seeds =
+        reward.map_or_else(String::new, |reward| reward.seeds.iter().map(|mean| format!("{mean:.2}")).collect::<Vec<_>>().join(" "));
+    let before = [row.base.clone(), row.method.clone(), settings.collect::<Vec<_>>().join(", ")];
+    let after = [
         number(row.score, 3),
         number(row.base_logprob_per_token, 3),
         number(Some(row.response_tokens), 1),
@@ -75,7 +73,9 @@ fn cells(row: &Row) -> Vec<String> {
         number(Some(row.distinct_2), 3),
         number(Some(row.seconds), 3),
         row.prompts.to_string(),
-    ]
+    ];
+    let judged = judges.iter().flat_map(|judge| with_interval(row.judges.get(*judge)));
+    before.into_iter().chain(with_interval(reward)).chain([seeds]).chain(judged).chain(after).collect()
 }
 
 /// The short name of a setting, where it has one.
@@ -83,10 +83,10 @@ fn symbol(key: &str) -> &str {
     Search::key(key).and_then(|key| key.symbol).unwrap_or(key)
 }
 
-fn draw(headers: &[&str], rows: Vec<Vec<String>>) -> String {
+fn draw(headers: &[String], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN).set_header(headers).add_rows(rows);
-    let first_number = headers.iter().position(|header| *header == "gold reward").unwrap_or(0);
+    let first_number = headers.iter().position(|header| header == FIRST_NUMBER).unwrap_or(0);
     for (i, column) in table.column_iter_mut().enumerate() {
         if i >= first_number {
             column.set_cell_alignment(CellAlignment::Right);

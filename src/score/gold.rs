@@ -89,6 +89,20 @@ impl GoldReward {
         }
     }
 
+    /// [`Self::rewards`] of any number of answers, `batch` of like length in one pass, so that little of it is padding.
+    pub fn rewards_by_length(&self, answers: &[(&str, &str)], batch: usize) -> Result<Vec<f64>> {
+        let mut order: Vec<usize> = (0..answers.len()).collect();
+        order.sort_by_key(|&answer| answers[answer].0.len() + answers[answer].1.len());
+        let mut rewards = vec![0.0; answers.len()];
+        for batch in order.chunks(batch) {
+            let texts: Vec<(&str, &str)> = batch.iter().map(|&answer| answers[answer]).collect();
+            for (&answer, found) in batch.iter().zip(self.rewards(&texts)?) {
+                rewards[answer] = found;
+            }
+        }
+        Ok(rewards)
+    }
+
     /// Share of (text, label) that the sign of the reward gets right; label 1 is positive.
     pub fn accuracy(&self, texts: &[String], labels: &[u8], batch: usize) -> Result<f64> {
         let mut right = 0;

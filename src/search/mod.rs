@@ -3,6 +3,9 @@
 //! Nothing here knows a tensor. Concrete proposers live in `policy`, scorers in `score`. A search is a state machine for one prompt
 //! ([`Searcher`]); one driver ([`Drive`]) carries out what the searches of many prompts ask for.
 
+#[macro_use]
+mod settings;
+
 mod beam;
 mod best_of_n;
 mod cbs;
@@ -15,7 +18,6 @@ mod response;
 mod sample;
 mod searcher;
 mod semantics;
-mod settings;
 
 pub use beam::{BeamSearch, BeamSettings};
 pub use best_of_n::BestOfN;
@@ -30,7 +32,7 @@ pub use searcher::{Ask, Continue, Live, Opened, Searcher, Told};
 pub use semantics::Semantics;
 pub use settings::{Asked, Key, KeyValue, Kind, SearchSettings};
 
-settings::searches! {
+searches! {
     Sample(Sample),
     BestOfN(BestOfN),
     Cbs(CbsSettings),

@@ -1,7 +1,8 @@
 //! What every search says of itself, so that recipes, `w2s check`, the shell and the reports need no list of searches: its keys, rules, words
 //! and sizes, and how it is run.
 
-use super::{Opened, Searcher, Semantics};
+use super::searcher::{Opened, Searcher};
+use super::semantics::Semantics;
 
 /// A kind of search, whatever the values of its settings are.
 #[derive(Debug, PartialEq)]
@@ -77,7 +78,7 @@ pub(super) fn at_least_one(key: &str, counts: &[(&str, usize)]) -> Vec<String> {
     counts.iter().filter(|(_, count)| *count == 0).map(|(name, _)| format!("`{key}.{name}` is 0, expected 1 or more")).collect()
 }
 
-/// Makes `Search` of its variants with their settings, which have a constant `KIND` each.
+/// Makes [`super::Search`] of the searches' settings, each with a constant `KIND`; the list is in `mod.rs`.
 macro_rules! searches {
     ($($variant:ident($settings:ident)),* $(,)?) => {
         /// A search with its settings.
@@ -120,4 +121,61 @@ macro_rules! searches {
         }
     };
 }
-pub(super) use searches;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::{Map, Value, json};
+
+    use super::super::Search;
+    use super::*;
+
+    fn usual(kind: &Kind) -> Map<String, Value> {
+        let value = |value| match value {
+            KeyValue::Count(count) => json!(count),
+            KeyValue::Number(number) => json!(number),
+            KeyValue::Switch => json!(false),
+        };
+        kind.keys.iter().map(|key| (key.name.to_owned(), value(key.value))).collect()
+    }
+
+    fn read(kind: &Kind, keys: Map<String, Value>) -> Result<Search, serde_json::Error> {
+        Search::read(kind.name, Value::Object(keys)).unwrap()
+    }
+
+    #[test]
+    fn the_keys_that_a_search_tells_are_those_it_reads() {
+        let names: BTreeSet<&str> = Search::KINDS.iter().map(|kind| kind.name).collect();
+        assert_eq!(names.len(), Search::KINDS.len());
+        for kind in Search::KINDS {
+            let search = read(kind, usual(kind)).unwrap();
+            assert_eq!(search.kind(), *kind);
+            assert_eq!(json!(search), Value::Object(usual(kind)), "{}", kind.name);
+            let more = usual(kind).into_iter().chain([("other".to_owned(), json!(1))]).collect();
+            assert!(read(kind, more).unwrap_err().to_string().contains("unknown field `other`"), "{}", kind.name);
+        }
+        assert!(Search::read("other", Value::Null).is_none());
+    }
+
+    #[test]
+    fn every_number_of_things_is_at_least_one_and_every_setting_is_said() {
+        for kind in Search::KINDS {
+            let plain = read(kind, usual(kind)).unwrap();
+            assert!(plain.settings().problems("here").is_empty());
+            for key in kind.keys {
+                let other = match key.value {
+                    KeyValue::Count(_) => json!(0),
+                    KeyValue::Number(number) => json!(number + 0.5),
+                    KeyValue::Switch => json!(true),
+                };
+                let changed = usual(kind).into_iter().chain([(key.name.to_owned(), other)]).collect();
+                let changed = read(kind, changed).unwrap();
+                assert_ne!(changed.settings().words("the base"), plain.settings().words("the base"), "{}: {}", kind.name, key.name);
+                if matches!(key.value, KeyValue::Count(_)) {
+                    assert_eq!(changed.settings().problems("here"), [format!("`here.{}` is 0, expected 1 or more", key.name)]);
+                }
+            }
+        }
+    }
+}

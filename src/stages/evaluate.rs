@@ -1,18 +1,19 @@
 //! Turns the steer journals into `evaluate/summary.json` and `report.html`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
 
 use super::cells::{Cell, cells};
 use super::context::Context;
+use super::judging::JudgeLine;
 use super::run::write_json;
 use super::tasks::{self, GOLD_REPORT, PAGE, PAIRS_REPORT, Pupil, SUMMARY, Task};
 use super::{ppo, steer};
 use crate::artifacts::{atomic, journal};
 use crate::engine::SteerLine;
 use crate::error::Result;
-use crate::recipe::{Method, Proposal};
+use crate::recipe::{GOLD, Method, Proposal};
 use crate::report::{Answer, Sample, Summary, html};
 use crate::search::Finish;
 
@@ -60,7 +61,7 @@ pub fn run(context: &Context) -> Result<()> {
 fn is_shown(task: &Task) -> bool {
     match task {
         Task::Pretrain(_) | Task::Gold | Task::Sft(_) | Task::Dpo(_) | Task::Ppo { .. } => true,
-        Task::GoldAccuracy | Task::Preferences | Task::RewardModel | Task::PpoReport | Task::Steer { .. } | Task::Evaluate => false,
+        _ => false,
     }
 }
 
@@ -80,16 +81,29 @@ fn references(cells: &[Cell]) -> Vec<(String, String)> {
 /// All responses of one cell to these prompts, seed after seed; the journal may hold more.
 fn read(context: &Context, cell: &Cell, prompts: &HashSet<String>) -> Result<Vec<Answer>> {
     let mut all = Vec::new();
+    let judges = context.recipe().judges();
     for &seed in &context.recipe().run.seeds {
+        let rewards = judges.iter().map(|judge| {
+            let task = Task::Judge { judge: judge.name.to_owned(), cell: cell.clone(), seed };
+            let lines = journal::complete_lines::<JudgeLine>(&context.run.path(&format!("{}.jsonl", task.name(&context.plan))))?;
+            Ok((judge.name, lines.into_iter().map(|(line, _)| (line.id, line.reward)).collect::<HashMap<_, _>>()))
+        });
+        let rewards = rewards.collect::<Result<Vec<_>>>()?;
+        let of = |judge: &str, id: &str| rewards.iter().find(|(name, _)| *name == judge)?.1.get(id).copied();
+        let further = |id: &str| {
+            let further = rewards.iter().filter(|(name, _)| *name != GOLD);
+            further.filter_map(|(name, _)| Some(((*name).to_owned(), of(name, id)?))).collect()
+        };
         let lines = journal::complete_lines::<SteerLine>(&context.run.path(&cell.journal(seed)))?.into_iter().map(|(line, _)| line);
         all.extend(lines.filter(|line| prompts.contains(&line.id)).map(|line| Answer {
             seed,
+            gold_reward: of(GOLD, &line.id),
+            judges: further(&line.id),
             id: line.id,
             prompt: line.prompt,
             response: line.response,
             complete: line.finish != Finish::Length,
             score: line.score.map(f64::from),
-            gold_reward: line.gold_reward,
             base_logprob_per_token: line.base_logprob_per_token,
             response_tokens: line.response_tokens,
             base_tokens: line.tokens.base,

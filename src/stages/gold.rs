@@ -8,6 +8,7 @@ use super::run::write_json;
 use super::tasks::GOLD_REPORT;
 use crate::error::{Error, Result};
 use crate::models::{Classifier, ClassifierConfig, DistilBertConfig};
+use crate::recipe::GOLD;
 use crate::sampling::Stream;
 use crate::text::{Example, Tokenizer};
 use crate::train::Fit;
@@ -62,7 +63,7 @@ pub fn train(context: &Context) -> Result<()> {
     let classifier = Classifier::new(
         ClassifierConfig::DistilBert(config),
         Stream::new(context.seed(), "init", "gold").seed(),
-        context.models.placements().gold.device,
+        context.models.placements().judge(GOLD)?.device,
     )?;
     let mut task = ClassifierTask {
         classifier,

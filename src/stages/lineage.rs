@@ -74,18 +74,18 @@ impl Lineage {
                 json!([weights, self.of_input(&Input::Reading(name.clone()), plan, placements)?])
             }
             Input::Reading(name) => json!([model(plan, name)?.prompt_outcome(), precision(placements.model(name)?.kind)]),
-            Input::Gold => {
-                let gold = recipe.gold.as_ref().ok_or_else(|| Error::recipe("the recipe has no `[gold]` table"))?;
-                let weights = match &gold.id {
+            Input::Judge(name) => {
+                let judge = recipe.judge(name).ok_or_else(|| Error::recipe(format!("the recipe has no judge `{name}`")))?;
+                let weights = match judge.id {
                     Some(folder) => {
                         // A classifier is f32 whatever is asked for.
                         let folder = Path::new(folder);
-                        let kind = if GoldReward::is_classifier_folder(folder)? { Kind::Float } else { placements.gold.kind };
+                        let kind = if GoldReward::is_classifier_folder(folder)? { Kind::Float } else { placements.judge(name)?.kind };
                         json!([self.model_contents(folder)?, precision(kind)])
                     }
                     None => made()?,
                 };
-                json!([gold.text, weights])
+                json!([judge.outcome(), weights])
             }
             Input::Texts => {
                 let is_one_file = Path::new(&recipe.data.source).is_file();

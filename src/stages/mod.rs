@@ -6,6 +6,7 @@ mod context;
 mod dpo;
 mod evaluate;
 mod gold;
+mod judging;
 mod lineage;
 mod models;
 mod needs;
@@ -42,7 +43,7 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
     if let Some(asked) = asked(stage, context)? {
         asked.check(context)?;
     }
-    let mut steering = steer::Steering::new(context);
+    let (mut steering, mut judging) = (steer::Steering::new(context), judging::Judging::new(context));
     let mut lost = Vec::new();
     for task in tasks::tasks(&context.plan, stage)? {
         let job = context.job(&task)?;
@@ -60,6 +61,7 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
             Task::Ppo { chunk_len, seed } => ppo::train(context, *chunk_len, *seed, &job.name),
             Task::PpoReport => ppo::write_report(context),
             Task::Steer { cell, seed } => steering.run(cell, *seed),
+            Task::Judge { judge, cell, seed } => judging.run(judge, cell, *seed, &job.name),
             Task::Evaluate => evaluate::run(context),
         });
         // What others have no answer to is no reason to answer nothing.

@@ -7,7 +7,7 @@ use super::placements::{Placement, Placements};
 use super::tasks::Pupil;
 use crate::error::{Error, Result};
 use crate::models::{Lm, open_with_tokenizer};
-use crate::recipe::{GuidePairSource, GuideSource, Plan, Recipe};
+use crate::recipe::{GOLD, GuidePairSource, GuideSource, Plan, Recipe};
 use crate::score::{GoldReward, Guide};
 use crate::text::{PromptTemplate, Tokenizer};
 
@@ -77,11 +77,15 @@ impl Models {
         Ok(Rc::new(Guide::new(tuned, untuned, self.template(tuned_name)?)?))
     }
 
+    pub fn open_judge(&self, name: &str) -> Result<GoldReward> {
+        let judge = self.recipe().judge(name).ok_or_else(|| Error::recipe(format!("the recipe has no judge `{name}`")))?;
+        let folder = judge.id.map_or_else(|| self.run_dir.join(GOLD), PathBuf::from);
+        let Placement { device, kind } = self.placements.judge(name)?;
+        GoldReward::open(&folder, device, kind, judge.text)
+    }
+
     /// The judge of `[gold]`.
     pub fn open_gold(&self) -> Result<GoldReward> {
-        let gold = self.recipe().gold.as_ref().ok_or_else(|| Error::recipe("the recipe has no `[gold]` table"))?;
-        let folder = gold.id.as_ref().map_or_else(|| self.run_dir.join("gold"), PathBuf::from);
-        let Placement { device, kind } = self.placements.gold;
-        GoldReward::open(&folder, device, kind, gold.text.as_deref())
+        self.open_judge(GOLD)
     }
 }

@@ -49,7 +49,7 @@ pub fn run(context: &Context, shard: Shard) -> Result<()> {
         let due = share.iter().filter(|prompt| !own.contains(&prompt.id)).count();
         info!("{name}, shard {shard}: {due} of {} prompts to answer", share.len());
         if due > 0 {
-            lost.extend(steer::losses(name, steer::answer(context, &mut steering, cell, *seed, &file, share))?);
+            lost.extend(steer::losses(name, steer::answer(&mut steering, cell, *seed, &file, share))?);
         }
     }
     if !lost.is_empty() {

@@ -17,7 +17,6 @@ use crate::monitor::Progress;
 use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
 use crate::recipe::{GuidePairSource, GuideSource, Steer};
-use crate::score::GoldReward;
 use crate::text::{Prompts, Split};
 
 fn settings(context: &Context) -> Result<&Steer> {
@@ -42,7 +41,7 @@ impl<'a> Steering<'a> {
             tell_seen(self.context)?;
         }
         let file = self.context.run.path(&cell.journal(seed));
-        answer(self.context, self, cell, seed, &file, test_prompts(self.context)?)
+        answer(self, cell, seed, &file, test_prompts(self.context)?)
     }
 
     /// Lets go of all models but the cell's own and the guides, so that no more bases than one are held.
@@ -100,12 +99,8 @@ fn folder(context: &Context, cell: &Cell, seed: u64) -> Result<PathBuf> {
 ///
 /// # Errors
 /// [`Error::Lost`] where some have no answer; the others have.
-pub fn answer(context: &Context, steering: &mut Steering, cell: &Cell, seed: u64, file: &Path, prompts: Vec<Prompt>) -> Result<()> {
+pub fn answer(steering: &mut Steering, cell: &Cell, seed: u64, file: &Path, prompts: Vec<Prompt>) -> Result<()> {
     let mut engine = steering.engine(cell, seed)?;
-    let gold = match context.recipe().gold {
-        Some(_) => Some(context.models.open_gold()?),
-        None => None,
-    };
     let asked: HashSet<&str> = prompts.iter().map(|prompt| prompt.id.as_str()).collect();
     let stays = |line: &SteerLine| is_whole(line, engine.settings.trace) || !asked.contains(line.id.as_str());
     let (whole, lacking): (Vec<_>, Vec<_>) = journal::complete_lines::<SteerLine>(file)?.into_iter().partition(|(line, _)| stays(line));
@@ -119,7 +114,7 @@ pub fn answer(context: &Context, steering: &mut Steering, cell: &Cell, seed: u64
     let due: Vec<Prompt> = prompts.into_iter().filter(|prompt| !done.contains(&prompt.id)).collect();
     let progress = Progress::start(&what, count as u64, (count - due.len()) as u64);
     let in_flight = engine.plan(&due)?;
-    let mut desk = Answers { due: due.into_iter(), journal, progress, gold, lost: Vec::new() };
+    let mut desk = Answers { due: due.into_iter(), journal, progress, lost: Vec::new() };
     engine.answer(seed, in_flight, &mut desk)?;
     desk.progress.finish();
     if desk.lost.is_empty() { Ok(()) } else { Err(Error::Lost(desk.lost)) }
@@ -130,7 +125,6 @@ struct Answers {
     due: std::vec::IntoIter<Prompt>,
     journal: Journal<SteerLine>,
     progress: Progress,
-    gold: Option<GoldReward>,
     /// Those without an answer, and why.
     lost: Vec<String>,
 }
@@ -144,10 +138,7 @@ impl Desk for Answers {
         interrupt::check()
     }
 
-    fn done(&mut self, _number: usize, mut line: SteerLine) -> Result<()> {
-        if let Some(gold) = &self.gold {
-            line.gold_reward = Some(gold.rewards(&[(&line.prompt, &line.response)])?[0]);
-        }
+    fn done(&mut self, _number: usize, line: SteerLine) -> Result<()> {
         self.journal.append(&line)?;
         self.progress.advance(1);
         Ok(())

@@ -10,7 +10,7 @@ use super::tuning_plan::Tuning;
 use crate::artifacts::Reach;
 use crate::error::{Error, Result};
 use crate::recipe::{
-    ChunkLen, Evaluate, GuidePairSource, GuideSource, Plan, PpoTable, RewardStart, Scratch, ScratchTokenizer, Stage, Training,
+    ChunkLen, Evaluate, GOLD, GuidePairSource, GuideSource, Plan, PpoTable, RewardStart, Scratch, ScratchTokenizer, Stage, Training,
 };
 
 pub const TRAIN: &str = "preferences/train.jsonl";
@@ -22,7 +22,7 @@ pub const SUMMARY: &str = "evaluate/summary.json";
 pub const PAGE: &str = "report.html";
 
 /// Raised when the summary or the page says more, so that finished runs are summarised again.
-const SUMMARY_VERSION: u32 = 3;
+const SUMMARY_VERSION: u32 = 4;
 
 /// One piece of work that is done whole, recorded in the manifest, and not done again.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +47,12 @@ pub enum Task {
         cell: Cell,
         seed: u64,
     },
+    /// What a judge says of the responses of one steer task.
+    Judge {
+        judge: String,
+        cell: Cell,
+        seed: u64,
+    },
     Evaluate,
 }
 
@@ -67,8 +73,8 @@ pub enum Input {
     Model(String),
     /// How a model of the recipe is prompted and in which precision it computes, whatever its weights.
     Reading(String),
-    /// The judge of `[gold]`: its weights, precision, and what it reads.
-    Gold,
+    /// A judge: its weights, precision, and what it reads.
+    Judge(String),
     /// The texts to train and to validate on.
     Texts,
     /// The prompts that are made of these.
@@ -85,7 +91,7 @@ impl Input {
         match self {
             Self::Result(task) => Some(task.clone()),
             Self::Model(name) => plan.recipe.models.get(name).filter(|model| model.scratch.is_some()).map(|_| Task::Pretrain(name.clone())),
-            Self::Gold => plan.recipe.gold.as_ref().filter(|gold| gold.scratch.is_some()).map(|_| Task::Gold),
+            Self::Judge(name) => plan.recipe.judge(name).filter(|judge| judge.id.is_none()).map(|_| Task::Gold),
             Self::Reading(_) | Self::Texts | Self::Prompts | Self::TestPrompts | Self::Pairs => None,
         }
     }
@@ -106,7 +112,7 @@ pub fn tasks(plan: &Plan, stage: Stage) -> Result<Vec<Task>> {
             scratch.sort_by_key(|(_, scratch)| matches!(scratch.tokenizer, ScratchTokenizer::SameAs { .. }));
             scratch.into_iter().map(|(name, _)| Task::Pretrain(name.clone())).collect()
         }
-        Stage::Gold => Input::Gold.made_by(plan).into_iter().chain([Task::GoldAccuracy]).collect(),
+        Stage::Gold => gold_input().made_by(plan).into_iter().chain([Task::GoldAccuracy]).collect(),
         Stage::Preferences => vec![Task::Preferences],
         Stage::Sft => vec![Task::Sft(Pupil::Guide)],
         Stage::RewardModel => vec![Task::RewardModel],
@@ -127,7 +133,15 @@ pub fn tasks(plan: &Plan, stage: Stage) -> Result<Vec<Task>> {
             let cells = cells(plan)?.into_iter();
             cells.flat_map(|cell| seeds().map(move |seed| Task::Steer { cell: cell.clone(), seed })).collect()
         }
-        Stage::Evaluate => vec![Task::Evaluate],
+        Stage::Evaluate => {
+            // All that one judge has to say comes together.
+            let (judges, cells) = (recipe.judges(), cells(plan)?);
+            let of_judge = |name: &str| {
+                let asked = cells.iter().flat_map(|cell| seeds().map(move |seed| (cell.clone(), seed)));
+                asked.map(|(cell, seed)| Task::Judge { judge: name.to_owned(), cell, seed }).collect::<Vec<_>>()
+            };
+            judges.iter().flat_map(|judge| of_judge(judge.name)).chain([Task::Evaluate]).collect()
+        }
     })
 }
 
@@ -148,7 +162,7 @@ impl Task {
             Self::Sft(Pupil::Direct(_)) | Self::Dpo(Pupil::Direct(_)) => Stage::Direct,
             Self::Ppo { .. } | Self::PpoReport => Stage::Ppo,
             Self::Steer { .. } => Stage::Steer,
-            Self::Evaluate => Stage::Evaluate,
+            Self::Judge { .. } | Self::Evaluate => Stage::Evaluate,
         }
     }
 
@@ -165,6 +179,7 @@ impl Task {
             Self::Ppo { chunk_len, seed } => format!("{}/L-{chunk_len}/seed-{seed}", ppo_folder(plan)),
             Self::PpoReport => format!("{}/report", ppo_folder(plan)),
             Self::Steer { cell, seed } => cell.name(*seed),
+            Self::Judge { judge, cell, seed } => format!("evaluate/{judge}/{}/{}/seed-{seed}", cell.base, cell.method_name),
             Self::Evaluate => "evaluate".to_owned(),
         }
     }
@@ -180,7 +195,7 @@ impl Task {
                 [owned(&[TRAIN, VALIDATION, PAIRS_REPORT, PAIRS_CARD]), left_out.to_vec()].concat()
             }
             Self::PpoReport => ["curves.svg", "report.json"].map(|file| format!("{}/{file}", ppo_folder(plan))).to_vec(),
-            Self::Steer { cell, seed } => vec![cell.journal(*seed)],
+            Self::Steer { .. } | Self::Judge { .. } => vec![format!("{}.jsonl", self.name(plan))],
             Self::Evaluate => owned(&[SUMMARY, PAGE]),
             Self::Gold | Self::Sft(_) | Self::RewardModel | Self::Dpo(_) | Self::Ppo { .. } => vec![self.name(plan)],
         }
@@ -189,14 +204,14 @@ impl Task {
     /// What it reads, and nothing that it does not open.
     pub fn inputs(&self, plan: &Plan) -> Result<Vec<Input>> {
         let recipe = &plan.recipe;
-        let gold = |is_asked: bool| recipe.gold.as_ref().filter(|_| is_asked).map(|_| Input::Gold);
+        let gold = |is_asked: bool| recipe.gold.as_ref().filter(|_| is_asked).map(|_| gold_input());
         Ok(match self {
             Self::Pretrain(model) => {
                 let owner = Some(recipe.tokenizer_owner(model)).filter(|owner| owner != model);
                 [Input::Texts].into_iter().chain(owner.map(|owner| Input::Result(Self::Pretrain(owner.to_owned())))).collect()
             }
             Self::Gold => vec![Input::Texts],
-            Self::GoldAccuracy => vec![Input::Gold, Input::Texts, Input::TestPrompts],
+            Self::GoldAccuracy => vec![gold_input(), Input::Texts, Input::TestPrompts],
             Self::Preferences => {
                 let table = recipe.preferences.as_ref().ok_or_else(|| absent("preferences"))?;
                 let (data, model) = match table.source {
@@ -248,6 +263,9 @@ impl Task {
                 let scoring = pair_inputs(plan, &plan.guide_pairs())?;
                 [Input::TestPrompts].into_iter().chain(sampled).chain(scoring).collect()
             }
+            Self::Judge { judge, cell, seed } => {
+                vec![Input::Judge(judge.clone()), Input::Result(Self::Steer { cell: cell.clone(), seed: *seed })]
+            }
             Self::Evaluate => {
                 let shown = [Stage::Gold, Stage::Preferences, Stage::Sft, Stage::Dpo, Stage::Direct, Stage::Ppo, Stage::Steer];
                 let shown = shown.into_iter().map(|stage| tasks(plan, stage)).collect::<Result<Vec<_>>>()?.concat();
@@ -257,7 +275,8 @@ impl Task {
                     Self::Sft(Pupil::Direct(model)) | Self::Dpo(Pupil::Direct(model)) => sampled.contains(&Source::Direct(model.clone())),
                     _ => true,
                 };
-                shown.into_iter().filter(is_shown).map(Input::Result).collect()
+                let judged = tasks(plan, Stage::Evaluate)?.into_iter().filter(|task| *task != Self::Evaluate);
+                shown.into_iter().filter(is_shown).chain(judged).map(Input::Result).collect()
             }
         })
     }
@@ -294,7 +313,7 @@ impl Task {
                 let (table, training) = ppo(plan)?;
                 json!([table.outcome(*chunk_len, training), seed])
             }
-            Self::PpoReport => Value::Null,
+            Self::PpoReport | Self::Judge { .. } => Value::Null,
             Self::Steer { cell, seed } => {
                 let steer = recipe.steer.as_ref().ok_or_else(|| absent("steer"))?;
                 json!([cell.method.settings(), steer.outcome(&plan.guide_pairs()), seed])
@@ -309,9 +328,14 @@ impl Task {
 
     /// How far it is to go, where it can go on from less.
     pub fn reach(&self, plan: &Plan) -> Reach {
-        let Some(steer) = plan.recipe.steer.as_ref().filter(|_| matches!(self, Self::Steer { .. })) else { return Reach::new() };
+        let Some(steer) = &plan.recipe.steer else { return Reach::new() };
         let traced = if steer.trace { steer.prompts } else { 0 };
-        Reach::from([("prompts", steer.prompts), ("traced", traced)].map(|(what, count)| (what.to_owned(), count)))
+        let all = [("prompts", steer.prompts), ("traced", traced)].map(|(what, count)| (what.to_owned(), count));
+        match self {
+            Self::Steer { .. } => Reach::from(all),
+            Self::Judge { .. } => all.into_iter().take(1).collect(),
+            _ => Reach::new(),
+        }
     }
 }
 
@@ -334,6 +358,10 @@ impl Pupil {
             Self::Direct(model) => Tuning::of_direct(plan, model),
         }
     }
+}
+
+fn gold_input() -> Input {
+    Input::Judge(GOLD.to_owned())
 }
 
 /// Where the pairs that `file` does without are listed.

@@ -17,7 +17,8 @@ pub fn check(task: &Task, context: &Context) -> Result<()> {
         return Ok(());
     }
     let Some(need) = memory_estimate(&context.plan).into_iter().find(|need| need.stage == stage) else { return Ok(()) };
-    let placement = context.models.placement(&need.model).unwrap_or(context.models.placements().gold);
+    let placements = context.models.placements();
+    let placement = placements.model(&need.model).or_else(|_| placements.judge(&need.model))?;
     let lacking = || MainMemory::now().filter(|memory| memory.free < need.bytes());
     if placement.device != Device::Cpu || lacking().is_none() {
         return Ok(());

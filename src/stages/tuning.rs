@@ -85,7 +85,7 @@ impl Trainable {
     }
 }
 
-/// Of the first values of the adapters of the task called `name`.
+/// Decides the first values of the adapters of the task called `name`.
 pub fn lora_seed(context: &Context, name: &str) -> u64 {
     Stream::new(context.seed(), "lora", name).seed()
 }

@@ -88,7 +88,7 @@ pub struct Run<'a> {
     pub training: &'a Training,
     pub run_dir: &'a Path,
     pub checkpoint: &'a Checkpoint,
-    /// Of the schedule.
+    /// How many steps the schedule has.
     pub steps: usize,
 }
 

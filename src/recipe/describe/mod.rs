@@ -48,7 +48,14 @@ impl Plan {
                 Stage::Steer => self.recipe.steer.iter().try_for_each(|steer| self.write_steer(out, steer))?,
                 Stage::Evaluate => {
                     let examples = self.recipe.evaluate.as_ref().map_or(0, |evaluate| evaluate.examples);
-                    writeln!(out, "gold reward of every response; {examples} examples of each method in report.html")?;
+                    let others: Vec<&str> = self.recipe.judges.keys().map(String::as_str).collect();
+                    let beside = if others.is_empty() { String::new() } else { format!(", and those of {}", super::listed(others)) };
+                    writeln!(out, "gold reward of every response{beside}; {examples} examples of each method in report.html")?;
+                    for (name, judge) in &self.recipe.judges {
+                        let parameters = self.judges.get(name).map_or(0, |sizes| sizes.parameters);
+                        let text = judge.text.as_ref().map_or_else(String::new, |text| format!(", reads {text:?}"));
+                        writeln!(out, "     {name}: {}, {} parameters{text}", judge.id, grouped(parameters))?;
+                    }
                 }
             }
         }

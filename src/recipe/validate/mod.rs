@@ -29,7 +29,7 @@ pub fn validate(recipe: &Recipe, recipe_path: &Path) -> Vec<String> {
     rules.run();
     rules.data();
     rules.models();
-    rules.gold();
+    rules.judges();
     rules.stages();
     rules.ppo();
     rules.lora();
@@ -39,11 +39,11 @@ pub fn validate(recipe: &Recipe, recipe_path: &Path) -> Vec<String> {
 
 /// What is wrong with a recipe that steers, whatever its data, sizes and folders are: the rules of `w2s steer`.
 pub fn steer_problems(recipe: &Recipe) -> Vec<String> {
-    let sizes = super::plan::Sizes { models: Default::default(), gold: None, troubles: Vec::new() };
+    let sizes = super::plan::Sizes { models: Default::default(), gold: None, judges: Default::default(), troubles: Vec::new() };
     let mut rules = Rules { recipe, place: String::new(), folder: Path::new(""), sizes, problems: Vec::new() };
     rules.run();
     rules.templates();
-    rules.gold_text();
+    rules.judge_texts();
     if let Some(steer) = &recipe.steer {
         rules.steer_settings(steer);
     }

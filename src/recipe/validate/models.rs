@@ -1,7 +1,7 @@
-//! Rules on `[models]`, `[pretrain]` and `[gold]`.
+//! Rules on `[models]`, `[pretrain]`, `[gold]` and `[judges]`.
 
 use super::super::sizes::{LARGEST_SIZE, in_range};
-use super::super::{Model, Scratch, ScratchTokenizer, chat_template, config_folder, conversion_hint, hub_model};
+use super::super::{GOLD, Model, Scratch, ScratchTokenizer, chat_template, config_folder, conversion_hint, hub_model};
 use super::Rules;
 
 /// A byte-level vocabulary holds the 256 bytes and the special tokens.
@@ -26,9 +26,8 @@ impl Rules<'_> {
             self.chat(&table, model);
         }
         self.templates();
-        for (name, trouble) in self.sizes.troubles.clone() {
-            let key = if name == "gold" { "gold.id".to_owned() } else { format!("models.{}.id", &name["models.".len()..]) };
-            self.problem(format!("`{key}`: {trouble}"));
+        for (table, trouble) in self.sizes.troubles.clone() {
+            self.problem(format!("`{table}.id`: {trouble}"));
         }
         let scratch = self.recipe.models.iter().find(|(_, model)| model.scratch.is_some());
         if let (Some((name, _)), None) = (scratch, &self.recipe.pretrain) {
@@ -48,26 +47,40 @@ impl Rules<'_> {
         }
     }
 
-    pub(super) fn gold_text(&mut self) {
-        let Some(text) = self.recipe.gold.as_ref().and_then(|gold| gold.text.as_ref()) else { return };
-        for hole in ["{prompt}", "{response}"] {
-            let count = text.matches(hole).count();
-            if count != 1 {
-                self.problem(format!("`gold.text` holds `{hole}` {count} times, expected once"));
+    pub(super) fn judge_texts(&mut self) {
+        for judge in self.recipe.judges() {
+            let (table, Some(text)) = (judge.table(), judge.text) else { continue };
+            for hole in ["{prompt}", "{response}"] {
+                let count = text.matches(hole).count();
+                if count != 1 {
+                    self.problem(format!("`{table}.text` holds `{hole}` {count} times, expected once"));
+                }
             }
         }
     }
 
-    pub(super) fn gold(&mut self) {
+    pub(super) fn judges(&mut self) {
+        for name in self.recipe.judges.keys() {
+            self.folder_name("judges", name);
+            if name == GOLD {
+                self.problem_hint(format!("`judges.{GOLD}` has the name of the judge that `[gold]` is"), "give it another name");
+            }
+        }
+        for judge in self.recipe.judges() {
+            let table = judge.table();
+            if let Some(id) = judge.id {
+                self.model_folder(&format!("{table}.id"), id);
+            }
+            if let Some(device) = judge.device {
+                self.device(&format!("{table}.device"), device);
+            }
+        }
+        self.judge_texts();
+        if !self.recipe.judges.is_empty() && self.recipe.evaluate.is_none() {
+            self.problem_hint("`[judges]` are asked by `[evaluate]`, and there is none", "add `[evaluate]`; all its keys have defaults");
+        }
         let Some(gold) = &self.recipe.gold else { return };
         self.id_or_scratch("gold", gold.id.is_some(), gold.scratch.is_some());
-        if let Some(id) = &gold.id {
-            self.model_folder("gold.id", id);
-        }
-        if let Some(device) = &gold.device {
-            self.device("gold.device", device);
-        }
-        self.gold_text();
         if let Some(scratch) = &gold.scratch {
             self.sizes_in_range(
                 "gold.scratch",

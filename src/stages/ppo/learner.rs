@@ -28,7 +28,7 @@ pub struct Learner<'a> {
     pub sampler: Sampler<'a>,
     pub train: Vec<Prompt>,
     pub validation: Vec<Prompt>,
-    /// Of the answers to the validation prompts.
+    /// What judges the answers to the validation prompts.
     pub gold: Option<GoldReward>,
     pub journals: Journals,
 }

@@ -97,7 +97,7 @@ fn judge_group(
     let usable = || group.iter().zip(&reasons).filter(|(_, reason)| reason.is_none()).map(|((_, row), _)| row);
     let answers: Vec<(&str, &str)> =
         usable().flat_map(|row| [&row.chosen, &row.rejected].map(|response| (row.prompt.as_str(), response.as_str()))).collect();
-    let rewards = reward.map(|reward| rewards_by_length(reward, &answers)).transpose()?;
+    let rewards = reward.map(|reward| reward.rewards_by_length(&answers, TEXTS)).transpose()?;
     let mut rewards = rewards.iter().flatten().copied();
     let mut all = Vec::with_capacity(group.len());
     for ((id, row), reason) in group.iter().zip(reasons) {
@@ -141,18 +141,4 @@ fn swapped(pair: Pair) -> Pair {
         rejected_complete: pair.chosen_complete,
         ..pair
     }
-}
-
-/// The reward of each (prompt, response), [`TEXTS`] of like length in one pass, so that little of it is padding.
-fn rewards_by_length(reward: &GoldReward, answers: &[(&str, &str)]) -> Result<Vec<f64>> {
-    let mut order: Vec<usize> = (0..answers.len()).collect();
-    order.sort_by_key(|&answer| answers[answer].0.len() + answers[answer].1.len());
-    let mut rewards = vec![0.0; answers.len()];
-    for batch in order.chunks(TEXTS) {
-        let texts: Vec<(&str, &str)> = batch.iter().map(|&answer| answers[answer]).collect();
-        for (&answer, found) in batch.iter().zip(reward.rewards(&texts)?) {
-            rewards[answer] = found;
-        }
-    }
-    Ok(rewards)
 }

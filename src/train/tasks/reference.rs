@@ -26,7 +26,7 @@ pub struct PairSequences {
 pub(super) struct ReferenceLogps {
     pub chosen: f32,
     pub rejected: f32,
-    /// Of each token of chosen, then of rejected.
+    /// Those of each token of chosen, then of rejected.
     pub tokens: Vec<f32>,
 }
 

@@ -18,7 +18,7 @@ use crate::text::Tokenizer;
 pub struct PairTexts([Sequence; 2]);
 
 impl PairTexts {
-    /// Of the ids of both, at least one each. What both begin with is read once.
+    /// Takes the ids of both, at least one each. What both begin with is read once.
     pub fn new(chosen: Vec<i64>, rejected: Vec<i64>) -> Self {
         let scored_from = chosen.iter().zip(&rejected).take_while(|(ours, theirs)| ours == theirs).count();
         Self([chosen, rejected].map(|ids| Sequence { ids, scored_from }))

@@ -1,0 +1,81 @@
+//! What judges say of the responses that steering gave: a journal for each judge, base, method and seed. Nothing is steered for it.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::cells::Cell;
+use super::context::Context;
+use super::steer;
+use crate::artifacts::{Journal, interrupt, journal};
+use crate::engine::SteerLine;
+use crate::error::{Error, Result};
+use crate::monitor::Progress;
+use crate::prompt::Prompt;
+use crate::score::GoldReward;
+
+/// Responses judged together, in the order of the prompts, so that rewards do not depend on where a run stopped.
+const GROUP: usize = 64;
+
+/// Texts of one forward pass, chosen by length among those of a group.
+const TEXTS: usize = 16;
+
+/// One line of a judge's journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JudgeLine {
+    /// The prompt's.
+    pub id: String,
+    pub reward: f64,
+}
+
+/// The judges at work: one is open at a time, for all that it has to say.
+pub struct Judging<'a> {
+    context: &'a Context,
+    open: Option<(String, GoldReward)>,
+}
+
+impl<'a> Judging<'a> {
+    pub fn new(context: &'a Context) -> Self {
+        Self { context, open: None }
+    }
+
+    /// Judges the responses of one cell and seed; `name` is the task's.
+    pub fn run(&mut self, judge: &str, cell: &Cell, seed: u64, name: &str) -> Result<()> {
+        let lines = journal::complete_lines::<SteerLine>(&self.context.run.path(&cell.journal(seed)))?;
+        let responses: HashMap<String, String> = lines.into_iter().map(|(line, _)| (line.id, line.response)).collect();
+        let prompts = steer::test_prompts(self.context)?;
+        let (mut journal, known) = Journal::<JudgeLine>::open(self.context.run.path(&format!("{name}.jsonl")))?;
+        let known: HashSet<String> = known.into_iter().map(|line| line.id).collect();
+        let reward = self.judge(judge)?;
+        let mut progress =
+            Progress::start(&format!("{judge} judges {} {} seed {seed}", cell.base, cell.method_name), prompts.len() as u64, 0);
+        for group in prompts.chunks(GROUP) {
+            interrupt::check()?;
+            if group.iter().any(|prompt| !known.contains(&prompt.id)) {
+                let unanswered = |id: &str| Error::failed(format!("{name}: there is no response to prompt `{id}`"));
+                let response = |id: &str| responses.get(id).map(String::as_str).ok_or_else(|| unanswered(id));
+                let answers = group.iter().map(|Prompt { id, text }| Ok((text.as_str(), response(id)?)));
+                let rewards = reward.rewards_by_length(&answers.collect::<Result<Vec<_>>>()?, TEXTS)?;
+                for (Prompt { id, .. }, reward) in group.iter().zip(rewards).filter(|(prompt, _)| !known.contains(&prompt.id)) {
+                    journal.append(&JudgeLine { id: id.clone(), reward })?;
+                }
+            }
+            progress.advance(group.len() as u64);
+        }
+        progress.finish();
+        Ok(())
+    }
+
+    fn judge(&mut self, name: &str) -> Result<&GoldReward> {
+        let is_open = self.open.as_ref().is_some_and(|(open, _)| open == name);
+        if !is_open {
+            // The one before goes first.
+            self.open = None;
+        }
+        let (_, judge) = match self.open.take() {
+            Some(open) => self.open.insert(open),
+            None => self.open.insert((name.to_owned(), self.context.models.open_judge(name)?)),
+        };
+        Ok(judge)
+    }
+}
