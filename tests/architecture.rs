@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 9] = [
     &["main"],
     &["cli"],
-    &["pipeline", "bench"],
-    &["stages"],
+    &["pipeline"],
+    &["stages", "bench"],
     &["engine"],
     &["policy", "score", "train", "report"],
     &["search", "models", "text", "recipe", "artifacts", "monitor"],

@@ -95,6 +95,8 @@ max_new_tokens = 5
 prompts_in_flight = 1
 trace = true
 method = [{ kind = "base" }, { kind = "best_of_n", n = 2 }, { kind = "direct" }, { kind = "ppo" }, { kind = "tuned" }]
+[judges.kind]
+id = "reward"
 [evaluate]
 "#;
 
@@ -322,17 +324,19 @@ fn keys_that_change_no_result_do_nothing_anew_and_others_what_depends_on_them() 
     assert_eq!(redone(&["data.test=9"]), set_of(&["gold/accuracy", "evaluate"]));
     assert_eq!(redone(&[]), set_of(&["gold/accuracy", "evaluate"]));
 
-    let steer = |method: &str, seed: usize| format!("steer/small/{method}/seed-{seed}");
+    // What is said anew is judged anew.
+    let steered_by = |cell: &str, seed: usize| ["steer", "evaluate/gold", "evaluate/kind"].map(|task| format!("{task}/{cell}/seed-{seed}"));
     let steered = |seed: usize| -> BTreeSet<String> {
-        let methods = ["base", "best_of_n", "direct", "ppo"].map(|method| steer(method, seed));
-        methods.into_iter().chain([format!("steer/base/tuned/seed-{seed}"), "evaluate".to_owned()]).collect()
+        let cells = ["small/base", "small/best_of_n", "small/direct", "small/ppo", "base/tuned"];
+        cells.iter().flat_map(|cell| steered_by(cell, seed)).chain(["evaluate".to_owned()]).collect()
     };
     let with = |tasks: &[&str], seed: usize| &set_of(tasks) | &steered(seed);
     assert_eq!(redone(&["steer.sampling.top_k=7"]), steered(1));
     assert_eq!(redone(&["run.seeds=[1,2]", "steer.sampling.top_k=7"]), with(&["ppo/small/L-5/seed-2", "ppo/small/report"], 2));
+    let [answers, gold, kind] = steered_by("small/ppo", 1);
     assert_eq!(
         redone(&["ppo.scale=2", "steer.sampling.top_k=7"]),
-        set_of(&["ppo/small/L-5/seed-1", "ppo/small/report", &steer("ppo", 1), "evaluate"])
+        set_of(&["ppo/small/L-5/seed-1", "ppo/small/report", &answers, &gold, &kind, "evaluate"])
     );
     let tuned = ["dpo", "direct/small/dpo", "ppo/small/L-5/seed-1", "ppo/small/report"];
     assert_eq!(redone(&["dpo.beta=0.3"]), with(&tuned, 1));
@@ -434,7 +438,9 @@ fn more_prompts_and_traces_continue_and_fewer_are_left_out_of_the_summary() {
     let of = |text: &str| text.split_once("[gold.scratch]").unwrap().0.to_owned();
     fs::write(project.path("every.toml"), of(EVERY_STAGE).replace("test = 8", "test = 12") + GUIDED).unwrap();
     let journal = project.out().join("steer/base/best_of_n/seed-1.jsonl");
-    let tasks = set_of(&["steer/base/base/seed-1", "steer/base/best_of_n/seed-1", "evaluate"]);
+    let judged = ["evaluate/gold/base/base/seed-1", "evaluate/gold/base/best_of_n/seed-1"];
+    let answered = set_of(&["steer/base/base/seed-1", "steer/base/best_of_n/seed-1", "evaluate"]);
+    let tasks = &answered | &set_of(&judged);
     let prompts = || {
         let rows = project.summary()["rows"].clone();
         rows.as_array().unwrap().iter().map(|row| row["prompts"].as_u64().unwrap()).collect::<BTreeSet<_>>()
@@ -466,7 +472,7 @@ fn more_prompts_and_traces_continue_and_fewer_are_left_out_of_the_summary() {
 
     // A trace cannot be had of an answer that is there, so the same answer is found once more; without traces again nothing is done.
     let plain = without(&lines(&journal), &["seconds"]);
-    assert_eq!(project.redone(&["steer.prompts=8", "steer.trace=true"]), tasks);
+    assert_eq!(project.redone(&["steer.prompts=8", "steer.trace=true"]), answered, "no judge is asked again");
     let traced = lines(&journal);
     assert!(traced.len() == 8 && traced.iter().all(|line| line["trace"].is_array()));
     assert_eq!(without(&traced, &["seconds", "trace", "token_rewards"]), plain);
@@ -496,6 +502,33 @@ fn more_prompts_and_traces_continue_and_fewer_are_left_out_of_the_summary() {
     assert_eq!(ids, (0..11).map(|i| format!("test-{i}")).collect::<Vec<_>>());
 }
 
+#[test]
+fn a_second_judge_of_a_finished_run_steers_nothing_and_opens_no_model() {
+    let project = Project::new();
+    let of = |text: &str| text.split_once("[gold.scratch]").unwrap().0.to_owned();
+    fs::write(project.path("every.toml"), of(EVERY_STAGE) + GUIDED).unwrap();
+    project.redone(&[]);
+    let rows = |summary: Value| summary["rows"].as_array().unwrap().clone();
+    let before = rows(project.summary());
+    let second = ["judges.kind.id=reward", "judges.kind.text='{response} {prompt}'"];
+    let judged = set_of(&["evaluate/kind/base/base/seed-1", "evaluate/kind/base/best_of_n/seed-1", "evaluate"]);
+    assert_eq!(project.redone(&second), judged);
+    let after = rows(project.summary());
+    for (before, mut after) in before.into_iter().zip(after) {
+        let kind = after.as_object_mut().unwrap().remove("judges").unwrap();
+        assert_eq!(before, after, "what was there is as it was");
+        assert!(kind["kind"]["mean"].is_f64() && kind["kind"]["mean"] != before["gold_reward"]["mean"], "{kind}");
+    }
+    let [lines, answers] = ["evaluate/kind", "steer"].map(|folder| lines(&project.out().join(folder).join("base/best_of_n/seed-1.jsonl")));
+    let ids = |lines: &[Value]| lines.iter().map(|line| line["id"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>();
+    assert!(ids(&lines) == ids(&answers) && lines.iter().all(|line| line["reward"].is_f64()), "{lines:?}");
+    assert!(answers.iter().all(|line| line.get("gold_reward").is_none()), "answers know no judge");
+    // What a judge reads is part of what it says, and of nothing else.
+    assert_eq!(project.redone(&[second[0], "judges.kind.text='{prompt} - {response}'"]), judged);
+    let gold = set_of(&["gold/accuracy", "evaluate/gold/base/base/seed-1", "evaluate/gold/base/best_of_n/seed-1", "evaluate"]);
+    assert_eq!(project.redone(&[second[0], "judges.kind.text='{prompt} - {response}'", "gold.text='{response}{prompt}'"]), gold);
+}
+
 /// Steps of each training that the metrics hold.
 fn steps(out: &Path) -> BTreeMap<String, u64> {
     let text = fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default();
@@ -505,7 +538,8 @@ fn steps(out: &Path) -> BTreeMap<String, u64> {
 
 /// The complete lines of each journal below `steer` and `preferences`.
 fn journals(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let (mut found, mut folders) = (BTreeMap::new(), vec![out.join("steer"), out.join("preferences")]);
+    let folders = ["steer", "preferences", "evaluate"].map(|folder| out.join(folder));
+    let (mut found, mut folders) = (BTreeMap::new(), folders.to_vec());
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten() {
             let path = entry.unwrap().path();

@@ -23,8 +23,7 @@ pub struct RunCommand {
     /// The run directory [default: checkpoints/<run.name>]
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Only these stages: pretrain, gold, preferences, sft, reward_model, dpo, direct, ppo, steer, evaluate
-    #[arg(long, value_name = "STAGE", value_parser = stage)]
+    #[arg(long, value_name = "STAGE", value_parser = stage, help = format!("Only these stages: {}", Stage::names()))]
     only: Vec<Stage>,
     /// Do this stage and all after it anew
     #[arg(long, value_name = "STAGE", value_parser = stage)]
@@ -41,10 +40,7 @@ pub struct RunCommand {
 }
 
 fn stage(name: &str) -> Result<Stage, String> {
-    Stage::ALL
-        .into_iter()
-        .find(|stage| stage.name() == name)
-        .ok_or_else(|| format!("the stages are {}", Stage::ALL.map(Stage::name).join(", ")))
+    Stage::ALL.into_iter().find(|stage| stage.name() == name).ok_or_else(|| format!("the stages are {}", Stage::names()))
 }
 
 impl RunCommand {

@@ -4,8 +4,8 @@
 
 use super::plan::GuideSource;
 use super::{
-    ClassifierSizes, Dtype, GOLD, LmSizes, MethodTable, Plan, PpoTable, Proposal, ReaderSizes, Reading, SAMPLED_ROWS, Stage, Steer,
-    Training, ValueSource, guide_tokens, prompt_bound,
+    ClassifierSizes, Dtype, GOLD, LmSizes, MethodTable, Plan, PpoTable, Preferences, Proposal, ReaderSizes, Reading, SAMPLED_ROWS, Stage,
+    Steer, Training, ValueSource, guide_tokens, prompt_bound,
 };
 use crate::kernels::choice::is_large;
 
@@ -44,87 +44,95 @@ impl StageMemory {
 
 /// For every stage that holds a model, in the plan's order.
 pub fn memory_estimate(plan: &Plan) -> Vec<StageMemory> {
-    plan.stages.iter().filter_map(|stage| estimate(plan, *stage)).collect()
+    plan.stages.iter().filter_map(|stage| stage.table(&plan.recipe)?.memory(plan)).collect()
 }
 
-fn estimate(plan: &Plan, stage: Stage) -> Option<StageMemory> {
-    let recipe = &plan.recipe;
-    let gold = || plan.gold.as_ref().map(|gold| part("gold", &[("parameters", gold.parameters), ("B", FLOAT32)]));
-    match stage {
-        Stage::Pretrain => largest(plan.training.pretrain.iter().filter_map(|(name, training)| {
-            Some(StageMemory { stage, model: name.clone(), parts: tuning_parts(plan, name, training, 1)? })
-        })),
-        Stage::Gold => {
-            let (sizes, training) = (plan.gold.as_ref()?, plan.training.gold.as_ref());
-            let parts = training.map(|training| training_parts(&Shape::of_classifier(sizes), training, 1));
-            Some(StageMemory { stage, model: "gold".to_owned(), parts: parts.or_else(|| Some(vec![gold()?]))? })
-        }
-        Stage::Preferences => {
-            let preferences = recipe.preferences.as_ref()?;
-            let Some(policy) = preferences.policy.as_ref().filter(|_| preferences.source.is_none()) else {
-                return Some(StageMemory { stage, model: "gold".to_owned(), parts: vec![gold()?] });
-            };
-            let rows = product(&[preferences.prompts_at_once() as u64, preferences.samples_per_prompt as u64]);
-            let element = weight_bytes(plan, policy);
-            let mut parts = vec![frozen(plan, "weights", policy, plan.models.get(policy)?, element)];
-            parts.push(cache("KV cache", 1, &sampled_apart(plan, policy, rows, preferences.max_new_tokens, element)?));
-            parts.extend(gold());
-            Some(StageMemory { stage, model: policy.clone(), parts })
-        }
-        Stage::Sft => {
-            let name = recipe.guide_model()?;
-            let parts = tuning_parts(plan, name, plan.training.sft.as_ref()?, 1)?;
-            Some(StageMemory { stage, model: name.to_owned(), parts })
-        }
-        Stage::RewardModel => {
-            let name = recipe.reward_model_base()?;
-            let mut parts = tuning_parts(plan, name, plan.training.reward_model.as_ref()?, 2)?;
-            // The head has one output a text.
-            parts.retain(|part| part.name != "logits");
-            Some(StageMemory { stage, model: name.to_owned(), parts })
-        }
-        Stage::Dpo => {
-            let name = recipe.guide_model()?;
-            Some(StageMemory { stage, model: name.to_owned(), parts: tuning_parts(plan, name, plan.training.dpo.as_ref()?, 2)? })
-        }
-        Stage::Direct => largest(plan.training.direct.iter().flat_map(|(name, training)| {
-            let sft = training.sft.as_ref().and_then(|sft| tuning_parts(plan, name, sft, 1));
-            let dpo = tuning_parts(plan, name, &training.dpo, 2);
-            sft.into_iter().chain(dpo).map(|parts| StageMemory { stage, model: name.clone(), parts })
-        })),
-        Stage::Ppo => {
-            let ppo = recipe.ppo.as_ref()?;
-            let mut parts = ppo_parts(plan, ppo, plan.training.ppo.as_ref()?)?;
-            parts.extend(gold().filter(|_| ppo.validation_prompts > 0));
-            Some(StageMemory { stage, model: ppo.policy.clone(), parts })
-        }
-        Stage::Steer => {
-            let steer = recipe.steer.as_ref()?;
-            let guides =
-                [plan.tuned(), plan.untuned()].map(|source| source.and_then(|source| Some(guide_sizes(plan, &source)?.0.to_owned())));
-            let cells = steer.method.iter().flat_map(|method| {
-                let models: Vec<String> = match method.proposals.first() {
-                    Some(Proposal::Tuned) => guides[0].iter().cloned().collect(),
-                    Some(Proposal::Untuned) => guides[1].iter().cloned().collect(),
-                    _ => steer.bases.clone(),
-                };
-                models.into_iter().map(move |model| (method, model))
-            });
-            largest(cells.filter_map(|(method, model)| {
-                let parts = steering_parts(plan, steer, method, &model)?;
-                Some(StageMemory { stage, model, parts })
-            }))
-        }
-        Stage::Evaluate => {
-            // One judge after the other.
-            let gold = gold().map(|part| StageMemory { stage, model: GOLD.to_owned(), parts: vec![part] });
-            let others = plan.judges.iter().map(|(name, sizes)| {
-                let part = part("judge", &[("parameters", sizes.parameters), ("B", FLOAT32)]);
-                StageMemory { stage, model: name.clone(), parts: vec![part] }
-            });
-            largest(gold.into_iter().chain(others))
-        }
-    }
+pub(super) fn pretrain(plan: &Plan) -> Option<StageMemory> {
+    largest(plan.training.pretrain.iter().filter_map(|(name, training)| {
+        Some(StageMemory { stage: Stage::Pretrain, model: name.clone(), parts: tuning_parts(plan, name, training, 1)? })
+    }))
+}
+
+pub(super) fn gold(plan: &Plan) -> Option<StageMemory> {
+    let (sizes, training) = (plan.gold.as_ref()?, plan.training.gold.as_ref());
+    let parts = training.map_or_else(|| vec![judge(GOLD, sizes)], |training| training_parts(&Shape::of_classifier(sizes), training, 1));
+    Some(StageMemory { stage: Stage::Gold, model: GOLD.to_owned(), parts })
+}
+
+pub(super) fn preferences(plan: &Plan, preferences: &Preferences) -> Option<StageMemory> {
+    let stage = Stage::Preferences;
+    let Some(policy) = preferences.policy.as_ref().filter(|_| preferences.source.is_none()) else {
+        return Some(StageMemory { stage, model: GOLD.to_owned(), parts: vec![gold_at_work(plan)?] });
+    };
+    let rows = product(&[preferences.prompts_at_once() as u64, preferences.samples_per_prompt as u64]);
+    let element = weight_bytes(plan, policy);
+    let mut parts = vec![frozen(plan, "weights", policy, plan.models.get(policy)?, element)];
+    parts.push(cache("KV cache", 1, &sampled_apart(plan, policy, rows, preferences.max_new_tokens, element)?));
+    parts.extend(gold_at_work(plan));
+    Some(StageMemory { stage, model: policy.clone(), parts })
+}
+
+pub(super) fn sft(plan: &Plan) -> Option<StageMemory> {
+    let name = plan.recipe.guide_model()?;
+    Some(StageMemory { stage: Stage::Sft, model: name.to_owned(), parts: tuning_parts(plan, name, plan.training.sft.as_ref()?, 1)? })
+}
+
+pub(super) fn reward_model(plan: &Plan) -> Option<StageMemory> {
+    let name = plan.recipe.reward_model_base()?;
+    let mut parts = tuning_parts(plan, name, plan.training.reward_model.as_ref()?, 2)?;
+    // The head has one output a text.
+    parts.retain(|part| part.name != "logits");
+    Some(StageMemory { stage: Stage::RewardModel, model: name.to_owned(), parts })
+}
+
+pub(super) fn dpo(plan: &Plan) -> Option<StageMemory> {
+    let name = plan.recipe.guide_model()?;
+    Some(StageMemory { stage: Stage::Dpo, model: name.to_owned(), parts: tuning_parts(plan, name, plan.training.dpo.as_ref()?, 2)? })
+}
+
+pub(super) fn direct(plan: &Plan) -> Option<StageMemory> {
+    largest(plan.training.direct.iter().flat_map(|(name, training)| {
+        let sft = training.sft.as_ref().and_then(|sft| tuning_parts(plan, name, sft, 1));
+        let dpo = tuning_parts(plan, name, &training.dpo, 2);
+        sft.into_iter().chain(dpo).map(|parts| StageMemory { stage: Stage::Direct, model: name.clone(), parts })
+    }))
+}
+
+pub(super) fn ppo(plan: &Plan, ppo: &PpoTable) -> Option<StageMemory> {
+    let mut parts = ppo_parts(plan, ppo, plan.training.ppo.as_ref()?)?;
+    parts.extend(gold_at_work(plan).filter(|_| ppo.validation_prompts > 0));
+    Some(StageMemory { stage: Stage::Ppo, model: ppo.policy.clone(), parts })
+}
+
+pub(super) fn steer(plan: &Plan, steer: &Steer) -> Option<StageMemory> {
+    let guides = [plan.tuned(), plan.untuned()].map(|source| source.and_then(|source| Some(guide_sizes(plan, &source)?.0.to_owned())));
+    let cells = steer.method.iter().flat_map(|method| {
+        let models: Vec<String> = match method.proposals.first() {
+            Some(Proposal::Tuned) => guides[0].iter().cloned().collect(),
+            Some(Proposal::Untuned) => guides[1].iter().cloned().collect(),
+            _ => steer.bases.clone(),
+        };
+        models.into_iter().map(move |model| (method, model))
+    });
+    largest(cells.filter_map(|(method, model)| {
+        let parts = steering_parts(plan, steer, method, &model)?;
+        Some(StageMemory { stage: Stage::Steer, model, parts })
+    }))
+}
+
+/// One judge after the other.
+pub(super) fn evaluate(plan: &Plan) -> Option<StageMemory> {
+    let gold = plan.gold.iter().map(|sizes| (GOLD, sizes));
+    let judges = gold.chain(plan.judges.iter().map(|(name, sizes)| (name.as_str(), sizes)));
+    largest(judges.map(|(name, sizes)| StageMemory { stage: Stage::Evaluate, model: name.to_owned(), parts: vec![judge("judge", sizes)] }))
+}
+
+fn gold_at_work(plan: &Plan) -> Option<MemoryPart> {
+    plan.gold.as_ref().map(|sizes| judge(GOLD, sizes))
+}
+
+fn judge(name: &'static str, sizes: &ClassifierSizes) -> MemoryPart {
+    part(name, &[("parameters", sizes.parameters), ("B", FLOAT32)])
 }
 
 fn largest(stages: impl Iterator<Item = StageMemory>) -> Option<StageMemory> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClassifierSizes, GuideTable, LmSizes, Proposal, Recipe, ScratchTokenizer, StageTraining, config_folder, hub_dataset, validate,
+    ClassifierSizes, GuideTable, LmSizes, Proposal, Recipe, ScratchTokenizer, Stage, StageTraining, config_folder, hub_dataset, validate,
 };
 use crate::error::{Error, Result};
 
@@ -35,22 +35,6 @@ pub struct Counts {
     pub pairs: Option<usize>,
 }
 
-/// In the order in which they run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stage {
-    Pretrain,
-    Gold,
-    Preferences,
-    Sft,
-    RewardModel,
-    Dpo,
-    Direct,
-    Ppo,
-    Steer,
-    Evaluate,
-}
-
 /// Where the weights of a guide come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -69,58 +53,6 @@ pub struct GuidePairSource {
     pub tuned: GuideSource,
     pub untuned: GuideSource,
     pub weight: f64,
-}
-
-impl Stage {
-    pub const ALL: [Self; 10] = [
-        Self::Pretrain,
-        Self::Gold,
-        Self::Preferences,
-        Self::Sft,
-        Self::RewardModel,
-        Self::Dpo,
-        Self::Direct,
-        Self::Ppo,
-        Self::Steer,
-        Self::Evaluate,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pretrain => "pretrain",
-            Self::Gold => "gold",
-            Self::Preferences => "preferences",
-            Self::Sft => "sft",
-            Self::RewardModel => "reward_model",
-            Self::Dpo => "dpo",
-            Self::Direct => "direct",
-            Self::Ppo => "ppo",
-            Self::Steer => "steer",
-            Self::Evaluate => "evaluate",
-        }
-    }
-
-    /// Whether `recipe` asks for it: its table is present and, for pretraining, there is a model to make.
-    fn is_in(self, recipe: &Recipe) -> bool {
-        match self {
-            Self::Pretrain => recipe.pretrain.is_some() && recipe.models.values().any(|model| model.scratch.is_some()),
-            Self::Gold => recipe.gold.is_some(),
-            Self::Preferences => recipe.preferences.is_some(),
-            Self::Sft => recipe.sft.is_some(),
-            Self::RewardModel => recipe.reward_model.is_some(),
-            Self::Dpo => recipe.dpo.is_some(),
-            Self::Direct => recipe.direct.is_some(),
-            Self::Ppo => recipe.ppo.is_some(),
-            Self::Steer => recipe.steer.is_some(),
-            Self::Evaluate => recipe.evaluate.is_some(),
-        }
-    }
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
 }
 
 impl fmt::Display for GuideSource {

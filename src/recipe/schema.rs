@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::preference_tables::Preferences;
+use super::stage::{self, StageTable};
 use super::tuning_tables::{Direct, Dpo, LossOn, Pretrain, Sft, TrainingTable};
 use super::{DataSplits, JudgeTable, PpoTable, RewardModelTable, Steer};
 
@@ -31,6 +32,19 @@ pub struct Recipe {
     pub ppo: Option<PpoTable>,
     pub steer: Option<Steer>,
     pub evaluate: Option<Evaluate>,
+}
+
+stage::stages! {
+    Pretrain(pretrain),
+    Gold(gold),
+    Preferences(preferences),
+    Sft(sft),
+    RewardModel(reward_model),
+    Dpo(dpo),
+    Direct(direct),
+    Ppo(ppo),
+    Steer(steer),
+    Evaluate(evaluate),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

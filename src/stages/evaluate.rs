@@ -59,10 +59,7 @@ pub fn run(context: &Context) -> Result<()> {
 
 /// Whether it is a training behind what is shown.
 fn is_shown(task: &Task) -> bool {
-    match task {
-        Task::Pretrain(_) | Task::Gold | Task::Sft(_) | Task::Dpo(_) | Task::Ppo { .. } => true,
-        _ => false,
-    }
+    matches!(task, Task::Pretrain(_) | Task::Gold | Task::Sft(_) | Task::Dpo(_) | Task::Ppo { .. })
 }
 
 /// For each base the method that gains are counted from: plain samples of the base; of the guides, samples of the untuned one.

@@ -8,8 +8,8 @@ use std::fmt::{self, Write};
 use super::estimate::product;
 use super::warnings::GuideRoom;
 use super::{
-    Gold, GuidePairSource, HubId, Length, LoraSave, Model, Plan, Preferences, Proposal, RewardModelTable, RewardStart, Schedule,
-    ScratchTokenizer, SplitNames, Stage, Steer, Training, bytes_in_words, memory_estimate,
+    Evaluate, Gold, GuidePairSource, HubId, Length, LoraSave, Model, Plan, Preferences, Proposal, RewardModelTable, RewardStart, Schedule,
+    ScratchTokenizer, SplitNames, Steer, Training, bytes_in_words, memory_estimate,
 };
 use crate::search::Semantics;
 use words::{epochs_in_words, grouped, loss_on_words, sampling_words};
@@ -34,30 +34,7 @@ impl Plan {
         writeln!(out, "\nstages")?;
         for (index, stage) in self.stages.iter().enumerate() {
             write!(out, "  {} {stage}: ", index + 1)?;
-            match stage {
-                Stage::Pretrain => self.write_pretrain(out)?,
-                Stage::Gold => self.recipe.gold.iter().try_for_each(|gold| self.write_gold(out, gold))?,
-                Stage::Preferences => {
-                    self.recipe.preferences.iter().try_for_each(|preferences| self.write_preferences(out, preferences))?
-                }
-                Stage::Sft => self.write_sft(out)?,
-                Stage::RewardModel => self.recipe.reward_model.iter().try_for_each(|table| self.write_reward_model(out, table))?,
-                Stage::Dpo => self.write_dpo(out)?,
-                Stage::Direct => self.write_direct(out)?,
-                Stage::Ppo => self.write_ppo(out)?,
-                Stage::Steer => self.recipe.steer.iter().try_for_each(|steer| self.write_steer(out, steer))?,
-                Stage::Evaluate => {
-                    let examples = self.recipe.evaluate.as_ref().map_or(0, |evaluate| evaluate.examples);
-                    let others: Vec<&str> = self.recipe.judges.keys().map(String::as_str).collect();
-                    let beside = if others.is_empty() { String::new() } else { format!(", and those of {}", super::listed(others)) };
-                    writeln!(out, "gold reward of every response{beside}; {examples} examples of each method in report.html")?;
-                    for (name, judge) in &self.recipe.judges {
-                        let parameters = self.judges.get(name).map_or(0, |sizes| sizes.parameters);
-                        let text = judge.text.as_ref().map_or_else(String::new, |text| format!(", reads {text:?}"));
-                        writeln!(out, "     {name}: {}, {} parameters{text}", judge.id, grouped(parameters))?;
-                    }
-                }
-            }
+            stage.table(&self.recipe).map_or(Ok(()), |table| table.words(self, out))?;
         }
         self.write_memory(out)?;
         let warnings = self.warnings();
@@ -112,7 +89,7 @@ impl Plan {
         writeln!(out, ", {bos}")
     }
 
-    fn write_pretrain(&self, out: &mut String) -> fmt::Result {
+    pub(super) fn write_pretrain(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "makes the models from scratch, on windows of the training texts")?;
         for (name, training) in &self.training.pretrain {
             write!(out, "     {name}: ")?;
@@ -121,7 +98,7 @@ impl Plan {
         Ok(())
     }
 
-    fn write_gold(&self, out: &mut String, gold: &Gold) -> fmt::Result {
+    pub(super) fn write_gold(&self, out: &mut String, gold: &Gold) -> fmt::Result {
         let parameters = self.gold.as_ref().map_or(0, |sizes| sizes.parameters);
         let context = self.gold.as_ref().map_or(0, |sizes| sizes.context);
         match &gold.id {
@@ -138,7 +115,7 @@ impl Plan {
         }
     }
 
-    fn write_preferences(&self, out: &mut String, preferences: &Preferences) -> fmt::Result {
+    pub(super) fn write_preferences(&self, out: &mut String, preferences: &Preferences) -> fmt::Result {
         let Preferences { prompts, validation_prompts, samples_per_prompt, max_new_tokens, .. } = preferences;
         let label = match preferences.label {
             super::PreferenceLabel::Drawn => "drawn with probability σ(r1 − r2)",
@@ -169,7 +146,7 @@ impl Plan {
         writeln!(out, "     at most {pairs} pairs and {validation_pairs} for validation")
     }
 
-    fn write_sft(&self, out: &mut String) -> fmt::Result {
+    pub(super) fn write_sft(&self, out: &mut String) -> fmt::Result {
         let model = self.recipe.guide_model().unwrap_or_default();
         writeln!(out, "{model} on both answers of every pair; {}", loss_on_words(self.recipe.sft_on()))?;
         write!(out, "     ")?;
@@ -178,7 +155,7 @@ impl Plan {
         self.write_lora(out, self.recipe.guide_model().unwrap_or_default(), training)
     }
 
-    fn write_reward_model(&self, out: &mut String, table: &RewardModelTable) -> fmt::Result {
+    pub(super) fn write_reward_model(&self, out: &mut String, table: &RewardModelTable) -> fmt::Result {
         let start = match table.from {
             RewardStart::Model => format!("models.{}", self.recipe.reward_model_base().unwrap_or_default()),
             RewardStart::Sft => "sft/".to_owned(),
@@ -190,7 +167,7 @@ impl Plan {
         self.write_lora(out, self.recipe.reward_model_base().unwrap_or_default(), training)
     }
 
-    fn write_dpo(&self, out: &mut String) -> fmt::Result {
+    pub(super) fn write_dpo(&self, out: &mut String) -> fmt::Result {
         let objective = self.recipe.dpo.as_ref().map(|dpo| dpo.objective().to_string()).unwrap_or_default();
         let start = self.reference().map(|source| source.to_string()).unwrap_or_default();
         writeln!(out, "from {start}, which stays the reference; {objective}")?;
@@ -200,7 +177,7 @@ impl Plan {
         self.write_lora(out, self.recipe.guide_model().unwrap_or_default(), training)
     }
 
-    fn write_direct(&self, out: &mut String) -> fmt::Result {
+    pub(super) fn write_direct(&self, out: &mut String) -> fmt::Result {
         let models: Vec<&str> = self.training.direct.keys().map(String::as_str).collect();
         writeln!(out, "{}, each on the same pairs", models.join(", "))?;
         for (name, training) in &self.training.direct {
@@ -224,7 +201,7 @@ impl Plan {
         writeln!(out, "saved {}", if lora.save == LoraSave::Adapter { "as a PEFT adapter" } else { "merged" })
     }
 
-    fn write_steer(&self, out: &mut String, steer: &Steer) -> fmt::Result {
+    pub(super) fn write_steer(&self, out: &mut String, steer: &Steer) -> fmt::Result {
         let pair = |pair: &GuidePairSource| format!("{} over {} with weight {}", pair.tuned, pair.untuned, pair.weight);
         let guides = self.guide_pairs().iter().map(pair).collect::<Vec<_>>().join(", ");
         writeln!(out, "{}; guides: {}", steer.bases.join(", "), if guides.is_empty() { "none" } else { &guides })?;
@@ -259,6 +236,18 @@ impl Plan {
     }
 
     /// What a guide reads of responses in another vocabulary, where only a run knows how many tokens they become.
+    pub(super) fn write_evaluate(&self, out: &mut String, evaluate: &Evaluate) -> fmt::Result {
+        let others: Vec<&str> = self.recipe.judges.keys().map(String::as_str).collect();
+        let beside = if others.is_empty() { String::new() } else { format!(", and those of {}", super::listed(others)) };
+        writeln!(out, "gold reward of every response{beside}; {} examples of each method in report.html", evaluate.examples)?;
+        for (name, judge) in &self.recipe.judges {
+            let parameters = self.judges.get(name).map_or(0, |sizes| sizes.parameters);
+            let text = judge.text.as_ref().map_or_else(String::new, |text| format!(", reads {text:?}"));
+            writeln!(out, "     {name}: {}, {} parameters{text}", judge.id, grouped(parameters))?;
+        }
+        Ok(())
+    }
+
     pub(super) fn write_guide_room(&self, out: &mut String, guide: &str, bases: &[&str], new_tokens: usize) -> fmt::Result {
         let Some(GuideRoom { prompt, room, expected }) = self.guide_room(guide, bases, new_tokens) else { return Ok(()) };
         if expected == new_tokens {

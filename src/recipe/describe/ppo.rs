@@ -9,7 +9,7 @@ use super::write_optimisation;
 use crate::losses::KlEstimator;
 
 impl Plan {
-    pub(super) fn write_ppo(&self, out: &mut String) -> fmt::Result {
+    pub(in crate::recipe) fn write_ppo(&self, out: &mut String) -> fmt::Result {
         let (Some(ppo), Some(training)) = (&self.recipe.ppo, &self.training.ppo) else { return Ok(()) };
         let pair = self.ppo_pair().map(|pair| format!("{} over {}", pair.tuned, pair.untuned));
         let chunks = ppo.chunk_len.0.iter().map(ChunkLen::to_string).collect::<Vec<_>>().join(", ");

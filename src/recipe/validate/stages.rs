@@ -1,43 +1,29 @@
 //! Rules on what stages need from each other, and on their optimisation.
 
-use super::super::{DirectTraining, Length, PreferenceLabel, RewardStart, SamplingTable, StageTraining, Training, TrainingTable};
+use super::super::{DirectTraining, Length, RewardStart, SamplingTable, Stage, StageTable, StageTraining, Training, TrainingTable};
 use super::{Rules, prompt_bound};
 use crate::losses::PreferenceLoss;
 
 impl Rules<'_> {
     pub(super) fn stages(&mut self) {
         let recipe = self.recipe;
-        let [has_gold, has_preferences] = [recipe.gold.is_some(), recipe.preferences.is_some()];
-        let needs = [
-            (
-                "preferences",
-                recipe.preferences.as_ref().is_some_and(|preferences| preferences.label != PreferenceLabel::Kept),
-                "gold",
-                has_gold,
-            ),
-            ("sft", recipe.sft.is_some(), "preferences", has_preferences),
-            ("reward_model", recipe.reward_model.is_some(), "preferences", has_preferences),
-            ("dpo", recipe.dpo.is_some(), "preferences", has_preferences),
-            ("direct", recipe.direct.is_some(), "preferences", has_preferences),
-            ("evaluate", recipe.evaluate.is_some(), "steer", recipe.steer.is_some()),
-            ("evaluate", recipe.evaluate.is_some(), "gold", has_gold),
-        ];
-        for (stage, present, needed, there) in needs {
-            if present && !there && stage == "preferences" {
-                self.problem_hint(
-                    "`[preferences]` needs `[gold]`, which labels the pairs",
-                    "pairs of a file may keep their labels: `label = \"kept\"`",
-                );
-            } else if present && !there {
-                self.problem(format!("`[{stage}]` needs `[{needed}]`"));
+        for stage in Stage::ALL {
+            let needs = stage.table(recipe).map(StageTable::needs).unwrap_or_default();
+            for needed in needs.into_iter().filter(|needed| needed.table(recipe).is_none()) {
+                if stage == Stage::Preferences {
+                    self.problem_hint(
+                        "`[preferences]` needs `[gold]`, which labels the pairs",
+                        "pairs of a file may keep their labels: `label = \"kept\"`",
+                    );
+                } else {
+                    self.problem(format!("`[{stage}]` needs `[{needed}]`"));
+                }
             }
         }
-        let alone = [recipe.pretrain.is_some(), has_gold, has_preferences, recipe.ppo.is_some(), recipe.steer.is_some()];
-        if !alone.contains(&true) && needs.iter().all(|need| !need.1) {
-            self.problem_hint(
-                "the recipe has no stage",
-                "add the table of a stage: `[pretrain]`, `[gold]`, `[preferences]`, `[sft]`, `[reward_model]`, `[dpo]`, `[direct]`, `[ppo]`, `[steer]`",
-            );
+        if Stage::ALL.iter().all(|stage| stage.table(recipe).is_none()) {
+            let tables: Vec<String> =
+                Stage::ALL.iter().filter(|stage| **stage != Stage::Evaluate).map(|stage| format!("`[{stage}]`")).collect();
+            self.problem_hint("the recipe has no stage", format!("add the table of a stage: {}", tables.join(", ")));
         }
         self.preferences();
         if let Some(model) = recipe.sft.as_ref().and_then(|sft| sft.model.as_ref()) {
