@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Finish, Node, Response};
+use super::nodes::Node;
+use super::response::{Finish, Response};
 
 /// A response with all that the search knows of it.
 #[derive(Debug, Clone, PartialEq)]

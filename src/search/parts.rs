@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use super::{Node, Response};
+use super::nodes::Node;
+use super::response::Response;
 use crate::error::Result;
 use crate::sampling::Stream;
 

@@ -1,6 +1,9 @@
 //! A search as the state machine of one prompt: it asks, is told, and chooses. Who carries out what it asks is [`super::Drive`].
 
-use super::{Extended, Found, Node, Response, Scored, ToScore};
+use super::found::Found;
+use super::nodes::Node;
+use super::parts::{Extended, Scored, ToScore};
+use super::response::Response;
 use crate::error::{Error, Result};
 
 /// Searches for the best response to one prompt.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Finish;
+use super::response::Finish;
 
 /// They differ in what becomes of finished hypotheses, and of responses that the token budget cuts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,8 @@
 //! What every search says of itself, so that recipes, `w2s check`, the shell and the reports need no list of searches: its keys, rules, words
 //! and sizes, and how it is run.
 
-use super::{Opened, Searcher, Semantics};
+use super::searcher::{Opened, Searcher};
+use super::semantics::Semantics;
 
 /// A kind of search, whatever the values of its settings are.
 #[derive(Debug, PartialEq)]
