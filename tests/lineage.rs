@@ -343,7 +343,11 @@ fn keys_that_change_no_result_do_nothing_anew_and_others_what_depends_on_them() 
         set_of(&["ppo/small/L-5/seed-1", "ppo/small/report", &answers, &gold, &kind, "evaluate"])
     );
     let tuned = ["dpo", "direct/small/dpo", "ppo/small/L-5/seed-1", "ppo/small/report"];
-    assert_eq!(redone(&["dpo.beta=0.3"]), with(&tuned, 1));
+    let log = stderr(&output(&mut project.run(&[&moved[..], &["dpo.beta=0.3"]].concat())));
+    assert_eq!(tasks(&log, &["starting", "continuing"]), with(&tuned, 1));
+    // What is other than it was is named: the key itself, and where it comes from for what builds on it.
+    let said = ["dpo: was done with other settings, inputs or files (settings.objective.beta 0.1 → 0.3)", "inputs.dpo); what it left"];
+    assert!(said.iter().all(|said| log.contains(said)), "{log}");
     assert_eq!(redone(&["dpo.beta=0.3", "reward_model.head_learning_rate=1e-4"]), set_of(&["reward_model"]));
 
     // The files' contents decide.
@@ -393,7 +397,7 @@ fn fresh_removes_what_a_run_of_every_shipped_recipe_writes_and_no_folder_stays()
         for task in tasks::all(&plan).unwrap() {
             let outputs = task.outputs(&plan);
             assert!(!outputs.is_empty(), "{}", task.name(&plan));
-            manifest.begin(&task.name(&plan), "f", &outputs).unwrap();
+            manifest.begin(&task.name(&plan), "f", &outputs, &Value::Null).unwrap();
             for output in outputs {
                 atomic::write(&out.join(output).join("deep/file"), b"").unwrap();
             }

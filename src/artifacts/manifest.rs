@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{FileHashes, atomic};
 use crate::error::{Error, Result};
@@ -27,6 +28,9 @@ struct Task {
     /// Files and folders that are its own from its beginning on, relative to the run directory, with `/`.
     #[serde(default)]
     owns: Vec<String>,
+    /// What the fingerprint stands for, as far as it can be told.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    origin: Value,
     #[serde(flatten)]
     state: State,
 }
@@ -128,17 +132,18 @@ impl Manifest {
         self.tasks.get(task).is_some_and(|task| task.fingerprint == fingerprint && task.state == State::Begun)
     }
 
-    /// Records `task` as begun: what lies at `owns`, paths relative to the run directory, is its own from now on.
-    pub fn begin(&mut self, task: &str, fingerprint: &str, owns: &[String]) -> Result<()> {
+    /// Records `task` as begun: what lies at `owns`, paths relative to the run directory, is its own from now on. `origin` is what its
+    /// fingerprint stands for, for people.
+    pub fn begin(&mut self, task: &str, fingerprint: &str, owns: &[String], origin: &Value) -> Result<()> {
         if self.is_under_way(task, fingerprint) {
             return Ok(());
         }
-        self.record(task, Task { fingerprint: fingerprint.to_owned(), owns: owns.to_vec(), state: State::Begun })
+        self.record(task, Task { fingerprint: fingerprint.to_owned(), owns: owns.to_vec(), origin: origin.clone(), state: State::Begun })
     }
 
     /// Records a begun `task` as done as far as `reach`, with all files that it owns.
     pub fn finish(&mut self, task: &str, seconds: f64, reach: &Reach, hashes: &FileHashes) -> Result<()> {
-        let Some(Task { fingerprint, owns, .. }) = self.tasks.get(task).cloned() else {
+        let Some(Task { fingerprint, owns, origin, .. }) = self.tasks.get(task).cloned() else {
             return Err(Error::failed(format!("task `{task}` was finished but never begun")));
         };
         let mut files = Vec::new();
@@ -148,7 +153,7 @@ impl Manifest {
         files.sort();
         files.dedup();
         let outputs = files.iter().map(|file| self.describe(file, hashes)).collect::<Result<_>>()?;
-        self.record(task, Task { fingerprint, owns, state: State::Done { seconds, outputs, reach: reach.clone() } })
+        self.record(task, Task { fingerprint, owns, origin, state: State::Done { seconds, outputs, reach: reach.clone() } })
     }
 
     /// Forgets that the tasks that `which` names were done or begun, so that they are done anew.
@@ -173,6 +178,11 @@ impl Manifest {
     /// Of the last attempt, finished or not.
     pub fn fingerprint_of(&self, task: &str) -> Option<String> {
         self.tasks.get(task).map(|task| task.fingerprint.clone())
+    }
+
+    /// What the fingerprint of the last attempt stands for; null where that is not known.
+    pub fn origin(&self, task: &str) -> &Value {
+        self.tasks.get(task).map_or(&Value::Null, |task| &task.origin)
     }
 
     /// What a finished task took.
@@ -245,7 +255,7 @@ mod tests {
 
     fn begin(manifest: &mut Manifest, task: &str, fingerprint: &str, owns: &[&str]) {
         let owns: Vec<String> = owns.iter().map(|path| (*path).to_owned()).collect();
-        manifest.begin(task, fingerprint, &owns).unwrap();
+        manifest.begin(task, fingerprint, &owns, &Value::Null).unwrap();
     }
 
     fn finish(manifest: &mut Manifest, task: &str) -> Result<()> {

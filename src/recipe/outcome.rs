@@ -34,25 +34,31 @@ impl Data {
     /// Of the texts to train and to validate on, beside the contents of the files. `is_one_file`: its rows are dealt out, test first.
     pub fn texts_outcome(&self, is_one_file: bool) -> Value {
         let Self { source: _, subset: _, splits, columns, prompt: _, train, validation, test } = self;
-        json!([splits, columns_outcome(columns), train, validation, is_one_file.then_some(test)])
+        json!({
+            "splits": splits,
+            "columns": columns_outcome(columns),
+            "train": train,
+            "validation": validation,
+            "test": is_one_file.then_some(test),
+        })
     }
 
     /// Of the test texts: more of them begin with the same. Which of their prompts come first depends on those of the other splits.
     pub fn test_outcome(&self) -> Value {
         let Self { source: _, subset: _, splits, columns, prompt: _, train, validation, test: _ } = self;
-        json!([splits, columns_outcome(columns), train, validation])
+        json!({ "splits": splits, "columns": columns_outcome(columns), "train": train, "validation": validation })
     }
 }
 
 fn columns_outcome(columns: &Columns) -> Value {
     let Columns { text, label } = columns;
-    json!([text, label])
+    json!({ "text": text, "label": label })
 }
 
 impl PromptRule {
     pub fn outcome(&self) -> Value {
         let Self { min_words, max_words } = self;
-        json!([min_words, max_words])
+        json!({ "min_words": min_words, "max_words": max_words })
     }
 }
 
@@ -72,7 +78,14 @@ impl Scratch {
             ScratchTokenizer::Bpe { vocab_size } => Some(vocab_size),
             ScratchTokenizer::SameAs { model: _ } => None,
         };
-        json!([architecture, n_layer, n_head, n_embd, n_positions, vocab_size])
+        json!({
+            "architecture": architecture,
+            "n_layer": n_layer,
+            "n_head": n_head,
+            "n_embd": n_embd,
+            "n_positions": n_positions,
+            "vocab_size": vocab_size,
+        })
     }
 }
 
@@ -82,7 +95,14 @@ impl Gold {
         let Self { id: _, scratch, text: _, device: _, dtype: _, training: _ } = self;
         let scratch = scratch.as_ref().map(|scratch| {
             let GoldScratch { n_layers, n_heads, dim, hidden_dim, max_position_embeddings, vocab_size } = scratch;
-            json!([n_layers, n_heads, dim, hidden_dim, max_position_embeddings, vocab_size])
+            json!({
+                "n_layers": n_layers,
+                "n_heads": n_heads,
+                "dim": dim,
+                "hidden_dim": hidden_dim,
+                "max_position_embeddings": max_position_embeddings,
+                "vocab_size": vocab_size,
+            })
         });
         json!(scratch)
     }
@@ -113,8 +133,17 @@ impl Preferences {
             sampling,
             max_new_tokens,
         } = self;
-        let of_file = source.as_ref().map(|_| json!([splits, columns, train_pairs, validation_pairs]));
-        let sampled = json!([prompts, validation_prompts, samples_per_prompt, pairing, sampling, max_new_tokens]);
+        let of_file = source
+            .as_ref()
+            .map(|_| json!({ "splits": splits, "columns": columns, "train_pairs": train_pairs, "validation_pairs": validation_pairs }));
+        let sampled = json!({
+            "prompts": prompts,
+            "validation_prompts": validation_prompts,
+            "samples_per_prompt": samples_per_prompt,
+            "pairing": pairing,
+            "sampling": sampling,
+            "max_new_tokens": max_new_tokens,
+        });
         json!({ "label": label, "pairs": of_file.unwrap_or(sampled) })
     }
 }
@@ -164,7 +193,7 @@ impl RewardModelTable {
     /// With its settled `training`.
     pub fn outcome(&self, training: &Training) -> Value {
         let Self { model: _, from: _, head_learning_rate, training: _, lora: _ } = self;
-        json!([head_learning_rate, training.outcome()])
+        json!({ "head_learning_rate": head_learning_rate, "training": training.outcome() })
     }
 }
 
@@ -240,7 +269,7 @@ impl Steer {
             method: _,
         } = self;
         let weights: Vec<f64> = pairs.iter().map(|pair| pair.weight).collect();
-        json!([max_new_tokens, sampling, stop, semantics, weights])
+        json!({ "max_new_tokens": max_new_tokens, "sampling": sampling, "stop": stop, "semantics": semantics, "weights": weights })
     }
 }
 

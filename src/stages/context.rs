@@ -68,6 +68,7 @@ impl Context {
             fingerprint: self.lineage.of(task, &self.plan, self.models.placements())?,
             reach: task.reach(&self.plan),
             outputs: task.outputs(&self.plan),
+            origin: self.lineage.origin(task, &self.plan, self.models.placements())?,
         })
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tch::Kind;
 
 use super::placements::Placements;
@@ -51,11 +51,18 @@ impl Lineage {
         if let Some(known) = self.tasks.borrow().get(&name) {
             return Ok(known.clone());
         }
-        let inputs = task.inputs(plan)?;
-        let inputs = inputs.iter().map(|input| self.of_input(input, plan, placements)).collect::<Result<Vec<_>>>()?;
-        let found = fingerprint(&[json!(RESULTS_VERSION), json!(name), task.settings(plan)?, json!(inputs)]);
+        let origin = self.origin(task, plan, placements)?;
+        let found = fingerprint(&[json!(RESULTS_VERSION), json!(name), origin]);
         self.tasks.borrow_mut().insert(name, found.clone());
         Ok(found)
+    }
+
+    /// What the fingerprint stands for: the task's settings, and what each of its inputs is, by its name.
+    pub fn origin(&self, task: &Task, plan: &Plan, placements: &Placements) -> Result<Value> {
+        let inputs = task.inputs(plan)?;
+        let inputs = inputs.iter().map(|input| Ok((input.name(plan), self.of_input(input, plan, placements)?)));
+        let inputs = inputs.collect::<Result<Map<String, Value>>>()?;
+        Ok(json!({ "settings": task.settings(plan)?, "inputs": inputs }))
     }
 
     fn of_input(&self, input: &Input, plan: &Plan, placements: &Placements) -> Result<Value> {
@@ -71,9 +78,11 @@ impl Lineage {
                     Some(folder) => self.model_contents(Path::new(folder))?,
                     None => made()?,
                 };
-                json!([weights, self.of_input(&Input::Reading(name.clone()), plan, placements)?])
+                json!({ "weights": weights, "reading": self.of_input(&Input::Reading(name.clone()), plan, placements)? })
             }
-            Input::Reading(name) => json!([model(plan, name)?.prompt_outcome(), precision(placements.model(name)?.kind)]),
+            Input::Reading(name) => {
+                json!({ "prompt": model(plan, name)?.prompt_outcome(), "precision": precision(placements.model(name)?.kind) })
+            }
             Input::Judge(name) => {
                 let judge = recipe.judge(name).ok_or_else(|| Error::recipe(format!("the recipe has no judge `{name}`")))?;
                 let weights = match judge.id {
@@ -81,18 +90,23 @@ impl Lineage {
                         // A classifier is f32 whatever is asked for.
                         let folder = Path::new(folder);
                         let kind = if GoldReward::is_classifier_folder(folder)? { Kind::Float } else { placements.judge(name)?.kind };
-                        json!([self.model_contents(folder)?, precision(kind)])
+                        json!({ "files": self.model_contents(folder)?, "precision": precision(kind) })
                     }
                     None => made()?,
                 };
-                json!([judge.outcome(), weights])
+                json!({ "text": judge.outcome(), "weights": weights })
             }
             Input::Texts => {
                 let is_one_file = Path::new(&recipe.data.source).is_file();
-                json!([recipe.data.texts_outcome(is_one_file), self.data(plan)?, recipe.run.seed()])
+                json!({ "data": recipe.data.texts_outcome(is_one_file), "files": self.data(plan)?, "seed": recipe.run.seed() })
             }
-            Input::Prompts => json!([self.of_input(&Input::Texts, plan, placements)?, recipe.data.prompt.outcome()]),
-            Input::TestPrompts => json!([recipe.data.test_outcome(), recipe.data.prompt.outcome(), self.data(plan)?, recipe.run.seed()]),
+            Input::Prompts => json!({ "texts": self.of_input(&Input::Texts, plan, placements)?, "prompt": recipe.data.prompt.outcome() }),
+            Input::TestPrompts => json!({
+                "data": recipe.data.test_outcome(),
+                "prompt": recipe.data.prompt.outcome(),
+                "files": self.data(plan)?,
+                "seed": recipe.run.seed(),
+            }),
             Input::Pairs => {
                 let table = recipe.preferences.as_ref().and_then(|table| Some((table, Path::new(table.source.as_ref()?))));
                 let (table, source) = table.ok_or_else(|| Error::recipe("`[preferences]` has no `source`"))?;

@@ -2,6 +2,7 @@
 //! plan, what these come from, and the run directory.
 
 mod cells;
+mod changes;
 mod context;
 mod dpo;
 mod evaluate;

@@ -7,8 +7,10 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use serde::Serialize;
+use serde_json::Value;
 use tracing::{debug, info, warn};
 
+use super::changes::changes;
 use crate::artifacts::{FileHashes, Manifest, Reach, RunDir, Shard, atomic, interrupt};
 use crate::error::{Error, Result};
 use crate::train::Checkpoint;
@@ -21,6 +23,8 @@ pub struct Job {
     pub reach: Reach,
     /// Files and folders relative to the run directory.
     pub outputs: Vec<String>,
+    /// What the fingerprint stands for: settings, and the fingerprints of inputs, by their names.
+    pub origin: Value,
 }
 
 /// A run directory, locked until this is dropped.
@@ -69,7 +73,7 @@ impl Run {
     }
 
     pub fn begin(&self, job: &Job) -> Result<()> {
-        self.manifest.borrow_mut().begin(&job.name, &job.fingerprint, &job.outputs)
+        self.manifest.borrow_mut().begin(&job.name, &job.fingerprint, &job.outputs, &job.origin)
     }
 
     /// Records a begun job as done.
@@ -94,11 +98,15 @@ impl Run {
         debug!("{name}: fingerprint {fingerprint}");
         let continues = self.continues(job);
         if !continues {
-            if self.manifest.borrow().was_done(name) {
-                warn!("{name}: was done with other settings, inputs or files; what it left is replaced");
-            } else if self.manifest.borrow().was_begun(name) {
-                warn!("{name}: was interrupted under other settings or inputs; it starts anew");
+            let manifest = self.manifest.borrow();
+            let changed = changes(manifest.origin(name), &job.origin);
+            let changed = if changed.is_empty() { changed } else { format!(" ({changed})") };
+            if manifest.was_done(name) {
+                warn!("{name}: was done with other settings, inputs or files{changed}; what it left is replaced");
+            } else if manifest.was_begun(name) {
+                warn!("{name}: was interrupted under other settings or inputs{changed}; it starts anew");
             }
+            drop(manifest);
             // Before the job is begun: a kill in between must not leave another job's files as this one's partial work.
             outputs.iter().try_for_each(|output| remove(&self.path(output)))?;
             self.checkpoint(name).remove()?;

@@ -30,7 +30,7 @@ pub fn run(context: &Context, shard: Shard) -> Result<()> {
         let Task::Steer { cell, seed } = &task else { continue };
         interrupt::check()?;
         let job = context.job(&task)?;
-        let Job { name, fingerprint, .. } = &job;
+        let Job { name, fingerprint, origin, .. } = &job;
         if context.run.is_done(&job) {
             info!("{name}: done already");
             continue;
@@ -40,7 +40,7 @@ pub fn run(context: &Context, shard: Shard) -> Result<()> {
         if !manifest.is_under_way(name, fingerprint) {
             // Before the task is begun, or a kill in between would leave answers of other settings as this task's.
             remove(&file)?;
-            manifest.begin(name, fingerprint, &[journal])?;
+            manifest.begin(name, fingerprint, &[journal], origin)?;
         }
         let answered = ids(&run_lines(context, &job)?);
         let share = prompts.iter().enumerate().filter(|(index, prompt)| shard.takes(*index) && !answered.contains(&prompt.id));

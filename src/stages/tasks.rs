@@ -86,6 +86,20 @@ pub enum Input {
 }
 
 impl Input {
+    /// What messages call it.
+    pub fn name(&self, plan: &Plan) -> String {
+        match self {
+            Self::Result(task) => task.name(plan),
+            Self::Model(name) => format!("models.{name}"),
+            Self::Reading(name) => format!("reading of {name}"),
+            Self::Judge(name) => format!("judge {name}"),
+            Self::Texts => "texts".to_owned(),
+            Self::Prompts => "prompts".to_owned(),
+            Self::TestPrompts => "test prompts".to_owned(),
+            Self::Pairs => "pairs".to_owned(),
+        }
+    }
+
     /// The task that makes it, where one of this plan does.
     pub fn made_by(&self, plan: &Plan) -> Option<Task> {
         match self {
@@ -288,40 +302,47 @@ impl Task {
             Self::Pretrain(name) => {
                 let model = recipe.models.get(name).ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))?;
                 let training = plan.training.pretrain.get(name).map(Training::outcome);
-                json!([model.scratch.as_ref().map(Scratch::outcome), model.bos, training])
+                json!({ "scratch": model.scratch.as_ref().map(Scratch::outcome), "bos": model.bos, "training": training })
             }
             Self::Gold => {
                 let gold = recipe.gold.as_ref().ok_or_else(|| absent("gold"))?;
-                json!([gold.scratch_outcome(), plan.training.gold.as_ref().map(Training::outcome), seed])
+                json!({ "scratch": gold.scratch_outcome(), "training": plan.training.gold.as_ref().map(Training::outcome), "seed": seed })
             }
-            Self::GoldAccuracy => json!(recipe.data.test),
-            Self::Preferences => json!([recipe.preferences.as_ref().ok_or_else(|| absent("preferences"))?.outcome(), seed]),
+            Self::GoldAccuracy => json!({ "data.test": recipe.data.test }),
+            Self::Preferences => {
+                json!({ "preferences": recipe.preferences.as_ref().ok_or_else(|| absent("preferences"))?.outcome(), "seed": seed })
+            }
             Self::Sft(pupil) => {
                 let (on, training) = pupil.tuning(plan)?.sft.ok_or_else(|| absent("sft"))?;
-                json!([on, training.outcome(), seed])
+                json!({ "on": on, "training": training.outcome(), "seed": seed })
             }
             Self::Dpo(pupil) => {
                 let (objective, training) = pupil.tuning(plan)?.dpo.ok_or_else(|| absent("dpo"))?;
-                json!([objective, training.outcome(), seed])
+                json!({ "objective": objective, "training": training.outcome(), "seed": seed })
             }
             Self::RewardModel => {
                 let table = recipe.reward_model.as_ref().zip(plan.training.reward_model.as_ref());
                 let (table, training) = table.ok_or_else(|| absent("reward_model"))?;
-                json!([table.outcome(training), seed])
+                json!({ "reward_model": table.outcome(training), "seed": seed })
             }
             Self::Ppo { chunk_len, seed } => {
                 let (table, training) = ppo(plan)?;
-                json!([table.outcome(*chunk_len, training), seed])
+                json!({ "ppo": table.outcome(*chunk_len, training), "seed": seed })
             }
             Self::PpoReport | Self::Judge { .. } => Value::Null,
             Self::Steer { cell, seed } => {
                 let steer = recipe.steer.as_ref().ok_or_else(|| absent("steer"))?;
-                json!([cell.method.settings(), steer.outcome(&plan.guide_pairs()), seed])
+                json!({ "method": cell.method.settings(), "steer": steer.outcome(&plan.guide_pairs()), "seed": seed })
             }
             Self::Evaluate => {
                 // How many prompts there are, and not how many were answered.
                 let prompts = recipe.steer.as_ref().map(|steer| steer.prompts);
-                json!([recipe.run.name, recipe.evaluate.as_ref().map(Evaluate::outcome), prompts, SUMMARY_VERSION])
+                json!({
+                    "run.name": recipe.run.name,
+                    "examples": recipe.evaluate.as_ref().map(Evaluate::outcome),
+                    "prompts": prompts,
+                    "version": SUMMARY_VERSION,
+                })
             }
         })
     }
