@@ -79,6 +79,7 @@ pub fn run(plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) -> R
     if reads_shards {
         shards::tidy(&context)?;
     }
+    context.tell_outdated(&stages)?;
     // Without its stage, a summary that lies there may be another recipe's.
     if stages.contains(&Stage::Evaluate) { read_summary(dir) } else { Ok(None) }
 }

@@ -366,12 +366,32 @@ fn keys_that_change_no_result_do_nothing_anew_and_others_what_depends_on_them() 
     let left = told(&["dpo.beta=0.3", "steer.method=[{kind='base'}]"]).unwrap();
     let second_seed = ["ppo/small/L-5/seed-2", "steer/small/best_of_n/seed-1.jsonl", "steer/small/base/seed-2.jsonl"];
     assert!(second_seed.iter().all(|path| left.contains(path)), "{left}");
-    assert!(!left.contains("steer/small/base/seed-1") && !left.contains("dpo") && left.ends_with("); --fresh removes them"), "{left}");
+    assert!(
+        !left.contains("steer/small/base/seed-1") && !left.contains("dpo") && left.ends_with("more); --fresh removes them with all others"),
+        "{left}"
+    );
 
     // A run of every stage, and `--fresh` leaves what is not the run's alone: by what runs wrote down, whatever the recipe says now.
     fs::write(project.out().join("notes.txt"), "mine").unwrap();
     clear(&RunDir::open(project.out()).unwrap(), Vec::new()).unwrap();
     assert_eq!(names(&project.out()), [".lock", "notes.txt"]);
+}
+
+#[test]
+fn stages_alone_leave_no_result_of_other_settings_unsaid() {
+    let project = Project::new();
+    let of = |text: &str| text.split_once("[gold.scratch]").unwrap().0.to_owned();
+    fs::write(project.path("every.toml"), of(EVERY_STAGE) + GUIDED).unwrap();
+    project.redone(&[]);
+    let said = |sets: &[&str], alone: &str| {
+        let log = stderr(&output(project.run(sets).args(["--only", alone])));
+        log.lines().find_map(|line| Some(line.split_once("WARN ")?.1.split_once(" hold results of other settings")?.0.to_owned()))
+    };
+    assert_eq!(said(&["steer.sampling.top_k=7"], "steer").as_deref(), Some("`evaluate`"));
+    assert_eq!(said(&["pretrain.training.steps=2"], "pretrain").as_deref(), Some("`steer`, `evaluate`"));
+    assert_eq!(said(&["pretrain.training.steps=2"], "gold").as_deref(), Some("`steer`, `evaluate`"));
+    success(&mut project.run(&["pretrain.training.steps=2"]));
+    assert_eq!(said(&["pretrain.training.steps=2"], "steer"), None);
 }
 
 /// The recipes that need nothing from a hub; each stage is in one of them.

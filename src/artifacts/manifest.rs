@@ -170,12 +170,7 @@ impl Manifest {
         self.tasks.iter().map(|(name, task)| (name.as_str(), &task.owns[..]))
     }
 
-    /// All that were ever begun.
-    pub fn tasks(&self) -> impl Iterator<Item = &str> {
-        self.tasks.keys().map(String::as_str)
-    }
-
-    /// Of the last attempt, finished or not.
+    /// The fingerprint of the last attempt, finished or not.
     pub fn fingerprint_of(&self, task: &str) -> Option<String> {
         self.tasks.get(task).map(|task| task.fingerprint.clone())
     }
@@ -183,14 +178,6 @@ impl Manifest {
     /// What the fingerprint of the last attempt stands for; null where that is not known.
     pub fn origin(&self, task: &str) -> &Value {
         self.tasks.get(task).map_or(&Value::Null, |task| &task.origin)
-    }
-
-    /// What a finished task took.
-    pub fn seconds(&self, task: &str) -> Option<f64> {
-        match self.tasks.get(task)?.state {
-            State::Done { seconds, .. } => Some(seconds),
-            State::Begun | State::Forgotten => None,
-        }
     }
 
     fn describe(&self, file: &Path, hashes: &FileHashes) -> Result<Output> {
@@ -282,7 +269,6 @@ mod tests {
         assert!(is_done(&manifest, "sft", "f1"));
         assert!(!is_done(&manifest, "sft", "f2"), "other settings");
         assert!(!is_done(&manifest, "dpo", "f1"), "another task");
-        assert_eq!(manifest.seconds("sft"), Some(12.5));
         assert_eq!(manifest.fingerprint_of("sft").as_deref(), Some("f1"));
         let text = fs::read_to_string(folder.path().join("manifest.json")).unwrap();
         for path in ["plan.json", "sft/config.json", "sft/deep/model.safetensors"] {
@@ -359,11 +345,11 @@ mod tests {
         let (folder, manifest) = finished();
         let path = folder.path().join("state/other.json");
         let mut other = Manifest::load_from(path.clone(), folder.path()).unwrap();
-        assert_eq!(other.tasks().count(), 0);
+        assert_eq!(other.owned().count(), 0);
         begin(&mut other, "sft", "f2", &["sft/config.json"]);
         finish(&mut other, "sft").unwrap();
         assert!(is_done(&Manifest::load_from(path, folder.path()).unwrap(), "sft", "f2"), "outputs are relative to the run directory");
-        assert!(is_done(&Manifest::load(folder.path()).unwrap(), "sft", "f1") && manifest.tasks().eq(["sft"]));
+        assert!(is_done(&Manifest::load(folder.path()).unwrap(), "sft", "f1") && manifest.owned().count() == 1);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub struct RunCommand {
     /// Do this stage and all after it anew
     #[arg(long, value_name = "STAGE", value_parser = stage)]
     from: Option<Stage>,
-    /// Empty the run directory first
+    /// Remove what runs wrote in the run directory first; other files stay
     #[arg(long)]
     fresh: bool,
     /// Answer only the I-th of N shares of the steer stage's prompts, in a journal of its own; `--only evaluate` merges the shares

@@ -37,7 +37,7 @@ pub struct SteerCommand {
     /// Weight of each pair's score, in their order; below 0 steers away
     #[arg(long, value_name = "WEIGHT", requires = "tuned")]
     guide_weight: Vec<f64>,
-    /// A gold classifier or reward model, a folder or a hub id; adds `gold_reward`
+    /// A gold classifier or reward model, a folder or a hub id; adds `gold_reward` to what --json prints
     #[arg(long, value_name = "MODEL")]
     gold: Option<String>,
     /// What the gold model reads, with `{prompt}` and `{response}`, instead of the layout it was trained with

@@ -48,7 +48,7 @@ fn judges<'a>(rows: impl Iterator<Item = &'a Row>) -> BTreeSet<&'a str> {
 const FIRST_NUMBER: &str = "gold reward";
 
 fn headers(with_run: bool, judges: &BTreeSet<&str>) -> Vec<String> {
-    let of_judge = |judge: &&str| [(*judge).to_owned(), "± 95 %".to_owned()];
+    let of_judge = |judge: &&str| [format!("{judge} reward"), "± 95 %".to_owned()];
     let before = ["base", "method", "settings", FIRST_NUMBER, "± 95 %", "by seed"].map(str::to_owned);
     let after = ["score", "logp/token", "tokens", "complete", "distinct-2", "s/prompt", "prompts"].map(str::to_owned);
     let run = with_run.then_some("run".to_owned());

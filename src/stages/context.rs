@@ -86,9 +86,28 @@ impl Context {
     /// Says which results lie here that nothing in the recipe asks for any more.
     pub fn tell_left_overs(&self) -> Result<()> {
         let known: BTreeSet<String> = tasks::all(&self.plan)?.iter().map(|task| task.name(&self.plan)).collect();
+        const NAMED: usize = 8;
         let left = self.run.left_by_others(&known);
         if !left.is_empty() {
-            info!("results of settings that the recipe no longer has lie here too ({}); --fresh removes them", left.join(", "));
+            let more = left.len().saturating_sub(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let named = left[..left.len().min(NAMED)].join(", ");
+            info!("results of settings that the recipe no longer has lie here too ({named}{more}); --fresh removes them with all others");
+        }
+        Ok(())
+    }
+
+    /// Says which stages that were not asked for hold results that these settings would not give.
+    pub fn tell_outdated(&self, asked: &[Stage]) -> Result<()> {
+        let mut outdated = BTreeSet::new();
+        for task in tasks::all(&self.plan)?.iter().filter(|task| !asked.contains(&task.stage())) {
+            if self.run.is_outdated(&self.job(task)?) {
+                outdated.insert(task.stage());
+            }
+        }
+        if !outdated.is_empty() {
+            let named: Vec<String> = outdated.iter().map(|stage| format!("`{stage}`")).collect();
+            warn!("{} hold results of other settings than these; a run without --only makes them anew", named.join(", "));
         }
         Ok(())
     }

@@ -3,8 +3,9 @@
 use tracing::info;
 
 use super::context::Context;
-use super::tasks::{Pupil, TRAIN, VALIDATION};
+use super::tasks::{TRAIN, VALIDATION};
 use super::tuning::{Trainable, warn_left_out};
+use super::tuning_plan::Pupil;
 use crate::error::{Error, Result};
 use crate::train::tasks::{DpoTask, PairSequences, reference_of};
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::placements::{Placement, Placements};
-use super::tasks::Pupil;
+use super::tuning_plan::Pupil;
 use crate::error::{Error, Result};
 use crate::models::{Lm, open_with_tokenizer};
 use crate::recipe::{GOLD, GuidePairSource, GuideSource, Plan, Recipe};

@@ -99,7 +99,8 @@ impl Run {
         let continues = self.continues(job);
         if !continues {
             let manifest = self.manifest.borrow();
-            let changed = changes(manifest.origin(name), &job.origin);
+            let is_same = manifest.fingerprint_of(name).as_ref() == Some(fingerprint);
+            let changed = if is_same { "its own files".to_owned() } else { changes(manifest.origin(name), &job.origin) };
             let changed = if changed.is_empty() { changed } else { format!(" ({changed})") };
             if manifest.was_done(name) {
                 warn!("{name}: was done with other settings, inputs or files{changed}; what it left is replaced");
@@ -126,11 +127,18 @@ impl Run {
         Checkpoint::at(self.path(&format!("state/{}.safetensors", job.replace('/', "-"))))
     }
 
-    /// What lies here of jobs that are none of `known`, one path for each output.
+    /// What lies here of jobs that are none of `known`, one path for each output; what judges say comes last.
     pub fn left_by_others(&self, known: &BTreeSet<String>) -> Vec<String> {
         let manifest = self.manifest.borrow();
         let others = manifest.owned().filter(|(name, _)| !known.contains(*name)).flat_map(|(_, owned)| owned);
-        others.filter(|output| self.path(output).exists()).cloned().collect()
+        let mut left: Vec<String> = others.filter(|output| self.path(output).exists()).cloned().collect();
+        left.sort_by_key(|path| (path.starts_with("evaluate/"), path.clone()));
+        left
+    }
+
+    /// Whether the job was done here, but not as it is now.
+    pub fn is_outdated(&self, job: &Job) -> bool {
+        self.manifest.borrow().was_done(&job.name) && !self.is_done(job) && !self.continues(job)
     }
 }
 
@@ -143,6 +151,11 @@ pub fn clear(dir: &RunDir, outputs: Vec<String>) -> Result<()> {
             Ok(manifest) => owned.extend(manifest.owned().flat_map(|(_, owned)| owned).cloned()),
             Err(error) => warn!("what it records beyond this recipe's results stays: {error}"),
         }
+    }
+    let removed: BTreeSet<&str> = owned.iter().filter(|path| dir.join(path).exists()).filter_map(|path| path.split('/').next()).collect();
+    if !removed.is_empty() {
+        let names = removed.into_iter().collect::<Vec<_>>().join(", ");
+        info!("--fresh removes what runs wrote into {}: {names}", dir.path().display());
     }
     dir.clear(&owned)
 }

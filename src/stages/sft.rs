@@ -1,8 +1,9 @@
 //! Supervised fine-tuning on both responses of each pair; the result is DPO's reference and, of the guide, the untuned guide.
 
 use super::context::Context;
-use super::tasks::{Pupil, TRAIN, VALIDATION};
+use super::tasks::{TRAIN, VALIDATION};
 use super::tuning::{Trainable, warn_left_out};
+use super::tuning_plan::Pupil;
 use crate::error::{Error, Result};
 use crate::recipe::LossOn;
 use crate::train::Sequence;

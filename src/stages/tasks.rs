@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::cells::{Cell, Source, cells};
-use super::tuning_plan::Tuning;
+use super::tuning_plan::Pupil;
 use crate::artifacts::Reach;
 use crate::error::{Error, Result};
 use crate::recipe::{
@@ -54,14 +54,6 @@ pub enum Task {
         seed: u64,
     },
     Evaluate,
-}
-
-/// Who is tuned on the preference pairs.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Pupil {
-    Guide,
-    /// A model that `[direct]` tunes.
-    Direct(String),
 }
 
 /// What a task reads.
@@ -356,27 +348,6 @@ impl Task {
             Self::Steer { .. } => Reach::from(all),
             Self::Judge { .. } => all.into_iter().take(1).collect(),
             _ => Reach::new(),
-        }
-    }
-}
-
-impl Pupil {
-    /// The folder of what `stage`, `sft` or `dpo`, makes of it.
-    pub fn folder(&self, stage: &str) -> String {
-        match self {
-            Self::Guide => stage.to_owned(),
-            Self::Direct(model) => format!("direct/{model}/{stage}"),
-        }
-    }
-
-    /// How it is tuned.
-    ///
-    /// # Errors
-    /// [`Error::Recipe`] where the recipe does not tune it.
-    pub fn tuning<'a>(&'a self, plan: &'a Plan) -> Result<Tuning<'a>> {
-        match self {
-            Self::Guide => Tuning::of_guide(plan),
-            Self::Direct(model) => Tuning::of_direct(plan, model),
         }
     }
 }

@@ -1,8 +1,16 @@
-//! How a model is tuned on the preference pairs, as the plan says it: all that SFT and DPO know of whom they tune.
+//! Who is tuned on the preference pairs and how, as the plan says it: all that SFT and DPO know of whom they tune.
 
 use crate::error::{Error, Result};
 use crate::losses::DpoObjective;
 use crate::recipe::{Dpo, LossOn, Plan, Training};
+
+/// Who is tuned on the preference pairs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pupil {
+    Guide,
+    /// A model that `[direct]` tunes.
+    Direct(String),
+}
 
 /// SFT (where it is asked for) and DPO of one model of the recipe.
 pub struct Tuning<'a> {
@@ -15,7 +23,7 @@ pub struct Tuning<'a> {
 }
 
 impl<'a> Tuning<'a> {
-    pub(super) fn of_guide(plan: &'a Plan) -> Result<Self> {
+    fn of_guide(plan: &'a Plan) -> Result<Self> {
         let (recipe, training) = (&plan.recipe, &plan.training);
         Ok(Self {
             model: recipe.guide_model().ok_or_else(|| Error::recipe("the recipe has no model to tune"))?,
@@ -24,7 +32,7 @@ impl<'a> Tuning<'a> {
         })
     }
 
-    pub(super) fn of_direct(plan: &'a Plan, model: &'a str) -> Result<Self> {
+    fn of_direct(plan: &'a Plan, model: &'a str) -> Result<Self> {
         let training = plan.training.direct.get(model);
         let training = training.ok_or_else(|| Error::recipe(format!("the recipe does not tune `{model}` directly")))?;
         Ok(Self {
@@ -32,5 +40,26 @@ impl<'a> Tuning<'a> {
             sft: training.sft.as_ref().map(|training| (plan.recipe.sft_on(), training)),
             dpo: Some((training.objective, &training.dpo)),
         })
+    }
+}
+
+impl Pupil {
+    /// The folder of what `stage`, `sft` or `dpo`, makes of it.
+    pub fn folder(&self, stage: &str) -> String {
+        match self {
+            Self::Guide => stage.to_owned(),
+            Self::Direct(model) => format!("direct/{model}/{stage}"),
+        }
+    }
+
+    /// How it is tuned.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] where the recipe does not tune it.
+    pub fn tuning<'a>(&'a self, plan: &'a Plan) -> Result<Tuning<'a>> {
+        match self {
+            Self::Guide => Tuning::of_guide(plan),
+            Self::Direct(model) => Tuning::of_direct(plan, model),
+        }
     }
 }

@@ -15,6 +15,8 @@ impl Rules<'_> {
                         "`[preferences]` needs `[gold]`, which labels the pairs",
                         "pairs of a file may keep their labels: `label = \"kept\"`",
                     );
+                } else if (stage, needed) == (Stage::Evaluate, Stage::Gold) && !recipe.judges.is_empty() {
+                    self.problem_hint("`[evaluate]` needs `[gold]`", "make one of `[judges]` the `[gold]`, whose rewards are compared");
                 } else {
                     self.problem(format!("`[{stage}]` needs `[{needed}]`"));
                 }
