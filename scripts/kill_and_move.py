@@ -78,7 +78,7 @@ def whole_lines(path):
 
 
 def journals(run):
-    return {path.relative_to(run): whole_lines(path) for top in ("steer", "preferences") for path in (run / top).rglob("*.jsonl")}
+    return {path.relative_to(run): whole_lines(path) for top in ("steer", "preferences", "evaluate") for path in (run / top).rglob("*.jsonl")}
 
 
 def steps(run):

@@ -481,6 +481,28 @@ mod plans {
     }
 
     #[test]
+    fn judges_are_counted_where_they_are_loaded() {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(golden.join("gpt2-reward/config.json"), folder.path().join("config.json")).unwrap();
+        std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
+        let judge = format!("judges.kind.id={}", folder.path().display());
+        let of = |more: &[&str], stage: Stage| {
+            let plan = resolve(&shipped("smoke.toml"), more).unwrap();
+            memory_estimate(&plan).into_iter().find(|memory| memory.stage == stage).unwrap()
+        };
+        let alone = of(&[], Stage::Evaluate);
+        assert_eq!((alone.model.as_str(), alone.bytes()), ("gold", 176_066 * 4));
+        let steering = of(&[], Stage::Steer);
+        assert!(steering.parts.iter().all(|part| !["gold", "judge"].contains(&part.name)), "{steering:?}");
+        assert_eq!(steering, of(&[&judge], Stage::Steer), "a judge is no part of the search");
+        // One judge is open at a time, so the largest counts.
+        let small = ["gold.scratch.dim=8", "gold.scratch.hidden_dim=8", "gold.scratch.vocab_size=100", &judge];
+        assert_eq!(of(&small, Stage::Evaluate).model, "kind");
+        assert_eq!(of(&[&judge], Stage::Evaluate), alone);
+    }
+
+    #[test]
     fn memory_grows_with_what_it_is_made_of() {
         let bytes = |overrides: &[&str], stage: Stage| {
             let plan = resolve(&shipped("smoke.toml"), overrides).unwrap();
