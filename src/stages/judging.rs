@@ -66,16 +66,13 @@ impl<'a> Judging<'a> {
         Ok(())
     }
 
+    /// The judge of this name, open.
     fn judge(&mut self, name: &str) -> Result<&GoldReward> {
-        let is_open = self.open.as_ref().is_some_and(|(open, _)| open == name);
-        if !is_open {
-            // The one before goes first.
-            self.open = None;
-        }
-        let (_, judge) = match self.open.take() {
-            Some(open) => self.open.insert(open),
-            None => self.open.insert((name.to_owned(), self.context.models.open_judge(name)?)),
+        let open = match self.open.take().filter(|(open, _)| open == name) {
+            Some(open) => open,
+            // The one before has gone by now.
+            None => (name.to_owned(), self.context.models.open_judge(name)?),
         };
-        Ok(judge)
+        Ok(&self.open.insert(open).1)
     }
 }
