@@ -63,12 +63,13 @@ impl Context {
 
     /// A task as this recipe and these files have it.
     pub fn job(&self, task: &Task) -> Result<Job> {
+        let known = self.lineage.of(task, &self.plan, self.models.placements())?;
         Ok(Job {
             name: task.name(&self.plan),
-            fingerprint: self.lineage.of(task, &self.plan, self.models.placements())?,
+            fingerprint: known.fingerprint.clone(),
             reach: task.reach(&self.plan),
             outputs: task.outputs(&self.plan),
-            origin: self.lineage.origin(task, &self.plan, self.models.placements())?,
+            origin: known.origin.clone(),
         })
     }
 

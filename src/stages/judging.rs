@@ -1,6 +1,7 @@
 //! What judges say of the responses that steering gave: a journal for each judge, base, method and seed. Nothing is steered for it.
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,18 +33,23 @@ pub struct JudgeLine {
 pub struct Judging<'a> {
     context: &'a Context,
     open: Option<(String, GoldReward)>,
+    /// Those of all cells, once they were asked for.
+    prompts: Option<Rc<[Prompt]>>,
 }
 
 impl<'a> Judging<'a> {
     pub fn new(context: &'a Context) -> Self {
-        Self { context, open: None }
+        Self { context, open: None, prompts: None }
     }
 
     /// Judges the responses of one cell and seed; `name` is the task's.
     pub fn run(&mut self, judge: &str, cell: &Cell, seed: u64, name: &str) -> Result<()> {
         let lines = journal::complete_lines::<SteerLine>(&self.context.run.path(&cell.journal(seed)))?;
         let responses: HashMap<String, String> = lines.into_iter().map(|(line, _)| (line.id, line.response)).collect();
-        let prompts = steer::test_prompts(self.context)?;
+        let prompts: Rc<[Prompt]> = match &self.prompts {
+            Some(prompts) => prompts.clone(),
+            None => self.prompts.insert(steer::test_prompts(self.context)?.into()).clone(),
+        };
         let (mut journal, known) = Journal::<JudgeLine>::open(self.context.run.path(&format!("{name}.jsonl")))?;
         let known: HashSet<String> = known.into_iter().map(|line| line.id).collect();
         let reward = self.judge(judge)?;

@@ -25,8 +25,15 @@ const RESULTS_VERSION: u32 = 5;
 /// The fingerprints of one plan. What files hold is found out once: it stays the same for one run.
 pub struct Lineage {
     hashes: Rc<FileHashes>,
-    tasks: RefCell<BTreeMap<String, String>>,
+    tasks: RefCell<BTreeMap<String, Rc<Known>>>,
     files: RefCell<BTreeMap<(Held, PathBuf), Value>>,
+}
+
+/// What a task's result comes from.
+pub struct Known {
+    pub fingerprint: String,
+    /// What the fingerprint stands for: the task's settings, and what each of its inputs is, by its name.
+    pub origin: Value,
 }
 
 /// What is read of a folder: two of these may lie in one.
@@ -42,34 +49,29 @@ impl Lineage {
         Self { hashes, tasks: RefCell::default(), files: RefCell::default() }
     }
 
-    /// The fingerprint of a task's result.
+    /// What a task's result comes from.
     ///
     /// # Errors
     /// [`Error::Io`] where a file that it reads cannot be read.
-    pub fn of(&self, task: &Task, plan: &Plan, placements: &Placements) -> Result<String> {
+    pub fn of(&self, task: &Task, plan: &Plan, placements: &Placements) -> Result<Rc<Known>> {
         let name = task.name(plan);
         if let Some(known) = self.tasks.borrow().get(&name) {
             return Ok(known.clone());
         }
-        let origin = self.origin(task, plan, placements)?;
-        let found = fingerprint(&[json!(RESULTS_VERSION), json!(name), origin]);
-        self.tasks.borrow_mut().insert(name, found.clone());
-        Ok(found)
-    }
-
-    /// What the fingerprint stands for: the task's settings, and what each of its inputs is, by its name.
-    pub fn origin(&self, task: &Task, plan: &Plan, placements: &Placements) -> Result<Value> {
         let inputs = task.inputs(plan)?;
         let inputs = inputs.iter().map(|input| Ok((input.name(plan), self.of_input(input, plan, placements)?)));
         let inputs = inputs.collect::<Result<Map<String, Value>>>()?;
-        Ok(json!({ "settings": task.settings(plan)?, "inputs": inputs }))
+        let origin = json!({ "settings": task.settings(plan)?, "inputs": inputs });
+        let found = Rc::new(Known { fingerprint: fingerprint(&[json!(RESULTS_VERSION), json!(name), origin.clone()]), origin });
+        self.tasks.borrow_mut().insert(name, found.clone());
+        Ok(found)
     }
 
     fn of_input(&self, input: &Input, plan: &Plan, placements: &Placements) -> Result<Value> {
         let recipe = &plan.recipe;
         let made = || -> Result<Value> {
-            let task = input.made_by(plan).map(|task| self.of(&task, plan, placements)).transpose()?;
-            Ok(json!(task))
+            let made = input.made_by(plan).map(|task| self.of(&task, plan, placements)).transpose()?;
+            Ok(json!(made.map(|known| known.fingerprint.clone())))
         };
         Ok(match input {
             Input::Result(_) => made()?,

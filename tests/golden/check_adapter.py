@@ -14,8 +14,10 @@ import warnings
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import AutoModelForCausalLM
+
+from peft_adapter import written
 
 
 def open_model(folder):
@@ -43,13 +45,7 @@ for name, expected in json.loads((folder / "ours.json").read_text()).items():
     tolerance = expected["tolerance"] * ours.abs().max().item()
     failed |= not max(differences[:2]) < tolerance < 0.1 * differences[2]
 
-    torch.manual_seed(1)
-    config = LoraConfig(r=3, lora_alpha=7, target_modules="all-linear", task_type="CAUSAL_LM")
-    model = get_peft_model(open_model(expected["base"]), config)
-    for parameter_name, parameter in model.named_parameters():
-        if "lora_B" in parameter_name:
-            torch.nn.init.normal_(parameter, std=0.1)
-    model.save_pretrained(folder / f"peft-{name}")
+    model = written(open_model(expected["base"]), "CAUSAL_LM", folder / f"peft-{name}")
     theirs[name] = logits(model).tolist()
 (folder / "theirs.json").write_text(json.dumps(theirs))
 sys.exit(failed)
