@@ -1,6 +1,7 @@
 //! The library's one error type: where, what was found, what was expected, and the way out.
 //!
-//! Messages are lowercase without a final period; a hint follows after an empty line. `main` maps [`Error::exit_code`] to the process.
+//! Messages are lowercase without a final period; a hint follows after an empty line. `main` maps
+//! [`Error::exit_code`] to the process.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +36,8 @@ pub enum Error {
     Torch(String),
 
     /// Another process holds the run directory, or the shard of it.
-    #[error("{}: {holder} is using this directory\n\nhint: wait for it, or give this run another --out", .dir.display())]
+    #[error("{}: {holder} is using this directory\n\nhint: wait for it, or give this run another \
+             --out", .dir.display())]
     Busy { dir: PathBuf, holder: String },
 
     #[error("interrupted; the same command continues from here")]
@@ -51,7 +53,10 @@ pub enum Error {
 }
 
 impl Error {
-    pub fn io(path: impl Into<PathBuf>, doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+    pub fn io(
+        path: impl Into<PathBuf>,
+        doing: &'static str,
+    ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, doing, source }
     }
@@ -88,8 +93,13 @@ impl Error {
         }
     }
 
-    /// `value` where there are no other errors about what lies at `path`; else its own and those as one.
-    pub fn and_all<T>(path: &Path, value: Result<T>, others: impl IntoIterator<Item = Self>) -> Result<T> {
+    /// `value` where there are no other errors about what lies at `path`; else its own and those as
+    /// one.
+    pub fn and_all<T>(
+        path: &Path,
+        value: Result<T>,
+        others: impl IntoIterator<Item = Self>,
+    ) -> Result<T> {
         match value {
             Ok(value) => Self::all(path, others).map(|()| value),
             Err(first) => Err(first.joined(path, others)),
@@ -105,7 +115,10 @@ impl Error {
             Self::Model { path: own, problems } if own == path => problems,
             other => vec![other.to_string()],
         };
-        Self::Model { path: path.to_owned(), problems: std::iter::once(self).chain(others).flat_map(problems).collect() }
+        Self::Model {
+            path: path.to_owned(),
+            problems: std::iter::once(self).chain(others).flat_map(problems).collect(),
+        }
     }
 
     /// 2 for usage and recipe errors, 1 for the rest.
@@ -129,19 +142,29 @@ fn join(problems: &[String]) -> String {
 
 fn io_hint(error: &std::io::Error) -> &'static str {
     match error.kind() {
-        std::io::ErrorKind::StorageFull => "\n\nhint: free some space; the same command continues from the last finished write",
-        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => "\n\nhint: choose a writable folder with --out",
+        std::io::ErrorKind::StorageFull => {
+            "\n\nhint: free some space; the same command continues \
+                                            from the last finished write"
+        }
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            "\n\nhint: choose a writable folder with --out"
+        }
         _ => "",
     }
 }
 
-/// The one line of a libtorch error that a person can use: its C++ stack is cut off, and known failures get a hint.
+/// The one line of a libtorch error that a person can use: its C++ stack is cut off, and known
+/// failures get a hint.
 fn clean_torch_message(message: &str) -> String {
-    let stack = ["Exception raised from", "\nframe #"].iter().filter_map(|mark| message.find(mark)).min();
+    let stack =
+        ["Exception raised from", "\nframe #"].iter().filter_map(|mark| message.find(mark)).min();
     let first = message[..stack.unwrap_or(message.len())].trim();
     let line = first.trim_start_matches("Internal torch error:").trim();
     if line.contains("out of memory") || line.contains("can't allocate memory") {
-        format!("{line}\n\nhint: lower the batch size or the prompts in flight, or choose dtype = \"bfloat16\"")
+        format!(
+            "{line}\n\nhint: lower the batch size or the prompts in flight, or choose dtype = \
+                 \"bfloat16\""
+        )
     } else if line.contains("CUDA error") {
         format!("{line}\n\nhint: the CUDA context is lost; start the same command again")
     } else {
@@ -155,13 +178,27 @@ mod tests {
 
     #[test]
     fn torch_messages_lose_their_stack_and_gain_a_hint() {
-        let raw = "Internal torch error: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 12 bytes\nException raised from alloc at x.cpp:1\nframe #0: foo";
+        let raw = "Internal torch error: [enforce fail] DefaultCPUAllocator: can't allocate \
+                   memory: you tried 12 bytes\nException raised from alloc at x.cpp:1\nframe #0: \
+                   foo";
         let clean = clean_torch_message(raw);
-        assert!(clean.contains("you tried 12 bytes") && clean.contains("hint: lower the batch size"), "{clean}");
+        assert!(
+            clean.contains("you tried 12 bytes") && clean.contains("hint: lower the batch size"),
+            "{clean}"
+        );
         assert!(!clean.contains("frame #0"), "{clean}");
         // The allocator's has no such words before its stack.
-        let clean = clean_torch_message("DefaultCPUAllocator: can't allocate memory: error code 12\nframe #31: foo\n");
-        assert!(clean.starts_with("DefaultCPUAllocator: can't allocate memory: error code 12\n\nhint"), "{clean}");
+        let clean = clean_torch_message(
+            "DefaultCPUAllocator: can't allocate memory: error code \
+                                         12\nframe #31: foo\n",
+        );
+        assert!(
+            clean.starts_with(
+                "DefaultCPUAllocator: can't allocate memory: error code \
+                                   12\n\nhint"
+            ),
+            "{clean}"
+        );
     }
 
     #[test]

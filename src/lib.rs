@@ -1,7 +1,9 @@
-//! Weak-to-strong search (arXiv 2405.19262): tune a small guide pair, steer larger frozen models with it at test time.
+//! Weak-to-strong search (arXiv 2405.19262): tune a small guide pair, steer larger frozen models
+//! with it at test time.
 //!
-//! Imports go down only (checked by `tests/architecture.rs`):
-//! `cli → {pipeline, bench} → stages → engine → {policy, score, train, report} → {search, models, text, recipe, artifacts, monitor} → {kernels, losses, prompt, sampling} → error`.
+//! Imports go down only (checked by `tests/architecture.rs`): `cli → {pipeline, bench} → stages →
+//! engine → {policy, score, train, report} → {search, models, text, recipe, artifacts, monitor} →
+//! {kernels, losses, prompt, sampling} → error`.
 
 pub mod artifacts;
 pub mod bench;

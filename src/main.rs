@@ -12,7 +12,8 @@ use w2s::monitor::{logging, progress};
 fn main() -> ExitCode {
     keep_memory();
     let cli = Cli::parse();
-    // libtorch reports through panics what tch's plain operations cannot return (out of memory above all): one line, not a stack.
+    // libtorch reports through panics what tch's plain operations cannot return (out of memory
+    // above all): one line, not a stack.
     std::panic::set_hook(Box::new(|info| {
         progress::clear_for_panic();
         tracing::debug!("{info}");
@@ -29,11 +30,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Freed blocks stay with the process: activations come and go by the hundred megabytes, and by default each goes back to the kernel, which
-/// clears every page of the next one.
+/// Freed blocks stay with the process: activations come and go by the hundred megabytes, and by
+/// default each goes back to the kernel, which clears every page of the next one.
 fn keep_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: these set numbers of the allocator before there is another thread; a refusal changes nothing.
+    // SAFETY: these set numbers of the allocator before there is another thread; a refusal changes
+    // nothing.
     unsafe {
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
@@ -41,8 +43,13 @@ fn keep_memory() {
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
     let text = text.unwrap_or("the program stopped unexpectedly");
     // `unwrap` on a tch error prints its Debug form, with the line breaks escaped.
-    text.replace("\\n", "\n").replace("called `Result::unwrap()` on an `Err` value: ", "").replace("Torch(\"", "")
+    text.replace("\\n", "\n")
+        .replace("called `Result::unwrap()` on an `Err` value: ", "")
+        .replace("Torch(\"", "")
 }

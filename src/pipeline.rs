@@ -1,4 +1,5 @@
-//! Stage order: what a run does, and what `--only`, `--from`, `--fresh` and `--shard` change about it.
+//! Stage order: what a run does, and what `--only`, `--from`, `--fresh` and `--shard` change about
+//! it.
 
 use std::path::{Path, PathBuf};
 
@@ -27,16 +28,39 @@ pub struct RunOptions {
     pub shard: Option<Shard>,
 }
 
-/// Runs the plan's stages in `dir`, continuing where an earlier run of the same recipe stopped. Returns the summary if there is one.
-pub fn run(plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) -> Result<Option<Summary>> {
-    let stages: Vec<Stage> = plan.stages.iter().copied().filter(|stage| options.only.is_empty() || options.only.contains(stage)).collect();
-    if let Some(absent) = options.only.iter().chain(&options.from).find(|stage| !plan.stages.contains(stage)) {
-        return Err(Error::recipe(format!("the recipe has no stage `{}`; its stages are {}", absent.name(), names(&plan.stages))));
+/// Runs the plan's stages in `dir`, continuing where an earlier run of the same recipe stopped.
+/// Returns the summary if there is one.
+pub fn run(
+    plan: Plan,
+    recipe_text: &str,
+    dir: &Path,
+    options: &RunOptions,
+) -> Result<Option<Summary>> {
+    let stages: Vec<Stage> = plan
+        .stages
+        .iter()
+        .copied()
+        .filter(|stage| options.only.is_empty() || options.only.contains(stage))
+        .collect();
+    if let Some(absent) =
+        options.only.iter().chain(&options.from).find(|stage| !plan.stages.contains(stage))
+    {
+        return Err(Error::recipe(format!(
+            "the recipe has no stage `{}`; its stages are {}",
+            absent.name(),
+            names(&plan.stages)
+        )));
     }
     if let Some(from) = options.from.filter(|from| !stages.contains(from)) {
-        let only = options.only.iter().map(|stage| format!("--only {stage}")).collect::<Vec<_>>().join(" ");
+        let only = options
+            .only
+            .iter()
+            .map(|stage| format!("--only {stage}"))
+            .collect::<Vec<_>>()
+            .join(" ");
         return Err(Error::recipe(format!(
-            "`--from {from}` asks for `{from}` anew, but `{only}` leaves it out\n\nhint: add `--only {from}`, or start from one of those stages"
+            "`--from {from}` asks for `{from}` anew, but `{only}` leaves it out\n\nhint: add \
+             `--only {from}`, or start from one of those stages"
         )));
     }
     let Preflight { problems, .. } = preflight(&plan.recipe);
@@ -52,7 +76,8 @@ pub fn run(plan: Plan, recipe_text: &str, dir: &Path, options: &RunOptions) -> R
     if options.fresh && !options.only.is_empty() {
         stages::check_fresh(&stages, &plan)?;
     }
-    let resolved = serde_json::to_string_pretty(&plan).map_err(|error| Error::failed(error.to_string()))?;
+    let resolved =
+        serde_json::to_string_pretty(&plan).map_err(|error| Error::failed(error.to_string()))?;
     let context = Context::new(plan, RunDir::open(dir)?, options.fresh)?;
     if let Some(from) = options.from {
         if from <= Stage::Steer {
@@ -92,30 +117,48 @@ pub struct Preflight {
     pub pairs: Option<DataReport>,
 }
 
-/// What is wrong with the models and preference pairs that the recipe, whose paths are full, takes from folders and files: configs, headers of
-/// weights, adapters, tokenizers, columns. Folders and files that are not there are told by the recipe's own rules.
+/// What is wrong with the models and preference pairs that the recipe, whose paths are full, takes
+/// from folders and files: configs, headers of weights, adapters, tokenizers, columns. Folders and
+/// files that are not there are told by the recipe's own rules.
 pub fn preflight(recipe: &Recipe) -> Preflight {
-    let folder = |id: &Option<String>| id.as_ref().map(PathBuf::from).filter(|folder| folder.is_dir());
+    let folder =
+        |id: &Option<String>| id.as_ref().map(PathBuf::from).filter(|folder| folder.is_dir());
     let sampled = recipe.preferences.as_ref().is_some_and(|table| table.source.is_none());
-    let tuned = recipe.sft.is_some() || recipe.dpo.is_some() || recipe.direct.is_some() || recipe.ppo.is_some();
+    let tuned = recipe.sft.is_some()
+        || recipe.dpo.is_some()
+        || recipe.direct.is_some()
+        || recipe.ppo.is_some();
     let generates = sampled || tuned || recipe.steer.is_some();
-    let models = recipe.models.iter().filter_map(|(name, model)| Some((format!("models.{name}.id"), folder(&model.id)?)));
+    let models = recipe
+        .models
+        .iter()
+        .filter_map(|(name, model)| Some((format!("models.{name}.id"), folder(&model.id)?)));
     let mut problems: Vec<String> = models
-        .filter_map(|(key, folder)| Some(format!("`{key}`: {}", check_lm_folder(&folder, generates).err()?)))
+        .filter_map(|(key, folder)| {
+            Some(format!("`{key}`: {}", check_lm_folder(&folder, generates).err()?))
+        })
         .chain(mixture_problems(recipe))
         .chain(bos_problems(recipe))
         .collect();
     for (name, table) in recipe.lora_starts() {
-        let Some(folder) = recipe.models.get(name).and_then(|model| folder(&model.id)) else { continue };
+        let Some(folder) = recipe.models.get(name).and_then(|model| folder(&model.id)) else {
+            continue;
+        };
         let lora = Lora::resolve(table, LmSizes::of_folder(&config_folder(&folder)).ok().as_ref());
         let key = format!("`models.{name}.id`");
         if !problems.iter().any(|problem| problem.starts_with(&key)) {
-            problems.extend(check_resumes(&folder, &lora).err().map(|error| format!("{key}: {error}")));
+            problems
+                .extend(check_resumes(&folder, &lora).err().map(|error| format!("{key}: {error}")));
         }
     }
     let (mut counts, mut read) = (Counts::default(), None);
-    let pairs = recipe.preferences.as_ref().and_then(|table| Some((table, Path::new(table.source.as_ref()?))));
-    if let (Some((preferences, source)), Some(seed)) = (pairs.filter(|(_, source)| source.exists()), recipe.run.seeds.first()) {
+    let pairs = recipe
+        .preferences
+        .as_ref()
+        .and_then(|table| Some((table, Path::new(table.source.as_ref()?))));
+    if let (Some((preferences, source)), Some(seed)) =
+        (pairs.filter(|(_, source)| source.exists()), recipe.run.seeds.first())
+    {
         match load_pair_rows(preferences, source, *seed) {
             Ok(rows) => {
                 counts.pairs = Some(rows.train.len());
@@ -126,18 +169,27 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
     }
     for judge in recipe.judges() {
         let Some(folder) = folder(&judge.id.map(str::to_owned)) else { continue };
-        problems.extend(GoldReward::check_folder(&folder).err().map(|error| format!("`{}.id`: {error}", judge.table())));
+        problems.extend(
+            GoldReward::check_folder(&folder)
+                .err()
+                .map(|error| format!("`{}.id`: {error}", judge.table())),
+        );
     }
     Preflight { problems, counts, pairs: read }
 }
 
-/// `told`, what the recipe's rules find wrong, and of `more` (`` `key`: … ``) what they do not say already: of the same key and the same file or
-/// field.
+/// `told`, what the recipe's rules find wrong, and of `more` (`` `key`: … ``) what they do not say
+/// already: of the same key and the same file or field.
 pub fn with_more(told: Vec<String>, more: Vec<String>) -> Vec<String> {
-    let words = |problem: &str| problem.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let words = |problem: &str| {
+        problem.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
+    };
     let is_new = |problem: &String| {
         let own = words(problem);
-        let Some((key, about)) = own.split_first().filter(|_| !problem.contains(" problems\n")) else { return true };
+        let Some((key, about)) = own.split_first().filter(|_| !problem.contains(" problems\n"))
+        else {
+            return true;
+        };
         let says = |other: &String| {
             let words = words(other);
             words.first() == Some(key) && about.iter().any(|word| words[1..].contains(word))
@@ -152,7 +204,9 @@ pub fn with_more(told: Vec<String>, more: Vec<String>) -> Vec<String> {
 pub fn read_summary(dir: &Path) -> Result<Option<Summary>> {
     let path: PathBuf = dir.join(SUMMARY);
     match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| Error::data(&path, None, error.to_string())),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| Error::data(&path, None, error.to_string())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io(path, "reading")(error)),
     }

@@ -1,4 +1,5 @@
-//! How the next token is drawn: legal settings, and random streams that depend on what is drawn, never on batch or shard layout.
+//! How the next token is drawn: legal settings, and random streams that depend on what is drawn,
+//! never on batch or shard layout.
 
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
@@ -31,14 +32,16 @@ impl Sampling {
         }
     }
 
-    /// Index into `logits` (descending where `needed_logits` is some) of the token that the uniform number `u` in [0, 1) selects,
-    /// by inversion of the cumulative distribution. `logits` must hold at least one number; NaN never wins.
+    /// Index into `logits` (descending where `needed_logits` is some) of the token that the uniform
+    /// number `u` in [0, 1) selects, by inversion of the cumulative distribution. `logits` must
+    /// hold at least one number; NaN never wins.
     pub fn pick(&self, logits: &[f32], u: f64) -> usize {
         match *self {
             Self::Greedy => arg_max(logits),
             Self::Random { temperature, top_k, top_p } => {
                 let mut order: Vec<usize> = (0..logits.len()).collect();
-                let by_logit = |a: &usize, b: &usize| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b));
+                let by_logit =
+                    |a: &usize, b: &usize| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b));
                 if top_k > 0 && top_k < order.len() {
                     order.select_nth_unstable_by(top_k - 1, by_logit);
                     order.truncate(top_k);
@@ -47,7 +50,10 @@ impl Sampling {
                     order.sort_unstable_by(by_logit);
                 }
                 let highest = logits[arg_max(logits)] as f64;
-                let mut weights: Vec<f64> = order.iter().map(|&i| ((logits[i] as f64 - highest) / temperature).exp()).collect();
+                let mut weights: Vec<f64> = order
+                    .iter()
+                    .map(|&i| ((logits[i] as f64 - highest) / temperature).exp())
+                    .collect();
                 if top_p < 1.0 {
                     keep_nucleus(&mut weights, top_p);
                 }
@@ -67,7 +73,8 @@ fn arg_max(logits: &[f32]) -> usize {
     best
 }
 
-/// Keeps the shortest prefix of the descending `weights` whose share of the mass reaches `top_p`; at least one.
+/// Keeps the shortest prefix of the descending `weights` whose share of the mass reaches `top_p`;
+/// at least one.
 fn keep_nucleus(weights: &mut Vec<f64>, top_p: f64) {
     let total: f64 = weights.iter().sum();
     let mut mass = 0.0;
@@ -90,9 +97,11 @@ fn invert(weights: &[f64], u: f64) -> usize {
     weights.iter().rposition(|&weight| weight > 0.0).unwrap_or(0)
 }
 
-/// The random numbers of one (seed, purpose, item): number (step, slot) is a pure function of all five.
+/// The random numbers of one (seed, purpose, item): number (step, slot) is a pure function of all
+/// five.
 ///
-/// ChaCha8 keyed by the SHA-256 of the names, its stream id the slot and its position the step, so any number is had in O(1).
+/// ChaCha8 keyed by the SHA-256 of the names, its stream id the slot and its position the step, so
+/// any number is had in O(1).
 #[derive(Debug, Clone)]
 pub struct Stream {
     key: [u8; 32],
@@ -101,7 +110,12 @@ pub struct Stream {
 impl Stream {
     pub fn new(seed: u64, purpose: &str, item: &str) -> Self {
         let mut hash = Sha256::new();
-        for part in [&seed.to_le_bytes()[..], &(purpose.len() as u64).to_le_bytes(), purpose.as_bytes(), item.as_bytes()] {
+        for part in [
+            &seed.to_le_bytes()[..],
+            &(purpose.len() as u64).to_le_bytes(),
+            purpose.as_bytes(),
+            item.as_bytes(),
+        ] {
             hash.update(part);
         }
         Self { key: hash.finalize().into() }
@@ -115,7 +129,8 @@ impl Stream {
         (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// The generator itself, for code that draws many numbers in a fixed order (a shuffle, an initialisation).
+    /// The generator itself, for code that draws many numbers in a fixed order (a shuffle, an
+    /// initialisation).
     pub fn rng(&self) -> ChaCha8Rng {
         ChaCha8Rng::from_seed(self.key)
     }
@@ -146,10 +161,17 @@ mod tests {
         let stream = Stream::new(1, "steer", "test-3");
         let first = stream.uniform(7, 2);
         assert_eq!(first, Stream::new(1, "steer", "test-3").uniform(7, 2));
-        for other in [stream.uniform(7, 3), stream.uniform(8, 2), Stream::new(2, "steer", "test-3").uniform(7, 2)] {
+        for other in [
+            stream.uniform(7, 3),
+            stream.uniform(8, 2),
+            Stream::new(2, "steer", "test-3").uniform(7, 2),
+        ] {
             assert_ne!(first, other);
         }
-        assert_ne!(Stream::new(1, "ab", "c").uniform(0, 0), Stream::new(1, "a", "bc").uniform(0, 0));
+        assert_ne!(
+            Stream::new(1, "ab", "c").uniform(0, 0),
+            Stream::new(1, "a", "bc").uniform(0, 0)
+        );
     }
 
     #[test]
@@ -175,7 +197,8 @@ mod tests {
     fn top_p_keeps_the_smallest_set_that_reaches_it() {
         let logits = [(0.5f32).ln(), (0.3f32).ln(), (0.2f32).ln()];
         let how = Sampling::new(1.0, 0, 0.75);
-        let picked: Vec<usize> = [0.0, 0.62, 0.63, 0.999].iter().map(|&u| how.pick(&logits, u)).collect();
+        let picked: Vec<usize> =
+            [0.0, 0.62, 0.63, 0.999].iter().map(|&u| how.pick(&logits, u)).collect();
         assert_eq!(picked, [0, 0, 1, 1]); // 0.5 : 0.3 renormalised, the third is cut
         assert_eq!(Sampling::new(0.0, 50, 1.0).pick(&[1.0, 3.0, f32::NAN, 2.0], 0.99), 1);
     }

@@ -1,4 +1,5 @@
-//! Beam search of the base: transformers' answers token for token, however many prompts are searched at once.
+//! Beam search of the base: transformers' answers token for token, however many prompts are
+//! searched at once.
 
 #[path = "common/desk.rs"]
 mod desk;
@@ -37,7 +38,10 @@ fn cases() -> (Vec<Vec<i64>>, Vec<Case>) {
         name: case["model"].as_str().unwrap().to_owned(),
         end: serde_json::from_value(case["end"].clone()).unwrap(),
     };
-    (serde_json::from_value(all["prompts"].clone()).unwrap(), all["cases"].as_array().unwrap().iter().map(case).collect())
+    (
+        serde_json::from_value(all["prompts"].clone()).unwrap(),
+        all["cases"].as_array().unwrap().iter().map(case).collect(),
+    )
 }
 
 fn words(ids: &[i64]) -> String {
@@ -47,12 +51,21 @@ fn words(ids: &[i64]) -> String {
 fn search(case: &Case, prompts: &[Vec<i64>], in_flight: usize) -> Vec<Found> {
     let folder = edit::copy(&case.name);
     for file in ["config.json", "generation_config.json"] {
-        edit::edit_json(&folder.path().join(file), |config| config["eos_token_id"] = json!(case.end));
+        edit::edit_json(&folder.path().join(file), |config| {
+            config["eos_token_id"] = json!(case.end)
+        });
     }
     let lm = Rc::new(edit::open(folder.path()));
     let tokenizer = Rc::new(Tokenizer::numbered(97, Some(case.end[0])).unwrap());
-    let mut policy = LocalPolicy::new(lm.clone(), tokenizer, PromptTemplate::new("{prompt}", Some(false)), Sampling::Greedy, Vec::new());
-    let (texts, stream) = (prompts.iter().map(|ids| words(ids)).collect::<Vec<_>>(), Stream::new(1, "steer", "beam"));
+    let mut policy = LocalPolicy::new(
+        lm.clone(),
+        tokenizer,
+        PromptTemplate::new("{prompt}", Some(false)),
+        Sampling::Greedy,
+        Vec::new(),
+    );
+    let (texts, stream) =
+        (prompts.iter().map(|ids| words(ids)).collect::<Vec<_>>(), Stream::new(1, "steer", "beam"));
     let mut queue = Queue::new(texts.iter().map(|text| (text.as_str(), stream.clone())));
     let mut drive = Drive { proposer: &mut policy, scorer: &mut NoGuide, in_flight };
     drive.run(&|opened| case.search.begin(opened), &mut queue).unwrap();
@@ -65,7 +78,11 @@ fn search(case: &Case, prompts: &[Vec<i64>], in_flight: usize) -> Vec<Found> {
             continue;
         }
         let full: f32 = response_logps(&lm.model, &ids, prompt.len()).unwrap().iter().sum();
-        assert!((best.logprob.unwrap() - f64::from(full)).abs() < 1e-3, "{:?} and {full}", best.logprob);
+        assert!(
+            (best.logprob.unwrap() - f64::from(full)).abs() < 1e-3,
+            "{:?} and {full}",
+            best.logprob
+        );
     }
     found
 }
@@ -80,13 +97,24 @@ fn answers_are_those_of_transformers() {
             for (Found { best, .. }, expected) in found.iter().zip(&case.answers) {
                 let is_ended = expected.last().is_some_and(|last| case.end.contains(last));
                 let ids = &expected[..expected.len() - usize::from(is_ended)];
-                assert_eq!(best.response.ids, ids, "{} {:?} {:?}", case.name, case.end, case.search);
-                assert_eq!(best.response.finish, Some(if is_ended { Finish::Eos } else { Finish::Length }));
+                assert_eq!(
+                    best.response.ids, ids,
+                    "{} {:?} {:?}",
+                    case.name, case.end, case.search
+                );
+                assert_eq!(
+                    best.response.finish,
+                    Some(if is_ended { Finish::Eos } else { Finish::Length })
+                );
                 if is_ended { ended += 1 } else { cut += 1 }
             }
         }
     }
-    assert!(cases.len() == 96 && ended > 100 && cut > 100, "{} cases, {ended} ended, {cut} cut off", cases.len());
+    assert!(
+        cases.len() == 96 && ended > 100 && cut > 100,
+        "{} cases, {ended} ended, {cut} cut off",
+        cases.len()
+    );
 }
 
 #[test]
@@ -94,9 +122,16 @@ fn the_settings_matter() {
     let (prompts, cases) = cases();
     let differs = |change: &dyn Fn(&mut BeamSearch)| {
         let changed = cases.iter().filter(|case| {
-            let mut other = Case { search: case.search, answers: Vec::new(), name: case.name.clone(), end: case.end.clone() };
+            let mut other = Case {
+                search: case.search,
+                answers: Vec::new(),
+                name: case.name.clone(),
+                end: case.end.clone(),
+            };
             change(&mut other.search);
-            let ids = |found: Vec<Found>| found.into_iter().map(|found| found.best.response.ids).collect::<Vec<_>>();
+            let ids = |found: Vec<Found>| {
+                found.into_iter().map(|found| found.best.response.ids).collect::<Vec<_>>()
+            };
             ids(search(&other, &prompts, 3)) != ids(search(case, &prompts, 3))
         });
         changed.count()
@@ -109,12 +144,23 @@ fn the_settings_matter() {
 #[test]
 fn a_stop_string_ends_a_beam() {
     let (prompts, mut cases) = cases();
-    let case = cases.iter_mut().find(|case| case.answers[0].len() > 6 && !case.end.contains(case.answers[0].last().unwrap())).unwrap();
+    let case = cases
+        .iter_mut()
+        .find(|case| {
+            case.answers[0].len() > 6 && !case.end.contains(case.answers[0].last().unwrap())
+        })
+        .unwrap();
     case.search.early_stopping = true;
     let stop = words(&case.answers[0][2..4]);
     let lm = Rc::new(edit::open(&golden::folder(&case.name)));
     let tokenizer = Rc::new(Tokenizer::numbered(97, None).unwrap());
-    let mut policy = LocalPolicy::new(lm, tokenizer, PromptTemplate::new("{prompt}", Some(false)), Sampling::Greedy, vec![stop.clone()]);
+    let mut policy = LocalPolicy::new(
+        lm,
+        tokenizer,
+        PromptTemplate::new("{prompt}", Some(false)),
+        Sampling::Greedy,
+        vec![stop.clone()],
+    );
     let mut queue = Queue::new([(words(&prompts[0]).as_str(), Stream::new(1, "steer", "beam"))]);
     let mut drive = Drive { proposer: &mut policy, scorer: &mut NoGuide, in_flight: 1 };
     drive.run(&|opened| case.search.begin(opened), &mut queue).unwrap();

@@ -1,4 +1,5 @@
-//! Chat templates against what transformers renders: the goldens of `tests/golden/chat.py`, and few-shot prompts as recipes write them.
+//! Chat templates against what transformers renders: the goldens of `tests/golden/chat.py`, and
+//! few-shot prompts as recipes write them.
 
 use std::path::Path;
 
@@ -12,18 +13,26 @@ fn goldens() -> Value {
 
 fn messages(chat: &Value) -> Vec<Message> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    chat.as_array().unwrap().iter().map(|turn| Message { role: text(&turn[0]), content: text(&turn[1]) }).collect()
+    chat.as_array()
+        .unwrap()
+        .iter()
+        .map(|turn| Message { role: text(&turn[0]), content: text(&turn[1]) })
+        .collect()
 }
 
 #[test]
 fn every_template_and_chat_renders_as_in_transformers() {
     let goldens = goldens();
-    let special: Vec<(String, String)> =
-        goldens["special"].as_object().unwrap().iter().map(|(role, token)| (role.clone(), token.as_str().unwrap().to_owned())).collect();
+    let special: Vec<(String, String)> = goldens["special"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(role, token)| (role.clone(), token.as_str().unwrap().to_owned()))
+        .collect();
     let (mut compared, mut wrong) = (0, Vec::new());
     for (name, source) in goldens["templates"].as_object().unwrap() {
-        let template =
-            ChatTemplate::new(Path::new("template"), source.as_str().unwrap(), &special).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let template = ChatTemplate::new(Path::new("template"), source.as_str().unwrap(), &special)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         for (chat, turns) in goldens["chats"].as_object().unwrap() {
             for add_generation_prompt in [false, true] {
                 let expected = &goldens["rendered"][name][chat][usize::from(add_generation_prompt)];
@@ -31,13 +40,20 @@ fn every_template_and_chat_renders_as_in_transformers() {
                 let equal = match (&found, expected["text"].as_str(), expected["raises"].as_str()) {
                     (Ok(text), Some(expected), _) => text == expected,
                     (Err(error), _, Some(raised)) => {
-                        error.to_string() == format!("template: the chat template refuses this chat: {raised}")
+                        error.to_string()
+                            == format!(
+                                "template: the chat template refuses this \
+                                                      chat: {raised}"
+                            )
                     }
                     _ => false,
                 };
                 compared += 1;
                 if !equal {
-                    wrong.push(format!("{name}, {chat}, {add_generation_prompt}:\n found    {found:?}\n expected {expected}"));
+                    wrong.push(format!(
+                        "{name}, {chat}, {add_generation_prompt}:\n found    \
+                                        {found:?}\n expected {expected}"
+                    ));
                 }
             }
         }

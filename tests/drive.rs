@@ -1,4 +1,5 @@
-//! The driver of searches: bases with latency stay busy, and what befalls one prompt is nothing to the others. Scripted parts, no tensors.
+//! The driver of searches: bases with latency stay busy, and what befalls one prompt is nothing to
+//! the others. Scripted parts, no tensors.
 
 #[path = "common/desk.rs"]
 mod desk;
@@ -15,7 +16,9 @@ use desk::Queue;
 use scripted::{Judge31, Scripted};
 use w2s::error::{Error, Result};
 use w2s::sampling::Stream;
-use w2s::search::{BeamSearch, Cbs, Desk, Drive, Extend, Extended, Found, Node, Proposer, Query, Ticket};
+use w2s::search::{
+    BeamSearch, Cbs, Desk, Drive, Extend, Extended, Found, Node, Proposer, Query, Ticket,
+};
 
 const PROMPTS: usize = 200;
 const SLOTS: usize = 16;
@@ -50,13 +53,22 @@ impl Slow {
             })
         };
         let workers = (0..SLOTS).map(|_| work()).collect();
-        Self { scripted: Scripted::default(), away: HashMap::new(), queue: Some(queue), back, workers, busy: Vec::new(), scale }
+        Self {
+            scripted: Scripted::default(),
+            away: HashMap::new(),
+            queue: Some(queue),
+            back,
+            workers,
+            busy: Vec::new(),
+            scale,
+        }
     }
 
     /// The share of slots that were busy between the first request and `end`.
     fn busy_share(&self, end: Instant) -> f64 {
         let start = self.busy.iter().map(|span| span[0]).min().unwrap();
-        let within = |[from, to]: &[Instant; 2]| to.min(&end).saturating_duration_since(*from).as_secs_f64();
+        let within =
+            |[from, to]: &[Instant; 2]| to.min(&end).saturating_duration_since(*from).as_secs_f64();
         self.busy.iter().map(within).sum::<f64>() / (SLOTS as f64 * (end - start).as_secs_f64())
     }
 }
@@ -80,7 +92,11 @@ impl Proposer for Slow {
     fn submit(&mut self, requests: Vec<(Ticket, Extend)>) {
         for (ticket, request) in requests {
             let drawn = Stream::new(7, "latency", &ticket.0.to_string()).uniform(0, 0);
-            self.queue.as_ref().unwrap().send((ticket, Duration::from_secs_f64(self.scale * (0.01 + 0.99 * drawn)))).unwrap();
+            self.queue
+                .as_ref()
+                .unwrap()
+                .send((ticket, Duration::from_secs_f64(self.scale * (0.01 + 0.99 * drawn))))
+                .unwrap();
             self.away.insert(ticket, request);
         }
     }
@@ -133,18 +149,31 @@ fn queue(prompts: usize) -> Queue {
 
 fn answers(cbs: &Cbs, prompts: usize) -> Vec<Found> {
     let mut queue = queue(prompts);
-    let mut drive = Drive { proposer: &mut Scripted::default(), scorer: &mut Judge31::default(), in_flight: 32 };
+    let mut drive = Drive {
+        proposer: &mut Scripted::default(),
+        scorer: &mut Judge31::default(),
+        in_flight: 32,
+    };
     drive.run(&|opened| cbs.begin(opened, true), &mut queue).unwrap();
     queue.found()
 }
 
 /// Whether two answers differ in their seconds only.
 fn same(a: &Found, b: &Found) -> bool {
-    let bare = |found: &Found| (found.best.response.clone(), found.best.score, found.trace.clone(), found.sampled, found.fed);
+    let bare = |found: &Found| {
+        (
+            found.best.response.clone(),
+            found.best.score,
+            found.trace.clone(),
+            found.sampled,
+            found.fed,
+        )
+    };
     bare(a) == bare(b)
 }
 
-/// `W2S_LATENCY=1 cargo test --release --test drive -- --nocapture` runs it at full size, 10 ms to 1 s a request.
+/// `W2S_LATENCY=1 cargo test --release --test drive -- --nocapture` runs it at full size, 10 ms to
+/// 1 s a request.
 #[test]
 fn a_base_with_latency_is_kept_busy_and_says_the_same() {
     let scale: f64 = std::env::var("W2S_LATENCY").map_or(0.02, |scale| scale.parse().unwrap());
@@ -155,11 +184,17 @@ fn a_base_with_latency_is_kept_busy_and_says_the_same() {
     for (name, cbs) in searches {
         let (mut slow, mut timed) = (Slow::new(scale), Timed(queue(PROMPTS), None));
         let started = Instant::now();
-        let mut drive = Drive { proposer: &mut slow, scorer: &mut Judge31::default(), in_flight: 32 };
+        let mut drive =
+            Drive { proposer: &mut slow, scorer: &mut Judge31::default(), in_flight: 32 };
         drive.run(&|opened| cbs.begin(opened, true), &mut timed).unwrap();
         let seconds = started.elapsed().as_secs_f64();
         let share = slow.busy_share(timed.1.unwrap());
-        println!("{name}: {:.1} % of {SLOTS} slots busy, {} requests, {seconds:.1} s, the tail left out", 100.0 * share, slow.busy.len());
+        println!(
+            "{name}: {:.1} % of {SLOTS} slots busy, {} requests, {seconds:.1} s, the tail \
+                  left out",
+            100.0 * share,
+            slow.busy.len()
+        );
         assert!(share > 0.9, "{name}: {share}");
         assert!(slow.scripted.responses.is_empty());
         for (slow, alone) in timed.0.found().iter().zip(answers(&cbs, PROMPTS)) {
@@ -174,14 +209,17 @@ fn a_cancelled_prompt_frees_its_rows_and_changes_nothing_for_the_others() {
     let alone = answers(&cbs, 12);
     let long = alone.iter().position(|found| found.trace.len() > 3).unwrap();
     for after in [0, 1] {
-        let (mut scripted, mut scorer, mut queue) = (Scripted::default(), Judge31::default(), queue(12));
+        let (mut scripted, mut scorer, mut queue) =
+            (Scripted::default(), Judge31::default(), queue(12));
         queue.cancel = Some((long, after));
         let mut drive = Drive { proposer: &mut scripted, scorer: &mut scorer, in_flight: 5 };
         drive.run(&|opened| cbs.begin(opened, true), &mut queue).unwrap();
         assert!(scripted.responses.is_empty() && scorer.texts.is_empty(), "its rows are free");
         for (number, answer) in queue.answers.into_iter().enumerate() {
             match answer {
-                Some(found) => assert!(number != long && same(&found.unwrap(), &alone[number]), "{number}"),
+                Some(found) => {
+                    assert!(number != long && same(&found.unwrap(), &alone[number]), "{number}")
+                }
                 None => assert_eq!(number, long),
             }
         }
@@ -193,7 +231,11 @@ fn a_cancelled_prompt_frees_its_rows_and_changes_nothing_for_the_others() {
         .run(&|opened| cbs.begin(opened, true), &mut queue)
         .unwrap();
     assert!(slow.scripted.responses.is_empty() && slow.away.is_empty());
-    let others = queue.answers.into_iter().zip(&alone).filter_map(|(answer, alone)| Some((answer?.unwrap(), alone)));
+    let others = queue
+        .answers
+        .into_iter()
+        .zip(&alone)
+        .filter_map(|(answer, alone)| Some((answer?.unwrap(), alone)));
     assert_eq!(others.inspect(|(found, alone)| assert!(same(found, alone))).count(), 11);
 }
 
@@ -218,7 +260,14 @@ impl Proposer for Failing {
         let submitted = std::mem::take(&mut self.scripted.submitted);
         let outcome = |(ticket, request): (Ticket, Extend)| {
             let fails = request.node.root() == self.prompt && request.node != self.prompt;
-            (ticket, if fails { Err(Error::failed("the server is tired")) } else { Ok(self.scripted.extend(&request)) })
+            (
+                ticket,
+                if fails {
+                    Err(Error::failed("the server is tired"))
+                } else {
+                    Ok(self.scripted.extend(&request))
+                },
+            )
         };
         Ok(submitted.into_iter().map(outcome).collect())
     }
@@ -236,14 +285,20 @@ fn a_base_that_fails_for_one_prompt_loses_that_prompt_alone() {
     let alone = answers(&cbs, 12);
     let lost = alone.iter().position(|found| found.trace.len() > 3).unwrap();
     for in_flight in [1, 4, 12] {
-        let mut failing = Failing { scripted: Scripted::default(), prompt: Node::of_prompt(lost as u32) };
+        let mut failing =
+            Failing { scripted: Scripted::default(), prompt: Node::of_prompt(lost as u32) };
         let (mut scorer, mut queue) = (Judge31::default(), queue(12));
-        Drive { proposer: &mut failing, scorer: &mut scorer, in_flight }.run(&|opened| cbs.begin(opened, true), &mut queue).unwrap();
+        Drive { proposer: &mut failing, scorer: &mut scorer, in_flight }
+            .run(&|opened| cbs.begin(opened, true), &mut queue)
+            .unwrap();
         assert!(failing.scripted.responses.is_empty() && scorer.texts.is_empty());
         for (number, answer) in queue.answers.into_iter().enumerate() {
             match answer.unwrap() {
                 Ok(found) => assert!(number != lost && same(&found, &alone[number]), "{number}"),
-                Err(error) => assert!(number == lost && error.to_string() == "the server is tired", "{number}: {error}"),
+                Err(error) => assert!(
+                    number == lost && error.to_string() == "the server is tired",
+                    "{number}: {error}"
+                ),
             }
         }
     }
@@ -260,7 +315,8 @@ fn calls_of_few_tokens_make_the_same_chunks() {
     for cbs in searches {
         let whole = answers(&cbs, 20);
         for call in [1, 3, 16, 100] {
-            let (mut scripted, mut queue) = (Scripted { call: Some(call), ..Scripted::default() }, queue(20));
+            let (mut scripted, mut queue) =
+                (Scripted { call: Some(call), ..Scripted::default() }, queue(20));
             Drive { proposer: &mut scripted, scorer: &mut Judge31::default(), in_flight: 6 }
                 .run(&|opened| cbs.begin(opened, true), &mut queue)
                 .unwrap();
@@ -274,10 +330,14 @@ fn calls_of_few_tokens_make_the_same_chunks() {
 
 #[test]
 fn what_is_committed_only_grows_and_begins_the_answer() {
-    let searches =
-        [(Cbs::plain(24), 2), (Cbs { beam_width: 2, successors: 3, chunk_len: Some(2), ..Cbs::plain(24) }, 1), (Cbs::best_of_n(6, 24), 0)];
+    let searches = [
+        (Cbs::plain(24), 2),
+        (Cbs { beam_width: 2, successors: 3, chunk_len: Some(2), ..Cbs::plain(24) }, 1),
+        (Cbs::best_of_n(6, 24), 0),
+    ];
     for (cbs, least) in searches {
-        let (mut scripted, mut queue) = (Scripted { call: Some(2), ..Scripted::default() }, queue(30));
+        let (mut scripted, mut queue) =
+            (Scripted { call: Some(2), ..Scripted::default() }, queue(30));
         Drive { proposer: &mut scripted, scorer: &mut Judge31::default(), in_flight: 4 }
             .run(&|opened| cbs.begin(opened, false), &mut queue)
             .unwrap();
@@ -285,17 +345,28 @@ fn what_is_committed_only_grows_and_begins_the_answer() {
         let most = committed.iter().map(Vec::len).max().unwrap();
         assert!(most >= least, "{cbs:?}: {most}");
         for (texts, found) in committed.iter().zip(queue.found()) {
-            assert!(texts.windows(2).all(|two| two[1].starts_with(&two[0]) && two[1].len() > two[0].len()), "{texts:?}");
-            assert!(texts.iter().all(|text| found.best.response.text.starts_with(text)), "{texts:?} and {}", found.best.response.text);
+            assert!(
+                texts
+                    .windows(2)
+                    .all(|two| two[1].starts_with(&two[0]) && two[1].len() > two[0].len()),
+                "{texts:?}"
+            );
+            assert!(
+                texts.iter().all(|text| found.best.response.text.starts_with(text)),
+                "{texts:?} and {}",
+                found.best.response.text
+            );
         }
     }
 }
 
 #[test]
 fn a_base_that_tells_no_next_tokens_is_no_base_of_a_beam_search() {
-    let beam = BeamSearch { beam_width: 2, max_new_tokens: 4, length_penalty: 1.0, early_stopping: false };
-    let error = Drive { proposer: &mut Scripted::default(), scorer: &mut Judge31::default(), in_flight: 2 }
-        .run(&|opened| beam.begin(opened), &mut queue(3))
-        .unwrap_err();
+    let beam =
+        BeamSearch { beam_width: 2, max_new_tokens: 4, length_penalty: 1.0, early_stopping: false };
+    let error =
+        Drive { proposer: &mut Scripted::default(), scorer: &mut Judge31::default(), in_flight: 2 }
+            .run(&|opened| beam.begin(opened), &mut queue(3))
+            .unwrap_err();
     assert!(error.to_string().contains("does not tell its next tokens"), "{error}");
 }

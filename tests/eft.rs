@@ -1,4 +1,5 @@
-//! Proposals tilted by guides: the identities of emulated fine-tuning and of tilted searches, and the distribution that they sample from.
+//! Proposals tilted by guides: the identities of emulated fine-tuning and of tilted searches, and
+//! the distribution that they sample from.
 
 #[path = "common/lines.rs"]
 mod lines;
@@ -28,7 +29,12 @@ fn member(lm: &Rc<Lm>, weight: f64) -> Member {
     Member { lm: lm.clone(), template: PromptTemplate::new("{prompt}", Some(true)), weight }
 }
 
-fn mixture(tokenizer: &Rc<Tokenizer>, base: &Rc<Lm>, guides: &[(&Rc<Lm>, f64)], sampling: Sampling) -> LocalPolicy {
+fn mixture(
+    tokenizer: &Rc<Tokenizer>,
+    base: &Rc<Lm>,
+    guides: &[(&Rc<Lm>, f64)],
+    sampling: Sampling,
+) -> LocalPolicy {
     let guides = guides.iter().map(|(lm, weight)| member(lm, *weight)).collect();
     LocalPolicy::mixture(member(base, 1.0), guides, tokenizer.clone(), sampling, Vec::new())
 }
@@ -42,18 +48,32 @@ const SETTINGS: [Sampling; 3] = [
 #[test]
 fn weight_0_is_the_base_and_weight_1_from_the_untuned_model_is_the_tuned_one() {
     let tokenizer = tokenizer(400, 0);
-    let [base, tuned, untuned] = ["base", "tuned", "untuned"].map(|name| model(&tokenizer, 16, name));
+    let [base, tuned, untuned] =
+        ["base", "tuned", "untuned"].map(|name| model(&tokenizer, 16, name));
     let mut changed = 0;
     for sampling in SETTINGS {
         for seed in 0..5 {
             let plain = |lm: &Rc<Lm>| sample(mixture(&tokenizer, lm, &[], sampling), seed, None);
             let steered = |lm: &Rc<Lm>, weight: f64, chunk_len| {
-                sample(mixture(&tokenizer, lm, &[(&tuned, weight), (&untuned, -weight)], sampling), seed, chunk_len)
+                sample(
+                    mixture(&tokenizer, lm, &[(&tuned, weight), (&untuned, -weight)], sampling),
+                    seed,
+                    chunk_len,
+                )
             };
             for chunk_len in [None, Some(1), Some(7)] {
                 assert_eq!(steered(&base, 0.0, chunk_len), plain(&base));
-                assert_eq!(steered(&untuned, 1.0, chunk_len), plain(&tuned), "{sampling:?} seed {seed}");
-                assert_eq!(steered(&base, 0.5, chunk_len), steered(&base, 0.5, None), "chunks do not change a sample");
+                assert_eq!(
+                    steered(&untuned, 1.0, chunk_len),
+                    plain(&tuned),
+                    "{sampling:?} seed \
+                                                                              {seed}"
+                );
+                assert_eq!(
+                    steered(&base, 0.5, chunk_len),
+                    steered(&base, 0.5, None),
+                    "chunks do not change a sample"
+                );
             }
             changed += usize::from(steered(&base, 1.0, None) != plain(&base));
         }
@@ -65,18 +85,22 @@ fn weight_0_is_the_base_and_weight_1_from_the_untuned_model_is_the_tuned_one() {
 #[test]
 fn samples_follow_the_weighted_sum_of_logits() {
     let tokenizer = tokenizer(400, 0);
-    let [base, tuned, untuned] = ["base", "tuned", "untuned"].map(|name| model(&tokenizer, 16, name));
+    let [base, tuned, untuned] =
+        ["base", "tuned", "untuned"].map(|name| model(&tokenizer, 16, name));
     for weight in [-1.0, 0.5, 2.0] {
-        let mixed = mixture(&tokenizer, &base, &[(&tuned, weight), (&untuned, -weight)], Sampling::Greedy);
+        let mixed =
+            mixture(&tokenizer, &base, &[(&tuned, weight), (&untuned, -weight)], Sampling::Greedy);
         let found = sample(mixed, 1, None);
-        let prompt = PromptTemplate::new("{prompt}", Some(true)).encode(&tokenizer, "A film").unwrap();
+        let prompt =
+            PromptTemplate::new("{prompt}", Some(true)).encode(&tokenizer, "A film").unwrap();
         let mut ids = prompt.clone();
         for (t, &token) in found.ids.iter().enumerate().take(8) {
             let logp = |lm: &Rc<Lm>, token: i64| {
                 let with = [ids.clone(), vec![token]].concat();
                 f64::from(response_logps(&lm.model, &with, ids.len()).unwrap()[0])
             };
-            let sum = |token| logp(&base, token) + weight * (logp(&tuned, token) - logp(&untuned, token));
+            let sum =
+                |token| logp(&base, token) + weight * (logp(&tuned, token) - logp(&untuned, token));
             let all: Vec<f64> = (0..tokenizer.vocab_size() as i64).map(sum).collect();
             let best = all.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             assert!(all[token as usize] > best - 1e-4, "weight {weight}, token {t}");
@@ -88,15 +112,20 @@ fn samples_follow_the_weighted_sum_of_logits() {
 #[test]
 fn the_bases_own_logprob_is_told_not_the_mixtures() {
     let tokenizer = tokenizer(400, 0);
-    let [base, tuned, untuned] = ["base", "tuned", "untuned"].map(|name| model(&tokenizer, 16, name));
+    let [base, tuned, untuned] =
+        ["base", "tuned", "untuned"].map(|name| model(&tokenizer, 16, name));
     for sampling in SETTINGS {
         let mut policy = mixture(&tokenizer, &base, &[(&tuned, 2.0), (&untuned, -2.0)], sampling);
         let node = Proposer::open(&mut policy, &["A film"]).unwrap().remove(0);
-        let extended = policy.extend(&[Extend { node, stream: stream(3), slot: 0, max_tokens: 12 }]).unwrap().remove(0);
+        let extended = policy
+            .extend(&[Extend { node, stream: stream(3), slot: 0, max_tokens: 12 }])
+            .unwrap()
+            .remove(0);
         if extended.response.finish.is_some() {
             continue;
         }
-        let mut ids = PromptTemplate::new("{prompt}", Some(true)).encode(&tokenizer, "A film").unwrap();
+        let mut ids =
+            PromptTemplate::new("{prompt}", Some(true)).encode(&tokenizer, "A film").unwrap();
         let prompt_len = ids.len();
         ids.extend(&extended.response.ids);
         let full: f32 = response_logps(&base.model, &ids, prompt_len).unwrap().iter().sum();
@@ -117,18 +146,34 @@ fn settings(sampling: Sampling) -> SteerSettings {
 
 fn base(tokenizer: &Rc<Tokenizer>, n_embd: i64, settings: &SteerSettings) -> Box<dyn Base> {
     let template = PromptTemplate::new("{prompt}", Some(true));
-    Box::new(LocalPolicy::new(model(tokenizer, n_embd, "base"), tokenizer.clone(), template, settings.sampling, Vec::new()))
+    Box::new(LocalPolicy::new(
+        model(tokenizer, n_embd, "base"),
+        tokenizer.clone(),
+        template,
+        settings.sampling,
+        Vec::new(),
+    ))
 }
 
 /// (response, how it ended, score) of each prompt.
-fn answers(tokenizer: &Rc<Tokenizer>, proposal: Proposal, search: &Search, sampling: Sampling) -> Vec<(String, Finish, f32)> {
+fn answers(
+    tokenizer: &Rc<Tokenizer>,
+    proposal: Proposal,
+    search: &Search,
+    sampling: Sampling,
+) -> Vec<(String, Finish, f32)> {
     let (method, settings) = (Method { proposal, search: search.clone() }, settings(sampling));
     let base = base(tokenizer, 24, &settings);
     let mut engine = Engine::open(method, settings, base, vec![(1.0, guide(tokenizer))]).unwrap();
-    let prompts = ["A film", "I saw The Paper Key", "naïve"].map(|prompt| Prompt::new(prompt, prompt));
+    let prompts =
+        ["A film", "I saw The Paper Key", "naïve"].map(|prompt| Prompt::new(prompt, prompt));
     let mut lines = Lines::new(prompts.to_vec());
     engine.answer(1, engine.plan(&prompts).unwrap(), &mut lines).unwrap();
-    lines.answered().into_iter().map(|line| (line.response, line.finish, line.score.unwrap())).collect()
+    lines
+        .answered()
+        .into_iter()
+        .map(|line| (line.response, line.finish, line.score.unwrap()))
+        .collect()
 }
 
 fn cbs(beam_width: usize, successors: usize, chunk_len: usize) -> Search {
@@ -157,11 +202,22 @@ fn a_tilted_search_that_samples_once_is_emulated_fine_tuning() {
     for sampling in SETTINGS {
         for weight in [-1.0, 0.5, 2.0] {
             let sampled = eft(weight, sampling);
-            let tilted = |search| answers(&tokenizer, Proposal::Tilted { weight }, &search, sampling);
-            assert_eq!(tilted(Search::BestOfN(BestOfN { n: 1 })), sampled, "{sampling:?}, weight {weight}");
+            let tilted =
+                |search| answers(&tokenizer, Proposal::Tilted { weight }, &search, sampling);
+            assert_eq!(
+                tilted(Search::BestOfN(BestOfN { n: 1 })),
+                sampled,
+                "{sampling:?}, weight \
+                                                                            {weight}"
+            );
             // Scores of chunks sum up to that of the whole but for rounding.
             for (chunked, whole) in tilted(cbs(1, 1, 5)).into_iter().zip(sampled) {
-                assert_eq!((chunked.0, chunked.1), (whole.0, whole.1), "{sampling:?}, weight {weight}");
+                assert_eq!(
+                    (chunked.0, chunked.1),
+                    (whole.0, whole.1),
+                    "{sampling:?}, weight \
+                                                                        {weight}"
+                );
                 assert!((chunked.2 - whole.2).abs() < 1e-4, "{} and {}", chunked.2, whole.2);
             }
         }
@@ -176,14 +232,29 @@ fn guides_of_another_vocabulary_are_refused_with_the_first_difference() {
         let settings = settings(Sampling::Greedy);
         let base = base(&base_tokenizer, 16, &settings);
         let guide: Rc<Guide> = guide(guide_tokenizer);
-        Engine::open(Method { proposal: Proposal::Tilted { weight: 1.0 }, search }, settings, base, vec![(1.0, guide)]).map(drop)
+        Engine::open(
+            Method { proposal: Proposal::Tilted { weight: 1.0 }, search },
+            settings,
+            base,
+            vec![(1.0, guide)],
+        )
+        .map(drop)
     };
     let sample = || Method::sampled(Proposal::Base).search;
-    assert!(propose(&base_tokenizer, sample()).is_ok() && propose(&base_tokenizer, cbs(2, 2, 2)).is_ok());
-    for (search, what, hint) in
-        [(sample(), "`eft` needs one", "hint: steer this base with `cbs`"), (cbs(2, 2, 2), "`tilt` needs one", "hint: leave `tilt` out")]
-    {
+    assert!(
+        propose(&base_tokenizer, sample()).is_ok()
+            && propose(&base_tokenizer, cbs(2, 2, 2)).is_ok()
+    );
+    for (search, what, hint) in [
+        (sample(), "`eft` needs one", "hint: steer this base with `cbs`"),
+        (cbs(2, 2, 2), "`tilt` needs one", "hint: leave `tilt` out"),
+    ] {
         let error = propose(&guide_tokenizer, search).unwrap_err().to_string();
-        assert!(error.contains("the first difference is id") && error.contains(what) && error.contains(hint), "{error}");
+        assert!(
+            error.contains("the first difference is id")
+                && error.contains(what)
+                && error.contains(hint),
+            "{error}"
+        );
     }
 }

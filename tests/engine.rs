@@ -1,5 +1,5 @@
-//! The engine as its guests see it: prompts pulled, checked, answered, streamed, cancelled and lost, with a local base and with one that is
-//! known by its texts only.
+//! The engine as its guests see it: prompts pulled, checked, answered, streamed, cancelled and
+//! lost, with a local base and with one that is known by its texts only.
 
 #[path = "common/lines.rs"]
 mod lines;
@@ -19,7 +19,9 @@ use w2s::policy::LocalPolicy;
 use w2s::prompt::Prompt;
 use w2s::recipe::{Method, Proposal};
 use w2s::sampling::Sampling;
-use w2s::search::{BestOfN, CbsSettings, Extend, Extended, Finish, Node, Proposer, Search, Semantics, Ticket};
+use w2s::search::{
+    BestOfN, CbsSettings, Extend, Extended, Finish, Node, Proposer, Search, Semantics, Ticket,
+};
 use w2s::text::{PromptTemplate, Vocabulary};
 
 /// Whoever continues text: no vocabulary, no size, and one prompt that it fails for.
@@ -42,7 +44,10 @@ impl Proposer for BlackBox {
         let submitted = std::mem::take(&mut self.scripted.submitted);
         let outcome = |(ticket, request): (Ticket, Extend)| {
             let fails = self.fails == Some(request.node.root());
-            (ticket, if fails { Err(Error::failed("503")) } else { Ok(self.scripted.extend(&request)) })
+            (
+                ticket,
+                if fails { Err(Error::failed("503")) } else { Ok(self.scripted.extend(&request)) },
+            )
         };
         Ok(submitted.into_iter().map(outcome).collect())
     }
@@ -114,7 +119,9 @@ fn a_base_known_by_its_texts_is_steered_and_loses_only_what_it_fails_for() {
         lines
     };
     let whole = lines(None).answered();
-    assert!(whole.iter().all(|line| line.score.is_some() && line.tokens.guide > 0 && line.base_logprob_per_token.is_none()));
+    assert!(whole.iter().all(|line| line.score.is_some()
+        && line.tokens.guide > 0
+        && line.base_logprob_per_token.is_none()));
     for (number, outcome) in lines(Some(3)).outcomes.into_iter().enumerate() {
         match outcome.unwrap() {
             Ok(line) => assert!(number != 3 && said(&line) == said(&whole[number])),
@@ -125,7 +132,12 @@ fn a_base_known_by_its_texts_is_steered_and_loses_only_what_it_fails_for() {
 
 #[test]
 fn what_cannot_be_joined_is_refused() {
-    let refused = |method, pairs| Engine::open(method, settings(8, &[]), black_box(None), pairs).err().expect("refused").to_string();
+    let refused = |method, pairs| {
+        Engine::open(method, settings(8, &[]), black_box(None), pairs)
+            .err()
+            .expect("refused")
+            .to_string()
+    };
     let pairs = || vec![(1.0, guide(&tokenizer(400, 0)))];
     assert!(refused(cbs(), Vec::new()).contains("needs a guide pair"));
     let tilted = Method { proposal: Proposal::Tilted { weight: 1.0 }, ..cbs() };
@@ -136,7 +148,13 @@ fn what_cannot_be_joined_is_refused() {
 fn local(stop: &[&str], max_new_tokens: usize, method: Method) -> Engine {
     let (tokenizer, settings) = (tokenizer(400, 0), settings(max_new_tokens, stop));
     let template = PromptTemplate::new("{prompt}", Some(true));
-    let base = LocalPolicy::new(model(&tokenizer, 24, "base"), tokenizer.clone(), template, settings.sampling, settings.stop.clone());
+    let base = LocalPolicy::new(
+        model(&tokenizer, 24, "base"),
+        tokenizer.clone(),
+        template,
+        settings.sampling,
+        settings.stop.clone(),
+    );
     Engine::open(method, settings, Box::new(base), vec![(1.0, guide(&tokenizer))]).unwrap()
 }
 
@@ -154,10 +172,23 @@ fn a_prompt_that_does_not_fit_is_lost_and_the_others_are_answered() {
         lines.answered().remove(0)
     };
     let outcomes: Vec<_> = lines.outcomes.into_iter().flatten().collect();
-    assert_eq!(outcomes[2].as_ref().unwrap().response, alone.response, "answered as alone, by its id");
+    assert_eq!(
+        outcomes[2].as_ref().unwrap().response,
+        alone.response,
+        "answered as alone, by its \
+                                                                        id"
+    );
     for (place, id) in [(1, "p1"), (3, "p3")] {
         let error = outcomes[place].as_ref().unwrap_err().to_string();
-        assert!(error.contains(&format!("prompt `{id}`: ")) && error.contains("do not fit the model's context of 128"), "{error}");
+        assert!(
+            error.contains(&format!("prompt `{id}`: "))
+                && error.contains(
+                    "do not fit the \
+                                                                               model's context of \
+                                                                               128"
+                ),
+            "{error}"
+        );
         assert_eq!(error, engine.check(&prompts[place]).unwrap_err().to_string());
     }
 }
@@ -165,7 +196,10 @@ fn a_prompt_that_does_not_fit_is_lost_and_the_others_are_answered() {
 #[test]
 fn one_prompt_is_cancelled_and_the_others_do_not_notice() {
     let prompts = prompts(&["A film", "naïve", "I saw", "It was"]);
-    for method in [method(Search::Cbs(CbsSettings { beam_width: 1, successors: 3, chunk_len: 2 })), Method::sampled(Proposal::Base)] {
+    for method in [
+        method(Search::Cbs(CbsSettings { beam_width: 1, successors: 3, chunk_len: 2 })),
+        Method::sampled(Proposal::Base),
+    ] {
         let mut engine = local(&[], 40, method);
         let (mut whole, mut lines) = (Lines::new(prompts.clone()), Lines::new(prompts.clone()));
         answer(&mut engine, &prompts, &mut whole);
@@ -176,7 +210,10 @@ fn one_prompt_is_cancelled_and_the_others_do_not_notice() {
         assert!(lines.outcomes[1].is_none());
         for number in [0, 2, 3] {
             let line = lines.outcomes[number].as_ref().unwrap().as_ref().unwrap();
-            assert_eq!((&line.response, line.finish, line.tokens), (&whole[number].response, whole[number].finish, whole[number].tokens));
+            assert_eq!(
+                (&line.response, line.finish, line.tokens),
+                (&whole[number].response, whole[number].finish, whole[number].tokens)
+            );
             assert!((line.score.unwrap() - whole[number].score.unwrap()).abs() < 1e-4);
         }
     }
@@ -185,8 +222,10 @@ fn one_prompt_is_cancelled_and_the_others_do_not_notice() {
 #[test]
 fn what_is_streamed_begins_the_answer_also_where_a_stop_string_ends_it() {
     let prompts = prompts(&["A film", "naïve", "I saw"]);
-    let methods =
-        [method(Search::BestOfN(BestOfN { n: 1 })), method(Search::Cbs(CbsSettings { beam_width: 1, successors: 2, chunk_len: 1 }))];
+    let methods = [
+        method(Search::BestOfN(BestOfN { n: 1 })),
+        method(Search::Cbs(CbsSettings { beam_width: 1, successors: 2, chunk_len: 1 })),
+    ];
     let mut stopped = 0;
     for method in methods {
         let mut free = Lines::new(prompts.clone());
@@ -198,7 +237,11 @@ fn what_is_streamed_begins_the_answer_also_where_a_stop_string_ends_it() {
         let committed = std::mem::take(&mut lines.committed);
         assert!(committed.iter().any(|texts| texts.len() > 1), "{committed:?}");
         for (texts, line) in committed.iter().zip(lines.answered()) {
-            assert!(texts.iter().all(|text| line.response.starts_with(text)), "{texts:?} and {:?}", line.response);
+            assert!(
+                texts.iter().all(|text| line.response.starts_with(text)),
+                "{texts:?} and {:?}",
+                line.response
+            );
             stopped += usize::from(line.finish == Finish::Stop);
         }
     }

@@ -1,6 +1,8 @@
-//! Readers of files that others made are given mutated files: each is read or refused with an error, never with a panic.
+//! Readers of files that others made are given mutated files: each is read or refused with an
+//! error, never with a panic.
 //!
-//! W2S_FUZZ_SECONDS is the time for each reader (default 2); W2S_FUZZ_SEED begins another walk. A failure prints the seed of its input.
+//! W2S_FUZZ_SECONDS is the time for each reader (default 2); W2S_FUZZ_SEED begins another walk. A
+//! failure prints the seed of its input.
 
 #[path = "golden/edit.rs"]
 mod edit;
@@ -18,12 +20,15 @@ use w2s::models::{ClassifierConfig, LmConfig};
 use w2s::recipe;
 
 fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} = `{text}` is not a number")))
+    std::env::var(name).map_or(default, |text| {
+        text.parse().unwrap_or_else(|_| panic!("{name} = `{text}` is not a number"))
+    })
 }
 
 /// A few edits of random kinds: what transfers and attackers do to files.
 fn mutate(bytes: &mut Vec<u8>, random: &mut ChaCha8Rng) {
-    const NUMBERS: [u64; 8] = [0, 1, 0x7f, 0xff, 0x7fff_ffff, 0xffff_ffff, i64::MAX as u64, u64::MAX];
+    const NUMBERS: [u64; 8] =
+        [0, 1, 0x7f, 0xff, 0x7fff_ffff, 0xffff_ffff, i64::MAX as u64, u64::MAX];
     for _ in 0..random.random_range(1..6) {
         if bytes.is_empty() {
             bytes.push(random.random());
@@ -42,21 +47,24 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut ChaCha8Rng) {
             }
             5 => {
                 let width = [1, 2, 4, 8][random.random_range(0..4)].min(bytes.len() - at);
-                bytes[at..at + width].copy_from_slice(&NUMBERS[random.random_range(0..8)].to_le_bytes()[..width]);
+                bytes[at..at + width]
+                    .copy_from_slice(&NUMBERS[random.random_range(0..8)].to_le_bytes()[..width]);
             }
             6 => {
                 let digits = NUMBERS[random.random_range(0..8)].to_string();
                 bytes.splice(at..at + length, digits.into_bytes());
             }
             _ => {
-                const WORDS: [&str; 12] = ["[", "]", "{", "}", "\"", ",", ":", "\\u0000", "-1", "1e999", "null", "\n"];
+                const WORDS: [&str; 12] =
+                    ["[", "]", "{", "}", "\"", ",", ":", "\\u0000", "-1", "1e999", "null", "\n"];
                 bytes.splice(at..at, WORDS[random.random_range(0..WORDS.len())].bytes());
             }
         }
     }
 }
 
-/// Reads mutations of the seeds for the given time; `read` gets the bytes of one and says whether they were accepted.
+/// Reads mutations of the seeds for the given time; `read` gets the bytes of one and says whether
+/// they were accepted.
 fn fuzz(what: &str, seeds: &[Vec<u8>], read: impl Fn(&[u8]) -> bool) {
     let until = Instant::now() + Duration::from_secs(number("W2S_FUZZ_SECONDS", 2));
     let first = number("W2S_FUZZ_SEED", 0);
@@ -96,7 +104,8 @@ fn safetensors() {
 fn torch_archives() {
     let target = tempfile::tempdir().unwrap();
     let path = target.path().join("pytorch_model.bin");
-    let seeds = ["ultrarm/pytorch_model.bin", "starling/pytorch_model-00001-of-00002.bin"].map(golden_bytes);
+    let seeds = ["ultrarm/pytorch_model.bin", "starling/pytorch_model-00001-of-00002.bin"]
+        .map(golden_bytes);
     fuzz("torch archives", &seeds, |bytes| {
         std::fs::write(&path, bytes).unwrap();
         read_tensors(&path).is_ok()
@@ -110,7 +119,11 @@ fn pickles() {
     let path = target.path().join("pytorch_model.bin");
     let whole = std::fs::read(&path).unwrap();
     let mut archive = zip::ZipArchive::new(std::io::Cursor::new(&whole)).unwrap();
-    let name = archive.file_names().map(|name| name.unwrap().into_owned()).find(|name| name.ends_with("data.pkl")).unwrap();
+    let name = archive
+        .file_names()
+        .map(|name| name.unwrap().into_owned())
+        .find(|name| name.ends_with("data.pkl"))
+        .unwrap();
     let (start, length) = {
         let record = archive.by_name(&name).unwrap();
         (record.data_start().unwrap() as usize, record.size() as usize)
@@ -141,7 +154,8 @@ fn indices() {
 #[test]
 fn configs() {
     let target = tempfile::tempdir().unwrap();
-    let seeds = ["gpt2", "llama-31", "mistral", "qwen2", "distilbert", "bert"].map(|name| golden_bytes(&format!("{name}/config.json")));
+    let seeds = ["gpt2", "llama-31", "mistral", "qwen2", "distilbert", "bert"]
+        .map(|name| golden_bytes(&format!("{name}/config.json")));
     fuzz("configs", &seeds, |bytes| {
         std::fs::write(target.path().join("config.json"), bytes).unwrap();
         LmConfig::read(target.path()).is_ok() || ClassifierConfig::read(target.path()).is_ok()

@@ -57,8 +57,16 @@ impl Place {
         self.fetch_as(ID, hub::Files::All, self.settings())
     }
 
-    fn fetch_as(&self, id: &str, files: hub::Files, settings: HubSettings) -> Result<PathBuf, String> {
-        Hub::new(settings).unwrap().model(&HubId::parse(id).unwrap(), files).map_err(|error| error.to_string())
+    fn fetch_as(
+        &self,
+        id: &str,
+        files: hub::Files,
+        settings: HubSettings,
+    ) -> Result<PathBuf, String> {
+        Hub::new(settings)
+            .unwrap()
+            .model(&HubId::parse(id).unwrap(), files)
+            .map_err(|error| error.to_string())
     }
 
     fn offline(&self) -> HubSettings {
@@ -86,16 +94,39 @@ impl Place {
     /// The program, in an environment where nothing else speaks of hubs.
     fn program(&self) -> Command {
         let mut command = w2s();
-        for name in ["HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        for name in [
+            "HF_TOKEN",
+            "HF_TOKEN_PATH",
+            "HF_HUB_CACHE",
+            "HF_HUB_OFFLINE",
+            "http_proxy",
+            "HTTP_PROXY",
+            "all_proxy",
+            "ALL_PROXY",
+        ] {
             command.env_remove(name);
         }
-        command.env("HF_HOME", self.home.path()).env("HF_ENDPOINT", &self.server.endpoint).current_dir(self.home.path());
+        command
+            .env("HF_HOME", self.home.path())
+            .env("HF_ENDPOINT", &self.server.endpoint)
+            .current_dir(self.home.path());
         command
     }
 
     fn steer(&self, base: &str) -> Command {
         let mut command = self.program();
-        command.args(["steer", "--method", "base", "--dtype", "float32", "--max-new-tokens", "5", "ok", "--base", base]);
+        command.args([
+            "steer",
+            "--method",
+            "base",
+            "--dtype",
+            "float32",
+            "--max-new-tokens",
+            "5",
+            "ok",
+            "--base",
+            base,
+        ]);
         command
     }
 }
@@ -106,7 +137,9 @@ fn tree(folder: &Path) -> Vec<String> {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name().into_string().unwrap();
         match entry.file_type().unwrap().is_dir() {
-            true => found.extend(tree(&entry.path()).into_iter().map(|below| format!("{name}/{below}"))),
+            true => {
+                found.extend(tree(&entry.path()).into_iter().map(|below| format!("{name}/{below}")))
+            }
             false => found.push(name),
         }
     }
@@ -120,7 +153,10 @@ fn paths(requests: &[Request]) -> Vec<&str> {
 
 /// Requests for the bytes of the file, not only for what is to be known of it.
 fn bodies<'a>(requests: &'a [Request], name: &str) -> Vec<&'a Request> {
-    let is_body = |request: &&Request| request.path.ends_with(name) && request.range.as_deref().is_some_and(|range| range != "bytes=0-0");
+    let is_body = |request: &&Request| {
+        request.path.ends_with(name)
+            && request.range.as_deref().is_some_and(|range| range != "bytes=0-0")
+    };
     requests.iter().filter(is_body).filter(|request| request.sent > 0).collect()
 }
 
@@ -133,26 +169,49 @@ fn an_id_works_where_a_folder_does_and_is_fetched_once() {
     assert_eq!(bodies(&place.server.requests(), "model.safetensors").len(), 1);
 
     assert_eq!(success(&mut place.steer(ID)), local);
-    assert_eq!(paths(&place.server.requests()), ["/api/models/owner/tiny/revision/main?blobs=true"], "one cheap question");
+    assert_eq!(
+        paths(&place.server.requests()),
+        ["/api/models/owner/tiny/revision/main?blobs=true"],
+        "one cheap question"
+    );
 
     assert_eq!(success(place.steer(ID).env("HF_HUB_OFFLINE", "1")), local);
     assert!(place.server.requests().is_empty(), "offline means no question at all");
 
     place.server.fault("/api/", 9, Fault::Silence);
     let without = output(&mut place.steer(ID));
-    assert!(stdout(&without) == local && stderr(&without).contains("using the copy in the cache"), "{}", stderr(&without));
+    assert!(
+        stdout(&without) == local && stderr(&without).contains("using the copy in the cache"),
+        "{}",
+        stderr(&without)
+    );
 
     // Another cache is another place, also for the token.
     let other = tempfile::tempdir().unwrap();
-    let error = failure(place.steer(ID).env("HF_HUB_CACHE", other.path()).env("HF_HUB_OFFLINE", "true"), 1);
-    assert!(error.contains("owner/tiny: not in the cache") && error.contains("hint: unset HF_HUB_OFFLINE"), "{error}");
+    let error =
+        failure(place.steer(ID).env("HF_HUB_CACHE", other.path()).env("HF_HUB_OFFLINE", "true"), 1);
+    assert!(
+        error.contains("owner/tiny: not in the cache")
+            && error.contains(
+                "hint: unset \
+                                                                              HF_HUB_OFFLINE"
+            ),
+        "{error}"
+    );
 }
 
 #[test]
 fn the_cache_has_the_standard_layout_and_only_what_is_read() {
     let place = Place::new();
     let mut files = place.model.clone();
-    for name in ["README.md", "tf_model.h5", "pytorch_model.bin", "onnx/model.onnx", "model.gguf", ".gitattributes"] {
+    for name in [
+        "README.md",
+        "tf_model.h5",
+        "pytorch_model.bin",
+        "onnx/model.onnx",
+        "model.gguf",
+        ".gitattributes",
+    ] {
         files.insert(name.to_owned(), b"of no use".to_vec());
     }
     let commit = place.server.publish(MODEL, "main", files);
@@ -160,7 +219,10 @@ fn the_cache_has_the_standard_layout_and_only_what_is_read() {
     assert_eq!(snapshot, place.cached(&format!("snapshots/{commit}")));
     assert_eq!(tree(&snapshot), place.model.keys().cloned().collect::<Vec<_>>());
     for (name, bytes) in &place.model {
-        assert_eq!(fs::read_link(snapshot.join(name)).unwrap(), Path::new("../../blobs").join(tag(bytes)));
+        assert_eq!(
+            fs::read_link(snapshot.join(name)).unwrap(),
+            Path::new("../../blobs").join(tag(bytes))
+        );
         assert_eq!(&fs::read(snapshot.join(name)).unwrap(), bytes);
     }
     assert_eq!(tree(&place.cached("refs")), ["main"]);
@@ -171,13 +233,18 @@ fn the_cache_has_the_standard_layout_and_only_what_is_read() {
 fn without_weights_means_without_weights() {
     let place = Place::new();
     let snapshot = place.fetch_as(ID, hub::Files::WithoutWeights, place.settings()).unwrap();
-    assert!(snapshot.join("tokenizer.json").is_file() && !snapshot.join("model.safetensors").exists());
+    assert!(
+        snapshot.join("tokenizer.json").is_file() && !snapshot.join("model.safetensors").exists()
+    );
     assert!(!paths(&place.server.requests()).iter().any(|path| path.contains("safetensors")));
     let error = place.fetch_as(ID, hub::Files::All, place.offline()).unwrap_err();
     assert!(error.contains("has no weights that can be read"), "{error}");
     place.fetch().unwrap();
     let requests = place.server.requests();
-    assert!(!paths(&requests).iter().any(|path| path.contains("tokenizer")) && !bodies(&requests, "model.safetensors").is_empty());
+    assert!(
+        !paths(&requests).iter().any(|path| path.contains("tokenizer"))
+            && !bodies(&requests, "model.safetensors").is_empty()
+    );
 }
 
 #[test]
@@ -190,7 +257,9 @@ fn shards_are_fetched_by_their_index_and_missed_when_one_is_gone() {
         ("b", "model-00002-of-00002.safetensors"),
         ("c", "model-00001-of-00002.safetensors"),
     ]);
-    let index = |map: &BTreeMap<&str, &str>| serde_json::json!({ "metadata": {}, "weight_map": map }).to_string().into_bytes();
+    let index = |map: &BTreeMap<&str, &str>| {
+        serde_json::json!({ "metadata": {}, "weight_map": map }).to_string().into_bytes()
+    };
     files.insert("model.safetensors.index.json".to_owned(), index(&map));
     for shard in map.values() {
         files.insert((*shard).to_owned(), [weights.as_slice(), shard.as_bytes()].concat());
@@ -198,7 +267,8 @@ fn shards_are_fetched_by_their_index_and_missed_when_one_is_gone() {
     files.insert("model-00003-of-00003.safetensors".to_owned(), b"of another index".to_vec());
     place.server.publish(MODEL, "main", files.clone());
     let snapshot = place.fetch().unwrap();
-    let shards: Vec<String> = tree(&snapshot).into_iter().filter(|name| name.ends_with(".safetensors")).collect();
+    let shards: Vec<String> =
+        tree(&snapshot).into_iter().filter(|name| name.ends_with(".safetensors")).collect();
     assert_eq!(shards, ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]);
     place.fetch_as(ID, hub::Files::All, place.offline()).unwrap();
     fs::remove_file(snapshot.join(&shards[1])).unwrap();
@@ -206,12 +276,26 @@ fn shards_are_fetched_by_their_index_and_missed_when_one_is_gone() {
     assert!(error.contains("lacks model-00002-of-00002.safetensors"), "{error}");
     place.server.requests();
     place.fetch().unwrap();
-    assert!(bodies(&place.server.requests(), ".safetensors").is_empty(), "the blob was still there, only its link was not");
+    assert!(
+        bodies(&place.server.requests(), ".safetensors").is_empty(),
+        "the blob was still \
+                                                                          there, only its link was \
+                                                                          not"
+    );
 
-    files.insert("model.safetensors.index.json".to_owned(), index(&BTreeMap::from([("a", "model-00009-of-00009.safetensors")])));
+    files.insert(
+        "model.safetensors.index.json".to_owned(),
+        index(&BTreeMap::from([("a", "model-00009-of-00009.safetensors")])),
+    );
     place.server.publish(MODEL, "main", files);
     let error = place.fetch().unwrap_err();
-    assert!(error.contains("names model-00009-of-00009.safetensors, which the repository does not have"), "{error}");
+    assert!(
+        error.contains(
+            "names model-00009-of-00009.safetensors, which the repository does not \
+                            have"
+        ),
+        "{error}"
+    );
 }
 
 #[test]
@@ -239,7 +323,10 @@ fn a_revision_is_a_branch_a_tag_or_a_commit_and_shares_what_is_equal() {
     assert!(other != main && other.ends_with(&commit));
     assert_eq!(fs::read_to_string(other.join("generation_config.json")).unwrap(), "{}");
     let requests = place.server.requests();
-    assert!(bodies(&requests, "model.safetensors").is_empty() && bodies(&requests, "generation_config.json").len() == 1);
+    assert!(
+        bodies(&requests, "model.safetensors").is_empty()
+            && bodies(&requests, "generation_config.json").len() == 1
+    );
     assert_eq!(fs::read_to_string(place.cached("refs/refs/pr/1")).unwrap(), commit);
     for id in [format!("{ID}@{commit}"), "owner/tiny@refs/pr/1".to_owned()] {
         assert_eq!(place.fetch_as(&id, hub::Files::All, place.offline()).unwrap(), other);
@@ -254,7 +341,12 @@ fn a_branch_that_moved_is_followed_and_the_old_state_stays_until_the_new_one_is_
     let old = place.fetch().unwrap();
     let bytes = place.publish_large(1000);
     place.server.fault("model.safetensors", 99, Fault::Drop(0));
-    assert_eq!(place.fetch().unwrap(), old, "the connection fails, and the cache has a whole state of this branch");
+    assert_eq!(
+        place.fetch().unwrap(),
+        old,
+        "the connection fails, and the cache has a whole state \
+                                             of this branch"
+    );
     place.server.heal();
     let new = place.fetch().unwrap();
     assert!(new != old && fs::read(new.join("model.safetensors")).unwrap() == bytes);
@@ -265,32 +357,61 @@ fn a_token_opens_what_is_locked_and_its_bytes_come_without_it() {
     let place = Place::new();
     place.server.lock_with_token(MODEL, "hf_secret");
     let error = failure(&mut place.steer(ID), 1);
-    assert!(error.contains("owner/tiny: the hub refuses access (401)") && error.contains("hint: set HF_TOKEN"), "{error}");
+    assert!(
+        error.contains("owner/tiny: the hub refuses access (401)")
+            && error.contains("hint: set HF_TOKEN"),
+        "{error}"
+    );
     let error = failure(place.steer(ID).env("HF_TOKEN", "hf_wrong"), 1);
-    assert!(error.contains("hint: the token in use may not read it") && !error.contains("hf_wrong"), "{error}");
+    assert!(
+        error.contains("hint: the token in use may not read it") && !error.contains("hf_wrong"),
+        "{error}"
+    );
     assert!(tree(&place.home.path().join("hub")).is_empty());
     place.server.requests();
     success(place.steer(ID).env("HF_TOKEN", "hf_secret"));
-    let (elsewhere, hub): (Vec<_>, Vec<_>) = place.server.requests().into_iter().partition(|request| request.path.starts_with("/cdn/"));
+    let (elsewhere, hub): (Vec<_>, Vec<_>) =
+        place.server.requests().into_iter().partition(|request| request.path.starts_with("/cdn/"));
     assert!(hub.iter().all(|request| request.authorization.as_deref() == Some("Bearer hf_secret")));
     // hf-hub takes the token along where it asks the other host for the size, and only there.
-    assert!(bodies(&elsewhere, "model.safetensors").iter().all(|request| request.authorization.is_none()), "{elsewhere:?}");
+    assert!(
+        bodies(&elsewhere, "model.safetensors")
+            .iter()
+            .all(|request| request.authorization.is_none()),
+        "{elsewhere:?}"
+    );
     assert_eq!(elsewhere.len(), 2);
 
     // The file that logging in leaves does the same.
     fs::write(place.home.path().join("token"), "hf_secret\n").unwrap();
     success(&mut place.steer(ID));
 
-    place.server.fault("/api/", 1, Fault::Status(403, vec![("x-error-code", "GatedRepo".to_owned())]));
-    let error = place.fetch_as(ID, hub::Files::All, HubSettings { token: Some("hf_secret".to_owned()), ..place.settings() }).unwrap_err();
-    assert!(error.contains("is gated (403)") && error.contains("hint: accept its terms at http"), "{error}");
+    place.server.fault(
+        "/api/",
+        1,
+        Fault::Status(403, vec![("x-error-code", "GatedRepo".to_owned())]),
+    );
+    let error = place
+        .fetch_as(
+            ID,
+            hub::Files::All,
+            HubSettings { token: Some("hf_secret".to_owned()), ..place.settings() },
+        )
+        .unwrap_err();
+    assert!(
+        error.contains("is gated (403)") && error.contains("hint: accept its terms at http"),
+        "{error}"
+    );
 }
 
 #[test]
 fn what_is_not_there_is_said_in_one_line() {
     let place = Place::new();
     let error = failure(&mut place.steer("owner/tinny"), 1);
-    assert!(error.contains("owner/tinny: the hub has no such repository or revision (404)"), "{error}");
+    assert!(
+        error.contains("owner/tinny: the hub has no such repository or revision (404)"),
+        "{error}"
+    );
     assert!(error.contains("if a local folder was meant, there is none of this name"), "{error}");
     let error = place.fetch_as("owner/tiny@v2", hub::Files::All, place.settings()).unwrap_err();
     assert!(error.contains("owner/tiny@v2: the repository has no such revision (404)"), "{error}");
@@ -307,7 +428,11 @@ fn a_busy_hub_is_waited_for_as_long_as_it_asks() {
     let patient = HubSettings { first_wait: Duration::from_secs(3600), ..place.settings() };
     place.server.fault("/api/", 2, busy("0"));
     place.server.fault("/resolve/", 2, busy("0"));
-    place.server.fault("/resolve/", 1, Fault::Status(429, vec![("ratelimit", "\"resolvers\";r=0;t=0".to_owned())]));
+    place.server.fault(
+        "/resolve/",
+        1,
+        Fault::Status(429, vec![("ratelimit", "\"resolvers\";r=0;t=0".to_owned())]),
+    );
     let error = place.fetch_as(ID, hub::Files::All, patient).unwrap_err();
     assert!(error.contains("too many requests (429)"), "three in a row for one file: {error}");
     place.server.heal();
@@ -322,7 +447,13 @@ fn a_hub_that_stays_busy_is_given_up() {
     let place = Place::new();
     place.server.fault("/api/", 99, Fault::Status(429, Vec::new()));
     let error = place.fetch().unwrap_err();
-    assert!(error.contains("owner/tiny: the hub refuses: too many requests (429)\n\nhint: wait some minutes"), "{error}");
+    assert!(
+        error.contains(
+            "owner/tiny: the hub refuses: too many requests (429)\n\nhint: wait \
+                            some minutes"
+        ),
+        "{error}"
+    );
     assert_eq!(place.server.requests().len(), 3);
     place.server.heal();
     place.server.fault("/api/", 1, Fault::Status(429, vec![("retry-after", "86400".to_owned())]));
@@ -339,8 +470,10 @@ fn a_dropped_connection_is_resumed_where_it_broke() {
     let snapshot = place.fetch().unwrap();
     assert_eq!(fs::read(snapshot.join("model.safetensors")).unwrap(), bytes);
     let requests = place.server.requests();
-    let ranges: Vec<_> =
-        bodies(&requests, "model.safetensors").iter().map(|request| (request.range.clone().unwrap(), request.sent)).collect();
+    let ranges: Vec<_> = bodies(&requests, "model.safetensors")
+        .iter()
+        .map(|request| (request.range.clone().unwrap(), request.sent))
+        .collect();
     let expected = [("bytes=0-", 100_000), ("bytes=100000-", 50_000), ("bytes=150000-", 150_000)];
     assert_eq!(ranges, expected.map(|(range, sent)| (range.to_owned(), sent)));
 }
@@ -354,12 +487,25 @@ fn bytes_that_come_renew_patience_and_the_next_run_resumes_too() {
     place.server.fault("model.safetensors", 3, Fault::Drop(0));
     let error = place.fetch().unwrap_err();
     assert!(error.contains("only 50000 of 60000 bytes of model.safetensors came"), "{error}");
-    assert!(error.contains("hint: start the same command again: it continues where this ended"), "{error}");
-    assert!(place.fetch_as(ID, hub::Files::All, place.offline()).is_err(), "half a model is no model");
+    assert!(
+        error.contains("hint: start the same command again: it continues where this ended"),
+        "{error}"
+    );
+    assert!(
+        place.fetch_as(ID, hub::Files::All, place.offline()).is_err(),
+        "half a model is no \
+                                                                            model"
+    );
     place.server.heal();
     place.server.requests();
     assert_eq!(fs::read(place.fetch().unwrap().join("model.safetensors")).unwrap(), bytes);
-    assert_eq!(bodies(&place.server.requests(), "model.safetensors").iter().map(|request| request.sent).sum::<usize>(), 10_000);
+    assert_eq!(
+        bodies(&place.server.requests(), "model.safetensors")
+            .iter()
+            .map(|request| request.sent)
+            .sum::<usize>(),
+        10_000
+    );
 }
 
 #[test]
@@ -369,14 +515,27 @@ fn a_file_that_ends_early_as_if_whole_is_not_taken_for_whole() {
     place.server.fault("model.safetensors", 1, Fault::Truncate(20_000));
     place.server.fault("model.safetensors", 9, Fault::Truncate(0));
     let error = place.fetch().unwrap_err();
-    assert!(error.contains("only 20000 of 50000 bytes of model.safetensors came: the answer ended early"), "{error}");
-    assert!(!place.cached("blobs").join(tag(&bytes)).exists(), "{:?}", tree(&place.cached("blobs")));
+    assert!(
+        error.contains(
+            "only 20000 of 50000 bytes of model.safetensors came: the answer ended \
+                            early"
+        ),
+        "{error}"
+    );
+    assert!(
+        !place.cached("blobs").join(tag(&bytes)).exists(),
+        "{:?}",
+        tree(&place.cached("blobs"))
+    );
     assert!(tree(&place.cached("snapshots")).iter().all(|path| !path.contains("safetensors")));
     assert!(!place.cached("refs/main").exists());
     place.server.heal();
     place.server.requests();
     assert_eq!(fs::read(place.fetch().unwrap().join("model.safetensors")).unwrap(), bytes);
-    assert_eq!(bodies(&place.server.requests(), "model.safetensors")[0].range.as_deref(), Some("bytes=20000-"));
+    assert_eq!(
+        bodies(&place.server.requests(), "model.safetensors")[0].range.as_deref(),
+        Some("bytes=20000-")
+    );
 }
 
 #[test]
@@ -386,13 +545,26 @@ fn a_file_of_the_wrong_size_is_refused_and_not_kept() {
     place.server.fault("model.safetensors", 1, Fault::Longer(7));
     let error = place.fetch().unwrap_err();
     let size = place.weights().len();
-    assert!(error.contains(&format!("model.safetensors has {} bytes, but {size} were announced", size + 7)), "{error}");
-    let left = || tree(&place.cached("")).into_iter().filter(|path| path.contains(&tag(place.weights())) || path.contains("safetensors"));
+    assert!(
+        error.contains(&format!(
+            "model.safetensors has {} bytes, but {size} were announced",
+            size + 7
+        )),
+        "{error}"
+    );
+    let left = || {
+        tree(&place.cached(""))
+            .into_iter()
+            .filter(|path| path.contains(&tag(place.weights())) || path.contains("safetensors"))
+    };
     assert!(left().all(|path| path.ends_with(".lock")), "{:?}", left().collect::<Vec<_>>());
 
     place.server.list("model.safetensors", 12);
     let error = place.fetch().unwrap_err();
-    assert!(error.contains(&format!("model.safetensors has {size} bytes, but 12 were announced")), "{error}");
+    assert!(
+        error.contains(&format!("model.safetensors has {size} bytes, but 12 were announced")),
+        "{error}"
+    );
     assert!(!blob.exists());
 }
 
@@ -404,14 +576,21 @@ fn what_the_cache_has_wrong_is_put_right() {
     for (what, damage) in [("cut", 10), ("empty", 0)] {
         fs::write(&blob, &place.weights()[..damage]).unwrap();
         place.fetch().unwrap();
-        assert_eq!(fs::read(snapshot.join("model.safetensors")).unwrap(), place.weights(), "{what}");
+        assert_eq!(
+            fs::read(snapshot.join("model.safetensors")).unwrap(),
+            place.weights(),
+            "{what}"
+        );
     }
     fs::remove_file(&blob).unwrap();
     let error = place.fetch_as(ID, hub::Files::All, place.offline()).unwrap_err();
     assert!(error.contains("has no weights"), "a link to nowhere: {error}");
-    // A part that is whole, one that is too long, and one that was put aside by a process that ended right then.
+    // A part that is whole, one that is too long, and one that was put aside by a process that
+    // ended right then.
     let longer = [place.weights(), b"more"].concat();
-    for (extension, content) in [("part", place.weights()), ("part", &longer), ("short", &place.weights()[..20])] {
+    for (extension, content) in
+        [("part", place.weights()), ("part", &longer), ("short", &place.weights()[..20])]
+    {
         let _ = fs::remove_file(&blob);
         fs::write(blob.with_extension(extension), content).unwrap();
         place.fetch().unwrap();
@@ -424,13 +603,22 @@ fn the_cache_stands_in_only_where_the_network_is_to_blame() {
     let place = Place::new();
     place.server.fault("/api/", 99, Fault::Silence);
     let error = place.fetch().unwrap_err();
-    assert!(error.contains("owner/tiny: the hub cannot be reached: ") && error.contains("HF_HUB_OFFLINE=1"), "{error}");
+    assert!(
+        error.contains("owner/tiny: the hub cannot be reached: ")
+            && error.contains("HF_HUB_OFFLINE=1"),
+        "{error}"
+    );
     assert_eq!(place.server.requests().len(), 3, "tried again");
     place.server.heal();
     let snapshot = place.fetch().unwrap();
     let nobody = HubSettings { endpoint: "http://127.0.0.1:9".to_owned(), ..place.settings() };
     assert_eq!(place.fetch_as(ID, hub::Files::All, nobody.clone()).unwrap(), snapshot);
-    assert!(place.fetch_as("owner/other", hub::Files::All, nobody).unwrap_err().contains("cannot be reached"));
+    assert!(
+        place
+            .fetch_as("owner/other", hub::Files::All, nobody)
+            .unwrap_err()
+            .contains("cannot be reached")
+    );
     place.server.fault("/api/", 1, Fault::Status(404, Vec::new()));
     assert!(place.fetch().unwrap_err().contains("(404)"), "gone is gone");
     place.server.fault("/api/", 1, Fault::Status(502, Vec::new()));
@@ -443,11 +631,15 @@ fn names_that_lead_out_of_the_cache_are_refused_before_anything_is_written() {
         let place = Place::new();
         place.server.list(name, 4);
         let error = place.fetch().unwrap_err();
-        assert!(error.contains("which could lie outside its folder\n\nhint: nothing was written"), "{name}: {error}");
+        assert!(
+            error.contains("which could lie outside its folder\n\nhint: nothing was written"),
+            "{name}: {error}"
+        );
         assert_eq!(place.server.requests().len(), 1);
         assert!(tree(&place.home.path().join("hub")).is_empty());
     }
-    let index = |shard: &str| serde_json::json!({ "weight_map": { "a": shard } }).to_string().into_bytes();
+    let index =
+        |shard: &str| serde_json::json!({ "weight_map": { "a": shard } }).to_string().into_bytes();
     for shard in ["../../evil.safetensors", "/tmp/evil.safetensors", "sub/x.safetensors", ".."] {
         let place = Place::new();
         let mut files = place.model.clone();
@@ -455,15 +647,33 @@ fn names_that_lead_out_of_the_cache_are_refused_before_anything_is_written() {
         files.insert("model.safetensors.index.json".to_owned(), index(shard));
         place.server.publish(MODEL, "main", files);
         let error = place.fetch().unwrap_err();
-        assert!(error.contains(&format!("model.safetensors.index.json names \"{shard}\", which is no file beside it")), "{error}");
+        assert!(
+            error.contains(&format!(
+                "model.safetensors.index.json names \"{shard}\", which is \
+                                         no file beside it"
+            )),
+            "{error}"
+        );
         assert!(tree(place.home.path()).iter().all(|path| !path.contains("evil")));
     }
-    for (header, value) in [("etag", "\"../../../evil\""), ("x-repo-commit", "../../evil"), ("content-range", "bytes 0-0/many")] {
+    for (header, value) in [
+        ("etag", "\"../../../evil\""),
+        ("x-repo-commit", "../../evil"),
+        ("content-range", "bytes 0-0/many"),
+    ] {
         let place = Place::new();
         place.server.fault("/resolve/", 99, Fault::Header(header, value.to_owned()));
         let error = place.fetch().unwrap_err();
-        assert!(error.contains("no usable") || error.contains("but the hub answered for"), "{header}: {error}");
-        assert!(tree(place.home.path()).iter().all(|path| !path.contains("evil") && !path.starts_with("hub/")), "{header}");
+        assert!(
+            error.contains("no usable") || error.contains("but the hub answered for"),
+            "{header}: {error}"
+        );
+        assert!(
+            tree(place.home.path())
+                .iter()
+                .all(|path| !path.contains("evil") && !path.starts_with("hub/")),
+            "{header}"
+        );
     }
 }
 
@@ -481,7 +691,10 @@ fn two_at_once_fetch_one_copy() {
 
 fn reviews() -> Files {
     let rows = |count: usize| -> Vec<u8> {
-        (0..count).map(|row| format!("{{\"text\":\"a b c d e f g {row}\",\"label\":{}}}\n", row % 2)).collect::<String>().into_bytes()
+        (0..count)
+            .map(|row| format!("{{\"text\":\"a b c d e f g {row}\",\"label\":{}}}\n", row % 2))
+            .collect::<String>()
+            .into_bytes()
     };
     let of = |name: &str, bytes: &[u8]| (name.to_owned(), bytes.to_vec());
     Files::from([
@@ -504,14 +717,29 @@ fn a_data_set_comes_with_its_data_files_alone() {
     let commit = place.server.publish(DATA, "main", files.clone());
     let id = HubId::parse("owner/reviews").unwrap();
     let snapshot = place.hub().dataset(&id, ALL).unwrap();
-    assert_eq!(snapshot, place.home.path().join("hub/datasets--owner--reviews/snapshots").join(commit));
-    let names = ["data/more-00000-of-00002.parquet", "data/more-00001-of-00002.parquet", "test.jsonl", "train.jsonl", "validation.jsonl"];
+    assert_eq!(
+        snapshot,
+        place.home.path().join("hub/datasets--owner--reviews/snapshots").join(commit)
+    );
+    let names = [
+        "data/more-00000-of-00002.parquet",
+        "data/more-00001-of-00002.parquet",
+        "test.jsonl",
+        "train.jsonl",
+        "validation.jsonl",
+    ];
     assert_eq!(tree(&snapshot), names);
     assert!(names.iter().all(|name| fs::read(snapshot.join(name)).unwrap() == files[*name]));
     let offline = Hub::new(place.offline()).unwrap();
     assert_eq!(offline.dataset(&id, ALL).unwrap(), snapshot);
     fs::remove_file(snapshot.join(names[1])).unwrap();
-    assert!(offline.dataset(&id, ALL).unwrap_err().to_string().contains("lacks data/more-00001-of-00002.parquet"));
+    assert!(
+        offline
+            .dataset(&id, ALL)
+            .unwrap_err()
+            .to_string()
+            .contains("lacks data/more-00001-of-00002.parquet")
+    );
 }
 
 #[test]
@@ -527,8 +755,13 @@ fn a_data_set_that_was_not_fetched_to_its_end_is_not_used_offline() {
     let snapshot = place.hub().dataset(&id, ALL).unwrap();
     assert_eq!(Hub::new(place.offline()).unwrap().dataset(&id, ALL).unwrap(), snapshot);
     place.server.publish(DATA, "main", Files::from([("README.md".to_owned(), b"#".to_vec())]));
-    let error = place.hub().dataset(&HubId::parse("owner/reviews").unwrap(), ALL).unwrap_err().to_string();
-    assert!(error.contains("the repository has no data files") && error.contains("@refs/convert/parquet"), "{error}");
+    let error =
+        place.hub().dataset(&HubId::parse("owner/reviews").unwrap(), ALL).unwrap_err().to_string();
+    assert!(
+        error.contains("the repository has no data files")
+            && error.contains("@refs/convert/parquet"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -536,24 +769,43 @@ fn of_several_splits_only_the_chosen_one_is_fetched() {
     let place = Place::new();
     let splits = ["train_gen", "train_sft", "test_gen", "test_sft"];
     let names = splits.map(|split| format!("data/{split}-00000-of-00001.jsonl"));
-    let rows = |split: &str| (0..4).map(|row| format!("{{\"text\":\"{row} {split} a b c\",\"label\":{}}}\n", row % 2)).collect::<String>();
-    let files = names.iter().zip(splits).map(|(name, split)| (name.clone(), rows(split).into_bytes())).collect();
+    let rows = |split: &str| {
+        (0..4)
+            .map(|row| format!("{{\"text\":\"{row} {split} a b c\",\"label\":{}}}\n", row % 2))
+            .collect::<String>()
+    };
+    let files = names
+        .iter()
+        .zip(splits)
+        .map(|(name, split)| (name.clone(), rows(split).into_bytes()))
+        .collect();
     place.server.publish(DATA, "main", files);
     let recipe = place.home.path().join("recipe.toml");
-    let text = "[run]\nname = \"hub\"\ndtype = \"float32\"\n[data]\nsource = \"owner/reviews\"\ntrain = 0\nvalidation = 1\ntest = 2\n\
-                [models.base]\nid = \"owner/tiny\"\n[steer]\nbases = [\"base\"]\nprompts = 1\nmax_new_tokens = 4\n\
+    let text = "[run]\nname = \"hub\"\ndtype = \"float32\"\n[data]\nsource = \
+                \"owner/reviews\"\ntrain = 0\nvalidation = 1\ntest = 2\n\
+                [models.base]\nid = \"owner/tiny\"\n[steer]\nbases = [\"base\"]\nprompts = \
+                1\nmax_new_tokens = 4\n\
                 [[steer.method]]\nkind = \"base\"\n[data.prompt]\nmin_words = 1\nmax_words = 2\n";
     fs::write(&recipe, text).unwrap();
     let out = place.home.path().join("run");
     let run = |splits: &[&str]| {
         let mut command = place.program();
         command.arg("run").arg(&recipe).arg("--out").arg(&out).arg("--fresh");
-        command.args(splits.iter().flat_map(|split| ["--set".to_owned(), format!("data.splits.{split}")]));
+        command.args(
+            splits.iter().flat_map(|split| ["--set".to_owned(), format!("data.splits.{split}")]),
+        );
         command
     };
     let error = failure(&mut run(&[]), 1);
-    let families = "`train_gen` (`data/train_gen-00000-of-00001.jsonl`), `train_sft` (`data/train_sft-00000-of-00001.jsonl`)";
-    assert!(error.contains(&format!("owner/reviews: the train split could be any of 2: {families}\n\nhint: ")), "{error}");
+    let families = "`train_gen` (`data/train_gen-00000-of-00001.jsonl`), `train_sft` \
+                    (`data/train_sft-00000-of-00001.jsonl`)";
+    assert!(
+        error.contains(&format!(
+            "owner/reviews: the train split could be any of 2: \
+                                     {families}\n\nhint: "
+        )),
+        "{error}"
+    );
     let fetched = || -> Vec<String> {
         let requests = place.server.requests();
         names.iter().filter(|name| !bodies(&requests, name).is_empty()).cloned().collect()
@@ -564,11 +816,22 @@ fn of_several_splits_only_the_chosen_one_is_fetched() {
     assert!(done.status.success(), "{}", stderr(&done));
     assert_eq!(fetched(), [names[1].clone(), names[3].clone()]);
     let read = "data: train: 4 rows of `data/train_sft-00000-of-00001.jsonl`\n";
-    assert!(stderr(&done).contains(read) && stderr(&done).contains("held out by the seed"), "{}", stderr(&done));
+    assert!(
+        stderr(&done).contains(read) && stderr(&done).contains("held out by the seed"),
+        "{}",
+        stderr(&done)
+    );
     // What the cache has is enough for the same choice, and for no other.
     success(run(&chosen).env("HF_HUB_OFFLINE", "1"));
-    let error = failure(run(&["train=\"train_gen\"", "test=\"test_sft\""]).env("HF_HUB_OFFLINE", "1"), 1);
-    assert!(error.contains("`data.splits.train` is `train_gen`, but no data file is called so, and HF_HUB_OFFLINE"), "{error}");
+    let error =
+        failure(run(&["train=\"train_gen\"", "test=\"test_sft\""]).env("HF_HUB_OFFLINE", "1"), 1);
+    assert!(
+        error.contains(
+            "`data.splits.train` is `train_gen`, but no data file is called so, and \
+                            HF_HUB_OFFLINE"
+        ),
+        "{error}"
+    );
     success(&mut run(&["train=\"train_gen\"", "test=\"test_sft\""]));
     assert_eq!(fetched(), [names[0].clone()]);
 }
@@ -578,49 +841,99 @@ fn a_recipe_takes_ids_and_check_fetches_no_weights_and_no_data() {
     let place = Place::new();
     place.server.publish(DATA, "main", reviews());
     let recipe = place.home.path().join("recipe.toml");
-    let text = "[run]\nname = \"hub\"\ndtype = \"float32\"\n[data]\nsource = \"owner/reviews\"\ntrain = 2\nvalidation = 1\ntest = 2\n\
-                [models.base]\nid = \"owner/tiny\"\n[steer]\nbases = [\"base\"]\nprompts = 1\nmax_new_tokens = 4\n\
+    let text = "[run]\nname = \"hub\"\ndtype = \"float32\"\n[data]\nsource = \
+                \"owner/reviews\"\ntrain = 2\nvalidation = 1\ntest = 2\n\
+                [models.base]\nid = \"owner/tiny\"\n[steer]\nbases = [\"base\"]\nprompts = \
+                1\nmax_new_tokens = 4\n\
                 [[steer.method]]\nkind = \"base\"\n[data.prompt]\nmin_words = 1\nmax_words = 2\n";
     fs::write(&recipe, text).unwrap();
     let plan = success(place.program().arg("check").arg(&recipe));
     assert!(plan.contains("data owner/reviews (a hub data set; a run fetches it first)"), "{plan}");
     assert!(plan.contains(", from owner/tiny\n") && plan.contains("context 32"), "{plan}");
     let requests = place.server.requests();
-    assert!(!paths(&requests).iter().any(|path| path.contains("safetensors") || path.contains("datasets")), "{requests:?}");
+    assert!(
+        !paths(&requests)
+            .iter()
+            .any(|path| path.contains("safetensors") || path.contains("datasets")),
+        "{requests:?}"
+    );
 
-    // A model that cannot be used is told by its config alone, before its weights are fetched, beside what is wrong with others.
+    // A model that cannot be used is told by its config alone, before its weights are fetched,
+    // beside what is wrong with others.
     let mut quantised = place.model.clone();
     let mut config: serde_json::Value = serde_json::from_slice(&quantised["config.json"]).unwrap();
     config["quantization_config"] = serde_json::json!({ "quant_method": "gptq", "bits": 4 });
     quantised.insert("config.json".to_owned(), config.to_string().into_bytes());
     place.server.publish("models/owner/quantised", "main", quantised);
     for command in ["check", "run"] {
-        let mut command = place.program().arg(command).arg(&recipe).args(["--set", "models.base.id=owner/quantised"]).output().unwrap();
+        let mut command = place
+            .program()
+            .arg(command)
+            .arg(&recipe)
+            .args(["--set", "models.base.id=owner/quantised"])
+            .output()
+            .unwrap();
         let error = String::from_utf8(std::mem::take(&mut command.stderr)).unwrap();
-        assert!(error.contains("`models.base.id`: ") && error.contains("the weights are quantised by GPTQ to 4 bits"), "{error}");
-        assert!(command.status.code() == Some(2) && !paths(&place.server.requests()).iter().any(|path| path.contains("safetensors")));
+        assert!(
+            error.contains("`models.base.id`: ")
+                && error.contains(
+                    "the weights are quantised \
+                                                                        by GPTQ to 4 \
+                                                                        bits"
+                ),
+            "{error}"
+        );
+        assert!(
+            command.status.code() == Some(2)
+                && !paths(&place.server.requests()).iter().any(|path| path.contains("safetensors"))
+        );
     }
 
     // What is wrong with the recipe is told before anything is asked.
-    let error = failure(place.program().arg("run").arg(&recipe).args(["--set", "steer.prompts=99"]), 2);
-    assert!(error.contains("`steer.prompts` = 99") && place.server.requests().is_empty(), "{error}");
+    let error =
+        failure(place.program().arg("run").arg(&recipe).args(["--set", "steer.prompts=99"]), 2);
+    assert!(
+        error.contains("`steer.prompts` = 99") && place.server.requests().is_empty(),
+        "{error}"
+    );
 
     let out = place.home.path().join("run");
     success(place.program().arg("run").arg(&recipe).arg("--out").arg(&out));
     assert_eq!(common::lines(&out.join("steer/base/base/seed-1.jsonl")).len(), 1);
     let written = fs::read_to_string(out.join("recipe.toml")).unwrap();
-    assert!(written.contains("id = \"owner/tiny\"") && written.contains("source = \"owner/reviews\""), "{written}");
+    assert!(
+        written.contains("id = \"owner/tiny\"")
+            && written.contains(
+                "source = \
+                                                                         \"owner/reviews\""
+            ),
+        "{written}"
+    );
     let plan = fs::read_to_string(out.join("plan.json")).unwrap();
     assert!(plan.contains(&format!("models--owner--tiny/snapshots/{}", place.commit)), "{plan}");
     // The same run again, without a network: nothing is left to do.
-    let again = output(place.program().arg("run").arg(&recipe).arg("--out").arg(&out).env("HF_HUB_OFFLINE", "1"));
-    assert!(again.status.success() && stderr(&again).contains("done already"), "{}", stderr(&again));
-    // Nor with the cache elsewhere, where other programs have put more beside the files that we read.
+    let again = output(
+        place.program().arg("run").arg(&recipe).arg("--out").arg(&out).env("HF_HUB_OFFLINE", "1"),
+    );
+    assert!(
+        again.status.success() && stderr(&again).contains("done already"),
+        "{}",
+        stderr(&again)
+    );
+    // Nor with the cache elsewhere, where other programs have put more beside the files that we
+    // read.
     let other = tempfile::tempdir().unwrap();
     fs::rename(place.home.path().join("hub"), other.path().join("hub")).unwrap();
     let snapshot = other.path().join("hub/models--owner--tiny/snapshots").join(&place.commit);
     fs::write(snapshot.join("README.md"), "# tiny").unwrap();
     let mut run = place.program();
-    let moved = output(run.arg("run").arg(&recipe).arg("--out").arg(&out).env("HF_HOME", other.path()).env("HF_HUB_OFFLINE", "1"));
+    let moved = output(
+        run.arg("run")
+            .arg(&recipe)
+            .arg("--out")
+            .arg(&out)
+            .env("HF_HOME", other.path())
+            .env("HF_HUB_OFFLINE", "1"),
+    );
     assert!(moved.status.success() && !stderr(&moved).contains("starting"), "{}", stderr(&moved));
 }

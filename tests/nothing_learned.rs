@@ -15,7 +15,11 @@ fn recipe(folder: &Path, tables: &str) {
         tiny_model(folder);
     }
     let pair = |i: usize| json!({ "prompt": format!("Q{i}:"), "chosen": format!("good {i}"), "rejected": format!("bad {i}") });
-    fs::write(folder.join("pairs.jsonl"), (0..40).map(|i| format!("{}\n", pair(i))).collect::<String>()).unwrap();
+    fs::write(
+        folder.join("pairs.jsonl"),
+        (0..40).map(|i| format!("{}\n", pair(i))).collect::<String>(),
+    )
+    .unwrap();
     let head = "[run]\nname='short'\ndtype='float32'\n[data]\nsource='builtin:reviews'\ntrain=20\nvalidation=2\ntest=4\n\
                 prompt={min_words=1,max_words=1}\n[models.guide]\nid='model'\n\
                 [preferences]\nsource='pairs.jsonl'\npolicy='guide'\nlabel='kept'\nvalidation_pairs=4\n";
@@ -39,9 +43,12 @@ fn defaults_on_a_few_pairs_move_the_weights_and_say_how_few_steps_that_is() {
     let folder = tempfile::tempdir().unwrap();
     recipe(folder.path(), "[sft]\n[reward_model]\n[dpo.training]\n");
     let few = [
-        "warning: only 2 optimiser steps (1 × 72 examples in batches of 64), in which little is learned",
-        "warning: only 1 optimiser step (1 × 36 examples in batches of 64, more than there are), in which little is learned",
-        "warning: only 1 optimiser step (1 × 36 examples in batches of 256, more than there are), in which little is learned: lower `batch_size`",
+        "warning: only 2 optimiser steps (1 × 72 examples in batches of 64), in which little is \
+         learned",
+        "warning: only 1 optimiser step (1 × 36 examples in batches of 64, more than there are), \
+         in which little is learned",
+        "warning: only 1 optimiser step (1 × 36 examples in batches of 256, more than there are), \
+         in which little is learned: lower `batch_size`",
     ];
     let plan = success(&mut command("check", folder.path()));
     few.iter().for_each(|said| assert!(plan.contains(said), "{plan}\nlacks {said}"));
@@ -53,13 +60,18 @@ fn defaults_on_a_few_pairs_move_the_weights_and_say_how_few_steps_that_is() {
     }
     assert!(log.contains("dpo: 1 optimiser steps, 36 examples in batches of 256"), "{log}");
     assert!(
-        log.contains("dpo: kept the weights of step 1: validation/loss 0.69") && log.contains(", validation/rewards/accuracies "),
+        log.contains("dpo: kept the weights of step 1: validation/loss 0.69")
+            && log.contains(", validation/rewards/accuracies "),
         "{log}"
     );
     assert!(!log.contains("nothing was learned, the result"), "{log}");
     let metrics = lines(&folder.path().join("run/metrics.jsonl"));
     let rates = |stage: &str| -> Vec<f64> {
-        metrics.iter().filter(|line| line["stage"] == stage).filter_map(|line| line["learning_rate"].as_f64()).collect()
+        metrics
+            .iter()
+            .filter(|line| line["stage"] == stage)
+            .filter_map(|line| line["learning_rate"].as_f64())
+            .collect()
     };
     assert_eq!(rates("sft"), [2e-5, 2e-5]);
     assert_eq!((rates("reward_model"), rates("dpo")), (vec![2e-5], vec![1e-6]));
@@ -74,7 +86,12 @@ fn a_training_that_changes_no_weight_is_told_where_it_happens_and_beside_the_num
     tiny_model(folder.path());
     fs::create_dir(folder.path().join("reward")).unwrap();
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2-reward");
-    for (from, file) in [("", "config.json"), ("", "model.safetensors"), ("model", "tokenizer.json"), ("model", "tokenizer_config.json")] {
+    for (from, file) in [
+        ("", "config.json"),
+        ("", "model.safetensors"),
+        ("model", "tokenizer.json"),
+        ("model", "tokenizer_config.json"),
+    ] {
         let from = if from.is_empty() { golden.clone() } else { folder.path().join(from) };
         fs::copy(from.join(file), folder.path().join("reward").join(file)).unwrap();
     }
@@ -88,31 +105,65 @@ fn a_training_that_changes_no_weight_is_told_where_it_happens_and_beside_the_num
     for lora in ["", "lora={rank=2}\n"] {
         recipe(folder.path(), &tables(lora));
         let (table, log) = run(folder.path());
-        let nothing = "dpo: nothing was learned, the result is bit for bit what training started from";
-        assert!(log.contains(&format!("{nothing}: 3 optimiser steps at rates up to 1e-60 were too small")), "{log}");
-        assert!(log.contains("hold the same weights as they were loaded (float), so every score is 0"), "{log}");
-        assert!(table.contains(&format!("warning: {nothing}")) && table.contains("warning: guide: every score is 0"), "{table}");
+        let nothing = "dpo: nothing was learned, the result is bit for bit what training started \
+                       from";
+        assert!(
+            log.contains(&format!(
+                "{nothing}: 3 optimiser steps at rates up to 1e-60 were too \
+                                       small"
+            )),
+            "{log}"
+        );
+        assert!(
+            log.contains(
+                "hold the same weights as they were loaded (float), so every score is \
+                              0"
+            ),
+            "{log}"
+        );
+        assert!(
+            table.contains(&format!("warning: {nothing}"))
+                && table.contains("warning: guide: every score is 0"),
+            "{table}"
+        );
         let page = fs::read_to_string(folder.path().join("run/report.html")).unwrap();
         assert!(page.contains(&format!("<b>Warning:</b> {nothing}")), "{page}");
     }
     recipe(folder.path(), &tables("").replace("1e-60", "1e-3"));
     let (table, log) = run(folder.path());
-    assert!(!log.contains("nothing was learned, the result") && !log.contains("hold the same weights"), "{log}");
+    assert!(
+        !log.contains("nothing was learned, the result")
+            && !log.contains(
+                "hold the same \
+                                                                               weights"
+            ),
+        "{log}"
+    );
     assert!(!table.contains("every score is 0"), "{table}");
     // Labels that say the opposite of those that are held out.
     let pair = |i: usize| {
         let (chosen, rejected) = if i < 8 { ("bad", "good") } else { ("good", "bad") };
         json!({ "prompt": format!("Q{i}:"), "chosen": format!("{chosen} {i}"), "rejected": format!("{rejected} {i}") })
     };
-    let lines = |rows: std::ops::Range<usize>| rows.map(|i| format!("{}\n", pair(i))).collect::<String>();
+    let lines =
+        |rows: std::ops::Range<usize>| rows.map(|i| format!("{}\n", pair(i))).collect::<String>();
     fs::create_dir(folder.path().join("pairs")).unwrap();
     for (file, rows) in [("validation", 0..8), ("train", 8..40)] {
         fs::write(folder.path().join(format!("pairs/{file}.jsonl")), lines(rows)).unwrap();
     }
     let text = fs::read_to_string(folder.path().join("recipe.toml")).unwrap();
-    let text = text.replace("pairs.jsonl", "pairs").replace("validation_pairs=4\n", "").replace("steps=3", "steps=12");
+    let text = text
+        .replace("pairs.jsonl", "pairs")
+        .replace("validation_pairs=4\n", "")
+        .replace("steps=3", "steps=12");
     fs::write(folder.path().join("recipe.toml"), text).unwrap();
     let (table, log) = run(folder.path());
-    assert!(log.contains("is no lower than 0.6931, what it is before training: nothing was learned that holds there"), "{log}");
+    assert!(
+        log.contains(
+            "is no lower than 0.6931, what it is before training: nothing was learned \
+                          that holds there"
+        ),
+        "{log}"
+    );
     assert!(table.contains("warning: dpo: the held-out loss"), "{table}");
 }

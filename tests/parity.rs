@@ -1,4 +1,5 @@
-//! SFT and DPO hold their ground against TRL's trainers: the same model, data, order and settings give the same loss at every step.
+//! SFT and DPO hold their ground against TRL's trainers: the same model, data, order and settings
+//! give the same loss at every step.
 
 mod golden;
 
@@ -59,7 +60,10 @@ fn in_our_order(golden: &Golden) -> Vec<PairSequences> {
     let order = Stream::new(SEED, STAGE, "epoch-0").permutation(golden.pairs.len());
     let mut placed: Vec<Option<PairSequences>> = golden.pairs.iter().map(|_| None).collect();
     for ([prompt, chosen, rejected], place) in golden.pairs.iter().zip(order) {
-        let sequence = |response: &[i64]| Sequence { ids: [prompt, response].concat(), scored_from: prompt.len() };
+        let sequence = |response: &[i64]| Sequence {
+            ids: [prompt, response].concat(),
+            scored_from: prompt.len(),
+        };
         placed[place] = Some(PairSequences::new(sequence(chosen), sequence(rejected)));
     }
     placed.into_iter().map(Option::unwrap).collect()
@@ -67,7 +71,15 @@ fn in_our_order(golden: &Golden) -> Vec<PairSequences> {
 
 /// The loss of every step, of the metrics that a run leaves.
 fn losses(golden: &Golden, micro_batch_size: usize, task: &mut dyn Task) -> Vec<f64> {
-    let Settings { learning_rate, warmup_ratio, weight_decay, max_grad_norm, steps, batch_size, .. } = golden.settings;
+    let Settings {
+        learning_rate,
+        warmup_ratio,
+        weight_decay,
+        max_grad_norm,
+        steps,
+        batch_size,
+        ..
+    } = golden.settings;
     let training = Training {
         length: Length::Epochs(1.0),
         batch_size,
@@ -83,10 +95,20 @@ fn losses(golden: &Golden, micro_batch_size: usize, task: &mut dyn Task) -> Vec<
     };
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = Checkpoint::at(folder.path().join("checkpoint.safetensors"));
-    Fit { stage: STAGE, training: &training, seed: SEED, run_dir: folder.path(), checkpoint: &checkpoint }.run(task).unwrap();
+    Fit {
+        stage: STAGE,
+        training: &training,
+        seed: SEED,
+        run_dir: folder.path(),
+        checkpoint: &checkpoint,
+    }
+    .run(task)
+    .unwrap();
     let metrics = std::fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
-    let values: Vec<serde_json::Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let losses: Vec<f64> = values.iter().filter_map(|value| value.get(glossary::LOSS)?.as_f64()).collect();
+    let values: Vec<serde_json::Value> =
+        metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let losses: Vec<f64> =
+        values.iter().filter_map(|value| value.get(glossary::LOSS)?.as_f64()).collect();
     assert_eq!(losses.len(), steps, "{}", values[0]);
     losses
 }
@@ -94,9 +116,17 @@ fn losses(golden: &Golden, micro_batch_size: usize, task: &mut dyn Task) -> Vec<
 fn assert_equal(ours: &[f64], theirs: &[f64]) {
     assert_eq!(ours.len(), theirs.len());
     for (step, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
-        assert!((ours - theirs).abs() < 1e-4 * theirs.abs().max(1.0), "step {step}: {ours} against TRL's {theirs}");
+        assert!(
+            (ours - theirs).abs() < 1e-4 * theirs.abs().max(1.0),
+            "step {step}: {ours} against \
+                                                                       TRL's {theirs}"
+        );
     }
-    assert!(theirs.iter().any(|loss| (loss - theirs[0]).abs() > 0.1), "nothing was learned, so nothing is shown");
+    assert!(
+        theirs.iter().any(|loss| (loss - theirs[0]).abs() > 0.1),
+        "nothing was learned, so \
+                                                                       nothing is shown"
+    );
 }
 
 #[test]

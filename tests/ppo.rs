@@ -65,24 +65,48 @@ fn learner_with(settings: &PpoSettings, value: impl Fn(&Lm, Rc<Lm>) -> Value) ->
     let value = value(&policy, new());
     let ppo = Ppo { settings, policy, reference: new(), value };
     let optimizer = AdamW::new(ppo.parameters(), AdamWSettings::with_decay(0.0));
-    Learner { ppo, optimizer, tokenizer: Rc::new(Tokenizer::numbered(VOCAB as usize, Some(EOS)).unwrap()) }
+    Learner {
+        ppo,
+        optimizer,
+        tokenizer: Rc::new(Tokenizer::numbered(VOCAB as usize, Some(EOS)).unwrap()),
+    }
 }
 
 impl Learner<'_> {
     /// Answers to prompts of one random token each, by the engine of the search.
-    fn rollouts<F: Fn(&[i64], &[i64]) -> Vec<f64>>(&self, world: &World<F>, step: u64, count: usize) -> Vec<Rollout> {
+    fn rollouts<F: Fn(&[i64], &[i64]) -> Vec<f64>>(
+        &self,
+        world: &World<F>,
+        step: u64,
+        count: usize,
+    ) -> Vec<Rollout> {
         let sampling = Sampling::new(self.ppo.settings.temperature, 0, 1.0);
         let template = PromptTemplate::new("{prompt}", Some(false));
-        let mut policy = LocalPolicy::new(self.ppo.policy.clone(), self.tokenizer.clone(), template, sampling, Vec::new());
+        let mut policy = LocalPolicy::new(
+            self.ppo.policy.clone(),
+            self.tokenizer.clone(),
+            template,
+            sampling,
+            Vec::new(),
+        );
         let asked = Stream::new(7, "prompts", &step.to_string());
-        let ids: Vec<i64> = (0..count).map(|i| 1 + (asked.uniform(i as u64, 0) * (VOCAB - 1) as f64) as i64).collect();
+        let ids: Vec<i64> = (0..count)
+            .map(|i| 1 + (asked.uniform(i as u64, 0) * (VOCAB - 1) as f64) as i64)
+            .collect();
         let prompts: Vec<String> = ids.iter().map(|id| format!("t{id}")).collect();
-        let nodes = policy.open_rows(&prompts.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
-        let streams: Vec<Stream> = (0..count).map(|i| Stream::new(9, "answers", &format!("{step}/{i}"))).collect();
+        let nodes =
+            policy.open_rows(&prompts.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+        let streams: Vec<Stream> =
+            (0..count).map(|i| Stream::new(9, "answers", &format!("{step}/{i}"))).collect();
         let requests: Vec<Extend> = nodes
             .iter()
             .zip(&streams)
-            .map(|(node, stream)| Extend { node: node.clone(), stream: stream.clone(), slot: 0, max_tokens: world.answer })
+            .map(|(node, stream)| Extend {
+                node: node.clone(),
+                stream: stream.clone(),
+                slot: 0,
+                max_tokens: world.answer,
+            })
             .collect();
         let answers = policy.extend(&requests).unwrap();
         (ids.iter().zip(answers))
@@ -90,16 +114,26 @@ impl Learner<'_> {
                 let mut response = answer.response.ids;
                 response.extend((answer.response.finish == Some(Finish::Eos)).then_some(EOS));
                 let rewards = (world.reward)(&[prompt], &response);
-                Rollout { sequence: Sequence { ids: [vec![prompt], response].concat(), scored_from: 1 }, rewards }
+                Rollout {
+                    sequence: Sequence { ids: [vec![prompt], response].concat(), scored_from: 1 },
+                    rewards,
+                }
             })
             .collect()
     }
 
-    fn learn<F: Fn(&[i64], &[i64]) -> Vec<f64>>(&mut self, world: &World<F>, steps: u64, kl_coef: f64) -> Vec<Metrics> {
+    fn learn<F: Fn(&[i64], &[i64]) -> Vec<f64>>(
+        &mut self,
+        world: &World<F>,
+        steps: u64,
+        kl_coef: f64,
+    ) -> Vec<Metrics> {
         (0..steps)
             .map(|step| {
                 let rollouts = self.rollouts(world, step, 64);
-                let order = |epoch: usize| Stream::new(5, "order", &format!("{step}/{epoch}")).permutation(rollouts.len());
+                let order = |epoch: usize| {
+                    Stream::new(5, "order", &format!("{step}/{epoch}")).permutation(rollouts.len())
+                };
                 self.ppo.update(&mut self.optimizer, &rollouts, kl_coef, 3e-3, &order).unwrap()
             })
             .collect()
@@ -111,7 +145,8 @@ fn metric(metrics: &Metrics, name: &str) -> f64 {
 }
 
 fn mean_score(metrics: &[Metrics]) -> f64 {
-    metrics.iter().map(|metrics| metric(metrics, "objective/scores")).sum::<f64>() / metrics.len() as f64
+    metrics.iter().map(|metrics| metric(metrics, "objective/scores")).sum::<f64>()
+        / metrics.len() as f64
 }
 
 /// One token, worth 1 if it is t4: the policy must come to say it nearly always.
@@ -119,48 +154,72 @@ fn mean_score(metrics: &[Metrics]) -> f64 {
 fn a_bandit_finds_its_arm() {
     let settings = settings();
     let mut learner = learner(&settings);
-    let world = World { answer: 1, reward: |_: &[i64], answer: &[i64]| vec![f64::from(answer[0] == 4)] };
+    let world =
+        World { answer: 1, reward: |_: &[i64], answer: &[i64]| vec![f64::from(answer[0] == 4)] };
     let metrics = learner.learn(&world, 25, 0.0);
     let (first, last) = (mean_score(&metrics[..3]), mean_score(&metrics[22..]));
     assert!(first < 0.3 && last > 0.95, "{first} {last}");
 }
 
-/// Each token is worth 1 if it repeats the prompt's, −0.2 otherwise: off by one in targets, states or rewards, and nothing is learned.
+/// Each token is worth 1 if it repeats the prompt's, −0.2 otherwise: off by one in targets, states
+/// or rewards, and nothing is learned.
 #[test]
 fn tokens_that_copy_the_prompt_are_learned_with_dense_and_with_sparse_pay() {
     for chunk_len in [Some(1), Some(2), None] {
         let settings = settings();
         let mut learner = learner(&settings);
         let reward = |prompt: &[i64], answer: &[i64]| {
-            let each: Vec<f64> = answer.iter().map(|token| if *token == prompt[0] { 1.0 } else { -0.2 }).collect();
+            let each: Vec<f64> =
+                answer.iter().map(|token| if *token == prompt[0] { 1.0 } else { -0.2 }).collect();
             pay_by_chunk(&each, chunk_len)
         };
         let metrics = learner.learn(&World { answer: 4, reward }, 120, 0.0);
         let (first, last) = (mean_score(&metrics[..3]), mean_score(&metrics[115..]));
         assert!(first < 0.2 && last > 3.0, "{chunk_len:?}: {first} {last}");
-        let known = metrics.iter().map(|metrics| metric(metrics, "val/explained_variance")).fold(f64::NEG_INFINITY, f64::max);
-        assert!(known > 0.5, "{chunk_len:?}: the values never said more than {known} of the returns");
+        let known = metrics
+            .iter()
+            .map(|metrics| metric(metrics, "val/explained_variance"))
+            .fold(f64::NEG_INFINITY, f64::max);
+        assert!(
+            known > 0.5,
+            "{chunk_len:?}: the values never said more than {known} of the \
+                              returns"
+        );
     }
 }
 
-/// A value model learns beside the policy: its values come to know the returns, and its gradients leave the policy's alone.
+/// A value model learns beside the policy: its values come to know the returns, and its gradients
+/// leave the policy's alone.
 #[test]
 fn a_value_model_of_its_own_learns_the_returns() {
     let settings = settings();
     let mut learner = learner_with(&settings, |_, body| Value::model(body));
-    let reward = |prompt: &[i64], answer: &[i64]| answer.iter().map(|token| if *token == prompt[0] { 1.0 } else { -0.2 }).collect();
+    let reward = |prompt: &[i64], answer: &[i64]| {
+        answer.iter().map(|token| if *token == prompt[0] { 1.0 } else { -0.2 }).collect()
+    };
     let metrics = learner.learn(&World { answer: 4, reward }, 60, 0.0);
     let (first, last) = (mean_score(&metrics[..3]), mean_score(&metrics[55..]));
     assert!(first < 0.2 && last > 1.0, "{first} {last}");
-    let known = metrics.iter().map(|metrics| metric(metrics, "val/explained_variance")).fold(f64::NEG_INFINITY, f64::max);
+    let known = metrics
+        .iter()
+        .map(|metrics| metric(metrics, "val/explained_variance"))
+        .fold(f64::NEG_INFINITY, f64::max);
     assert!(known > 0.5, "the values never said more than {known} of the returns");
     let names: Vec<String> = learner.ppo.parameters().into_iter().map(|(name, _)| name).collect();
-    assert!(names.iter().any(|name| name == "value_model.transformer.wte.weight") && !names.iter().any(|name| name.contains("lm_head")));
+    assert!(
+        names.iter().any(|name| name == "value_model.transformer.wte.weight")
+            && !names.iter().any(|name| name.contains("lm_head"))
+    );
 
     // With nothing to learn for the policy, only the values move.
     let flat = PpoSettings { cliprange: 1e-9, ..settings.clone() };
     let mut learner = learner_with(&flat, |_, body| Value::model(body));
-    let before: Vec<(String, Tensor)> = learner.optimizer.weights().into_iter().map(|(name, weight)| (name, weight.copy())).collect();
+    let before: Vec<(String, Tensor)> = learner
+        .optimizer
+        .weights()
+        .into_iter()
+        .map(|(name, weight)| (name, weight.copy()))
+        .collect();
     learner.learn(&World { answer: 1, reward: |_: &[i64], _: &[i64]| vec![1.0] }, 1, 0.0);
     let moved = |(name, weight): (String, Tensor)| {
         let (_, before) = before.iter().find(|(known, _)| *known == name).unwrap();
@@ -177,17 +236,25 @@ fn before_anything_is_learned_every_ratio_is_one_to_the_bit() {
     let world = World { answer: 4, reward: |_: &[i64], answer: &[i64]| vec![1.0; answer.len()] };
     for metrics in learner.learn(&world, 3, 0.1) {
         assert_eq!(metric(&metrics, "val/first_ratio_error"), 0.0);
-        assert!(metric(&metrics, "policy/approxkl_avg") > 0.0, "later minibatches are of another policy");
+        assert!(
+            metric(&metrics, "policy/approxkl_avg") > 0.0,
+            "later minibatches are of another \
+                                                                policy"
+        );
     }
 }
 
-/// With a large coefficient the policy stays where it was, whatever the reward says; without one it leaves.
+/// With a large coefficient the policy stays where it was, whatever the reward says; without one it
+/// leaves.
 #[test]
 fn the_penalty_holds_the_policy_to_the_reference() {
     let run = |coefficient: f64| {
         let settings = settings();
         let mut learner = learner(&settings);
-        let world = World { answer: 1, reward: |_: &[i64], answer: &[i64]| vec![f64::from(answer[0] == 4)] };
+        let world = World {
+            answer: 1,
+            reward: |_: &[i64], answer: &[i64]| vec![f64::from(answer[0] == 4)],
+        };
         let metrics = learner.learn(&world, 20, coefficient);
         assert!(metric(&metrics[0], "objective/kl").abs() < 1e-6);
         metrics[15..].iter().map(|metrics| metric(metrics, "objective/kl")).sum::<f64>() / 5.0
@@ -201,13 +268,19 @@ fn micro_batches_give_the_update_of_the_whole_minibatch() {
     let weights = |micro_batch_size: usize| {
         let settings = PpoSettings { micro_batch_size, ..settings() };
         let mut learner = learner(&settings);
-        let world = World { answer: 3, reward: |_: &[i64], answer: &[i64]| answer.iter().map(|token| *token as f64 / 10.0).collect() };
+        let world = World {
+            answer: 3,
+            reward: |_: &[i64], answer: &[i64]| {
+                answer.iter().map(|token| *token as f64 / 10.0).collect()
+            },
+        };
         learner.learn(&world, 1, 0.05);
         learner.optimizer.weights()
     };
     for ((name, whole), (_, split)) in weights(32).iter().zip(weights(5)) {
         let error = (whole - split).abs().max().double_value(&[]);
-        // Adam's first steps have the size of the rate whatever the gradient: signs of gradients near 0 may differ.
+        // Adam's first steps have the size of the rate whatever the gradient: signs of gradients
+        // near 0 may differ.
         assert!((whole.kind() == Kind::Float) && error < 2e-3, "{name}: {error}");
     }
 }
@@ -219,7 +292,11 @@ fn a_reward_that_is_no_number_is_refused() {
     let sequence = Sequence { ids: vec![1, 2, 3], scored_from: 1 };
     for rewards in [vec![1.0, f64::NAN], vec![1.0]] {
         let rollout = Rollout { sequence: sequence.clone(), rewards };
-        let error = learner.ppo.update(&mut learner.optimizer, &[rollout], 0.1, 1e-3, &|_| vec![0]).unwrap_err().to_string();
+        let error = learner
+            .ppo
+            .update(&mut learner.optimizer, &[rollout], 0.1, 1e-3, &|_| vec![0])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("rollout 0 of 2 tokens"), "{error}");
     }
 }

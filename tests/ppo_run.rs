@@ -1,5 +1,5 @@
-//! The PPO stage through the real program: resumed bit-equal, rewarded across vocabularies, with adapters and a value model, and stopped by
-//! rewards that are no numbers.
+//! The PPO stage through the real program: resumed bit-equal, rewarded across vocabularies, with
+//! adapters and a value model, and stopped by rewards that are no numbers.
 
 mod common;
 
@@ -23,7 +23,12 @@ fn run(out: &Path, stages: &[&str], sets: &[&str]) -> Command {
     let mut command = w2s();
     command.arg("run").arg(recipe("smoke.toml")).arg("--out").arg(out);
     command.args(stages.iter().flat_map(|stage| ["--only", stage]));
-    let settled = ["pretrain.training.steps=40", "gold.training.steps=20", "ppo.training.steps=6", "steer.method=[{kind='base'}]"];
+    let settled = [
+        "pretrain.training.steps=40",
+        "gold.training.steps=20",
+        "ppo.training.steps=6",
+        "steer.method=[{kind='base'}]",
+    ];
     command.args(settled.iter().chain(sets).flat_map(|set| ["--set", set]));
     command
 }
@@ -45,7 +50,11 @@ fn prepared() -> (tempfile::TempDir, PathBuf) {
     static DONE: OnceLock<tempfile::TempDir> = OnceLock::new();
     let done = DONE.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
-        success(&mut run(&folder.path().join("run"), &["pretrain", "gold", "preferences", "sft", "dpo"], &[]));
+        success(&mut run(
+            &folder.path().join("run"),
+            &["pretrain", "gold", "preferences", "sft", "dpo"],
+            &[],
+        ));
         folder
     });
     let folder = tempfile::tempdir().unwrap();
@@ -56,7 +65,14 @@ fn prepared() -> (tempfile::TempDir, PathBuf) {
 
 fn without_seconds(path: &Path) -> Vec<Value> {
     let mut all = lines(path);
-    all.iter_mut().for_each(|line| drop(line.as_object_mut().unwrap().remove("seconds").expect("every step says where its time went")));
+    all.iter_mut().for_each(|line| {
+        drop(
+            line.as_object_mut()
+                .unwrap()
+                .remove("seconds")
+                .expect("every step says where its time went"),
+        )
+    });
     all
 }
 
@@ -68,27 +84,55 @@ fn a_killed_training_ends_like_an_unbroken_one() {
     success(&mut run(&whole, &["ppo"], &sets));
     let (_folder, killed) = prepared();
     let task = "ppo/base/L-inf/seed-1";
-    kill_when(&mut run(&killed, &["ppo"], &sets), "PPO", || lines_so_far(&killed.join(task).join("steps.jsonl")) >= 3);
-    assert!(killed.join("state/ppo-base-L-inf-seed-1.safetensors").exists() && !killed.join(task).join("model.safetensors").exists());
+    kill_when(&mut run(&killed, &["ppo"], &sets), "PPO", || {
+        lines_so_far(&killed.join(task).join("steps.jsonl")) >= 3
+    });
+    assert!(
+        killed.join("state/ppo-base-L-inf-seed-1.safetensors").exists()
+            && !killed.join(task).join("model.safetensors").exists()
+    );
     let log = stderr(&output(&mut run(&killed, &["ppo"], &sets)));
-    assert!(log.contains("ppo/base/L-5/seed-1: done already") && log.contains(&format!("{task}: continues after step ")), "{log}");
+    assert!(
+        log.contains("ppo/base/L-5/seed-1: done already")
+            && log.contains(&format!("{task}: continues after step ")),
+        "{log}"
+    );
     assert!(log.contains("% of the time in rollouts"), "{log}");
     for cell in ["L-5", "L-inf"] {
-        let [whole, killed] = [&whole, &killed].map(|run| run.join("ppo/base").join(cell).join("seed-1"));
+        let [whole, killed] =
+            [&whole, &killed].map(|run| run.join("ppo/base").join(cell).join("seed-1"));
         for file in ["model.safetensors", "rollouts.jsonl", "validation.jsonl", "tokenizer.json"] {
-            assert!(fs::read(whole.join(file)).unwrap() == fs::read(killed.join(file)).unwrap(), "{cell}/{file} differs");
+            assert!(
+                fs::read(whole.join(file)).unwrap() == fs::read(killed.join(file)).unwrap(),
+                "{cell}/{file} differs"
+            );
         }
         let steps = without_seconds(&whole.join("steps.jsonl"));
         assert_eq!(steps, without_seconds(&killed.join("steps.jsonl")));
-        assert_eq!(steps.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
-        assert_eq!(lines(&whole.join("validation.jsonl")).len(), 4, "before the first step and after each second one");
+        assert_eq!(
+            steps.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(),
+            [1, 2, 3, 4, 5, 6]
+        );
+        assert_eq!(
+            lines(&whole.join("validation.jsonl")).len(),
+            4,
+            "before the first step and \
+                                                                     after each second one"
+        );
     }
     let metrics = |run: &Path| -> Vec<f64> {
         let lines = lines(&run.join("metrics.jsonl"));
-        lines.iter().filter(|line| line["stage"] == task).filter_map(|line| line["objective/kl_coef"].as_f64()).collect()
+        lines
+            .iter()
+            .filter(|line| line["stage"] == task)
+            .filter_map(|line| line["objective/kl_coef"].as_f64())
+            .collect()
     };
     let coefficients = metrics(&whole);
-    assert!(coefficients.len() == 6 && coefficients[0] == 0.2 && coefficients[5] != 0.2, "{coefficients:?}");
+    assert!(
+        coefficients.len() == 6 && coefficients[0] == 0.2 && coefficients[5] != 0.2,
+        "{coefficients:?}"
+    );
     assert_eq!(coefficients, metrics(&killed));
 }
 
@@ -102,48 +146,91 @@ fn what_comes_out_is_a_base_and_each_training_stands_for_itself() {
     success(&mut run(&out, &["ppo"], &[]));
     let cell = |name: &str| out.join("ppo/base").join(name).join("seed-1");
     // The first rollouts come from the same policy by the same streams, whenever they are paid.
-    let first =
-        |name: &str| -> Vec<Value> { lines(&cell(name).join("rollouts.jsonl")).into_iter().filter(|line| line["step"] == 1).collect() };
+    let first = |name: &str| -> Vec<Value> {
+        lines(&cell(name).join("rollouts.jsonl"))
+            .into_iter()
+            .filter(|line| line["step"] == 1)
+            .collect()
+    };
     assert_eq!(first("L-5").len(), 16);
     assert_eq!(first("L-5"), first("L-inf"));
-    assert_ne!(fs::read(cell("L-5").join("model.safetensors")).unwrap(), fs::read(cell("L-inf").join("model.safetensors")).unwrap());
-    let ratios: Vec<f64> = (lines(&out.join("metrics.jsonl")).iter()).filter_map(|line| line["val/first_ratio_error"].as_f64()).collect();
+    assert_ne!(
+        fs::read(cell("L-5").join("model.safetensors")).unwrap(),
+        fs::read(cell("L-inf").join("model.safetensors")).unwrap()
+    );
+    let ratios: Vec<f64> = (lines(&out.join("metrics.jsonl")).iter())
+        .filter_map(|line| line["val/first_ratio_error"].as_f64())
+        .collect();
     assert!(ratios.len() == 12 && ratios.iter().all(|error| *error == 0.0), "{ratios:?}");
     let svg = fs::read_to_string(out.join("ppo/base/curves.svg")).unwrap();
     assert!(svg.contains("L = 5") && svg.contains("L = inf") && svg.contains("gold reward"));
-    let report: Value = serde_json::from_slice(&fs::read(out.join("ppo/base/report.json")).unwrap()).unwrap();
-    assert!(report["rows"][1]["chunk_len"] == "inf" && report["rows"][0]["last_gold_reward"][0].is_f64(), "{report}");
+    let report: Value =
+        serde_json::from_slice(&fs::read(out.join("ppo/base/report.json")).unwrap()).unwrap();
+    assert!(
+        report["rows"][1]["chunk_len"] == "inf"
+            && report["rows"][0]["last_gold_reward"][0].is_f64(),
+        "{report}"
+    );
     assert!(fs::read_dir(out.join("tensorboard/ppo/base/L-5/seed-1")).unwrap().next().is_some());
 
     // As a base of `w2s steer`, and sampled by the method `ppo`.
-    let answer = success(w2s().args(["steer", "--method", "base", "--max-new-tokens", "8", "--base"]).arg(cell("L-5")).arg("A film"));
+    let answer = success(
+        w2s()
+            .args(["steer", "--method", "base", "--max-new-tokens", "8", "--base"])
+            .arg(cell("L-5"))
+            .arg("A film"),
+    );
     assert!(!answer.trim().is_empty());
     let method = "steer.method=[{kind='base'}, {kind='ppo', chunk_len=[5, 'inf']}]";
     let table = success(&mut run(&out, &["steer", "evaluate"], &[method]));
-    assert!(table.contains("ppo-5") && table.contains("ppo-inf") && table.contains("base: ppo-5 − base = "), "{table}");
+    assert!(
+        table.contains("ppo-5")
+            && table.contains("ppo-inf")
+            && table.contains("base: ppo-5 − base = "),
+        "{table}"
+    );
     assert!(!out.join("steer/other/ppo-5").exists(), "only what `[ppo]` trained");
     assert!(fs::read_to_string(out.join("report.html")).unwrap().contains("<svg"));
-    let summary: Value = serde_json::from_slice(&fs::read(out.join("evaluate/summary.json")).unwrap()).unwrap();
+    let summary: Value =
+        serde_json::from_slice(&fs::read(out.join("evaluate/summary.json")).unwrap()).unwrap();
     assert_eq!(summary["ppo"], report["rows"]);
 
-    // Another chunk length beside it changes no training; another setting changes all, and what samples them is no longer valid.
+    // Another chunk length beside it changes no training; another setting changes all, and what
+    // samples them is no longer valid.
     let log = stderr(&output(&mut run(&out, &["ppo"], &["ppo.chunk_len=5"])));
     assert!(log.contains("ppo/base/L-5/seed-1: done already"), "{log}");
     let error = failure(&mut run(&out, &["steer"], &[method, "ppo.scale=2"]), 1);
-    assert!(error.contains("reads the results of `ppo`, and `ppo/base/L-5/seed-1` has not been done with these settings"), "{error}");
+    assert!(
+        error.contains(
+            "reads the results of `ppo`, and `ppo/base/L-5/seed-1` has not been \
+                            done with these settings"
+        ),
+        "{error}"
+    );
     success(&mut run(&out, &["steer"], &["ppo.scale=2"]));
 }
 
 #[test]
 fn across_vocabularies_a_rollout_earns_the_guides_score_of_its_text() {
     let (_folder, out) = prepared();
-    success(&mut run(&out, &["ppo"], &["ppo.policy=other", "ppo.chunk_len=1", "ppo.training.steps=3", "ppo.missing_eos_penalty=0.25"]));
+    success(&mut run(
+        &out,
+        &["ppo"],
+        &[
+            "ppo.policy=other",
+            "ppo.chunk_len=1",
+            "ppo.training.steps=3",
+            "ppo.missing_eos_penalty=0.25",
+        ],
+    ));
     let open = |folder: &str| {
-        let (lm, tokenizer) = open_with_tokenizer(&out.join(folder), Device::Cpu, Kind::Float).unwrap();
+        let (lm, tokenizer) =
+            open_with_tokenizer(&out.join(folder), Device::Cpu, Kind::Float).unwrap();
         (Rc::new(lm), Rc::new(tokenizer))
     };
     let ((tuned, tokenizer), (untuned, _)) = (open("dpo"), open("sft"));
-    let guide = Guide { tuned, untuned, tokenizer, template: PromptTemplate::new("{prompt}", Some(true)) };
+    let guide =
+        Guide { tuned, untuned, tokenizer, template: PromptTemplate::new("{prompt}", Some(true)) };
     let (_, policy) = open("models/other");
     assert_ne!(policy.vocabulary(), guide.tokenizer.vocabulary());
     let pair = GuidePair::new(Rc::new(guide), false).unwrap();
@@ -151,8 +238,16 @@ fn across_vocabularies_a_rollout_earns_the_guides_score_of_its_text() {
     let (mut ended, mut cut) = (0, 0);
     for line in &rollouts {
         let ends = line["finish"] == "eos";
-        let response = Response { text: line["response"].as_str().unwrap().into(), ids: Vec::new(), finish: ends.then_some(Finish::Eos) };
-        let full: f32 = pair.token_rewards_in_full(line["prompt"].as_str().unwrap(), &response, ends).unwrap().iter().sum();
+        let response = Response {
+            text: line["response"].as_str().unwrap().into(),
+            ids: Vec::new(),
+            finish: ends.then_some(Finish::Eos),
+        };
+        let full: f32 = pair
+            .token_rewards_in_full(line["prompt"].as_str().unwrap(), &response, ends)
+            .unwrap()
+            .iter()
+            .sum();
         let expected = f64::from(full) - if ends { 0.0 } else { 0.25 };
         let found = line["score"].as_f64().unwrap();
         assert!((found - expected).abs() < 1e-4, "{found}, {expected}: {line}");
@@ -165,14 +260,26 @@ fn across_vocabularies_a_rollout_earns_the_guides_score_of_its_text() {
 fn adapters_and_a_value_model_learn_too() {
     let (_folder, out) = prepared();
     let base = fs::read(out.join("models/base/model.safetensors")).unwrap();
-    let sets = ["ppo.chunk_len=5", "ppo.lora={rank=4}", "ppo.value=model", "ppo.training.activation_checkpointing=true"];
+    let sets = [
+        "ppo.chunk_len=5",
+        "ppo.lora={rank=4}",
+        "ppo.value=model",
+        "ppo.training.activation_checkpointing=true",
+    ];
     success(&mut run(&out, &["ppo"], &sets));
     let merged = out.join("ppo/base/L-5/seed-1");
     let learned = fs::read(merged.join("model.safetensors")).unwrap();
-    assert!(learned.len().abs_diff(base.len()) < 1000 && learned != base, "the value model is no part of the policy");
+    assert!(
+        learned.len().abs_diff(base.len()) < 1000 && learned != base,
+        "the value model is no \
+                                                                           part of the policy"
+    );
     assert!(open_with_tokenizer(&merged, Device::Cpu, Kind::Float).is_ok());
     success(&mut run(&out, &["ppo"], &[sets[0], "ppo.lora={rank=4, save='adapter'}"]));
-    assert!(merged.join("adapter_model.safetensors").exists() && !merged.join("model.safetensors").exists());
+    assert!(
+        merged.join("adapter_model.safetensors").exists()
+            && !merged.join("model.safetensors").exists()
+    );
     assert!(open_with_tokenizer(&merged, Device::Cpu, Kind::Float).is_ok());
 }
 
@@ -182,14 +289,26 @@ fn rewards_that_are_no_numbers_stop_the_training_and_leave_the_batch() {
     let broken = folder.path().join("broken");
     copy(&out.join("dpo"), &broken);
     let file = broken.join("model.safetensors");
-    let spoil = |(name, tensor): (String, Tensor)| if name.ends_with("ln_f.bias") { (name, tensor * f64::NAN) } else { (name, tensor) };
-    let tensors: Vec<(String, Tensor)> = read_tensors(&file).unwrap().into_iter().map(spoil).collect();
+    let spoil = |(name, tensor): (String, Tensor)| {
+        if name.ends_with("ln_f.bias") { (name, tensor * f64::NAN) } else { (name, tensor) }
+    };
+    let tensors: Vec<(String, Tensor)> =
+        read_tensors(&file).unwrap().into_iter().map(spoil).collect();
     write_tensors(&file, &tensors, &[("format", "pt")]).unwrap();
     let model = format!("models.broken={{id='{}'}}", broken.display());
-    let error = failure(&mut run(&out, &["ppo"], &[&model, "ppo.tuned=broken", "ppo.untuned=guide"]), 1);
-    assert!(error.contains("`ppo/base/L-5/seed-1`: the response to prompt `train-") && error.contains("NaN"), "{error}");
+    let error =
+        failure(&mut run(&out, &["ppo"], &[&model, "ppo.tuned=broken", "ppo.untuned=guide"]), 1);
+    assert!(
+        error.contains("`ppo/base/L-5/seed-1`: the response to prompt `train-")
+            && error.contains("NaN"),
+        "{error}"
+    );
     assert!(error.contains("at step 1") && error.contains("hint: "), "{error}");
     let dump = fs::read_to_string(out.join("state/ppo-base-L-5-seed-1.bad-step-1.json")).unwrap();
     let dump: Value = serde_json::from_str(&dump).unwrap();
-    assert!(dump["rollouts"].as_array().unwrap().len() == 16 && dump["rollouts"][0]["rewards"][4] == "NaN", "{dump}");
+    assert!(
+        dump["rollouts"].as_array().unwrap().len() == 16
+            && dump["rollouts"][0]["rewards"][4] == "NaN",
+        "{dump}"
+    );
 }

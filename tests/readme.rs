@@ -19,11 +19,20 @@ fn the_file_tree_names_every_room_and_no_other() {
     let rooms: BTreeSet<String> = std::fs::read_dir(source)
         .unwrap()
         .map(|entry| entry.unwrap())
-        .map(|entry| entry.file_name().into_string().unwrap() + if entry.path().is_dir() { "/" } else { "" })
+        .map(|entry| {
+            entry.file_name().into_string().unwrap() + if entry.path().is_dir() { "/" } else { "" }
+        })
         .collect();
     let readme = readme();
-    let tree = readme.split("\nsrc/\n").nth(1).and_then(|tree| tree.split("```").next()).expect("README.md has a tree of src/");
-    let named: BTreeSet<String> =
-        tree.lines().filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next()).map(str::to_owned).collect();
+    let tree = readme
+        .split("\nsrc/\n")
+        .nth(1)
+        .and_then(|tree| tree.split("```").next())
+        .expect("README.md has a tree of src/");
+    let named: BTreeSet<String> = tree
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
+        .map(str::to_owned)
+        .collect();
     assert_eq!(named, rooms);
 }

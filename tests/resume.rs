@@ -1,4 +1,5 @@
-//! A run killed in pretraining, in a reward model, in DPO, in direct tuning and while steering ends with the same weights and texts as one that nobody touched.
+//! A run killed in pretraining, in a reward model, in DPO, in direct tuning and while steering ends
+//! with the same weights and texts as one that nobody touched.
 
 mod common;
 
@@ -7,7 +8,8 @@ use std::path::Path;
 use common::{assert_same, kill_when, lines, recipe, success, w2s};
 use serde_json::json;
 
-/// The smoke recipe with few enough steps that the test is short, and checkpoints between which there are steps to lose.
+/// The smoke recipe with few enough steps that the test is short, and checkpoints between which
+/// there are steps to lose.
 fn run(out: &Path) -> std::process::Command {
     let mut command = w2s();
     command.arg("run").arg(recipe("smoke.toml")).arg("--out").arg(out);
@@ -39,16 +41,30 @@ fn killed_runs_end_like_uninterrupted_ones() {
     assert!(table.contains("best_of_n") && table.contains("cbs"), "{table}");
 
     kill_when(&mut run(&killed), "pretrain", || steps(&killed, "pretrain/base") >= 17);
-    assert!(killed.join("state/pretrain-base.safetensors").exists() && !killed.join("models/base/model.safetensors").exists());
+    assert!(
+        killed.join("state/pretrain-base.safetensors").exists()
+            && !killed.join("models/base/model.safetensors").exists()
+    );
     kill_when(&mut run(&killed), "reward_model", || steps(&killed, "reward_model") >= 5);
-    assert!(killed.join("state/reward_model.safetensors").exists() && !killed.join("reward_model/model.safetensors").exists());
+    assert!(
+        killed.join("state/reward_model.safetensors").exists()
+            && !killed.join("reward_model/model.safetensors").exists()
+    );
     kill_when(&mut run(&killed), "dpo", || steps(&killed, "dpo") >= 5);
-    assert!(killed.join("state/dpo.safetensors").exists() && !killed.join("dpo/model.safetensors").exists());
+    assert!(
+        killed.join("state/dpo.safetensors").exists()
+            && !killed.join("dpo/model.safetensors").exists()
+    );
     kill_when(&mut run(&killed), "direct", || steps(&killed, "direct/other/dpo") >= 5);
-    assert!(killed.join("state/direct-other-dpo.safetensors").exists() && killed.join("direct/other/sft/model.safetensors").exists());
+    assert!(
+        killed.join("state/direct-other-dpo.safetensors").exists()
+            && killed.join("direct/other/sft/model.safetensors").exists()
+    );
     assert!(!killed.join("direct/other/dpo/model.safetensors").exists());
     let journal = killed.join("steer/base/cbs/seed-1.jsonl");
-    let complete = |path: &Path| std::fs::read(path).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count();
+    let complete = |path: &Path| {
+        std::fs::read(path).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count()
+    };
     kill_when(&mut run(&killed), "steer", || complete(&journal) >= 1);
     assert!(complete(&journal) < 6);
     success(&mut run(&killed));
@@ -71,7 +87,8 @@ fn killed_runs_end_like_uninterrupted_ones() {
         "preferences/train.jsonl",
         "preferences/validation.jsonl",
     ] {
-        let (a, b) = (std::fs::read(whole.join(file)).unwrap(), std::fs::read(killed.join(file)).unwrap());
+        let (a, b) =
+            (std::fs::read(whole.join(file)).unwrap(), std::fs::read(killed.join(file)).unwrap());
         assert!(a == b, "{file} differs");
     }
     let mut journals = 0;
@@ -80,7 +97,8 @@ fn killed_runs_end_like_uninterrupted_ones() {
             for journal in std::fs::read_dir(method.unwrap().path()).unwrap() {
                 let path = journal.unwrap().path();
                 let other = killed.join(path.strip_prefix(&whole).unwrap());
-                // Lines come as responses are found; which prompts shared a batch decides the last bits of their numbers.
+                // Lines come as responses are found; which prompts shared a batch decides the last
+                // bits of their numbers.
                 let without_time = |path: &Path| {
                     let mut lines = lines(path);
                     for line in &mut lines {
@@ -89,7 +107,11 @@ fn killed_runs_end_like_uninterrupted_ones() {
                     lines.sort_by_key(|line| line["id"].as_str().unwrap().to_owned());
                     lines
                 };
-                assert_same(&json!(without_time(&path)), &json!(without_time(&other)), &path.display().to_string());
+                assert_same(
+                    &json!(without_time(&path)),
+                    &json!(without_time(&other)),
+                    &path.display().to_string(),
+                );
                 assert_eq!(lines(&path).len(), 6);
                 journals += 1;
             }
@@ -107,9 +129,15 @@ fn killed_runs_end_like_uninterrupted_ones() {
     // Nothing is left to do, and nothing is done again.
     let again = common::output(&mut run(&whole));
     let log = common::stderr(&again);
-    assert!(again.status.success() && log.contains("done already") && !log.contains("starting"), "{log}");
+    assert!(
+        again.status.success() && log.contains("done already") && !log.contains("starting"),
+        "{log}"
+    );
     // A changed setting redoes what depends on it and nothing else.
     let changed = common::output(run(&whole).args(["--set", "steer.max_new_tokens=5"]));
     let log = common::stderr(&changed);
-    assert!(log.contains("dpo: done already") && log.contains("steer/base/cbs/seed-1: starting"), "{log}");
+    assert!(
+        log.contains("dpo: done already") && log.contains("steer/base/cbs/seed-1: starting"),
+        "{log}"
+    );
 }

@@ -1,4 +1,5 @@
-//! `--shard`: shares of the prompts answered apart and merged are the unsharded run, whatever is killed, repeated or left over.
+//! `--shard`: shares of the prompts answered apart and merged are the unsharded run, whatever is
+//! killed, repeated or left over.
 
 mod common;
 
@@ -7,7 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{assert_same, failure, kill_when, lines, output, recipe, stderr, success, tiny_model, w2s};
+use common::{
+    assert_same, failure, kill_when, lines, output, recipe, stderr, success, tiny_model, w2s,
+};
 use serde_json::{Value, json};
 use w2s::artifacts::RunDir;
 use w2s::models::weights::{read_tensors, write_tensors};
@@ -15,7 +18,8 @@ use w2s::text::Tokenizer;
 
 const PROMPTS: usize = 7;
 
-/// A recipe that steers one tiny model with two others and has a third judge it: nothing to train, two methods, two seeds.
+/// A recipe that steers one tiny model with two others and has a third judge it: nothing to train,
+/// two methods, two seeds.
 struct Tiny {
     folder: tempfile::TempDir,
 }
@@ -26,7 +30,8 @@ impl Tiny {
         for name in ["base", "tuned", "untuned"] {
             let weights = tiny_model(&folder.path().join(name)).join("model.safetensors");
             let mut tensors: Vec<_> = read_tensors(&weights).unwrap().into_iter().collect();
-            let norm = tensors.iter_mut().find(|(name, _)| name == "transformer.ln_f.weight").unwrap();
+            let norm =
+                tensors.iter_mut().find(|(name, _)| name == "transformer.ln_f.weight").unwrap();
             norm.1 = &norm.1 * if name == "untuned" { 0.5 } else { 1.0 };
             write_tensors(&weights, &tensors, &[]).unwrap();
         }
@@ -45,10 +50,12 @@ impl Tiny {
         let model = |name: &str| format!("[models.{name}]\nid = \"{name}/model\"\n");
         let text = format!(
             "[run]\nname = \"tiny\"\nseeds = [1, 2]\ndtype = \"float32\"\n\
-             [data]\nsource = \"builtin:reviews\"\ntrain = 1\nvalidation = 1\ntest = 32\nprompt = {{ min_words = 1, max_words = 2 }}\n\
+             [data]\nsource = \"builtin:reviews\"\ntrain = 1\nvalidation = 1\ntest = 32\nprompt = \
+             {{ min_words = 1, max_words = 2 }}\n\
              {}{}{}\
              [gold]\nid = \"gold\"\n\
-             [steer]\nbases = [\"base\"]\ntuned = \"tuned\"\nuntuned = \"untuned\"\nprompts = {PROMPTS}\nmax_new_tokens = 8\nprompts_in_flight = 2\n\
+             [steer]\nbases = [\"base\"]\ntuned = \"tuned\"\nuntuned = \"untuned\"\nprompts = \
+             {PROMPTS}\nmax_new_tokens = 8\nprompts_in_flight = 2\n\
              method = [{{ kind = \"base\" }}, {{ kind = \"best_of_n\", n = 4 }}]\n[evaluate]\n",
             model("base"),
             model("tuned"),
@@ -70,7 +77,12 @@ impl Tiny {
 
     fn run(&self, out: &str, arguments: &[&str]) -> Command {
         let mut command = w2s();
-        command.arg("run").arg(self.folder.path().join("tiny.toml")).arg("--out").arg(self.out(out)).args(arguments);
+        command
+            .arg("run")
+            .arg(self.folder.path().join("tiny.toml"))
+            .arg("--out")
+            .arg(self.out(out))
+            .args(arguments);
         command
     }
 }
@@ -132,7 +144,12 @@ fn a_trained_run_in_shards_is_the_unsharded_one() {
     let run = |out: &Path, arguments: &[&str]| {
         let mut command = w2s();
         command.arg("run").arg(recipe("smoke.toml")).arg("--out").arg(out).args(arguments);
-        for set in ["pretrain.training.steps=20", "gold.training.steps=20", "steer.prompts=12", "steer.prompts_in_flight=2"] {
+        for set in [
+            "pretrain.training.steps=20",
+            "gold.training.steps=20",
+            "steer.prompts=12",
+            "steer.prompts_in_flight=2",
+        ] {
             command.args(["--set", set]);
         }
         command
@@ -141,19 +158,32 @@ fn a_trained_run_in_shards_is_the_unsharded_one() {
 
     let due = failure(&mut run(&split, &["--shard", "1/3"]), 1);
     assert!(
-        due.contains("have not been done with these settings: `pretrain`, `gold`, `preferences`, `sft`, `dpo`, `direct`, `ppo`\n"),
+        due.contains(
+            "have not been done with these settings: `pretrain`, `gold`, `preferences`, \
+                      `sft`, `dpo`, `direct`, `ppo`\n"
+        ),
         "{due}"
     );
-    let first = ["pretrain", "gold", "preferences", "sft", "dpo", "direct", "ppo"].map(|stage| ["--only", stage]).concat();
-    assert!(due.contains(&format!("hint: first run `w2s run RECIPE {}` with", first.join(" "))), "{due}");
+    let first = ["pretrain", "gold", "preferences", "sft", "dpo", "direct", "ppo"]
+        .map(|stage| ["--only", stage])
+        .concat();
+    assert!(
+        due.contains(&format!("hint: first run `w2s run RECIPE {}` with", first.join(" "))),
+        "{due}"
+    );
     // Steering reads no reward model, so the hint leaves it out.
     success(&mut run(&split, &[&first[..], &["--only", "reward_model"]].concat()));
-    let of_the_run = || ["manifest.json", "recipe.toml", "plan.json"].map(|file| fs::read(split.join(file)).unwrap());
+    let of_the_run = || {
+        ["manifest.json", "recipe.toml", "plan.json"]
+            .map(|file| fs::read(split.join(file)).unwrap())
+    };
     let before = of_the_run();
 
-    let beside = ["1/3", "3/3"].map(|shard| run(&split, &["--shard", shard, "--only", "steer"]).spawn().unwrap());
+    let beside = ["1/3", "3/3"]
+        .map(|shard| run(&split, &["--shard", shard, "--only", "steer"]).spawn().unwrap());
     let journal = split.join("steer/base/cbs/seed-1.shard-2-of-3.jsonl");
-    let complete = || fs::read(&journal).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count();
+    let complete =
+        || fs::read(&journal).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count();
     kill_when(&mut run(&split, &["--shard", "2/3"]), "shard 2/3", || complete() >= 1);
     for mut shard in beside {
         assert!(shard.wait().unwrap().success());
@@ -161,19 +191,37 @@ fn a_trained_run_in_shards_is_the_unsharded_one() {
     let killed = fs::read(&journal).unwrap();
     assert_eq!(of_the_run(), before, "shards write nothing of the run's");
     let unfinished = failure(&mut run(&split, &["--only", "evaluate"]), 1);
-    assert!(unfinished.contains("/seed-1` lacks the answers to ") && unfinished.contains(" of 12 prompts, and "), "{unfinished}");
-    assert!(unfinished.contains(" of 12 tasks lack some; shards that have not finished: 1 of 3 (2)\n"), "{unfinished}");
+    assert!(
+        unfinished.contains("/seed-1` lacks the answers to ")
+            && unfinished.contains(" of 12 prompts, and "),
+        "{unfinished}"
+    );
+    assert!(
+        unfinished.contains(
+            " of 12 tasks lack some; shards that have not finished: 1 of 3 \
+                                 (2)\n"
+        ),
+        "{unfinished}"
+    );
 
     success(&mut run(&split, &["--shard", "2/3"]));
     let continued = fs::read(&journal).unwrap();
     let whole_lines = killed.iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
-    assert_eq!(continued[..whole_lines], killed[..whole_lines], "what was answered before the kill stands");
+    assert_eq!(
+        continued[..whole_lines],
+        killed[..whole_lines],
+        "what was answered before the kill \
+                                                                 stands"
+    );
     let merged = success(&mut run(&split, &["--only", "evaluate", "--json"]));
     assert_same_summary(&expected, &merged);
     assert_same_answers(&whole, &split);
     assert!(!split.join("state/shards").exists(), "nothing of the shards is left");
     let again = stderr(&output(&mut run(&split, &[])));
-    assert!(again.contains("steer/base/cbs/seed-1: done already") && !again.contains("starting"), "{again}");
+    assert!(
+        again.contains("steer/base/cbs/seed-1: done already") && !again.contains("starting"),
+        "{again}"
+    );
     assert!(success(w2s().arg("compare").args([&whole, &split])).contains("best_of_n"));
 }
 
@@ -182,7 +230,8 @@ fn layouts_mix_and_a_run_answers_the_rest() {
     let tiny = Tiny::new();
     let expected = success(&mut tiny.run("whole", &["--json"]));
     let out = tiny.prepared("split");
-    // Prompts 0 2 4 6, then 2 6 again and 1 5: of 7 prompts number 3 is left, which is shard 2/2's and 4/4's.
+    // Prompts 0 2 4 6, then 2 6 again and 1 5: of 7 prompts number 3 is left, which is shard 2/2's
+    // and 4/4's.
     for shard in ["1/2", "3/4", "2/4"] {
         success(&mut tiny.run("split", &["--shard", shard]));
     }
@@ -194,21 +243,37 @@ fn layouts_mix_and_a_run_answers_the_rest() {
         let run = output(&mut tiny.run("split", &["--only", "evaluate"]));
         let log = stderr(&run);
         assert_eq!(run.status.code(), Some(1), "{log}");
-        assert!(log.contains("seed-1.shard-2-of-2.jsonl: answers given with other settings are left out"), "{log}");
-        let error = "error: `steer/base/base/seed-1` lacks the answers to 1 of 7 prompts, and 4 of 4 tasks lack some; \
-                     shards that have not finished: 1 of 2 (2), 1 of 4 (4)\n\nhint: run these shards again";
+        assert!(
+            log.contains(
+                "seed-1.shard-2-of-2.jsonl: answers given with other settings are \
+                              left out"
+            ),
+            "{log}"
+        );
+        let error = "error: `steer/base/base/seed-1` lacks the answers to 1 of 7 prompts, and 4 of \
+                     4 tasks lack some; \
+                     shards that have not finished: 1 of 2 (2), 1 of 4 (4)\n\nhint: run these \
+                     shards again";
         assert!(log.contains(error), "{log}");
     }
     let merged = out.join("steer/base/best_of_n/seed-2.jsonl");
     let before = fs::read(&merged).unwrap();
-    assert_eq!(ids(&merged), ["test-0", "test-1", "test-2", "test-4", "test-5", "test-6"], "in the order of the prompts, each once");
+    assert_eq!(
+        ids(&merged),
+        ["test-0", "test-1", "test-2", "test-4", "test-5", "test-6"],
+        "in the order of the prompts, each once"
+    );
     let summary = success(&mut tiny.run("split", &["--json"]));
     assert_same_summary(&expected, &summary);
     let after = fs::read(&merged).unwrap();
     assert_eq!(after[..before.len()], before, "only what was missing is answered");
     assert_eq!(ids(&merged)[6..], ["test-3"]);
-    let left: Vec<String> = journals(&out).into_iter().filter(|name| name.contains("shard")).collect();
-    assert!(left.len() == 4 && left.iter().all(|name| name.ends_with("shard-2-of-2.jsonl")), "{left:?}");
+    let left: Vec<String> =
+        journals(&out).into_iter().filter(|name| name.contains("shard")).collect();
+    assert!(
+        left.len() == 4 && left.iter().all(|name| name.ends_with("shard-2-of-2.jsonl")),
+        "{left:?}"
+    );
 
     // Answers of other settings are wiped where the same shard starts with new ones.
     let stale = out.join("steer/base/base/seed-1.shard-2-of-2.jsonl");
@@ -236,11 +301,17 @@ fn a_shard_goes_on_from_what_the_run_has_answered() {
     // In one share of all prompts only those are due that were not merged: 2 and 5.
     success(&mut tiny.run("split", &["--shard", "1/1"]));
     assert_eq!(ids(&tiny.out("split").join("steer/base/base/seed-1.shard-1-of-1.jsonl")).len(), 2);
-    assert_same_summary(&expected, &success(&mut tiny.run("split", &["--only", "evaluate", "--json"])));
+    assert_same_summary(
+        &expected,
+        &success(&mut tiny.run("split", &["--only", "evaluate", "--json"])),
+    );
     assert_same_answers(&tiny.out("whole"), &tiny.out("split"));
     // Nothing is left for a shard to do.
     let log = stderr(&output(&mut tiny.run("split", &["--shard", "1/2"])));
-    assert!(log.contains("steer/base/base/seed-1: done already") && !log.contains("to answer"), "{log}");
+    assert!(
+        log.contains("steer/base/base/seed-1: done already") && !log.contains("to answer"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -260,19 +331,36 @@ fn a_prompt_without_an_answer_keeps_no_other_from_its_own() {
     write_tensors(&weights, &tensors, &[]).unwrap();
     for arguments in [&[][..], &["--only", "steer"], &["--only", "steer", "--shard", "1/1"]] {
         let error = failure(&mut tiny.run("lossy", arguments), 1);
-        let is_lost =
-            |file: &str, id: &str| error.contains(&format!("steer/{}: prompt `{id}` has no answer", file.trim_end_matches(".jsonl")));
+        let is_lost = |file: &str, id: &str| {
+            error.contains(&format!(
+                "steer/{}: prompt `{id}` has no answer",
+                file.trim_end_matches(".jsonl")
+            ))
+        };
         let (mut answered, mut lost) = (0, 0);
         for file in journals(&whole) {
             let kept = ids(&tiny.out("lossy/steer").join(&file));
             for line in lines(&whole.join("steer").join(&file)) {
                 let id = line["id"].as_str().unwrap();
-                assert!(kept.contains(&id.to_owned()) != is_lost(&file, id), "{file}: `{id}` is in the journal or in the error: {error}");
-                assert!(!is_lost(&file, id) || tokens(&line) == longest, "only the longest: {error}");
+                assert!(
+                    kept.contains(&id.to_owned()) != is_lost(&file, id),
+                    "{file}: `{id}` is in \
+                                                                              the journal or in \
+                                                                              the error: {error}"
+                );
+                assert!(
+                    !is_lost(&file, id) || tokens(&line) == longest,
+                    "only the longest: \
+                                                                          {error}"
+                );
                 if is_lost(&file, id) { lost += 1 } else { answered += 1 }
             }
         }
-        assert!(error.contains("the guides gave the score NaN to") && error.contains("hint: the same command"), "{error}");
+        assert!(
+            error.contains("the guides gave the score NaN to")
+                && error.contains("hint: the same command"),
+            "{error}"
+        );
         assert!(lost > 1 && answered > 2 * lost, "{lost} and {answered}");
     }
 }
@@ -282,11 +370,15 @@ fn more_shards_than_prompts() {
     let tiny = Tiny::new();
     let expected = success(&mut tiny.run("whole", &["--json"]));
     tiny.prepared("split");
-    let shards: Vec<String> = (1..=PROMPTS + 2).map(|number| format!("{number}/{}", PROMPTS + 2)).collect();
+    let shards: Vec<String> =
+        (1..=PROMPTS + 2).map(|number| format!("{number}/{}", PROMPTS + 2)).collect();
     for shard in &shards {
         success(&mut tiny.run("split", &["--shard", shard]));
     }
-    assert_same_summary(&expected, &success(&mut tiny.run("split", &["--only", "evaluate", "--json"])));
+    assert_same_summary(
+        &expected,
+        &success(&mut tiny.run("split", &["--only", "evaluate", "--json"])),
+    );
     assert_same_answers(&tiny.out("whole"), &tiny.out("split"));
 }
 
@@ -304,7 +396,10 @@ fn a_directory_is_for_one_run_or_for_different_shards() {
     assert!(error.contains(&format!("another process of shard 1/3 {me}")), "{error}");
     for arguments in [&[][..], &["--only", "evaluate"], &["--fresh"]] {
         let error = failure(&mut tiny.run("run", arguments), 1);
-        assert!(error.contains("a shard of this run is using this directory\n\nhint: wait for it"), "{error}");
+        assert!(
+            error.contains("a shard of this run is using this directory\n\nhint: wait for it"),
+            "{error}"
+        );
     }
     success(&mut tiny.run("run", &["--shard", "2/3"]));
     drop(shard);
@@ -317,9 +412,21 @@ fn shards_that_cannot_be_are_usage_errors() {
     let smoke = recipe("smoke.toml");
     for shard in ["0/4", "5/4", "a", "1/0", "", "1/", "/2", "-1/2", "1/2/3"] {
         let error = failure(w2s().arg("run").arg(&smoke).arg(format!("--shard={shard}")), 2);
-        assert!(error.contains("--shard <I/N>") && error.contains("expected I/N with whole numbers 1 <= I <= N"), "{error}");
+        assert!(
+            error.contains("--shard <I/N>")
+                && error.contains(
+                    "expected I/N with whole numbers \
+                                                                   1 <= I <= N"
+                ),
+            "{error}"
+        );
     }
-    for other in [&["--from", "steer"][..], &["--fresh"], &["--only", "evaluate"], &["--only", "steer", "--only", "pretrain"]] {
+    for other in [
+        &["--from", "steer"][..],
+        &["--fresh"],
+        &["--only", "evaluate"],
+        &["--only", "steer", "--only", "pretrain"],
+    ] {
         let error = failure(w2s().arg("run").arg(&smoke).args(["--shard", "1/2"]).args(other), 2);
         assert!(error.contains("cannot be used with"), "{error}");
     }

@@ -9,7 +9,8 @@ use w2s::monitor::{Monitor, RunMonitor, glossary};
 
 fn read(folder: &Path) -> Value {
     // Python writes NaN as a bare word.
-    serde_json::from_str(&judge::ask("monitor/read_events.py", &[folder]).replace("NaN", "null")).expect("the script prints JSON")
+    serde_json::from_str(&judge::ask("monitor/read_events.py", &[folder]).replace("NaN", "null"))
+        .expect("the script prints JSON")
 }
 
 #[test]
@@ -19,7 +20,12 @@ fn tensorboard_reads_back_names_steps_and_values() {
     let folder = run.path().join("tensorboard/dpo");
     let mut monitor = RunMonitor::open(run.path(), "dpo", None).unwrap();
     for step in 1..=4u64 {
-        monitor.scalars(step * 100, &[(glossary::LOSS, 1.0 / step as f64), (glossary::REWARDS_MARGINS, -0.25)]).unwrap();
+        monitor
+            .scalars(
+                step * 100,
+                &[(glossary::LOSS, 1.0 / step as f64), (glossary::REWARDS_MARGINS, -0.25)],
+            )
+            .unwrap();
     }
     monitor.flush().unwrap();
     // No drop: as if killed, after a checkpoint at step 200.
@@ -27,7 +33,10 @@ fn tensorboard_reads_back_names_steps_and_values() {
     let third = f64::from(1.0f32 / 3.0);
     let first = read(&folder);
     assert_eq!(first["loss"], json!([[100, 1.0], [200, 0.5], [300, third], [400, 0.25]]));
-    assert_eq!(first["rewards/margins"], json!([[100, -0.25], [200, -0.25], [300, -0.25], [400, -0.25]]));
+    assert_eq!(
+        first["rewards/margins"],
+        json!([[100, -0.25], [200, -0.25], [300, -0.25], [400, -0.25]])
+    );
 
     let mut monitor = RunMonitor::open(run.path(), "dpo", Some(200)).unwrap();
     monitor.scalars(300, &[(glossary::LOSS, 0.75)]).unwrap();
@@ -36,6 +45,9 @@ fn tensorboard_reads_back_names_steps_and_values() {
     monitor.flush().unwrap();
     drop(monitor);
     let second = read(&folder);
-    assert_eq!(second["loss"], json!([[100, 1.0], [200, 0.5], [300, 0.75], [400, null], [500, 0.125]]));
+    assert_eq!(
+        second["loss"],
+        json!([[100, 1.0], [200, 0.5], [300, 0.75], [400, null], [500, 0.125]])
+    );
     assert_eq!(second["rewards/margins"], json!([[100, -0.25], [200, -0.25]]));
 }

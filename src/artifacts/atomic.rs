@@ -1,6 +1,8 @@
-//! Files that appear whole or not at all: temporary file in the same folder, fsync, rename, fsync of the folder.
+//! Files that appear whole or not at all: temporary file in the same folder, fsync, rename, fsync
+//! of the folder.
 //!
-//! A killed process can leave a temporary file behind but never a half file under the real name; [`super::RunDir`] sweeps the former.
+//! A killed process can leave a temporary file behind but never a half file under the real name;
+//! [`super::RunDir`] sweeps the former.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
@@ -16,9 +18,14 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |file| file.write_all(bytes))
 }
 
-/// Replaces `path` by what `fill` streams. If it fails, the old file stands and nothing new is left behind.
-pub fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+/// Replaces `path` by what `fill` streams. If it fails, the old file stands and nothing new is left
+/// behind.
+pub fn write_with(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> Result<()> {
+    let parent =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(Error::io(parent, "creating the folder"))?;
     // tempfile's own default is 0600; a result should be as readable as the umask allows.
     let temporary = tempfile::Builder::new()
@@ -37,7 +44,9 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Re
 
 /// Makes the names in `folder` durable.
 pub(super) fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder, "syncing the folder"))
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(Error::io(folder, "syncing the folder"))
 }
 
 /// Whether `path` is a temporary file of this module.
@@ -50,7 +59,10 @@ mod tests {
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -63,7 +75,11 @@ mod tests {
         write(&path, b"second").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"second");
         assert_eq!(names(path.parent().unwrap()), ["summary.json"]);
-        assert_ne!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "results must not be private");
+        assert_ne!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600,
+            "results must not be private"
+        );
     }
 
     #[test]
@@ -76,9 +92,16 @@ mod tests {
             File::options().write(true).open("/dev/full")?.write_all(b"rest")
         })
         .unwrap_err();
-        assert!(matches!(&error, Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull), "{error}");
+        assert!(
+            matches!(&error, Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull),
+            "{error}"
+        );
         let message = error.to_string();
-        assert!(message.contains("model.safetensors: writing: ") && message.contains("hint: free some space"), "{message}");
+        assert!(
+            message.contains("model.safetensors: writing: ")
+                && message.contains("hint: free some space"),
+            "{message}"
+        );
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(names(folder.path()), ["model.safetensors"]);
     }
@@ -88,6 +111,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write(&folder.path().join("file"), b"").unwrap();
         let error = write(&folder.path().join("file/below/x"), b"").unwrap_err();
-        assert!(matches!(&error, Error::Io { path, .. } if path.ends_with("file/below")), "{error}");
+        assert!(
+            matches!(&error, Error::Io { path, .. } if path.ends_with("file/below")),
+            "{error}"
+        );
     }
 }

@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 
 const BUFFER: usize = 1 << 20;
 
-/// Hash of `parts` as one compact JSON array with sorted keys, so that the order of keys does not matter and all else does.
+/// Hash of `parts` as one compact JSON array with sorted keys, so that the order of keys does not
+/// matter and all else does.
 pub fn fingerprint(parts: &[Value]) -> String {
     let mut text = String::new();
     canonical(&Value::Array(parts.to_vec()), &mut text);
@@ -21,7 +22,8 @@ pub fn fingerprint(parts: &[Value]) -> String {
 
 /// Hash of a file's bytes, read in pieces.
 pub fn hash_file(path: &Path) -> Result<String> {
-    hash_reader(File::open(path).map_err(Error::io(path, "reading"))?).map_err(Error::io(path, "reading"))
+    hash_reader(File::open(path).map_err(Error::io(path, "reading"))?)
+        .map_err(Error::io(path, "reading"))
 }
 
 fn hash_reader(mut reader: impl Read) -> io::Result<String> {
@@ -85,14 +87,24 @@ mod tests {
     fn agrees_with_another_sha256_over_canonical_json() {
         // hashlib.sha256(b'[{"a":[true,null,1.5],"b":"\\"x"},"f"]').hexdigest()
         let expected = "9d60faff1adb7edc9b6a79569f9e8ed42bb2955479c7f2a2a0e141f6bddfcef8";
-        assert_eq!(fingerprint(&[json!({"b": "\"x", "a": [true, null, 1.5]}), json!("f")]), expected);
-        assert_eq!(fingerprint(&[json!({"a": [true, null, 1.5], "b": "\"x"}), json!("f")]), expected);
+        assert_eq!(
+            fingerprint(&[json!({"b": "\"x", "a": [true, null, 1.5]}), json!("f")]),
+            expected
+        );
+        assert_eq!(
+            fingerprint(&[json!({"a": [true, null, 1.5], "b": "\"x"}), json!("f")]),
+            expected
+        );
     }
 
     #[test]
     fn any_change_changes_it() {
         let base = fingerprint(&[json!({"beta": 0.1, "seeds": [1, 2]})]);
-        for other in [json!({"beta": 0.2, "seeds": [1, 2]}), json!({"beta": 0.1, "seeds": [2, 1]}), json!({"beta": 0.1})] {
+        for other in [
+            json!({"beta": 0.2, "seeds": [1, 2]}),
+            json!({"beta": 0.1, "seeds": [2, 1]}),
+            json!({"beta": 0.1}),
+        ] {
             assert_ne!(fingerprint(&[other]), base);
         }
         // The borders between parts count.
@@ -108,7 +120,15 @@ mod tests {
         assert_eq!(hash_file(&path).unwrap(), hex(&Sha256::digest(&bytes)));
         std::fs::write(&path, "abc").unwrap();
         // FIPS 180-2, appendix B.1.
-        assert_eq!(hash_file(&path).unwrap(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert!(hash_file(&folder.path().join("absent")).unwrap_err().to_string().contains("absent: reading: "));
+        assert_eq!(
+            hash_file(&path).unwrap(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert!(
+            hash_file(&folder.path().join("absent"))
+                .unwrap_err()
+                .to_string()
+                .contains("absent: reading: ")
+        );
     }
 }

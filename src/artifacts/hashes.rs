@@ -1,7 +1,9 @@
-//! Hashes of files, remembered by size, times and inode, so that gigabytes of weights are read once and not at every start.
+//! Hashes of files, remembered by size, times and inode, so that gigabytes of weights are read once
+//! and not at every start.
 //!
-//! A file is known by what the file system says of it and never by its name, so that a moved folder is known again. As in git, a file that
-//! changed just before it was hashed is not remembered: it could change once more within the same tick of the file system's clock.
+//! A file is known by what the file system says of it and never by its name, so that a moved folder
+//! is known again. As in git, a file that changed just before it was hashed is not remembered: it
+//! could change once more within the same tick of the file system's clock.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,9 +18,11 @@ use tracing::debug;
 use super::{atomic, hash_file};
 use crate::error::{Error, Result};
 
-/// Bytes from which on a file's hash outlives the process; a smaller one is hashed faster than remembered.
+/// Bytes from which on a file's hash outlives the process; a smaller one is hashed faster than
+/// remembered.
 const LARGE: u64 = 1 << 20;
-/// Seconds for which a change may look like the one before it: the coarsest clock of a file system (FAT's).
+/// Seconds for which a change may look like the one before it: the coarsest clock of a file system
+/// (FAT's).
 const TICK: i64 = 2;
 
 #[derive(Debug)]
@@ -46,19 +50,22 @@ struct Stamp {
 }
 
 impl FileHashes {
-    /// Those remembered at `path`. They save time and nothing else, so a file that is missing or cannot be read holds none.
+    /// Those remembered at `path`. They save time and nothing else, so a file that is missing or
+    /// cannot be read holds none.
     pub fn load(path: PathBuf) -> Self {
         let known = RefCell::new(read(&path));
         Self { path, known }
     }
 
-    /// SHA-256 of a file's bytes: as remembered, if nothing that the file system says of it has changed since.
+    /// SHA-256 of a file's bytes: as remembered, if nothing that the file system says of it has
+    /// changed since.
     pub fn of(&self, path: &Path) -> Result<String> {
         let (inode, stamp) = look(path)?;
         if let Some(known) = self.known.borrow().get(&inode).filter(|known| known.stamp == stamp) {
             return Ok(known.sha256.clone());
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64);
+        let now =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64);
         let sha256 = hash_file(path)?;
         if look(path)? == (inode.clone(), stamp.clone()) && stamp.is_settled(now) {
             let is_large = stamp.bytes >= LARGE;
@@ -74,9 +81,14 @@ impl FileHashes {
     fn store(&self) -> Result<()> {
         let mut all = read(&self.path);
         all.extend(
-            self.known.borrow().iter().filter(|(_, known)| known.stamp.bytes >= LARGE).map(|(inode, known)| (inode.clone(), known.clone())),
+            self.known
+                .borrow()
+                .iter()
+                .filter(|(_, known)| known.stamp.bytes >= LARGE)
+                .map(|(inode, known)| (inode.clone(), known.clone())),
         );
-        let text = serde_json::to_vec_pretty(&all).map_err(|error| Error::failed(error.to_string()))?;
+        let text =
+            serde_json::to_vec_pretty(&all).map_err(|error| Error::failed(error.to_string()))?;
         atomic::write(&self.path, &text)
     }
 }
@@ -94,7 +106,11 @@ fn read(path: &Path) -> BTreeMap<Inode, Known> {
 
 fn look(path: &Path) -> Result<(Inode, Stamp)> {
     let found = fs::metadata(path).map_err(Error::io(path, "reading"))?;
-    let stamp = Stamp { bytes: found.len(), modified: [found.mtime(), found.mtime_nsec()], changed: [found.ctime(), found.ctime_nsec()] };
+    let stamp = Stamp {
+        bytes: found.len(),
+        modified: [found.mtime(), found.mtime_nsec()],
+        changed: [found.ctime(), found.ctime_nsec()],
+    };
     Ok((format!("{}:{}", found.dev(), found.ino()), stamp))
 }
 
@@ -105,11 +121,17 @@ mod tests {
 
     use super::*;
 
-    /// Writes a large file of one byte over and over and gives it a time of change long past. What the kernel notes as the change of the
-    /// file's entry cannot be set back, so that these tests wait for it where they must.
+    /// Writes a large file of one byte over and over and gives it a time of change long past. What
+    /// the kernel notes as the change of the file's entry cannot be set back, so that these tests
+    /// wait for it where they must.
     fn write(path: &Path, byte: u8) {
         fs::write(path, vec![byte; LARGE as usize]).unwrap();
-        File::options().write(true).open(path).unwrap().set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
+        File::options()
+            .write(true)
+            .open(path)
+            .unwrap()
+            .set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000_000))
+            .unwrap();
     }
 
     fn settle() {
@@ -131,17 +153,28 @@ mod tests {
         hashes.of(&old.join("small")).unwrap();
         fs::rename(&old, &new).unwrap();
         let text = fs::read_to_string(&memory).unwrap();
-        assert!(text.contains(&hash) && !text.contains("model") && text.matches("sha256").count() == 1, "{text}");
+        assert!(
+            text.contains(&hash) && !text.contains("model") && text.matches("sha256").count() == 1,
+            "{text}"
+        );
         // What is remembered is what is said: the file is not read again.
         fs::write(&memory, text.replace(&hash, "remembered")).unwrap();
-        assert_eq!(FileHashes::load(memory.clone()).of(&new.join("weights")).unwrap(), "remembered");
+        assert_eq!(
+            FileHashes::load(memory.clone()).of(&new.join("weights")).unwrap(),
+            "remembered"
+        );
 
-        // Same size, same time of modification, same inode: only the kernel's own note of the change tells.
+        // Same size, same time of modification, same inode: only the kernel's own note of the
+        // change tells.
         write(&new.join("weights"), b'b');
         let other = FileHashes::load(memory.clone()).of(&new.join("weights")).unwrap();
         assert!(other == hash_file(&new.join("weights")).unwrap() && other != hash);
         fs::write(&memory, "{\"1:2\": {\"bytes\": ").unwrap();
-        assert_eq!(FileHashes::load(memory).of(&new.join("weights")).unwrap(), other, "a broken memory is an empty one");
+        assert_eq!(
+            FileHashes::load(memory).of(&new.join("weights")).unwrap(),
+            other,
+            "a broken memory is an empty one"
+        );
     }
 
     #[test]
@@ -154,7 +187,9 @@ mod tests {
         assert!(!memory.exists() && hashes.known.borrow().is_empty());
 
         let now = 1_000;
-        let settled = |modified, changed| Stamp { bytes: 0, modified: [modified, 0], changed: [changed, 0] }.is_settled(now);
+        let settled = |modified, changed| {
+            Stamp { bytes: 0, modified: [modified, 0], changed: [changed, 0] }.is_settled(now)
+        };
         assert!(settled(990, 997));
         assert!(!settled(990, 998) && !settled(998, 990), "either time may be the last one");
         assert!(!settled(2_000, 990), "a clock ahead of ours says nothing");
@@ -169,12 +204,18 @@ mod tests {
         let others = [
             (inode.clone(), Stamp { bytes: stamp.bytes + 1, ..stamp.clone() }),
             (inode.clone(), Stamp { modified: [stamp.modified[0], 1], ..stamp.clone() }),
-            (inode.clone(), Stamp { changed: [stamp.changed[0], stamp.changed[1] + 1], ..stamp.clone() }),
+            (
+                inode.clone(),
+                Stamp { changed: [stamp.changed[0], stamp.changed[1] + 1], ..stamp.clone() },
+            ),
             (format!("{inode}0"), stamp.clone()),
         ];
         let remembered = |inode: String, stamp: Stamp| {
             let known = BTreeMap::from([(inode, Known { stamp, sha256: "remembered".into() })]);
-            FileHashes { path: folder.path().join("memory"), known: RefCell::new(known) }.of(&path).unwrap() == "remembered"
+            FileHashes { path: folder.path().join("memory"), known: RefCell::new(known) }
+                .of(&path)
+                .unwrap()
+                == "remembered"
         };
         assert!(remembered(inode, stamp));
         for (inode, stamp) in others {

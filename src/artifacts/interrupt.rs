@@ -1,4 +1,5 @@
-//! Ctrl-C, SIGTERM and SIGHUP: long work asks here at its safe points, finishes the write under way, and stops with `Error::Interrupted`.
+//! Ctrl-C, SIGTERM and SIGHUP: long work asks here at its safe points, finishes the write under
+//! way, and stops with `Error::Interrupted`.
 
 use std::ffi::c_int;
 use std::io;
@@ -11,11 +12,13 @@ static REQUESTS: AtomicUsize = AtomicUsize::new(0);
 
 const STOPPING: &[u8] = b"stopping at the next safe point; once more to stop at once\n";
 
-/// Installs the handler; a second signal ends the process at once. A signal that is ignored stays so: by `nohup` and `trap '' HUP` somebody
-/// wants the run to outlive a terminal, and a shell script's `w2s run … &` a Ctrl-C that is meant for others.
+/// Installs the handler; a second signal ends the process at once. A signal that is ignored stays
+/// so: by `nohup` and `trap '' HUP` somebody wants the run to outlive a terminal, and a shell
+/// script's `w2s run … &` a Ctrl-C that is meant for others.
 pub fn install() -> Result<()> {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-        // SAFETY: the structures are this function's own, and the handler does only what a handler may.
+        // SAFETY: the structures are this function's own, and the handler does only what a handler
+        // may.
         let done = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             let told = libc::sigaction(signal, ptr::null(), &mut action) == 0;
@@ -28,7 +31,10 @@ pub fn install() -> Result<()> {
             told && libc::sigaction(signal, &action, ptr::null_mut()) == 0
         };
         if !done {
-            return Err(Error::failed(format!("no handler for signal {signal}: {}", io::Error::last_os_error())));
+            return Err(Error::failed(format!(
+                "no handler for signal {signal}: {}",
+                io::Error::last_os_error()
+            )));
         }
     }
     Ok(())

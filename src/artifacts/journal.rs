@@ -1,6 +1,7 @@
 //! An append-only JSONL file that a killed run continues from.
 //!
-//! A line counts once its line break is on disk. The half line that a kill can leave is cut off when the journal is opened again.
+//! A line counts once its line break is on disk. The half line that a kill can leave is cut off
+//! when the journal is opened again.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -23,26 +24,36 @@ pub struct Journal<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Journal<T> {
-    /// Opens or creates `path` (with its folder) and returns the entries it holds. A complete line that is no `T` is an
-    /// [`Error::Data`] with its number: such a file was not written by this program, or not by this version of it.
+    /// Opens or creates `path` (with its folder) and returns the entries it holds. A complete line
+    /// that is no `T` is an [`Error::Data`] with its number: such a file was not written by this
+    /// program, or not by this version of it.
     pub fn open(path: impl AsRef<Path>) -> Result<(Self, Vec<T>)> {
         let path = path.as_ref();
-        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(Error::io(folder, "creating the folder"))?;
         let is_new = !path.exists();
-        let file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(Error::io(path, "opening"))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path)
+            .map_err(Error::io(path, "opening"))?;
         if is_new {
             atomic::sync_folder(folder)?;
         }
         let mut entries = Vec::new();
         let length = read(path, &file, |entry, _| entries.push(entry))?;
         if length < file.metadata().map_err(Error::io(path, "reading"))?.len() {
-            file.set_len(length).and_then(|()| file.sync_all()).map_err(Error::io(path, "cutting off a half-written line"))?;
+            file.set_len(length)
+                .and_then(|()| file.sync_all())
+                .map_err(Error::io(path, "cutting off a half-written line"))?;
         }
         Ok((Self { path: path.to_owned(), file, length, item: PhantomData }, entries))
     }
 
-    /// Adds one line, on disk when this returns. After a failure the file holds what it held before.
+    /// Adds one line, on disk when this returns. After a failure the file holds what it held
+    /// before.
     pub fn append(&mut self, entry: &T) -> Result<()> {
         self.append_all(std::slice::from_ref(entry))
     }
@@ -51,11 +62,13 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
     pub fn append_all(&mut self, entries: &[T]) -> Result<()> {
         let mut lines = Vec::new();
         for entry in entries {
-            serde_json::to_writer(&mut lines, entry).map_err(|error| Error::data(&self.path, None, error.to_string()))?;
+            serde_json::to_writer(&mut lines, entry)
+                .map_err(|error| Error::data(&self.path, None, error.to_string()))?;
             lines.push(b'\n');
         }
         if let Err(error) = self.file.write_all(&lines).and_then(|()| self.file.sync_data()) {
-            // Best effort: the write's own error is the one to report, and `open` repairs what is left.
+            // Best effort: the write's own error is the one to report, and `open` repairs what is
+            // left.
             let _ = self.file.set_len(self.length);
             return Err(Error::io(&self.path, "writing")(error));
         }
@@ -64,8 +77,8 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
     }
 }
 
-/// The complete lines of the journal at `path`, each with its entry; none where there is no file. Changes nothing, so that another process
-/// may be writing it.
+/// The complete lines of the journal at `path`, each with its entry; none where there is no file.
+/// Changes nothing, so that another process may be writing it.
 pub fn complete_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<(T, Vec<u8>)>> {
     let mut lines = Vec::new();
     match File::open(path) {
@@ -76,14 +89,18 @@ pub fn complete_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<(T, Vec<u8
     Ok(lines)
 }
 
-/// Replaces the journal at `path` by `lines`, which [`complete_lines`] gave: bytes, because a number that is read and written again may lose
-/// its last bit.
+/// Replaces the journal at `path` by `lines`, which [`complete_lines`] gave: bytes, because a
+/// number that is read and written again may lose its last bit.
 pub fn replace<'a>(path: &Path, lines: impl IntoIterator<Item = &'a Vec<u8>>) -> Result<()> {
     atomic::write_with(path, |file| lines.into_iter().try_for_each(|line| file.write_all(line)))
 }
 
 /// Hands out all complete lines and returns how many bytes they are.
-fn read<T: DeserializeOwned>(path: &Path, file: &File, mut found: impl FnMut(T, &[u8])) -> Result<u64> {
+fn read<T: DeserializeOwned>(
+    path: &Path,
+    file: &File,
+    mut found: impl FnMut(T, &[u8]),
+) -> Result<u64> {
     let mut reader = BufReader::new(file);
     let (mut count, mut length, mut line) = (0, 0, Vec::new());
     loop {
@@ -95,7 +112,14 @@ fn read<T: DeserializeOwned>(path: &Path, file: &File, mut found: impl FnMut(T, 
         count += 1;
         let entry = serde_json::from_slice(&line).map_err(|error| {
             let hint = "hint: move this file away to have its work done again";
-            Error::data(path, Some(count), format!("not an entry of this journal: {error}\n\n{hint}"))
+            Error::data(
+                path,
+                Some(count),
+                format!(
+                    "not an entry of this journal: \
+                                                    {error}\n\n{hint}"
+                ),
+            )
         })?;
         found(entry, &line);
     }
@@ -142,7 +166,10 @@ mod tests {
         let text = "[1, \"one\"]\n[2,\"\\u0074wo\"]\n[3,\"half";
         fs::write(&from, text).unwrap();
         let lines = complete_lines::<Entry>(&from).unwrap();
-        assert_eq!(lines.iter().map(|(entry, _)| entry.clone()).collect::<Vec<_>>(), [(1, "one".to_owned()), (2, "two".to_owned())]);
+        assert_eq!(
+            lines.iter().map(|(entry, _)| entry.clone()).collect::<Vec<_>>(),
+            [(1, "one".to_owned()), (2, "two".to_owned())]
+        );
         assert_eq!(fs::read_to_string(&from).unwrap(), text, "another process may be writing it");
         replace(&to, lines.iter().rev().map(|(_, line)| line)).unwrap();
         assert_eq!(fs::read_to_string(&to).unwrap(), "[2,\"\\u0074wo\"]\n[1, \"one\"]\n");
@@ -156,15 +183,25 @@ mod tests {
         fs::write(&path, text).unwrap();
         let message = Journal::<Entry>::open(&path).unwrap_err().to_string();
         assert!(message.contains("journal.jsonl:2: not an entry"), "{message}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), text, "a file that is not understood is left alone");
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            text,
+            "a file that is not understood is \
+                                                              left alone"
+        );
     }
 
     #[test]
     fn a_full_disk_is_reported() {
         let file = OpenOptions::new().append(true).open("/dev/full").unwrap();
-        let mut journal = Journal::<Entry> { path: "/dev/full".into(), file, length: 0, item: PhantomData };
+        let mut journal =
+            Journal::<Entry> { path: "/dev/full".into(), file, length: 0, item: PhantomData };
         let message = journal.append(&entry(1)).unwrap_err().to_string();
-        assert!(message.contains("/dev/full: writing: No space left") && message.contains("hint: free some space"), "{message}");
+        assert!(
+            message.contains("/dev/full: writing: No space left")
+                && message.contains("hint: free some space"),
+            "{message}"
+        );
         assert_eq!(journal.length, 0);
     }
 }

@@ -1,8 +1,9 @@
-//! `manifest.json`: which tasks of a run are done, from what settings, and the size and hash of what they left. Each shard of a run has a
-//! manifest of its own.
+//! `manifest.json`: which tasks of a run are done, from what settings, and the size and hash of
+//! what they left. Each shard of a run has a manifest of its own.
 //!
-//! A task goes `begin` → `finish`. Names and fingerprints are the pipeline's to choose, and so is how far a task goes: one that did less than
-//! is asked for now is continued, one that did more is done.
+//! A task goes `begin` → `finish`. Names and fingerprints are the pipeline's to choose, and so is
+//! how far a task goes: one that did less than is asked for now is continued, one that did more is
+//! done.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,7 +26,8 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Task {
     fingerprint: String,
-    /// Files and folders that are its own from its beginning on, relative to the run directory, with `/`.
+    /// Files and folders that are its own from its beginning on, relative to the run directory,
+    /// with `/`.
     #[serde(default)]
     owns: Vec<String>,
     /// What the fingerprint stands for, as far as it can be told.
@@ -74,39 +76,58 @@ impl Manifest {
 
     /// Reads `path`, whose outputs lie in `folder`; an absent one is empty.
     pub fn load_from(path: PathBuf, folder: &Path) -> Result<Self> {
-        let tasks = match fs::read(&path) {
-            Ok(bytes) => {
-                let document: Document = serde_json::from_slice(&bytes).map_err(|error| {
-                    let hint = "hint: restore the file, or remove it to have all that it records done again";
-                    Error::data(&path, Some(error.line()), format!("not a manifest: {error}\n\n{hint}"))
+        let tasks =
+            match fs::read(&path) {
+                Ok(bytes) => {
+                    let document: Document = serde_json::from_slice(&bytes).map_err(|error| {
+                    let hint = "hint: restore the file, or remove it to have all that it records \
+                                done again";
+                    Error::data(&path, Some(error.line()), format!("not a manifest: \
+                                                                    {error}\n\n{hint}"))
                 })?;
-                document.tasks
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => return Err(Error::io(path, "reading")(error)),
-        };
+                    document.tasks
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
+                Err(error) => return Err(Error::io(path, "reading")(error)),
+            };
         Ok(Self { path, folder: folder.to_owned(), tasks })
     }
 
-    /// Whether `task` was finished with this fingerprint, at least as far as is asked, and every file it left is still as it was left.
-    pub fn is_done(&self, task: &str, fingerprint: &str, asked: &Reach, hashes: &FileHashes) -> bool {
-        self.finished(task, fingerprint).is_some_and(|(outputs, reach)| covers(reach, asked) && self.are_intact(outputs, hashes))
+    /// Whether `task` was finished with this fingerprint, at least as far as is asked, and every
+    /// file it left is still as it was left.
+    pub fn is_done(
+        &self,
+        task: &str,
+        fingerprint: &str,
+        asked: &Reach,
+        hashes: &FileHashes,
+    ) -> bool {
+        self.finished(task, fingerprint).is_some_and(|(outputs, reach)| {
+            covers(reach, asked) && self.are_intact(outputs, hashes)
+        })
     }
 
     fn finished(&self, task: &str, fingerprint: &str) -> Option<(&[Output], &Reach)> {
         match self.tasks.get(task)? {
-            Task { fingerprint: recorded, state: State::Done { outputs, reach, .. }, .. } if recorded == fingerprint => {
+            Task { fingerprint: recorded, state: State::Done { outputs, reach, .. }, .. }
+                if recorded == fingerprint =>
+            {
                 Some((outputs, reach))
             }
             _ => None,
         }
     }
 
-    /// Reads files that are not remembered; sizes are compared first, so a truncated file is found without hashing its neighbours.
+    /// Reads files that are not remembered; sizes are compared first, so a truncated file is found
+    /// without hashing its neighbours.
     fn are_intact(&self, outputs: &[Output], hashes: &FileHashes) -> bool {
         let path = |output: &Output| self.folder.join(&output.path);
-        outputs.iter().all(|output| fs::metadata(path(output)).is_ok_and(|found| found.is_file() && found.len() == output.bytes))
-            && outputs.iter().all(|output| hashes.of(&path(output)).is_ok_and(|found| found == output.sha256))
+        outputs.iter().all(|output| {
+            fs::metadata(path(output))
+                .is_ok_and(|found| found.is_file() && found.len() == output.bytes)
+        }) && outputs
+            .iter()
+            .all(|output| hashes.of(&path(output)).is_ok_and(|found| found == output.sha256))
     }
 
     /// Whether `task` was finished, with whatever settings.
@@ -119,30 +140,60 @@ impl Manifest {
         self.tasks.get(task).is_some_and(|task| task.state == State::Begun)
     }
 
-    /// True: an attempt with this very fingerprint left partial work, which may be continued: it was interrupted, or went less far than is
-    /// asked. False: whatever lies at the task's outputs belongs to something else (or was tampered with) and must be wiped before the task
-    /// is begun.
-    pub fn continues(&self, task: &str, fingerprint: &str, asked: &Reach, hashes: &FileHashes) -> bool {
+    /// True: an attempt with this very fingerprint left partial work, which may be continued: it
+    /// was interrupted, or went less far than is asked. False: whatever lies at the task's outputs
+    /// belongs to something else (or was tampered with) and must be wiped before the task is begun.
+    pub fn continues(
+        &self,
+        task: &str,
+        fingerprint: &str,
+        asked: &Reach,
+        hashes: &FileHashes,
+    ) -> bool {
         self.is_under_way(task, fingerprint)
-            || self.finished(task, fingerprint).is_some_and(|(outputs, reach)| !covers(reach, asked) && self.are_intact(outputs, hashes))
+            || self.finished(task, fingerprint).is_some_and(|(outputs, reach)| {
+                !covers(reach, asked) && self.are_intact(outputs, hashes)
+            })
     }
 
     /// Whether an attempt with this very fingerprint was begun and not finished.
     pub fn is_under_way(&self, task: &str, fingerprint: &str) -> bool {
-        self.tasks.get(task).is_some_and(|task| task.fingerprint == fingerprint && task.state == State::Begun)
+        self.tasks
+            .get(task)
+            .is_some_and(|task| task.fingerprint == fingerprint && task.state == State::Begun)
     }
 
-    /// Records `task` as begun: what lies at `owns`, paths relative to the run directory, is its own from now on. `origin` is what its
-    /// fingerprint stands for, for people.
-    pub fn begin(&mut self, task: &str, fingerprint: &str, owns: &[String], origin: &Value) -> Result<()> {
+    /// Records `task` as begun: what lies at `owns`, paths relative to the run directory, is its
+    /// own from now on. `origin` is what its fingerprint stands for, for people.
+    pub fn begin(
+        &mut self,
+        task: &str,
+        fingerprint: &str,
+        owns: &[String],
+        origin: &Value,
+    ) -> Result<()> {
         if self.is_under_way(task, fingerprint) {
             return Ok(());
         }
-        self.record(task, Task { fingerprint: fingerprint.to_owned(), owns: owns.to_vec(), origin: origin.clone(), state: State::Begun })
+        self.record(
+            task,
+            Task {
+                fingerprint: fingerprint.to_owned(),
+                owns: owns.to_vec(),
+                origin: origin.clone(),
+                state: State::Begun,
+            },
+        )
     }
 
     /// Records a begun `task` as done as far as `reach`, with all files that it owns.
-    pub fn finish(&mut self, task: &str, seconds: f64, reach: &Reach, hashes: &FileHashes) -> Result<()> {
+    pub fn finish(
+        &mut self,
+        task: &str,
+        seconds: f64,
+        reach: &Reach,
+        hashes: &FileHashes,
+    ) -> Result<()> {
         let Some(Task { fingerprint, owns, origin, .. }) = self.tasks.get(task).cloned() else {
             return Err(Error::failed(format!("task `{task}` was finished but never begun")));
         };
@@ -152,8 +203,17 @@ impl Manifest {
         }
         files.sort();
         files.dedup();
-        let outputs = files.iter().map(|file| self.describe(file, hashes)).collect::<Result<_>>()?;
-        self.record(task, Task { fingerprint, owns, origin, state: State::Done { seconds, outputs, reach: reach.clone() } })
+        let outputs =
+            files.iter().map(|file| self.describe(file, hashes)).collect::<Result<_>>()?;
+        self.record(
+            task,
+            Task {
+                fingerprint,
+                owns,
+                origin,
+                state: State::Done { seconds, outputs, reach: reach.clone() },
+            },
+        )
     }
 
     /// Forgets that the tasks that `which` names were done or begun, so that they are done anew.
@@ -183,7 +243,14 @@ impl Manifest {
     fn describe(&self, file: &Path, hashes: &FileHashes) -> Result<Output> {
         let path = self.folder.join(file);
         let bytes = fs::metadata(&path).map_err(Error::io(&path, "reading"))?.len();
-        let name = file.to_str().ok_or_else(|| Error::data(&path, None, "the name of an output must be UTF-8"))?;
+        let name = file.to_str().ok_or_else(|| {
+            Error::data(
+                &path,
+                None,
+                "the name of an output \
+                                                                         must be UTF-8",
+            )
+        })?;
         Ok(Output { path: name.to_owned(), bytes, sha256: hashes.of(&path)? })
     }
 
@@ -193,10 +260,12 @@ impl Manifest {
         self.store(tasks)
     }
 
-    /// The file is written before the state in memory changes, so that both tell the same story after a failure.
+    /// The file is written before the state in memory changes, so that both tell the same story
+    /// after a failure.
     fn store(&mut self, tasks: BTreeMap<String, Task>) -> Result<()> {
         let document = Document { tasks };
-        let mut text = serde_json::to_vec_pretty(&document).map_err(|error| Error::data(&self.path, None, error.to_string()))?;
+        let mut text = serde_json::to_vec_pretty(&document)
+            .map_err(|error| Error::data(&self.path, None, error.to_string()))?;
         text.push(b'\n');
         atomic::write(&self.path, &text)?;
         self.tasks = document.tasks;
@@ -212,7 +281,10 @@ fn covers(reach: &Reach, asked: &Reach) -> bool {
 fn list(root: &Path, relative: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let path = root.join(relative);
     if !relative.is_relative() {
-        return Err(Error::failed(format!("output `{}` must be relative to the run directory", relative.display())));
+        return Err(Error::failed(format!(
+            "output `{}` must be relative to the run directory",
+            relative.display()
+        )));
     }
     if !fs::metadata(&path).map_err(Error::io(&path, "reading an output"))?.is_dir() {
         files.push(relative.to_owned());
@@ -300,7 +372,8 @@ mod tests {
     #[test]
     fn only_an_interrupted_attempt_with_the_same_settings_is_continued() {
         let begin = |manifest: &mut Manifest, fingerprint: &str| {
-            let continued = manifest.continues("dpo", fingerprint, &Reach::new(), &hashes(&manifest.folder));
+            let continued =
+                manifest.continues("dpo", fingerprint, &Reach::new(), &hashes(&manifest.folder));
             begin(manifest, "dpo", fingerprint, &[]);
             continued
         };
@@ -320,24 +393,40 @@ mod tests {
     fn a_task_that_went_less_far_is_continued_and_one_that_went_farther_is_done() {
         let folder = tempfile::tempdir().unwrap();
         let hashes = hashes(folder.path());
-        let reach = |prompts: usize, traced: usize| Reach::from([("prompts".to_owned(), prompts), ("traced".to_owned(), traced)]);
+        let reach = |prompts: usize, traced: usize| {
+            Reach::from([("prompts".to_owned(), prompts), ("traced".to_owned(), traced)])
+        };
         let journal = folder.path().join("journal.jsonl");
         fs::write(&journal, "eight lines").unwrap();
         let mut manifest = Manifest::load(folder.path()).unwrap();
         begin(&mut manifest, "steer", "f1", &["journal.jsonl"]);
         manifest.finish("steer", 1.0, &Reach::from([("prompts".to_owned(), 8)]), &hashes).unwrap();
         let mut manifest = Manifest::load(folder.path()).unwrap();
-        for (asked, done) in [(reach(8, 0), true), (reach(5, 0), true), (Reach::new(), true), (reach(9, 0), false), (reach(8, 1), false)] {
+        for (asked, done) in [
+            (reach(8, 0), true),
+            (reach(5, 0), true),
+            (Reach::new(), true),
+            (reach(9, 0), false),
+            (reach(8, 1), false),
+        ] {
             assert_eq!(manifest.is_done("steer", "f1", &asked, &hashes), done, "{asked:?}");
             assert_eq!(manifest.continues("steer", "f1", &asked, &hashes), !done, "{asked:?}");
         }
         assert!(!manifest.continues("steer", "f2", &reach(9, 0), &hashes), "other settings");
         begin(&mut manifest, "steer", "f1", &["journal.jsonl"]);
-        assert!(!manifest.is_done("steer", "f1", &reach(8, 0), &hashes) && manifest.continues("steer", "f1", &reach(9, 0), &hashes));
+        assert!(
+            !manifest.is_done("steer", "f1", &reach(8, 0), &hashes)
+                && manifest.continues("steer", "f1", &reach(9, 0), &hashes)
+        );
         manifest.finish("steer", 1.0, &reach(9, 9), &hashes).unwrap();
         assert!(manifest.is_done("steer", "f1", &reach(9, 9), &hashes));
         fs::write(&journal, "other lines").unwrap();
-        assert!(!manifest.continues("steer", "f1", &reach(10, 0), &hashes), "what was tampered with is not continued");
+        assert!(
+            !manifest.continues("steer", "f1", &reach(10, 0), &hashes),
+            "what was tampered \
+                                                                             with is not \
+                                                                             continued"
+        );
     }
 
     #[test]
@@ -348,8 +437,14 @@ mod tests {
         assert_eq!(other.owned().count(), 0);
         begin(&mut other, "sft", "f2", &["sft/config.json"]);
         finish(&mut other, "sft").unwrap();
-        assert!(is_done(&Manifest::load_from(path, folder.path()).unwrap(), "sft", "f2"), "outputs are relative to the run directory");
-        assert!(is_done(&Manifest::load(folder.path()).unwrap(), "sft", "f1") && manifest.owned().count() == 1);
+        assert!(
+            is_done(&Manifest::load_from(path, folder.path()).unwrap(), "sft", "f2"),
+            "outputs are relative to the run directory"
+        );
+        assert!(
+            is_done(&Manifest::load(folder.path()).unwrap(), "sft", "f1")
+                && manifest.owned().count() == 1
+        );
     }
 
     #[test]
@@ -362,7 +457,10 @@ mod tests {
         assert!(finish(&mut manifest, "ppo").unwrap_err().to_string().contains("never begun"));
         fs::write(folder.path().join("manifest.json"), "{\"tasks\": {").unwrap();
         let broken = Manifest::load(folder.path()).unwrap_err().to_string();
-        assert!(broken.contains("manifest.json:1: not a manifest") && broken.contains("hint: "), "{broken}");
+        assert!(
+            broken.contains("manifest.json:1: not a manifest") && broken.contains("hint: "),
+            "{broken}"
+        );
     }
 
     #[test]
@@ -371,9 +469,19 @@ mod tests {
         manifest.forget(|task| task == "sft").unwrap();
         let mut manifest = Manifest::load(folder.path()).unwrap();
         let none = Reach::new();
-        assert!(!is_done(&manifest, "sft", "f1") && !manifest.continues("sft", "f1", &none, &hashes(folder.path())));
-        assert!(!manifest.was_done("sft") && !manifest.was_begun("sft"), "that is how it was asked for");
-        assert_eq!(manifest.owned().collect::<Vec<_>>(), [("sft", &["sft".to_owned(), "plan.json".to_owned()][..])]);
+        assert!(
+            !is_done(&manifest, "sft", "f1")
+                && !manifest.continues("sft", "f1", &none, &hashes(folder.path()))
+        );
+        assert!(
+            !manifest.was_done("sft") && !manifest.was_begun("sft"),
+            "that is how it was asked \
+                                                                          for"
+        );
+        assert_eq!(
+            manifest.owned().collect::<Vec<_>>(),
+            [("sft", &["sft".to_owned(), "plan.json".to_owned()][..])]
+        );
         begin(&mut manifest, "sft", "f1", &["sft"]);
         assert!(manifest.is_under_way("sft", "f1"));
     }

@@ -1,4 +1,5 @@
-//! What a run leaves on disk: its directory and lock, atomic files, resume journals, and the manifest of finished work.
+//! What a run leaves on disk: its directory and lock, atomic files, resume journals, and the
+//! manifest of finished work.
 //!
 //! Knows bytes, hashes and paths; what the files mean is the stages' business.
 

@@ -1,9 +1,11 @@
 //! A run directory that one process owns, or that the shards of one run share.
 //!
-//! Locks are the kernel's (`flock`) and go with the process however it ends; what lock files say is for messages only. A run holds `.lock`
-//! alone; a shard holds `.lock` together with other shards and its own lock file alone, in that order: who has `.lock` alone may remove the
-//! files of shards. No lock is ever upgraded: `flock` lets go of the old lock first, and another process can step in between. Network
-//! file systems stand `flock` in for by record locks on the server, for which the files are open for reading and writing.
+//! Locks are the kernel's (`flock`) and go with the process however it ends; what lock files say is
+//! for messages only. A run holds `.lock` alone; a shard holds `.lock` together with other shards
+//! and its own lock file alone, in that order: who has `.lock` alone may remove the files of
+//! shards. No lock is ever upgraded: `flock` lets go of the old lock first, and another process can
+//! step in between. Network file systems stand `flock` in for by record locks on the server, for
+//! which the files are open for reading and writing.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
@@ -13,7 +15,15 @@ use super::{Shard, atomic};
 use crate::error::{Error, Result};
 
 /// What every run writes at the top of its directory, beside what its tasks own.
-const WRITTEN: [&str; 7] = ["recipe.toml", "plan.json", "tensorboard", "metrics.jsonl", "samples", "state", "manifest.json"];
+const WRITTEN: [&str; 7] = [
+    "recipe.toml",
+    "plan.json",
+    "tensorboard",
+    "metrics.jsonl",
+    "samples",
+    "state",
+    "manifest.json",
+];
 
 /// Where shards keep their lock files and manifests.
 pub const SHARDS: &str = "state/shards";
@@ -25,8 +35,8 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes the directory if there is none, locks it and removes what a killed run had half written.
-    /// [`Error::Busy`] if another run (or another `RunDir` of this process) holds it.
+    /// Makes the directory if there is none, locks it and removes what a killed run had half
+    /// written. [`Error::Busy`] if another run (or another `RunDir` of this process) holds it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         fs::create_dir_all(path).map_err(Error::io(path, "creating the run directory"))?;
@@ -34,21 +44,33 @@ impl RunDir {
             Taken::Mine(file) => file,
             // Only shards let others share their lock.
             Taken::Others(file) if file.try_lock_shared().is_ok() => {
-                return Err(Error::Busy { dir: path.to_owned(), holder: "a shard of this run".to_owned() });
+                return Err(Error::Busy {
+                    dir: path.to_owned(),
+                    holder: "a shard of this run".to_owned(),
+                });
             }
-            Taken::Others(file) => return Err(Error::Busy { dir: path.to_owned(), holder: format!("another run ({})", signature(file)) }),
+            Taken::Others(file) => {
+                return Err(Error::Busy {
+                    dir: path.to_owned(),
+                    holder: format!("another run ({})", signature(file)),
+                });
+            }
         };
         sign(&lock, &path.join(".lock"))?;
         sweep(path)?;
         Ok(Self { path: path.to_owned(), _locks: vec![lock] })
     }
 
-    /// Makes the directory if there is none and takes one shard of it. Half-written files stay: they may be another shard's that is at work.
-    /// [`Error::Busy`] if a run, or the same shard, is at work here.
+    /// Makes the directory if there is none and takes one shard of it. Half-written files stay:
+    /// they may be another shard's that is at work. [`Error::Busy`] if a run, or the same shard, is
+    /// at work here.
     pub fn open_shard(path: impl AsRef<Path>, shard: Shard) -> Result<Self> {
         let path = path.as_ref();
         fs::create_dir_all(path).map_err(Error::io(path, "creating the run directory"))?;
-        let busy = |who: String, file| Error::Busy { dir: path.to_owned(), holder: format!("{who} ({})", signature(file)) };
+        let busy = |who: String, file| Error::Busy {
+            dir: path.to_owned(),
+            holder: format!("{who} ({})", signature(file)),
+        };
         let shared = match take(&path.join(".lock"), File::try_lock_shared)? {
             Taken::Mine(file) => file,
             Taken::Others(file) => return Err(busy("another run".to_owned(), file)),
@@ -72,7 +94,8 @@ impl RunDir {
         if folder.is_dir() {
             for entry in fs::read_dir(&folder).map_err(Error::io(&folder, "reading the folder"))? {
                 let name = entry.map_err(Error::io(&folder, "reading the folder"))?.file_name();
-                shards.extend(name.to_string_lossy().strip_suffix(".json").and_then(Shard::from_tag));
+                shards
+                    .extend(name.to_string_lossy().strip_suffix(".json").and_then(Shard::from_tag));
             }
         }
         shards.sort();
@@ -87,8 +110,9 @@ impl RunDir {
         &self.path
     }
 
-    /// Removes what runs write here, of which `owned` is what their tasks do (relative to the directory), and the folders that this leaves
-    /// empty; anything else in the directory is not ours and stays.
+    /// Removes what runs write here, of which `owned` is what their tasks do (relative to the
+    /// directory), and the folders that this leaves empty; anything else in the directory is not
+    /// ours and stays.
     ///
     /// # Errors
     /// [`Error::Failed`] where something lies here that no run has begun.
@@ -99,7 +123,8 @@ impl RunDir {
         let is_begun = self.path.join("manifest.json").is_file() || self.path.join(SHARDS).is_dir();
         if entries.iter().any(|name| name != ".lock") && !is_begun {
             return Err(Error::failed(format!(
-                "{}: is no run directory (it holds no `manifest.json`), and --fresh empties nothing else\n\nhint: name another --out",
+                "{}: is no run directory (it holds no `manifest.json`), and --fresh empties \
+                 nothing else\n\nhint: name another --out",
                 self.path.display()
             )));
         }
@@ -110,16 +135,24 @@ impl RunDir {
         Ok(())
     }
 
-    /// Removes a file or a folder of the run, if it is there, and the folders above it that this leaves empty.
+    /// Removes a file or a folder of the run, if it is there, and the folders above it that this
+    /// leaves empty.
     fn remove(&self, relative: &Path) -> Result<()> {
         // Who edits a manifest removes nothing outside of the directory with it.
         if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
-            return Err(Error::failed(format!("`{}` does not lie in the run directory", relative.display())));
+            return Err(Error::failed(format!(
+                "`{}` does not lie in the run directory",
+                relative.display()
+            )));
         }
         let path = self.join(relative);
-        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let removed =
+            if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         match removed {
-            Err(error) if error.kind() != ErrorKind::NotFound && error.kind() != ErrorKind::NotADirectory => {
+            Err(error)
+                if error.kind() != ErrorKind::NotFound
+                    && error.kind() != ErrorKind::NotADirectory =>
+            {
                 return Err(Error::io(path, "removing")(error));
             }
             _ => {}
@@ -156,14 +189,19 @@ fn take(path: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> Result<Take
         Ok(()) => Ok(Taken::Mine(file)),
         Err(TryLockError::WouldBlock) => Ok(Taken::Others(file)),
         Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
-            tracing::warn!("{}: this file system has no locks; start nothing twice in this directory", path.display());
+            tracing::warn!(
+                "{}: this file system has no locks; start nothing twice in this \
+                            directory",
+                path.display()
+            );
             Ok(Taken::Mine(file))
         }
         Err(TryLockError::Error(error)) => Err(Error::io(path, "locking")(error)),
     }
 }
 
-/// Writes this process into a lock file that it alone holds. With the host, because a run directory may be shared between machines.
+/// Writes this process into a lock file that it alone holds. With the host, because a run directory
+/// may be shared between machines.
 fn sign(mut file: &File, path: &Path) -> Result<()> {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let signature = format!("process {} on {}", std::process::id(), host.trim());
@@ -185,7 +223,8 @@ fn signature(mut file: File) -> String {
 fn sweep(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Error::io(folder, "reading the folder"))? {
         let entry = entry.map_err(Error::io(folder, "reading the folder"))?;
-        let (path, kind) = (entry.path(), entry.file_type().map_err(Error::io(entry.path(), "reading"))?);
+        let (path, kind) =
+            (entry.path(), entry.file_type().map_err(Error::io(entry.path(), "reading"))?);
         if kind.is_dir() {
             sweep(&path)?;
         } else if kind.is_file() && atomic::is_temporary(&path) {
@@ -225,11 +264,21 @@ mod tests {
         let beside = open(second).unwrap();
         assert!(half_written.exists());
         let same = open(first).unwrap_err().to_string();
-        assert!(same.contains(&format!("another process of shard 1/2 (process {} on ", std::process::id())), "{same}");
+        assert!(
+            same.contains(&format!(
+                "another process of shard 1/2 (process {} on ",
+                std::process::id()
+            )),
+            "{same}"
+        );
         drop(holding);
         let run = RunDir::open(folder.path()).unwrap_err().to_string();
         assert!(run.contains(": a shard of this run is using this directory"), "{run}");
-        assert_eq!(fs::read_to_string(folder.path().join(".lock")).unwrap(), "", "shards sign their own lock files");
+        assert_eq!(
+            fs::read_to_string(folder.path().join(".lock")).unwrap(),
+            "",
+            "shards sign their own lock files"
+        );
         drop(beside);
         let run = RunDir::open(folder.path()).unwrap();
         assert!(!half_written.exists());
@@ -259,7 +308,10 @@ mod tests {
             .unwrap();
         let started = std::time::Instant::now();
         while !folder.path().join("held").exists() {
-            assert!(started.elapsed().as_secs() < 30 && child.try_wait().unwrap().is_none(), "the holder never came up");
+            assert!(
+                started.elapsed().as_secs() < 30 && child.try_wait().unwrap().is_none(),
+                "the holder never came up"
+            );
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         let busy = RunDir::open(folder.path()).unwrap_err();
@@ -296,9 +348,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("precious.txt"), "mine").unwrap();
         let run = RunDir::open(folder.path()).unwrap();
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let owned =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let error = run.clear(&owned(&["models/base"])).unwrap_err().to_string();
-        assert!(error.contains("is no run directory") && error.contains("hint: name another --out"), "{error}");
+        assert!(
+            error.contains("is no run directory") && error.contains("hint: name another --out"),
+            "{error}"
+        );
         for folder in ["models/base/deep", "ppo/small/L-5", "steer/base/cbs"] {
             fs::create_dir_all(run.join(folder)).unwrap();
         }
@@ -306,19 +362,34 @@ mod tests {
         fs::write(run.join("steer/notes.txt"), "mine").unwrap();
         fs::write(run.join("manifest.json"), "{}").unwrap();
         for outside in ["../precious", "/precious", "models/../../precious"] {
-            assert!(run.clear(&owned(&[outside])).unwrap_err().to_string().contains("does not lie in the run directory"));
+            assert!(
+                run.clear(&owned(&[outside]))
+                    .unwrap_err()
+                    .to_string()
+                    .contains("does not lie in the run directory")
+            );
         }
-        run.clear(&owned(&["models/base", "ppo/small/L-5", "steer/base/cbs/seed-1.jsonl", "sft", "dpo/never/begun"])).unwrap();
+        run.clear(&owned(&[
+            "models/base",
+            "ppo/small/L-5",
+            "steer/base/cbs/seed-1.jsonl",
+            "sft",
+            "dpo/never/begun",
+        ]))
+        .unwrap();
         assert!(run.join("steer/notes.txt").exists() && !run.join("steer/base").exists());
         fs::remove_dir_all(run.join("steer")).unwrap();
-        let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut left: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, [".lock", "precious.txt"]);
         drop(run);
         // Shards may have worked here before any run did.
         RunDir::open_shard(folder.path(), Shard::new(1, 2).unwrap()).unwrap();
         RunDir::open(folder.path()).unwrap().clear(&[]).unwrap();
-        assert!(folder.path().join("precious.txt").exists() && !folder.path().join("state").exists());
+        assert!(
+            folder.path().join("precious.txt").exists() && !folder.path().join("state").exists()
+        );
     }
 
     #[test]

@@ -48,10 +48,12 @@ impl FromStr for Shard {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let numbers = text.split_once('/').and_then(|(number, count)| Some((number.parse().ok()?, count.parse().ok()?)));
-        numbers
-            .and_then(|(number, count)| Self::new(number, count))
-            .ok_or_else(|| "expected I/N with whole numbers 1 <= I <= N, for example 2/8".to_owned())
+        let numbers = text
+            .split_once('/')
+            .and_then(|(number, count)| Some((number.parse().ok()?, count.parse().ok()?)));
+        numbers.and_then(|(number, count)| Self::new(number, count)).ok_or_else(|| {
+            "expected I/N with whole numbers 1 <= I <= N, for example 2/8".to_owned()
+        })
     }
 }
 
@@ -69,7 +71,9 @@ mod tests {
     fn every_item_is_taken_by_one_shard() {
         for count in 1..6 {
             for index in 0..20 {
-                let takers: Vec<usize> = (1..=count).filter(|&number| Shard::new(number, count).unwrap().takes(index)).collect();
+                let takers: Vec<usize> = (1..=count)
+                    .filter(|&number| Shard::new(number, count).unwrap().takes(index))
+                    .collect();
                 assert_eq!(takers, [index % count + 1]);
             }
         }
@@ -80,7 +84,10 @@ mod tests {
         let shard: Shard = "2/8".parse().unwrap();
         assert_eq!((shard.to_string(), shard.tag()), ("2/8".to_owned(), "2-of-8".to_owned()));
         assert_eq!(Shard::from_tag("2-of-8"), Some(shard));
-        for text in ["", "a", "2", "0/4", "5/4", "1/0", "1/", "/4", "-1/4", "1/4/4", "1.0/4", " 1/4", "2-of-8"] {
+        for text in [
+            "", "a", "2", "0/4", "5/4", "1/0", "1/", "/4", "-1/4", "1/4/4", "1.0/4", " 1/4",
+            "2-of-8",
+        ] {
             assert!(text.parse::<Shard>().unwrap_err().contains("for example 2/8"), "{text}");
         }
         for tag in ["2/8", "02-of-8", "9-of-8", "2-of-8-of-9", "2-of-"] {

@@ -1,6 +1,7 @@
-//! Speed of the engine on this machine, beside what the machine could do: the work that no method can avoid (each sampled token once
-//! through the base and once through each guide, each prompt once through each model) at the measured rate of a matrix product, or at
-//! which the weights come from memory, whichever takes longer.
+//! Speed of the engine on this machine, beside what the machine could do: the work that no method
+//! can avoid (each sampled token once through the base and once through each guide, each prompt
+//! once through each model) at the measured rate of a matrix product, or at which the weights come
+//! from memory, whichever takes longer.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -80,18 +81,33 @@ pub struct BenchModels {
 }
 
 impl BenchModels {
-    pub fn open(base: &Path, guides: Option<(&Path, &Path)>, settings: &BenchSettings) -> Result<Self> {
+    pub fn open(
+        base: &Path,
+        guides: Option<(&Path, &Path)>,
+        settings: &BenchSettings,
+    ) -> Result<Self> {
         let open = |folder: &Path, seed: i64| -> Result<(Rc<Lm>, Rc<Tokenizer>)> {
             if !settings.random_weights {
                 return open_with_tokenizer(folder, settings.device, settings.kind)
                     .map(|(lm, tokenizer)| (Rc::new(lm), Rc::new(tokenizer)));
             }
-            let lm = Lm::with_random_weights(LmConfig::read(folder)?, settings.device, settings.kind, seed)?.packed();
-            let tokenizer = Tokenizer::numbered(lm.model.info().vocab_size as usize, lm.model.info().eos_token_ids.first().copied())?;
+            let lm = Lm::with_random_weights(
+                LmConfig::read(folder)?,
+                settings.device,
+                settings.kind,
+                seed,
+            )?
+            .packed();
+            let tokenizer = Tokenizer::numbered(
+                lm.model.info().vocab_size as usize,
+                lm.model.info().eos_token_ids.first().copied(),
+            )?;
             Ok((Rc::new(lm), Rc::new(tokenizer)))
         };
         if !settings.random_weights {
-            check_lm_folders(guides.into_iter().flat_map(|(tuned, untuned)| [tuned, untuned]).chain([base]))?;
+            check_lm_folders(
+                guides.into_iter().flat_map(|(tuned, untuned)| [tuned, untuned]).chain([base]),
+            )?;
         }
         let guide = match guides {
             Some((tuned, untuned)) => {
@@ -107,10 +123,16 @@ impl BenchModels {
 }
 
 /// Steers prompts of random words and counts.
-pub fn steer(what: &'static str, models: &BenchModels, settings: &BenchSettings) -> Result<BenchReport> {
+pub fn steer(
+    what: &'static str,
+    models: &BenchModels,
+    settings: &BenchSettings,
+) -> Result<BenchReport> {
     let (lm, tokenizer) = &models.base;
     let guides = models.guide.iter().flat_map(|guide| [&*guide.tuned, &*guide.untuned]);
-    guides.chain([&**lm]).try_for_each(|lm| refuse_long(lm, settings.prompt_tokens, settings.new_tokens))?;
+    guides
+        .chain([&**lm])
+        .try_for_each(|lm| refuse_long(lm, settings.prompt_tokens, settings.new_tokens))?;
     let sampling = Sampling::new(0.7, 50, 1.0);
     let steer = SteerSettings {
         sampling,
@@ -132,13 +154,19 @@ pub fn steer(what: &'static str, models: &BenchModels, settings: &BenchSettings)
     timed(&mut engine, &prompts[..prompts.len().min(settings.prompts_in_flight)])?;
     engine.settings.max_new_tokens = settings.new_tokens;
     let (seconds, Counted { sampled, fed, .. }) = timed(&mut engine, &prompts)?;
-    let guides: Vec<&Lm> = models.guide.iter().flat_map(|guide| [&*guide.tuned, &*guide.untuned]).collect();
+    let guides: Vec<&Lm> =
+        models.guide.iter().flat_map(|guide| [&*guide.tuned, &*guide.untuned]).collect();
     let per_prompt = |count: u64| count as f64 / settings.prompts as f64;
-    let limit =
-        Limit { rates, prompt_tokens: settings.prompt_tokens as f64, in_flight: settings.prompts_in_flight.min(settings.prompts) as f64 };
-    let chunks = settings.new_tokens.div_ceil(settings.method.search.settings().chunk(settings.new_tokens));
+    let limit = Limit {
+        rates,
+        prompt_tokens: settings.prompt_tokens as f64,
+        in_flight: settings.prompts_in_flight.min(settings.prompts) as f64,
+    };
+    let chunks =
+        settings.new_tokens.div_ceil(settings.method.search.settings().chunk(settings.new_tokens));
     let base_limit = limit.seconds(lm, per_prompt(sampled), settings.new_tokens as f64);
-    let limit_seconds = base_limit + guides.iter().map(|lm| limit.seconds(lm, per_prompt(fed), chunks as f64)).sum::<f64>();
+    let limit_seconds = base_limit
+        + guides.iter().map(|lm| limit.seconds(lm, per_prompt(fed), chunks as f64)).sum::<f64>();
     let seconds_per_prompt = seconds / settings.prompts as f64;
     Ok(BenchReport {
         what,
@@ -212,12 +240,13 @@ struct Limit {
 }
 
 impl Limit {
-    /// Least seconds of one model for one prompt of which `tokens` response tokens go through it in `passes` forward passes, each of which
-    /// reads the weights once for all prompts in flight.
+    /// Least seconds of one model for one prompt of which `tokens` response tokens go through it in
+    /// `passes` forward passes, each of which reads the weights once for all prompts in flight.
     fn seconds(&self, lm: &Lm, tokens: f64, passes: f64) -> f64 {
         let (blocks, head) = lm.product_weights();
         let flops = 2.0 * (blocks * (tokens + self.prompt_tokens) + head * tokens);
-        let bytes = (blocks + head) * lm.kind().elt_size_in_bytes() as f64 * (passes + 1.0) / self.in_flight;
+        let bytes = (blocks + head) * lm.kind().elt_size_in_bytes() as f64 * (passes + 1.0)
+            / self.in_flight;
         (flops / self.rates.matmul_flops_per_s).max(bytes / self.rates.memory_bytes_per_s)
     }
 }
@@ -226,9 +255,14 @@ fn random_prompts(tokenizer: &Tokenizer, settings: &BenchSettings) -> Result<Vec
     let vocabulary = tokenizer.vocab_size();
     let prompt = |number: usize| -> Result<Prompt> {
         let stream = Stream::new(1, "bench", &number.to_string());
-        let draw = |j: usize| ((stream.uniform(j as u64, 0) * vocabulary as f64) as usize).min(vocabulary - 1) as i64;
+        let draw = |j: usize| {
+            ((stream.uniform(j as u64, 0) * vocabulary as f64) as usize).min(vocabulary - 1) as i64
+        };
         // A tokenizer may join what was drawn apart: drawn longer and cut.
-        let mut ids: Vec<i64> = (0..4 * settings.prompt_tokens).map(draw).filter(|id| Some(*id) != tokenizer.eos_id()).collect();
+        let mut ids: Vec<i64> = (0..4 * settings.prompt_tokens)
+            .map(draw)
+            .filter(|id| Some(*id) != tokenizer.eos_id())
+            .collect();
         for _ in 0..8 {
             ids = tokenizer.encode(&tokenizer.decode(&ids)?)?;
             ids.truncate(settings.prompt_tokens);

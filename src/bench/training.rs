@@ -1,5 +1,6 @@
-//! Speed of SFT and DPO on this machine, beside what its matrix products allow: each token of text through the weights once forward and twice
-//! backward, each prompt once for both of its responses, and for DPO once more forward through the reference.
+//! Speed of SFT and DPO on this machine, beside what its matrix products allow: each token of text
+//! through the weights once forward and twice backward, each prompt once for both of its responses,
+//! and for DPO once more forward through the reference.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -39,7 +40,8 @@ pub struct TrainingBenchSettings {
     pub steps: usize,
     pub device: Device,
     pub kind: Kind,
-    /// The folder needs a config.json only (and a tokenizer to read pairs), and the model is filled with random numbers.
+    /// The folder needs a config.json only (and a tokenizer to read pairs), and the model is filled
+    /// with random numbers.
     pub random_weights: bool,
 }
 
@@ -52,7 +54,8 @@ pub struct TrainingBenchReport {
     pub batch_size: usize,
     pub micro_batch_size: usize,
     pub seconds_per_step: f64,
-    /// Tokens that went forward and backward: a prompt counts once for both of its responses, and nothing is padded.
+    /// Tokens that went forward and backward: a prompt counts once for both of its responses, and
+    /// nothing is padded.
     pub tokens: u64,
     pub tokens_per_s: f64,
     /// Prompt and response of each sequence, as other trainers read them, padding not counted.
@@ -71,7 +74,16 @@ pub struct TrainingBenchReport {
 
 /// Trains the model in `folder` for some steps and counts.
 pub fn train(folder: &Path, settings: &TrainingBenchSettings) -> Result<TrainingBenchReport> {
-    let TrainingBenchSettings { dpo, batch_size, micro_batch_size, activation_checkpointing, steps, device, kind, .. } = *settings;
+    let TrainingBenchSettings {
+        dpo,
+        batch_size,
+        micro_batch_size,
+        activation_checkpointing,
+        steps,
+        device,
+        kind,
+        ..
+    } = *settings;
     let rates = MachineRates::measure(device, kind);
     memory::return_unused();
     let lm = Rc::new(open(folder, settings)?);
@@ -102,7 +114,15 @@ pub fn train(folder: &Path, settings: &TrainingBenchSettings) -> Result<Training
     } else {
         let train = pairs.into_iter().map(|pair| pair.chosen).collect();
         let (lm, validation, batch) = (lm.clone(), Vec::new(), micro_batch_size);
-        Box::new(LanguageTask { lm, tokenizer, train, validation, batch, activation_checkpointing, sample })
+        Box::new(LanguageTask {
+            lm,
+            tokenizer,
+            train,
+            validation,
+            batch,
+            activation_checkpointing,
+            sample,
+        })
     };
     let mut optimizer = AdamW::new(task.parameters(), AdamWSettings::with_decay(0.01));
     let mut progress = Progress::start("bench", steps as u64 + 1, 0);
@@ -124,7 +144,8 @@ pub fn train(folder: &Path, settings: &TrainingBenchSettings) -> Result<Training
     let seconds = started.elapsed().as_secs_f64() + reference_seconds;
     progress.finish();
     let passes = if dpo { 8.0 } else { 6.0 };
-    let limit = passes * (blocks * texts.tokens as f64 + head * texts.scored as f64) / rates.matmul_flops_per_s;
+    let limit = passes * (blocks * texts.tokens as f64 + head * texts.scored as f64)
+        / rates.matmul_flops_per_s;
     let steps_f = steps as f64;
     Ok(TrainingBenchReport {
         what: if dpo { "dpo" } else { "sft" },
@@ -149,7 +170,13 @@ pub fn train(folder: &Path, settings: &TrainingBenchSettings) -> Result<Training
 
 fn open(folder: &Path, settings: &TrainingBenchSettings) -> Result<Lm> {
     if settings.random_weights {
-        return Ok(Lm::with_random_weights(LmConfig::read(folder)?, settings.device, settings.kind, 1)?.trainable());
+        return Ok(Lm::with_random_weights(
+            LmConfig::read(folder)?,
+            settings.device,
+            settings.kind,
+            1,
+        )?
+        .trainable());
     }
     Lm::open_trainable(folder, settings.device, settings.kind)
 }
@@ -162,12 +189,21 @@ fn pairs(folder: &Path, lm: &Lm, settings: &TrainingBenchSettings) -> Result<Vec
     let Some(file) = &settings.pairs else {
         refuse_long(lm, settings.prompt_tokens, settings.new_tokens)?;
         let stream = Stream::new(1, "bench", "pairs");
-        let draw = |slot: usize, place: usize| (stream.uniform(slot as u64, place as u64) * info.vocab_size as f64) as i64;
+        let draw = |slot: usize, place: usize| {
+            (stream.uniform(slot as u64, place as u64) * info.vocab_size as f64) as i64
+        };
         let random = |index: usize| {
-            let prompt: Vec<i64> = (0..settings.prompt_tokens).map(|place| draw(3 * index, place)).collect();
-            pair([1, 2].map(|side| Sequence {
-                ids: prompt.iter().copied().chain((0..settings.new_tokens).map(|place| draw(3 * index + side, place))).collect(),
-                scored_from: settings.prompt_tokens,
+            let prompt: Vec<i64> =
+                (0..settings.prompt_tokens).map(|place| draw(3 * index, place)).collect();
+            pair([1, 2].map(|side| {
+                Sequence {
+                    ids: prompt
+                        .iter()
+                        .copied()
+                        .chain((0..settings.new_tokens).map(|place| draw(3 * index + side, place)))
+                        .collect(),
+                    scored_from: settings.prompt_tokens,
+                }
             }))
         };
         return Ok((0..count).map(random).collect());
@@ -177,7 +213,16 @@ fn pairs(folder: &Path, lm: &Lm, settings: &TrainingBenchSettings) -> Result<Vec
     let mut pairs = Vec::new();
     for [prompt, chosen, rejected] in read_responses(file)? {
         let (eos, context) = (tokenizer.eos_id(), info.context as usize);
-        let sequence = |response: &str| Sequence::of_response(&tokenizer, &template, &prompt, (response, true), eos.as_slice(), context);
+        let sequence = |response: &str| {
+            Sequence::of_response(
+                &tokenizer,
+                &template,
+                &prompt,
+                (response, true),
+                eos.as_slice(),
+                context,
+            )
+        };
         if let (Some(chosen), Some(rejected)) = (sequence(&chosen)?, sequence(&rejected)?) {
             pairs.push((chosen, rejected));
         }
@@ -187,9 +232,19 @@ fn pairs(folder: &Path, lm: &Lm, settings: &TrainingBenchSettings) -> Result<Vec
     }
     if pairs.is_empty() {
         let context = info.context;
-        return Err(Error::data(file, None, format!("no pair with two responses that fit the model's context of {context} tokens")));
+        return Err(Error::data(
+            file,
+            None,
+            format!(
+                "no pair with two responses that fit the \
+                                                    model's context of {context} tokens"
+            ),
+        ));
     }
-    Ok((0..count).map(|index| pairs[index % pairs.len()].clone()).map(|(chosen, rejected)| pair([chosen, rejected])).collect())
+    Ok((0..count)
+        .map(|index| pairs[index % pairs.len()].clone())
+        .map(|(chosen, rejected)| pair([chosen, rejected]))
+        .collect())
 }
 
 struct Texts {

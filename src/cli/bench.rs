@@ -8,7 +8,9 @@ use super::settings::Settings;
 use super::steer::DtypeName;
 use super::{hub, print, to_json};
 use crate::artifacts::interrupt;
-use crate::bench::{self, BenchModels, BenchReport, BenchSettings, TrainingBenchReport, TrainingBenchSettings};
+use crate::bench::{
+    self, BenchModels, BenchReport, BenchSettings, TrainingBenchReport, TrainingBenchSettings,
+};
 use crate::error::{Error, Result};
 use crate::models::device;
 use crate::recipe::{Method, MethodTable, bytes_in_words};
@@ -16,8 +18,8 @@ use crate::recipe::{Method, MethodTable, bytes_in_words};
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
 pub struct BenchCommand {
-    /// generate: plain sampling of the base; steer: chunk-level beam search; score: best-of-N, where guides read whole responses; sft and dpo:
-    /// training of the base on pairs
+    /// generate: plain sampling of the base; steer: chunk-level beam search; score: best-of-N,
+    /// where guides read whole responses; sft and dpo: training of the base on pairs
     what: What,
     /// The model that is sampled or trained: a folder, or a hub id
     #[arg(long, value_name = "MODEL")]
@@ -51,7 +53,8 @@ pub struct BenchCommand {
     successors: u32,
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     chunk_len: u32,
-    /// Preference pairs for sft and dpo, a file with `prompt`, `chosen` and `rejected`; random tokens by default
+    /// Preference pairs for sft and dpo, a file with `prompt`, `chosen` and `rejected`; random
+    /// tokens by default
     #[arg(long, value_name = "FILE")]
     pairs: Option<PathBuf>,
     /// Pairs of an optimiser step of dpo, responses of sft
@@ -116,11 +119,16 @@ impl BenchCommand {
         interrupt::install()?;
         let base = hub::model(&self.base)?;
         let guides = match (&self.tuned, &self.untuned) {
-            (Some(tuned), Some(untuned)) if self.what != What::Generate => Some((hub::model(tuned)?, hub::model(untuned)?)),
+            (Some(tuned), Some(untuned)) if self.what != What::Generate => {
+                Some((hub::model(tuned)?, hub::model(untuned)?))
+            }
             _ => None,
         };
-        let models =
-            BenchModels::open(&base, guides.as_ref().map(|(tuned, untuned): &(PathBuf, PathBuf)| (&**tuned, &**untuned)), &settings)?;
+        let models = BenchModels::open(
+            &base,
+            guides.as_ref().map(|(tuned, untuned): &(PathBuf, PathBuf)| (&**tuned, &**untuned)),
+            &settings,
+        )?;
         let report = bench::steer(what, &models, &settings)?;
         print(&if self.json { to_json(&report)? } else { lines(&report) })
     }
@@ -134,7 +142,11 @@ impl BenchCommand {
         settings.flag("--successors", "steer.method.0.successors", of("cbs", self.successors));
         settings.flag("--chunk-len", "steer.method.0.chunk_len", of("cbs", self.chunk_len));
         settings.flag("--new-tokens", "steer.max_new_tokens", Some(self.new_tokens));
-        settings.flag("--prompts-in-flight", "steer.prompts_in_flight", Some(self.prompts_in_flight));
+        settings.flag(
+            "--prompts-in-flight",
+            "steer.prompts_in_flight",
+            Some(self.prompts_in_flight),
+        );
         settings.flag("--device", "run.device", Some(self.device.as_str()));
         settings.flag(format!("`bench {what}`"), "steer.method.0", None::<bool>);
         settings.put("models.base.prompt", "{prompt}".into());
@@ -144,15 +156,25 @@ impl BenchCommand {
             settings.put(&format!("steer.{which}"), which.into());
         }
         let (recipe, problems, _) = settings.check()?;
-        let tables = recipe.steer.iter().flat_map(|steer| &steer.method).flat_map(MethodTable::methods);
-        tables.map(|(_, method)| method).next().filter(|_| problems.is_empty()).ok_or(Error::Recipe(problems))
+        let tables =
+            recipe.steer.iter().flat_map(|steer| &steer.method).flat_map(MethodTable::methods);
+        tables
+            .map(|(_, method)| method)
+            .next()
+            .filter(|_| problems.is_empty())
+            .ok_or(Error::Recipe(problems))
     }
 
     fn train(self) -> Result<()> {
-        let micro_batch_size =
-            self.micro_batch_size.unwrap_or_else(|| (1..=8).rev().find(|size| self.batch_size.is_multiple_of(*size)).unwrap_or(1));
+        let micro_batch_size = self.micro_batch_size.unwrap_or_else(|| {
+            (1..=8).rev().find(|size| self.batch_size.is_multiple_of(*size)).unwrap_or(1)
+        });
         if !self.batch_size.is_multiple_of(micro_batch_size) {
-            return Err(Error::recipe(format!("--micro-batch-size {micro_batch_size} does not divide --batch-size {}", self.batch_size)));
+            return Err(Error::recipe(format!(
+                "--micro-batch-size {micro_batch_size} does not \
+                                              divide --batch-size {}",
+                self.batch_size
+            )));
         }
         let device = device::parse(&self.device)?;
         let settings = TrainingBenchSettings {
@@ -176,12 +198,15 @@ impl BenchCommand {
 }
 
 fn training_lines(report: &TrainingBenchReport) -> String {
-    let TrainingBenchReport { what, dtype, threads, steps, batch_size, micro_batch_size, .. } = report;
+    let TrainingBenchReport { what, dtype, threads, steps, batch_size, micro_batch_size, .. } =
+        report;
     let giga = |rate: f64| rate / 1e9;
     format!(
-        "{what}, {dtype}, {threads} threads, {steps} steps of {batch_size}, {micro_batch_size} at once\n\
+        "{what}, {dtype}, {threads} threads, {steps} steps of {batch_size}, {micro_batch_size} at \
+         once\n\
          seconds per step     {:.3}\n\
-         at the limit         {:.3} ({:.0} GFLOP/s in matrix products by {}): {:.0} % of it reached\n\
+         at the limit         {:.3} ({:.0} GFLOP/s in matrix products by {}): {:.0} % of it \
+         reached\n\
          tokens               {} ({:.0}/s)\n\
          tokens of text       {} ({:.0}/s)\n\
          peak memory          {}",
@@ -202,13 +227,19 @@ fn lines(report: &BenchReport) -> String {
     let BenchReport { what, dtype, threads, prompts, prompts_in_flight, .. } = report;
     let giga = |rate: f64| rate / 1e9;
     format!(
-        "{what}{}, {dtype}, {threads} threads, {prompts} prompts of {} tokens, {prompts_in_flight} in flight, {} new tokens\n\
+        "{what}{}, {dtype}, {threads} threads, {prompts} prompts of {} tokens, {prompts_in_flight} \
+         in flight, {} new tokens\n\
          seconds per prompt   {:.3}\n\
-         at the limit         {:.3} ({:.0} GFLOP/s in matrix products by {}, {:.1} GB/s of memory {}): {:.0} % of it reached\n\
+         at the limit         {:.3} ({:.0} GFLOP/s in matrix products by {}, {:.1} GB/s of memory \
+         {}): {:.0} % of it reached\n\
          sampled tokens       {} ({:.0}/s)\n\
          guide tokens         {} through each ({:.0}/s)\n\
          peak memory          {}",
-        if report.settings == serde_json::json!({}) { String::new() } else { format!(" {}", report.settings) },
+        if report.settings == serde_json::json!({}) {
+            String::new()
+        } else {
+            format!(" {}", report.settings)
+        },
         report.prompt_tokens,
         report.new_tokens,
         report.seconds_per_prompt,

@@ -22,7 +22,8 @@ pub struct CheckCommand {
 impl CheckCommand {
     pub fn execute(self) -> Result<()> {
         let asked = recipe::load(&self.recipe, &self.set)?;
-        let planned = hub::resolve(&asked, &self.recipe, Files::WithoutWeights).and_then(|recipe| Plan::new(recipe, &self.recipe));
+        let planned = hub::resolve(&asked, &self.recipe, Files::WithoutWeights)
+            .and_then(|recipe| Plan::new(recipe, &self.recipe));
         let (told, plan) = match planned {
             Ok(plan) => (Vec::new(), Some(plan)),
             Err(Error::Recipe(problems)) => (problems, None),
@@ -33,13 +34,16 @@ impl CheckCommand {
             None => find(&asked, &recipe::with_joined_paths(&asked, &self.recipe), &self.recipe),
         };
         let problems = pipeline::with_more(told, problems);
-        let Some(mut plan) = plan.filter(|_| problems.is_empty()) else { return Err(Error::Recipe(problems)) };
+        let Some(mut plan) = plan.filter(|_| problems.is_empty()) else {
+            return Err(Error::Recipe(problems));
+        };
         plan.counts = counts;
         let vocabularies = plan_report(&plan)?;
         plan.recipe = hub::as_written(&plan.recipe, &asked, &self.recipe);
         let read = [("data files", data), ("pair files", pairs)]
             .map(|(what, report)| report.map_or_else(String::new, |report| words(what, &report)));
-        let parts = [plan.describe(), vocabularies].into_iter().chain(read).filter(|part| !part.is_empty());
+        let parts =
+            [plan.describe(), vocabularies].into_iter().chain(read).filter(|part| !part.is_empty());
         print(parts.collect::<Vec<_>>().join("\n").trim_end())
     }
 }
@@ -52,19 +56,24 @@ struct Findings {
     pairs: Option<DataReport>,
 }
 
-/// What a run would trip over later: model folders and data that lie here. Of hub models only config and tokenizer are at hand, which
-/// [`hub::resolve`] has looked at, and of a hub data set nothing.
+/// What a run would trip over later: model folders and data that lie here. Of hub models only
+/// config and tokenizer are at hand, which [`hub::resolve`] has looked at, and of a hub data set
+/// nothing.
 fn find(asked: &Recipe, recipe: &Recipe, path: &Path) -> Findings {
     let folder = path.parent().unwrap_or(Path::new(""));
-    let is_hub = |id: &Option<String>| id.as_ref().is_some_and(|id| hub_model(folder, id).is_some());
+    let is_hub =
+        |id: &Option<String>| id.as_ref().is_some_and(|id| hub_model(folder, id).is_some());
     let mut local = recipe.clone();
     local.models.retain(|name, _| !is_hub(&asked.models[name].id));
     local.gold = local.gold.filter(|_| asked.gold.as_ref().is_some_and(|gold| !is_hub(&gold.id)));
     local.judges.retain(|name, _| !is_hub(&Some(asked.judges[name].id.clone())));
     let Preflight { mut problems, mut counts, pairs } = pipeline::preflight(&local);
     let mut data = None;
-    let lies_here = hub_dataset(folder, &asked.data.source).is_none() && !asked.data.source.starts_with("builtin:");
-    if let Some(seed) = recipe.run.seeds.first().filter(|_| lies_here && Path::new(&recipe.data.source).exists()) {
+    let lies_here = hub_dataset(folder, &asked.data.source).is_none()
+        && !asked.data.source.starts_with("builtin:");
+    if let Some(seed) =
+        recipe.run.seeds.first().filter(|_| lies_here && Path::new(&recipe.data.source).exists())
+    {
         match load_dataset(&recipe.data, *seed) {
             Ok(read) => {
                 counts.texts = Some(read.train.len());

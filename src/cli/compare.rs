@@ -22,8 +22,13 @@ pub struct CompareCommand {
 impl CompareCommand {
     pub fn execute(self) -> Result<()> {
         let summaries = self.runs.iter().map(|run| {
-            read_summary(run)?
-                .ok_or_else(|| Error::failed(format!("{}: no evaluate/summary.json\n\nhint: finish the run with `w2s run`", run.display())))
+            read_summary(run)?.ok_or_else(|| {
+                Error::failed(format!(
+                    "{}: no evaluate/summary.json\n\nhint: finish \
+                                                      the run with `w2s run`",
+                    run.display()
+                ))
+            })
         });
         let summaries = summaries.collect::<Result<Vec<_>>>()?;
         print(&if self.json { to_json(&summaries)? } else { compare(&summaries) })

@@ -14,7 +14,8 @@ use crate::text::{folder_reports, indented};
 
 #[derive(Debug, Args)]
 pub struct DoctorCommand {
-    /// Model folders: what their tokenizers are, and whether the others have the vocabulary of the first
+    /// Model folders: what their tokenizers are, and whether the others have the vocabulary of the
+    /// first
     #[arg(value_name = "MODEL")]
     models: Vec<String>,
 }
@@ -22,7 +23,10 @@ pub struct DoctorCommand {
 impl DoctorCommand {
     pub fn execute(self) -> Result<()> {
         if let Some(url) = self.models.iter().find(|model| model.contains("://")) {
-            return Err(Error::recipe(format!("`{url}` is a URL, and this version does not ask servers yet\n\nhint: give model folders")));
+            return Err(Error::recipe(format!(
+                "`{url}` is a URL, and this version does not ask \
+                                              servers yet\n\nhint: give model folders"
+            )));
         }
         if self.models.is_empty() {
             return print(&DeviceReport::collect().to_string());
@@ -33,12 +37,19 @@ impl DoctorCommand {
 
 /// What a run would say of the folder's model before it reads the weights.
 fn weights(folder: &Path) -> String {
-    let is_classifier = config::model_type(folder).is_ok_and(|family| CLASSIFIER_TYPES.contains(&family.as_str()));
-    let found = if is_classifier { GoldReward::check_folder(folder) } else { check_lm_folder(folder, false) };
+    let is_classifier =
+        config::model_type(folder).is_ok_and(|family| CLASSIFIER_TYPES.contains(&family.as_str()));
+    let found = if is_classifier {
+        GoldReward::check_folder(folder)
+    } else {
+        check_lm_folder(folder, false)
+    };
     match found {
         Ok(()) => "their headers are as config.json asks for".to_owned(),
         // A reward model is no language model, and may be the gold.
-        Err(_) if !is_classifier && GoldReward::check_folder(folder).is_ok() => "of a reward model, as config.json asks for".to_owned(),
+        Err(_) if !is_classifier && GoldReward::check_folder(folder).is_ok() => {
+            "of a reward model, as config.json asks for".to_owned()
+        }
         Err(error) => indented(&error.to_string()),
     }
 }

@@ -1,4 +1,5 @@
-//! Hub ids in recipes and on the command line: fetched before any work, so that all else sees local folders.
+//! Hub ids in recipes and on the command line: fetched before any work, so that all else sees local
+//! folders.
 
 use std::path::{Path, PathBuf};
 
@@ -9,28 +10,33 @@ use crate::recipe::{ModelId, Recipe, hub_dataset, hub_model, validate};
 use crate::score::GoldReward;
 use crate::text::chosen_files;
 
-/// The folder that `--base` and its like name: a path as it is, a hub id as its folder in the cache.
+/// The folder that `--base` and its like name: a path as it is, a hub id as its folder in the
+/// cache.
 pub(super) fn model(id: &str) -> Result<PathBuf> {
     match hub_model(Path::new(""), id) {
         Some(id) => Hub::from_env()?.model(&id, Files::All),
         None if Path::new(id).is_dir() => Ok(PathBuf::from(id)),
         None => Err(Error::failed(format!(
-            "`{id}` is not a folder, and not a hub id\n\nhint: a hub id is `owner/name` or `owner/name@revision`"
+            "`{id}` is not a folder, and not a hub id\n\nhint: a hub id is `owner/name` or \
+             `owner/name@revision`"
         ))),
     }
 }
 
-/// The recipe with folders of the cache in place of its hub ids. A data set, which has no part without weights, is fetched with
-/// [`Files::All`] only.
+/// The recipe with folders of the cache in place of its hub ids. A data set, which has no part
+/// without weights, is fetched with [`Files::All`] only.
 ///
 /// # Errors
-/// [`Error::Recipe`] with what is wrong with the recipe before anything is fetched, and with the configs and tokenizers of all its hub models
-/// before their weights are.
+/// [`Error::Recipe`] with what is wrong with the recipe before anything is fetched, and with the
+/// configs and tokenizers of all its hub models before their weights are.
 pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recipe> {
     let folder = folder_of(path);
     let mut recipe = asked.clone();
     let dataset = hub_dataset(folder, &recipe.data.source).filter(|_| files == Files::All);
-    let models: Vec<_> = recipe.ids_mut().filter_map(|model| hub_model(folder, model.id).map(|hub_id| (model, hub_id))).collect();
+    let models: Vec<_> = recipe
+        .ids_mut()
+        .filter_map(|model| hub_model(folder, model.id).map(|hub_id| (model, hub_id)))
+        .collect();
     if models.is_empty() && dataset.is_none() {
         return Ok(recipe);
     }
@@ -43,7 +49,8 @@ pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recip
     let mut problems = Vec::new();
     for (ModelId { key, is_judge, .. }, hub_id) in &models {
         let folder = hub.model(hub_id, Files::WithoutWeights)?;
-        let misfit = if *is_judge { GoldReward::check_config(&folder) } else { check_lm_config(&folder) };
+        let misfit =
+            if *is_judge { GoldReward::check_config(&folder) } else { check_lm_config(&folder) };
         problems.extend(misfit.err().map(|error| format!("`{key}`: {error}")));
     }
     if !problems.is_empty() {
@@ -53,13 +60,16 @@ pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recip
         *model.id = text(hub.model(&hub_id, files)?)?;
     }
     if let Some(hub_id) = dataset {
-        let choose = |names: &[&str]| chosen_files(names, &asked.data).map_err(|trouble| (trouble.problem, trouble.hint));
+        let choose = |names: &[&str]| {
+            chosen_files(names, &asked.data).map_err(|trouble| (trouble.problem, trouble.hint))
+        };
         recipe.data.source = text(hub.dataset(&hub_id, &choose)?)?;
     }
     Ok(recipe)
 }
 
-/// What [`resolve`] made of `asked`, and a plan absolute, with the hub ids as they were written: for people, and for another machine.
+/// What [`resolve`] made of `asked`, and a plan absolute, with the hub ids as they were written:
+/// for people, and for another machine.
 pub(super) fn as_written(resolved: &Recipe, asked: &Recipe, path: &Path) -> Recipe {
     let folder = folder_of(path);
     let mut recipe = resolved.clone();
@@ -80,7 +90,14 @@ fn folder_of(recipe: &Path) -> &Path {
 
 fn text(folder: PathBuf) -> Result<String> {
     let not_text = |folder: std::ffi::OsString| {
-        Error::failed(format!("the hub cache lies at `{}`, which is not UTF-8\n\nhint: set HF_HOME", folder.to_string_lossy()))
+        Error::failed(format!(
+            "the hub cache lies at `{}`, which is not UTF-8\n\nhint: set HF_HOME",
+            folder.to_string_lossy()
+        ))
     };
-    std::path::absolute(&folder).map_err(Error::io(&folder, "finding its place"))?.into_os_string().into_string().map_err(not_text)
+    std::path::absolute(&folder)
+        .map_err(Error::io(&folder, "finding its place"))?
+        .into_os_string()
+        .into_string()
+        .map_err(not_text)
 }

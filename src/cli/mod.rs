@@ -16,7 +16,8 @@ use crate::error::Result;
 use crate::models::threads::Threads;
 use crate::monitor::progress;
 
-/// Weak-to-strong search: tune a small guide pair, steer larger frozen language models with it at test time.
+/// Weak-to-strong search: tune a small guide pair, steer larger frozen language models with it at
+/// test time.
 #[derive(Debug, Parser)]
 #[command(name = "w2s", version, about, max_term_width = 120)]
 pub struct Cli {
@@ -63,7 +64,9 @@ impl Cli {
 fn print(text: &str) -> Result<()> {
     use std::io::Write;
     match writeln!(std::io::stdout().lock(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(crate::error::Error::io("stdout", "writing")(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(crate::error::Error::io("stdout", "writing")(error))
+        }
         _ => Ok(()),
     }
 }

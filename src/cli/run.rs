@@ -31,7 +31,8 @@ pub struct RunCommand {
     /// Remove what runs wrote in the run directory first; other files stay
     #[arg(long)]
     fresh: bool,
-    /// Answer only the I-th of N shares of the steer stage's prompts, in a journal of its own; `--only evaluate` merges the shares
+    /// Answer only the I-th of N shares of the steer stage's prompts, in a journal of its own;
+    /// `--only evaluate` merges the shares
     #[arg(long, value_name = "I/N", conflicts_with_all = ["from", "fresh"])]
     shard: Option<Shard>,
     /// Print the summary as JSON instead of a table
@@ -40,17 +41,26 @@ pub struct RunCommand {
 }
 
 fn stage(name: &str) -> Result<Stage, String> {
-    Stage::ALL.into_iter().find(|stage| stage.name() == name).ok_or_else(|| format!("the stages are {}", Stage::names()))
+    Stage::ALL
+        .into_iter()
+        .find(|stage| stage.name() == name)
+        .ok_or_else(|| format!("the stages are {}", Stage::names()))
 }
 
 impl RunCommand {
     pub fn execute(self) -> Result<()> {
-        if let Some(other) = self.only.iter().find(|stage| **stage != Stage::Steer && self.shard.is_some()) {
-            return Err(Error::recipe(format!("`--shard` does stage `steer` alone, so it cannot be used with `--only {other}`")));
+        if let Some(other) =
+            self.only.iter().find(|stage| **stage != Stage::Steer && self.shard.is_some())
+        {
+            return Err(Error::recipe(format!(
+                "`--shard` does stage `steer` alone, so it cannot be \
+                                              used with `--only {other}`"
+            )));
         }
         let only = if self.shard.is_some() { vec![Stage::Steer] } else { self.only };
         let asked = recipe::load(&self.recipe, &self.set)?;
-        let planned = hub::resolve(&asked, &self.recipe, Files::All).and_then(|recipe| Plan::new(recipe, &self.recipe));
+        let planned = hub::resolve(&asked, &self.recipe, Files::All)
+            .and_then(|recipe| Plan::new(recipe, &self.recipe));
         let plan = planned.map_err(|error| match error {
             Error::Recipe(told) => {
                 let found = pipeline::preflight(&recipe::with_joined_paths(&asked, &self.recipe));
@@ -59,8 +69,10 @@ impl RunCommand {
             other => other,
         })?;
         let written = hub::as_written(&plan.recipe, &asked, &self.recipe);
-        let text = toml::to_string_pretty(&written).map_err(|error| Error::failed(error.to_string()))?;
-        let dir = self.out.unwrap_or_else(|| PathBuf::from("checkpoints").join(&plan.recipe.run.name));
+        let text =
+            toml::to_string_pretty(&written).map_err(|error| Error::failed(error.to_string()))?;
+        let dir =
+            self.out.unwrap_or_else(|| PathBuf::from("checkpoints").join(&plan.recipe.run.name));
         info!("threads {}", Threads::set(plan.recipe.run.threads));
         interrupt::install()?;
         let options = RunOptions { only, from: self.from, fresh: self.fresh, shard: self.shard };

@@ -1,4 +1,5 @@
-//! Flags of `w2s steer` for the settings of all searches, made from the searches' own keys: a search that is added has its flags.
+//! Flags of `w2s steer` for the settings of all searches, made from the searches' own keys: a
+//! search that is added has its flags.
 
 use std::sync::LazyLock;
 
@@ -29,7 +30,9 @@ struct Flag {
 
 static FLAGS: LazyLock<Vec<Flag>> = LazyLock::new(|| {
     let mut flags: Vec<Flag> = Vec::new();
-    for (kind, key) in Search::KINDS.iter().flat_map(|kind| kind.keys.iter().map(|key| (kind.name, key))) {
+    for (kind, key) in
+        Search::KINDS.iter().flat_map(|kind| kind.keys.iter().map(|key| (kind.name, key)))
+    {
         match flags.iter_mut().find(|flag| flag.key.name == key.name) {
             Some(flag) => {
                 flag.kinds.push(kind);
@@ -43,7 +46,8 @@ static FLAGS: LazyLock<Vec<Flag>> = LazyLock::new(|| {
 
 impl Flag {
     fn of(key: &'static Key, kind: &'static str) -> Self {
-        let (name, value_name) = (format!("--{}", key.name.replace('_', "-")), key.name.to_uppercase());
+        let (name, value_name) =
+            (format!("--{}", key.name.replace('_', "-")), key.name.to_uppercase());
         Self { key, name, value_name, kinds: vec![kind], help: key.help.to_owned() }
     }
 
@@ -55,13 +59,20 @@ impl Flag {
             KeyValue::Number(usual) => (usual.to_string(), value_parser!(f64).into()),
             KeyValue::Switch => return arg.action(ArgAction::SetTrue).help(help),
         };
-        arg.value_name(value_name.as_str()).value_parser(parser).help(format!("{help} [default: {usual}]"))
+        arg.value_name(value_name.as_str()).value_parser(parser).help(format!(
+            "{help} [default: \
+                                                                               {usual}]"
+        ))
     }
 
     fn given(&self, matches: &ArgMatches) -> Option<Value> {
         match self.key.value {
-            KeyValue::Count(_) => matches.get_one::<u32>(self.key.name).map(|count| i64::from(*count).into()),
-            KeyValue::Number(_) => matches.get_one::<f64>(self.key.name).map(|number| (*number).into()),
+            KeyValue::Count(_) => {
+                matches.get_one::<u32>(self.key.name).map(|count| i64::from(*count).into())
+            }
+            KeyValue::Number(_) => {
+                matches.get_one::<f64>(self.key.name).map(|number| (*number).into())
+            }
             KeyValue::Switch => matches.get_flag(self.key.name).then(|| true.into()),
         }
     }
@@ -88,7 +99,11 @@ impl SearchFlags {
 
     /// The flags that were given, and the kinds of methods that take them.
     pub fn given(&self) -> Vec<(String, Vec<&'static str>)> {
-        FLAGS.iter().filter(|flag| self.value(flag).is_some()).map(|flag| (flag.name.clone(), flag.kinds.clone())).collect()
+        FLAGS
+            .iter()
+            .filter(|flag| self.value(flag).is_some())
+            .map(|flag| (flag.name.clone(), flag.kinds.clone()))
+            .collect()
     }
 
     fn value(&self, flag: &Flag) -> Option<Value> {
@@ -98,7 +113,8 @@ impl SearchFlags {
 
 impl FromArgMatches for SearchFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let given = FLAGS.iter().filter_map(|flag| Some((flag.key.name, flag.given(matches)?))).collect();
+        let given =
+            FLAGS.iter().filter_map(|flag| Some((flag.key.name, flag.given(matches)?))).collect();
         Ok(Self { given })
     }
 

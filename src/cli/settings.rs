@@ -1,5 +1,6 @@
-//! Settings from the command line by a recipe's own tables and rules, so that neither refuses what the other takes: flags give the values of a
-//! recipe's keys, and what is wrong with a key is said of its flag.
+//! Settings from the command line by a recipe's own tables and rules, so that neither refuses what
+//! the other takes: flags give the values of a recipe's keys, and what is wrong with a key is said
+//! of its flag.
 
 use toml::{Table, Value};
 
@@ -25,11 +26,18 @@ impl Words {
 impl Settings {
     pub fn new(kind: &str) -> Self {
         // What a recipe's hint says of its own keys.
-        let hint = ("add `[dpo]`, or name two models as `steer.tuned` and `steer.untuned`", "give --tuned and --untuned");
+        let hint = (
+            "add `[dpo]`, or name two models as `steer.tuned` and `steer.untuned`",
+            "give --tuned and --untuned",
+        );
         let mut settings = Self { recipe: Value::Table(Table::new()), words: Words(Vec::new()) };
         settings.word(hint.0, hint.1);
         // Rows and prompts that the shell does not take from anywhere.
-        let unasked = [("run.name", "steer".into()), ("data.source", "builtin:reviews".into()), ("steer.prompts", 1.into())];
+        let unasked = [
+            ("run.name", "steer".into()),
+            ("data.source", "builtin:reviews".into()),
+            ("steer.prompts", 1.into()),
+        ];
         let sizes = ["data.train", "data.validation", "data.test"].map(|key| (key, 1.into()));
         for (key, value) in unasked.into_iter().chain(sizes) {
             settings.put(key, value);
@@ -39,7 +47,8 @@ impl Settings {
         settings
     }
 
-    /// `flag` stands for `key`, a path into tables and lists; without a value the key has its default.
+    /// `flag` stands for `key`, a path into tables and lists; without a value the key has its
+    /// default.
     pub fn flag(&mut self, flag: impl Into<String>, key: &str, value: Option<impl Into<Value>>) {
         self.word(format!("`{key}`"), flag);
         if let Some(value) = value {
@@ -57,7 +66,8 @@ impl Settings {
         let mut here = &mut self.recipe;
         for (depth, part) in parts.iter().enumerate() {
             let is_list = parts.get(depth + 1).is_some_and(|next| next.parse::<usize>().is_ok());
-            let empty = || if is_list { Value::Array(Vec::new()) } else { Value::Table(Table::new()) };
+            let empty =
+                || if is_list { Value::Array(Vec::new()) } else { Value::Table(Table::new()) };
             here = match here {
                 Value::Array(items) => {
                     let index = part.parse().unwrap_or(items.len());
@@ -79,8 +89,11 @@ impl Settings {
     /// [`Error::Recipe`] where a value is not of its key's kind.
     pub fn check(self) -> Result<(Recipe, Vec<String>, Words)> {
         let Self { recipe, words } = self;
-        let recipe: Recipe = recipe.try_into().map_err(|error| Error::recipe(words.translated(error.to_string().trim_end().to_owned())))?;
-        let mut problems: Vec<String> = steer_problems(&recipe).into_iter().map(|problem| words.translated(problem)).collect();
+        let recipe: Recipe = recipe.try_into().map_err(|error| {
+            Error::recipe(words.translated(error.to_string().trim_end().to_owned()))
+        })?;
+        let mut problems: Vec<String> =
+            steer_problems(&recipe).into_iter().map(|problem| words.translated(problem)).collect();
         // One flag may stand for several keys.
         problems.dedup();
         Ok((recipe, problems, words))

@@ -37,20 +37,24 @@ pub struct SteerCommand {
     /// Weight of each pair's score, in their order; below 0 steers away
     #[arg(long, value_name = "WEIGHT", requires = "tuned")]
     guide_weight: Vec<f64>,
-    /// A gold classifier or reward model, a folder or a hub id; adds `gold_reward` to what --json prints
+    /// A gold classifier or reward model, a folder or a hub id; adds `gold_reward` to what --json
+    /// prints
     #[arg(long, value_name = "MODEL")]
     gold: Option<String>,
-    /// What the gold model reads, with `{prompt}` and `{response}`, instead of the layout it was trained with
+    /// What the gold model reads, with `{prompt}` and `{response}`, instead of the layout it was
+    /// trained with
     #[arg(long, requires = "gold")]
     gold_text: Option<String>,
     #[arg(long, value_parser = PossibleValuesParser::new(base_kinds()), default_value = CbsSettings::KIND.name)]
     method: String,
     #[command(flatten)]
     search: SearchFlags,
-    /// Of eft: 1 is the tuned guide's distribution where the base is the untuned guide, 0 the base's own [default: 1]
+    /// Of eft: 1 is the tuned guide's distribution where the base is the untuned guide, 0 the
+    /// base's own [default: 1]
     #[arg(long)]
     weight: Option<f64>,
-    /// Of best_of_n and cbs: their samples are those of eft with this weight, instead of the base's own
+    /// Of best_of_n and cbs: their samples are those of eft with this weight, instead of the base's
+    /// own
     #[arg(long, value_name = "WEIGHT")]
     tilt: Option<f64>,
     /// Of best_of_n and cbs; official: the edge cases as in the authors' release [default: paper]
@@ -93,10 +97,12 @@ pub struct SteerCommand {
     /// What the system says to the guides before it; "" for an empty turn
     #[arg(long, value_name = "TEXT", requires = "guide_chat")]
     guide_system: Option<String>,
-    /// Whether BOS stands before what the base reads [default: as its tokenizer has it, or the chat template]
+    /// Whether BOS stands before what the base reads [default: as its tokenizer has it, or the chat
+    /// template]
     #[arg(long, value_name = "BOOL")]
     base_bos: Option<bool>,
-    /// Whether BOS stands before what the guides read [default: as their tokenizer has it, or the chat template]
+    /// Whether BOS stands before what the guides read [default: as their tokenizer has it, or the
+    /// chat template]
     #[arg(long, value_name = "BOOL", requires = "tuned")]
     guide_bos: Option<bool>,
     #[arg(long, default_value = "cpu")]
@@ -147,16 +153,24 @@ impl DtypeName {
 impl SteerCommand {
     pub fn execute(self) -> Result<()> {
         let (recipe, problems, words) = self.settings()?;
-        let steer = recipe.steer.as_ref().filter(|_| problems.is_empty()).ok_or(Error::Recipe(problems))?;
+        let steer =
+            recipe.steer.as_ref().filter(|_| problems.is_empty()).ok_or(Error::Recipe(problems))?;
         let settings = SteerSettings::of(steer);
         let (_, method) = steer.method[0].methods().swap_remove(0);
-        let mut prompts: Vec<Prompt> =
-            self.prompt.iter().enumerate().map(|(i, prompt)| Prompt::new(format!("prompt-{i}"), prompt)).collect();
+        let mut prompts: Vec<Prompt> = self
+            .prompt
+            .iter()
+            .enumerate()
+            .map(|(i, prompt)| Prompt::new(format!("prompt-{i}"), prompt))
+            .collect();
         if let Some(file) = &self.prompts {
             prompts.extend(read_prompts(file)?);
         }
         if prompts.is_empty() {
-            return Err(Error::recipe("no prompt given\n\nhint: `w2s steer --base M … \"The film\"`, or --prompts FILE"));
+            return Err(Error::recipe(
+                "no prompt given\n\nhint: `w2s steer --base M … \"The \
+                                      film\"`, or --prompts FILE",
+            ));
         }
         let device = device::parse(&self.device)?;
         let base = hub::model(&self.base)?;
@@ -168,36 +182,70 @@ impl SteerCommand {
             .collect::<Result<_>>()?;
         let gold = self.gold.as_deref().map(hub::model).transpose()?;
         let kind = device::inference_kind(self.dtype.dtype(), device);
-        let template = template_of(&self.base_template, self.base_chat, self.base_system.as_deref()).with_bos(self.base_bos);
-        let guide_template = template_of(&self.guide_template, self.guide_chat, self.guide_system.as_deref()).with_bos(self.guide_bos);
-        // Whatever cannot be opened, or cannot chat, is told of all models at once, before any weights are read.
-        let folders = pairs.iter().flat_map(|(tuned, untuned)| [tuned.as_path(), untuned]).chain([base.as_path()]);
+        let template =
+            template_of(&self.base_template, self.base_chat, self.base_system.as_deref())
+                .with_bos(self.base_bos);
+        let guide_template =
+            template_of(&self.guide_template, self.guide_chat, self.guide_system.as_deref())
+                .with_bos(self.guide_bos);
+        // Whatever cannot be opened, or cannot chat, is told of all models at once, before any
+        // weights are read.
+        let folders = pairs
+            .iter()
+            .flat_map(|(tuned, untuned)| [tuned.as_path(), untuned])
+            .chain([base.as_path()]);
         let judge = gold.as_deref().map_or(Ok(()), GoldReward::check_folder);
         // A tokenizer that does not open is told with its model.
         let chats = |folder: &Path, template: &PromptTemplate| {
-            Tokenizer::open(folder).map_or(Ok(()), |tokenizer| template.render(&tokenizer, &prompts[0].text).map(drop))
+            Tokenizer::open(folder)
+                .map_or(Ok(()), |tokenizer| template.render(&tokenizer, &prompts[0].text).map(drop))
         };
-        let chats = [chats(&base, &template)].into_iter().chain(pairs.iter().map(|(tuned, _)| chats(tuned, &guide_template)));
+        let chats = [chats(&base, &template)]
+            .into_iter()
+            .chain(pairs.iter().map(|(tuned, _)| chats(tuned, &guide_template)));
         Error::several([check_lm_folders(folders), judge].into_iter().chain(chats))?;
         check_vocabularies(&recipe, &words, &base, &pairs)?;
-        self.check_prompts(&prompts, (&settings, method.proposal), (&base, &template), (&pairs, &guide_template))?;
-        let open = |folder: &PathBuf| open_with_tokenizer(folder, device, kind).map(|(lm, tokenizer)| (Rc::new(lm), Rc::new(tokenizer)));
+        self.check_prompts(
+            &prompts,
+            (&settings, method.proposal),
+            (&base, &template),
+            (&pairs, &guide_template),
+        )?;
+        let open = |folder: &PathBuf| {
+            open_with_tokenizer(folder, device, kind)
+                .map(|(lm, tokenizer)| (Rc::new(lm), Rc::new(tokenizer)))
+        };
         let (base, tokenizer) = open(&base)?;
         let mut guides = Vec::new();
         for (pair, (tuned, untuned)) in steer.guide.iter().zip(&pairs) {
-            guides.push((pair.weight, Rc::new(Guide::new(open(tuned)?, open(untuned)?, guide_template.clone())?)));
+            guides.push((
+                pair.weight,
+                Rc::new(Guide::new(open(tuned)?, open(untuned)?, guide_template.clone())?),
+            ));
         }
-        let gold = gold.as_ref().map(|folder| GoldReward::open(folder, device, kind, self.gold_text.as_deref())).transpose()?;
-        let base = LocalPolicy::new(base, tokenizer, template, settings.sampling, settings.stop.clone());
+        let gold = gold
+            .as_ref()
+            .map(|folder| GoldReward::open(folder, device, kind, self.gold_text.as_deref()))
+            .transpose()?;
+        let base =
+            LocalPolicy::new(base, tokenizer, template, settings.sampling, settings.stop.clone());
         let mut engine = Engine::open(method, settings, Box::new(base), guides)?;
         interrupt::install()?;
         let in_flight = engine.plan(&prompts)?;
-        let mut desk = Printed { due: prompts.into_iter(), gold, json: self.json, waiting: BTreeMap::new(), next: 0, lost: Vec::new() };
+        let mut desk = Printed {
+            due: prompts.into_iter(),
+            gold,
+            json: self.json,
+            waiting: BTreeMap::new(),
+            next: 0,
+            lost: Vec::new(),
+        };
         engine.answer(recipe.run.seeds[0], in_flight, &mut desk)?;
         if desk.lost.is_empty() { Ok(()) } else { Err(Error::Lost(desk.lost)) }
     }
 
-    /// Prompts that are too long, and a folder without a chat template, are told before any weights are read.
+    /// Prompts that are too long, and a folder without a chat template, are told before any weights
+    /// are read.
     fn check_prompts(
         &self,
         prompts: &[Prompt],
@@ -213,14 +261,23 @@ impl SteerCommand {
         check_prompts(prompts, settings.max_new_tokens, &readers)
     }
 
-    /// What is asked for as a recipe says it, what is wrong with it, and the shell's words for a recipe's.
+    /// What is asked for as a recipe says it, what is wrong with it, and the shell's words for a
+    /// recipe's.
     fn settings(&self) -> Result<(Recipe, Vec<String>, Words)> {
         let method = self.method.as_str();
         let mut settings = Settings::new(method);
         settings.flag(format!("--method {method}"), "steer.method.0", None::<bool>);
         self.search.put(method, &mut settings);
-        settings.flag("--weight", "steer.method.0.weights", Some(vec![self.weight.unwrap_or(1.0)]).filter(|_| method == EFT));
-        settings.flag("--tilt", "steer.method.0.tilt", self.tilt.filter(|_| tiltable().any(|kind| kind == method)));
+        settings.flag(
+            "--weight",
+            "steer.method.0.weights",
+            Some(vec![self.weight.unwrap_or(1.0)]).filter(|_| method == EFT),
+        );
+        settings.flag(
+            "--tilt",
+            "steer.method.0.tilt",
+            self.tilt.filter(|_| tiltable().any(|kind| kind == method)),
+        );
         settings.word("`tilt`", "--tilt");
         settings.flag("--semantics", "steer.semantics", self.semantics.map(word));
         settings.flag("--max-new-tokens", "steer.max_new_tokens", Some(self.max_new_tokens));
@@ -239,17 +296,39 @@ impl SteerCommand {
         settings.flag("--base-bos", "models.base.bos", self.base_bos);
         for (index, (tuned, untuned)) in self.tuned.iter().zip(&self.untuned).enumerate() {
             // The place is said only where there are several.
-            let flag = |flag: &str| if self.tuned.len() == 1 { flag.to_owned() } else { format!("{flag} number {}", index + 1) };
+            let flag = |flag: &str| {
+                if self.tuned.len() == 1 {
+                    flag.to_owned()
+                } else {
+                    format!("{flag} number {}", index + 1)
+                }
+            };
             for (which, id) in [("tuned", tuned), ("untuned", untuned)] {
                 let name = format!("{which}-{index}");
-                settings.flag(flag(&format!("--{which}")), &format!("steer.guide.{index}.{which}"), Some(name.as_str()));
+                settings.flag(
+                    flag(&format!("--{which}")),
+                    &format!("steer.guide.{index}.{which}"),
+                    Some(name.as_str()),
+                );
                 settings.word(format!("guide `{name}`"), flag(&format!("--{which}")));
                 settings.put(&format!("models.{name}.id"), id.as_str().into());
-                settings.flag("--guide-template", &format!("models.{name}.prompt"), Some(self.guide_template.as_str()));
+                settings.flag(
+                    "--guide-template",
+                    &format!("models.{name}.prompt"),
+                    Some(self.guide_template.as_str()),
+                );
                 settings.flag("--guide-bos", &format!("models.{name}.bos"), self.guide_bos);
             }
-            settings.flag(flag("--guide-weight"), &format!("steer.guide.{index}.weight"), self.guide_weight.get(index).copied());
-            settings.flag(format!("pair {}", index + 1), &format!("steer.guide.{index}"), None::<bool>);
+            settings.flag(
+                flag("--guide-weight"),
+                &format!("steer.guide.{index}.weight"),
+                self.guide_weight.get(index).copied(),
+            );
+            settings.flag(
+                format!("pair {}", index + 1),
+                &format!("steer.guide.{index}"),
+                None::<bool>,
+            );
         }
         if let Some(gold) = &self.gold {
             settings.flag("--gold", "gold.id", Some(gold.as_str()));
@@ -258,10 +337,18 @@ impl SteerCommand {
         let (recipe, mut problems, words) = settings.check()?;
         self.refuse_idle_flags(&mut problems);
         if self.tuned.len() != self.untuned.len() {
-            problems.push(format!("--tuned is given {} times and --untuned {} times", self.tuned.len(), self.untuned.len()));
+            problems.push(format!(
+                "--tuned is given {} times and --untuned {} times",
+                self.tuned.len(),
+                self.untuned.len()
+            ));
         }
         if !self.guide_weight.is_empty() && self.guide_weight.len() != self.tuned.len() {
-            problems.push(format!("--guide-weight is given {} times for {} guide pairs", self.guide_weight.len(), self.tuned.len()));
+            problems.push(format!(
+                "--guide-weight is given {} times for {} guide pairs",
+                self.guide_weight.len(),
+                self.tuned.len()
+            ));
         }
         Ok((recipe, problems, words))
     }
@@ -278,11 +365,23 @@ impl SteerCommand {
             ("--top-k", self.top_k.is_some(), samples.clone()),
             ("--top-p", self.top_p.is_some(), samples),
         ];
-        let flags = flags.into_iter().filter(|(_, given, _)| *given).map(|(flag, _, kinds)| (flag.to_owned(), kinds));
+        let flags = flags
+            .into_iter()
+            .filter(|(_, given, _)| *given)
+            .map(|(flag, _, kinds)| (flag.to_owned(), kinds));
         for (flag, kinds) in self.search.given().into_iter().chain(flags) {
             if !kinds.contains(&self.method.as_str()) {
-                let meant = if flag == "--weight" { "; the weight of a guide pair is --guide-weight" } else { "" };
-                problems.push(format!("{flag} is of --method {}, not of {}{meant}", kinds.join(" and "), self.method));
+                let meant = if flag == "--weight" {
+                    "; the weight of a guide pair is \
+                                                     --guide-weight"
+                } else {
+                    ""
+                };
+                problems.push(format!(
+                    "{flag} is of --method {}, not of {}{meant}",
+                    kinds.join(" and "),
+                    self.method
+                ));
             }
         }
     }
@@ -315,7 +414,11 @@ impl Printed {
         while let Some(outcome) = self.waiting.remove(&self.next) {
             if let Some(judged) = outcome {
                 let line = &judged.line;
-                print(&if self.json { to_json(&judged)? } else { format!("{}{}", line.prompt, line.response) })?;
+                print(&if self.json {
+                    to_json(&judged)?
+                } else {
+                    format!("{}{}", line.prompt, line.response)
+                })?;
             }
             self.next += 1;
         }
@@ -360,17 +463,26 @@ fn word(value: impl ValueEnum) -> String {
 }
 
 /// The rule of recipes on guides that propose, of the folders where the models lie.
-fn check_vocabularies(recipe: &Recipe, words: &Words, base: &Path, pairs: &[(PathBuf, PathBuf)]) -> Result<()> {
+fn check_vocabularies(
+    recipe: &Recipe,
+    words: &Words,
+    base: &Path,
+    pairs: &[(PathBuf, PathBuf)],
+) -> Result<()> {
     let mut recipe = recipe.clone();
     let guides = pairs.iter().enumerate().flat_map(|(index, (tuned, untuned))| {
-        [(format!("tuned-{index}"), tuned.as_path()), (format!("untuned-{index}"), untuned.as_path())]
+        [
+            (format!("tuned-{index}"), tuned.as_path()),
+            (format!("untuned-{index}"), untuned.as_path()),
+        ]
     });
     for (name, folder) in guides.chain([("base".to_owned(), base)]) {
         if let (Some(model), Some(folder)) = (recipe.models.get_mut(&name), folder.to_str()) {
             model.id = Some(folder.to_owned());
         }
     }
-    let problems: Vec<String> = tilt_problems(&recipe).into_iter().map(|problem| words.translated(problem)).collect();
+    let problems: Vec<String> =
+        tilt_problems(&recipe).into_iter().map(|problem| words.translated(problem)).collect();
     if problems.is_empty() { Ok(()) } else { Err(Error::Recipe(problems)) }
 }
 

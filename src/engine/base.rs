@@ -1,4 +1,5 @@
-//! The base of an engine: what proposes responses. [`LocalPolicy`] is one; whatever else can continue text implements [`Base`].
+//! The base of an engine: what proposes responses. [`LocalPolicy`] is one; whatever else can
+//! continue text implements [`Base`].
 
 use super::memory::{Reader, Sizes, sampling};
 use super::prompt_room::{Part, PromptReader};
@@ -9,10 +10,12 @@ use crate::text::Vocabulary;
 
 /// What proposes responses, and what is known of it beside.
 pub trait Base: Proposer {
-    /// Its vocabulary, where it is known: ids pass straight to guides that have the same, and only these may be mixed in.
+    /// Its vocabulary, where it is known: ids pass straight to guides that have the same, and only
+    /// these may be mixed in.
     fn vocabulary(&self) -> Option<Vocabulary>;
 
-    /// Who reads prompts to sample what is said behind them, as far as it is known how much they can read.
+    /// Who reads prompts to sample what is said behind them, as far as it is known how much they
+    /// can read.
     fn prompt_readers(&self) -> Vec<PromptReader>;
 
     /// What one prompt in flight takes on this machine, `prompt` being the longest.
@@ -23,7 +26,10 @@ pub trait Base: Proposer {
     /// # Errors
     /// [`Error::Recipe`] where its distributions are not at hand.
     fn mix(&mut self, _members: Vec<Member>) -> Result<()> {
-        Err(Error::recipe("the base does not tell its next tokens, so nothing can be mixed into what it samples"))
+        Err(Error::recipe(
+            "the base does not tell its next tokens, so nothing can be mixed into \
+                           what it samples",
+        ))
     }
 }
 
@@ -46,7 +52,12 @@ impl Base for LocalPolicy {
     fn footprint(&self, prompt: &str, sizes: &Sizes) -> Result<Vec<Reader<'_>>> {
         let mut readers = Vec::new();
         for (index, Member { lm, template, .. }) in self.members().iter().enumerate() {
-            readers.push(sampling(index, lm, template.encode(self.tokenizer(), prompt)?.len(), sizes));
+            readers.push(sampling(
+                index,
+                lm,
+                template.encode(self.tokenizer(), prompt)?.len(),
+                sizes,
+            ));
         }
         Ok(readers)
     }

@@ -10,10 +10,11 @@ use crate::prompt::Prompt;
 use crate::sampling::Stream;
 use crate::search::{self, Found, Query};
 
-/// Hands out prompts and takes answers. Prompts have numbers, in the order in which they were handed out, from 0.
+/// Hands out prompts and takes answers. Prompts have numbers, in the order in which they were
+/// handed out, from 0.
 pub trait Desk {
-    /// The next prompt. Where there is none now the others go on; where there is none with none in flight, the engine is done, so a desk that
-    /// expects more waits then.
+    /// The next prompt. Where there is none now the others go on; where there is none with none in
+    /// flight, the engine is done, so a desk that expects more waits then.
     ///
     /// # Errors
     /// Ends all that is in flight.
@@ -75,8 +76,20 @@ struct Asked {
 }
 
 impl<'a> Asking<'a> {
-    pub fn new(desk: &'a mut dyn Desk, check: &'a dyn Fn(&Prompt) -> Result<()>, manner: Manner<'a>) -> Self {
-        Self { desk, check, manner, asked: HashMap::new(), handed_out: 0, searched: 0, cuts: Cuts::default() }
+    pub fn new(
+        desk: &'a mut dyn Desk,
+        check: &'a dyn Fn(&Prompt) -> Result<()>,
+        manner: Manner<'a>,
+    ) -> Self {
+        Self {
+            desk,
+            check,
+            manner,
+            asked: HashMap::new(),
+            handed_out: 0,
+            searched: 0,
+            cuts: Cuts::default(),
+        }
     }
 
     /// Says what is to be said of all prompts.
@@ -85,7 +98,12 @@ impl<'a> Asking<'a> {
     }
 
     fn take(&mut self, number: usize) -> Result<Asked> {
-        self.asked.remove(&number).ok_or_else(|| Error::failed("an answer came to a prompt that was not asked"))
+        self.asked.remove(&number).ok_or_else(|| {
+            Error::failed(
+                "an answer came to a prompt that \
+                                                                was not asked",
+            )
+        })
     }
 }
 
@@ -98,7 +116,8 @@ impl search::Desk for Asking<'_> {
                 Err(error) => self.desk.lost(number, prompt, error)?,
                 Ok(()) => {
                     let stream = Stream::new(self.manner.seed, "steer", &prompt.id);
-                    self.asked.insert(self.searched, Asked { number, prompt: prompt.clone(), told: 0 });
+                    self.asked
+                        .insert(self.searched, Asked { number, prompt: prompt.clone(), told: 0 });
                     self.searched += 1;
                     return Ok(Some(Query { prompt, stream }));
                 }
@@ -112,7 +131,8 @@ impl search::Desk for Asking<'_> {
     }
 
     fn is_cancelled(&mut self, number: usize) -> bool {
-        let is_cancelled = self.asked.get(&number).is_some_and(|asked| self.desk.is_cancelled(asked.number));
+        let is_cancelled =
+            self.asked.get(&number).is_some_and(|asked| self.desk.is_cancelled(asked.number));
         if is_cancelled {
             self.asked.remove(&number);
         }
@@ -133,7 +153,10 @@ impl search::Desk for Asking<'_> {
     fn done(&mut self, number: usize, found: Found) -> Result<()> {
         let Asked { number, prompt, .. } = self.take(number)?;
         self.cuts.note(&prompt.id, found.cut);
-        self.desk.done(number, SteerLine::new(prompt, found, self.manner.is_guided, self.manner.with_trace))
+        self.desk.done(
+            number,
+            SteerLine::new(prompt, found, self.manner.is_guided, self.manner.with_trace),
+        )
     }
 
     fn lost(&mut self, number: usize, error: Error) -> Result<()> {
@@ -144,7 +167,11 @@ impl search::Desk for Asking<'_> {
 
 /// Bytes at the end of `text` that a stop string may begin with, and that would not be said then.
 fn begun(text: &str, stop: &[String]) -> usize {
-    let of = |stop: &String| (1..stop.len()).rev().find(|&length| stop.is_char_boundary(length) && text.ends_with(&stop[..length]));
+    let of = |stop: &String| {
+        (1..stop.len())
+            .rev()
+            .find(|&length| stop.is_char_boundary(length) && text.ends_with(&stop[..length]))
+    };
     stop.iter().filter_map(of).max().unwrap_or(0)
 }
 
@@ -160,7 +187,10 @@ impl Cuts {
     /// Says it of the first prompt at once, because it may concern all that follow.
     fn note(&mut self, id: &str, cut: u64) {
         if cut > 0 && self.prompts == 0 {
-            warn!("prompt `{id}`: {cut} candidates are longer than the guides can read; each is worth what its beginning is");
+            warn!(
+                "prompt `{id}`: {cut} candidates are longer than the guides can read; each is \
+                   worth what its beginning is"
+            );
         }
         self.asked += 1;
         self.prompts += usize::from(cut > 0);
@@ -170,7 +200,8 @@ impl Cuts {
     fn tell(&self) {
         if self.prompts > 1 {
             warn!(
-                "{} of {} prompts had candidates that are longer than the guides can read, {} in all; their lines count them as `cut_candidates`",
+                "{} of {} prompts had candidates that are longer than the guides can read, {} in \
+                 all; their lines count them as `cut_candidates`",
                 self.prompts, self.asked, self.candidates
             );
         }
@@ -184,8 +215,16 @@ mod tests {
     #[test]
     fn what_may_begin_a_stop_string_is_held_back() {
         let stops = ["\n\n", "</s>", "é!"].map(str::to_owned);
-        for (text, held) in [("a film", 0), ("a film\n", 1), ("a <", 1), ("a </s", 3), ("caf\u{e9}", 2), ("a </s>", 0), ("", 0), ("<\n", 1)]
-        {
+        for (text, held) in [
+            ("a film", 0),
+            ("a film\n", 1),
+            ("a <", 1),
+            ("a </s", 3),
+            ("caf\u{e9}", 2),
+            ("a </s>", 0),
+            ("", 0),
+            ("<\n", 1),
+        ] {
             assert_eq!(begun(text, &stops), held, "{text:?}");
         }
         assert_eq!(begun("a \n", &[]), 0);

@@ -1,4 +1,5 @@
-//! The guide pairs of an engine: they score the responses of one base, and may be mixed into what it samples from.
+//! The guide pairs of an engine: they score the responses of one base, and may be mixed into what
+//! it samples from.
 
 use std::rc::Rc;
 
@@ -25,7 +26,8 @@ struct Pair {
 }
 
 impl Guides {
-    /// Pairs with their weights for a base of this vocabulary. Ids pass straight through only where the full maps are equal.
+    /// Pairs with their weights for a base of this vocabulary. Ids pass straight through only where
+    /// the full maps are equal.
     ///
     /// # Errors
     /// If guides have no end-of-sequence token.
@@ -41,12 +43,14 @@ impl Guides {
         Ok(Self { pairs: all, difference: first_difference, scorer: WeightedPairs::new(scorers) })
     }
 
-    /// How the base's vocabulary differs from that of a pair; `None` where it differs from none, or is not known.
+    /// How the base's vocabulary differs from that of a pair; `None` where it differs from none, or
+    /// is not known.
     pub fn difference(&self) -> Option<&VocabularyDifference> {
         self.difference.as_ref()
     }
 
-    /// The guides as parts of a mixture whose logits are log π_base + `weight` · (log π* − log π_ref), each pair by its own weight.
+    /// The guides as parts of a mixture whose logits are log π_base + `weight` · (log π* − log
+    /// π_ref), each pair by its own weight.
     pub fn members(&self, weight: f64) -> Vec<Member> {
         let of_pair = |Pair { weight: of_pair, guide, .. }: &Pair| {
             [(&guide.tuned, 1.0), (&guide.untuned, -1.0)].map(|(lm, sign): (_, f64)| Member {
@@ -75,7 +79,13 @@ impl Guides {
         let mut readers = Vec::new();
         for (index, Pair { guide, same_vocabulary, .. }) in self.pairs.iter().enumerate() {
             let prompt_tokens = guide.template.encode(&guide.tokenizer, prompt)?.len();
-            readers.extend(scoring(index, (&guide.tuned, &guide.untuned), prompt_tokens, *same_vocabulary, sizes));
+            readers.extend(scoring(
+                index,
+                (&guide.tuned, &guide.untuned),
+                prompt_tokens,
+                *same_vocabulary,
+                sizes,
+            ));
         }
         Ok(readers)
     }

@@ -14,11 +14,13 @@ pub struct SteerLine {
     pub finish: Finish,
     /// The pair's score of the response; absent where no guide pair was loaded.
     pub score: Option<f32>,
-    /// Mean log-probability of the response's tokens under the model that proposed them; absent for an empty response.
+    /// Mean log-probability of the response's tokens under the model that proposed them; absent for
+    /// an empty response.
     pub base_logprob_per_token: Option<f64>,
     pub response_tokens: usize,
     pub tokens: TokenCounts,
-    /// Candidates that were longer than the guides can read and are worth what their beginnings are; absent where all were read whole.
+    /// Candidates that were longer than the guides can read and are worth what their beginnings
+    /// are; absent where all were read whole.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cut_candidates: u64,
     /// The search's own: this prompt's share of it.
@@ -42,7 +44,8 @@ pub struct TokenCounts {
 }
 
 impl SteerLine {
-    /// What was found for `prompt`. Without guides there is no score, and the search tree is told where it was asked for.
+    /// What was found for `prompt`. Without guides there is no score, and the search tree is told
+    /// where it was asked for.
     pub fn new(prompt: Prompt, found: Found, is_guided: bool, with_trace: bool) -> Self {
         let Found { best, trace, token_rewards, sampled, fed, cut, seconds } = found;
         let finish = best.response.finish.unwrap_or(Finish::Length);
@@ -53,7 +56,10 @@ impl SteerLine {
             response: best.response.text,
             finish,
             score: is_guided.then_some(best.score),
-            base_logprob_per_token: best.logprob.filter(|_| counted > 0).map(|logprob| logprob / counted as f64),
+            base_logprob_per_token: best
+                .logprob
+                .filter(|_| counted > 0)
+                .map(|logprob| logprob / counted as f64),
             response_tokens: best.response.ids.len(),
             tokens: TokenCounts { base: sampled, guide: fed },
             cut_candidates: cut,

@@ -1,5 +1,6 @@
-//! One object that answers prompts: a base that proposes, guides that score or are mixed in, and the method that joins them. Stages, the shell
-//! and benches are its guests, and so is whoever else has prompts.
+//! One object that answers prompts: a base that proposes, guides that score or are mixed in, and
+//! the method that joins them. Stages, the shell and benches are its guests, and so is whoever else
+//! has prompts.
 //!
 //! ```text
 //! let mut engine = Engine::open(method, settings, Box::new(policy), pairs)?;   // a base and guides, once
@@ -7,7 +8,8 @@
 //! engine.answer(seed, in_flight, &mut desk)?;                                 // prompts are pulled, answers come as they are found
 //! ```
 //!
-//! Judges are none of its parts: what an answer is worth to others is asked of its text, at any time.
+//! Judges are none of its parts: what an answer is worth to others is asked of its text, at any
+//! time.
 
 mod base;
 mod desk;
@@ -44,24 +46,46 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Joins a base and guide pairs with their weights for one method; where the method tilts, the guides are mixed into the base.
+    /// Joins a base and guide pairs with their weights for one method; where the method tilts, the
+    /// guides are mixed into the base.
     ///
     /// # Errors
-    /// [`Error::Recipe`] where the method needs guides and there are none, or mixes in guides that cannot be: of another vocabulary, or into
-    /// a base that does not tell its next tokens.
-    pub fn open(method: Method, settings: SteerSettings, mut base: Box<dyn Base>, pairs: Vec<(f64, Rc<Guide>)>) -> Result<Self> {
+    /// [`Error::Recipe`] where the method needs guides and there are none, or mixes in guides that
+    /// cannot be: of another vocabulary, or into a base that does not tell its next tokens.
+    pub fn open(
+        method: Method,
+        settings: SteerSettings,
+        mut base: Box<dyn Base>,
+        pairs: Vec<(f64, Rc<Guide>)>,
+    ) -> Result<Self> {
         if method.needs_guides() && pairs.is_empty() {
-            return Err(Error::recipe("this method needs a guide pair\n\nhint: give a tuned and an untuned model"));
+            return Err(Error::recipe(
+                "this method needs a guide pair\n\nhint: give a tuned and an \
+                                      untuned model",
+            ));
         }
         let vocabulary = base.vocabulary();
-        let guides = if pairs.is_empty() { None } else { Some(Guides::for_base(pairs, vocabulary.as_ref())?) };
+        let guides = if pairs.is_empty() {
+            None
+        } else {
+            Some(Guides::for_base(pairs, vocabulary.as_ref())?)
+        };
         if let (Some(weight), Some(guides)) = (method.proposal.tilt(), &guides) {
             if let Some(difference) = guides.difference() {
-                return Err(Error::recipe(two_vocabularies(&method.search, "base", "guide", &format!("two: {difference}"))));
+                return Err(Error::recipe(two_vocabularies(
+                    &method.search,
+                    "base",
+                    "guide",
+                    &format!("two: {difference}"),
+                )));
             }
             base.mix(guides.members(weight))?;
         }
-        let readers = base.prompt_readers().into_iter().chain(guides.iter().flat_map(Guides::prompt_readers)).collect();
+        let readers = base
+            .prompt_readers()
+            .into_iter()
+            .chain(guides.iter().flat_map(Guides::prompt_readers))
+            .collect();
         Ok(Self { method, settings, base, guides, readers })
     }
 
@@ -70,14 +94,17 @@ impl Engine {
         refuse_long(std::slice::from_ref(prompt), self.settings.max_new_tokens, &self.readers)
     }
 
-    /// How many of such prompts are to be answered at once: as many as the settings say, or as fit into memory.
+    /// How many of such prompts are to be answered at once: as many as the settings say, or as fit
+    /// into memory.
     ///
     /// # Errors
     /// [`Error::Failed`] with the arithmetic where one prompt does not fit.
     pub fn plan(&self, prompts: &[Prompt]) -> Result<usize> {
         let most = self.settings.prompts_in_flight.min(prompts.len());
         // The longest text stands for the prompt with the most tokens.
-        let Some(longest) = prompts.iter().max_by_key(|prompt| prompt.text.len()) else { return Ok(most) };
+        let Some(longest) = prompts.iter().max_by_key(|prompt| prompt.text.len()) else {
+            return Ok(most);
+        };
         let sizes = Sizes::of(&self.method.search, self.settings.max_new_tokens);
         let mut readers = self.base.footprint(&longest.text, &sizes)?;
         if let Some(guides) = &self.guides {
@@ -86,11 +113,13 @@ impl Engine {
         memory::prompts_in_flight(most, &readers, free_bytes)
     }
 
-    /// Answers the prompts of the desk, `in_flight` of them at once. The random numbers of a response depend on the seed and the prompt's id
-    /// alone, so neither the company of other prompts nor their order changes an answer.
+    /// Answers the prompts of the desk, `in_flight` of them at once. The random numbers of a
+    /// response depend on the seed and the prompt's id alone, so neither the company of other
+    /// prompts nor their order changes an answer.
     ///
     /// # Errors
-    /// Those of the desk, and where base or guides fail altogether. What concerns one prompt loses that prompt alone.
+    /// Those of the desk, and where base or guides fail altogether. What concerns one prompt loses
+    /// that prompt alone.
     pub fn answer(&mut self, seed: u64, in_flight: usize, desk: &mut dyn Desk) -> Result<()> {
         let Self { method, settings, base, guides, readers } = self;
         let mut no_guide = NoGuide;
@@ -99,11 +128,14 @@ impl Engine {
             Some(guides) => &mut guides.scorer,
             None => &mut no_guide,
         };
-        let check = |prompt: &Prompt| refuse_long(std::slice::from_ref(prompt), settings.max_new_tokens, readers);
+        let check = |prompt: &Prompt| {
+            refuse_long(std::slice::from_ref(prompt), settings.max_new_tokens, readers)
+        };
         let manner = Manner { seed, stop: &settings.stop, is_guided, with_trace: settings.trace };
         let mut asking = Asking::new(desk, &check, manner);
         let (search, asked) = (method.search.settings(), settings.asked());
-        Drive { proposer: &mut **base, scorer, in_flight }.run(&|opened| search.begin(&asked, opened), &mut asking)?;
+        Drive { proposer: &mut **base, scorer, in_flight }
+            .run(&|opened| search.begin(&asked, opened), &mut asking)?;
         asking.tell();
         Ok(())
     }

@@ -1,7 +1,9 @@
-//! Whether prompts leave the models room to answer, by tokenizers and configs alone: found before any weights are read, for all prompts at once.
+//! Whether prompts leave the models room to answer, by tokenizers and configs alone: found before
+//! any weights are read, for all prompts at once.
 //!
-//! What samples needs room for every new token. Guides that score need room for one: of a response that is longer than they can read they
-//! score the beginning, so a warning says how many prompts leave them less than a response may take.
+//! What samples needs room for every new token. Guides that score need room for one: of a response
+//! that is longer than they can read they score the beginning, so a warning says how many prompts
+//! leave them less than a response may take.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -45,7 +47,9 @@ impl PromptReader {
     pub fn scoring(self, others: &[Self]) -> Self {
         let vocabulary = self.tokenizer.vocabulary();
         let sampling = others.iter().filter(|other| other.part == Part::Samples);
-        let same_vocabulary = sampling.map(|other| other.tokenizer.vocabulary()).all(|other| other.difference(&vocabulary).is_none());
+        let same_vocabulary = sampling
+            .map(|other| other.tokenizer.vocabulary())
+            .all(|other| other.difference(&vocabulary).is_none());
         Self { part: Part::Scores { same_vocabulary }, ..self }
     }
 
@@ -65,9 +69,15 @@ impl PromptReader {
     fn complaint(&self, id: &str, tokens: usize, new_tokens: usize) -> String {
         let Self { name, context, .. } = self;
         match self.part {
-            Part::Samples => format!("prompt `{id}`: {tokens} tokens and {new_tokens} new ones do not fit {name}'s context of {context}"),
+            Part::Samples => format!(
+                "prompt `{id}`: {tokens} tokens and {new_tokens} new ones do \
+                                      not fit {name}'s context of {context}"
+            ),
             Part::Scores { .. } => {
-                format!("prompt `{id}`: {tokens} tokens leave {name} no token of a response to read in a context of {context}")
+                format!(
+                    "prompt `{id}`: {tokens} tokens leave {name} no token of a response to \
+                         read in a context of {context}"
+                )
             }
         }
     }
@@ -79,7 +89,9 @@ pub fn check(prompts: &[Prompt], new_tokens: usize, readers: &[PromptReader]) ->
     let mut told: Vec<String> = Vec::new();
     for reader in readers {
         // Both guides of a pair say the same.
-        if let Some(warning) = short_room(prompts, new_tokens, reader)?.filter(|warning| !told.contains(warning)) {
+        if let Some(warning) =
+            short_room(prompts, new_tokens, reader)?.filter(|warning| !told.contains(warning))
+        {
             warn!("{warning}");
             told.push(warning);
         }
@@ -115,17 +127,23 @@ pub fn refuse_long(prompts: &[Prompt], new_tokens: usize, readers: &[PromptReade
 }
 
 /// What is to be said of guides that may not read all of a response.
-fn short_room(prompts: &[Prompt], new_tokens: usize, reader: &PromptReader) -> Result<Option<String>> {
+fn short_room(
+    prompts: &[Prompt],
+    new_tokens: usize,
+    reader: &PromptReader,
+) -> Result<Option<String>> {
     let Part::Scores { same_vocabulary } = reader.part else { return Ok(None) };
     let expected = guide_tokens(new_tokens, same_vocabulary);
     let mut short: Vec<(usize, &str)> = Vec::new();
     for Prompt { id, text } in prompts {
-        short.extend(Some((reader.room(text)?.0, id.as_str())).filter(|(room, _)| *room < expected));
+        short
+            .extend(Some((reader.room(text)?.0, id.as_str())).filter(|(room, _)| *room < expected));
     }
     let least = short.iter().min();
     Ok(least.map(|(room, id)| {
         format!(
-            "{} of {} prompts leave {} room for fewer than the {expected} tokens that a response may take ({room} after prompt `{id}`); of a \
+            "{} of {} prompts leave {} room for fewer than the {expected} tokens that a response \
+             may take ({room} after prompt `{id}`); of a \
              longer one only the beginning is scored",
             short.len(),
             prompts.len(),

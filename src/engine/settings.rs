@@ -30,6 +30,10 @@ impl SteerSettings {
     }
 
     pub(super) fn asked(&self) -> Asked {
-        Asked { max_new_tokens: self.max_new_tokens, semantics: self.semantics, with_trace: self.trace }
+        Asked {
+            max_new_tokens: self.max_new_tokens,
+            semantics: self.semantics,
+            with_trace: self.trace,
+        }
     }
 }

@@ -1,8 +1,11 @@
-//! Which library makes a product on the CPU: oneDNN, called with its weight packed or plain, or whatever libtorch's own operator takes.
+//! Which library makes a product on the CPU: oneDNN, called with its weight packed or plain, or
+//! whatever libtorch's own operator takes.
 //!
-//! libtorch gives f32 to MKL, which on processors other than Intel's runs generic code, and bf16 to oneDNN, but lays the weight out anew in each
-//! call. The choice follows from the processor, the kind of number and the weight's shape, never from a timing or from the number of rows:
-//! else two runs, or one prompt in two companies, would differ in their last bits. The figures behind the table are in benches/README.md.
+//! libtorch gives f32 to MKL, which on processors other than Intel's runs generic code, and bf16 to
+//! oneDNN, but lays the weight out anew in each call. The choice follows from the processor, the
+//! kind of number and the weight's shape, never from a timing or from the number of rows: else two
+//! runs, or one prompt in two companies, would differ in their last bits. The figures behind the
+//! table are in benches/README.md.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -54,7 +57,8 @@ fn wins(kind: Kind, layout: Layout) -> bool {
     cfg!(target_arch = "x86_64") && RULES.iter().any(fits) && works(kind)
 }
 
-/// Whether oneDNN has products of this kind on this processor at all, asked once of a small one: bf16 needs AVX512.
+/// Whether oneDNN has products of this kind on this processor at all, asked once of a small one:
+/// bf16 needs AVX512.
 fn works(kind: Kind) -> bool {
     static FLOAT: OnceLock<bool> = OnceLock::new();
     static BRAIN: OnceLock<bool> = OnceLock::new();
@@ -84,7 +88,8 @@ pub struct ProductReport;
 impl fmt::Display for ProductReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (kind, word) in [(Kind::Float, "f32"), (Kind::BFloat16, "bf16")] {
-            let [frozen, trained] = [Layout::Packed, Layout::Plain].map(|layout| if wins(kind, layout) { "oneDNN" } else { "libtorch" });
+            let [frozen, trained] = [Layout::Packed, Layout::Plain]
+                .map(|layout| if wins(kind, layout) { "oneDNN" } else { "libtorch" });
             write!(f, "{word}: {frozen}")?;
             if frozen != trained {
                 write!(f, " ({trained} where weights are trained)")?;

@@ -1,5 +1,6 @@
-//! Vector registers by name, for loops that the compiler does not turn into them by itself. A function that uses one of these must be compiled
-//! for it (`#[target_feature]`), and everything in between must be inlined into it.
+//! Vector registers by name, for loops that the compiler does not turn into them by itself. A
+//! function that uses one of these must be compiled for it (`#[target_feature]`), and everything in
+//! between must be inlined into it.
 
 use super::simd::widen;
 
@@ -9,7 +10,8 @@ pub trait Lanes: Copy {
     fn zero() -> Self;
     fn all(x: f32) -> Self;
     /// # Safety
-    /// There are [`Self::WIDTH`] numbers, and the processor has these registers; so everywhere below.
+    /// There are [`Self::WIDTH`] numbers, and the processor has these registers; so everywhere
+    /// below.
     unsafe fn load(from: *const f32) -> Self;
     /// Of bf16.
     ///
@@ -84,7 +86,8 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub struct Sixteen(__m512);
 
-    // SAFETY of all that follows: whoever has such a register has a processor with these instructions; addresses are the caller's part.
+    // SAFETY of all that follows: whoever has such a register has a processor with these
+    // instructions; addresses are the caller's part.
     impl Lanes for Eight {
         const WIDTH: usize = 8;
 
@@ -105,7 +108,11 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn load_brain(from: *const u16) -> Self {
-            Self(unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast())))) })
+            Self(unsafe {
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(
+                    _mm_loadu_si128(from.cast()),
+                )))
+            })
         }
 
         #[inline(always)]
@@ -121,7 +128,8 @@ mod x86 {
         #[inline(always)]
         fn sum(self) -> f32 {
             unsafe {
-                let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+                let four =
+                    _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
                 let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
                 _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
             }
@@ -148,7 +156,11 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn load_brain(from: *const u16) -> Self {
-            Self(unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())))) })
+            Self(unsafe {
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(
+                    _mm256_loadu_si256(from.cast()),
+                )))
+            })
         }
 
         #[inline(always)]

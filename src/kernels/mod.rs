@@ -1,7 +1,9 @@
-//! The loops and products that everything above spends its time in, chosen by what the processor has.
+//! The loops and products that everything above spends its time in, chosen by what the processor
+//! has.
 //!
-//! Three kinds: matrix products, made by oneDNN or by libtorch itself ([`product`], chosen by the table in [`choice`]); vector loops of our
-//! own over numbers in main memory; and libtorch's operators wherever neither is better, which is everywhere on CUDA.
+//! Three kinds: matrix products, made by oneDNN or by libtorch itself ([`product`], chosen by the
+//! table in [`choice`]); vector loops of our own over numbers in main memory; and libtorch's
+//! operators wherever neither is better, which is everywhere on CUDA.
 
 pub mod attention;
 pub mod choice;

@@ -14,8 +14,13 @@ struct AtTensor {
 unsafe extern "C" {
     fn w2s_product_error() -> *const c_char;
     fn w2s_pack(weight: *const AtTensor, rows: i64) -> *mut AtTensor;
-    fn w2s_product(x: *const AtTensor, weight: *const AtTensor, bias: *const AtTensor, gelu: bool, other: *const AtTensor)
-    -> *mut AtTensor;
+    fn w2s_product(
+        x: *const AtTensor,
+        weight: *const AtTensor,
+        bias: *const AtTensor,
+        gelu: bool,
+        other: *const AtTensor,
+    ) -> *mut AtTensor;
     fn w2s_learned_product(
         x: *const AtTensor,
         weight: *const AtTensor,
@@ -36,7 +41,8 @@ pub enum Then<'a> {
     Add(&'a Tensor),
 }
 
-/// `weight` (out, in) laid out for products of about `rows` rows; only [`product`] reads such a tensor, and `to_dense` gives it back to the bit.
+/// `weight` (out, in) laid out for products of about `rows` rows; only [`product`] reads such a
+/// tensor, and `to_dense` gives it back to the bit.
 ///
 /// # Errors
 /// libtorch's message where oneDNN cannot use this kind of number on this processor.
@@ -56,17 +62,25 @@ pub fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, then: Then) -
         Then::Add(other) => (false, Some(other)),
     };
     // SAFETY: the pointers are tensors' or null where null is allowed.
-    taken(unsafe { w2s_product(of(x), of(weight), maybe(bias), gelu, maybe(other)) }).unwrap_or_else(|message| panic!("{message}"))
+    taken(unsafe { w2s_product(of(x), of(weight), maybe(bias), gelu, maybe(other)) })
+        .unwrap_or_else(|message| panic!("{message}"))
 }
 
-/// The product with a gradient, which reads the plain `weight` (out, in); the product itself reads `packed` where there is one. The two
-/// products on the way back are oneDNN's where `plain_wins`.
+/// The product with a gradient, which reads the plain `weight` (out, in); the product itself reads
+/// `packed` where there is one. The two products on the way back are oneDNN's where `plain_wins`.
 ///
 /// # Panics
 /// As tch does, with libtorch's message.
-pub fn learned_product(x: &Tensor, weight: &Tensor, packed: Option<&Tensor>, plain_wins: bool, bias: Option<&Tensor>) -> Tensor {
+pub fn learned_product(
+    x: &Tensor,
+    weight: &Tensor,
+    packed: Option<&Tensor>,
+    plain_wins: bool,
+    bias: Option<&Tensor>,
+) -> Tensor {
     // SAFETY: as in `product`.
-    let made = unsafe { w2s_learned_product(of(x), of(weight), maybe(packed), plain_wins, maybe(bias)) };
+    let made =
+        unsafe { w2s_learned_product(of(x), of(weight), maybe(packed), plain_wins, maybe(bias)) };
     taken(made).unwrap_or_else(|message| panic!("{message}"))
 }
 

@@ -1,4 +1,5 @@
-//! The one place where a product with weights is made: y = x Wᵀ + b and its two gradients, x̄ = ȳ W and W̄ = ȳᵀ x.
+//! The one place where a product with weights is made: y = x Wᵀ + b and its two gradients, x̄ = ȳ W
+//! and W̄ = ȳᵀ x.
 
 use tch::{Kind, Tensor};
 
@@ -6,8 +7,9 @@ use super::Activation;
 use super::choice::{Layout, by_onednn};
 use super::onednn::{self, Then};
 
-/// Products of about this many rows decide how a weight is packed. On the machines measured that layout is within a few percent of the best
-/// for every other number of rows, which the packing for few rows is not.
+/// Products of about this many rows decide how a weight is packed. On the machines measured that
+/// layout is within a few percent of the best for every other number of rows, which the packing for
+/// few rows is not.
 const PACKED_FOR_ROWS: i64 = 512;
 
 /// Of a gradient that is added up, made at once.
@@ -55,12 +57,18 @@ impl Weight {
         self.plain.as_ref().is_some_and(Tensor::requires_grad)
     }
 
-    /// Packs the weight, which must not change any more, if that makes its products faster; whether it did. The plain one stays.
+    /// Packs the weight, which must not change any more, if that makes its products faster; whether
+    /// it did. The plain one stays.
     pub fn pack(&mut self) -> bool {
         let plain = self.plain();
-        if self.packed.is_none() && by_onednn(plain.device(), plain.kind(), Layout::Packed, self.size) {
+        if self.packed.is_none()
+            && by_onednn(plain.device(), plain.kind(), Layout::Packed, self.size)
+        {
             let _no_grad = tch::no_grad_guard();
-            self.packed = Some(onednn::pack(&self.view(), PACKED_FOR_ROWS).unwrap_or_else(|message| panic!("{message}")));
+            self.packed = Some(
+                onednn::pack(&self.view(), PACKED_FOR_ROWS)
+                    .unwrap_or_else(|message| panic!("{message}")),
+            );
         }
         self.packed.is_some()
     }
@@ -86,7 +94,12 @@ impl Weight {
     /// Another name of the same numbers.
     pub fn alias(&self) -> Self {
         let again = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
-        Self { plain: again(&self.plain), transposed: self.transposed, packed: again(&self.packed), size: self.size }
+        Self {
+            plain: again(&self.plain),
+            transposed: self.transposed,
+            packed: again(&self.packed),
+            size: self.size,
+        }
     }
 
     /// x (.., in) to x Wᵀ + b (.., out), with its gradients where they are recorded.
@@ -101,9 +114,16 @@ impl Weight {
     }
 
     /// [`Self::product`] and the activation of it.
-    pub fn activated_product(&self, x: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Tensor {
+    pub fn activated_product(
+        &self,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        activation: Activation,
+    ) -> Tensor {
         match (activation, &self.packed) {
-            (Activation::GeluTanh, Some(packed)) if !onednn::learns(x, None, bias) => onednn::product(x, packed, bias, Then::GeluTanh),
+            (Activation::GeluTanh, Some(packed)) if !onednn::learns(x, None, bias) => {
+                onednn::product(x, packed, bias, Then::GeluTanh)
+            }
             _ => activation.forward(self.product(x, bias)),
         }
     }
@@ -111,7 +131,9 @@ impl Weight {
     /// [`Self::product`] added to `other` (.., out).
     pub fn added_product(&self, x: &Tensor, bias: Option<&Tensor>, other: &Tensor) -> Tensor {
         match &self.packed {
-            Some(packed) if !onednn::learns(x, None, bias) && !onednn::learns(other, None, None) => {
+            Some(packed)
+                if !onednn::learns(x, None, bias) && !onednn::learns(other, None, None) =>
+            {
                 onednn::product(x, packed, bias, Then::Add(other))
             }
             _ => other + self.product(x, bias),
@@ -126,13 +148,19 @@ impl Weight {
         onednn::learned_product(x, &self.view(), self.packed.as_ref(), plain_wins, bias)
     }
 
-    /// x̄ = ȳ W: of the gradient `y` (rows, out) that of what was multiplied, (rows, in); nothing is recorded.
+    /// x̄ = ȳ W: of the gradient `y` (rows, out) that of what was multiplied, (rows, in); nothing
+    /// is recorded.
     pub fn input_gradient(&self, y: &Tensor) -> Tensor {
         let transposed = self.view().transpose(0, 1); // (in, out)
-        if self.plain_wins() { onednn::product(y, &transposed, None, Then::Nothing) } else { y.linear(&transposed, None::<&Tensor>) }
+        if self.plain_wins() {
+            onednn::product(y, &transposed, None, Then::Nothing)
+        } else {
+            y.linear(&transposed, None::<&Tensor>)
+        }
     }
 
-    /// Adds W̄ = ȳᵀ x to `sum`, which has the shape of the plain weight (out, in): `y` (rows, out), `x` (rows, in); nothing is recorded.
+    /// Adds W̄ = ȳᵀ x to `sum`, which has the shape of the plain weight (out, in): `y` (rows, out),
+    /// `x` (rows, in); nothing is recorded.
     pub fn add_gradient(&self, sum: &mut Tensor, y: &Tensor, x: &Tensor) {
         debug_assert!(!self.transposed, "only heads are asked");
         let turned = y.transpose(0, 1);
@@ -140,12 +168,18 @@ impl Weight {
             let _ = sum.addmm_(&turned, x);
             return;
         }
-        // oneDNN adds to nothing: part by part, so that no second sum of a whole vocabulary is there.
+        // oneDNN adds to nothing: part by part, so that no second sum of a whole vocabulary is
+        // there.
         let (n_out, n_in) = self.size;
         let part = (GRADIENT_NUMBERS / n_in).max(1);
         for start in (0..n_out).step_by(part as usize) {
             let length = part.min(n_out - start);
-            let product = onednn::product(&turned.narrow(0, start, length), &x.transpose(0, 1), None, Then::Nothing);
+            let product = onednn::product(
+                &turned.narrow(0, start, length),
+                &x.transpose(0, 1),
+                None,
+                Then::Nothing,
+            );
             let _ = sum.narrow(0, start, length).g_add_(&product);
         }
     }
@@ -165,7 +199,9 @@ impl Weight {
     }
 
     fn plain_wins(&self) -> bool {
-        self.plain.as_ref().is_some_and(|plain| by_onednn(plain.device(), plain.kind(), Layout::Plain, self.size))
+        self.plain
+            .as_ref()
+            .is_some_and(|plain| by_onednn(plain.device(), plain.kind(), Layout::Plain, self.size))
     }
 }
 
@@ -177,7 +213,9 @@ mod tests {
 
     fn wave(shape: &[i64], seed: f64) -> Tensor {
         let count = shape.iter().product::<i64>();
-        ((Tensor::arange(count, (Kind::Double, Device::Cpu)) * 0.7310 + seed).sin() * 0.9).view(shape).to_kind(Kind::Float)
+        ((Tensor::arange(count, (Kind::Double, Device::Cpu)) * 0.7310 + seed).sin() * 0.9)
+            .view(shape)
+            .to_kind(Kind::Float)
     }
 
     /// The largest difference over the largest number.
@@ -193,29 +231,44 @@ mod tests {
 
     #[test]
     fn gradients_are_libtorchs() {
-        for (transposed, packed, frozen, bias) in
-            [(false, false, false, true), (true, false, false, true), (true, true, true, true), (false, true, true, false)]
-        {
-            let plain = || wave(if transposed { &[96, 352] } else { &[352, 96] }, 1.0).set_requires_grad(!frozen);
+        for (transposed, packed, frozen, bias) in [
+            (false, false, false, true),
+            (true, false, false, true),
+            (true, true, true, true),
+            (false, true, true, false),
+        ] {
+            let plain = || {
+                wave(if transposed { &[96, 352] } else { &[352, 96] }, 1.0)
+                    .set_requires_grad(!frozen)
+            };
             let bias = bias.then(|| wave(&[352], 2.0));
             let run = |product: &dyn Fn(&Tensor, &Tensor, Option<&Tensor>) -> Tensor| {
                 let (x, plain) = (wave(&[3, 17, 96], 3.0).set_requires_grad(true), plain());
                 let bias = bias.as_ref().map(|bias| bias.copy().set_requires_grad(true));
                 let y = product(&x, &plain, bias.as_ref());
                 (&y * wave(&[3, 17, 352], 4.0)).sum(Kind::Float).backward();
-                let gradients = [Some(&x), (!frozen).then_some(&plain), bias.as_ref()].map(|leaf| leaf.map(Tensor::grad));
+                let gradients = [Some(&x), (!frozen).then_some(&plain), bias.as_ref()]
+                    .map(|leaf| leaf.map(Tensor::grad));
                 (y.detach(), gradients, plain)
             };
-            let view = |plain: &Tensor| if transposed { plain.transpose(0, 1) } else { plain.shallow_clone() };
+            let view = |plain: &Tensor| {
+                if transposed { plain.transpose(0, 1) } else { plain.shallow_clone() }
+            };
             let (expected, gradients, _) = run(&|x, plain, bias| x.linear(&view(plain), bias));
             let (found, ours, plain) = run(&|x, plain, bias| {
-                let packed = packed.then(|| onednn::pack(&view(plain).detach(), PACKED_FOR_ROWS).unwrap());
+                let packed =
+                    packed.then(|| onednn::pack(&view(plain).detach(), PACKED_FOR_ROWS).unwrap());
                 onednn::learned_product(x, &view(plain), packed.as_ref(), true, bias)
             });
             assert!(error(&found, &expected) < 1e-6);
             for (ours, theirs) in ours.iter().zip(&gradients) {
                 match (ours, theirs) {
-                    (Some(ours), Some(theirs)) => assert!(error(ours, theirs) < 1e-5, "{} of {:?}", error(ours, theirs), theirs.size()),
+                    (Some(ours), Some(theirs)) => assert!(
+                        error(ours, theirs) < 1e-5,
+                        "{} of {:?}",
+                        error(ours, theirs),
+                        theirs.size()
+                    ),
                     (ours, theirs) => assert!(ours.is_none() && theirs.is_none()),
                 }
             }
@@ -235,8 +288,10 @@ mod tests {
             product(&x).sum(Kind::Float).backward();
             x.grad()
         };
-        let (ours, theirs) =
-            (run(&|x| onednn::learned_product(x, &weight, Some(&packed), false, None)), run(&|x| x.linear(&weight, None::<&Tensor>)));
+        let (ours, theirs) = (
+            run(&|x| onednn::learned_product(x, &weight, Some(&packed), false, None)),
+            run(&|x| x.linear(&weight, None::<&Tensor>)),
+        );
         assert!(error(&ours, &theirs) < 1e-2);
     }
 
@@ -245,7 +300,8 @@ mod tests {
         for kind in [Kind::Float, Kind::BFloat16].into_iter().filter(|&kind| onednn_works(kind)) {
             let bound = if kind == Kind::Float { 2e-6 } else { 1e-2 };
             for transposed in [false, true] {
-                let plain = wave(if transposed { &[104, 341] } else { &[341, 104] }, 1.0).to_kind(kind);
+                let plain =
+                    wave(if transposed { &[104, 341] } else { &[341, 104] }, 1.0).to_kind(kind);
                 let mut weight = Weight::new(&plain, transposed);
                 assert_eq!(weight.pack(), by_onednn(Device::Cpu, kind, Layout::Packed, (341, 104)));
                 weight.packed = Some(onednn::pack(&weight.view(), PACKED_FOR_ROWS).unwrap());
@@ -255,12 +311,25 @@ mod tests {
                 let bias = wave(&[341], 2.0).to_kind(kind);
                 for rows in [1, 2, 16, 130] {
                     let x = wave(&[rows, 104], 3.0).to_kind(kind);
-                    let exact = x.to_kind(Kind::Double).linear(&view.to_kind(Kind::Double), Some(&bias.to_kind(Kind::Double)));
-                    assert!(error(&weight.product(&x, Some(&bias)), &exact) < bound, "{kind:?}, {rows} rows");
+                    let exact = x
+                        .to_kind(Kind::Double)
+                        .linear(&view.to_kind(Kind::Double), Some(&bias.to_kind(Kind::Double)));
+                    assert!(
+                        error(&weight.product(&x, Some(&bias)), &exact) < bound,
+                        "{kind:?}, {rows} rows"
+                    );
                     let activated = weight.activated_product(&x, Some(&bias), Activation::GeluTanh);
-                    assert!(error(&activated, &exact.gelu("tanh")) < bound, "{kind:?}, {rows} rows");
+                    assert!(
+                        error(&activated, &exact.gelu("tanh")) < bound,
+                        "{kind:?}, {rows} rows"
+                    );
                     let other = wave(&[rows, 341], 5.0).to_kind(kind);
-                    assert!(error(&weight.added_product(&x, Some(&bias), &other), &(exact + other.to_kind(Kind::Double))) < bound);
+                    assert!(
+                        error(
+                            &weight.added_product(&x, Some(&bias), &other),
+                            &(exact + other.to_kind(Kind::Double))
+                        ) < bound
+                    );
                 }
             }
         }
@@ -276,7 +345,11 @@ mod tests {
         assert!(error(&sum, &(y.transpose(0, 1).matmul(&x) + 1.0)) < 1e-5);
         // Sums of 66,536 numbers that nearly cancel.
         let exact = y.to_kind(Kind::Double).matmul(&weight.plain().to_kind(Kind::Double));
-        assert!(error(&weight.input_gradient(&y), &exact) < 1e-4, "{}", error(&weight.input_gradient(&y), &exact));
+        assert!(
+            error(&weight.input_gradient(&y), &exact) < 1e-4,
+            "{}",
+            error(&weight.input_gradient(&y), &exact)
+        );
     }
 
     #[test]

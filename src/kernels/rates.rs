@@ -1,5 +1,6 @@
-//! What this machine can do at most: the rate of a large matrix product by the best kernel there is, and of memory, measured in the kind that a
-//! model would use. Whatever kernel the models take, they are held against the best.
+//! What this machine can do at most: the rate of a large matrix product by the best kernel there
+//! is, and of memory, measured in the kind that a model would use. Whatever kernel the models take,
+//! they are held against the best.
 
 use std::time::Instant;
 
@@ -38,17 +39,22 @@ fn matmul_rates(device: Device, kind: Kind) -> Vec<(&'static str, f64)> {
     let random = |shape: [i64; 2]| Tensor::randn(shape, (Kind::Float, device)).to_kind(kind);
     let (input, weight) = (random([rows, inner]), random([columns, inner]));
     let flops = 2.0 * (rows * inner * columns) as f64;
-    let mut rates = vec![("libtorch", flops / best(device, || drop(input.linear(&weight, None::<&Tensor>))))];
+    let mut rates =
+        vec![("libtorch", flops / best(device, || drop(input.linear(&weight, None::<&Tensor>))))];
     let packed = (device == Device::Cpu).then(|| onednn::pack(&weight, rows).ok()).flatten();
-    rates.extend(
-        packed.map(|packed| ("oneDNN, packed", flops / best(device, || drop(onednn::product(&input, &packed, None, Then::Nothing))))),
-    );
+    rates.extend(packed.map(|packed| {
+        (
+            "oneDNN, packed",
+            flops / best(device, || drop(onednn::product(&input, &packed, None, Then::Nothing))),
+        )
+    }));
     rates
 }
 
 fn memory_rates(device: Device, kind: Kind) -> Vec<(&'static str, f64)> {
     let elements = COPIED_BYTES / kind.elt_size_in_bytes() as i64;
-    let (from, mut to) = (Tensor::zeros([elements], (kind, device)), Tensor::zeros([elements], (kind, device)));
+    let (from, mut to) =
+        (Tensor::zeros([elements], (kind, device)), Tensor::zeros([elements], (kind, device)));
     let copied = 2.0 * COPIED_BYTES as f64 / best(device, || to.copy_(&from));
     // As whole numbers, which no kind is slow to add up.
     let numbers = from.view_dtype(Kind::Int);

@@ -1,9 +1,11 @@
-//! Loops over numbers in main memory that the compiler turns into vector instructions, chosen by what the processor has.
+//! Loops over numbers in main memory that the compiler turns into vector instructions, chosen by
+//! what the processor has.
 
 /// Numbers handled at once; wide enough for the widest vector registers.
 pub const LANES: usize = 32;
 
-/// A loop, written so that it has no branches inside; `run` must be `#[inline(always)]` to be compiled for each processor.
+/// A loop, written so that it has no branches inside; `run` must be `#[inline(always)]` to be
+/// compiled for each processor.
 pub trait Work {
     type Answer;
     fn run(self) -> Self::Answer;
@@ -73,7 +75,8 @@ pub fn narrow(x: f32) -> u16 {
     if x.is_nan() { 0x7fc0 } else { rounded }
 }
 
-/// e^x for x <= 0, to about 2e-7 of its value: 2^n of the nearest whole n times a polynomial of the rest (Cephes' coefficients).
+/// e^x for x <= 0, to about 2e-7 of its value: 2^n of the nearest whole n times a polynomial of the
+/// rest (Cephes' coefficients).
 #[inline(always)]
 pub fn exp_of_negative(x: f32) -> f32 {
     let x = if x > -87.0 { x } else { -87.0 };
@@ -89,7 +92,8 @@ pub fn exp_of_negative(x: f32) -> f32 {
     p = p * r + 1.666_666_5e-1;
     p = p * r + 5e-1;
     let value = p * r * r + r + 1.0;
-    let exponent = ((shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32)).wrapping_add(127) << 23;
+    let exponent =
+        ((shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32)).wrapping_add(127) << 23;
     value * f32::from_bits(exponent as u32)
 }
 

@@ -1,7 +1,9 @@
-//! Reductions of rows of logits over the whole vocabulary: the largest few, and the log of the sum of exponentials.
+//! Reductions of rows of logits over the whole vocabulary: the largest few, and the log of the sum
+//! of exponentials.
 //!
-//! A row has tens of thousands of numbers and one pass of them is all that either needs, in the kind in which the head gives them. On a CPU
-//! that pass is made here; libtorch's operators make several, through temporary copies in f32. Other devices use libtorch.
+//! A row has tens of thousands of numbers and one pass of them is all that either needs, in the
+//! kind in which the head gives them. On a CPU that pass is made here; libtorch's operators make
+//! several, through temporary copies in f32. Other devices use libtorch.
 
 use tch::{Device, Kind, Tensor};
 
@@ -9,7 +11,8 @@ use super::parallel::in_parallel;
 use super::simd::{LANES, Work, dispatch, exp_of_negative, narrow, widen};
 use crate::error::Result;
 
-/// The `k` largest logits of each row of (rows, vocab) in descending order, and their ids; of equal ones the lower id comes first.
+/// The `k` largest logits of each row of (rows, vocab) in descending order, and their ids; of equal
+/// ones the lower id comes first.
 pub fn largest(logits: &Tensor, k: usize) -> Result<Vec<Vec<(f32, i64)>>> {
     let (_, vocab) = logits.size2()?;
     let k = k.min(vocab as usize);
@@ -31,30 +34,51 @@ pub fn log_sum_exp(logits: &Tensor) -> Result<Vec<f32>> {
     on_rows(
         logits,
         |row| row.log_sum_exp(),
-        |logits| Ok(Vec::<f32>::try_from(logits.f_to_kind(Kind::Float)?.f_logsumexp([-1i64].as_slice(), false)?)?),
+        |logits| {
+            Ok(Vec::<f32>::try_from(
+                logits.f_to_kind(Kind::Float)?.f_logsumexp([-1i64].as_slice(), false)?,
+            )?)
+        },
     )
 }
 
-/// The gradient of Σ c_i log softmax(logits_i)[t_i] with respect to `logits` (rows, vocab), in their place: c_i (1[t_i] − softmax(logits_i)).
+/// The gradient of Σ c_i log softmax(logits_i)[t_i] with respect to `logits` (rows, vocab), in
+/// their place: c_i (1[t_i] − softmax(logits_i)).
 ///
-/// `log_sums` are those of [`log_sum_exp`]; `targets` and `coefficients` (rows) hold the t and the c.
-pub fn logps_gradient(logits: &mut Tensor, log_sums: &[f32], targets: &[i64], coefficients: &[f32]) -> Result<()> {
+/// `log_sums` are those of [`log_sum_exp`]; `targets` and `coefficients` (rows) hold the t and the
+/// c.
+pub fn logps_gradient(
+    logits: &mut Tensor,
+    log_sums: &[f32],
+    targets: &[i64],
+    coefficients: &[f32],
+) -> Result<()> {
     let (rows, vocab) = logits.size2()?;
     if readable(logits) && logits.is_contiguous() {
         let (start, vocab, kind) = (logits.data_ptr() as usize, vocab as usize, logits.kind());
         in_parallel(rows as usize, 1, |share| {
             for index in share {
-                let (target, log_sum, coefficient) = (targets[index] as usize, log_sums[index], coefficients[index]);
-                // SAFETY: a contiguous tensor in main memory of `rows` times `vocab` numbers of this kind; each row belongs to one thread.
+                let (target, log_sum, coefficient) =
+                    (targets[index] as usize, log_sums[index], coefficients[index]);
+                // SAFETY: a contiguous tensor in main memory of `rows` times `vocab` numbers of
+                // this kind; each row belongs to one thread.
                 unsafe {
                     if kind == Kind::Float {
-                        let row = std::slice::from_raw_parts_mut((start as *mut f32).add(index * vocab), vocab);
+                        let row = std::slice::from_raw_parts_mut(
+                            (start as *mut f32).add(index * vocab),
+                            vocab,
+                        );
                         dispatch(Scale { row, log_sum, coefficient, read: |x| x, write: |x| x });
                         row[target] += coefficient;
                     } else {
-                        let row = std::slice::from_raw_parts_mut((start as *mut u16).add(index * vocab), vocab);
-                        // Rounded once: the probability of the target is often near 1, its distance from 1 is what is learned.
-                        let at_target = coefficient * (1.0 - exp_of_negative((widen(row[target]) - log_sum).min(0.0)));
+                        let row = std::slice::from_raw_parts_mut(
+                            (start as *mut u16).add(index * vocab),
+                            vocab,
+                        );
+                        // Rounded once: the probability of the target is often near 1, its distance
+                        // from 1 is what is learned.
+                        let at_target = coefficient
+                            * (1.0 - exp_of_negative((widen(row[target]) - log_sum).min(0.0)));
                         dispatch(Scale { row, log_sum, coefficient, read: widen, write: narrow });
                         row[target] = narrow(at_target);
                     }
@@ -65,7 +89,8 @@ pub fn logps_gradient(logits: &mut Tensor, log_sums: &[f32], targets: &[i64], co
     }
     let device = logits.device();
     let column = |values: &Tensor| values.to_device(device).unsqueeze(-1);
-    let (log_sums, coefficients) = (column(&Tensor::from_slice(log_sums)), column(&Tensor::from_slice(coefficients)));
+    let (log_sums, coefficients) =
+        (column(&Tensor::from_slice(log_sums)), column(&Tensor::from_slice(coefficients)));
     let gradient = (logits.to_kind(Kind::Float) - log_sums).exp() * -&coefficients;
     let gradient = gradient.scatter_add(1, &column(&Tensor::from_slice(targets)), &coefficients);
     logits.f_copy_(&gradient)?;
@@ -73,7 +98,11 @@ pub fn logps_gradient(logits: &mut Tensor, log_sums: &[f32], targets: &[i64], co
 }
 
 /// `on_row` of each row where the processor can read them, else `on_tensor` of all.
-fn on_rows<T: Send>(logits: &Tensor, on_row: impl Fn(Row) -> T + Sync, on_tensor: impl Fn(&Tensor) -> Result<Vec<T>>) -> Result<Vec<T>> {
+fn on_rows<T: Send>(
+    logits: &Tensor,
+    on_row: impl Fn(Row) -> T + Sync,
+    on_tensor: impl Fn(&Tensor) -> Result<Vec<T>>,
+) -> Result<Vec<T>> {
     if !readable(logits) || logits.numel() == 0 {
         return on_tensor(logits);
     }
@@ -83,16 +112,26 @@ fn on_rows<T: Send>(logits: &Tensor, on_row: impl Fn(Row) -> T + Sync, on_tensor
     let start = logits.data_ptr() as usize;
     let is_float = logits.kind() == Kind::Float;
     let row = |index: usize| -> Row<'_> {
-        // SAFETY: a contiguous tensor in main memory of `rows` times `vocab` numbers of this kind, alive until the threads are joined.
+        // SAFETY: a contiguous tensor in main memory of `rows` times `vocab` numbers of this kind,
+        // alive until the threads are joined.
         unsafe {
             if is_float {
-                Row::Float(std::slice::from_raw_parts((start as *const f32).add(index * vocab), vocab))
+                Row::Float(std::slice::from_raw_parts(
+                    (start as *const f32).add(index * vocab),
+                    vocab,
+                ))
             } else {
-                Row::Brain(std::slice::from_raw_parts((start as *const u16).add(index * vocab), vocab))
+                Row::Brain(std::slice::from_raw_parts(
+                    (start as *const u16).add(index * vocab),
+                    vocab,
+                ))
             }
         }
     };
-    Ok(in_parallel(rows, 1, |share| share.map(|index| on_row(row(index))).collect::<Vec<T>>()).into_iter().flatten().collect())
+    Ok(in_parallel(rows, 1, |share| share.map(|index| on_row(row(index))).collect::<Vec<T>>())
+        .into_iter()
+        .flatten()
+        .collect())
 }
 
 /// Whether the loops here can read the numbers.
@@ -116,7 +155,9 @@ impl<T: Copy, R: Fn(T) -> f32 + Copy, W: Fn(f32) -> T + Copy> Work for Scale<'_,
     fn run(self) {
         for x in self.row {
             // No logit lies above the log of the sum; rounding may put one there.
-            *x = (self.write)(-self.coefficient * exp_of_negative(((self.read)(*x) - self.log_sum).min(0.0)));
+            *x = (self.write)(
+                -self.coefficient * exp_of_negative(((self.read)(*x) - self.log_sum).min(0.0)),
+            );
         }
     }
 }
@@ -216,7 +257,8 @@ struct Largest {
 impl Pass for Largest {
     type Answer = Vec<(f32, i64)>;
 
-    /// Keeps a list of up to 2k candidates above a rising bar; few numbers of a long row pass it. NaN never does.
+    /// Keeps a list of up to 2k candidates above a rising bar; few numbers of a long row pass it.
+    /// NaN never does.
     #[inline(always)]
     fn run<T: Copy>(self, row: &[T], read: impl Fn(T) -> f32 + Copy) -> Vec<(f32, i64)> {
         let k = self.k;
@@ -270,7 +312,11 @@ mod tests {
                 let found = largest(&logits, k).unwrap();
                 for (row, found) in found.iter().enumerate() {
                     let mut all: Vec<(f32, i64)> =
-                        Vec::<f32>::try_from(logits.get(row as i64).to_kind(Kind::Float)).unwrap().into_iter().zip(0..).collect();
+                        Vec::<f32>::try_from(logits.get(row as i64).to_kind(Kind::Float))
+                            .unwrap()
+                            .into_iter()
+                            .zip(0..)
+                            .collect();
                     all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
                     assert_eq!(found[..], all[..k], "{kind:?}, row {row}, k {k}");
                 }
@@ -282,9 +328,13 @@ mod tests {
     fn log_sum_exp_is_that_of_double_precision() {
         for kind in [Kind::Float, Kind::BFloat16] {
             let logits = rows(kind);
-            let exact = Vec::<f64>::try_from(logits.to_kind(Kind::Double).logsumexp([-1], false)).unwrap();
+            let exact =
+                Vec::<f64>::try_from(logits.to_kind(Kind::Double).logsumexp([-1], false)).unwrap();
             for (found, exact) in log_sum_exp(&logits).unwrap().iter().zip(&exact) {
-                assert!((f64::from(*found) - exact).abs() < 2e-6 * exact.abs().max(1.0), "{found} is not {exact}");
+                assert!(
+                    (f64::from(*found) - exact).abs() < 2e-6 * exact.abs().max(1.0),
+                    "{found} is not {exact}"
+                );
             }
         }
     }
@@ -295,7 +345,10 @@ mod tests {
         for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {
             let mut logits = rows(Kind::Float).clamp(-30.0, 30.0).to_kind(kind);
             let exact = logits.to_kind(Kind::Double).set_requires_grad(true);
-            let logps = exact.log_softmax(-1, Kind::Double).gather(1, &Tensor::from_slice(&targets).unsqueeze(-1), false).squeeze_dim(1);
+            let logps = exact
+                .log_softmax(-1, Kind::Double)
+                .gather(1, &Tensor::from_slice(&targets).unsqueeze(-1), false)
+                .squeeze_dim(1);
             (logps * Tensor::from_slice(&coefficients)).sum(Kind::Double).backward();
             let sums = log_sum_exp(&logits).unwrap();
             logps_gradient(&mut logits, &sums, &targets, &coefficients).unwrap();

@@ -24,7 +24,11 @@ mod tests {
         let logits = Tensor::from_slice(&[0.0f32, 3f32.ln(), 2.0, -1.0]).view([2, 2]);
         let output = classification(&logits, &Tensor::from_slice(&[1i64, 1]));
         let losses = Vec::<f32>::try_from(output.losses).unwrap();
-        assert!((losses[0] + 0.75f32.ln()).abs() < 1e-6 && (losses[1] - (3.0 + (-3f32).exp().ln_1p())).abs() < 1e-5, "{losses:?}");
+        assert!(
+            (losses[0] + 0.75f32.ln()).abs() < 1e-6
+                && (losses[1] - (3.0 + (-3f32).exp().ln_1p())).abs() < 1e-5,
+            "{losses:?}"
+        );
         assert_eq!(Vec::<f32>::try_from(output.accuracies).unwrap(), [1.0, 0.0]);
     }
 }

@@ -1,8 +1,9 @@
-//! Generalised advantage estimation and what comes before it: rewards of tokens and their whitening. Plain numbers on the host: a batch of
-//! rollouts is thousands of tokens, not millions.
+//! Generalised advantage estimation and what comes before it: rewards of tokens and their
+//! whitening. Plain numbers on the host: a batch of rollouts is thousands of tokens, not millions.
 
-/// Advantages and returns of the tokens of one response (arXiv 1506.02438, Eq. 16): δ_t = r_t + γ V_{t+1} − V_t, A_t = Σ_l (γλ)^l δ_{t+l}, and the
-/// return A_t + V_t that the value is fitted to. The response ends after its last token, so the value after it is 0; that holds for a response
+/// Advantages and returns of the tokens of one response (arXiv 1506.02438, Eq. 16): δ_t = r_t + γ
+/// V_{t+1} − V_t, A_t = Σ_l (γλ)^l δ_{t+l}, and the return A_t + V_t that the value is fitted to.
+/// The response ends after its last token, so the value after it is 0; that holds for a response
 /// that was cut as well, as in the reference implementations.
 ///
 /// # Panics
@@ -18,12 +19,13 @@ pub fn gae(rewards: &[f64], values: &[f32], gamma: f64, lambda: f64) -> (Vec<f32
         advantages[t] = behind as f32;
         next_value = value;
     }
-    let returns = advantages.iter().zip(values).map(|(advantage, value)| advantage + value).collect();
+    let returns =
+        advantages.iter().zip(values).map(|(advantage, value)| advantage + value).collect();
     (advantages, returns)
 }
 
-/// Sums `rewards` over chunks of `chunk_len` tokens and pays each sum at its chunk's last token, that of a last, partial chunk at the last token
-/// of all; `None` is one chunk (paper C.3).
+/// Sums `rewards` over chunks of `chunk_len` tokens and pays each sum at its chunk's last token,
+/// that of a last, partial chunk at the last token of all; `None` is one chunk (paper C.3).
 ///
 /// # Panics
 /// If `chunk_len` is 0.
@@ -36,13 +38,14 @@ pub fn pay_by_chunk(rewards: &[f64], chunk_len: Option<usize>) -> Vec<f64> {
     paid
 }
 
-/// Shifts and scales all numbers together to mean 0 and variance 1 (unbiased, with 1e-8 under the root), in place. One number alone, or equal
-/// ones, become 0.
+/// Shifts and scales all numbers together to mean 0 and variance 1 (unbiased, with 1e-8 under the
+/// root), in place. One number alone, or equal ones, become 0.
 pub fn whiten<'a>(values: impl Iterator<Item = &'a mut f32>) {
     let mut values: Vec<&mut f32> = values.collect();
     let count = values.len() as f64;
     let mean = values.iter().map(|value| f64::from(**value)).sum::<f64>() / count.max(1.0);
-    let variance = values.iter().map(|value| (f64::from(**value) - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+    let variance = values.iter().map(|value| (f64::from(**value) - mean).powi(2)).sum::<f64>()
+        / (count - 1.0).max(1.0);
     for value in &mut values {
         **value = ((f64::from(**value) - mean) / (variance + 1e-8).sqrt()) as f32;
     }
@@ -58,7 +61,11 @@ mod tests {
     fn by_definition(rewards: &[f64], values: &[f32], gamma: f64, lambda: f64) -> Vec<f64> {
         let value = |t: usize| values.get(t).map_or(0.0, |value| f64::from(*value));
         let delta = |t: usize| rewards[t] + gamma * value(t + 1) - value(t);
-        (0..rewards.len()).map(|t| (t..rewards.len()).map(|s| (gamma * lambda).powi((s - t) as i32) * delta(s)).sum()).collect()
+        (0..rewards.len())
+            .map(|t| {
+                (t..rewards.len()).map(|s| (gamma * lambda).powi((s - t) as i32) * delta(s)).sum()
+            })
+            .collect()
     }
 
     proptest! {
@@ -86,7 +93,8 @@ mod tests {
 
     #[test]
     fn by_hand() {
-        // γ = 0.5, λ = 0.5: δ = (1 + 0.5·2 − 1, 0 + 0.5·4 − 2, 2 − 4) = (1, 0, −2); A_2 = −2, A_1 = −0.5, A_0 = 0.875.
+        // γ = 0.5, λ = 0.5: δ = (1 + 0.5·2 − 1, 0 + 0.5·4 − 2, 2 − 4) = (1, 0, −2); A_2 = −2, A_1 =
+        // −0.5, A_0 = 0.875.
         let (advantages, returns) = gae(&[1.0, 0.0, 2.0], &[1.0, 2.0, 4.0], 0.5, 0.5);
         assert_eq!(advantages, [0.875, -0.5, -2.0]);
         assert_eq!(returns, [1.875, 1.5, 2.0]);

@@ -1,5 +1,6 @@
-//! `adapter_config.json` of PEFT (every key that 0.21 writes): which layers an adapter stands on, with which rank and scale, and which of
-//! PEFT's variants of LoRA it is. What changes the answer is followed as PEFT has it or refused by name, never ignored.
+//! `adapter_config.json` of PEFT (every key that 0.21 writes): which layers an adapter stands on,
+//! with which rank and scale, and which of PEFT's variants of LoRA it is. What changes the answer
+//! is followed as PEFT has it or refused by name, never ignored.
 
 use std::path::{Path, PathBuf};
 
@@ -90,8 +91,15 @@ impl AdapterConfig {
     /// [`Error::Model`] with every option that PEFT would follow and this program does not.
     pub fn read(folder: &Path, purpose: Purpose) -> Result<Self> {
         let path = folder.join(CONFIG);
-        let keys: Keys = serde_json::from_value(read_json(&path)?).map_err(|error| Error::model(&path, error.to_string()))?;
-        let mut problems = problems(purpose, &keys.peft_type, keys.task_type.as_deref(), &keys.init_lora_weights, &keys.rest);
+        let keys: Keys = serde_json::from_value(read_json(&path)?)
+            .map_err(|error| Error::model(&path, error.to_string()))?;
+        let mut problems = problems(
+            purpose,
+            &keys.peft_type,
+            keys.task_type.as_deref(),
+            &keys.init_lora_weights,
+            &keys.rest,
+        );
         if keys.r == 0 {
             problems.push("`r` is 0, expected 1 or more".to_owned());
         }
@@ -117,35 +125,55 @@ impl AdapterConfig {
         let patterns = keys.layers_pattern.map(OneOrMany::into_vec).unwrap_or_default();
         let layers = keys.layers_to_transform.map(OneOrMany::into_vec).unwrap_or_default();
         if !layers.is_empty() && !matches!(targets, Some(Targets::Names(_)) | None) {
-            problems.push("`layers_to_transform` needs a list of names as `target_modules`, in PEFT too".to_owned());
+            problems.push(
+                "`layers_to_transform` needs a list of names as `target_modules`, in \
+                           PEFT too"
+                    .to_owned(),
+            );
         }
         let layers_patterns: Vec<Regex> = (patterns.iter().filter(|pattern| !pattern.is_empty()))
-            .filter_map(|pattern| regex("layers_pattern", &format!(r"^(?:(?:^|.*?\.){pattern}\.(?P<index>\d+)\.)"), pattern, problems))
+            .filter_map(|pattern| {
+                regex(
+                    "layers_pattern",
+                    &format!(r"^(?:(?:^|.*?\.){pattern}\.(?P<index>\d+)\.)"),
+                    pattern,
+                    problems,
+                )
+            })
             .collect();
-        let of_layers = |key: &str, table: Option<Map<String, Value>>, problems: &mut Vec<String>| {
+        let of_layers = |key: &str,
+                         table: Option<Map<String, Value>>,
+                         problems: &mut Vec<String>| {
             let rows: Vec<(Regex, Value)> = (table.unwrap_or_default().into_iter())
-                .filter_map(|(name, value)| Some((regex(key, &format!(r"^(?:.*\.)?(?:{name})$"), &name, problems)?, value)))
+                .filter_map(|(name, value)| {
+                    Some((regex(key, &format!(r"^(?:.*\.)?(?:{name})$"), &name, problems)?, value))
+                })
                 .collect();
             rows
         };
-        let ranks: Vec<(Regex, u64)> = (of_layers("rank_pattern", keys.rank_pattern, problems).into_iter())
-            .filter_map(|(name, value)| match value.as_u64().filter(|rank| *rank > 0) {
-                Some(rank) => Some((name, rank)),
-                None => {
-                    problems.push(format!("`rank_pattern` holds the rank {value}, expected 1 or more"));
-                    None
-                }
-            })
-            .collect();
-        let alphas: Vec<(Regex, f64)> = (of_layers("alpha_pattern", keys.alpha_pattern, problems).into_iter())
-            .filter_map(|(name, value)| match value.as_f64() {
-                Some(alpha) => Some((name, alpha)),
-                None => {
-                    problems.push(format!("`alpha_pattern` holds {value}, expected a number"));
-                    None
-                }
-            })
-            .collect();
+        let ranks: Vec<(Regex, u64)> = (of_layers("rank_pattern", keys.rank_pattern, problems)
+            .into_iter())
+        .filter_map(|(name, value)| match value.as_u64().filter(|rank| *rank > 0) {
+            Some(rank) => Some((name, rank)),
+            None => {
+                problems.push(format!(
+                    "`rank_pattern` holds the rank {value}, expected 1 or \
+                                           more"
+                ));
+                None
+            }
+        })
+        .collect();
+        let alphas: Vec<(Regex, f64)> = (of_layers("alpha_pattern", keys.alpha_pattern, problems)
+            .into_iter())
+        .filter_map(|(name, value)| match value.as_f64() {
+            Some(alpha) => Some((name, alpha)),
+            None => {
+                problems.push(format!("`alpha_pattern` holds {value}, expected a number"));
+                None
+            }
+        })
+        .collect();
         Some(Self {
             rank: keys.r,
             alpha: keys.lora_alpha,
@@ -159,19 +187,31 @@ impl AdapterConfig {
         })
     }
 
-    /// Rank of the adapter on the layer of that name and the factor of its product, `None` where it has none; PEFT's
-    /// `check_target_module_exists` and `LoraModel._create_and_replace`.
+    /// Rank of the adapter on the layer of that name and the factor of its product, `None` where it
+    /// has none; PEFT's `check_target_module_exists` and `LoraModel._create_and_replace`.
     pub fn of_layer(&self, layer: &str) -> Option<(u64, f64)> {
-        if self.excluded.as_ref().is_some_and(|excluded| excluded.holds(layer)) || !self.targets.holds(layer) || !self.transforms(layer) {
+        if self.excluded.as_ref().is_some_and(|excluded| excluded.holds(layer))
+            || !self.targets.holds(layer)
+            || !self.transforms(layer)
+        {
             return None;
         }
-        let rank = self.ranks.iter().find(|(name, _)| is_match(name, layer)).map_or(self.rank, |(_, rank)| *rank);
-        let alpha = self.alphas.iter().find(|(name, _)| is_match(name, layer)).map_or(self.alpha, |(_, alpha)| *alpha);
+        let rank = self
+            .ranks
+            .iter()
+            .find(|(name, _)| is_match(name, layer))
+            .map_or(self.rank, |(_, rank)| *rank);
+        let alpha = self
+            .alphas
+            .iter()
+            .find(|(name, _)| is_match(name, layer))
+            .map_or(self.alpha, |(_, alpha)| *alpha);
         let of_rank = rank as f64;
         Some((rank, alpha / if self.rank_stabilized { of_rank.sqrt() } else { of_rank }))
     }
 
-    /// Whether `layers_to_transform` lets the layer be adapted; one that is a target by its whole name always is.
+    /// Whether `layers_to_transform` lets the layer be adapted; one that is a target by its whole
+    /// name always is.
     fn transforms(&self, layer: &str) -> bool {
         let Targets::Names(names) = &self.targets else { return true };
         if self.layers.is_empty() || names.iter().any(|name| name == layer) {
@@ -180,13 +220,24 @@ impl AdapterConfig {
         let index = if self.layers_patterns.is_empty() {
             // The first number that follows two names.
             let parts: Vec<&str> = layer.split('.').collect();
-            let is_number = |part: &&&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-            parts.iter().take(parts.len() - 1).skip(2).find(is_number).map(|part| (*part).to_owned())
+            let is_number =
+                |part: &&&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+            parts
+                .iter()
+                .take(parts.len() - 1)
+                .skip(2)
+                .find(is_number)
+                .map(|part| (*part).to_owned())
         } else {
-            let found = self.layers_patterns.iter().find_map(|pattern| pattern.captures(layer).ok().flatten());
+            let found = self
+                .layers_patterns
+                .iter()
+                .find_map(|pattern| pattern.captures(layer).ok().flatten());
             found.and_then(|captures| Some(captures.name("index")?.as_str().to_owned()))
         };
-        index.and_then(|index| index.parse().ok()).is_some_and(|index: i64| self.layers.contains(&index))
+        index
+            .and_then(|index| index.parse().ok())
+            .is_some_and(|index: i64| self.layers.contains(&index))
     }
 
     /// The first of `others`, which are no linear layers of blocks, that is a target all the same.
@@ -205,12 +256,19 @@ impl AdapterConfig {
 impl Targets {
     fn read(key: &str, value: Value, problems: &mut Vec<String>) -> Option<Self> {
         match value {
-            Value::String(text) if text == "all-linear" && key == "target_modules" => Some(Self::All),
-            Value::String(text) => regex(key, &format!("^(?:{text})$"), &text, problems).map(Self::Pattern),
+            Value::String(text) if text == "all-linear" && key == "target_modules" => {
+                Some(Self::All)
+            }
+            Value::String(text) => {
+                regex(key, &format!("^(?:{text})$"), &text, problems).map(Self::Pattern)
+            }
             value => match serde_json::from_value(value) {
                 Ok(names) => Some(Self::Names(names)),
                 Err(_) => {
-                    problems.push(format!("`{key}` is neither a list of names nor a regular expression"));
+                    problems.push(format!(
+                        "`{key}` is neither a list of names nor a regular \
+                                           expression"
+                    ));
                     None
                 }
             },
@@ -228,7 +286,12 @@ impl Targets {
 
 fn regex(key: &str, whole: &str, written: &str, problems: &mut Vec<String>) -> Option<Regex> {
     Regex::new(whole)
-        .map_err(|error| problems.push(format!("`{key}`: `{written}` is no regular expression that can be read here: {error}\n\n{MERGE}")))
+        .map_err(|error| {
+            problems.push(format!(
+                "`{key}`: `{written}` is no regular expression that \
+                                                can be read here: {error}\n\n{MERGE}"
+            ))
+        })
         .ok()
 }
 
@@ -237,7 +300,8 @@ fn is_match(pattern: &Regex, layer: &str) -> bool {
     pattern.is_match(layer).unwrap_or(false)
 }
 
-/// The folder of the model that the adapter in `folder` belongs to, `None` if `folder` holds no adapter.
+/// The folder of the model that the adapter in `folder` belongs to, `None` if `folder` holds no
+/// adapter.
 ///
 /// # Errors
 /// [`Error::Model`] where the base is not there or an adapter itself.
@@ -254,13 +318,19 @@ pub fn base_of_adapter(folder: &Path) -> Result<Option<PathBuf>> {
         let what = format!("`base_model_name_or_path` is `{name}`, which is no folder here");
         return Err(Error::model(
             &path,
-            format!("{what}\n\nhint: put the folder of the base model there, its full path or from the adapter's"),
+            format!(
+                "{what}\n\nhint: put the folder of the base model there, its full path or from \
+                     the adapter's"
+            ),
         ));
     }
     if base.join(CONFIG).is_file() {
         return Err(Error::model(
             &path,
-            format!("`base_model_name_or_path` is `{name}`, which is an adapter itself\n\nhint: merge that one"),
+            format!(
+                "`base_model_name_or_path` is `{name}`, which is an adapter itself\n\nhint: \
+                     merge that one"
+            ),
         ));
     }
     Ok(Some(base))
@@ -286,7 +356,9 @@ mod tests {
 
     fn layers(family: &str) -> Vec<String> {
         let (prefix, names) = match family {
-            "gpt2" => ("transformer.h", &["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"][..]),
+            "gpt2" => {
+                ("transformer.h", &["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"][..])
+            }
             _ => (
                 "model.layers",
                 &[
@@ -300,7 +372,9 @@ mod tests {
                 ][..],
             ),
         };
-        (0..2).flat_map(|index| names.iter().map(move |name| format!("{prefix}.{index}.{name}"))).collect()
+        (0..2)
+            .flat_map(|index| names.iter().map(move |name| format!("{prefix}.{index}.{name}")))
+            .collect()
     }
 
     #[test]
@@ -312,12 +386,20 @@ mod tests {
             let mut config = golden["defaults"].clone();
             config.as_object_mut().unwrap().extend(case["options"].as_object().unwrap().clone());
             let config = read(&config).unwrap_or_else(|error| panic!("{}: {error}", case["name"]));
-            assert!(config.stray(["lm_head", "transformer.wte", "model.norm"]).is_none(), "{}", case["name"]);
+            assert!(
+                config.stray(["lm_head", "transformer.wte", "model.norm"]).is_none(),
+                "{}",
+                case["name"]
+            );
             for layer in layers(case["base"].as_str().unwrap()) {
-                let expected = case["layers"].get(&layer).map(|own| (own[0].as_u64().unwrap(), own[1].as_f64().unwrap()));
+                let expected = case["layers"]
+                    .get(&layer)
+                    .map(|own| (own[0].as_u64().unwrap(), own[1].as_f64().unwrap()));
                 let found = config.of_layer(&layer);
                 let same = match (found, expected) {
-                    (Some((rank, scale)), Some((theirs, their_scale))) => rank == theirs && (scale - their_scale).abs() < 1e-12,
+                    (Some((rank, scale)), Some((theirs, their_scale))) => {
+                        rank == theirs && (scale - their_scale).abs() < 1e-12
+                    }
                     (found, expected) => found.is_none() && expected.is_none(),
                 };
                 assert!(same, "{}, {layer}: {found:?}, of PEFT {expected:?}", case["name"]);
@@ -327,40 +409,140 @@ mod tests {
 
     #[test]
     fn every_option_is_followed_or_refused_by_name() {
-        const MERGED: &str = "merge it in PEFT, `PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)`";
+        const MERGED: &str = "merge it in PEFT, `PeftModel.from_pretrained(base, \
+                              adapter).merge_and_unload().save_pretrained(folder)`";
         const PLAIN: &str = "it cannot be merged into the weights either: train a plain LoRA";
-        const CONVERTED: &str = "save it from there with `path_initial_model_for_weight_conversion`";
+        const CONVERTED: &str = "save it from there with \
+                                 `path_initial_model_for_weight_conversion`";
         let refused = [
-            ("peft_type", json!("ADALORA"), "`peft_type` is `ADALORA`, only `LORA` is supported", MERGED),
-            ("task_type", json!("SEQ_CLS"), "`task_type` is `SEQ_CLS`, only adapters of language models", MERGED),
+            (
+                "peft_type",
+                json!("ADALORA"),
+                "`peft_type` is `ADALORA`, only `LORA` is supported",
+                MERGED,
+            ),
+            (
+                "task_type",
+                json!("SEQ_CLS"),
+                "`task_type` is `SEQ_CLS`, only adapters of language \
+                                             models",
+                MERGED,
+            ),
             ("use_dora", json!(true), "`use_dora` = true is not supported: ", MERGED),
             ("bias", json!("all"), "`bias` = \"all\" is not supported: ", MERGED),
             ("bias", json!("lora_only"), "`bias` = \"lora_only\" is not supported: ", MERGED),
             ("lora_bias", json!(true), "`lora_bias` = true is not supported: ", MERGED),
-            ("modules_to_save", json!(["lm_head"]), "`modules_to_save` = [\"lm_head\"] is not supported: ", MERGED),
-            ("trainable_token_indices", json!([1]), "`trainable_token_indices` = [1] is not supported: ", MERGED),
-            ("target_parameters", json!(["w"]), "`target_parameters` = [\"w\"] is not supported: ", MERGED),
-            ("layer_replication", json!([[0, 2]]), "`layer_replication` = [[0,2]] is not supported: ", MERGED),
-            ("kasa_config", json!({ "beta": 1e-4 }), "`kasa_config` = {\"beta\":0.0001} is not supported: ", MERGED),
-            ("use_bdlora", json!({ "nblocks": 2 }), "`use_bdlora` = {\"nblocks\":2} is not supported: ", MERGED),
-            ("monteclora_config", json!({ "num_samples": 8 }), "`monteclora_config` = {\"num_samples\":8} is not supported: ", MERGED),
+            (
+                "modules_to_save",
+                json!(["lm_head"]),
+                "`modules_to_save` = [\"lm_head\"] is not \
+                                                     supported: ",
+                MERGED,
+            ),
+            (
+                "trainable_token_indices",
+                json!([1]),
+                "`trainable_token_indices` = [1] is not \
+                                                     supported: ",
+                MERGED,
+            ),
+            (
+                "target_parameters",
+                json!(["w"]),
+                "`target_parameters` = [\"w\"] is not supported: ",
+                MERGED,
+            ),
+            (
+                "layer_replication",
+                json!([[0, 2]]),
+                "`layer_replication` = [[0,2]] is not \
+                                                    supported: ",
+                MERGED,
+            ),
+            (
+                "kasa_config",
+                json!({ "beta": 1e-4 }),
+                "`kasa_config` = {\"beta\":0.0001} is not \
+                                                      supported: ",
+                MERGED,
+            ),
+            (
+                "use_bdlora",
+                json!({ "nblocks": 2 }),
+                "`use_bdlora` = {\"nblocks\":2} is not \
+                                                     supported: ",
+                MERGED,
+            ),
+            (
+                "monteclora_config",
+                json!({ "num_samples": 8 }),
+                "`monteclora_config` = \
+                                                                {\"num_samples\":8} is not \
+                                                                supported: ",
+                MERGED,
+            ),
             ("kasa_config", json!({}), "`kasa_config` = {} is not supported: ", MERGED),
-            ("velora_config", json!({ "scale": 1.0 }), "`velora_config` = {\"scale\":1.0} is not supported: ", MERGED),
-            ("alora_invocation_tokens", json!([4, 5]), "`alora_invocation_tokens` = [4,5] is not supported: it acts only from", PLAIN),
-            ("arrow_config", json!({ "top_k": 3 }), "`arrow_config` = {\"top_k\":3} is not supported: ", PLAIN),
+            (
+                "velora_config",
+                json!({ "scale": 1.0 }),
+                "`velora_config` = {\"scale\":1.0} is not \
+                                                        supported: ",
+                MERGED,
+            ),
+            (
+                "alora_invocation_tokens",
+                json!([4, 5]),
+                "`alora_invocation_tokens` = [4,5] is not \
+                                                        supported: it acts only from",
+                PLAIN,
+            ),
+            (
+                "arrow_config",
+                json!({ "top_k": 3 }),
+                "`arrow_config` = {\"top_k\":3} is not \
+                                                     supported: ",
+                PLAIN,
+            ),
             ("use_qalora", json!(true), "`use_qalora` = true is not supported: ", PLAIN),
             ("megatron_config", json!({ "a": "x".repeat(99) }), "xxx… is not supported: ", PLAIN),
             (
                 "init_lora_weights",
                 json!("pissa"),
-                "`init_lora_weights` = \"pissa\" is not supported: it changed the weights of its base",
+                "`init_lora_weights` = \"pissa\" is not supported: it changed the weights of its \
+                 base",
                 CONVERTED,
             ),
-            ("init_lora_weights", json!("pissa_niter_16"), "\"pissa_niter_16\" is not supported: it changed", CONVERTED),
-            ("init_lora_weights", json!("olora"), "\"olora\" is not supported: it changed", CONVERTED),
-            ("init_lora_weights", json!("corda"), "\"corda\" is not supported: it changed", CONVERTED),
-            ("init_lora_weights", json!("loftq"), "\"loftq\" is not supported: it changed", CONVERTED),
-            ("init_lora_weights", json!("lora_ga"), "\"lora_ga\" is not supported: it changed", CONVERTED),
+            (
+                "init_lora_weights",
+                json!("pissa_niter_16"),
+                "\"pissa_niter_16\" is not supported: \
+                                                            it changed",
+                CONVERTED,
+            ),
+            (
+                "init_lora_weights",
+                json!("olora"),
+                "\"olora\" is not supported: it changed",
+                CONVERTED,
+            ),
+            (
+                "init_lora_weights",
+                json!("corda"),
+                "\"corda\" is not supported: it changed",
+                CONVERTED,
+            ),
+            (
+                "init_lora_weights",
+                json!("loftq"),
+                "\"loftq\" is not supported: it changed",
+                CONVERTED,
+            ),
+            (
+                "init_lora_weights",
+                json!("lora_ga"),
+                "\"lora_ga\" is not supported: it changed",
+                CONVERTED,
+            ),
             (
                 "init_lora_weights",
                 json!("of_tomorrow"),
@@ -368,15 +550,40 @@ mod tests {
                 CONVERTED,
             ),
             ("target_modules", Value::Null, "`target_modules` is null", ""),
-            ("target_modules", json!("c_(attn"), "`target_modules`: `c_(attn` is no regular expression that can be read here", MERGED),
-            ("target_modules", json!(3), "`target_modules` is neither a list of names nor a regular expression", ""),
-            ("rank_pattern", json!({ "c_attn": 0 }), "`rank_pattern` holds the rank 0, expected 1 or more", ""),
-            ("alpha_pattern", json!({ "c_attn": "x" }), "`alpha_pattern` holds \"x\", expected a number", ""),
+            (
+                "target_modules",
+                json!("c_(attn"),
+                "`target_modules`: `c_(attn` is no regular \
+                                                  expression that can be read here",
+                MERGED,
+            ),
+            (
+                "target_modules",
+                json!(3),
+                "`target_modules` is neither a list of names nor a \
+                                          regular expression",
+                "",
+            ),
+            (
+                "rank_pattern",
+                json!({ "c_attn": 0 }),
+                "`rank_pattern` holds the rank 0, expected 1 \
+                                                      or more",
+                "",
+            ),
+            (
+                "alpha_pattern",
+                json!({ "c_attn": "x" }),
+                "`alpha_pattern` holds \"x\", expected a \
+                                                         number",
+                "",
+            ),
             ("r", json!(0), "`r` is 0, expected 1 or more", ""),
             (
                 "an_option_of_tomorrow",
                 json!(7),
-                "`an_option_of_tomorrow` = 7 is no option that this version knows, and may change the answer",
+                "`an_option_of_tomorrow` = 7 is no option that this version knows, and may change \
+                 the answer",
                 MERGED,
             ),
             ("use_something_new", json!(true), "`use_something_new` = true is no option", MERGED),
@@ -385,8 +592,20 @@ mod tests {
         for (key, value, expected, way_out) in refused {
             let mut config = defaults.clone();
             config[key] = value.clone();
-            let message = read(&config).err().unwrap_or_else(|| panic!("{key} = {value} is accepted")).to_string();
-            assert!(message.contains(expected) && message.contains(way_out), "{key} = {value}: {message}");
+            let message = read(&config)
+                .err()
+                .unwrap_or_else(|| {
+                    panic!(
+                        "{key} = {value} is \
+                                                                        accepted"
+                    )
+                })
+                .to_string();
+            assert!(
+                message.contains(expected) && message.contains(way_out),
+                "{key} = {value}: \
+                                                                              {message}"
+            );
         }
         for (key, value) in [
             ("an_option_of_tomorrow", json!(false)),
@@ -415,8 +634,17 @@ mod tests {
 
     #[test]
     fn no_key_that_peft_writes_is_unknown() {
-        let followed = ["peft_type", "r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"];
-        let patterns = ["rank_pattern", "alpha_pattern", "use_rslora", "init_lora_weights", "task_type"];
+        let followed = [
+            "peft_type",
+            "r",
+            "lora_alpha",
+            "target_modules",
+            "exclude_modules",
+            "layers_to_transform",
+            "layers_pattern",
+        ];
+        let patterns =
+            ["rank_pattern", "alpha_pattern", "use_rslora", "init_lora_weights", "task_type"];
         for key in golden()["defaults"].as_object().unwrap().keys() {
             let known = followed.contains(&key.as_str()) || patterns.contains(&key.as_str());
             let refused = REFUSED.iter().any(|(name, ..)| name == key);

@@ -1,13 +1,16 @@
-//! Which options of PEFT's LoRA change what an adapter computes and are refused here, with the way out, and which change nothing.
+//! Which options of PEFT's LoRA change what an adapter computes and are refused here, with the way
+//! out, and which change nothing.
 
 use serde_json::{Map, Value};
 
-pub(super) const MERGE: &str =
-    "hint: merge it in PEFT, `PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)`, and name that folder";
+pub(super) const MERGE: &str = "hint: merge it in PEFT, `PeftModel.from_pretrained(base, \
+     adapter).merge_and_unload().save_pretrained(folder)`, and name that folder";
 pub(super) const NO_REWARD: &str = "hint: a language model's `lm_head` gives no reward";
 const NOT_MERGEABLE: &str = "hint: it cannot be merged into the weights either: train a plain LoRA";
-const BASE_CHANGED: &str = "hint: merge it where it was trained (`merge_and_unload`), or save it from there with \
-                            `path_initial_model_for_weight_conversion`, which makes a plain LoRA of PiSSA, OLoRA, CorDA and LoRA-GA";
+const BASE_CHANGED: &str = "hint: merge it where it was trained (`merge_and_unload`), or save it \
+                            from there with \
+                            `path_initial_model_for_weight_conversion`, which makes a plain LoRA \
+                            of PiSSA, OLoRA, CorDA and LoRA-GA";
 
 /// Options that must be off, what they do, and the way out.
 pub(super) const REFUSED: [(&str, &str, &str); 15] = [
@@ -22,15 +25,21 @@ pub(super) const REFUSED: [(&str, &str, &str); 15] = [
     ("use_bdlora", "its matrices are block-diagonal (BD-LoRA)", MERGE),
     ("monteclora_config", "it draws its weights (MonteCLoRA)", MERGE),
     ("velora_config", "it compresses activations (VeLoRA)", MERGE),
-    ("alora_invocation_tokens", "it acts only from its invocation tokens on (aLoRA)", NOT_MERGEABLE),
+    (
+        "alora_invocation_tokens",
+        "it acts only from its invocation tokens on (aLoRA)",
+        NOT_MERGEABLE,
+    ),
     ("arrow_config", "it routes each token to one of several adapters (Arrow)", NOT_MERGEABLE),
     ("use_qalora", "it averages inputs in groups (QALoRA)", NOT_MERGEABLE),
     ("megatron_config", "it is of Megatron's parallel layers", NOT_MERGEABLE),
 ];
 
-/// Keys that change nothing about what an adapter computes: names, versions, and settings of training or of initialisations that leave the base as it
-/// is. `fan_in_fan_out` is put right by PEFT from the layer itself; `qalora_group_size`, `loftq_config`, `eva_config`, `corda_config` and
-/// `lora_ga_config` count only with the option that they belong to; tied embeddings are no targets here.
+/// Keys that change nothing about what an adapter computes: names, versions, and settings of
+/// training or of initialisations that leave the base as it is. `fan_in_fan_out` is put right by
+/// PEFT from the layer itself; `qalora_group_size`, `loftq_config`, `eva_config`, `corda_config`
+/// and `lora_ga_config` count only with the option that they belong to; tied embeddings are no
+/// targets here.
 pub(super) const WITHOUT_EFFECT: [&str; 15] = [
     "auto_mapping",
     "base_model_name_or_path",
@@ -67,7 +76,8 @@ impl Purpose {
         }
     }
 
-    /// The layers that the adapter brings whole, in PEFT's config: of a classifier PEFT takes whichever of these names the model has.
+    /// The layers that the adapter brings whole, in PEFT's config: of a classifier PEFT takes
+    /// whichever of these names the model has.
     pub fn modules_to_save(self) -> Option<[&'static str; 2]> {
         match self {
             Self::Language => None,
@@ -77,13 +87,15 @@ impl Purpose {
 
     fn brings(self, key: &str, value: &Value) -> bool {
         let brought = self.modules_to_save().filter(|_| key == "modules_to_save");
-        let is_brought = |name: &Value| name.as_str().is_some_and(|name| brought.is_some_and(|brought| brought.contains(&name)));
+        let is_brought = |name: &Value| {
+            name.as_str().is_some_and(|name| brought.is_some_and(|brought| brought.contains(&name)))
+        };
         value.as_array().is_some_and(|names| names.iter().all(is_brought))
     }
 }
 
-/// What of an `adapter_config.json` keeps the adapter from being read for `purpose`: its type, its task, its initialisation, and every key of `rest`
-/// that is on and not known to change nothing.
+/// What of an `adapter_config.json` keeps the adapter from being read for `purpose`: its type, its
+/// task, its initialisation, and every key of `rest` that is on and not known to change nothing.
 pub(super) fn problems(
     purpose: Purpose,
     peft_type: &str,
@@ -92,7 +104,10 @@ pub(super) fn problems(
     rest: &Map<String, Value>,
 ) -> Vec<String> {
     if peft_type != "LORA" {
-        return vec![format!("`peft_type` is `{peft_type}`, only `LORA` is supported\n\n{MERGE}, if its kind can be merged")];
+        return vec![format!(
+            "`peft_type` is `{peft_type}`, only `LORA` is supported\n\n{MERGE}, if \
+                             its kind can be merged"
+        )];
     }
     let mut problems = Vec::new();
     if let Some(task) = task.filter(|task| *task != purpose.task_type()) {
@@ -100,38 +115,67 @@ pub(super) fn problems(
             Purpose::Language => ("language models", purpose.task_type(), MERGE),
             Purpose::Reward => ("reward models", purpose.task_type(), NO_REWARD),
         };
-        problems.push(format!("`task_type` is `{task}`, only adapters of {of} (`{known}`) are supported\n\n{way_out}"));
+        problems.push(format!(
+            "`task_type` is `{task}`, only adapters of {of} (`{known}`) are \
+                               supported\n\n{way_out}"
+        ));
     }
     problems.extend(initialisation_problem(initialisation));
     for (key, value) in rest {
         let refused = REFUSED.iter().find(|(name, ..)| name == key);
         // The table of a variant is its switch, also where it is empty.
         let is_off = is_off(value) && !(refused.is_some() && value.is_object());
-        if is_off || WITHOUT_EFFECT.contains(&key.as_str()) || (key == "bias" && value == "none") || purpose.brings(key, value) {
+        if is_off
+            || WITHOUT_EFFECT.contains(&key.as_str())
+            || (key == "bias" && value == "none")
+            || purpose.brings(key, value)
+        {
             continue;
         }
         problems.push(match refused {
-            Some((_, what, way_out)) => format!("`{key}` = {} is not supported: {what}\n\n{way_out}", shown(value)),
-            None => format!("`{key}` = {} is no option that this version knows, and may change the answer\n\n{MERGE}", shown(value)),
+            Some((_, what, way_out)) => format!(
+                "`{key}` = {} is not supported: \
+                                                 {what}\n\n{way_out}",
+                shown(value)
+            ),
+            None => format!(
+                "`{key}` = {} is no option that this version knows, and may change the \
+                             answer\n\n{MERGE}",
+                shown(value)
+            ),
         });
     }
     problems
 }
 
-/// The initialisations that take A and B out of the base's weights, so that those saved are not the changes of that base.
+/// The initialisations that take A and B out of the base's weights, so that those saved are not the
+/// changes of that base.
 fn initialisation_problem(value: &Value) -> Option<String> {
     let leaves_the_base = match value {
         Value::Null | Value::Bool(_) => true,
         // EVA and MiCA look at the base's activations and weights, and leave them.
-        Value::String(name) => matches!(name.to_lowercase().as_str(), "gaussian" | "eva" | "orthogonal" | "mica"),
+        Value::String(name) => {
+            matches!(name.to_lowercase().as_str(), "gaussian" | "eva" | "orthogonal" | "mica")
+        }
         _ => false,
     };
     let changes = value.as_str().is_some_and(|name| {
         let name = name.to_lowercase();
         ["pissa", "olora", "corda", "loftq", "lora_ga"].iter().any(|known| name.starts_with(known))
     });
-    let what = if changes { "it changed the weights of its base" } else { "no initialisation that this version knows" };
-    (!leaves_the_base).then(|| format!("`init_lora_weights` = {} is not supported: {what}\n\n{BASE_CHANGED}", shown(value)))
+    let what = if changes {
+        "it changed the weights of its base"
+    } else {
+        "no initialisation that \
+                                                                           this version knows"
+    };
+    (!leaves_the_base).then(|| {
+        format!(
+            "`init_lora_weights` = {} is not supported: \
+                                        {what}\n\n{BASE_CHANGED}",
+            shown(value)
+        )
+    })
 }
 
 pub(super) fn is_off(value: &Value) -> bool {

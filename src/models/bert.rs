@@ -1,5 +1,5 @@
-//! BERT (arXiv 1810.04805) with its sequence classification head, as Hugging Face defines it: learned positions, one segment, post-norm
-//! blocks, and a classifier on the pooled first token.
+//! BERT (arXiv 1810.04805) with its sequence classification head, as Hugging Face defines it:
+//! learned positions, one segment, post-norm blocks, and a classifier on the pooled first token.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -13,7 +13,8 @@ use super::init::Fill;
 use super::labels::Labels;
 use super::layers::{Embedding, LayerNorm, Linear, LinearLayer};
 
-/// `config.json` under its own names. Keys that do not matter here are kept in `extra` and saved again.
+/// `config.json` under its own names. Keys that do not matter here are kept in `extra` and saved
+/// again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BertConfig {
     pub vocab_size: i64,
@@ -54,13 +55,23 @@ impl BertConfig {
         let mut problems = size_problems(("num_hidden_layers", self.num_hidden_layers), &sizes);
         if self.num_attention_heads > 0 && self.hidden_size % self.num_attention_heads != 0 {
             let (heads, size) = (self.num_attention_heads, self.hidden_size);
-            problems.push(format!("`num_attention_heads` = {heads} does not divide `hidden_size` = {size}"));
+            problems.push(format!(
+                "`num_attention_heads` = {heads} does not divide `hidden_size` = \
+                                   {size}"
+            ));
         }
         if self.hidden_act != "gelu" {
-            problems.push(format!("`hidden_act` = `{}` is not supported, only `gelu`", self.hidden_act));
+            problems.push(format!(
+                "`hidden_act` = `{}` is not supported, only `gelu`",
+                self.hidden_act
+            ));
         }
         if self.position_embedding_type != "absolute" {
-            problems.push(format!("`position_embedding_type` = `{}` is not supported, only `absolute`", self.position_embedding_type));
+            problems.push(format!(
+                "`position_embedding_type` = `{}` is not supported, only \
+                                   `absolute`",
+                self.position_embedding_type
+            ));
         }
         problems.extend(self.id2label.problem());
         problems
@@ -100,16 +111,34 @@ pub(super) struct Bert {
 }
 
 impl Bert {
-    /// Makes the variables, all zeros, in the store of `root`; `config` must be free of [`BertConfig::problems`].
+    /// Makes the variables, all zeros, in the store of `root`; `config` must be free of
+    /// [`BertConfig::problems`].
     pub fn new(root: &Path, config: &BertConfig) -> Self {
         let p = root / "bert";
         let embeddings = &p / "embeddings";
         let (size, epsilon) = (config.hidden_size, config.layer_norm_eps);
-        let sizes = BlockSizes { hidden: size, inner: config.intermediate_size, heads: config.num_attention_heads, epsilon };
+        let sizes = BlockSizes {
+            hidden: size,
+            inner: config.intermediate_size,
+            heads: config.num_attention_heads,
+            epsilon,
+        };
         Self {
-            word_embeddings: Embedding::new(&(&embeddings / "word_embeddings"), config.vocab_size, size),
-            position_embeddings: Embedding::new(&(&embeddings / "position_embeddings"), config.max_position_embeddings, size),
-            token_type_embeddings: Embedding::new(&(&embeddings / "token_type_embeddings"), config.type_vocab_size, size),
+            word_embeddings: Embedding::new(
+                &(&embeddings / "word_embeddings"),
+                config.vocab_size,
+                size,
+            ),
+            position_embeddings: Embedding::new(
+                &(&embeddings / "position_embeddings"),
+                config.max_position_embeddings,
+                size,
+            ),
+            token_type_embeddings: Embedding::new(
+                &(&embeddings / "token_type_embeddings"),
+                config.type_vocab_size,
+                size,
+            ),
             layer_norm: LayerNorm::new(&(&embeddings / "LayerNorm"), size, epsilon),
             layer: (0..config.num_hidden_layers)
                 .map(|index| EncoderBlock::new(&(&p / "encoder" / "layer" / index), &NAMES, &sizes))
@@ -127,7 +156,9 @@ impl SequenceClassifier for Bert {
         let mask = Mask::keys(mask, self.kind);
         let positions = Tensor::arange(seq, (Kind::Int64, ids.device())).unsqueeze(0); // (1, seq)
         let first_segment = self.token_type_embeddings.weight.narrow(0, 0, 1); // (1, size)
-        let embedded = self.word_embeddings.forward(ids) + first_segment + self.position_embeddings.forward(&positions);
+        let embedded = self.word_embeddings.forward(ids)
+            + first_segment
+            + self.position_embeddings.forward(&positions);
         let mut hidden = self.layer_norm.forward(&embedded); // (batch, seq, size)
         for block in &self.layer {
             hidden = block.forward(&hidden, &mask);
@@ -138,8 +169,15 @@ impl SequenceClassifier for Bert {
 
     fn linears(&mut self) -> Vec<LinearLayer<'_>> {
         let blocks = self.layer.iter_mut().enumerate();
-        let layers = blocks.flat_map(|(index, block)| block.linears(&format!("bert.encoder.layer.{index}"), &NAMES));
-        layers.chain([self.pooler.layer("bert.pooler.dense".to_owned()), self.classifier.layer("classifier".to_owned())]).collect()
+        let layers = blocks.flat_map(|(index, block)| {
+            block.linears(&format!("bert.encoder.layer.{index}"), &NAMES)
+        });
+        layers
+            .chain([
+                self.pooler.layer("bert.pooler.dense".to_owned()),
+                self.classifier.layer("classifier".to_owned()),
+            ])
+            .collect()
     }
 }
 

@@ -18,10 +18,11 @@ pub struct Input<'a> {
     pub ids: &'a Tensor,
     /// Positions, (batch, seq) i64, each below `context` (also where padded).
     pub positions: &'a Tensor,
-    /// Which tokens are real, (batch, seq) bool; `None` when all are. What stands at padded tokens is never attended to, and their
-    /// own hidden states are finite but mean nothing.
+    /// Which tokens are real, (batch, seq) bool; `None` when all are. What stands at padded tokens
+    /// is never attended to, and their own hidden states are finite but mean nothing.
     pub valid: Option<&'a Tensor>,
-    /// Which tokens of the one row see which, where several texts share it; every token is real then, and there is no cache.
+    /// Which tokens of the one row see which, where several texts share it; every token is real
+    /// then, and there is no cache.
     pub packing: Option<&'a Packing>,
 }
 
@@ -42,21 +43,25 @@ pub struct LmInfo {
 
 /// What a family adds: from ids to hidden states.
 pub trait Decoder {
-    /// Hidden states after the final norm, (batch, seq, hidden_size), in the weights' kind. With a cache, which has the positions and the
-    /// padding of `input`, the new tokens see what their rows have read and are added to it; no gradient is recorded then.
+    /// Hidden states after the final norm, (batch, seq, hidden_size), in the weights' kind. With a
+    /// cache, which has the positions and the padding of `input`, the new tokens see what their
+    /// rows have read and are added to it; no gradient is recorded then.
     ///
     /// # Panics
-    /// Where libtorch does: ids or positions out of range, or a batch that differs from the rows of the cache.
+    /// Where libtorch does: ids or positions out of range, or a batch that differs from the rows of
+    /// the cache.
     fn hidden(&self, input: &Input, cache: Option<KvCache>) -> Tensor;
 
     /// What the first layer reads, (batch, seq, hidden_size).
     fn embed(&self, input: &Input) -> Tensor;
 
-    /// Some layers only, from what the layer before `which` gave, (batch, seq, hidden_size), or from [`Self::embed`] where `before` is `None`.
-    /// After the last layer comes the final norm, so all layers are [`Self::hidden`] without a cache.
+    /// Some layers only, from what the layer before `which` gave, (batch, seq, hidden_size), or
+    /// from [`Self::embed`] where `before` is `None`. After the last layer comes the final norm, so
+    /// all layers are [`Self::hidden`] without a cache.
     fn layers(&self, input: &Input, before: Option<&Tensor>, which: Range<i64>) -> Tensor;
 
-    /// The embeddings that [`Self::embed`] adds up, (count, hidden_size), each with the rows it takes, (batch, seq) i64.
+    /// The embeddings that [`Self::embed`] adds up, (count, hidden_size), each with the rows it
+    /// takes, (batch, seq) i64.
     fn embeddings<'a>(&'a self, input: &'a Input) -> Vec<(&'a Tensor, &'a Tensor)>;
 
     /// The token embedding, (vocab_size, hidden_size).
@@ -110,12 +115,17 @@ impl CausalLm {
         self.decoder.embed(input)
     }
 
-    /// Adds to the gradients of the embeddings what the gradient (batch, seq, hidden_size) at [`Self::embed`] says of them.
+    /// Adds to the gradients of the embeddings what the gradient (batch, seq, hidden_size) at
+    /// [`Self::embed`] says of them.
     pub fn add_embedding_gradient(&self, input: &Input, gradient: &Tensor) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         for (embedding, rows) in self.decoder.embeddings(input) {
             if embedding.requires_grad() {
-                drop(gradient_of(embedding)?.f_index_add_(0, &rows.f_flatten(0, -1)?, &gradient.f_flatten(0, -2)?)?);
+                drop(gradient_of(embedding)?.f_index_add_(
+                    0,
+                    &rows.f_flatten(0, -1)?,
+                    &gradient.f_flatten(0, -2)?,
+                )?);
             }
         }
         Ok(())
@@ -126,17 +136,20 @@ impl CausalLm {
         self.decoder.layers(input, before, which)
     }
 
-    /// [`Decoder::hidden`] of new tokens, ids (rows, new) i64 on any device, padded on the right where a row has fewer; the padding's ids
-    /// must be legal, and its hidden states mean nothing.
+    /// [`Decoder::hidden`] of new tokens, ids (rows, new) i64 on any device, padded on the right
+    /// where a row has fewer; the padding's ids must be legal, and its hidden states mean nothing.
     pub fn read(&self, ids: &Tensor, cache: KvCache) -> Tensor {
         let _no_grad = tch::no_grad_guard();
         let ids = ids.to_device(self.device());
         let positions = cache.positions().to_device(self.device());
-        self.decoder.hidden(&Input { ids: &ids, positions: &positions, valid: None, packing: None }, Some(cache))
+        self.decoder.hidden(
+            &Input { ids: &ids, positions: &positions, valid: None, packing: None },
+            Some(cache),
+        )
     }
 
-    /// Reads prompts, right-padded together: for each a segment that has it as its prefix, and the hidden state of its last token,
-    /// (1, hidden_size).
+    /// Reads prompts, right-padded together: for each a segment that has it as its prefix, and the
+    /// hidden state of its last token, (1, hidden_size).
     ///
     /// # Panics
     /// If a prompt is empty, or where libtorch does.
@@ -151,7 +164,8 @@ impl CausalLm {
             }
             let (now, later) = rest.split_at(count);
             let width = now.iter().map(Vec::len).max().unwrap_or(0);
-            let padded: Vec<i64> = now.iter().flat_map(|ids| (0..width).map(|j| ids[j.min(ids.len() - 1)])).collect();
+            let padded: Vec<i64> =
+                now.iter().flat_map(|ids| (0..width).map(|j| ids[j.min(ids.len() - 1)])).collect();
             let ids = Tensor::from_slice(&padded).view([count as i64, width as i64]);
             let mut segments: Vec<Segment> = now.iter().map(|_| Segment::new(1)).collect();
             let new = now.iter().map(|ids| ids.len() as i64).collect();
@@ -165,26 +179,35 @@ impl CausalLm {
         read
     }
 
-    /// Reads prompts, right-padded together, as the rows of one segment that share nothing, and the hidden state of each one's last token,
-    /// (prompts, hidden_size). For many short prompts with few continuations each: attention then is one call for all of them, which
-    /// saves more than reading a short prefix once for two rows would.
+    /// Reads prompts, right-padded together, as the rows of one segment that share nothing, and the
+    /// hidden state of each one's last token, (prompts, hidden_size). For many short prompts with
+    /// few continuations each: attention then is one call for all of them, which saves more than
+    /// reading a short prefix once for two rows would.
     ///
     /// # Panics
     /// If a prompt is empty, or where libtorch does.
     pub fn read_prompts_as_rows(&self, prompts: &[Vec<i64>]) -> (Segment, Tensor) {
         let lengths: Vec<i64> = prompts.iter().map(|ids| ids.len() as i64).collect();
         let width = lengths.iter().copied().max().unwrap_or(0);
-        let padded: Vec<i64> = prompts.iter().flat_map(|ids| (0..width as usize).map(|j| ids[j.min(ids.len() - 1)])).collect();
+        let padded: Vec<i64> = prompts
+            .iter()
+            .flat_map(|ids| (0..width as usize).map(|j| ids[j.min(ids.len() - 1)]))
+            .collect();
         let ids = Tensor::from_slice(&padded).view([prompts.len() as i64, width]);
         let mut segment = Segment::new(prompts.len());
         let hidden = self.read(&ids, KvCache::new(vec![&mut segment], lengths.clone())); // (prompts, width, hidden_size)
-        let last: Vec<i64> = lengths.iter().enumerate().map(|(row, length)| row as i64 * width + length - 1).collect();
+        let last: Vec<i64> = lengths
+            .iter()
+            .enumerate()
+            .map(|(row, length)| row as i64 * width + length - 1)
+            .collect();
         let flat = hidden.flatten(0, 1);
         let last = flat.index_select(0, &Tensor::from_slice(&last).to_device(flat.device()));
         (segment, last)
     }
 
-    /// The weight of the language model head, (vocab_size, hidden_size); the embedding itself where the two are tied.
+    /// The weight of the language model head, (vocab_size, hidden_size); the embedding itself where
+    /// the two are tied.
     pub fn head(&self) -> &Weight {
         &self.head
     }
@@ -193,7 +216,8 @@ impl CausalLm {
         &mut self.head
     }
 
-    /// The language model head: (.., hidden_size) to (.., vocab_size), in the weights' kind; callers take the log-softmax in f32.
+    /// The language model head: (.., hidden_size) to (.., vocab_size), in the weights' kind;
+    /// callers take the log-softmax in f32.
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
         self.head.product(hidden, None)
     }
@@ -202,7 +226,9 @@ impl CausalLm {
 /// The gradient of a leaf, zero where it has none yet. It aliases the leaf's own.
 pub fn gradient_of(leaf: &Tensor) -> Result<Tensor> {
     if !leaf.grad().defined() {
-        tch::with_grad(|| (leaf.f_flatten(0, -1)?.f_narrow(0, 0, 1)?.f_sum(leaf.kind())? * 0.0).f_backward())?;
+        tch::with_grad(|| {
+            (leaf.f_flatten(0, -1)?.f_narrow(0, 0, 1)?.f_sum(leaf.kind())? * 0.0).f_backward()
+        })?;
     }
     Ok(leaf.grad())
 }

@@ -1,4 +1,5 @@
-//! `config.json` of every supported family: reading it by `model_type`, what it says of names and sizes, and building what it describes.
+//! `config.json` of every supported family: reading it by `model_type`, what it says of names and
+//! sizes, and building what it describes.
 
 use std::path::{Path, PathBuf};
 
@@ -46,8 +47,8 @@ pub const CLASSIFIER_TYPES: [&str; 2] = ["distilbert", "bert"];
 
 /// From token ids to the logits of labels.
 pub trait SequenceClassifier {
-    /// ids (batch, seq) i64, mask (batch, seq) bool with the real tokens true and the first always real; (batch, num_labels) in the
-    /// weights' kind.
+    /// ids (batch, seq) i64, mask (batch, seq) bool with the real tokens true and the first always
+    /// real; (batch, num_labels) in the weights' kind.
     ///
     /// # Panics
     /// Where libtorch does: ids out of range, or more tokens than `max_position_embeddings`.
@@ -70,7 +71,8 @@ impl LmConfig {
     /// Reads config.json of `folder`.
     ///
     /// # Errors
-    /// [`Error::Model`] if it is no config of a supported language model, with everything that keeps it from being built.
+    /// [`Error::Model`] if it is no config of a supported language model, with everything that
+    /// keeps it from being built.
     pub fn read(folder: &Path) -> Result<Self> {
         let (path, value) = read_json_config(folder)?;
         let model_type = supported(&path, &value, "language models", &LM_TYPES)?;
@@ -162,18 +164,22 @@ impl LmConfig {
         }
     }
 
-    /// The variable that a decoder's tensor of a weights file belongs in, whatever prefix the file gives it; `None` for leftovers of
-    /// old files.
+    /// The variable that a decoder's tensor of a weights file belongs in, whatever prefix the file
+    /// gives it; `None` for leftovers of old files.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         let obsolete = match self {
             Self::Gpt2(_) => Gpt2Config::is_obsolete(name),
             Self::Llama(_) => LlamaConfig::is_obsolete(name),
         };
-        let bare = ["transformer.", "model."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+        let bare = ["transformer.", "model."]
+            .iter()
+            .find_map(|prefix| name.strip_prefix(prefix))
+            .unwrap_or(name);
         (!obsolete).then(|| format!("{}.{bare}", self.prefix()))
     }
 
-    /// The same of a language model, whose head may be among the tensors; that of a tied one is its embedding again.
+    /// The same of a language model, whose head may be among the tensors; that of a tied one is its
+    /// embedding again.
     pub(super) fn lm_variable(&self, name: &str) -> Option<String> {
         match name {
             "lm_head.weight" => (!self.tied()).then(|| name.to_owned()),
@@ -260,9 +266,12 @@ impl ClassifierConfig {
         }
     }
 
-    /// The variable of a tensor: old files hold the constant row of position ids, and names that TensorFlow gave to norms.
+    /// The variable of a tensor: old files hold the constant row of position ids, and names that
+    /// TensorFlow gave to norms.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
-        let renamed = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias");
+        let renamed = name
+            .replace("LayerNorm.gamma", "LayerNorm.weight")
+            .replace("LayerNorm.beta", "LayerNorm.bias");
         (!name.ends_with("embeddings.position_ids")).then_some(renamed)
     }
 
@@ -289,7 +298,12 @@ pub fn model_type(folder: &Path) -> Result<String> {
 }
 
 /// The config that was parsed, if nothing is wrong with it.
-fn usable<T>(parsed: serde_json::Result<T>, problems: impl Fn(&T) -> Vec<String>, quantised: Option<String>, path: PathBuf) -> Result<T> {
+fn usable<T>(
+    parsed: serde_json::Result<T>,
+    problems: impl Fn(&T) -> Vec<String>,
+    quantised: Option<String>,
+    path: PathBuf,
+) -> Result<T> {
     let own = parsed.as_ref().map_or_else(|error| vec![error.to_string()], problems);
     match parsed {
         Ok(config) if own.is_empty() && quantised.is_none() => Ok(config),
@@ -297,7 +311,10 @@ fn usable<T>(parsed: serde_json::Result<T>, problems: impl Fn(&T) -> Vec<String>
     }
 }
 
-pub(super) fn refuse(problems: Vec<String>, error: impl FnOnce(Vec<String>) -> Error) -> Result<()> {
+pub(super) fn refuse(
+    problems: Vec<String>,
+    error: impl FnOnce(Vec<String>) -> Error,
+) -> Result<()> {
     if problems.is_empty() { Ok(()) } else { Err(error(problems)) }
 }
 
@@ -305,7 +322,8 @@ fn read_json_config(folder: &Path) -> Result<(PathBuf, Value)> {
     let path = folder.join("config.json");
     if !path.is_file() {
         let hint = if folder.join("adapter_config.json").is_file() {
-            "it is a PEFT adapter, and only language and reward models may be one here: merge it in PEFT (`merge_and_unload`) and name that folder"
+            "it is a PEFT adapter, and only language and reward models may be one here: merge it \
+             in PEFT (`merge_and_unload`) and name that folder"
         } else {
             "name a folder with a model in Hugging Face layout"
         };
@@ -316,23 +334,36 @@ fn read_json_config(folder: &Path) -> Result<(PathBuf, Value)> {
 }
 
 /// `model_type` if it is among `supported`.
-fn supported<'a>(path: &Path, config: &Value, what: &str, supported: &[&'a str]) -> Result<&'a str> {
+fn supported<'a>(
+    path: &Path,
+    config: &Value,
+    what: &str,
+    supported: &[&'a str],
+) -> Result<&'a str> {
     let names = || supported.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let Some(found) = config.get("model_type").and_then(Value::as_str) else {
-        return Err(Error::model(path, format!("there is no `model_type`; supported {what}: {}", names())));
+        return Err(Error::model(
+            path,
+            format!("there is no `model_type`; supported {what}: {}", names()),
+        ));
     };
     match supported.iter().find(|name| **name == found) {
         Some(name) => Ok(name),
-        None => Err(Error::model(path, format!("`model_type` is `{found}`; supported {what}: {}", names()))),
+        None => Err(Error::model(
+            path,
+            format!("`model_type` is `{found}`; supported {what}: {}", names()),
+        )),
     }
 }
 
 pub(super) fn read_json(path: &Path) -> Result<Value> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path, "reading"))?;
-    serde_json::from_str(&text).map_err(|error| Error::data(path, Some(error.line()), error.to_string()))
+    serde_json::from_str(&text)
+        .map_err(|error| Error::data(path, Some(error.line()), error.to_string()))
 }
 
-/// Sizes that are not positive, or beyond any model's; names and shapes of that many layers would fill the memory.
+/// Sizes that are not positive, or beyond any model's; names and shapes of that many layers would
+/// fill the memory.
 pub(super) fn size_problems(layers: (&str, i64), sizes: &[(&str, i64)]) -> Vec<String> {
     const MOST_LAYERS: i64 = 1 << 12;
     const LARGEST: i64 = 1 << 24;

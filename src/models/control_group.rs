@@ -1,8 +1,11 @@
-//! The memory limits of the control groups that a process is in: containers and batch jobs are killed where they go beyond.
+//! The memory limits of the control groups that a process is in: containers and batch jobs are
+//! killed where they go beyond.
 //!
-//! Version 1 (a hierarchy of its own for memory, `memory.limit_in_bytes`) and version 2 (one for all, `memory.max`), also side by side. Groups
-//! are nested and each ancestor's limit counts, as does what the ancestor's other children use.
-//! Sources: the kernel's Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst, proc(5) on mountinfo, cgroups(7).
+//! Version 1 (a hierarchy of its own for memory, `memory.limit_in_bytes`) and version 2 (one for
+//! all, `memory.max`), also side by side. Groups are nested and each ancestor's limit counts, as
+//! does what the ancestor's other children use. Sources: the kernel's
+//! Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst, proc(5) on mountinfo,
+//! cgroups(7).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,9 +29,16 @@ struct Version {
     caches: [&'static str; 2],
 }
 
-const V1: Version =
-    Version { limit: "memory.limit_in_bytes", usage: "memory.usage_in_bytes", caches: ["total_inactive_file", "total_active_file"] };
-const V2: Version = Version { limit: "memory.max", usage: "memory.current", caches: ["inactive_file", "active_file"] };
+const V1: Version = Version {
+    limit: "memory.limit_in_bytes",
+    usage: "memory.usage_in_bytes",
+    caches: ["total_inactive_file", "total_active_file"],
+};
+const V2: Version = Version {
+    limit: "memory.max",
+    usage: "memory.current",
+    caches: ["inactive_file", "active_file"],
+};
 
 /// Of this process; `root` is `/`. `None` without a limit, or where the kernel does not tell.
 pub fn memory_limit(root: &Path) -> Option<MemoryLimit> {
@@ -44,10 +54,18 @@ pub fn memory_limit(root: &Path) -> Option<MemoryLimit> {
         let is_v2 = controllers.is_empty();
         let holds = |mount: &&Mount| match is_v2 {
             true => mount.kind == "cgroup2",
-            false => mount.kind == "cgroup" && lists(controllers, "memory") && lists(&mount.options, "memory"),
+            false => {
+                mount.kind == "cgroup"
+                    && lists(controllers, "memory")
+                    && lists(&mount.options, "memory")
+            }
         };
         let version = if is_v2 { &V2 } else { &V1 };
-        mounts.iter().filter(holds).flat_map(|mount| mount.limits(root, path, version)).collect::<Vec<_>>()
+        mounts
+            .iter()
+            .filter(holds)
+            .flat_map(|mount| mount.limits(root, path, version))
+            .collect::<Vec<_>>()
     });
     limits.min_by_key(|limit| limit.room)
 }
@@ -66,7 +84,8 @@ struct Mount {
 }
 
 impl Mount {
-    /// A line of mountinfo: id, parent, device, root, mount point, options, optional fields, `-`, kind, source, options of the kind.
+    /// A line of mountinfo: id, parent, device, root, mount point, options, optional fields, `-`,
+    /// kind, source, options of the kind.
     fn parse(line: &str) -> Option<Self> {
         let (place, kind) = line.split_once(" - ")?;
         let mut place = place.split(' ').skip(3);
@@ -81,7 +100,8 @@ impl Mount {
 
     /// Of the group at `path` and of all above it that can be seen.
     fn limits(&self, root: &Path, path: &Path, version: &Version) -> Vec<MemoryLimit> {
-        // A container may see its own group at the mount point while its path is still told as the machine names it.
+        // A container may see its own group at the mount point while its path is still told as the
+        // machine names it.
         let below = path.strip_prefix(&self.top).unwrap_or(Path::new(""));
         let folder = |group: &Path| self.point.join(group).components().collect();
         below.ancestors().filter_map(|group| version.read(root, folder(group))).collect()
@@ -91,11 +111,21 @@ impl Mount {
 impl Version {
     fn read(&self, root: &Path, group: PathBuf) -> Option<MemoryLimit> {
         let folder = root.join(group.strip_prefix("/").unwrap_or(&group));
-        let number = |name: &str| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
+        let number =
+            |name: &str| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
         let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
-        let counted = |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse::<u64>().ok());
-        // Version 1 tells the least of all ancestors' limits, those above the mount point too; no limit is a number beyond all memory.
-        let limit = number(self.limit).into_iter().chain(counted("hierarchical_memory_limit")).min().filter(|limit| *limit < 1 << 60)?;
+        let counted = |name: &str| {
+            stat.lines().find_map(|line| {
+                line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse::<u64>().ok()
+            })
+        };
+        // Version 1 tells the least of all ancestors' limits, those above the mount point too; no
+        // limit is a number beyond all memory.
+        let limit = number(self.limit)
+            .into_iter()
+            .chain(counted("hierarchical_memory_limit"))
+            .min()
+            .filter(|limit| *limit < 1 << 60)?;
         let caches: u64 = self.caches.iter().filter_map(|name| counted(name)).sum();
         let used = number(self.usage)?.saturating_sub(caches);
         Some(MemoryLimit { limit, room: limit.saturating_sub(used), group })
@@ -125,15 +155,21 @@ mod tests {
         Some((found.limit, found.room, found.group.to_str().unwrap().to_owned()))
     }
 
-    const MOUNT_V2: &str = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
-    const MOUNT_V1: &str =
-        "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n";
+    const MOUNT_V2: &str = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 \
+                            rw,nsdelegate\n";
+    const MOUNT_V1: &str = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n35 31 0:32 / \
+                            /sys/fs/cgroup/memory rw,relatime - \
+         cgroup cgroup rw,memory\n";
     const NONE_V1: &str = "9223372036854771712\n";
 
     #[test]
     fn without_a_limit_there_is_none() {
         assert_eq!(limit(&[]), None);
-        let v2 = [("proc/self/cgroup", "0::/a\n"), ("proc/self/mountinfo", MOUNT_V2), ("sys/fs/cgroup/a/memory.current", "5\n")];
+        let v2 = [
+            ("proc/self/cgroup", "0::/a\n"),
+            ("proc/self/mountinfo", MOUNT_V2),
+            ("sys/fs/cgroup/a/memory.current", "5\n"),
+        ];
         assert_eq!(limit(&v2), None);
         assert_eq!(limit(&[&v2[..], &[("sys/fs/cgroup/a/memory.max", "max\n")]].concat()), None);
         let v1 = [
@@ -141,7 +177,12 @@ mod tests {
             ("proc/self/mountinfo", MOUNT_V1),
             ("sys/fs/cgroup/memory/a/memory.usage_in_bytes", "5"),
         ];
-        assert_eq!(limit(&[&v1[..], &[("sys/fs/cgroup/memory/a/memory.limit_in_bytes", NONE_V1)]].concat()), None);
+        assert_eq!(
+            limit(
+                &[&v1[..], &[("sys/fs/cgroup/memory/a/memory.limit_in_bytes", NONE_V1)]].concat()
+            ),
+            None
+        );
     }
 
     #[test]
@@ -157,11 +198,22 @@ mod tests {
             ("sys/fs/cgroup/job.slice/step/task/memory.max", "700\n"),
             ("sys/fs/cgroup/job.slice/step/task/memory.current", "300\n"),
         ];
-        assert_eq!(limit(&files), Some((1000, 350, "/sys/fs/cgroup/job.slice".to_owned())), "its other children use it too");
+        assert_eq!(
+            limit(&files),
+            Some((1000, 350, "/sys/fs/cgroup/job.slice".to_owned())),
+            "its other children use it too"
+        );
         assert_eq!(limit(&files[..2]), None);
-        let tighter = [&files[..8], &[("sys/fs/cgroup/job.slice/step/task/memory.current", "600\n")]].concat();
-        assert_eq!(limit(&tighter), Some((700, 100, "/sys/fs/cgroup/job.slice/step/task".to_owned())));
-        let beyond = [&files[..8], &[("sys/fs/cgroup/job.slice/step/task/memory.current", "800\n")]].concat();
+        let tighter =
+            [&files[..8], &[("sys/fs/cgroup/job.slice/step/task/memory.current", "600\n")]]
+                .concat();
+        assert_eq!(
+            limit(&tighter),
+            Some((700, 100, "/sys/fs/cgroup/job.slice/step/task".to_owned()))
+        );
+        let beyond =
+            [&files[..8], &[("sys/fs/cgroup/job.slice/step/task/memory.current", "800\n")]]
+                .concat();
         assert_eq!(limit(&beyond).unwrap().1, 0);
     }
 
@@ -171,23 +223,39 @@ mod tests {
             ("proc/self/cgroup", "5:cpu,cpuacct:/x\n4:hugetlb,memory:/batch/job 7\n0::/unified\n"),
             (
                 "proc/self/mountinfo",
-                "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,hugetlb,memory\n41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 none rw\n",
+                "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,hugetlb,memory\n41 31 \
+                 0:38 / /sys/fs/cgroup/unified rw - cgroup2 none rw\n",
             ),
             ("sys/fs/cgroup/memory/batch/memory.limit_in_bytes", "2000\n"),
             ("sys/fs/cgroup/memory/batch/memory.usage_in_bytes", "1500\n"),
-            ("sys/fs/cgroup/memory/batch/memory.stat", "cache 9\ninactive_file 1\ntotal_inactive_file 100\ntotal_active_file 20\n"),
+            (
+                "sys/fs/cgroup/memory/batch/memory.stat",
+                "cache 9\ninactive_file \
+                                                        1\ntotal_inactive_file \
+                                                        100\ntotal_active_file 20\n",
+            ),
             ("sys/fs/cgroup/memory/batch/job 7/memory.limit_in_bytes", NONE_V1),
             ("sys/fs/cgroup/memory/batch/job 7/memory.usage_in_bytes", "700\n"),
         ];
         assert_eq!(limit(&v1), Some((2000, 620, "/sys/fs/cgroup/memory/batch".to_owned())));
-        let both = [&v1[..], &[("sys/fs/cgroup/unified/unified/memory.max", "600"), ("sys/fs/cgroup/unified/unified/memory.current", "1")]];
-        assert_eq!(limit(&both.concat()), Some((600, 599, "/sys/fs/cgroup/unified/unified".to_owned())));
+        let both = [
+            &v1[..],
+            &[
+                ("sys/fs/cgroup/unified/unified/memory.max", "600"),
+                ("sys/fs/cgroup/unified/unified/memory.current", "1"),
+            ],
+        ];
+        assert_eq!(
+            limit(&both.concat()),
+            Some((600, 599, "/sys/fs/cgroup/unified/unified".to_owned()))
+        );
     }
 
     #[test]
     fn containers_see_their_group_at_the_mount_point() {
         // Docker on version 1: the path is the machine's, and so is the mount's root.
-        let mount = "35 31 0:32 /docker/abc /sys/fs/cgroup/memory ro,nosuid master:9 - cgroup cgroup rw,memory\n";
+        let mount = "35 31 0:32 /docker/abc /sys/fs/cgroup/memory ro,nosuid master:9 - cgroup \
+                     cgroup rw,memory\n";
         let docker = |path: &'static str| {
             [
                 ("proc/self/cgroup", path),
@@ -200,7 +268,11 @@ mod tests {
         assert_eq!(limit(&docker("4:memory:/docker/abc\n")), own);
         assert_eq!(limit(&docker("4:memory:/\n")), own, "another name space of groups");
         let hidden = [("sys/fs/cgroup/memory/memory.stat", "hierarchical_memory_limit 300\n")];
-        assert_eq!(limit(&[&docker("4:memory:/docker/abc\n")[..], &hidden].concat()).unwrap().0, 300, "of a pod above the container");
+        assert_eq!(
+            limit(&[&docker("4:memory:/docker/abc\n")[..], &hidden].concat()).unwrap().0,
+            300,
+            "of a pod above the container"
+        );
         // Version 2 with a name space of its own, at a mount point with a space in it.
         let v2 = [
             ("proc/self/cgroup", "0::/\n"),

@@ -1,7 +1,9 @@
-//! Where tensors live: reads `device`, loads the CUDA backend beside the libtorch in use, chooses the inference precision.
+//! Where tensors live: reads `device`, loads the CUDA backend beside the libtorch in use, chooses
+//! the inference precision.
 //!
-//! One binary serves both: it links the CPU libraries only, and `libtorch_cuda.so` registers itself when it is loaded. That must
-//! happen before the first tensor, because libtorch decides once whether CUDA is there.
+//! One binary serves both: it links the CPU libraries only, and `libtorch_cuda.so` registers itself
+//! when it is loaded. That must happen before the first tensor, because libtorch decides once
+//! whether CUDA is there.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -17,7 +19,8 @@ use crate::error::{Error, Result};
 use crate::kernels::choice::ProductReport;
 use crate::recipe::{DeviceName, Dtype};
 
-/// `cpu`, `cuda` or `cuda:N`. Asking for CUDA loads its backend; an [`Error::Failed`] tells why there is none.
+/// `cpu`, `cuda` or `cuda:N`. Asking for CUDA loads its backend; an [`Error::Failed`] tells why
+/// there is none.
 pub fn parse(device: &str) -> Result<Device> {
     let index = match DeviceName::parse(device) {
         Some(DeviceName::Cpu) => return Ok(Device::Cpu),
@@ -28,20 +31,31 @@ pub fn parse(device: &str) -> Result<Device> {
         }
     };
     let hint = "hint: use `cpu`, or see `w2s doctor`";
-    let count = cuda_devices().map_err(|reason| Error::failed(format!("device = `{device}`: {reason}\n\n{hint}")))?;
+    let count = cuda_devices().map_err(|reason| {
+        Error::failed(format!(
+            "device = `{device}`: \
+                                                                       {reason}\n\n{hint}"
+        ))
+    })?;
     if index >= count {
-        let there = if count == 1 { "only `cuda:0` is there".to_owned() } else { format!("there are `cuda:0` to `cuda:{}`", count - 1) };
+        let there = if count == 1 {
+            "only `cuda:0` is there".to_owned()
+        } else {
+            format!("there are `cuda:0` to `cuda:{}`", count - 1)
+        };
         return Err(Error::failed(format!("device = `{device}`: {there}\n\n{hint}")));
     }
     Ok(Device::Cuda(index))
 }
 
-/// Loads `libtorch_cuda.so` from beside the libtorch in use; once, later calls repeat the first answer. Call it before the first tensor.
+/// Loads `libtorch_cuda.so` from beside the libtorch in use; once, later calls repeat the first
+/// answer. Call it before the first tensor.
 pub fn load_cuda_backend() -> Result<()> {
     load_once().clone().map_err(Error::Failed)
 }
 
-/// Of the forward and backward passes in training, where inference runs in `inference`: the small gradients of f16 would need scaling.
+/// Of the forward and backward passes in training, where inference runs in `inference`: the small
+/// gradients of f16 would need scaling.
 pub fn training_kind(inference: Kind) -> Kind {
     match inference {
         Kind::Half => Kind::Float,
@@ -49,7 +63,8 @@ pub fn training_kind(inference: Kind) -> Kind {
     }
 }
 
-/// The kind of weights and activations at inference. `auto`: bf16 where it is native (CUDA, AVX512-BF16, AMX), f32 elsewhere.
+/// The kind of weights and activations at inference. `auto`: bf16 where it is native (CUDA,
+/// AVX512-BF16, AMX), f32 elsewhere.
 pub fn inference_kind(dtype: Dtype, device: Device) -> Kind {
     match dtype {
         Dtype::Float32 => Kind::Float,
@@ -119,11 +134,14 @@ fn cuda_devices() -> Result<usize, String> {
     load_once().clone()?;
     match tch::Cuda::device_count() {
         count if count > 0 => Ok(count as usize),
-        // SAFETY: loading the driver's library runs its initialisers only, as libtorch_cuda.so has done just before.
+        // SAFETY: loading the driver's library runs its initialisers only, as libtorch_cuda.so has
+        // done just before.
         _ if unsafe { libloading::Library::new("libcuda.so.1") }.is_err() => {
             Err("no NVIDIA driver (`libcuda.so.1` was not found)".to_owned())
         }
-        _ => Err("the NVIDIA driver shows no usable GPU (is it too old, or is `CUDA_VISIBLE_DEVICES` set?)".to_owned()),
+        _ => Err("the NVIDIA driver shows no usable GPU (is it too old, or is \
+                  `CUDA_VISIBLE_DEVICES` set?)"
+            .to_owned()),
     }
 }
 
@@ -140,9 +158,13 @@ fn load_beside(libtorch_cpu: &Path) -> Result<(), String> {
     let path = libtorch_cpu.with_file_name("libtorch_cuda.so");
     if !path.exists() {
         let folder = libtorch_cpu.parent().unwrap_or(Path::new(".")).display();
-        return Err(format!("this libtorch is built for the CPU only (no `libtorch_cuda.so` in {folder})"));
+        return Err(format!(
+            "this libtorch is built for the CPU only (no `libtorch_cuda.so` in \
+                            {folder})"
+        ));
     }
-    // SAFETY: the library comes from the same installation as the libtorch that is linked; its initialisers register kernels.
+    // SAFETY: the library comes from the same installation as the libtorch that is linked; its
+    // initialisers register kernels.
     match unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) } {
         // Its kernels stay registered for good, so it must never be unloaded.
         Ok(library) => {
@@ -151,7 +173,8 @@ fn load_beside(libtorch_cpu: &Path) -> Result<(), String> {
         }
         Err(error) => {
             // The loader's own words (which library is missing) are the source.
-            let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            let reason = std::error::Error::source(&error)
+                .map_or_else(|| error.to_string(), ToString::to_string);
             Err(format!("`libtorch_cuda.so` could not be loaded: {reason}"))
         }
     }
@@ -186,7 +209,9 @@ fn processor_bf16() -> Option<&'static str> {
 
 fn bf16_flag(cpuinfo: &str) -> Option<&'static str> {
     let flags = cpuinfo.lines().find(|line| line.starts_with("flags"))?;
-    ["amx_bf16", "avx512_bf16"].into_iter().find(|wanted| flags.split_whitespace().any(|flag| flag == *wanted))
+    ["amx_bf16", "avx512_bf16"]
+        .into_iter()
+        .find(|wanted| flags.split_whitespace().any(|flag| flag == *wanted))
 }
 
 #[cfg(test)]
@@ -199,7 +224,13 @@ mod tests {
         for wrong in ["gpu", "", "cuda:", "cuda:-1", "cuda:+1", "cuda:x", "CPU"] {
             let error = parse(wrong).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{wrong}");
-            assert!(error.to_string().starts_with(&format!("device = `{wrong}` is not a device\n\nhint: ")), "{error}");
+            assert!(
+                error.to_string().starts_with(&format!(
+                    "device = `{wrong}` is not a \
+                                                            device\n\nhint: "
+                )),
+                "{error}"
+            );
         }
     }
 
@@ -214,7 +245,13 @@ mod tests {
             Err(reason) => {
                 let error = parse("cuda:1").unwrap_err();
                 assert_eq!(error.exit_code(), 1);
-                assert_eq!(error.to_string(), format!("device = `cuda:1`: {reason}\n\nhint: use `cpu`, or see `w2s doctor`"));
+                assert_eq!(
+                    error.to_string(),
+                    format!(
+                        "device = `cuda:1`: {reason}\n\nhint: use \
+                                                       `cpu`, or see `w2s doctor`"
+                    )
+                );
             }
         }
     }
@@ -224,19 +261,33 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cpu = folder.path().join("libtorch_cpu.so");
         let missing = load_beside(&cpu).unwrap_err();
-        assert!(missing.contains("built for the CPU only") && missing.contains(&folder.path().display().to_string()), "{missing}");
+        assert!(
+            missing.contains("built for the CPU only")
+                && missing.contains(&folder.path().display().to_string()),
+            "{missing}"
+        );
         fs::write(folder.path().join("libtorch_cuda.so"), "not a library").unwrap();
         let broken = load_beside(&cpu).unwrap_err();
-        assert!(broken.starts_with("`libtorch_cuda.so` could not be loaded: ") && broken.contains("too short"), "{broken}");
+        assert!(
+            broken.starts_with("`libtorch_cuda.so` could not be loaded: ")
+                && broken.contains("too short"),
+            "{broken}"
+        );
     }
 
     #[test]
     fn the_libtorch_in_use_is_found() {
         let report = DeviceReport::collect();
         assert!(report.libtorch.as_ref().is_some_and(|path| path.exists()), "{report}");
-        assert_eq!(report.libtorch_version.as_deref(), Some("2.11.0"), "tch 0.24 is made for this one");
+        assert_eq!(
+            report.libtorch_version.as_deref(),
+            Some("2.11.0"),
+            "tch 0.24 is made for this \
+                                                                        one"
+        );
         assert!(report.threads.count >= 1);
-        let maps = "7f00-7f01 r-xp 00000000 08:01 42  /usr/lib/libc.so.6\n7f02-7f03 r-xp 0 08:01 43   /opt/my torch/lib/libtorch_cpu.so\n";
+        let maps = "7f00-7f01 r-xp 00000000 08:01 42  /usr/lib/libc.so.6\n7f02-7f03 r-xp 0 08:01 \
+                    43   /opt/my torch/lib/libtorch_cpu.so\n";
         assert_eq!(path_in_maps(maps), Some(PathBuf::from("/opt/my torch/lib/libtorch_cpu.so")));
         assert_eq!(path_in_maps("7f00-7f01 r-xp 0 08:01 42 /lib/libtorch_cpu.so.old\n"), None);
     }

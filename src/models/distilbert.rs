@@ -1,5 +1,5 @@
-//! DistilBERT (arXiv 1910.01108) with its sequence classification head, as Hugging Face defines it: learned positions, post-norm blocks,
-//! and a classifier on the first token.
+//! DistilBERT (arXiv 1910.01108) with its sequence classification head, as Hugging Face defines it:
+//! learned positions, post-norm blocks, and a classifier on the first token.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -15,7 +15,8 @@ use super::layers::{Embedding, LayerNorm, Linear, LinearLayer};
 
 const LAYER_NORM_EPSILON: f64 = 1e-12; // fixed in the reference, not in the config
 
-/// `config.json` under its own names. Keys that do not matter here are kept in `extra` and saved again.
+/// `config.json` under its own names. Keys that do not matter here are kept in `extra` and saved
+/// again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DistilBertConfig {
     pub vocab_size: i64,
@@ -67,10 +68,14 @@ impl DistilBertConfig {
         ];
         let mut problems = size_problems(("n_layers", self.n_layers), &sizes);
         if self.n_heads > 0 && self.dim % self.n_heads != 0 {
-            problems.push(format!("`n_heads` = {} does not divide `dim` = {}", self.n_heads, self.dim));
+            problems
+                .push(format!("`n_heads` = {} does not divide `dim` = {}", self.n_heads, self.dim));
         }
         if self.activation != "gelu" {
-            problems.push(format!("`activation` = `{}` is not supported, only `gelu`", self.activation));
+            problems.push(format!(
+                "`activation` = `{}` is not supported, only `gelu`",
+                self.activation
+            ));
         }
         problems.extend(self.id2label.problem());
         problems
@@ -109,16 +114,38 @@ pub(super) struct DistilBert {
 }
 
 impl DistilBert {
-    /// Makes the variables, all zeros, in the store of `root`; `config` must be free of [`DistilBertConfig::problems`].
+    /// Makes the variables, all zeros, in the store of `root`; `config` must be free of
+    /// [`DistilBertConfig::problems`].
     pub fn new(root: &Path, config: &DistilBertConfig) -> Self {
         let p = root / "distilbert";
         let embeddings = &p / "embeddings";
-        let sizes = BlockSizes { hidden: config.dim, inner: config.hidden_dim, heads: config.n_heads, epsilon: LAYER_NORM_EPSILON };
+        let sizes = BlockSizes {
+            hidden: config.dim,
+            inner: config.hidden_dim,
+            heads: config.n_heads,
+            epsilon: LAYER_NORM_EPSILON,
+        };
         Self {
-            word_embeddings: Embedding::new(&(&embeddings / "word_embeddings"), config.vocab_size, config.dim),
-            position_embeddings: Embedding::new(&(&embeddings / "position_embeddings"), config.max_position_embeddings, config.dim),
-            layer_norm: LayerNorm::new(&(&embeddings / "LayerNorm"), config.dim, LAYER_NORM_EPSILON),
-            layer: (0..config.n_layers).map(|index| EncoderBlock::new(&(&p / "transformer" / "layer" / index), &NAMES, &sizes)).collect(),
+            word_embeddings: Embedding::new(
+                &(&embeddings / "word_embeddings"),
+                config.vocab_size,
+                config.dim,
+            ),
+            position_embeddings: Embedding::new(
+                &(&embeddings / "position_embeddings"),
+                config.max_position_embeddings,
+                config.dim,
+            ),
+            layer_norm: LayerNorm::new(
+                &(&embeddings / "LayerNorm"),
+                config.dim,
+                LAYER_NORM_EPSILON,
+            ),
+            layer: (0..config.n_layers)
+                .map(|index| {
+                    EncoderBlock::new(&(&p / "transformer" / "layer" / index), &NAMES, &sizes)
+                })
+                .collect(),
             pre_classifier: Linear::new(&(root / "pre_classifier"), config.dim, config.dim),
             classifier: Linear::new(&(root / "classifier"), config.dim, config.id2label.count()),
             kind: root.kind(),
@@ -131,7 +158,8 @@ impl SequenceClassifier for DistilBert {
         let (_, seq) = ids.size2().expect("ids are (batch, seq)");
         let mask = Mask::keys(mask, self.kind);
         let positions = Tensor::arange(seq, (Kind::Int64, ids.device())).unsqueeze(0); // (1, seq)
-        let embedded = self.word_embeddings.forward(ids) + self.position_embeddings.forward(&positions);
+        let embedded =
+            self.word_embeddings.forward(ids) + self.position_embeddings.forward(&positions);
         let mut hidden = self.layer_norm.forward(&embedded); // (batch, seq, dim)
         for block in &self.layer {
             hidden = block.forward(&hidden, &mask);
@@ -142,7 +170,14 @@ impl SequenceClassifier for DistilBert {
 
     fn linears(&mut self) -> Vec<LinearLayer<'_>> {
         let blocks = self.layer.iter_mut().enumerate();
-        let layers = blocks.flat_map(|(index, block)| block.linears(&format!("distilbert.transformer.layer.{index}"), &NAMES));
-        layers.chain([self.pre_classifier.layer("pre_classifier".to_owned()), self.classifier.layer("classifier".to_owned())]).collect()
+        let layers = blocks.flat_map(|(index, block)| {
+            block.linears(&format!("distilbert.transformer.layer.{index}"), &NAMES)
+        });
+        layers
+            .chain([
+                self.pre_classifier.layer("pre_classifier".to_owned()),
+                self.classifier.layer("classifier".to_owned()),
+            ])
+            .collect()
     }
 }

@@ -71,8 +71,11 @@ impl EncoderBlock {
 
     /// (batch, seq, hidden) to the same shape.
     pub fn forward(&self, hidden: &Tensor, mask: &Mask) -> Tensor {
-        let [query, key, value] = [&self.query, &self.key, &self.value].map(|linear| split_heads(&linear.forward(hidden), self.heads));
-        let attended = self.attention_out.forward_added(&attend(&query, &key, &value, mask, self.scale), hidden);
+        let [query, key, value] = [&self.query, &self.key, &self.value]
+            .map(|linear| split_heads(&linear.forward(hidden), self.heads));
+        let attended = self
+            .attention_out
+            .forward_added(&attend(&query, &key, &value, mask, self.scale), hidden);
         let hidden = self.attention_norm.forward(&attended);
         let expanded = self.inner.forward(&hidden).gelu("none");
         self.norm.forward(&self.out.forward_added(&expanded, &hidden))

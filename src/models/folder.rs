@@ -1,4 +1,5 @@
-//! Models as folders in Hugging Face layout: config.json, generation_config.json and model.safetensors. Tokenizer files are the caller's.
+//! Models as folders in Hugging Face layout: config.json, generation_config.json and
+//! model.safetensors. Tokenizer files are the caller's.
 
 use std::io::Write;
 use std::path::Path;
@@ -43,15 +44,17 @@ pub struct Classifier {
 }
 
 impl Lm {
-    /// Opens a folder for inference: frozen, its weights converted to `kind` whatever they are stored as. An adapter is merged into the
-    /// weights of its base, here and by [`Lm::open_trainable`].
+    /// Opens a folder for inference: frozen, its weights converted to `kind` whatever they are
+    /// stored as. An adapter is merged into the weights of its base, here and by
+    /// [`Lm::open_trainable`].
     pub fn open(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         let mut lm = Self::open_trainable(folder, device, kind)?;
         lm.variables.freeze();
         Ok(lm)
     }
 
-    /// Opens a folder for training, with gradients in `kind`, that of its forward and backward passes.
+    /// Opens a folder for training, with gradients in `kind`, that of its forward and backward
+    /// passes.
     pub fn open_trainable(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         Self::read(folder, device, kind, Self::build)
     }
@@ -61,21 +64,41 @@ impl Lm {
         Self::read(folder, device, kind, Self::without_head)
     }
 
-    /// Opens a folder for training by LoRA: its weights frozen in `kind`, and f32 adapters with gradients that leave the model as it is
-    /// until they are trained; `seed` decides their values. Of a folder that holds an adapter, that one is trained on.
+    /// Opens a folder for training by LoRA: its weights frozen in `kind`, and f32 adapters with
+    /// gradients that leave the model as it is until they are trained; `seed` decides their values.
+    /// Of a folder that holds an adapter, that one is trained on.
     ///
     /// # Errors
-    /// [`Error::Failed`] where a target is no layer of the model, [`Error::Model`] where the folder's adapter has other settings.
-    pub fn open_lora(folder: &Path, device: Device, kind: Kind, settings: &Lora, seed: u64) -> Result<Self> {
+    /// [`Error::Failed`] where a target is no layer of the model, [`Error::Model`] where the
+    /// folder's adapter has other settings.
+    pub fn open_lora(
+        folder: &Path,
+        device: Device,
+        kind: Kind,
+        settings: &Lora,
+        seed: u64,
+    ) -> Result<Self> {
         Self::read_lora(folder, device, kind, (settings, seed), Self::build)
     }
 
     /// [`Self::open_lora`] without the language head.
-    pub(super) fn open_lora_body(folder: &Path, device: Device, kind: Kind, settings: &Lora, seed: u64) -> Result<Self> {
+    pub(super) fn open_lora_body(
+        folder: &Path,
+        device: Device,
+        kind: Kind,
+        settings: &Lora,
+        seed: u64,
+    ) -> Result<Self> {
         Self::read_lora(folder, device, kind, (settings, seed), Self::without_head)
     }
 
-    fn read_lora(folder: &Path, device: Device, kind: Kind, (settings, seed): (&Lora, u64), build: Build) -> Result<Self> {
+    fn read_lora(
+        folder: &Path,
+        device: Device,
+        kind: Kind,
+        (settings, seed): (&Lora, u64),
+        build: Build,
+    ) -> Result<Self> {
         let base = base_of_adapter(folder)?;
         let frozen = base.as_deref().unwrap_or(folder);
         let mut lm = Self::read_weights(frozen, device, kind, build)?;
@@ -84,7 +107,8 @@ impl Lm {
         for layer in lm.model.linears() {
             let _ = layer.weight.pack();
         }
-        let adapters = Adapters::attach(lm.model.linears(), lm.config.prefix(), settings, frozen, device)?;
+        let adapters =
+            Adapters::attach(lm.model.linears(), lm.config.prefix(), settings, frozen, device)?;
         match base {
             None => adapters.initialise(seed)?,
             Some(_) => adapters.resume(folder)?,
@@ -105,8 +129,14 @@ impl Lm {
         Ok(lm)
     }
 
-    /// A frozen model of random numbers, for measuring speed: they are libtorch's, drawn fast and not the same everywhere.
-    pub fn with_random_weights(config: LmConfig, device: Device, kind: Kind, seed: i64) -> Result<Self> {
+    /// A frozen model of random numbers, for measuring speed: they are libtorch's, drawn fast and
+    /// not the same everywhere.
+    pub fn with_random_weights(
+        config: LmConfig,
+        device: Device,
+        kind: Kind,
+        seed: i64,
+    ) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
         let eos_token_ids = config.eos_token_ids();
         let mut lm = Self::build(config, eos_token_ids, device, kind);
@@ -122,8 +152,8 @@ impl Lm {
         Ok(lm)
     }
 
-    /// The frozen model for inference alone: weights are laid out for the fastest products, and no gradient goes through it any more. A tied
-    /// embedding is there twice then, once as the head.
+    /// The frozen model for inference alone: weights are laid out for the fastest products, and no
+    /// gradient goes through it any more. A tied embedding is there twice then, once as the head.
     pub fn packed(mut self) -> Self {
         self.variables.pack(self.model.linears(), self.config.prefix());
         let head = self.model.head_mut();
@@ -143,7 +173,9 @@ impl Lm {
     }
 
     fn read(folder: &Path, device: Device, kind: Kind, build: Build) -> Result<Self> {
-        let Some(base) = base_of_adapter(folder)? else { return Self::read_weights(folder, device, kind, build) };
+        let Some(base) = base_of_adapter(folder)? else {
+            return Self::read_weights(folder, device, kind, build);
+        };
         lora::check(folder, &LmConfig::read(&base)?, Purpose::Language)?;
         let mut lm = Self::read_weights(&base, device, kind, build)?;
         lora::merge_folder(lm.model.linears(), lm.config.prefix(), folder, device, None)?;
@@ -160,24 +192,39 @@ impl Lm {
         let is_left = |name: &String| name != LM_HEAD || variables.contains_key(name);
         weights::load(folder, &variables, |name| lm.config.lm_variable(name).filter(is_left))?;
         if lm.config.tied() && !weights::holds_again(folder, LM_HEAD, lm.model.embedding())? {
-            let what = "`tie_word_embeddings` in config.json is true, but its `lm_head.weight` is not the embedding";
+            let what = "`tie_word_embeddings` in config.json is true, but its `lm_head.weight` is \
+                        not the embedding";
             return Err(Error::model(
                 folder,
-                format!("{what}\n\nhint: transformers 5 takes them as two: set `tie_word_embeddings` to false"),
+                format!(
+                    "{what}\n\nhint: transformers 5 takes them as two: set \
+                         `tie_word_embeddings` to false"
+                ),
             ));
         }
         Ok(lm)
     }
 
-    /// Whether the folder's weights are those of a language model of this config, as far as their headers tell.
+    /// Whether the folder's weights are those of a language model of this config, as far as their
+    /// headers tell.
     pub(super) fn check_weights(folder: &Path, config: &LmConfig, headers: &Headers) -> Result<()> {
-        let fits = headers.check(&shapes::of_lm(config), "config.json", |name| config.lm_variable(name));
+        let fits =
+            headers.check(&shapes::of_lm(config), "config.json", |name| config.lm_variable(name));
         let embedding = shapes::embedding(config);
         let again = headers.shape(LM_HEAD).filter(|_| config.tied());
         let other = again.filter(|shape| !shape.iter().map(|&size| size as i64).eq(embedding));
         let tied = other.map(|shape| {
-            let what = format!("tensor `lm_head.weight` has shape {shape:?}, the embedding that it is tied to {embedding:?}");
-            Error::model(folder, format!("{what}\n\nhint: is `tie_word_embeddings` in config.json right?"))
+            let what = format!(
+                "tensor `lm_head.weight` has shape {shape:?}, the embedding that it \
+                                is tied to {embedding:?}"
+            );
+            Error::model(
+                folder,
+                format!(
+                    "{what}\n\nhint: is `tie_word_embeddings` in config.json \
+                                          right?"
+                ),
+            )
         });
         Error::all(folder, fits.err().into_iter().chain(tied))
     }
@@ -186,34 +233,50 @@ impl Lm {
         let mut lm = Self::without_head(config, eos_token_ids, device, kind);
         if !lm.config.tied() {
             let LmInfo { vocab_size, hidden_size, .. } = *lm.model.info();
-            let head = layers::zeros(&(&lm.variables.root() / "lm_head"), "weight", &[vocab_size, hidden_size]);
+            let head = layers::zeros(
+                &(&lm.variables.root() / "lm_head"),
+                "weight",
+                &[vocab_size, hidden_size],
+            );
             *lm.model.head_mut() = Weight::new(&head, false);
         }
         lm
     }
 
-    /// A model whose language head is its embedding, whatever the config says: for one that predicts no tokens.
-    pub(super) fn without_head(config: LmConfig, eos_token_ids: Vec<i64>, device: Device, kind: Kind) -> Self {
+    /// A model whose language head is its embedding, whatever the config says: for one that
+    /// predicts no tokens.
+    pub(super) fn without_head(
+        config: LmConfig,
+        eos_token_ids: Vec<i64>,
+        device: Device,
+        kind: Kind,
+    ) -> Self {
         let variables = Variables::new(device, kind);
         let decoder = config.build(&variables.root());
         let (info, head) = (config.info(eos_token_ids), decoder.embedding().shallow_clone());
         Self { model: CausalLm::new(info, decoder, head), config, variables, adapters: None }
     }
 
-    /// All weights under their Hugging Face names, sorted, each once (a tied head is the embedding), without adapters. They alias the
-    /// model's own, but for those that are [`Self::packed`].
+    /// All weights under their Hugging Face names, sorted, each once (a tied head is the
+    /// embedding), without adapters. They alias the model's own, but for those that are
+    /// [`Self::packed`].
     pub fn parameters(&self) -> Vec<(String, Tensor)> {
         self.variables.all().into_iter().collect()
     }
 
-    /// Whether all weights are those of `other`, number for number; the first tensor that differs settles it.
+    /// Whether all weights are those of `other`, number for number; the first tensor that differs
+    /// settles it.
     pub fn has_weights_of(&self, other: &Self) -> bool {
         let _no_grad = tch::no_grad_guard();
         let names = self.variables.names();
         names == other.variables.names()
-            && names.iter().all(|name| match (self.variables.one(name), other.variables.one(name)) {
-                (Some(ours), Some(theirs)) => ours.size() == theirs.size() && ours.equal(&theirs.to_device(ours.device())),
-                _ => false,
+            && names.iter().all(|name| {
+                match (self.variables.one(name), other.variables.one(name)) {
+                    (Some(ours), Some(theirs)) => {
+                        ours.size() == theirs.size() && ours.equal(&theirs.to_device(ours.device()))
+                    }
+                    _ => false,
+                }
             })
     }
 
@@ -221,7 +284,10 @@ impl Lm {
     pub fn product_weights(&self) -> (f64, f64) {
         let info = self.model.info();
         let blocks = shapes::linears(&self.config);
-        (blocks.iter().map(|layer| (layer.n_in * layer.n_out) as f64).sum(), (info.vocab_size * info.hidden_size) as f64)
+        (
+            blocks.iter().map(|layer| (layer.n_in * layer.n_out) as f64).sum(),
+            (info.vocab_size * info.hidden_size) as f64,
+        )
     }
 
     /// What training changes: A and B of every adapter under PEFT's names, or else all weights.
@@ -237,19 +303,27 @@ impl Lm {
         self.variables.kind()
     }
 
-    /// Saves config.json, generation_config.json (BOS and EOS ids) and model.safetensors, each atomically and the config last. Adapters
-    /// are merged, or saved alone as a PEFT adapter folder, as their settings say.
+    /// Saves config.json, generation_config.json (BOS and EOS ids) and model.safetensors, each
+    /// atomically and the config last. Adapters are merged, or saved alone as a PEFT adapter
+    /// folder, as their settings say.
     pub fn save(&self, folder: &Path) -> Result<()> {
         match &self.adapters {
             None => self.save_weights(folder, &self.parameters(), self.kind()),
             Some(adapters) if adapters.is_saved_alone() => adapters.save(folder),
-            Some(adapters) => self.save_weights(folder, &adapters.merged(self.parameters()), Kind::Float),
+            Some(adapters) => {
+                self.save_weights(folder, &adapters.merged(self.parameters()), Kind::Float)
+            }
         }
     }
 
-    /// [`Self::save`] with `weights` of `kind`, under the names of [`Self::parameters`], instead of the model's own: the f32 masters of a training
-    /// in another kind.
-    pub fn save_weights(&self, folder: &Path, weights: &[(String, Tensor)], kind: Kind) -> Result<()> {
+    /// [`Self::save`] with `weights` of `kind`, under the names of [`Self::parameters`], instead of
+    /// the model's own: the f32 masters of a training in another kind.
+    pub fn save_weights(
+        &self,
+        folder: &Path,
+        weights: &[(String, Tensor)],
+        kind: Kind,
+    ) -> Result<()> {
         let info = self.model.info();
         let eos = match info.eos_token_ids[..] {
             [] => Value::Null,
@@ -257,14 +331,23 @@ impl Lm {
             _ => json!(info.eos_token_ids),
         };
         weights::write_tensors(&folder.join("model.safetensors"), weights, &[])?;
-        write_json(&folder.join("generation_config.json"), &json!({ "bos_token_id": info.bos_token_id, "eos_token_id": eos }))?;
-        write_config(folder, &self.config, self.config.model_type(), &self.config.architecture("ForCausalLM"), kind)
+        write_json(
+            &folder.join("generation_config.json"),
+            &json!({ "bos_token_id": info.bos_token_id, "eos_token_id": eos }),
+        )?;
+        write_config(
+            folder,
+            &self.config,
+            self.config.model_type(),
+            &self.config.architecture("ForCausalLM"),
+            kind,
+        )
     }
 }
 
 impl Classifier {
-    /// Opens a folder for inference: frozen, its weights converted to `kind` whatever they are stored as. Fails if the labels' names
-    /// do not say which one is positive.
+    /// Opens a folder for inference: frozen, its weights converted to `kind` whatever they are
+    /// stored as. Fails if the labels' names do not say which one is positive.
     pub fn open(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         let mut classifier = Self::read(folder, device, kind)?;
         classifier.variables.freeze();
@@ -287,21 +370,33 @@ impl Classifier {
         Ok(classifier)
     }
 
-    /// Whether the folder holds a classifier that can be opened, as far as its config and the headers of its weights tell.
+    /// Whether the folder holds a classifier that can be opened, as far as its config and the
+    /// headers of its weights tell.
     pub fn check_folder(folder: &Path) -> Result<()> {
         let (config, headers) = (ClassifierConfig::read(folder), Headers::open(folder));
         let (config, headers) = match (config, headers) {
             (Ok(config), Ok(headers)) => (config, headers),
-            (config, headers) => return Error::all(folder, config.err().into_iter().chain(headers.err())),
+            (config, headers) => {
+                return Error::all(folder, config.err().into_iter().chain(headers.err()));
+            }
         };
         let mut wanted = shapes::of_classifier(&config);
         let labels = config.labels().count();
-        let rows = headers.shape("classifier.weight").and_then(|shape| shape.first()).map(|&rows| rows as i64);
+        let rows = headers
+            .shape("classifier.weight")
+            .and_then(|shape| shape.first())
+            .map(|&rows| rows as i64);
         let other = rows.filter(|rows| *rows != labels).map(|rows| {
             // Said once, and better than by shapes.
             wanted.entry("classifier.weight".to_owned()).and_modify(|shape| shape[0] = rows);
             wanted.entry("classifier.bias".to_owned()).and_modify(|shape| shape[0] = rows);
-            Error::model(folder, format!("its weights are of {rows} labels, `id2label` in config.json names {labels}"))
+            Error::model(
+                folder,
+                format!(
+                    "its weights are of {rows} labels, `id2label` in \
+                                          config.json names {labels}"
+                ),
+            )
         });
         let fits = headers.check(&wanted, "config.json", |name| config.variable(name));
         Error::all(folder, other.into_iter().chain(fits.err()))
@@ -311,7 +406,9 @@ impl Classifier {
         let config = ClassifierConfig::read(folder)?;
         check_room(folder, device, kind)?;
         let classifier = Self::build(config, device, kind)?;
-        weights::load(folder, &classifier.variables.all(), |name| classifier.config.variable(name))?;
+        weights::load(folder, &classifier.variables.all(), |name| {
+            classifier.config.variable(name)
+        })?;
         Ok(classifier)
     }
 
@@ -353,11 +450,18 @@ impl Classifier {
     /// Saves config.json and model.safetensors, each atomically and the config last.
     pub fn save(&self, folder: &Path) -> Result<()> {
         weights::write_tensors(&folder.join("model.safetensors"), &self.parameters(), &[])?;
-        write_config(folder, &self.config, self.config.model_type(), self.config.architecture(), self.kind())
+        write_config(
+            folder,
+            &self.config,
+            self.config.model_type(),
+            self.config.architecture(),
+            self.kind(),
+        )
     }
 }
 
-/// Refuses weights that do not fit into main memory, before they are asked of a kernel that would end the program instead.
+/// Refuses weights that do not fit into main memory, before they are asked of a kernel that would
+/// end the program instead.
 fn check_room(folder: &Path, device: Device, kind: Kind) -> Result<()> {
     let (numbers, element) = (weights::stored_numbers(folder)?, kind.elt_size_in_bytes() as u64);
     let bytes = numbers.saturating_mul(element);
@@ -368,7 +472,8 @@ fn check_room(folder: &Path, device: Device, kind: Kind) -> Result<()> {
     memory::return_unused();
     lacking().map_or(Ok(()), |memory| {
         Err(Error::failed(format!(
-            "the weights in {} take {numbers} numbers × {element} B = {} of memory, and there are {memory}\n\n\
+            "the weights in {} take {numbers} numbers × {element} B = {} of memory, and there are \
+             {memory}\n\n\
              hint: use dtype = \"bfloat16\", a smaller model, or a machine or job with more memory",
             folder.display(),
             bytes_in_words(bytes)
@@ -391,18 +496,30 @@ pub(super) fn generation_eos(folder: &Path) -> Result<Option<Vec<i64>>> {
     if !path.is_file() {
         return Ok(None);
     }
-    let parsed: GenerationConfig =
-        serde_json::from_value(read_json(&path)?).map_err(|error| Error::data(&path, None, error.to_string()))?;
+    let parsed: GenerationConfig = serde_json::from_value(read_json(&path)?)
+        .map_err(|error| Error::data(&path, None, error.to_string()))?;
     Ok(parsed.eos_token_id.map(|ids| ids.to_vec()))
 }
 
-pub(super) fn write_config(folder: &Path, config: &impl Serialize, model_type: &str, architecture: &str, kind: Kind) -> Result<()> {
-    let Value::Object(fields) = serde_json::to_value(config).expect("a config is JSON") else { unreachable!("a config is a table") };
+pub(super) fn write_config(
+    folder: &Path,
+    config: &impl Serialize,
+    model_type: &str,
+    architecture: &str,
+    kind: Kind,
+) -> Result<()> {
+    let Value::Object(fields) = serde_json::to_value(config).expect("a config is JSON") else {
+        unreachable!("a config is a table")
+    };
     let mut table = Map::new();
     table.insert("architectures".to_owned(), json!([architecture]));
     table.insert("model_type".to_owned(), json!(model_type));
     // Newer files say `dtype`; every version of transformers reads `torch_dtype`.
-    table.extend(fields.into_iter().filter(|(key, _)| !["architectures", "model_type", "dtype"].contains(&key.as_str())));
+    table.extend(
+        fields
+            .into_iter()
+            .filter(|(key, _)| !["architectures", "model_type", "dtype"].contains(&key.as_str())),
+    );
     table.insert("torch_dtype".to_owned(), json!(weights::dtype_name(kind)));
     write_json(&folder.join("config.json"), &Value::Object(table))
 }

@@ -1,5 +1,5 @@
-//! GPT-2 (Radford et al., 2019) as Hugging Face defines it: learned positions, pre-norm blocks, a fused query-key-value projection and an
-//! output head that is by default the token embedding.
+//! GPT-2 (Radford et al., 2019) as Hugging Face defines it: learned positions, pre-norm blocks, a
+//! fused query-key-value projection and an output head that is by default the token embedding.
 
 use std::ops::Range;
 
@@ -15,7 +15,8 @@ use super::layers::{Embedding, LayerNorm, Linear, LinearLayer};
 use super::{Decoder, Input, KvCache};
 use crate::kernels::Activation;
 
-/// `config.json` under its own names. Keys that do not matter here are kept in `extra` and saved again.
+/// `config.json` under its own names. Keys that do not matter here are kept in `extra` and saved
+/// again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Gpt2Config {
     pub vocab_size: i64,
@@ -86,11 +87,17 @@ impl Gpt2Config {
         ];
         let mut problems = size_problems(("n_layer", self.n_layer), &sizes);
         if self.n_head > 0 && self.n_embd % self.n_head != 0 {
-            problems.push(format!("`n_head` = {} does not divide `n_embd` = {}", self.n_head, self.n_embd));
+            problems.push(format!(
+                "`n_head` = {} does not divide `n_embd` = {}",
+                self.n_head, self.n_embd
+            ));
         }
         if !ACTIVATIONS.contains(&self.activation_function.as_str()) {
             let known = ACTIVATIONS.map(|name| format!("`{name}`")).join(", ");
-            problems.push(format!("`activation_function` = `{}` is not supported, only {known}", self.activation_function));
+            problems.push(format!(
+                "`activation_function` = `{}` is not supported, only {known}",
+                self.activation_function
+            ));
         }
         if self.add_cross_attention {
             problems.push("`add_cross_attention` = true is not supported".to_owned());
@@ -104,7 +111,11 @@ impl Gpt2Config {
 
     /// Factor of layer `index`'s attention scores.
     fn attention_scale(&self, index: i64) -> f64 {
-        let by_size = if self.scale_attn_weights { ((self.n_embd / self.n_head) as f64).powf(-0.5) } else { 1.0 };
+        let by_size = if self.scale_attn_weights {
+            ((self.n_embd / self.n_head) as f64).powf(-0.5)
+        } else {
+            1.0
+        };
         if self.scale_attn_by_inverse_layer_idx { by_size / (index + 1) as f64 } else { by_size }
     }
 
@@ -113,7 +124,8 @@ impl Gpt2Config {
         name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
     }
 
-    /// As in the GPT-2 release: projections into the residual stream start smaller, the more so the deeper the model.
+    /// As in the GPT-2 release: projections into the residual stream start smaller, the more so the
+    /// deeper the model.
     pub(super) fn initial(&self, name: &str) -> Fill {
         if name.ends_with(".bias") {
             Fill::Zeros
@@ -136,12 +148,15 @@ pub(super) struct Gpt2 {
 }
 
 impl Gpt2 {
-    /// Makes the variables, all zeros, below `p`; `config` must be free of [`Gpt2Config::problems`].
+    /// Makes the variables, all zeros, below `p`; `config` must be free of
+    /// [`Gpt2Config::problems`].
     pub fn new(p: &Path, config: &Gpt2Config) -> Self {
         Self {
             wte: Embedding::new(&(p / "wte"), config.vocab_size, config.n_embd),
             wpe: Embedding::new(&(p / "wpe"), config.n_positions, config.n_embd),
-            h: (0..config.n_layer).map(|index| Block::new(&(p / "h" / index), config, index)).collect(),
+            h: (0..config.n_layer)
+                .map(|index| Block::new(&(p / "h" / index), config, index))
+                .collect(),
             ln_f: LayerNorm::new(&(p / "ln_f"), config.n_embd, config.layer_norm_epsilon),
             kind: p.kind(),
         }
@@ -150,7 +165,9 @@ impl Gpt2 {
 
 impl Decoder for Gpt2 {
     fn hidden(&self, input: &Input, cache: Option<KvCache>) -> Tensor {
-        let Some(mut cache) = cache else { return self.layers(input, None, 0..self.h.len() as i64) };
+        let Some(mut cache) = cache else {
+            return self.layers(input, None, 0..self.h.len() as i64);
+        };
         let mut hidden = self.embed(input);
         for (index, block) in self.h.iter().enumerate() {
             hidden = block.forward(&hidden, &Mask::None, Some((&mut cache, index)));
@@ -211,7 +228,12 @@ impl Block {
         }
     }
 
-    fn forward(&self, hidden: &Tensor, mask: &Mask, cache: Option<(&mut KvCache, usize)>) -> Tensor {
+    fn forward(
+        &self,
+        hidden: &Tensor,
+        mask: &Mask,
+        cache: Option<(&mut KvCache, usize)>,
+    ) -> Tensor {
         let hidden = self.attn.forward_added(&self.ln_1.forward(hidden), mask, cache, hidden);
         self.mlp.forward_added(&self.ln_2.forward(&hidden), &hidden)
     }
@@ -234,8 +256,15 @@ impl Attention {
         }
     }
 
-    /// (batch, seq, n_embd) to the same shape, added to `residual`; the cache comes with this layer's index in it.
-    fn forward_added(&self, hidden: &Tensor, mask: &Mask, cache: Option<(&mut KvCache, usize)>, residual: &Tensor) -> Tensor {
+    /// (batch, seq, n_embd) to the same shape, added to `residual`; the cache comes with this
+    /// layer's index in it.
+    fn forward_added(
+        &self,
+        hidden: &Tensor,
+        mask: &Mask,
+        cache: Option<(&mut KvCache, usize)>,
+        residual: &Tensor,
+    ) -> Tensor {
         let fused = self.c_attn.forward(hidden);
         let attended = match cache {
             Some((cache, index)) => cache.attend_fused(index, &fused, self.n_head, self.scale),
@@ -262,7 +291,8 @@ impl Mlp {
     }
 
     fn forward_added(&self, hidden: &Tensor, residual: &Tensor) -> Tensor {
-        self.c_proj.forward_added(&self.c_fc.forward_activated(hidden, Activation::GeluTanh), residual)
+        self.c_proj
+            .forward_added(&self.c_fc.forward_activated(hidden, Activation::GeluTanh), residual)
     }
 }
 

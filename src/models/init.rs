@@ -1,4 +1,5 @@
-//! First values of new models, drawn from our own random stream: the same seed gives the same model whatever else libtorch has drawn.
+//! First values of new models, drawn from our own random stream: the same seed gives the same model
+//! whatever else libtorch has drawn.
 
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
@@ -19,7 +20,11 @@ pub enum Fill {
 }
 
 /// Fills the variables in the order of their names from one stream seeded by `seed`.
-pub fn fill(variables: &BTreeMap<String, Tensor>, seed: u64, rule: impl Fn(&str) -> Fill) -> Result<()> {
+pub fn fill(
+    variables: &BTreeMap<String, Tensor>,
+    seed: u64,
+    rule: impl Fn(&str) -> Fill,
+) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     let mut normals = Normals::new(seed);
     for (name, variable) in variables {
@@ -28,8 +33,10 @@ pub fn fill(variables: &BTreeMap<String, Tensor>, seed: u64, rule: impl Fn(&str)
             Fill::Zeros => drop(variable.f_zero_()?),
             Fill::Ones => drop(variable.f_fill_(1.0)?),
             Fill::Normal(deviation) => {
-                let values: Vec<f32> = (0..variable.numel()).map(|_| (deviation * normals.next()) as f32).collect();
-                variable.f_copy_(&Tensor::f_from_slice(&values)?.f_view(variable.size().as_slice())?)?;
+                let values: Vec<f32> =
+                    (0..variable.numel()).map(|_| (deviation * normals.next()) as f32).collect();
+                variable
+                    .f_copy_(&Tensor::f_from_slice(&values)?.f_view(variable.size().as_slice())?)?;
             }
         }
     }
@@ -71,9 +78,13 @@ mod tests {
         let moment = |power| drawn.iter().map(|x| x.powi(power)).sum::<f64>() / drawn.len() as f64;
         let lag = drawn.windows(2).map(|pair| pair[0] * pair[1]).sum::<f64>() / drawn.len() as f64;
         // Four standard errors: sqrt(1, 2, 15, 96, 1) / sqrt(200,000).
-        for (found, expected, tolerance) in
-            [(moment(1), 0.0, 0.009), (moment(2), 1.0, 0.013), (moment(3), 0.0, 0.035), (moment(4), 3.0, 0.09), (lag, 0.0, 0.009)]
-        {
+        for (found, expected, tolerance) in [
+            (moment(1), 0.0, 0.009),
+            (moment(2), 1.0, 0.013),
+            (moment(3), 0.0, 0.035),
+            (moment(4), 3.0, 0.09),
+            (lag, 0.0, 0.009),
+        ] {
             assert!((found - expected).abs() < tolerance, "{found} is not {expected}");
         }
     }
@@ -81,7 +92,10 @@ mod tests {
     #[test]
     fn the_seed_and_nothing_else_decides() {
         let drawn = |seed| {
-            let variables = BTreeMap::from([("w".to_owned(), Tensor::zeros([3, 5], (Kind::Float, Device::Cpu)))]);
+            let variables = BTreeMap::from([(
+                "w".to_owned(),
+                Tensor::zeros([3, 5], (Kind::Float, Device::Cpu)),
+            )]);
             fill(&variables, seed, |_| Fill::Normal(0.02)).unwrap();
             let _unrelated = Tensor::randn([4], (Kind::Float, Device::Cpu));
             Vec::<f32>::try_from(variables["w"].view(-1)).unwrap()

@@ -1,11 +1,13 @@
 //! Keys and values of the tokens a model has read, so that only new tokens are computed.
 //!
-//! A [`Segment`] holds rows that continue one prompt: the prompt's keys and values once, shared by all of them, and each row's own behind it.
-//! A [`KvCache`] joins the rows of several segments for one forward pass. Rows may differ in length; a row rolled back is simply shorter.
+//! A [`Segment`] holds rows that continue one prompt: the prompt's keys and values once, shared by
+//! all of them, and each row's own behind it. A [`KvCache`] joins the rows of several segments for
+//! one forward pass. Rows may differ in length; a row rolled back is simply shorter.
 //!
-//! In main memory rows that go on from others share their keys and values: a row is a path through blocks, each written once, and
-//! [`crate::kernels::attention`] reads along it. libtorch's operators, on other devices, need what is behind the prompt in one tensor, so there
-//! a selection copies it.
+//! In main memory rows that go on from others share their keys and values: a row is a path through
+//! blocks, each written once, and [`crate::kernels::attention`] reads along it. libtorch's
+//! operators, on other devices, need what is behind the prompt in one tensor, so there a selection
+//! copies it.
 
 use std::rc::Rc;
 
@@ -14,9 +16,11 @@ use tch::{Device, Kind, Tensor};
 use super::attention::{Part, attend_parts, split_fused};
 use crate::kernels::attention::{New, Reading, Store, attend, reads};
 
-/// Room for this many tokens of a row at first, where libtorch's operators read it; then the room doubles.
+/// Room for this many tokens of a row at first, where libtorch's operators read it; then the room
+/// doubles.
 const FIRST_CAPACITY: i64 = 32;
-/// The same where the loops of our own do: rows that are selected again after a few tokens begin a new block.
+/// The same where the loops of our own do: rows that are selected again after a few tokens begin a
+/// new block.
 const FIRST_ROOM: usize = 4;
 /// A row that would go through more blocks is copied into one.
 const LONGEST_PATH: usize = 24;
@@ -45,8 +49,9 @@ struct Piece {
     tokens: i64,
 }
 
-/// For each layer. What no row has written is zero where libtorch's operators read it: a shorter row's empty columns are masked, but a
-/// weight of 0 times a NaN that lay in memory would still be one.
+/// For each layer. What no row has written is zero where libtorch's operators read it: a shorter
+/// row's empty columns are masked, but a weight of 0 times a NaN that lay in memory would still be
+/// one.
 #[derive(Debug, Default)]
 struct Block {
     layers: Vec<Store>,
@@ -78,7 +83,9 @@ impl Segment {
         let _no_grad = tch::no_grad_guard();
         let used = rows.iter().map(|&row| self.rows[row].length).max().unwrap_or(0);
         let picked = || rows.iter().map(|&row| self.rows[row].clone()).collect();
-        let Some(first) = self.own.layers.first().filter(|_| used > 0) else { return Self { rows: picked(), own: Rc::default() } };
+        let Some(first) = self.own.layers.first().filter(|_| used > 0) else {
+            return Self { rows: picked(), own: Rc::default() };
+        };
         if reads(first.key.device(), first.key.kind()) {
             let mut selected = Self { rows: self.paths(rows), own: Rc::default() };
             if selected.rows.iter().any(|row| row.before.len() > LONGEST_PATH) {
@@ -91,13 +98,24 @@ impl Segment {
         // Room for what comes, so that the next tokens do not copy everything once more.
         let capacity = used + FIRST_CAPACITY / 2;
         let pick = |from: &Tensor| {
-            let (_, _, kv_heads, head_dim) = from.size4().expect("keys and values have 4 dimensions");
-            let picked = Tensor::empty([rows.len() as i64, capacity, kv_heads, head_dim], (from.kind(), from.device()));
+            let (_, _, kv_heads, head_dim) = from.size4().expect(
+                "keys and values have 4 \
+                                                                  dimensions",
+            );
+            let picked = Tensor::empty(
+                [rows.len() as i64, capacity, kv_heads, head_dim],
+                (from.kind(), from.device()),
+            );
             let _ = from.narrow(1, 0, used).index_select_out(&picked.narrow(1, 0, used), 0, &index);
             let _ = picked.narrow(1, used, capacity - used).zero_();
             picked
         };
-        let layers = self.own.layers.iter().map(|layer| Store::new(pick(&layer.key), pick(&layer.value))).collect();
+        let layers = self
+            .own
+            .layers
+            .iter()
+            .map(|layer| Store::new(pick(&layer.key), pick(&layer.value)))
+            .collect();
         Self { rows: picked(), own: Rc::new(Block { layers }) }
     }
 
@@ -105,7 +123,8 @@ impl Segment {
     fn paths(&self, rows: &[usize]) -> Vec<Row> {
         let path = |&row: &usize| {
             let Row { before, length } = &self.rows[row];
-            let own = (*length > 0).then(|| Piece { block: self.own.clone(), row, tokens: *length });
+            let own =
+                (*length > 0).then(|| Piece { block: self.own.clone(), row, tokens: *length });
             Row { before: before.iter().cloned().chain(own).collect(), length: 0 }
         };
         rows.iter().map(path).collect()
@@ -114,19 +133,37 @@ impl Segment {
     /// Copies what lies behind the prompt into a block of the rows' own, which have none yet.
     fn join(&mut self) {
         // A prompt stands alone in its block.
-        let shared =
-            |row: &Row| usize::from(row.before.first().is_some_and(|piece| piece.block.layers.iter().all(|layer| layer.rows() == 1)));
+        let shared = |row: &Row| {
+            usize::from(
+                row.before
+                    .first()
+                    .is_some_and(|piece| piece.block.layers.iter().all(|layer| layer.rows() == 1)),
+            )
+        };
         let kept: Vec<usize> = self.rows.iter().map(shared).collect();
-        let behind = |row: &Row, kept: usize| row.before[kept..].iter().map(|piece| piece.tokens).sum::<i64>();
-        let longest = self.rows.iter().zip(&kept).map(|(row, &kept)| behind(row, kept)).max().unwrap_or(0);
-        let Some(block) = self.rows.iter().find_map(|row| row.before.first()).map(|piece| piece.block.clone()) else { return };
+        let behind = |row: &Row, kept: usize| {
+            row.before[kept..].iter().map(|piece| piece.tokens).sum::<i64>()
+        };
+        let longest =
+            self.rows.iter().zip(&kept).map(|(row, &kept)| behind(row, kept)).max().unwrap_or(0);
+        let Some(block) =
+            self.rows.iter().find_map(|row| row.before.first()).map(|piece| piece.block.clone())
+        else {
+            return;
+        };
         let mut layers = Vec::with_capacity(block.layers.len());
         for (index, like) in block.layers.iter().enumerate() {
             let mut store = like.room(self.rows.len(), longest as usize + FIRST_ROOM);
             for (number, (row, &kept)) in self.rows.iter().zip(&kept).enumerate() {
                 let mut column = 0;
                 for piece in &row.before[kept..] {
-                    store.copy(number, column, &piece.block.layers[index], piece.row, piece.tokens as usize);
+                    store.copy(
+                        number,
+                        column,
+                        &piece.block.layers[index],
+                        piece.row,
+                        piece.tokens as usize,
+                    );
                     column += piece.tokens as usize;
                 }
             }
@@ -142,7 +179,8 @@ impl Segment {
     /// Forgets all but the first `position` tokens of `row`.
     ///
     /// # Panics
-    /// If the row has read fewer, or if the prefix would be forgotten that libtorch's operators share.
+    /// If the row has read fewer, or if the prefix would be forgotten that libtorch's operators
+    /// share.
     pub fn truncate(&mut self, row: usize, position: i64) {
         let excess = self.position(row) - position;
         assert!(position >= 0 && excess >= 0, "row {row} cannot be cut to {position}");
@@ -172,7 +210,12 @@ impl Segment {
         let Row { before, length: tokens } = &self.rows[row];
         assert!(before.is_empty(), "a prefix is read at once");
         let cut = |from: &Tensor| from.narrow(0, row as i64, 1).narrow(1, 0, *tokens).copy();
-        let layers = self.own.layers.iter().map(|layer| Store::new(cut(&layer.key), cut(&layer.value))).collect();
+        let layers = self
+            .own
+            .layers
+            .iter()
+            .map(|layer| Store::new(cut(&layer.key), cut(&layer.value)))
+            .collect();
         let piece = Piece { block: Rc::new(Block { layers }), row: 0, tokens: *tokens };
         Self { rows: vec![Row { before: vec![piece], length: 0 }], own: Rc::default() }
     }
@@ -181,7 +224,8 @@ impl Segment {
         self.rows.iter().all(|row| row.length == 0 && row.before.is_empty())
     }
 
-    /// The prefix that all rows share, for libtorch's operators: there no row has more before its own.
+    /// The prefix that all rows share, for libtorch's operators: there no row has more before its
+    /// own.
     fn prefix(&self) -> Option<&Piece> {
         self.rows.first()?.before.first()
     }
@@ -215,12 +259,18 @@ impl Segment {
         }
     }
 
-    /// Writes a layer's keys and values of the new tokens, (rows, new, kv_heads, head_dim), behind each row's own.
+    /// Writes a layer's keys and values of the new tokens, (rows, new, kv_heads, head_dim), behind
+    /// each row's own.
     fn write(&mut self, index: usize, key: &Tensor, value: &Tensor, plan: &Plan) {
         let block = self.own_block();
         if index == block.layers.len() {
             let (rows, _, kv_heads, head_dim) = key.size4().expect("keys have 4 dimensions");
-            let room = || Tensor::zeros([rows, plan.columns.max(FIRST_CAPACITY), kv_heads, head_dim], (key.kind(), key.device()));
+            let room = || {
+                Tensor::zeros(
+                    [rows, plan.columns.max(FIRST_CAPACITY), kv_heads, head_dim],
+                    (key.kind(), key.device()),
+                )
+            };
             block.layers.push(Store::new(room(), room()));
         }
         let layer = &mut block.layers[index];
@@ -230,10 +280,16 @@ impl Segment {
 
 fn appended(store: &Tensor, new: &Tensor, plan: &Plan) -> Tensor {
     let mut store = store.shallow_clone();
-    let (rows, capacity, kv_heads, head_dim) = store.size4().expect("keys and values have 4 dimensions");
+    let (rows, capacity, kv_heads, head_dim) = store.size4().expect(
+        "keys and values have 4 \
+                                                                     dimensions",
+    );
     let (_, added, _, _) = new.size4().expect("keys and values have 4 dimensions");
     if plan.columns > capacity {
-        let grown = Tensor::zeros([rows, plan.columns.max(2 * capacity), kv_heads, head_dim], (store.kind(), store.device()));
+        let grown = Tensor::zeros(
+            [rows, plan.columns.max(2 * capacity), kv_heads, head_dim],
+            (store.kind(), store.device()),
+        );
         grown.narrow(1, 0, capacity).copy_(&store);
         store = grown;
     }
@@ -242,8 +298,13 @@ fn appended(store: &Tensor, new: &Tensor, plan: &Plan) -> Tensor {
         Places::Each(places) => {
             let capacity = store.size()[1];
             let flat = store.view([rows * capacity, kv_heads, head_dim]);
-            let rows_start = Tensor::arange(rows, (Kind::Int64, store.device())).unsqueeze(1) * capacity;
-            let _ = flat.shallow_clone().index_copy_(0, &(places + rows_start).view(-1), &new.reshape([rows * added, kv_heads, head_dim]));
+            let rows_start =
+                Tensor::arange(rows, (Kind::Int64, store.device())).unsqueeze(1) * capacity;
+            let _ = flat.shallow_clone().index_copy_(
+                0,
+                &(places + rows_start).view(-1),
+                &new.reshape([rows * added, kv_heads, head_dim]),
+            );
         }
     }
     store
@@ -255,7 +316,8 @@ struct Plan {
     places: Places,
     /// Columns in use once the new tokens are there.
     columns: i64,
-    /// What is not to be seen of the rows' own columns, added to the scores: (rows or 1, 1, new, columns).
+    /// What is not to be seen of the rows' own columns, added to the scores: (rows or 1, 1, new,
+    /// columns).
     own: Option<Tensor>,
     /// The same of the prefix, (rows, 1, new, length).
     prefix: Option<Tensor>,
@@ -269,7 +331,8 @@ enum Places {
     Each(Tensor),
 }
 
-/// The rows of several segments, one after the other, for one forward pass; the passes of all layers belong to it.
+/// The rows of several segments, one after the other, for one forward pass; the passes of all
+/// layers belong to it.
 pub struct KvCache<'a> {
     segments: Vec<&'a mut Segment>,
     /// Real new tokens of each row; shorter rows are padded on the right.
@@ -286,23 +349,42 @@ impl<'a> KvCache<'a> {
     /// # Panics
     /// If that is not one number for each row.
     pub fn new(segments: Vec<&'a mut Segment>, new: Vec<i64>) -> Self {
-        assert_eq!(segments.iter().map(|segment| segment.rows()).sum::<usize>(), new.len(), "one number of new tokens for each row");
+        assert_eq!(
+            segments.iter().map(|segment| segment.rows()).sum::<usize>(),
+            new.len(),
+            "one number of new tokens for each row"
+        );
         let width = new.iter().copied().max().unwrap_or(0);
         Self { segments, new, width, plans: Vec::new(), windowed: Vec::new() }
     }
 
-    /// Positions of the new tokens, (rows, width) i64; padding repeats its row's last, which may be the last that the model knows.
+    /// Positions of the new tokens, (rows, width) i64; padding repeats its row's last, which may be
+    /// the last that the model knows.
     pub fn positions(&self) -> Tensor {
-        let starts = self.segments.iter().flat_map(|segment| (0..segment.rows()).map(|row| segment.position(row)));
-        let positions: Vec<i64> =
-            starts.zip(&self.new).flat_map(|(start, &new)| (0..self.width).map(move |j| (start + j.min(new - 1)).max(0))).collect();
+        let starts = self
+            .segments
+            .iter()
+            .flat_map(|segment| (0..segment.rows()).map(|row| segment.position(row)));
+        let positions: Vec<i64> = starts
+            .zip(&self.new)
+            .flat_map(|(start, &new)| (0..self.width).map(move |j| (start + j.min(new - 1)).max(0)))
+            .collect();
         Tensor::from_slice(&positions).view([self.new.len() as i64, self.width])
     }
 
-    /// Attention of layer `index`: query (rows, heads, width, head_dim) over all that each row has read and its new tokens, whose key and
-    /// value are (rows, kv_heads, width, head_dim). A token sees no further back than `window` positions, its own included. Returns
-    /// (rows, width, heads * head_dim). Layers come in their order.
-    pub(super) fn attend(&mut self, index: usize, query: &Tensor, key: &Tensor, value: &Tensor, scale: f64, window: Option<i64>) -> Tensor {
+    /// Attention of layer `index`: query (rows, heads, width, head_dim) over all that each row has
+    /// read and its new tokens, whose key and value are (rows, kv_heads, width, head_dim). A token
+    /// sees no further back than `window` positions, its own included. Returns (rows, width, heads
+    /// * head_dim). Layers come in their order.
+    pub(super) fn attend(
+        &mut self,
+        index: usize,
+        query: &Tensor,
+        key: &Tensor,
+        value: &Tensor,
+        scale: f64,
+        window: Option<i64>,
+    ) -> Tensor {
         let window = window.filter(|window| self.longest() > *window);
         if self.goes_along_paths(query) {
             let new = New::separate(query, key, value);
@@ -333,8 +415,15 @@ impl<'a> KvCache<'a> {
         if attended.len() == 1 { attended.remove(0) } else { Tensor::cat(&attended, 0) }
     }
 
-    /// [`Self::attend`] with queries, keys and values of `heads` heads side by side, (rows, width, 3 * heads * head_dim), and no window.
-    pub(super) fn attend_fused(&mut self, index: usize, fused: &Tensor, heads: i64, scale: f64) -> Tensor {
+    /// [`Self::attend`] with queries, keys and values of `heads` heads side by side, (rows, width,
+    /// 3 * heads * head_dim), and no window.
+    pub(super) fn attend_fused(
+        &mut self,
+        index: usize,
+        fused: &Tensor,
+        heads: i64,
+        scale: f64,
+    ) -> Tensor {
         if self.goes_along_paths(fused) {
             return self.attend_along_paths(index, &New::fused(fused, heads as usize), scale, None);
         }
@@ -342,12 +431,20 @@ impl<'a> KvCache<'a> {
         self.attend(index, &query, &key, &value, scale, None)
     }
 
-    /// A first reading is one causal product over the whole prompt, for which libtorch's operator has better blocks.
+    /// A first reading is one causal product over the whole prompt, for which libtorch's operator
+    /// has better blocks.
     fn goes_along_paths(&self, new: &Tensor) -> bool {
-        reads(new.device(), new.kind()) && !self.segments.iter().all(|segment| segment.has_read_nothing())
+        reads(new.device(), new.kind())
+            && !self.segments.iter().all(|segment| segment.has_read_nothing())
     }
 
-    fn attend_along_paths(&mut self, index: usize, new: &New, scale: f64, window: Option<i64>) -> Tensor {
+    fn attend_along_paths(
+        &mut self,
+        index: usize,
+        new: &New,
+        scale: f64,
+        window: Option<i64>,
+    ) -> Tensor {
         let width = self.width as usize;
         for segment in &mut self.segments {
             segment.make_room(index, new, width);
@@ -355,8 +452,14 @@ impl<'a> KvCache<'a> {
         let mut reading = Reading::default();
         for segment in &self.segments {
             for (number, row) in segment.rows.iter().enumerate() {
-                let before = row.before.iter().map(|piece| (&piece.block.layers[index], piece.row, piece.tokens as usize));
-                reading.push(before.chain([(&segment.own.layers[index], number, row.length as usize)]), width);
+                let before = row
+                    .before
+                    .iter()
+                    .map(|piece| (&piece.block.layers[index], piece.row, piece.tokens as usize));
+                reading.push(
+                    before.chain([(&segment.own.layers[index], number, row.length as usize)]),
+                    width,
+                );
             }
         }
         attend(new, &reading, scale, window)
@@ -373,11 +476,19 @@ impl<'a> KvCache<'a> {
     }
 
     fn longest(&self) -> i64 {
-        self.segments.iter().flat_map(|segment| (0..segment.rows()).map(|row| segment.position(row))).max().unwrap_or(0) + self.width
+        self.segments
+            .iter()
+            .flat_map(|segment| (0..segment.rows()).map(|row| segment.position(row)))
+            .max()
+            .unwrap_or(0)
+            + self.width
     }
 
     fn plan(&self, window: Option<i64>, kind: Kind, device: Device) -> Vec<Plan> {
-        self.segments.iter().map(|segment| plan(segment, self.width, window, kind, device)).collect()
+        self.segments
+            .iter()
+            .map(|segment| plan(segment, self.width, window, kind, device))
+            .collect()
     }
 }
 
@@ -406,8 +517,14 @@ fn plan(segment: &Segment, width: i64, window: Option<i64>, kind: Kind, device: 
         // The prefix lies at the columns before 0.
         let column = count(prefix_length) - prefix_length;
         let rows = lengths.len() as i64;
-        let allowed = seen_by(&column, Tensor::ones([1, width, prefix_length], (Kind::Bool, device)));
+        let allowed =
+            seen_by(&column, Tensor::ones([1, width, prefix_length], (Kind::Bool, device)));
         bias(allowed.expand([rows, width, prefix_length], false))
     });
-    Plan { places: if all_same { Places::Same(longest) } else { Places::Each(places) }, columns, own, prefix }
+    Plan {
+        places: if all_same { Places::Same(longest) } else { Places::Each(places) },
+        columns,
+        own,
+        prefix,
+    }
 }

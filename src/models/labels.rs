@@ -33,11 +33,18 @@ impl Labels {
         self.positive().err()
     }
 
-    /// The label called POSITIVE, else the one whose name contains it, else LABEL_1; upper and lower case are the same.
+    /// The label called POSITIVE, else the one whose name contains it, else LABEL_1; upper and
+    /// lower case are the same.
     pub fn positive(&self) -> Result<i64, String> {
-        let rules: [fn(&str) -> bool; 3] = [|name| name == "POSITIVE", |name| name.contains("POSITIVE"), |name| name == "LABEL_1"];
+        let rules: [fn(&str) -> bool; 3] =
+            [|name| name == "POSITIVE", |name| name.contains("POSITIVE"), |name| name == "LABEL_1"];
         for rule in rules {
-            let found: Vec<i64> = self.0.iter().filter(|(_, name)| rule(&name.to_uppercase())).map(|(id, _)| *id).collect();
+            let found: Vec<i64> = self
+                .0
+                .iter()
+                .filter(|(_, name)| rule(&name.to_uppercase()))
+                .map(|(id, _)| *id)
+                .collect();
             match found[..] {
                 [] => {}
                 [label] => return Ok(label),
@@ -46,7 +53,8 @@ impl Labels {
         }
         let names = self.0.values().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         Err(format!(
-            "`id2label` does not say which label is the positive one: {names}\n\nhint: call exactly one label `POSITIVE` in config.json"
+            "`id2label` does not say which label is the positive one: {names}\n\nhint: call \
+             exactly one label `POSITIVE` in config.json"
         ))
     }
 }
@@ -57,7 +65,10 @@ impl<'de> Deserialize<'de> for Labels {
         let by_text = BTreeMap::<String, String>::deserialize(deserializer)?;
         let by_number = by_text.into_iter().map(|(id, name)| match id.parse() {
             Ok(id) => Ok((id, name)),
-            Err(_) => Err(D::Error::custom(format!("`id2label` has the key `{id}`, which is not a number"))),
+            Err(_) => Err(D::Error::custom(format!(
+                "`id2label` has the key `{id}`, which is not a \
+                                                    number"
+            ))),
         });
         by_number.collect::<Result<_, _>>().map(Self)
     }

@@ -1,4 +1,5 @@
-//! The layers that all families share, under the parameter names of Hugging Face. Variables start as zeros: loading or `init` follows.
+//! The layers that all families share, under the parameter names of Hugging Face. Variables start
+//! as zeros: loading or `init` follows.
 
 use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
@@ -92,10 +93,12 @@ impl RmsNorm {
         Self { weight: zeros(p, "weight", &[size]), epsilon }
     }
 
-    /// (.., size) to the same shape; the statistics are in f32 whatever the kind, the weight is applied in the kind.
+    /// (.., size) to the same shape; the statistics are in f32 whatever the kind, the weight is
+    /// applied in the kind.
     pub(super) fn forward(&self, input: &Tensor) -> Tensor {
         let exact = input.to_kind(Kind::Float);
-        let scale = (exact.square().mean_dim([-1i64].as_slice(), true, Kind::Float) + self.epsilon).rsqrt();
+        let scale =
+            (exact.square().mean_dim([-1i64].as_slice(), true, Kind::Float) + self.epsilon).rsqrt();
         (exact * scale).to_kind(input.kind()) * &self.weight
     }
 }

@@ -1,7 +1,9 @@
-//! The Llama family as Hugging Face defines it: Llama 1 to 3.1 (Tulu 2, Yi), Mistral with its sliding window (Zephyr), Qwen2 and 2.5.
+//! The Llama family as Hugging Face defines it: Llama 1 to 3.1 (Tulu 2, Yi), Mistral with its
+//! sliding window (Zephyr), Qwen2 and 2.5.
 //!
-//! Pre-norm blocks with RMS norms, rotary positions, grouped-query attention and a gated feed-forward layer. The families differ in
-//! which biases there are and which layers look through a window; all of that is config.
+//! Pre-norm blocks with RMS norms, rotary positions, grouped-query attention and a gated
+//! feed-forward layer. The families differ in which biases there are and which layers look through
+//! a window; all of that is config.
 
 use std::ops::Range;
 
@@ -18,7 +20,8 @@ use super::rope::{Rope, RopeSettings, Rotation};
 use super::{Decoder, Input, KvCache};
 use crate::kernels::Activation;
 
-/// `config.json` under its own names. Keys that do not matter here are kept in `extra` and saved again.
+/// `config.json` under its own names. Keys that do not matter here are kept in `extra` and saved
+/// again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LlamaConfig {
     pub model_type: LlamaFamily,
@@ -119,24 +122,46 @@ impl LlamaConfig {
         }
         if self.head_dim.is_none() && self.hidden_size % self.num_attention_heads != 0 {
             let (heads, size) = (self.num_attention_heads, self.hidden_size);
-            problems.push(format!("`num_attention_heads` = {heads} does not divide `hidden_size` = {size}, and there is no `head_dim`"));
+            problems.push(format!(
+                "`num_attention_heads` = {heads} does not divide `hidden_size` = \
+                                   {size}, and there is no `head_dim`"
+            ));
         }
         if self.num_attention_heads % self.kv_heads() != 0 {
             let (kv_heads, heads) = (self.kv_heads(), self.num_attention_heads);
-            problems.push(format!("`num_key_value_heads` = {kv_heads} does not divide `num_attention_heads` = {heads}"));
+            problems.push(format!(
+                "`num_key_value_heads` = {kv_heads} does not divide \
+                                   `num_attention_heads` = {heads}"
+            ));
         }
         if self.head_dim() < 2 || self.head_dim() % 2 != 0 {
-            problems.push(format!("`head_dim` = {} must be even: dimensions turn in pairs", self.head_dim()));
+            problems.push(format!(
+                "`head_dim` = {} must be even: dimensions turn in pairs",
+                self.head_dim()
+            ));
         }
         if self.hidden_act != "silu" {
-            problems.push(format!("`hidden_act` = `{}` is not supported, only `silu`", self.hidden_act));
+            problems.push(format!(
+                "`hidden_act` = `{}` is not supported, only `silu`",
+                self.hidden_act
+            ));
         }
         if let Some(types) = &self.layer_types {
             if types.len() as i64 != self.num_hidden_layers {
-                problems.push(format!("`layer_types` names {} layers, `num_hidden_layers` is {}", types.len(), self.num_hidden_layers));
+                problems.push(format!(
+                    "`layer_types` names {} layers, `num_hidden_layers` is {}",
+                    types.len(),
+                    self.num_hidden_layers
+                ));
             }
-            if let Some(other) = types.iter().find(|kind| !["full_attention", "sliding_attention"].contains(&kind.as_str())) {
-                problems.push(format!("`layer_types` names `{other}`; supported: `full_attention`, `sliding_attention`"));
+            if let Some(other) = types
+                .iter()
+                .find(|kind| !["full_attention", "sliding_attention"].contains(&kind.as_str()))
+            {
+                problems.push(format!(
+                    "`layer_types` names `{other}`; supported: `full_attention`, \
+                                       `sliding_attention`"
+                ));
             }
         }
         problems.extend(self.rope().err());
@@ -152,7 +177,10 @@ impl LlamaConfig {
     }
 
     fn rope(&self) -> Result<RopeSettings, String> {
-        RopeSettings::read(self.rope_theta, self.rope_parameters.as_ref().or(self.rope_scaling.as_ref()))
+        RopeSettings::read(
+            self.rope_theta,
+            self.rope_parameters.as_ref().or(self.rope_scaling.as_ref()),
+        )
     }
 
     /// The window of layer `index`, if it has one.
@@ -160,11 +188,18 @@ impl LlamaConfig {
         let window = match self.model_type {
             LlamaFamily::Llama => None,
             LlamaFamily::Mistral => self.sliding_window,
-            LlamaFamily::Qwen2 => self.sliding_window.filter(|_| self.use_sliding_window == Some(true)),
+            LlamaFamily::Qwen2 => {
+                self.sliding_window.filter(|_| self.use_sliding_window == Some(true))
+            }
         }?;
         let slides = match &self.layer_types {
-            Some(types) => types.get(index as usize).is_some_and(|kind| kind == "sliding_attention"),
-            None => self.model_type == LlamaFamily::Mistral || index >= self.max_window_layers.unwrap_or(28), // transformers' default
+            Some(types) => {
+                types.get(index as usize).is_some_and(|kind| kind == "sliding_attention")
+            }
+            None => {
+                self.model_type == LlamaFamily::Mistral
+                    || index >= self.max_window_layers.unwrap_or(28)
+            } // transformers' default
         };
         slides.then_some(window)
     }
@@ -209,12 +244,19 @@ pub(super) struct Llama {
 }
 
 impl Llama {
-    /// Makes the variables, all zeros, below `p`; `config` must be free of [`LlamaConfig::problems`].
+    /// Makes the variables, all zeros, below `p`; `config` must be free of
+    /// [`LlamaConfig::problems`].
     pub fn new(p: &Path, config: &LlamaConfig) -> Self {
         let rope = config.rope().expect("a config without problems has rope settings");
         Self {
-            embed_tokens: Embedding::new(&(p / "embed_tokens"), config.vocab_size, config.hidden_size),
-            layers: (0..config.num_hidden_layers).map(|index| Block::new(&(p / "layers" / index), config, index)).collect(),
+            embed_tokens: Embedding::new(
+                &(p / "embed_tokens"),
+                config.vocab_size,
+                config.hidden_size,
+            ),
+            layers: (0..config.num_hidden_layers)
+                .map(|index| Block::new(&(p / "layers" / index), config, index))
+                .collect(),
             norm: RmsNorm::new(&(p / "norm"), config.hidden_size, config.rms_norm_eps),
             rope: Rope::new(&rope, config.head_dim(), p.device()),
             window: (0..config.num_hidden_layers).find_map(|index| config.window(index)),
@@ -225,7 +267,9 @@ impl Llama {
 
 impl Decoder for Llama {
     fn hidden(&self, input: &Input, cache: Option<KvCache>) -> Tensor {
-        let Some(mut cache) = cache else { return self.layers(input, None, 0..self.layers.len() as i64) };
+        let Some(mut cache) = cache else {
+            return self.layers(input, None, 0..self.layers.len() as i64);
+        };
         let rotation = self.rope.rotation(input.positions, self.kind);
         let mut hidden = self.embed(input);
         for (index, block) in self.layers.iter().enumerate() {
@@ -249,7 +293,8 @@ impl Decoder for Llama {
         let rotation = self.rope.rotation(input.positions, self.kind);
         let mut hidden = before.map_or_else(|| self.embed(input), Tensor::shallow_clone);
         for block in &self.layers[which.start as usize..which.end as usize] {
-            let mask = sliding.as_ref().filter(|_| block.self_attn.window.is_some()).unwrap_or(&full);
+            let mask =
+                sliding.as_ref().filter(|_| block.self_attn.window.is_some()).unwrap_or(&full);
             hidden = block.forward(&hidden, &rotation, mask, None);
         }
         if which.end == self.layers.len() as i64 { self.norm.forward(&hidden) } else { hidden }
@@ -286,15 +331,35 @@ struct Block {
 impl Block {
     fn new(p: &Path, config: &LlamaConfig, index: i64) -> Self {
         Self {
-            input_layernorm: RmsNorm::new(&(p / "input_layernorm"), config.hidden_size, config.rms_norm_eps),
+            input_layernorm: RmsNorm::new(
+                &(p / "input_layernorm"),
+                config.hidden_size,
+                config.rms_norm_eps,
+            ),
             self_attn: Attention::new(&(p / "self_attn"), config, index),
-            post_attention_layernorm: RmsNorm::new(&(p / "post_attention_layernorm"), config.hidden_size, config.rms_norm_eps),
+            post_attention_layernorm: RmsNorm::new(
+                &(p / "post_attention_layernorm"),
+                config.hidden_size,
+                config.rms_norm_eps,
+            ),
             mlp: Mlp::new(&(p / "mlp"), config),
         }
     }
 
-    fn forward(&self, hidden: &Tensor, rotation: &Rotation, mask: &Mask, cache: Option<(&mut KvCache, usize)>) -> Tensor {
-        let hidden = self.self_attn.forward_added(&self.input_layernorm.forward(hidden), rotation, mask, cache, hidden);
+    fn forward(
+        &self,
+        hidden: &Tensor,
+        rotation: &Rotation,
+        mask: &Mask,
+        cache: Option<(&mut KvCache, usize)>,
+    ) -> Tensor {
+        let hidden = self.self_attn.forward_added(
+            &self.input_layernorm.forward(hidden),
+            rotation,
+            mask,
+            cache,
+            hidden,
+        );
         self.mlp.forward_added(&self.post_attention_layernorm.forward(&hidden), &hidden)
     }
 }
@@ -327,7 +392,8 @@ impl Attention {
         }
     }
 
-    /// (batch, seq, hidden_size) to the same shape, added to `residual`; the cache comes with this layer's index in it and keeps turned keys.
+    /// (batch, seq, hidden_size) to the same shape, added to `residual`; the cache comes with this
+    /// layer's index in it and keeps turned keys.
     fn forward_added(
         &self,
         hidden: &Tensor,
@@ -340,7 +406,9 @@ impl Attention {
         let key = rotation.apply(&split_heads(&self.k_proj.forward(hidden), self.kv_heads));
         let value = split_heads(&self.v_proj.forward(hidden), self.kv_heads);
         let attended = match cache {
-            Some((cache, index)) => cache.attend(index, &query, &key, &value, self.scale, self.window),
+            Some((cache, index)) => {
+                cache.attend(index, &query, &key, &value, self.scale, self.window)
+            }
             None => attend(&query, &key, &value, mask, self.scale),
         };
         self.o_proj.forward_added(&attended, residual)
@@ -355,7 +423,8 @@ struct Mlp {
 
 impl Mlp {
     fn new(p: &Path, config: &LlamaConfig) -> Self {
-        let (size, inner, bias) = (config.hidden_size, config.intermediate_size, config.has_mlp_bias());
+        let (size, inner, bias) =
+            (config.hidden_size, config.intermediate_size, config.has_mlp_bias());
         Self {
             gate_proj: Linear::with_bias(&(p / "gate_proj"), size, inner, bias),
             up_proj: Linear::with_bias(&(p / "up_proj"), size, inner, bias),
@@ -364,7 +433,8 @@ impl Mlp {
     }
 
     fn forward_added(&self, hidden: &Tensor, residual: &Tensor) -> Tensor {
-        let gated = self.gate_proj.forward_activated(hidden, Activation::Silu) * self.up_proj.forward(hidden);
+        let gated = self.gate_proj.forward_activated(hidden, Activation::Silu)
+            * self.up_proj.forward(hidden);
         self.down_proj.forward_added(&gated, residual)
     }
 }

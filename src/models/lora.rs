@@ -1,6 +1,8 @@
-//! Low-rank adaptation (arXiv 2106.09685): y = W x + (α / r) B A x with W frozen, and PEFT's adapter folders.
+//! Low-rank adaptation (arXiv 2106.09685): y = W x + (α / r) B A x with W frozen, and PEFT's
+//! adapter folders.
 //!
-//! Adapters are f32 whatever the kind of the weights, as PEFT keeps them. There is no dropout, as everywhere in `models`.
+//! Adapters are f32 whatever the kind of the weights, as PEFT keeps them. There is no dropout, as
+//! everywhere in `models`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -43,12 +45,14 @@ impl Adapter {
 
     /// What it adds to a weight, (out, in), or (in, out) where `fan_in_fan_out`; f32.
     fn update(&self, fan_in_fan_out: bool) -> Tensor {
-        let update = Weight::new(&self.a.detach(), true).product(&self.b.detach(), None) * self.scale;
+        let update =
+            Weight::new(&self.a.detach(), true).product(&self.b.detach(), None) * self.scale;
         if fan_in_fan_out { update.transpose(0, 1) } else { update }
     }
 }
 
-/// `output` (.., out) of a layer for `input` (.., in) with what its adapter adds, in the kind of `output`; the sum is taken in f32.
+/// `output` (.., out) of a layer for `input` (.., in) with what its adapter adds, in the kind of
+/// `output`; the sum is taken in f32.
 pub(super) fn adapted(adapter: Option<&Adapter>, input: &Tensor, output: Tensor) -> Tensor {
     let Some(Adapter { a, b, scale }) = adapter else { return output };
     let low = Weight::new(a, false).product(&input.to_kind(a.kind()), None) * *scale; // (.., rank)
@@ -80,18 +84,35 @@ impl AdaptedLayer {
 }
 
 impl Adapters {
-    /// Gives adapters to those of `layers`, named below `prefix`, that are targets: A and B zero, with gradients.
+    /// Gives adapters to those of `layers`, named below `prefix`, that are targets: A and B zero,
+    /// with gradients.
     ///
     /// # Errors
     /// [`Error::Failed`] where a target is no layer of the model.
-    pub fn attach(layers: Vec<LinearLayer>, prefix: &str, lora: &Lora, base: &Path, device: Device) -> Result<Self> {
-        let names: Vec<String> = layers.iter().map(|layer| format!("{prefix}.{}", layer.name)).collect();
-        if let Some(target) = lora.targets.iter().find(|target| !names.iter().any(|layer| Lora::matches(target, layer))) {
+    pub fn attach(
+        layers: Vec<LinearLayer>,
+        prefix: &str,
+        lora: &Lora,
+        base: &Path,
+        device: Device,
+    ) -> Result<Self> {
+        let names: Vec<String> =
+            layers.iter().map(|layer| format!("{prefix}.{}", layer.name)).collect();
+        if let Some(target) = lora
+            .targets
+            .iter()
+            .find(|target| !names.iter().any(|layer| Lora::matches(target, layer)))
+        {
             let problem = format!("LoRA's target `{target}` is no linear layer of the model");
-            return Err(Error::failed(format!("{problem}\n\nhint: its layers: {}", of_block(&names))));
+            return Err(Error::failed(format!(
+                "{problem}\n\nhint: its layers: {}",
+                of_block(&names)
+            )));
         }
         let mut adapted = Vec::new();
-        for (layer, own) in adapters(layers, prefix, device, |layer| lora.adapts(layer).then(|| (lora.rank, lora.scale())))? {
+        for (layer, own) in adapters(layers, prefix, device, |layer| {
+            lora.adapts(layer).then(|| (lora.rank, lora.scale()))
+        })? {
             for matrix in [&own.adapter.a, &own.adapter.b] {
                 let _ = matrix.set_requires_grad(true);
             }
@@ -102,14 +123,18 @@ impl Adapters {
         Ok(Self { lora: lora.clone(), base, layers: adapted })
     }
 
-    /// A uniform within ±1/√in, which is PEFT's Kaiming initialisation with a = √5; B stays zero, so that the model starts as it is.
+    /// A uniform within ±1/√in, which is PEFT's Kaiming initialisation with a = √5; B stays zero,
+    /// so that the model starts as it is.
     pub fn initialise(&self, seed: u64) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         for AdaptedLayer { name, adapter: Adapter { a, .. }, .. } in &self.layers {
             let mut random = Stream::new(seed, "lora", name).rng();
             let bound = (a.size2()?.1 as f64).powf(-0.5);
-            let values: Vec<f32> = (0..a.numel()).map(|_| (bound * (2.0 * random.random::<f64>() - 1.0)) as f32).collect();
-            a.shallow_clone().f_copy_(&Tensor::f_from_slice(&values)?.f_view(a.size().as_slice())?)?;
+            let values: Vec<f32> = (0..a.numel())
+                .map(|_| (bound * (2.0 * random.random::<f64>() - 1.0)) as f32)
+                .collect();
+            a.shallow_clone()
+                .f_copy_(&Tensor::f_from_slice(&values)?.f_view(a.size().as_slice())?)?;
         }
         Ok(())
     }
@@ -122,16 +147,28 @@ impl Adapters {
     /// Copies A and B out of an adapter folder that must have been trained with these settings.
     pub fn resume(&self, folder: &Path) -> Result<()> {
         let layers = self.layers.iter().map(|layer| layer.name.as_str());
-        same_settings(folder, &AdapterConfig::read(folder, Purpose::Language)?, &self.lora, layers)?;
+        same_settings(
+            folder,
+            &AdapterConfig::read(folder, Purpose::Language)?,
+            &self.lora,
+            layers,
+        )?;
         load(folder, &self.parameters())
     }
 
-    /// `parameters` of the model, the adapted weights with their updates. Those are f32, so that an update is not lost in rounding.
+    /// `parameters` of the model, the adapted weights with their updates. Those are f32, so that an
+    /// update is not lost in rounding.
     pub fn merged(&self, parameters: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
         let _no_grad = tch::no_grad_guard();
-        let layers: BTreeMap<&str, &AdaptedLayer> = self.layers.iter().map(|layer| (layer.name.as_str(), layer)).collect();
-        let merge = |(name, weight): (String, Tensor)| match name.strip_suffix(".weight").and_then(|layer| layers.get(layer)) {
-            Some(layer) => (name, weight.to_kind(Kind::Float) + layer.adapter.update(layer.fan_in_fan_out)),
+        let layers: BTreeMap<&str, &AdaptedLayer> =
+            self.layers.iter().map(|layer| (layer.name.as_str(), layer)).collect();
+        let merge = |(name, weight): (String, Tensor)| match name
+            .strip_suffix(".weight")
+            .and_then(|layer| layers.get(layer))
+        {
+            Some(layer) => {
+                (name, weight.to_kind(Kind::Float) + layer.adapter.update(layer.fan_in_fan_out))
+            }
             None => (name, weight),
         };
         parameters.into_iter().map(merge).collect()
@@ -154,8 +191,10 @@ impl Adapters {
     fn write(&self, folder: &Path, purpose: Purpose, beside: &[(String, Tensor)]) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(Error::io(folder, "creating the folder"))?;
         let from_here = way(folder, &self.base);
-        let metadata: Vec<(&str, &str)> = from_here.iter().map(|way| (BASE_FROM_HERE, way.as_str())).collect();
-        let tensors: Vec<(String, Tensor)> = self.parameters().into_iter().chain(named(beside)).collect();
+        let metadata: Vec<(&str, &str)> =
+            from_here.iter().map(|way| (BASE_FROM_HERE, way.as_str())).collect();
+        let tensors: Vec<(String, Tensor)> =
+            self.parameters().into_iter().chain(named(beside)).collect();
         weights::write_tensors(&folder.join(WEIGHTS), &tensors, &metadata)?;
         let mut config = json!({
             "peft_type": "LORA",
@@ -188,7 +227,13 @@ fn adapters<'a>(
     for layer in layers {
         let name = format!("{prefix}.{}", layer.name);
         let Some((rank, scale)) = choose(&name) else { continue };
-        let rank = i64::try_from(rank).map_err(|_| Error::failed(format!("LoRA's rank is {rank}, larger than any layer")))?;
+        let rank = i64::try_from(rank).map_err(|_| {
+            Error::failed(format!(
+                "LoRA's rank is {rank}, \
+                                                                          larger than any \
+                                                                          layer"
+            ))
+        })?;
         let (n_out, n_in) = layer.weight.size();
         let adapter = Adapter { a: zeros([rank, n_in])?, b: zeros([n_out, rank])?, scale };
         let fan_in_fan_out = layer.weight.is_transposed();
@@ -202,7 +247,8 @@ fn way(from: &Path, to: &Path) -> Option<String> {
     let (from, to) = (from.canonicalize().ok()?, to.canonicalize().ok()?);
     let common = from.components().zip(to.components()).take_while(|(from, to)| from == to).count();
     let up = from.components().skip(common).map(|_| Path::new(".."));
-    let way: PathBuf = up.chain(to.components().skip(common).map(|part| Path::new(part.as_os_str()))).collect();
+    let way: PathBuf =
+        up.chain(to.components().skip(common).map(|part| Path::new(part.as_os_str()))).collect();
     way.into_os_string().into_string().ok()
 }
 
@@ -213,18 +259,35 @@ fn matrices(layer: &str) -> [String; 2] {
 
 /// Names of layers within their blocks, for people.
 fn of_block(layers: &[String]) -> String {
-    let of_block: BTreeSet<&str> = layers.iter().filter_map(|layer| layer.splitn(4, '.').nth(3)).collect();
+    let of_block: BTreeSet<&str> =
+        layers.iter().filter_map(|layer| layer.splitn(4, '.').nth(3)).collect();
     of_block.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Adds the adapter in `folder` to the weights of the model's `layers`, named below `prefix`, as PEFT merges it; the `score` of a reward model
-/// takes the value of the adapter's.
-pub(super) fn merge_folder(layers: Vec<LinearLayer>, prefix: &str, folder: &Path, device: Device, score: Option<&Tensor>) -> Result<()> {
+/// Adds the adapter in `folder` to the weights of the model's `layers`, named below `prefix`, as
+/// PEFT merges it; the `score` of a reward model takes the value of the adapter's.
+pub(super) fn merge_folder(
+    layers: Vec<LinearLayer>,
+    prefix: &str,
+    folder: &Path,
+    device: Device,
+    score: Option<&Tensor>,
+) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
-    let config = AdapterConfig::read(folder, if score.is_some() { Purpose::Reward } else { Purpose::Language })?;
+    let config = AdapterConfig::read(
+        folder,
+        if score.is_some() { Purpose::Reward } else { Purpose::Language },
+    )?;
     let adapted = adapters(layers, prefix, device, |layer| config.of_layer(layer))?;
     let score = score.map(|score| (SCORE.to_owned(), score.shallow_clone()));
-    load(folder, &adapted.iter().flat_map(|(_, adapted)| adapted.parameters()).chain(score).collect::<Vec<_>>())?;
+    load(
+        folder,
+        &adapted
+            .iter()
+            .flat_map(|(_, adapted)| adapted.parameters())
+            .chain(score)
+            .collect::<Vec<_>>(),
+    )?;
     for (layer, AdaptedLayer { fan_in_fan_out, adapter, .. }) in adapted {
         let weight = layer.weight.plain();
         let merged = weight.to_kind(Kind::Float) + adapter.update(fan_in_fan_out);
@@ -242,19 +305,28 @@ fn named(parameters: &[(String, Tensor)]) -> impl Iterator<Item = (String, Tenso
     parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
 }
 
-/// Whether training with `lora` can go on with the adapter in `folder`; a folder that holds none is no adapter to go on with.
+/// Whether training with `lora` can go on with the adapter in `folder`; a folder that holds none is
+/// no adapter to go on with.
 pub fn check_resumes(folder: &Path, lora: &Lora) -> Result<()> {
     let Some(base) = base_of_adapter(folder)? else { return Ok(()) };
-    let (found, layers) = (AdapterConfig::read(folder, Purpose::Language)?, shapes::linears(&LmConfig::read(&base)?));
+    let (found, layers) =
+        (AdapterConfig::read(folder, Purpose::Language)?, shapes::linears(&LmConfig::read(&base)?));
     same_settings(folder, &found, lora, layers.iter().map(|layer| layer.name.as_str()))
 }
 
-/// Whether the adapter that was `found` stands on those of `layers` that `lora` adapts, with its rank and its scale.
-fn same_settings<'a>(folder: &Path, found: &AdapterConfig, lora: &Lora, layers: impl Iterator<Item = &'a str>) -> Result<()> {
+/// Whether the adapter that was `found` stands on those of `layers` that `lora` adapts, with its
+/// rank and its scale.
+fn same_settings<'a>(
+    folder: &Path,
+    found: &AdapterConfig,
+    lora: &Lora,
+    layers: impl Iterator<Item = &'a str>,
+) -> Result<()> {
     let differs = |what: String| Err(Error::model(folder, format!("holds an adapter {what}")));
     if (found.rank, found.alpha) != (lora.rank, lora.alpha) {
         return differs(format!(
-            "of rank {} and alpha {}, and training would go on with it; `lora` asks for rank {} and alpha {}",
+            "of rank {} and alpha {}, and training would go on with it; `lora` asks for rank {} \
+             and alpha {}",
             found.rank, found.alpha, lora.rank, lora.alpha
         ));
     }
@@ -263,14 +335,16 @@ fn same_settings<'a>(folder: &Path, found: &AdapterConfig, lora: &Lora, layers: 
             (own, asked) if own == asked => {}
             (Some((rank, scale)), Some((asked, factor))) => {
                 return differs(format!(
-                    "whose rank on `{name}` is {rank} and its scale {scale}, and training would go on with it; `lora` has one rank, {asked}, and \
+                    "whose rank on `{name}` is {rank} and its scale {scale}, and training would go \
+                     on with it; `lora` has one rank, {asked}, and \
                      one scale, alpha / rank = {factor}\n\n{MERGE}"
                 ));
             }
             (own, _) => {
                 let [has, asks] = if own.is_some() { ["on", "not on"] } else { ["not on", "on"] };
                 return differs(format!(
-                    "that stands {has} `{name}`, and training would go on with it; `lora.targets` asks for one that stands {asks} it"
+                    "that stands {has} `{name}`, and training would go on with it; `lora.targets` \
+                     asks for one that stands {asks} it"
                 ));
             }
         }
@@ -281,14 +355,16 @@ fn same_settings<'a>(folder: &Path, found: &AdapterConfig, lora: &Lora, layers: 
 /// What brings tensors beside A and B, such as an embedding that was resized, can still be merged.
 fn with_way_out(error: Error) -> Error {
     let Error::Model { path, mut problems } = error else { return error };
-    if let Some(last) = problems.iter_mut().rfind(|problem| problem.starts_with("unexpected tensor")) {
+    if let Some(last) =
+        problems.iter_mut().rfind(|problem| problem.starts_with("unexpected tensor"))
+    {
         last.push_str(&format!("\n\n{MERGE}"));
     }
     Error::Model { path, problems }
 }
 
-/// Whether the adapter in `folder` is one for a model of this config and `purpose`: its options, the layers that they name, and the names, shapes
-/// and kinds in its weights.
+/// Whether the adapter in `folder` is one for a model of this config and `purpose`: its options,
+/// the layers that they name, and the names, shapes and kinds in its weights.
 pub(super) fn check(folder: &Path, config: &LmConfig, purpose: Purpose) -> Result<()> {
     let adapter = AdapterConfig::read(folder, purpose)?;
     let linears = shapes::linears(config);
@@ -304,23 +380,49 @@ pub(super) fn check(folder: &Path, config: &LmConfig, purpose: Purpose) -> Resul
     if purpose == Purpose::Reward {
         wanted.insert(SCORE.to_owned(), vec![1, shapes::embedding(config)[1]]);
     }
-    let others: BTreeSet<String> = shapes::of_lm(config).keys().filter_map(|name| Some(name.strip_suffix(".weight")?.to_owned())).collect();
-    let others = others.iter().map(String::as_str).filter(|name| !names.iter().any(|layer| layer == name)).chain(["lm_head"]);
+    let others: BTreeSet<String> = shapes::of_lm(config)
+        .keys()
+        .filter_map(|name| Some(name.strip_suffix(".weight")?.to_owned()))
+        .collect();
+    let others = others
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !names.iter().any(|layer| layer == name))
+        .chain(["lm_head"]);
     if let Some(other) = adapter.stray(others) {
         problems.push(format!(
-            "`target_modules` takes in `{other}`, which is no linear layer of a block, and no other is adapted here\n\n{MERGE}"
+            "`target_modules` takes in `{other}`, which is no linear layer of a block, and no \
+             other is adapted here\n\n{MERGE}"
         ));
     } else if adapted == 0 {
-        let target =
-            adapter.idle_targets(&names).next().map(|target| format!(": LoRA's target `{target}` is no linear layer of the model"));
-        problems.push(format!("it stands on no layer of its base{}\n\nhint: its layers: {}", target.unwrap_or_default(), of_block(&names)));
+        let target = adapter.idle_targets(&names).next().map(|target| {
+            format!(
+                ": LoRA's target `{target}` \
+                                                                      is no linear layer of the \
+                                                                      model"
+            )
+        });
+        problems.push(format!(
+            "it stands on no layer of its base{}\n\nhint: its layers: {}",
+            target.unwrap_or_default(),
+            of_block(&names)
+        ));
     }
     let path = folder.join(WEIGHTS);
     let own = (!problems.is_empty()).then(|| Error::Model { path: folder.join(CONFIG), problems });
     let tensors = if !path.is_file() {
-        Some(Error::model(folder, format!("has `{CONFIG}`, but no `{WEIGHTS}`\n\nhint: save the adapter again with PEFT")))
+        Some(Error::model(
+            folder,
+            format!(
+                "has `{CONFIG}`, but no `{WEIGHTS}`\n\nhint: save the \
+                                           adapter again with PEFT"
+            ),
+        ))
     } else if own.is_none() {
-        Headers::of_file(&path).check(&wanted, CONFIG, |name| Some(name.to_owned())).err().map(with_way_out)
+        Headers::of_file(&path)
+            .check(&wanted, CONFIG, |name| Some(name.to_owned()))
+            .err()
+            .map(with_way_out)
     } else {
         None
     };

@@ -18,7 +18,8 @@ pub fn free_bytes(device: Device) -> Option<u64> {
     }
 }
 
-/// Gives back to the kernel what was freed in this process and kept for later (see `main.rs`), so that it counts as free.
+/// Gives back to the kernel what was freed in this process and kept for later (see `main.rs`), so
+/// that it counts as free.
 pub fn return_unused() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the allocator guards itself.
@@ -53,17 +54,22 @@ impl MainMemory {
         Self::below(Path::new("/"), address_space())
     }
 
-    /// The least of what the kernel counts as available, of the room below the limits of the control groups, and of the room in the address
-    /// space (limit, free).
+    /// The least of what the kernel counts as available, of the room below the limits of the
+    /// control groups, and of the room in the address space (limit, free).
     fn below(root: &Path, address_space: Option<(u64, u64)>) -> Option<Self> {
         let meminfo = fs::read_to_string(root.join("proc/meminfo")).ok()?;
-        let machine = Self { free: kilobytes(&meminfo, "MemAvailable:")?, limit: kilobytes(&meminfo, "MemTotal:")?, bound: Bound::Machine };
+        let machine = Self {
+            free: kilobytes(&meminfo, "MemAvailable:")?,
+            limit: kilobytes(&meminfo, "MemTotal:")?,
+            bound: Bound::Machine,
+        };
         let group = control_group::memory_limit(root).map(|found| Self {
             free: found.room,
             limit: found.limit,
             bound: Bound::ControlGroup(found.group),
         });
-        let space = address_space.map(|(limit, free)| Self { free, limit, bound: Bound::AddressSpace });
+        let space =
+            address_space.map(|(limit, free)| Self { free, limit, bound: Bound::AddressSpace });
         [Some(machine), group, space].into_iter().flatten().min_by_key(|memory| memory.free)
     }
 }
@@ -73,7 +79,9 @@ impl fmt::Display for MainMemory {
         write!(f, "{} free of {}", bytes_in_words(self.free), bytes_in_words(self.limit))?;
         match &self.bound {
             Bound::Machine => write!(f, " of the machine"),
-            Bound::ControlGroup(folder) => write!(f, ", the limit of the control group {}", folder.display()),
+            Bound::ControlGroup(folder) => {
+                write!(f, ", the limit of the control group {}", folder.display())
+            }
             Bound::AddressSpace => write!(f, ", the limit of the address space (`ulimit -v`)"),
         }
     }
@@ -101,12 +109,16 @@ fn cuda_memory(index: usize) -> Option<u64> {
     type SetDevice = unsafe extern "C" fn(i32) -> i32;
     type MemGetInfo = unsafe extern "C" fn(*mut usize, *mut usize) -> i32;
     let (mut free, mut total) = (0, 0);
-    // SAFETY: the library is loaded already, and these are the signatures of the CUDA runtime since its first release.
+    // SAFETY: the library is loaded already, and these are the signatures of the CUDA runtime since
+    // its first release.
     unsafe {
-        let library = ["libcudart.so.13", "libcudart.so.12"].into_iter().find_map(|name| libloading::Library::new(name).ok())?;
+        let library = ["libcudart.so.13", "libcudart.so.12"]
+            .into_iter()
+            .find_map(|name| libloading::Library::new(name).ok())?;
         let set_device: libloading::Symbol<SetDevice> = library.get(b"cudaSetDevice").ok()?;
         let memory: libloading::Symbol<MemGetInfo> = library.get(b"cudaMemGetInfo").ok()?;
-        (set_device(i32::try_from(index).ok()?) == 0 && memory(&mut free, &mut total) == 0).then_some(free as u64)
+        (set_device(i32::try_from(index).ok()?) == 0 && memory(&mut free, &mut total) == 0)
+            .then_some(free as u64)
     }
 }
 
@@ -125,15 +137,31 @@ mod tests {
         };
         let now = |space| MainMemory::below(root.path(), space).map(|memory| memory.to_string());
         assert_eq!(now(None), None);
-        write("proc/meminfo", "MemTotal:       8000000 kB\nMemFree:         100 kB\nMemAvailable:    6000000 kB\n");
+        write(
+            "proc/meminfo",
+            "MemTotal:       8000000 kB\nMemFree:         100 \
+                               kB\nMemAvailable:    6000000 kB\n",
+        );
         assert_eq!(now(None).unwrap(), "5.7 GiB free of 7.6 GiB of the machine");
         write("proc/self/cgroup", "0::/job\n");
         write("proc/self/mountinfo", "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
         write("sys/fs/cgroup/job/memory.max", "2000000000\n");
         write("sys/fs/cgroup/job/memory.current", "500000000\n");
-        assert_eq!(now(None).unwrap(), "1.4 GiB free of 1.9 GiB, the limit of the control group /sys/fs/cgroup/job");
-        assert_eq!(now(Some((3 << 30, 1 << 30))).unwrap(), "1.0 GiB free of 3.0 GiB, the limit of the address space (`ulimit -v`)");
+        assert_eq!(
+            now(None).unwrap(),
+            "1.4 GiB free of 1.9 GiB, the limit of the control group \
+                                        /sys/fs/cgroup/job"
+        );
+        assert_eq!(
+            now(Some((3 << 30, 1 << 30))).unwrap(),
+            "1.0 GiB free of 3.0 GiB, the limit of \
+                                                            the address space (`ulimit -v`)"
+        );
         write("sys/fs/cgroup/job/memory.max", "9000000000\n");
-        assert_eq!(now(None).unwrap(), "5.7 GiB free of 7.6 GiB of the machine", "other processes have the rest");
+        assert_eq!(
+            now(None).unwrap(),
+            "5.7 GiB free of 7.6 GiB of the machine",
+            "other processes have the rest"
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! Model families on libtorch behind small traits, and the Hugging Face folders they are read from and saved to.
+//! Model families on libtorch behind small traits, and the Hugging Face folders they are read from
+//! and saved to.
 //!
-//! A model here is weights and arithmetic: batches in, hidden states and logits out. Sampling, losses, optimisers and text stay outside.
-//! There is no dropout anywhere: the recipes train small models for few epochs, and a run without dropout is reproducible bit by bit.
+//! A model here is weights and arithmetic: batches in, hidden states and logits out. Sampling,
+//! losses, optimisers and text stay outside. There is no dropout anywhere: the recipes train small
+//! models for few epochs, and a run without dropout is reproducible bit by bit.
 
 pub mod bert;
 pub mod config;
@@ -49,6 +51,7 @@ pub use lora::check_resumes;
 pub use packing::{Packing, Span};
 pub use reward::{RewardHead, RewardModel};
 pub use with_tokenizer::{
-    check_lm_config, check_lm_folder, check_lm_folders, check_vocabulary, end_token_ids, lora_reward_model_with_tokenizer,
-    open_lora_with_tokenizer, open_trainable_with_tokenizer, open_with_tokenizer, reward_model_with_tokenizer, tokenizer_and_context,
+    check_lm_config, check_lm_folder, check_lm_folders, check_vocabulary, end_token_ids,
+    lora_reward_model_with_tokenizer, open_lora_with_tokenizer, open_trainable_with_tokenizer,
+    open_with_tokenizer, reward_model_with_tokenizer, tokenizer_and_context,
 };

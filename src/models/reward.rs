@@ -1,5 +1,6 @@
-//! Reward models: a decoder with a scalar head, read at one token of each text. `ForSequenceClassification` with one label (Llama,
-//! Mistral, Qwen2, GPT-2), UltraRM (`regression_head`) and Starling-RM (`v_head`); a folder's weights tell which.
+//! Reward models: a decoder with a scalar head, read at one token of each text.
+//! `ForSequenceClassification` with one label (Llama, Mistral, Qwen2, GPT-2), UltraRM
+//! (`regression_head`) and Starling-RM (`v_head`); a folder's weights tell which.
 
 use std::path::Path;
 
@@ -49,7 +50,9 @@ impl RewardHead {
         match self {
             Self::Score => "{prompt}{response}",
             Self::Regression => "Human: {prompt}\n\nAssistant: {response}",
-            Self::Value => "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{response}<|im_end|>",
+            Self::Value => {
+                "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{response}<|im_end|>"
+            }
         }
     }
 }
@@ -62,8 +65,8 @@ pub struct RewardModel {
 }
 
 impl RewardModel {
-    /// Opens a folder for inference: frozen, its weights converted to `kind` whatever they are stored as. An adapter is merged into the weights
-    /// of its base.
+    /// Opens a folder for inference: frozen, its weights converted to `kind` whatever they are
+    /// stored as. An adapter is merged into the weights of its base.
     pub fn open(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         let mut reward = Self::read(folder, device, kind)?;
         reward.lm.variables.freeze();
@@ -92,14 +95,22 @@ impl RewardModel {
         Ok(reward)
     }
 
-    /// The language model in `folder` (an adapter is merged) with a head of zeros in place of its own, for training with gradients in `kind`.
-    /// All rewards are 0, so that the Bradley–Terry loss starts at ln 2.
+    /// The language model in `folder` (an adapter is merged) with a head of zeros in place of its
+    /// own, for training with gradients in `kind`. All rewards are 0, so that the Bradley–Terry
+    /// loss starts at ln 2.
     pub fn from_lm(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         Ok(Self::on(Lm::open_body(folder, device, kind)?, RewardHead::Score))
     }
 
-    /// [`Self::from_lm`] for training by LoRA, as [`Lm::open_lora`]: the adapters and the whole head learn.
-    pub fn lora_on_lm(folder: &Path, device: Device, kind: Kind, settings: &Lora, seed: u64) -> Result<Self> {
+    /// [`Self::from_lm`] for training by LoRA, as [`Lm::open_lora`]: the adapters and the whole
+    /// head learn.
+    pub fn lora_on_lm(
+        folder: &Path,
+        device: Device,
+        kind: Kind,
+        settings: &Lora,
+        seed: u64,
+    ) -> Result<Self> {
         Ok(Self::on(Lm::open_lora_body(folder, device, kind, settings, seed)?, RewardHead::Score))
     }
 
@@ -117,7 +128,9 @@ impl RewardModel {
         let head = Self::head_of(folder, &headers)?;
         Self::check_weights(folder, &config, &headers, head)?;
         let reward = Self::build(config, head, device, kind);
-        weights::load(folder, &reward.lm.variables.all(), |name| Self::variable(&reward.lm.config, head, name))?;
+        weights::load(folder, &reward.lm.variables.all(), |name| {
+            Self::variable(&reward.lm.config, head, name)
+        })?;
         Ok(reward)
     }
 
@@ -138,7 +151,8 @@ impl RewardModel {
         }
     }
 
-    /// Whether the folder holds a reward model that can be opened, as far as its config and the headers of its weights tell.
+    /// Whether the folder holds a reward model that can be opened, as far as its config and the
+    /// headers of its weights tell.
     pub fn check_folder(folder: &Path) -> Result<()> {
         let base = base_of_adapter(folder)?;
         let home = base.as_deref().unwrap_or(folder);
@@ -146,23 +160,43 @@ impl RewardModel {
         let fits = match (&config, &headers) {
             (Ok(config), Ok(headers)) if base.is_some() => {
                 let adapter = lora::check(folder, config, Purpose::Reward);
-                Error::all(folder, [Lm::check_weights(home, config, headers), adapter].into_iter().filter_map(Result::err)).err()
+                Error::all(
+                    folder,
+                    [Lm::check_weights(home, config, headers), adapter]
+                        .into_iter()
+                        .filter_map(Result::err),
+                )
+                .err()
             }
-            (Ok(config), Ok(headers)) => {
-                Self::head_of(folder, headers).and_then(|head| Self::check_weights(folder, config, headers, head)).err()
-            }
+            (Ok(config), Ok(headers)) => Self::head_of(folder, headers)
+                .and_then(|head| Self::check_weights(folder, config, headers, head))
+                .err(),
             _ => None,
         };
         Error::all(folder, config.err().into_iter().chain(headers.err()).chain(fits))
     }
 
-    fn check_weights(folder: &Path, config: &LmConfig, headers: &Headers, head: RewardHead) -> Result<()> {
-        let rows = headers.shape(head.tensor()).and_then(|shape| shape.first()).map_or(1, |&rows| rows as i64);
+    fn check_weights(
+        folder: &Path,
+        config: &LmConfig,
+        headers: &Headers,
+        head: RewardHead,
+    ) -> Result<()> {
+        let rows = headers
+            .shape(head.tensor())
+            .and_then(|shape| shape.first())
+            .map_or(1, |&rows| rows as i64);
         let labels = (rows != 1).then(|| {
-            let what = format!("`{}` gives {rows} numbers for a text, a reward model gives one", head.tensor());
+            let what = format!(
+                "`{}` gives {rows} numbers for a text, a reward model gives one",
+                head.tensor()
+            );
             Error::model(
                 folder,
-                format!("{what}\n\nhint: a classifier of this family is not supported; `[gold]` takes DistilBERT and BERT"),
+                format!(
+                    "{what}\n\nhint: a classifier of this family is not supported; `[gold]` \
+                         takes DistilBERT and BERT"
+                ),
             )
         });
         // The number of labels is said once, and better than by shapes.
@@ -178,7 +212,13 @@ impl RewardModel {
                 return unread;
             }
             let heads = RewardHead::ALL.map(|head| format!("`{}`", head.tensor())).join(", ");
-            Error::model(folder, format!("is no reward model: its weights hold none of {heads}\n\n{NO_REWARD}"))
+            Error::model(
+                folder,
+                format!(
+                    "is no reward model: its weights hold none of \
+                                          {heads}\n\n{NO_REWARD}"
+                ),
+            )
         })
     }
 
@@ -189,7 +229,11 @@ impl RewardModel {
 
     /// A head of zeros that learns, on `lm`.
     fn on(lm: Lm, head: RewardHead) -> Self {
-        let score = layers::zeros(&(&lm.variables.root() / "score"), "weight", &[1, lm.model.info().hidden_size]);
+        let score = layers::zeros(
+            &(&lm.variables.root() / "score"),
+            "weight",
+            &[1, lm.model.info().hidden_size],
+        );
         Self { lm, score, head }
     }
 
@@ -204,34 +248,53 @@ impl RewardModel {
 
     /// Rewards (texts) f32 of hidden states, (texts, hidden_size) of any kind.
     pub fn rewards_of_states(&self, states: &Tensor) -> Tensor {
-        Weight::new(&self.score.to_kind(Kind::Float), false).product(&states.to_kind(Kind::Float), None).squeeze_dim(1)
+        Weight::new(&self.score.to_kind(Kind::Float), false)
+            .product(&states.to_kind(Kind::Float), None)
+            .squeeze_dim(1)
     }
 
     /// Rewards (batch) f32 of right-padded texts, each read at its token `at[row]`, (batch) i64.
     pub fn rewards(&self, input: &Input, at: &Tensor) -> Tensor {
         let hidden = self.lm.model.hidden(input); // (batch, seq, hidden_size)
-        let (batch, _, hidden_size) = hidden.size3().expect("hidden states are (batch, seq, hidden_size)");
-        self.rewards_of_states(&hidden.gather(1, &at.view([batch, 1, 1]).expand([batch, 1, hidden_size], false), false).squeeze_dim(1))
+        let (batch, _, hidden_size) = hidden.size3().expect(
+            "hidden states are (batch, seq, \
+                                                             hidden_size)",
+        );
+        self.rewards_of_states(
+            &hidden
+                .gather(1, &at.view([batch, 1, 1]).expand([batch, 1, hidden_size], false), false)
+                .squeeze_dim(1),
+        )
     }
 
-    /// Rewards (texts) f32, each read at its last token; `texts` are ids, at least one and at most `context` each. One forward pass, padded
-    /// on the right: a causal model never sees that padding.
+    /// Rewards (texts) f32, each read at its last token; `texts` are ids, at least one and at most
+    /// `context` each. One forward pass, padded on the right: a causal model never sees that
+    /// padding.
     pub fn rewards_of(&self, texts: &[&[i64]]) -> Tensor {
         let width = texts.iter().map(|ids| ids.len()).max().unwrap_or(0);
-        let padded: Vec<i64> = texts.iter().flat_map(|ids| (0..width).map(|place| ids.get(place).copied().unwrap_or(0))).collect();
+        let padded: Vec<i64> = texts
+            .iter()
+            .flat_map(|ids| (0..width).map(|place| ids.get(place).copied().unwrap_or(0)))
+            .collect();
         let last: Vec<i64> = texts.iter().map(|ids| ids.len() as i64 - 1).collect();
         let (device, shape) = (self.device(), [texts.len() as i64, width as i64]);
         let ids = Tensor::from_slice(&padded).view(shape).to_device(device);
-        let positions = Tensor::arange(width as i64, (Kind::Int64, device)).unsqueeze(0).expand(shape, false);
-        self.rewards(&Input { ids: &ids, positions: &positions, valid: None, packing: None }, &Tensor::from_slice(&last).to_device(device))
+        let positions =
+            Tensor::arange(width as i64, (Kind::Int64, device)).unsqueeze(0).expand(shape, false);
+        self.rewards(
+            &Input { ids: &ids, positions: &positions, valid: None, packing: None },
+            &Tensor::from_slice(&last).to_device(device),
+        )
     }
 
-    /// All weights, sorted, under the names of transformers' sequence classification. They alias the model's own.
+    /// All weights, sorted, under the names of transformers' sequence classification. They alias
+    /// the model's own.
     pub fn parameters(&self) -> Vec<(String, Tensor)> {
         self.lm.parameters()
     }
 
-    /// What training changes: all weights, or A and B of every adapter under PEFT's names and the head.
+    /// What training changes: all weights, or A and B of every adapter under PEFT's names and the
+    /// head.
     pub fn trainable_parameters(&self) -> Vec<(String, Tensor)> {
         let mut parameters = self.lm.trainable_parameters();
         if self.lm.adapters.is_some() {
@@ -248,16 +311,23 @@ impl RewardModel {
         self.lm.kind()
     }
 
-    /// Saves config.json and model.safetensors for transformers' sequence classification with one label.
+    /// Saves config.json and model.safetensors for transformers' sequence classification with one
+    /// label.
     pub fn save(&self, folder: &Path) -> Result<()> {
         self.save_weights(folder, &self.parameters(), self.kind())
     }
 
-    /// [`Self::save`] of a trained model, whose `weights` are the f32 ones of [`Self::trainable_parameters`]. Adapters are merged, or saved alone
-    /// with the head as a PEFT adapter folder, as their settings say.
+    /// [`Self::save`] of a trained model, whose `weights` are the f32 ones of
+    /// [`Self::trainable_parameters`]. Adapters are merged, or saved alone with the head as a PEFT
+    /// adapter folder, as their settings say.
     pub fn save_trained(&self, folder: &Path, weights: &[(String, Tensor)]) -> Result<()> {
-        let Some(adapters) = &self.lm.adapters else { return self.save_weights(folder, weights, Kind::Float) };
-        let learned = weights.iter().find(|(name, _)| Self::is_head(name)).map_or(&self.score, |(_, weight)| weight);
+        let Some(adapters) = &self.lm.adapters else {
+            return self.save_weights(folder, weights, Kind::Float);
+        };
+        let learned = weights
+            .iter()
+            .find(|(name, _)| Self::is_head(name))
+            .map_or(&self.score, |(_, weight)| weight);
         if adapters.is_saved_alone() {
             return adapters.save_with_score(folder, learned);
         }
@@ -278,6 +348,12 @@ impl RewardModel {
             // transformers refuses batches without one; it only tells padding from text.
             fields["pad_token_id"] = json!(config.eos_token_ids().first().copied().unwrap_or(0));
         }
-        write_config(folder, &fields, config.model_type(), &config.architecture("ForSequenceClassification"), kind)
+        write_config(
+            folder,
+            &fields,
+            config.model_type(),
+            &config.architecture("ForSequenceClassification"),
+            kind,
+        )
     }
 }

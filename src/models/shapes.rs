@@ -1,5 +1,5 @@
-//! Names and shapes of all tensors of a model as its config asks for them, known without building it: what the headers of its weights are
-//! compared with before any work.
+//! Names and shapes of all tensors of a model as its config asks for them, known without building
+//! it: what the headers of its weights are compared with before any work.
 
 use std::collections::BTreeMap;
 
@@ -21,13 +21,17 @@ pub(super) struct LinearShape {
     pub n_out: i64,
 }
 
-/// Of the decoder with `head`, the name of the head's weight and its rows, if it has one of its own.
+/// Of the decoder with `head`, the name of the head's weight and its rows, if it has one of its
+/// own.
 pub(super) fn of_decoder(config: &LmConfig, head: Option<(&str, i64)>) -> Shapes {
     let decoder = match config {
         LmConfig::Gpt2(config) => gpt2(config),
         LmConfig::Llama(config) => llama(config),
     };
-    let mut shapes: Shapes = decoder.into_iter().map(|(name, shape)| (format!("{}.{name}", config.prefix()), shape)).collect();
+    let mut shapes: Shapes = decoder
+        .into_iter()
+        .map(|(name, shape)| (format!("{}.{name}", config.prefix()), shape))
+        .collect();
     shapes.extend(head.map(|(name, rows)| (name.to_owned(), vec![rows, embedding(config)[1]])));
     shapes
 }
@@ -68,17 +72,22 @@ pub(super) fn linears(config: &LmConfig) -> Vec<LinearShape> {
 
 fn gpt2(config: &Gpt2Config) -> Shapes {
     let (size, inner) = (config.n_embd, config.inner());
-    let mut shapes =
-        Shapes::from([("wte.weight".to_owned(), vec![config.vocab_size, size]), ("wpe.weight".to_owned(), vec![config.n_positions, size])]);
+    let mut shapes = Shapes::from([
+        ("wte.weight".to_owned(), vec![config.vocab_size, size]),
+        ("wpe.weight".to_owned(), vec![config.n_positions, size]),
+    ]);
     norm(&mut shapes, "ln_f", size);
     for index in 0..config.n_layer {
         let at = |name: &str| format!("h.{index}.{name}");
         norm(&mut shapes, &at("ln_1"), size);
         norm(&mut shapes, &at("ln_2"), size);
         // (in, out), the transpose of other linear layers.
-        for (name, n_in, n_out) in
-            [("attn.c_attn", size, 3 * size), ("attn.c_proj", size, size), ("mlp.c_fc", size, inner), ("mlp.c_proj", inner, size)]
-        {
+        for (name, n_in, n_out) in [
+            ("attn.c_attn", size, 3 * size),
+            ("attn.c_proj", size, size),
+            ("mlp.c_fc", size, inner),
+            ("mlp.c_proj", inner, size),
+        ] {
             shapes.insert(at(&format!("{name}.weight")), vec![n_in, n_out]);
             shapes.insert(at(&format!("{name}.bias")), vec![n_out]);
         }
@@ -88,10 +97,13 @@ fn gpt2(config: &Gpt2Config) -> Shapes {
 
 fn llama(config: &LlamaConfig) -> Shapes {
     let (size, inner) = (config.hidden_size, config.intermediate_size);
-    let (queries, keys) = (config.num_attention_heads * config.head_dim(), config.kv_heads() * config.head_dim());
+    let (queries, keys) =
+        (config.num_attention_heads * config.head_dim(), config.kv_heads() * config.head_dim());
     let ((in_bias, out_bias), mlp_bias) = (config.biases(), config.has_mlp_bias());
-    let mut shapes =
-        Shapes::from([("embed_tokens.weight".to_owned(), vec![config.vocab_size, size]), ("norm.weight".to_owned(), vec![size])]);
+    let mut shapes = Shapes::from([
+        ("embed_tokens.weight".to_owned(), vec![config.vocab_size, size]),
+        ("norm.weight".to_owned(), vec![size]),
+    ]);
     for index in 0..config.num_hidden_layers {
         let at = |name: &str| format!("layers.{index}.{name}");
         shapes.insert(at("input_layernorm.weight"), vec![size]);
@@ -117,11 +129,20 @@ fn distilbert(config: &DistilBertConfig) -> Shapes {
     embeddings(
         &mut shapes,
         "distilbert.embeddings",
-        &[("word_embeddings", config.vocab_size), ("position_embeddings", config.max_position_embeddings)],
+        &[
+            ("word_embeddings", config.vocab_size),
+            ("position_embeddings", config.max_position_embeddings),
+        ],
         size,
     );
     for index in 0..config.n_layers {
-        encoder_block(&mut shapes, &format!("distilbert.transformer.layer.{index}"), &distilbert::NAMES, size, config.hidden_dim);
+        encoder_block(
+            &mut shapes,
+            &format!("distilbert.transformer.layer.{index}"),
+            &distilbert::NAMES,
+            size,
+            config.hidden_dim,
+        );
     }
     linear(&mut shapes, "pre_classifier", size, size, true);
     linear(&mut shapes, "classifier", size, config.id2label.count(), true);
@@ -138,7 +159,13 @@ fn bert(config: &BertConfig) -> Shapes {
     ];
     embeddings(&mut shapes, "bert.embeddings", &tables, size);
     for index in 0..config.num_hidden_layers {
-        encoder_block(&mut shapes, &format!("bert.encoder.layer.{index}"), &bert::NAMES, size, config.intermediate_size);
+        encoder_block(
+            &mut shapes,
+            &format!("bert.encoder.layer.{index}"),
+            &bert::NAMES,
+            size,
+            config.intermediate_size,
+        );
     }
     linear(&mut shapes, "bert.pooler.dense", size, size, true);
     linear(&mut shapes, "classifier", size, config.id2label.count(), true);
@@ -146,7 +173,9 @@ fn bert(config: &BertConfig) -> Shapes {
 }
 
 fn embeddings(shapes: &mut Shapes, at: &str, tables: &[(&str, i64)], size: i64) {
-    shapes.extend(tables.iter().map(|(name, rows)| (format!("{at}.{name}.weight"), vec![*rows, size])));
+    shapes.extend(
+        tables.iter().map(|(name, rows)| (format!("{at}.{name}.weight"), vec![*rows, size])),
+    );
     norm(shapes, &format!("{at}.LayerNorm"), size);
 }
 
@@ -193,13 +222,17 @@ mod tests {
     /// Every family, with each switch that adds or leaves out tensors, both ways.
     fn language_models() -> Vec<LmConfig> {
         let gpt2 = |tied: bool, inner: Value| {
-            lm(json!({ "model_type": "gpt2", "vocab_size": 11, "n_positions": 7, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_inner": inner,
-                       "tie_word_embeddings": tied }))
+            lm(
+                json!({ "model_type": "gpt2", "vocab_size": 11, "n_positions": 7, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_inner": inner,
+                       "tie_word_embeddings": tied }),
+            )
         };
         let llama = |family: &str, on: bool, head_dim: Value| {
-            lm(json!({ "model_type": family, "vocab_size": 11, "hidden_size": 8, "intermediate_size": 6, "num_hidden_layers": 2,
+            lm(
+                json!({ "model_type": family, "vocab_size": 11, "hidden_size": 8, "intermediate_size": 6, "num_hidden_layers": 2,
                        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": head_dim, "attention_bias": on, "mlp_bias": on,
-                       "tie_word_embeddings": on }))
+                       "tie_word_embeddings": on }),
+            )
         };
         let mut configs = vec![gpt2(true, Value::Null), gpt2(false, json!(5))];
         for family in ["llama", "mistral", "qwen2"] {
@@ -215,16 +248,30 @@ mod tests {
             let model = Lm::new(config.clone(), 1, Device::Cpu).unwrap();
             assert_eq!(of_lm(&config), built(model.parameters()), "{name}");
             let reward = RewardModel::new(config.clone(), 1, Device::Cpu).unwrap();
-            assert_eq!(of_decoder(&config, Some(("score.weight", 1))), built(reward.parameters()), "{name}");
+            assert_eq!(
+                of_decoder(&config, Some(("score.weight", 1))),
+                built(reward.parameters()),
+                "{name}"
+            );
         }
-        let distilbert = DistilBertConfig { dim: 8, n_layers: 2, n_heads: 2, hidden_dim: 6, vocab_size: 11, ..DistilBertConfig::default() };
+        let distilbert = DistilBertConfig {
+            dim: 8,
+            n_layers: 2,
+            n_heads: 2,
+            hidden_dim: 6,
+            vocab_size: 11,
+            ..DistilBertConfig::default()
+        };
         let bert: BertConfig = serde_json::from_value(json!({
             "vocab_size": 11, "max_position_embeddings": 7, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
             "intermediate_size": 6, "id2label": { "0": "a", "1": "b", "2": "positive" }
         }))
         .unwrap();
         for config in [ClassifierConfig::DistilBert(distilbert), ClassifierConfig::Bert(bert)] {
-            assert_eq!(of_classifier(&config), built(Classifier::new(config.clone(), 1, Device::Cpu).unwrap().parameters()));
+            assert_eq!(
+                of_classifier(&config),
+                built(Classifier::new(config.clone(), 1, Device::Cpu).unwrap().parameters())
+            );
         }
     }
 

@@ -46,7 +46,8 @@ impl Variables {
     /// Packs the weights of `layers`, named below `prefix`, whose plain tensors nobody else reads.
     pub(super) fn pack(&mut self, layers: Vec<LinearLayer>, prefix: &str) {
         for layer in layers {
-            let name = if prefix.is_empty() { layer.name } else { format!("{prefix}.{}", layer.name) };
+            let name =
+                if prefix.is_empty() { layer.name } else { format!("{prefix}.{}", layer.name) };
             self.pack_one(format!("{name}.weight"), layer.weight);
         }
     }

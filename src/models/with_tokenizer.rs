@@ -17,7 +17,8 @@ use crate::text::Tokenizer;
 /// [`Lm::open`], [`Lm::packed`], and the folder's tokenizer.
 ///
 /// # Errors
-/// [`Error::Model`] also where the tokenizer has ids that the embedding has not, or no end-of-sequence token is known.
+/// [`Error::Model`] also where the tokenizer has ids that the embedding has not, or no
+/// end-of-sequence token is known.
 pub fn open_with_tokenizer(folder: &Path, device: Device, kind: Kind) -> Result<(Lm, Tokenizer)> {
     let tokenizer = check(folder, true)?;
     let mut lm = Lm::open(folder, device, kind)?.packed();
@@ -26,7 +27,11 @@ pub fn open_with_tokenizer(folder: &Path, device: Device, kind: Kind) -> Result<
 }
 
 /// [`Lm::open_trainable`] and the folder's tokenizer, with the same checks.
-pub fn open_trainable_with_tokenizer(folder: &Path, device: Device, kind: Kind) -> Result<(Lm, Tokenizer)> {
+pub fn open_trainable_with_tokenizer(
+    folder: &Path,
+    device: Device,
+    kind: Kind,
+) -> Result<(Lm, Tokenizer)> {
     let tokenizer = check(folder, true)?;
     let mut lm = Lm::open_trainable(folder, device, kind)?;
     fit(folder, &mut lm, &tokenizer)?;
@@ -34,20 +39,32 @@ pub fn open_trainable_with_tokenizer(folder: &Path, device: Device, kind: Kind) 
 }
 
 /// [`Lm::open_lora`] and the folder's tokenizer, with the same checks.
-pub fn open_lora_with_tokenizer(folder: &Path, device: Device, kind: Kind, lora: &Lora, seed: u64) -> Result<(Lm, Tokenizer)> {
+pub fn open_lora_with_tokenizer(
+    folder: &Path,
+    device: Device,
+    kind: Kind,
+    lora: &Lora,
+    seed: u64,
+) -> Result<(Lm, Tokenizer)> {
     let tokenizer = check(folder, true)?;
     let mut lm = Lm::open_lora(folder, device, kind, lora, seed)?;
     fit(folder, &mut lm, &tokenizer)?;
     Ok((lm, tokenizer))
 }
 
-/// [`RewardModel::from_lm`] and the folder's tokenizer, with the same checks but for the end-of-sequence token, which it does not need.
-pub fn reward_model_with_tokenizer(folder: &Path, device: Device, kind: Kind) -> Result<(RewardModel, Tokenizer)> {
+/// [`RewardModel::from_lm`] and the folder's tokenizer, with the same checks but for the
+/// end-of-sequence token, which it does not need.
+pub fn reward_model_with_tokenizer(
+    folder: &Path,
+    device: Device,
+    kind: Kind,
+) -> Result<(RewardModel, Tokenizer)> {
     let tokenizer = check(folder, false)?;
     Ok((RewardModel::from_lm(folder, device, kind)?, tokenizer))
 }
 
-/// [`RewardModel::lora_on_lm`] and the folder's tokenizer, with the checks of [`reward_model_with_tokenizer`].
+/// [`RewardModel::lora_on_lm`] and the folder's tokenizer, with the checks of
+/// [`reward_model_with_tokenizer`].
 pub fn lora_reward_model_with_tokenizer(
     folder: &Path,
     device: Device,
@@ -59,24 +76,28 @@ pub fn lora_reward_model_with_tokenizer(
     Ok((RewardModel::lora_on_lm(folder, device, kind, lora, seed)?, tokenizer))
 }
 
-/// Whether the folder holds a language model that can be opened, as far as config, tokenizer and the headers of the weights tell. One that
-/// `generates` or is scored needs an end-of-sequence token.
+/// Whether the folder holds a language model that can be opened, as far as config, tokenizer and
+/// the headers of the weights tell. One that `generates` or is scored needs an end-of-sequence
+/// token.
 pub fn check_lm_folder(folder: &Path, generates: bool) -> Result<()> {
     check(folder, generates).map(drop)
 }
 
-/// The ids that end the sequences of the language model in `folder`, in the order of [`crate::models::LmInfo::eos_token_ids`] once it is opened.
+/// The ids that end the sequences of the language model in `folder`, in the order of
+/// [`crate::models::LmInfo::eos_token_ids`] once it is opened.
 pub fn end_token_ids(folder: &Path, tokenizer: &Tokenizer) -> Result<Vec<i64>> {
     let base = base_of_adapter(folder)?;
     let home = base.as_deref().unwrap_or(folder);
     Ok(own_first(eos_token_ids(home, &LmConfig::read(home)?)?, tokenizer))
 }
 
-/// The tokenizer of a model folder, and how many tokens the model reads; its weights are not looked at.
+/// The tokenizer of a model folder, and how many tokens the model reads; its weights are not looked
+/// at.
 pub fn tokenizer_and_context(folder: &Path) -> Result<(Tokenizer, usize)> {
     let base = base_of_adapter(folder)?;
     let base = base.as_deref().unwrap_or(folder);
-    let tokenizer = Tokenizer::open(if folder.join("tokenizer.json").is_file() { folder } else { base })?;
+    let tokenizer =
+        Tokenizer::open(if folder.join("tokenizer.json").is_file() { folder } else { base })?;
     Ok((tokenizer, LmConfig::read(base)?.info(Vec::new()).context as usize))
 }
 
@@ -89,26 +110,32 @@ pub fn check_lm_folders<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Resu
 /// [`check_lm_folder`] of a folder whose weights are not there yet: its config and its tokenizer.
 pub fn check_lm_config(folder: &Path) -> Result<()> {
     let base = base_of_adapter(folder)?;
-    let (config, tokenizer) = (LmConfig::read(base.as_deref().unwrap_or(folder)), Tokenizer::open(folder));
+    let (config, tokenizer) =
+        (LmConfig::read(base.as_deref().unwrap_or(folder)), Tokenizer::open(folder));
     let rows = match (&config, &tokenizer) {
-        (Ok(config), Ok(tokenizer)) => check_vocabulary(folder, tokenizer, config.vocab_size()).err(),
+        (Ok(config), Ok(tokenizer)) => {
+            check_vocabulary(folder, tokenizer, config.vocab_size()).err()
+        }
         _ => None,
     };
     Error::all(folder, config.err().into_iter().chain(tokenizer.err()).chain(rows))
 }
 
-/// What is small comes first, so that it is said before gigabytes are read, and all of it at once. An adapter's config and weights are its base's,
-/// and so is its tokenizer unless it brings one. `generates` asks for an end-of-sequence token.
+/// What is small comes first, so that it is said before gigabytes are read, and all of it at once.
+/// An adapter's config and weights are its base's, and so is its tokenizer unless it brings one.
+/// `generates` asks for an end-of-sequence token.
 fn check(folder: &Path, generates: bool) -> Result<Tokenizer> {
     let base = base_of_adapter(folder)?;
     let home = base.as_deref().unwrap_or(folder);
     let config = LmConfig::read(home);
-    let tokenizer = Tokenizer::open(if folder.join("tokenizer.json").is_file() { folder } else { home });
+    let tokenizer =
+        Tokenizer::open(if folder.join("tokenizer.json").is_file() { folder } else { home });
     let headers = Headers::open(home);
     let mut misfits = Vec::new();
     if let (Ok(config), Ok(tokenizer)) = (&config, &tokenizer) {
         misfits.extend(check_vocabulary(folder, tokenizer, config.vocab_size()).err());
-        let ends = eos_token_ids(home, config).and_then(|ids| end_ids(folder, ids, tokenizer, config.vocab_size()));
+        let ends = eos_token_ids(home, config)
+            .and_then(|ids| end_ids(folder, ids, tokenizer, config.vocab_size()));
         misfits.extend(ends.err().filter(|_| generates));
     }
     if let Ok(headers) = &headers {
@@ -116,7 +143,11 @@ fn check(folder: &Path, generates: bool) -> Result<Tokenizer> {
         misfits.extend(match (head, &config) {
             (Some(head), _) => Some(Error::model(
                 folder,
-                format!("is a reward model (it has `{}`), not a language model\n\nhint: it can be the `gold`", head.tensor()),
+                format!(
+                    "is a reward model (it has `{}`), not a language model\n\nhint: it can be \
+                         the `gold`",
+                    head.tensor()
+                ),
             )),
             (None, Ok(config)) => Lm::check_weights(home, config, headers).err(),
             (None, Err(_)) => headers.whole().err(),
@@ -137,7 +168,8 @@ pub fn check_vocabulary(folder: &Path, tokenizer: &Tokenizer, vocab_size: i64) -
     Err(Error::model(
         folder,
         format!(
-            "the tokenizer has ids up to {largest}, the embedding of config.json has {vocab_size} rows (`vocab_size`)\n\n\
+            "the tokenizer has ids up to {largest}, the embedding of config.json has {vocab_size} \
+             rows (`vocab_size`)\n\n\
              hint: is the tokenizer that of another model?"
         ),
     ))
@@ -146,12 +178,17 @@ pub fn check_vocabulary(folder: &Path, tokenizer: &Tokenizer, vocab_size: i64) -
 fn fit(folder: &Path, lm: &mut Lm, tokenizer: &Tokenizer) -> Result<()> {
     let vocab_size = lm.model.info().vocab_size;
     check_vocabulary(folder, tokenizer, vocab_size)?;
-    lm.model.set_eos(end_ids(folder, lm.model.info().eos_token_ids.clone(), tokenizer, vocab_size)?);
+    lm.model.set_eos(end_ids(
+        folder,
+        lm.model.info().eos_token_ids.clone(),
+        tokenizer,
+        vocab_size,
+    )?);
     Ok(())
 }
 
-/// Sequences end at any of the ids that the model's configs name, or else at the tokenizer's; the tokenizer's own comes first, because
-/// that is the one that ends what is scored and learned.
+/// Sequences end at any of the ids that the model's configs name, or else at the tokenizer's; the
+/// tokenizer's own comes first, because that is the one that ends what is scored and learned.
 fn own_first(mut ids: Vec<i64>, tokenizer: &Tokenizer) -> Vec<i64> {
     match tokenizer.eos_id() {
         Some(own) if ids.is_empty() => ids.push(own),
@@ -162,18 +199,31 @@ fn own_first(mut ids: Vec<i64>, tokenizer: &Tokenizer) -> Vec<i64> {
 }
 
 /// [`own_first`], of which there must be one, and all among the `vocab_size` rows of the embedding.
-fn end_ids(folder: &Path, ids: Vec<i64>, tokenizer: &Tokenizer, vocab_size: i64) -> Result<Vec<i64>> {
+fn end_ids(
+    folder: &Path,
+    ids: Vec<i64>,
+    tokenizer: &Tokenizer,
+    vocab_size: i64,
+) -> Result<Vec<i64>> {
     let mut problems = Vec::new();
     let ids = own_first(ids, tokenizer);
     if ids.is_empty() {
         problems.push(
-            "there is no end-of-sequence token: neither generation_config.json, config.json nor tokenizer_config.json names one\n\n\
+            "there is no end-of-sequence token: neither generation_config.json, config.json nor \
+             tokenizer_config.json names one\n\n\
              hint: set `eos_token_id` in config.json; without it no response would ever be complete"
                 .to_owned(),
         );
     }
     if let Some(id) = ids.iter().find(|id| !(0..vocab_size).contains(*id)) {
-        problems.push(format!("the end-of-sequence id {id} is not among the {vocab_size} of the embedding"));
+        problems.push(format!(
+            "the end-of-sequence id {id} is not among the {vocab_size} of the \
+                               embedding"
+        ));
     }
-    if problems.is_empty() { Ok(ids) } else { Err(Error::Model { path: folder.to_owned(), problems }) }
+    if problems.is_empty() {
+        Ok(ids)
+    } else {
+        Err(Error::Model { path: folder.to_owned(), problems })
+    }
 }

@@ -1,4 +1,5 @@
-//! Log lines on stderr, printed between the progress bars. The level comes from `W2S_LOG` (default `info`).
+//! Log lines on stderr, printed between the progress bars. The level comes from `W2S_LOG` (default
+//! `info`).
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
@@ -21,7 +22,8 @@ pub fn init() -> Result<()> {
         .with_ansi(color)
         .with_writer(BetweenBars)
         .finish();
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| Error::failed("logging was set up twice"))
+    tracing::subscriber::set_global_default(subscriber)
+        .map_err(|_| Error::failed("logging was set up twice"))
 }
 
 fn filter(wanted: &str) -> Result<EnvFilter> {
@@ -36,7 +38,10 @@ fn filter(wanted: &str) -> Result<EnvFilter> {
 struct Elapsed(Instant);
 
 impl tracing_subscriber::fmt::time::FormatTime for Elapsed {
-    fn format_time(&self, writer: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
+    fn format_time(
+        &self,
+        writer: &mut tracing_subscriber::fmt::format::Writer<'_>,
+    ) -> std::fmt::Result {
         write!(writer, "{:7.1}s", self.0.elapsed().as_secs_f64())
     }
 }
@@ -53,7 +58,8 @@ impl MakeWriter<'_> for BetweenBars {
 }
 
 impl Write for BetweenBars {
-    /// tracing-subscriber hands over a whole event at once. A closed stderr must not end the work, so failures stay unsaid.
+    /// tracing-subscriber hands over a whole event at once. A closed stderr must not end the work,
+    /// so failures stay unsaid.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let _ = progress::suspend(|| io::stderr().write_all(bytes));
         Ok(bytes.len())
@@ -74,6 +80,10 @@ mod tests {
         assert_eq!(filter("debug").unwrap().to_string(), "debug");
         let error = filter("w2s=loud").unwrap_err();
         assert_eq!(error.exit_code(), 2);
-        assert!(error.to_string().contains("W2S_LOG = `w2s=loud`: ") && error.to_string().contains("hint: "), "{error}");
+        assert!(
+            error.to_string().contains("W2S_LOG = `w2s=loud`: ")
+                && error.to_string().contains("hint: "),
+            "{error}"
+        );
     }
 }

@@ -35,7 +35,10 @@ mod tests {
         let peak = PeakMemory::default().bytes().unwrap();
         assert!(peak > held.len() as u64 && peak < 1 << 40, "{peak}");
         let fresh = PeakMemory { read: Some((Instant::now(), Some(7))) }.bytes();
-        let stale = PeakMemory { read: Instant::now().checked_sub(Duration::from_secs(2)).map(|when| (when, Some(7))) }.bytes();
+        let stale = PeakMemory {
+            read: Instant::now().checked_sub(Duration::from_secs(2)).map(|when| (when, Some(7))),
+        }
+        .bytes();
         assert!(fresh == Some(7) && stale.unwrap() >= peak, "{fresh:?} {stale:?}");
     }
 }

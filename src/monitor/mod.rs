@@ -1,6 +1,8 @@
-//! How a run is watched: metrics (TensorBoard and `metrics.jsonl`, same names), sample texts, progress bars and log lines.
+//! How a run is watched: metrics (TensorBoard and `metrics.jsonl`, same names), sample texts,
+//! progress bars and log lines.
 //!
-//! Loops know the [`Monitor`] trait and the names in [`glossary`]; what stands behind them is settled here.
+//! Loops know the [`Monitor`] trait and the names in [`glossary`]; what stands behind them is
+//! settled here.
 
 pub mod glossary;
 pub mod logging;
@@ -17,12 +19,14 @@ pub use run::RunMonitor;
 use crate::error::Result;
 
 pub trait Monitor {
-    /// Records named values (see [`glossary`]) at an optimiser step, or another count that only grows.
+    /// Records named values (see [`glossary`]) at an optimiser step, or another count that only
+    /// grows.
     fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> Result<()>;
 
     /// Records a text for people to read, such as a sample of the model.
     fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<()>;
 
-    /// On disk when this returns; called with every checkpoint, so that a resumed run has all metrics up to its step.
+    /// On disk when this returns; called with every checkpoint, so that a resumed run has all
+    /// metrics up to its step.
     fn flush(&mut self) -> Result<()>;
 }

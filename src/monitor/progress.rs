@@ -1,6 +1,8 @@
-//! Progress on stderr: a bar on a terminal, elsewhere a plain line every ten seconds; both say the same.
+//! Progress on stderr: a bar on a terminal, elsewhere a plain line every ten seconds; both say the
+//! same.
 //!
-//! All bars hang on one `MultiProgress`, so that log lines ([`suspend`]) and panics ([`clear_for_panic`]) can move them out of the way.
+//! All bars hang on one `MultiProgress`, so that log lines ([`suspend`]) and panics
+//! ([`clear_for_panic`]) can move them out of the way.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +41,8 @@ pub fn clear_for_panic() {
     let _ = wait.recv_timeout(Duration::from_millis(200));
 }
 
-/// One piece of work of known size. Dropped without [`Progress::finish`] (on an error), it leaves no trace on a terminal.
+/// One piece of work of known size. Dropped without [`Progress::finish`] (on an error), it leaves
+/// no trace on a terminal.
 pub struct Progress {
     meter: Meter,
     display: Display,
@@ -52,7 +55,8 @@ enum Display {
 }
 
 impl Progress {
-    /// `done` of `total` were finished by an earlier run: they count for the position, not for the rate.
+    /// `done` of `total` were finished by an earlier run: they count for the position, not for the
+    /// rate.
     pub fn start(what: &str, total: u64, done: u64) -> Self {
         let now = Instant::now();
         let display = if !ENABLED.load(Ordering::Relaxed) {
@@ -66,7 +70,17 @@ impl Progress {
             bar.tick();
             Display::Bar(bar)
         };
-        Self { meter: Meter { what: what.to_owned(), total, start: done, done, started: now, note: String::new() }, display }
+        Self {
+            meter: Meter {
+                what: what.to_owned(),
+                total,
+                start: done,
+                done,
+                started: now,
+                note: String::new(),
+            },
+            display,
+        }
     }
 
     pub fn advance(&mut self, by: u64) {
@@ -152,7 +166,9 @@ impl Meter {
 
     fn line(&self, now: Instant) -> String {
         let percent = (100 * self.done).checked_div(self.total).unwrap_or(100);
-        format!("{} {}/{} ({percent}%) {}", self.what, self.done, self.total, self.tail(now)).trim_end().to_owned()
+        format!("{} {}/{} ({percent}%) {}", self.what, self.done, self.total, self.tail(now))
+            .trim_end()
+            .to_owned()
     }
 
     fn tail(&self, now: Instant) -> String {
@@ -264,7 +280,11 @@ mod tests {
         let (empty, started) = meter(0, 0, 0, "");
         assert_eq!(empty.last_line(started), "sft 0/0 in 0s");
         let (slow, started) = meter(10_000, 0, 2, "");
-        assert_eq!(slow.line(started + Duration::from_secs(25)), "sft 2/10000 (0%) 12.5 s each, 34h42m left");
+        assert_eq!(
+            slow.line(started + Duration::from_secs(25)),
+            "sft 2/10000 (0%) 12.5 s each, \
+                                                                  34h42m left"
+        );
         let (over, started) = meter(10, 0, 12, "");
         assert_eq!(over.line(started + Duration::from_secs(1)), "sft 12/10 (120%) 12.0/s, 0s left");
     }
@@ -273,7 +293,10 @@ mod tests {
     fn a_bar_shows_the_same_words() {
         for color in [true, false] {
             let screen = Screen::default();
-            let bar = ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::term_like(Box::new(screen.clone())));
+            let bar = ProgressBar::with_draw_target(
+                Some(1000),
+                ProgressDrawTarget::term_like(Box::new(screen.clone())),
+            );
             bar.set_style(style(color));
             let (meter, started) = meter(1000, 400, 500, "loss 3.21");
             bar.set_prefix(meter.what.clone());
@@ -281,7 +304,12 @@ mod tests {
             bar.set_message(meter.tail(started + Duration::from_secs(50)));
             bar.tick();
             let drawn = screen.0.lock().unwrap().clone();
-            assert!(drawn.contains("sft ") && drawn.contains("━━━") && drawn.contains(" 500/1000 2.0/s, 4m10s left, loss 3.21"), "{drawn}");
+            assert!(
+                drawn.contains("sft ")
+                    && drawn.contains("━━━")
+                    && drawn.contains(" 500/1000 2.0/s, 4m10s left, loss 3.21"),
+                "{drawn}"
+            );
         }
     }
 

@@ -1,4 +1,5 @@
-//! Reads and trims TensorBoard event files: a file is records of `length, crc, event, crc`, an event is a protobuf message.
+//! Reads and trims TensorBoard event files: a file is records of `length, crc, event, crc`, an
+//! event is a protobuf message.
 //!
 //! Of an event only its step is understood here; writing is tensorboard-rs's work.
 
@@ -39,7 +40,8 @@ pub(super) fn record_length(bytes: &[u8]) -> Option<usize> {
     if masked_crc32c(length).to_le_bytes() != crc {
         return None;
     }
-    let end = HEADER.checked_add(usize::try_from(u64::from_le_bytes(length.try_into().ok()?)).ok()?)?;
+    let end =
+        HEADER.checked_add(usize::try_from(u64::from_le_bytes(length.try_into().ok()?)).ok()?)?;
     let (event, footer) = (bytes.get(HEADER..end)?, bytes.get(end..end.checked_add(FOOTER)?)?);
     (masked_crc32c(event).to_le_bytes() == footer).then_some(end + FOOTER)
 }
@@ -58,7 +60,11 @@ pub(super) fn trim(path: &Path, last_step: Option<u64>) -> Result<()> {
         }
         rest = tail;
     }
-    if kept.len() == bytes.len() { Ok(()) } else { atomic::write_with(path, |file| file.write_all(&kept)) }
+    if kept.len() == bytes.len() {
+        Ok(())
+    } else {
+        atomic::write_with(path, |file| file.write_all(&kept))
+    }
 }
 
 /// Field 2 of an event; 0 if it is absent, as protobuf has it. None if the bytes are no message.
@@ -103,7 +109,8 @@ mod tests {
 
     use super::*;
 
-    /// An event as protobuf writes it: wall time (field 1), step (field 2, absent if 0), a summary (field 5).
+    /// An event as protobuf writes it: wall time (field 1), step (field 2, absent if 0), a summary
+    /// (field 5).
     fn event(step: u64) -> Vec<u8> {
         let mut bytes = vec![0x09, 0, 0, 0, 0, 0, 0, 0, 0];
         if step > 0 {
@@ -135,7 +142,11 @@ mod tests {
         for (last_step, kept) in [(300, 5), (299, 4), (128, 4), (127, 3), (0, 1)] {
             fs::write(&path, &whole).unwrap();
             trim(&path, Some(last_step)).unwrap();
-            assert_eq!(fs::read(&path).unwrap(), file(&[0, 1, 127, 128, 300][..kept]), "last step {last_step}");
+            assert_eq!(
+                fs::read(&path).unwrap(),
+                file(&[0, 1, 127, 128, 300][..kept]),
+                "last step {last_step}"
+            );
         }
         let four = file(&[0, 1, 127, 128]).len();
         for cut in four..whole.len() {

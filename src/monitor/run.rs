@@ -1,7 +1,9 @@
-//! The monitor of one stage: TensorBoard (`tensorboard/<stage>/`), `metrics.jsonl` and `samples/<stage>.txt` of a run directory.
+//! The monitor of one stage: TensorBoard (`tensorboard/<stage>/`), `metrics.jsonl` and
+//! `samples/<stage>.txt` of a run directory.
 //!
-//! All three forget what a killed attempt recorded after the step that the stage resumes from, so nothing is there twice. A TensorBoard
-//! that was open meanwhile shows the dropped points until it is reloaded.
+//! All three forget what a killed attempt recorded after the step that the stage resumes from, so
+//! nothing is there twice. A TensorBoard that was open meanwhile shows the dropped points until it
+//! is reloaded.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -23,8 +25,9 @@ pub struct RunMonitor {
 }
 
 impl RunMonitor {
-    /// `resume_step` is the last step whose metrics stand (that of the checkpoint); `None` starts the stage over. A stage may be a
-    /// path such as `pretrain/base`. One monitor for each stage at a time.
+    /// `resume_step` is the last step whose metrics stand (that of the checkpoint); `None` starts
+    /// the stage over. A stage may be a path such as `pretrain/base`. One monitor for each stage at
+    /// a time.
     pub fn open(run_dir: &Path, stage: &str, resume_step: Option<u64>) -> Result<Self> {
         let metrics = run_dir.join("metrics.jsonl");
         let samples = run_dir.join("samples").join(format!("{stage}.txt"));
@@ -40,8 +43,8 @@ impl RunMonitor {
 }
 
 impl Monitor for RunMonitor {
-    /// One line `{"stage", "step", "time" (Unix seconds), "<name>": value…}`; a value that is not finite is `null` there (JSON has no
-    /// word for it) and itself in TensorBoard.
+    /// One line `{"stage", "step", "time" (Unix seconds), "<name>": value…}`; a value that is not
+    /// finite is `null` there (JSON has no word for it) and itself in TensorBoard.
     fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> Result<()> {
         let mut line = Map::new();
         line.insert("stage".to_owned(), self.stage.clone().into());
@@ -64,7 +67,9 @@ impl Monitor for RunMonitor {
     fn flush(&mut self) -> Result<()> {
         for path in [&self.metrics, &self.samples] {
             match fs::File::open(path).and_then(|file| file.sync_data()) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(path, "writing")(error)),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io(path, "writing")(error));
+                }
                 _ => {}
             }
         }
@@ -77,7 +82,8 @@ fn unix_seconds() -> f64 {
     time.as_millis() as f64 / 1000.0
 }
 
-/// Opened for each write: another stage's monitor may have replaced the file meanwhile, and a metric line is rare.
+/// Opened for each write: another stage's monitor may have replaced the file meanwhile, and a
+/// metric line is rare.
 fn append(path: &Path, text: &str) -> Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(Error::io(parent, "creating the folder"))?;
@@ -106,13 +112,17 @@ fn trim_lines(path: &Path, mut keep: impl FnMut(&str) -> bool) -> Result<()> {
     if kept.len() == bytes.len() { Ok(()) } else { atomic::write(path, &kept) }
 }
 
-/// Lines of other stages stay, and so do those up to the resumed step. What cannot be read was half written.
+/// Lines of other stages stay, and so do those up to the resumed step. What cannot be read was half
+/// written.
 fn stays(line: &str, stage: &str, resume_step: Option<u64>) -> bool {
     let Ok(line) = serde_json::from_str::<Map<String, Value>>(line) else { return false };
     if line.get("stage").and_then(Value::as_str) != Some(stage) {
         return true;
     }
-    line.get("step").and_then(Value::as_u64).zip(resume_step).is_some_and(|(step, resume)| step <= resume)
+    line.get("step")
+        .and_then(Value::as_u64)
+        .zip(resume_step)
+        .is_some_and(|(step, resume)| step <= resume)
 }
 
 fn section_step(line: &str) -> Option<u64> {
@@ -129,7 +139,11 @@ mod tests {
             .map(|line| {
                 let line: Value = serde_json::from_str(line).unwrap();
                 assert!(line["time"].as_f64().unwrap() > 1.6e9);
-                (line["stage"].as_str().unwrap().to_owned(), line["step"].as_u64().unwrap(), line["loss"].clone())
+                (
+                    line["stage"].as_str().unwrap().to_owned(),
+                    line["step"].as_u64().unwrap(),
+                    line["loss"].clone(),
+                )
             })
             .collect()
     }
@@ -154,17 +168,32 @@ mod tests {
         other.scalars(10, &[("loss", 0.5)]).unwrap();
         monitor.scalars(3, &[("loss", 0.7)]).unwrap();
         monitor.flush().unwrap();
-        let expected = [("pretrain/base", 9, 1.0), ("sft", 1, 0.25), ("sft", 2, 0.5), ("pretrain/base", 10, 0.5), ("sft", 3, 0.7)];
-        assert_eq!(lines(run), expected.map(|(stage, step, loss)| (stage.to_owned(), step, Value::from(loss))));
+        let expected = [
+            ("pretrain/base", 9, 1.0),
+            ("sft", 1, 0.25),
+            ("sft", 2, 0.5),
+            ("pretrain/base", 10, 0.5),
+            ("sft", 3, 0.7),
+        ];
+        assert_eq!(
+            lines(run),
+            expected.map(|(stage, step, loss)| (stage.to_owned(), step, Value::from(loss)))
+        );
         let samples = fs::read_to_string(run.join("samples/sft.txt")).unwrap();
-        assert!(samples.contains("=== step 2: sample\n    text 2\n    === step 1: a trick\n"), "{samples}");
+        assert!(
+            samples.contains("=== step 2: sample\n    text 2\n    === step 1: a trick\n"),
+            "{samples}"
+        );
         assert!(!samples.contains("text 3"), "{samples}");
         drop(monitor);
         // Started over: only the other stage is left.
         RunMonitor::open(run, "sft", None).unwrap();
         assert!(lines(run).iter().all(|(stage, ..)| stage == "pretrain/base"));
         assert_eq!(fs::read_to_string(run.join("samples/sft.txt")).unwrap(), "");
-        assert_eq!(super::super::records::event_files(&run.join("tensorboard/sft")).unwrap().len(), 1);
+        assert_eq!(
+            super::super::records::event_files(&run.join("tensorboard/sft")).unwrap().len(),
+            1
+        );
     }
 
     #[test]

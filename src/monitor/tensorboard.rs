@@ -1,8 +1,9 @@
 //! Scalars for TensorBoard through tensorboard-rs, with that crate's habits made safe.
 //!
-//! It writes from a thread of its own, panics there when a write fails, and panics again in whoever talks to it next. Here every call
-//! is guarded, `flush` waits until all events are in the file, and a failed writer is never touched again. It also names a file by the
-//! second it was opened in, so that two in one second would be one: `open` waits for a free second.
+//! It writes from a thread of its own, panics there when a write fails, and panics again in whoever
+//! talks to it next. Here every call is guarded, `flush` waits until all events are in the file,
+//! and a failed writer is never touched again. It also names a file by the second it was opened in,
+//! so that two in one second would be one: `open` waits for a free second.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -29,7 +30,8 @@ pub(super) struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// A new event file in `folder`. Events after `last_step` are dropped from the older ones, all of them if it is `None`.
+    /// A new event file in `folder`. Events after `last_step` are dropped from the older ones, all
+    /// of them if it is `None`.
     pub(super) fn open(folder: &Path, last_step: Option<u64>) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(Error::io(folder, "creating the folder"))?;
         // The crate would panic in its thread: find out first whether a file can be made here.
@@ -43,7 +45,9 @@ impl TensorBoard {
         // Its thread makes the file in its own time.
         let started = Instant::now();
         let file = loop {
-            if let Some(file) = records::event_files(folder)?.into_iter().find(|file| !older.contains(file)) {
+            if let Some(file) =
+                records::event_files(folder)?.into_iter().find(|file| !older.contains(file))
+            {
                 break file;
             }
             if started.elapsed() > PATIENCE {
@@ -80,7 +84,9 @@ impl TensorBoard {
             }
             std::thread::sleep(PAUSE);
         }
-        File::open(&self.file).and_then(|file| file.sync_data()).map_err(Error::io(&self.file, "writing TensorBoard events"))
+        File::open(&self.file)
+            .and_then(|file| file.sync_data())
+            .map_err(Error::io(&self.file, "writing TensorBoard events"))
     }
 
     fn guarded(&mut self, call: impl FnOnce(&mut SummaryWriter)) -> Result<()> {
@@ -92,7 +98,8 @@ impl TensorBoard {
         Ok(())
     }
 
-    /// Dropping a failed writer panics; its thread is gone already, so leaking it costs a few bytes.
+    /// Dropping a failed writer panics; its thread is gone already, so leaking it costs a few
+    /// bytes.
     fn abandon(&mut self) {
         if let Some(writer) = self.writer.take() {
             std::mem::forget(writer);
@@ -120,7 +127,8 @@ impl TensorBoard {
 impl Drop for TensorBoard {
     fn drop(&mut self) {
         if let Some(writer) = self.writer.take() {
-            // Waits for the thread; should that have failed unseen, the last `flush` has already vouched for what matters.
+            // Waits for the thread; should that have failed unseen, the last `flush` has already
+            // vouched for what matters.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(writer)));
         }
     }
@@ -133,9 +141,12 @@ fn failure(path: &Path) -> Error {
 
 fn wait_for_a_free_second(taken: &[PathBuf]) {
     loop {
-        let second = SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).unwrap_or(0);
+        let second =
+            SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).unwrap_or(0);
         let prefix = format!("events.out.tfevents.{second:010}.");
-        if !taken.iter().any(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))) {
+        if !taken.iter().any(|file| {
+            file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+        }) {
             return;
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -148,20 +159,27 @@ mod tests {
 
     use super::*;
 
-    /// In a process of its own (of the test below): files may not grow beyond a page, as on a full disk.
+    /// In a process of its own (of the test below): files may not grow beyond a page, as on a full
+    /// disk.
     #[test]
     fn with_a_full_disk() {
         let Ok(folder) = std::env::var("W2S_TEST_FULL_DISK") else { return };
         let mut board = TensorBoard::open(Path::new(&folder), None).unwrap();
         let limit = libc::rlimit { rlim_cur: 4096, rlim_max: 4096 };
-        // SAFETY: plain calls with valid arguments; SIGXFSZ would end the process before the write could fail.
+        // SAFETY: plain calls with valid arguments; SIGXFSZ would end the process before the write
+        // could fail.
         unsafe {
             libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
             assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &limit), 0);
         }
-        let failed = (1..500).try_for_each(|step| board.scalar("loss", 1.0, step).and_then(|()| board.flush()));
+        let failed = (1..500)
+            .try_for_each(|step| board.scalar("loss", 1.0, step).and_then(|()| board.flush()));
         let message = failed.unwrap_err().to_string();
-        assert!(message.contains("TensorBoard events could not be written") && message.contains("hint: is the disk full?"), "{message}");
+        assert!(
+            message.contains("TensorBoard events could not be written")
+                && message.contains("hint: is the disk full?"),
+            "{message}"
+        );
         assert!(board.scalar("loss", 1.0, 500).is_err() && board.flush().is_err());
         drop(board);
         println!("survived");
@@ -171,11 +189,17 @@ mod tests {
     fn a_full_disk_is_an_error_and_no_panic_escapes() {
         let folder = tempfile::tempdir().unwrap();
         let output = Command::new(std::env::current_exe().unwrap())
-            .args(["monitor::tensorboard::tests::with_a_full_disk", "--exact", "--nocapture", "--test-threads=1"])
+            .args([
+                "monitor::tensorboard::tests::with_a_full_disk",
+                "--exact",
+                "--nocapture",
+                "--test-threads=1",
+            ])
             .env("W2S_TEST_FULL_DISK", folder.path())
             .output()
             .unwrap();
-        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success() && stdout.contains("survived"), "{stdout}\n{stderr}");
     }
 
@@ -188,7 +212,8 @@ mod tests {
             board.flush().unwrap();
         }
         let files = records::event_files(folder.path()).unwrap();
-        let sizes: Vec<u64> = files.iter().map(|file| std::fs::metadata(file).unwrap().len()).collect();
+        let sizes: Vec<u64> =
+            files.iter().map(|file| std::fs::metadata(file).unwrap().len()).collect();
         assert_eq!(files.len(), 2);
         assert_eq!(sizes[0], sizes[1], "one version event and one scalar in each");
     }

@@ -1,4 +1,5 @@
-//! What a row of logits says of the next token, reduced to what a draw and its log-probability need.
+//! What a row of logits says of the next token, reduced to what a draw and its log-probability
+//! need.
 
 use tch::{Kind, Tensor};
 
@@ -18,8 +19,13 @@ pub struct Distribution {
     log_sum_exp: f32,
 }
 
-/// One for each row of (rows, vocab): its `needed` largest logits in descending order, or all as they are. `base` holds the base's own logits where `logits` are a mixture.
-pub fn distributions(logits: &Tensor, base: Option<&Tensor>, needed: Option<usize>) -> Result<Vec<Distribution>> {
+/// One for each row of (rows, vocab): its `needed` largest logits in descending order, or all as
+/// they are. `base` holds the base's own logits where `logits` are a mixture.
+pub fn distributions(
+    logits: &Tensor,
+    base: Option<&Tensor>,
+    needed: Option<usize>,
+) -> Result<Vec<Distribution>> {
     let mut sums = finite_log_sum_exp(logits)?;
     if let Some(base) = base {
         sums = finite_log_sum_exp(base)?;
@@ -30,7 +36,9 @@ pub fn distributions(logits: &Tensor, base: Option<&Tensor>, needed: Option<usiz
         for (number, row) in rows.iter_mut().enumerate() {
             let base = base.f_get(number as i64)?;
             let base = match &row.ids {
-                Some(ids) => base.f_index_select(0, &Tensor::from_slice(ids).to_device(base.device()))?,
+                Some(ids) => {
+                    base.f_index_select(0, &Tensor::from_slice(ids).to_device(base.device()))?
+                }
                 None => base,
             };
             row.base = Some(Vec::try_from(base)?);
@@ -63,15 +71,23 @@ fn candidates(logits: &Tensor, sums: Vec<f32>, needed: Option<usize>) -> Result<
         }
         None => {
             let (_, vocab) = logits.size2()?;
-            let all = Vec::<f32>::try_from(logits.f_to_kind(Kind::Float)?.f_contiguous()?.f_view(-1)?)?;
+            let all =
+                Vec::<f32>::try_from(logits.f_to_kind(Kind::Float)?.f_contiguous()?.f_view(-1)?)?;
             let rows = all.chunks(vocab as usize).zip(sums);
-            rows.map(|(row, log_sum_exp)| Distribution { logits: row.to_vec(), ids: None, base: None, log_sum_exp }).collect()
+            rows.map(|(row, log_sum_exp)| Distribution {
+                logits: row.to_vec(),
+                ids: None,
+                base: None,
+                log_sum_exp,
+            })
+            .collect()
         }
     })
 }
 
 impl Distribution {
-    /// The token that the uniform number `u` selects, and its log-probability under the base at temperature 1 without any cut.
+    /// The token that the uniform number `u` selects, and its log-probability under the base at
+    /// temperature 1 without any cut.
     pub fn draw(&self, sampling: &Sampling, u: f64) -> (i64, f64) {
         let picked = sampling.pick(&self.logits, u);
         let token = self.ids.as_ref().map_or(picked as i64, |ids| ids[picked]);
@@ -82,6 +98,10 @@ impl Distribution {
     /// Every candidate and its log-probability, in the order of the candidates.
     pub fn logprobs(&self) -> Vec<(i64, f32)> {
         let id = |place: usize| self.ids.as_ref().map_or(place as i64, |ids| ids[place]);
-        self.logits.iter().enumerate().map(|(place, logit)| (id(place), logit - self.log_sum_exp)).collect()
+        self.logits
+            .iter()
+            .enumerate()
+            .map(|(place, logit)| (id(place), logit - self.log_sum_exp))
+            .collect()
     }
 }

@@ -45,9 +45,10 @@ impl Growing {
         self.samples.iter().any(|&sample| all[sample].grows())
     }
 
-    /// Takes out the rows that have used their budget while others go on, as a batch of their own: their last token is not read, so that all
-    /// rows of either batch are as far. Finished rows are left behind with them, or once they are a quarter; until then they cost less than
-    /// moving the others.
+    /// Takes out the rows that have used their budget while others go on, as a batch of their own:
+    /// their last token is not read, so that all rows of either batch are as far. Finished rows are
+    /// left behind with them, or once they are a quarter; until then they cost less than moving the
+    /// others.
     pub fn part(&mut self, all: &[Sample]) -> Option<Self> {
         let places = |which: &dyn Fn(&Sample) -> bool| -> Vec<usize> {
             (0..self.samples.len()).filter(|&place| which(&all[self.samples[place]])).collect()
@@ -63,6 +64,9 @@ impl Growing {
     }
 
     fn select(&self, places: &[usize]) -> Self {
-        Self { caches: self.caches.select(places), samples: places.iter().map(|&place| self.samples[place]).collect() }
+        Self {
+            caches: self.caches.select(places),
+            samples: places.iter().map(|&place| self.samples[place]).collect(),
+        }
     }
 }

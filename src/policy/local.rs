@@ -1,8 +1,8 @@
-//! Local models as a [`Proposer`]: samples chunks of many prompts in one batch, with the KV caches kept across them. Also tells the
-//! likeliest [`NextTokens`].
+//! Local models as a [`Proposer`]: samples chunks of many prompts in one batch, with the KV caches
+//! kept across them. Also tells the likeliest [`NextTokens`].
 //!
-//! The last sampled token of a row is fed only when the row is extended again, so a pruned row costs no forward pass for it, and a parent's
-//! is fed once for all its continuations.
+//! The last sampled token of a row is fed only when the row is extended again, so a pruned row
+//! costs no forward pass for it, and a parent's is fed once for all its continuations.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,7 +13,9 @@ use super::mixture::{Caches, Hidden, Member, Mixture};
 use crate::error::{Error, Result};
 use crate::models::Lm;
 use crate::sampling::Sampling;
-use crate::search::{Extend, Extended, Finish, Group, Kept, NextTokens, Node, Nodes, Proposer, Response, Ticket};
+use crate::search::{
+    Extend, Extended, Finish, Group, Kept, NextTokens, Node, Nodes, Proposer, Response, Ticket,
+};
 use crate::text::{PromptTemplate, Tokenizer};
 
 /// Tokens of one call: between calls prompts join and leave, and Ctrl-C is heard.
@@ -52,12 +54,24 @@ struct Row {
 }
 
 impl LocalPolicy {
-    pub fn new(lm: Rc<Lm>, tokenizer: Rc<Tokenizer>, template: PromptTemplate, sampling: Sampling, stop: Vec<String>) -> Self {
+    pub fn new(
+        lm: Rc<Lm>,
+        tokenizer: Rc<Tokenizer>,
+        template: PromptTemplate,
+        sampling: Sampling,
+        stop: Vec<String>,
+    ) -> Self {
         Self::mixture(Member { lm, template, weight: 1.0 }, Vec::new(), tokenizer, sampling, stop)
     }
 
     /// Samples from the base and guides of its vocabulary together: emulated fine-tuning.
-    pub fn mixture(base: Member, guides: Vec<Member>, tokenizer: Rc<Tokenizer>, sampling: Sampling, stop: Vec<String>) -> Self {
+    pub fn mixture(
+        base: Member,
+        guides: Vec<Member>,
+        tokenizer: Rc<Tokenizer>,
+        sampling: Sampling,
+        stop: Vec<String>,
+    ) -> Self {
         let models = Mixture::new(base, guides);
         Self { models, tokenizer, sampling, stop, nodes: Nodes::default(), submitted: Vec::new() }
     }
@@ -77,14 +91,17 @@ impl LocalPolicy {
         &self.tokenizer
     }
 
-    /// [`Proposer::open`] for many short prompts that will have few continuations each, all extended together.
+    /// [`Proposer::open`] for many short prompts that will have few continuations each, all
+    /// extended together.
     pub fn open_rows(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
         let (caches, hidden) = self.models.read_prompts_as_rows(&self.tokenizer, prompts)?;
-        let rows = prompts.iter().map(|prompt| self.empty_row(prompt)).collect::<Result<Vec<Row>>>()?;
+        let rows =
+            prompts.iter().map(|prompt| self.empty_row(prompt)).collect::<Result<Vec<Row>>>()?;
         Ok(self.nodes.open(Batch { caches: Rc::new(caches), read: Read::Whole(hidden) }, rows))
     }
 
-    /// Samples a continuation for each request, in order. A response that is already finished must not be extended.
+    /// Samples a continuation for each request, in order. A response that is already finished must
+    /// not be extended.
     pub fn extend(&mut self, requests: &[Extend]) -> Result<Vec<Extended>> {
         let _no_grad = tch::no_grad_guard();
         if requests.is_empty() {
@@ -108,12 +125,16 @@ impl LocalPolicy {
         self.nodes.groups(nodes).ok_or_else(not_kept)
     }
 
-    /// Each group's parents in caches of their own, read to the end, and the states after each, group after group.
+    /// Each group's parents in caches of their own, read to the end, and the states after each,
+    /// group after group.
     fn read_parents(&self, groups: &[Group<Batch>]) -> Result<(Vec<Caches>, Hidden)> {
         let mut all = Vec::with_capacity(groups.len());
         let mut places = Vec::with_capacity(groups.len());
         for Group { batch, parents, .. } in groups {
-            let rows = parents.iter().map(|parent| Ok(self.kept(parent)?.place)).collect::<Result<Vec<usize>>>()?;
+            let rows = parents
+                .iter()
+                .map(|parent| Ok(self.kept(parent)?.place))
+                .collect::<Result<Vec<usize>>>()?;
             all.push(batch.caches.select(&rows));
             places.push(rows);
         }
@@ -143,7 +164,12 @@ impl LocalPolicy {
     }
 
     /// Draws the next token of a row.
-    fn draw(&self, sample: &mut Sample, request: &Extend, distribution: &Distribution) -> Result<()> {
+    fn draw(
+        &self,
+        sample: &mut Sample,
+        request: &Extend,
+        distribution: &Distribution,
+    ) -> Result<()> {
         let u = request.stream.uniform(sample.response.len() as u64, request.slot);
         let (token, logprob) = distribution.draw(&self.sampling, u);
         sample.drawn += 1;
@@ -153,7 +179,8 @@ impl LocalPolicy {
             return Ok(());
         }
         sample.response.push(token);
-        sample.finish = self.stopped(&sample.response, sample.begins)?.map(|text| (Finish::Stop, Some(text)));
+        sample.finish =
+            self.stopped(&sample.response, sample.begins)?.map(|text| (Finish::Stop, Some(text)));
         Ok(())
     }
 
@@ -171,58 +198,96 @@ impl LocalPolicy {
         Ok(cut.map(|cut| text[..cut].to_owned()))
     }
 
-    /// The response that ended with `finish` after these ids; a stop string leaves the text before it.
-    fn response(&self, ids: &[i64], begins: bool, finish: Option<(Finish, Option<String>)>) -> Result<Response> {
+    /// The response that ended with `finish` after these ids; a stop string leaves the text before
+    /// it.
+    fn response(
+        &self,
+        ids: &[i64],
+        begins: bool,
+        finish: Option<(Finish, Option<String>)>,
+    ) -> Result<Response> {
         let (text, ids) = match &finish {
-            Some((Finish::Stop, Some(text))) => (text.clone(), self.tokenizer.encode_response(text, begins)?),
+            Some((Finish::Stop, Some(text))) => {
+                (text.clone(), self.tokenizer.encode_response(text, begins)?)
+            }
             _ => (self.tokenizer.decode_response(ids, begins)?, ids.to_vec()),
         };
         Ok(Response { text, ids, finish: finish.map(|(finish, _)| finish) })
     }
 
     /// A sample for each request, in order, and the batches that their rows end up in.
-    fn sample(&self, requests: &[Extend], groups: &[Group<Batch>]) -> Result<(Vec<Sample>, Vec<Growing>)> {
+    fn sample(
+        &self,
+        requests: &[Extend],
+        groups: &[Group<Batch>],
+    ) -> Result<(Vec<Sample>, Vec<Growing>)> {
         let needed = self.sampling.needed_logits();
         // 1. Read what is pending, once for all continuations of a parent.
         let (all, hidden) = self.read_parents(groups)?;
         let parents = self.models.distributions(&hidden, needed)?;
-        // 2. Each continuation draws its first token from its parent's state, and becomes a row that shares what the parent has read.
+        // 2. Each continuation draws its first token from its parent's state, and becomes a row
+        //    that shares what the parent has read.
         let mut drawn: Vec<(usize, Sample)> = Vec::with_capacity(requests.len());
         let mut growing = Vec::with_capacity(groups.len());
         let mut first_parent = 0;
         for (group, caches) in groups.iter().zip(all) {
             for &(number, parent) in &group.requests {
-                let Row { begins, response, logprobs } = self.kept(&group.parents[parent])?.row.clone();
+                let Row { begins, response, logprobs } =
+                    self.kept(&group.parents[parent])?.row.clone();
                 let (parent, request) = (&parents[first_parent + parent], &requests[number]);
                 let (node, budget) = (request.node.clone(), request.max_tokens);
-                let mut sample = Sample { parent: node, begins, response, logprobs, drawn: 0, budget, finish: None, end: None };
+                let mut sample = Sample {
+                    parent: node,
+                    begins,
+                    response,
+                    logprobs,
+                    drawn: 0,
+                    budget,
+                    finish: None,
+                    end: None,
+                };
                 self.draw(&mut sample, request, parent)?;
                 drawn.push((number, sample));
             }
             let rows: Vec<usize> = group.requests.iter().map(|&(_, parent)| parent).collect();
-            // Parents with one continuation each, as chunks of several calls have them, are their continuations' rows already.
+            // Parents with one continuation each, as chunks of several calls have them, are their
+            // continuations' rows already.
             let are_rows = rows.iter().copied().eq(0..group.parents.len());
             let caches = if are_rows { caches } else { caches.select(&rows) };
-            growing.push(Growing { caches, samples: group.requests.iter().map(|&(number, _)| number).collect() });
+            growing.push(Growing {
+                caches,
+                samples: group.requests.iter().map(|&(number, _)| number).collect(),
+            });
             first_parent += group.parents.len();
         }
         drawn.sort_by_key(|(number, _)| *number);
         let mut samples: Vec<Sample> = drawn.into_iter().map(|(_, sample)| sample).collect();
-        // 3. Rows grow by a token at a time, those of all groups together, until each is finished or has used its budget.
+        // 3. Rows grow by a token at a time, those of all groups together, until each is finished
+        //    or has used its budget.
         let mut parted = Vec::new();
         loop {
             parted.extend(growing.iter_mut().filter_map(|group| group.part(&samples)));
-            let active: Vec<&mut Growing> = growing.iter_mut().filter(|group| group.grows(&samples)).collect();
+            let active: Vec<&mut Growing> =
+                growing.iter_mut().filter(|group| group.grows(&samples)).collect();
             if active.is_empty() {
                 break;
             }
-            let fed: Vec<usize> = active.iter().flat_map(|group| group.samples.iter().copied()).collect();
-            // A finished row that is still there reads its last token once more; nobody looks at it again.
-            let tokens: Vec<i64> = fed.iter().map(|&sample| samples[sample].response.last().copied().unwrap_or(0)).collect();
-            let hidden = self.models.step(active.into_iter().map(|group| &mut group.caches).collect(), &tokens);
-            let open: Vec<usize> = (0..fed.len()).filter(|&row| samples[fed[row]].grows()).collect();
+            let fed: Vec<usize> =
+                active.iter().flat_map(|group| group.samples.iter().copied()).collect();
+            // A finished row that is still there reads its last token once more; nobody looks at it
+            // again.
+            let tokens: Vec<i64> = fed
+                .iter()
+                .map(|&sample| samples[sample].response.last().copied().unwrap_or(0))
+                .collect();
+            let hidden = self
+                .models
+                .step(active.into_iter().map(|group| &mut group.caches).collect(), &tokens);
+            let open: Vec<usize> =
+                (0..fed.len()).filter(|&row| samples[fed[row]].grows()).collect();
             let hidden = if open.len() == fed.len() { hidden } else { hidden.select(&open) };
-            for (&row, distribution) in open.iter().zip(self.models.distributions(&hidden, needed)?) {
+            for (&row, distribution) in open.iter().zip(self.models.distributions(&hidden, needed)?)
+            {
                 let sample = fed[row];
                 self.draw(&mut samples[sample], &requests[sample], &distribution)?;
             }
@@ -240,10 +305,21 @@ impl LocalPolicy {
             let can_go_on = sample.can_go_on();
             let Sample { begins, response: ids, logprobs, drawn, finish, end, .. } = sample;
             let response = self.response(&ids, begins, finish)?;
-            // What a stop string cuts off was sampled too, and the rest may have other tokens than were sampled.
-            let counted = if response.finish == Some(Finish::Stop) { response.ids.len() } else { logprobs.len() };
+            // What a stop string cuts off was sampled too, and the rest may have other tokens than
+            // were sampled.
+            let counted = if response.finish == Some(Finish::Stop) {
+                response.ids.len()
+            } else {
+                logprobs.len()
+            };
             let logprob = ids.starts_with(&response.ids).then(|| logprobs[..counted].iter().sum());
-            extended.push(Extended { node: node.clone(), response, end, sampled: drawn as u64, logprob });
+            extended.push(Extended {
+                node: node.clone(),
+                response,
+                end,
+                sampled: drawn as u64,
+                logprob,
+            });
             rows.push(can_go_on.then_some((node, Row { begins, response: ids, logprobs })));
         }
         for Growing { caches, samples } in batches {
@@ -251,7 +327,10 @@ impl LocalPolicy {
                 let (node, row) = rows[sample].take()?;
                 Some((node, place, row))
             });
-            self.nodes.insert(Batch { caches: Rc::new(caches), read: Read::ButTheLast }, kept.collect::<Vec<_>>());
+            self.nodes.insert(
+                Batch { caches: Rc::new(caches), read: Read::ButTheLast },
+                kept.collect::<Vec<_>>(),
+            );
         }
         Ok(extended)
     }
@@ -283,7 +362,8 @@ impl Proposer for LocalPolicy {
 
     /// All that was handed in, in one batch.
     fn collect(&mut self, _patience: Duration) -> Result<Vec<(Ticket, Result<Extended>)>> {
-        let (tickets, requests): (Vec<Ticket>, Vec<Extend>) = std::mem::take(&mut self.submitted).into_iter().unzip();
+        let (tickets, requests): (Vec<Ticket>, Vec<Extend>) =
+            std::mem::take(&mut self.submitted).into_iter().unzip();
         Ok(tickets.into_iter().zip(self.extend(&requests)?.into_iter().map(Ok)).collect())
     }
 
@@ -339,7 +419,11 @@ impl NextTokens for LocalPolicy {
                 let response = self.response(&ids, begins, finish)?;
                 let node = self.nodes.child(parent).ok_or_else(not_kept)?;
                 if response.finish.is_none() {
-                    rows.push((node.clone(), place, Row { begins, response: ids, logprobs: Vec::new() }));
+                    rows.push((
+                        node.clone(),
+                        place,
+                        Row { begins, response: ids, logprobs: Vec::new() },
+                    ));
                 }
                 appended[request] = Some((node, response));
             }

@@ -1,11 +1,14 @@
-//! A TOML value into the schema's types with errors that keep their parts: the path, the key, what was expected.
+//! A TOML value into the schema's types with errors that keep their parts: the path, the key, what
+//! was expected.
 //!
-//! One call reports the first problem only; `load` mends the value and calls again to find the others.
+//! One call reports the first problem only; `load` mends the value and calls again to find the
+//! others.
 
 use std::fmt;
 
 use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor,
+    self, DeserializeOwned, DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess,
+    SeqAccess, Unexpected, Visitor,
 };
 use toml::Value;
 
@@ -51,20 +54,27 @@ impl Problem {
             What::UnknownKey { key, expected } => E::unknown_field(&key, expected),
             What::MissingKey(key) => E::missing_field(key),
             What::UnknownChoice { found, choices } => E::unknown_variant(&found, choices),
-            What::Wrong { found, expected } => E::invalid_type(Unexpected::Other(&found), &expected.as_str()),
+            What::Wrong { found, expected } => {
+                E::invalid_type(Unexpected::Other(&found), &expected.as_str())
+            }
             What::Other(message) => E::custom(message),
         }
     }
 
-    /// The tables of tagged enums and of methods are buffered, which loses the last key; it is found again by what was found there.
+    /// The tables of tagged enums and of methods are buffered, which loses the last key; it is
+    /// found again by what was found there.
     fn locate(&mut self, root: &Value) {
         let Some(Value::Table(table)) = get(root, &self.path) else { return };
         let key = match &self.what {
-            What::UnknownChoice { found, .. } => {
-                table.iter().find(|(key, value)| *key == "kind" && value.as_str() == Some(found)).map(|(key, _)| key)
-            }
+            What::UnknownChoice { found, .. } => table
+                .iter()
+                .find(|(key, value)| *key == "kind" && value.as_str() == Some(found))
+                .map(|(key, _)| key),
             What::Wrong { found, .. } => {
-                let mut matching = table.iter().filter(|(_, value)| describe(&unexpected(value)) == *found).map(|(key, _)| key);
+                let mut matching = table
+                    .iter()
+                    .filter(|(_, value)| describe(&unexpected(value)) == *found)
+                    .map(|(key, _)| key);
                 matching.next().filter(|_| matching.next().is_none())
             }
             _ => None,
@@ -104,7 +114,10 @@ impl de::Error for Problem {
     }
 
     fn invalid_type(found: Unexpected, expected: &dyn Expected) -> Self {
-        Self::new(What::Wrong { found: describe(&found), expected: in_words(&expected.to_string()) })
+        Self::new(What::Wrong {
+            found: describe(&found),
+            expected: in_words(&expected.to_string()),
+        })
     }
 
     fn invalid_value(found: Unexpected, expected: &dyn Expected) -> Self {
@@ -132,7 +145,9 @@ fn in_words(expected: &str) -> String {
         "a boolean" => "`true` or `false`".to_owned(),
         "a string" => "text".to_owned(),
         "a sequence" => "a list".to_owned(),
-        other if other == "a map" || other.contains("struct") || other.contains("enum") => "a table".to_owned(),
+        other if other == "a map" || other.contains("struct") || other.contains("enum") => {
+            "a table".to_owned()
+        }
         other => other.to_owned(),
     }
 }
@@ -175,9 +190,13 @@ impl<'de> Deserializer<'de> for Node<'_> {
             Value::Integer(number) => visitor.visit_i64(*number),
             Value::Float(number) => visitor.visit_f64(*number),
             Value::Boolean(value) => visitor.visit_bool(*value),
-            Value::Table(table) => visitor.visit_map(Entries { entries: table.iter(), value: None }),
+            Value::Table(table) => {
+                visitor.visit_map(Entries { entries: table.iter(), value: None })
+            }
             // Serde would read a list as the fields of a tagged table in their order.
-            Value::Array(items) if in_words(&(&visitor as &dyn Expected).to_string()) != "a table" => {
+            Value::Array(items)
+                if in_words(&(&visitor as &dyn Expected).to_string()) != "a table" =>
+            {
                 visitor.visit_seq(Items(items.iter().enumerate()))
             }
             other => Err(de::Error::invalid_type(unexpected(other), &visitor)),
@@ -195,7 +214,12 @@ impl<'de> Deserializer<'de> for Node<'_> {
         }
     }
 
-    fn deserialize_enum<V: Visitor<'de>>(self, _: &str, _: &[&str], visitor: V) -> Result<V::Value, Problem> {
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &str,
+        _: &[&str],
+        visitor: V,
+    ) -> Result<V::Value, Problem> {
         match self.0 {
             Value::String(text) => visitor.visit_enum(text.as_str().into_deserializer()),
             other => Err(de::Error::invalid_type(unexpected(other), &"a string")),
@@ -216,14 +240,19 @@ struct Entries<'a> {
 impl<'de> MapAccess<'de> for Entries<'_> {
     type Error = Problem;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Problem> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Problem> {
         let Some((key, value)) = self.entries.next() else { return Ok(None) };
         self.value = Some((key, value));
         seed.deserialize(key.as_str().into_deserializer()).map(Some)
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Problem> {
-        let (key, value) = self.value.take().ok_or_else(|| <Problem as de::Error>::custom("a value was asked for before its key"))?;
+        let (key, value) = self.value.take().ok_or_else(|| {
+            <Problem as de::Error>::custom("a value was asked for before its key")
+        })?;
         seed.deserialize(Node(value)).map_err(|problem| problem.below(key))
     }
 }
@@ -233,7 +262,10 @@ struct Items<'a>(std::iter::Enumerate<std::slice::Iter<'a, Value>>);
 impl<'de> SeqAccess<'de> for Items<'_> {
     type Error = Problem;
 
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Problem> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Problem> {
         let Some((index, value)) = self.0.next() else { return Ok(None) };
         seed.deserialize(Node(value)).map(Some).map_err(|problem| problem.below(&index.to_string()))
     }

@@ -1,4 +1,5 @@
-//! The name of a repository on a model hub, `owner/name` or `owner/name@revision`, and when a word of a recipe is one.
+//! The name of a repository on a model hub, `owner/name` or `owner/name@revision`, and when a word
+//! of a recipe is one.
 //!
 //! Only words: nothing is fetched here, and whether there is such a repository only the hub knows.
 
@@ -19,12 +20,15 @@ pub struct HubId {
 impl HubId {
     const MAIN: &str = "main";
 
-    /// `None` if the hub could have no repository of that name, such as for a path with `..` or more than one slash.
+    /// `None` if the hub could have no repository of that name, such as for a path with `..` or
+    /// more than one slash.
     pub fn parse(text: &str) -> Option<Self> {
         let (repository, revision) = text.split_once('@').unwrap_or((text, Self::MAIN));
         let (owner, name) = repository.split_once('/')?;
-        let well_formed = is_name(owner) && is_name(name) && !name.ends_with(".git") && is_revision(revision);
-        well_formed.then(|| Self { repository: repository.to_owned(), revision: revision.to_owned() })
+        let well_formed =
+            is_name(owner) && is_name(name) && !name.ends_with(".git") && is_revision(revision);
+        well_formed
+            .then(|| Self { repository: repository.to_owned(), revision: revision.to_owned() })
     }
 }
 
@@ -35,19 +39,21 @@ impl fmt::Display for HubId {
     }
 }
 
-/// The hub model that `id` means: a path that exists, looked for from `folder`, is that path, whatever it looks like.
+/// The hub model that `id` means: a path that exists, looked for from `folder`, is that path,
+/// whatever it looks like.
 pub fn hub_model(folder: &Path, id: &str) -> Option<HubId> {
     if folder.join(id).exists() { None } else { HubId::parse(id) }
 }
 
-/// The hub data set that `source` means. A path wins here too, and so does what is called as only a data file is: `data/train.jsonl` was
-/// never meant for the hub.
+/// The hub data set that `source` means. A path wins here too, and so does what is called as only a
+/// data file is: `data/train.jsonl` was never meant for the hub.
 pub fn hub_dataset(folder: &Path, source: &str) -> Option<HubId> {
     let is_file_name = DATA_FILES.iter().any(|extension| source.ends_with(extension));
     if is_file_name { None } else { hub_model(folder, source) }
 }
 
-/// As the hub's own rule: it also keeps `..` out of paths made from it, and `--`, which stands for the slash in the cache.
+/// As the hub's own rule: it also keeps `..` out of paths made from it, and `--`, which stands for
+/// the slash in the cache.
 fn is_name(part: &str) -> bool {
     let word = |character: char| character.is_ascii_alphanumeric() || character == '_';
     part.len() <= LONGEST
@@ -60,8 +66,14 @@ fn is_name(part: &str) -> bool {
 
 /// A branch, a tag, a commit, or a ref such as `refs/pr/1`.
 fn is_revision(revision: &str) -> bool {
-    let plain = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
-    let part = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains("..") && part.chars().all(plain);
+    let plain =
+        |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
+    let part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && !part.contains("..")
+            && part.chars().all(plain)
+    };
     revision.len() <= LONGEST && revision.split('/').all(part)
 }
 
@@ -72,7 +84,8 @@ mod tests {
     #[test]
     fn ids_are_told_from_paths() {
         let parsed = |text: &str| HubId::parse(text).map(|id| (id.repository, id.revision));
-        let some = |repository: &str, revision: &str| Some((repository.to_owned(), revision.to_owned()));
+        let some =
+            |repository: &str, revision: &str| Some((repository.to_owned(), revision.to_owned()));
         assert_eq!(parsed("openai-community/gpt2"), some("openai-community/gpt2", "main"));
         assert_eq!(parsed("Qwen/Qwen2.5-0.5B@v1.0"), some("Qwen/Qwen2.5-0.5B", "v1.0"));
         assert_eq!(parsed("a/b@refs/convert/parquet"), some("a/b", "refs/convert/parquet"));
@@ -125,7 +138,10 @@ mod tests {
         assert_eq!(hub_model(folder.path(), "models/base"), None);
         assert_eq!(hub_model(folder.path(), "models/other"), HubId::parse("models/other"));
         assert_eq!(hub_dataset(folder.path(), "data/train.jsonl.gz"), None);
-        assert_eq!(hub_dataset(folder.path(), "stanfordnlp/imdb"), HubId::parse("stanfordnlp/imdb"));
+        assert_eq!(
+            hub_dataset(folder.path(), "stanfordnlp/imdb"),
+            HubId::parse("stanfordnlp/imdb")
+        );
         assert_eq!(hub_dataset(folder.path(), "builtin:reviews"), None);
     }
 }

@@ -1,5 +1,5 @@
-//! Who judges responses: the `[gold]` of the recipe, and further `[judges.<name>]` that evaluation asks beside it (the paper has a gold and two
-//! reward models).
+//! Who judges responses: the `[gold]` of the recipe, and further `[judges.<name>]` that evaluation
+//! asks beside it (the paper has a gold and two reward models).
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,8 @@ pub const GOLD: &str = "gold";
 pub struct JudgeTable {
     /// A folder or a hub id.
     pub id: String,
-    /// What the judge reads, with `{prompt}` and `{response}`; by default the layout that its kind was trained with.
+    /// What the judge reads, with `{prompt}` and `{response}`; by default the layout that its kind
+    /// was trained with.
     pub text: Option<String>,
     /// Instead of `run.device`.
     pub device: Option<String>,
@@ -57,11 +58,23 @@ impl Recipe {
     pub fn judges(&self) -> Vec<Judge<'_>> {
         let gold = self.gold.iter().map(|gold| {
             let Gold { id, scratch: _, text, device, dtype, training: _ } = gold;
-            Judge { name: GOLD, id: id.as_deref(), text: text.as_deref(), device: device.as_deref(), dtype: *dtype }
+            Judge {
+                name: GOLD,
+                id: id.as_deref(),
+                text: text.as_deref(),
+                device: device.as_deref(),
+                dtype: *dtype,
+            }
         });
         let others = self.judges.iter().map(|(name, table)| {
             let JudgeTable { id, text, device, dtype } = table;
-            Judge { name, id: Some(id), text: text.as_deref(), device: device.as_deref(), dtype: *dtype }
+            Judge {
+                name,
+                id: Some(id),
+                text: text.as_deref(),
+                device: device.as_deref(),
+                dtype: *dtype,
+            }
         });
         gold.chain(others).collect()
     }
@@ -73,12 +86,22 @@ impl Recipe {
     /// The folder or hub id of each model and judge that has one.
     pub fn ids_mut(&mut self) -> impl Iterator<Item = ModelId<'_>> {
         let Self { models, gold, judges, .. } = self;
-        let models = models
-            .iter_mut()
-            .filter_map(|(name, model)| Some(ModelId { key: format!("models.{name}.id"), is_judge: false, id: model.id.as_mut()? }));
-        let gold = gold.iter_mut().filter_map(|gold| Some(ModelId { key: format!("{GOLD}.id"), is_judge: true, id: gold.id.as_mut()? }));
+        let models = models.iter_mut().filter_map(|(name, model)| {
+            Some(ModelId {
+                key: format!("models.{name}.id"),
+                is_judge: false,
+                id: model.id.as_mut()?,
+            })
+        });
+        let gold = gold.iter_mut().filter_map(|gold| {
+            Some(ModelId { key: format!("{GOLD}.id"), is_judge: true, id: gold.id.as_mut()? })
+        });
         let judges = judges.iter_mut();
-        let judges = judges.map(|(name, table)| ModelId { key: format!("{}.id", table_of(name)), is_judge: true, id: &mut table.id });
+        let judges = judges.map(|(name, table)| ModelId {
+            key: format!("{}.id", table_of(name)),
+            is_judge: true,
+            id: &mut table.id,
+        });
         models.chain(gold).chain(judges)
     }
 }

@@ -1,4 +1,5 @@
-//! The settings of low-rank adaptation (arXiv 2106.09685) with every default filled in: y = W x + (alpha / rank) B A x with W frozen.
+//! The settings of low-rank adaptation (arXiv 2106.09685) with every default filled in: y = W x +
+//! (alpha / rank) B A x with W frozen.
 
 use std::fs::File;
 use std::io::Read;
@@ -21,12 +22,23 @@ pub struct Lora {
 }
 
 impl Lora {
-    /// Rank 16 and alpha 2 · rank are what TRL's scripts take; the targets are PEFT's for the family.
+    /// Rank 16 and alpha 2 · rank are what TRL's scripts take; the targets are PEFT's for the
+    /// family.
     pub fn resolve(table: &LoraTable, sizes: Option<&LmSizes>) -> Self {
         let rank = table.rank.unwrap_or(16);
         let alpha = table.alpha.unwrap_or(2.0 * rank as f64);
-        let has = |target: &str| sizes.is_some_and(|sizes| sizes.linears.iter().any(|layer| Self::matches(target, &layer.name)));
-        let usual = || ["c_attn", "q_proj", "v_proj"].into_iter().filter(|target| has(target)).map(str::to_owned).collect();
+        let has = |target: &str| {
+            sizes.is_some_and(|sizes| {
+                sizes.linears.iter().any(|layer| Self::matches(target, &layer.name))
+            })
+        };
+        let usual = || {
+            ["c_attn", "q_proj", "v_proj"]
+                .into_iter()
+                .filter(|target| has(target))
+                .map(str::to_owned)
+                .collect()
+        };
         Self { rank, alpha, targets: table.targets.clone().unwrap_or_else(usual), save: table.save }
     }
 
@@ -47,7 +59,9 @@ impl Lora {
     /// Numbers in all A (rank, in) and B (out, rank) of a model of these sizes.
     pub fn parameters(&self, sizes: &LmSizes) -> u64 {
         let adapted = sizes.linears.iter().filter(|layer| self.adapts(&layer.name));
-        let of_block = adapted.fold(0_u64, |sum, layer| sum.saturating_add(self.rank.saturating_mul(layer.n_in + layer.n_out)));
+        let of_block = adapted.fold(0_u64, |sum, layer| {
+            sum.saturating_add(self.rank.saturating_mul(layer.n_in + layer.n_out))
+        });
         of_block.saturating_mul(sizes.n_layer)
     }
 }
@@ -58,12 +72,14 @@ pub const BASE_FROM_HERE: &str = "base";
 /// Bytes of a safetensors header, at most.
 const LARGEST_HEADER: u64 = 100 << 20;
 
-/// The folder of the base of the adapter in `folder`, whose config calls it `named`: a full path for other programs, which a project that is
-/// moved outlives. So the way from the adapter to its base, which its weights tell, comes first, as long as the config means the same folder.
+/// The folder of the base of the adapter in `folder`, whose config calls it `named`: a full path
+/// for other programs, which a project that is moved outlives. So the way from the adapter to its
+/// base, which its weights tell, comes first, as long as the config means the same folder.
 pub fn base_folder(folder: &Path, named: &str) -> PathBuf {
     let named = Path::new(named);
     let moved = way_to_base(folder).filter(|way| {
-        let below: PathBuf = way.components().filter(|part| matches!(part, Component::Normal(_))).collect();
+        let below: PathBuf =
+            way.components().filter(|part| matches!(part, Component::Normal(_))).collect();
         named.is_absolute() && named.ends_with(below)
     });
     moved.and_then(|way| folder.join(way).canonicalize().ok()).unwrap_or_else(|| folder.join(named))
@@ -80,7 +96,8 @@ fn way_to_base(folder: &Path) -> Option<PathBuf> {
 }
 
 impl Recipe {
-    /// The models that are trained by LoRA from their own folders, each with the settings of the first task that does.
+    /// The models that are trained by LoRA from their own folders, each with the settings of the
+    /// first task that does.
     pub fn lora_starts(&self) -> Vec<(&str, &LoraTable)> {
         let of_guide = match (&self.sft, &self.dpo) {
             (Some(sft), _) => sft.lora.as_ref(),
@@ -88,19 +105,24 @@ impl Recipe {
         };
         let guide = self.guide_model().zip(of_guide);
         let direct = self.direct.as_ref().and_then(|direct| direct.lora.as_ref());
-        let direct = direct.into_iter().flat_map(|table| self.direct_models().iter().map(move |model| (model.as_str(), table)));
+        let direct = direct.into_iter().flat_map(|table| {
+            self.direct_models().iter().map(move |model| (model.as_str(), table))
+        });
         let of_reward = self.reward_model.as_ref().filter(|table| table.from == RewardStart::Model);
         let reward = self.reward_model_base().zip(of_reward.and_then(|table| table.lora.as_ref()));
-        let policy = self.ppo.as_ref().and_then(|ppo| Some((ppo.policy.as_str(), ppo.lora.as_ref()?)));
+        let policy =
+            self.ppo.as_ref().and_then(|ppo| Some((ppo.policy.as_str(), ppo.lora.as_ref()?)));
         guide.into_iter().chain(direct).chain(reward).chain(policy).collect()
     }
 }
 
-/// Where the config.json of the model in `folder` lies: there, or, of a PEFT adapter, in the folder of its base. What is wrong with an
-/// adapter is told when it is opened.
+/// Where the config.json of the model in `folder` lies: there, or, of a PEFT adapter, in the folder
+/// of its base. What is wrong with an adapter is told when it is opened.
 pub fn config_folder(folder: &Path) -> PathBuf {
     let base = || -> Option<PathBuf> {
-        let config: Value = serde_json::from_slice(&std::fs::read(folder.join("adapter_config.json")).ok()?).ok()?;
+        let config: Value =
+            serde_json::from_slice(&std::fs::read(folder.join("adapter_config.json")).ok()?)
+                .ok()?;
         Some(base_folder(folder, config.get("base_model_name_or_path")?.as_str()?))
     };
     base().unwrap_or_else(|| folder.to_owned())
@@ -112,8 +134,16 @@ mod tests {
 
     #[test]
     fn a_target_is_whole_parts_of_a_name() {
-        assert!(["c_proj", "attn.c_proj", "h.0.attn.c_proj"].iter().all(|target| Lora::matches(target, "h.0.attn.c_proj")));
-        assert!(["proj", "tn.c_proj", "mlp.c_proj", "attn", ""].iter().all(|target| !Lora::matches(target, "h.0.attn.c_proj")));
+        assert!(
+            ["c_proj", "attn.c_proj", "h.0.attn.c_proj"]
+                .iter()
+                .all(|target| Lora::matches(target, "h.0.attn.c_proj"))
+        );
+        assert!(
+            ["proj", "tn.c_proj", "mlp.c_proj", "attn", ""]
+                .iter()
+                .all(|target| !Lora::matches(target, "h.0.attn.c_proj"))
+        );
     }
 
     #[test]
@@ -124,8 +154,12 @@ mod tests {
             std::fs::write(folder.path().join("config.json"), config).unwrap();
             LmSizes::of_folder(folder.path()).unwrap()
         };
-        let gpt2 = sizes(r#"{"vocab_size":50257,"n_positions":1024,"n_embd":768,"n_layer":12,"n_head":12}"#);
-        let count = |table: LoraTable, sizes: &LmSizes| Lora::resolve(&table, Some(sizes)).parameters(sizes);
+        let gpt2 = sizes(
+            r#"{"vocab_size":50257,"n_positions":1024,"n_embd":768,"n_layer":12,"n_head":12}"#,
+        );
+        let count = |table: LoraTable, sizes: &LmSizes| {
+            Lora::resolve(&table, Some(sizes)).parameters(sizes)
+        };
         assert_eq!(count(LoraTable { rank: Some(8), ..LoraTable::default() }, &gpt2), 294_912);
         let llama = sizes(
             r#"{"vocab_size":32000,"max_position_embeddings":4096,"hidden_size":4096,"intermediate_size":11008,
@@ -133,6 +167,9 @@ mod tests {
         );
         assert_eq!(count(LoraTable { rank: Some(8), ..LoraTable::default() }, &llama), 4_194_304);
         let resolved = Lora::resolve(&LoraTable::default(), Some(&llama));
-        assert_eq!((resolved.rank, resolved.scale(), resolved.targets.join(" ")), (16, 2.0, "q_proj v_proj".to_owned()));
+        assert_eq!(
+            (resolved.rank, resolved.scale(), resolved.targets.join(" ")),
+            (16, 2.0, "q_proj v_proj".to_owned())
+        );
     }
 }

@@ -81,12 +81,21 @@ impl Method {
     }
 }
 
-/// The one rule of guides that propose: the logits of base and guides are added token by token, so their vocabulary is one. This says what is
-/// wrong where the two have `how`, of a method with this search.
+/// The one rule of guides that propose: the logits of base and guides are added token by token, so
+/// their vocabulary is one. This says what is wrong where the two have `how`, of a method with this
+/// search.
 pub fn two_vocabularies(search: &Search, base: &str, guide: &str, how: &str) -> String {
     let (what, hint) = match search {
-        Search::Sample(_) => ("eft", "steer this base with `cbs` or `best_of_n`, whose guides read text"),
-        _ => ("tilt", "leave `tilt` out, for guides that only score read text, or give this base a recipe of its own"),
+        Search::Sample(_) => (
+            "eft",
+            "steer this base with `cbs` or `best_of_n`, whose guides read \
+                                      text",
+        ),
+        _ => (
+            "tilt",
+            "leave `tilt` out, for guides that only score read text, or give this base a \
+                       recipe of its own",
+        ),
     };
     format!("`{what}` needs one vocabulary, but {base} and {guide} have {how}\n\nhint: {hint}")
 }
@@ -100,12 +109,27 @@ mod tests {
     fn settings_tell_methods_apart() {
         let cbs = Search::Cbs(CbsSettings { beam_width: 4, successors: 3, chunk_len: 5 });
         let of = |proposal, search: &Search| Method { proposal, search: search.clone() }.settings();
-        assert_eq!(of(Proposal::Base, &cbs), json!({ "beam_width": 4, "successors": 3, "chunk_len": 5 }));
-        assert_eq!(of(Proposal::Tilted { weight: 0.0 }, &cbs), json!({ "beam_width": 4, "successors": 3, "chunk_len": 5, "tilt": 0.0 }));
+        assert_eq!(
+            of(Proposal::Base, &cbs),
+            json!({ "beam_width": 4, "successors": 3, "chunk_len": 5 })
+        );
+        assert_eq!(
+            of(Proposal::Tilted { weight: 0.0 }, &cbs),
+            json!({ "beam_width": 4, "successors": 3, "chunk_len": 5, "tilt": 0.0 })
+        );
         let sampled = |proposal| Method::sampled(proposal).settings();
         assert_eq!(sampled(Proposal::Base), json!({}));
-        assert_eq!(sampled(Proposal::Tilted { weight: 4.0 }), json!({ "weight": 4.0, "beta": 0.25 }));
-        assert_eq!(sampled(Proposal::Tilted { weight: 0.0 }), json!({ "weight": 0.0, "beta": "inf" }));
-        assert_eq!(sampled(Proposal::Ppo { chunk_len: ChunkLen::Whole }), json!({ "chunk_len": "inf" }));
+        assert_eq!(
+            sampled(Proposal::Tilted { weight: 4.0 }),
+            json!({ "weight": 4.0, "beta": 0.25 })
+        );
+        assert_eq!(
+            sampled(Proposal::Tilted { weight: 0.0 }),
+            json!({ "weight": 0.0, "beta": "inf" })
+        );
+        assert_eq!(
+            sampled(Proposal::Ppo { chunk_len: ChunkLen::Whole }),
+            json!({ "chunk_len": "inf" })
+        );
     }
 }

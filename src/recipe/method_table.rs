@@ -1,4 +1,5 @@
-//! How a recipe spells methods: a `[[steer.method]]` with its `kind`, which names a search or what is sampled once, and its keys.
+//! How a recipe spells methods: a `[[steer.method]]` with its `kind`, which names a search or what
+//! is sampled once, and its keys.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -16,7 +17,8 @@ pub const EFT: &str = "eft";
 const PPO: &str = "ppo";
 
 /// The kinds that name what is sampled once, and their own keys; all others name a search.
-const SAMPLED: [(&str, &[&str]); 5] = [(EFT, &["weights"]), ("tuned", &[]), ("untuned", &[]), ("direct", &[]), (PPO, &["chunk_len"])];
+const SAMPLED: [(&str, &[&str]); 5] =
+    [(EFT, &["weights"]), ("tuned", &[]), ("untuned", &[]), ("direct", &[]), (PPO, &["chunk_len"])];
 
 /// One `[[steer.method]]`: a method, or several that differ in what proposes.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,8 +35,8 @@ impl MethodTable {
         self.kind
     }
 
-    /// Its methods with the names of their folders below `steer/<base>/`: `name` or the kind, with the weight or the chunk length behind it in a
-    /// sweep.
+    /// Its methods with the names of their folders below `steer/<base>/`: `name` or the kind, with
+    /// the weight or the chunk length behind it in a sweep.
     pub fn methods(&self) -> Vec<(String, Method)> {
         let name = self.name.as_deref().unwrap_or(self.kind);
         let is_sweep = self.proposals.len() > 1;
@@ -43,7 +45,12 @@ impl MethodTable {
             Proposal::Ppo { chunk_len } if is_sweep => format!("{name}-{chunk_len}"),
             _ => name.to_owned(),
         };
-        self.proposals.iter().map(|proposal| (named(proposal), Method { proposal: *proposal, search: self.search.clone() })).collect()
+        self.proposals
+            .iter()
+            .map(|proposal| {
+                (named(proposal), Method { proposal: *proposal, search: self.search.clone() })
+            })
+            .collect()
     }
 
     pub fn names(&self) -> Vec<String> {
@@ -81,7 +88,14 @@ impl MethodTable {
         }
         let proposal = self.proposals.first().copied().unwrap_or(Proposal::Base);
         let words = self.search.settings().words(proposal.words());
-        if self.is_tilted() { format!("{words}, proposals tilted by the guides with weight {weights}") } else { words }
+        if self.is_tilted() {
+            format!(
+                "{words}, proposals tilted by the guides with weight \
+                                       {weights}"
+            )
+        } else {
+            words
+        }
     }
 }
 
@@ -90,9 +104,12 @@ pub fn takes_tilt(kind: &Kind) -> bool {
     kind.draws && kind.name != Sample::KIND.name
 }
 
-/// The kinds that need nothing but a base and guides: what draws, the sample that guides tilt, and the other searches.
+/// The kinds that need nothing but a base and guides: what draws, the sample that guides tilt, and
+/// the other searches.
 pub fn base_kinds() -> impl Iterator<Item = &'static str> {
-    let named = |draws: bool| Search::KINDS.iter().filter(move |kind| kind.draws == draws).map(|kind| kind.name);
+    let named = |draws: bool| {
+        Search::KINDS.iter().filter(move |kind| kind.draws == draws).map(|kind| kind.name)
+    };
     named(true).chain([EFT]).chain(named(false))
 }
 
@@ -104,7 +121,10 @@ static KINDS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
 static KEYS: LazyLock<BTreeMap<&'static str, Vec<&'static str>>> = LazyLock::new(|| {
     let searches = Search::KINDS.iter().map(|kind| {
         let own = kind.keys.iter().map(|key| key.name);
-        (kind.name, ["name"].into_iter().chain(own).chain(takes_tilt(kind).then_some("tilt")).collect())
+        (
+            kind.name,
+            ["name"].into_iter().chain(own).chain(takes_tilt(kind).then_some("tilt")).collect(),
+        )
     });
     searches.chain(SAMPLED.map(|(kind, own)| (kind, [&["name"], own].concat()))).collect()
 });
@@ -113,18 +133,24 @@ impl<'de> Deserialize<'de> for MethodTable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // A plan's JSON has `null` for what is not said.
         let given = BTreeMap::<String, Option<Value>>::deserialize(deserializer)?;
-        let mut given: Table = given.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        let mut given: Table =
+            given.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
         let kind = match given.remove("kind").ok_or_else(|| de::Error::missing_field("kind"))? {
             Value::String(kind) => kind,
             other => return Err(de::Error::invalid_type(unexpected(&other), &"a kind of method")),
         };
-        let (kind, keys) = KEYS.get_key_value(kind.as_str()).ok_or_else(|| <D::Error as de::Error>::unknown_variant(&kind, &KINDS))?;
+        let (kind, keys) = KEYS
+            .get_key_value(kind.as_str())
+            .ok_or_else(|| <D::Error as de::Error>::unknown_variant(&kind, &KINDS))?;
         if let Some(unknown) = given.keys().find(|key| !keys.contains(&key.as_str())) {
             return Err(de::Error::unknown_field(unknown, keys));
         }
         let name = optional(&mut given, "name")?;
         let proposals = match *kind {
-            EFT => required::<Vec<f64>, _>(&mut given, "weights")?.into_iter().map(|weight| Proposal::Tilted { weight }).collect(),
+            EFT => required::<Vec<f64>, _>(&mut given, "weights")?
+                .into_iter()
+                .map(|weight| Proposal::Tilted { weight })
+                .collect(),
             PPO => {
                 let ChunkLens(lengths) = optional(&mut given, "chunk_len")?.unwrap_or_default();
                 lengths.into_iter().map(|chunk_len| Proposal::Ppo { chunk_len }).collect()
@@ -132,7 +158,10 @@ impl<'de> Deserialize<'de> for MethodTable {
             "tuned" => vec![Proposal::Tuned],
             "untuned" => vec![Proposal::Untuned],
             "direct" => vec![Proposal::Direct],
-            _ => vec![optional(&mut given, "tilt")?.map_or(Proposal::Base, |weight| Proposal::Tilted { weight })],
+            _ => vec![
+                optional(&mut given, "tilt")?
+                    .map_or(Proposal::Base, |weight| Proposal::Tilted { weight }),
+            ],
         };
         let search = match Search::read(kind, Node(&Value::Table(given))) {
             Some(search) => search.map_err(Problem::told)?,
@@ -142,11 +171,17 @@ impl<'de> Deserialize<'de> for MethodTable {
     }
 }
 
-fn optional<T: DeserializeOwned, E: de::Error>(given: &mut Table, key: &str) -> Result<Option<T>, E> {
+fn optional<T: DeserializeOwned, E: de::Error>(
+    given: &mut Table,
+    key: &str,
+) -> Result<Option<T>, E> {
     given.remove(key).map(|value| deserialize::read(&value).map_err(Problem::told)).transpose()
 }
 
-fn required<T: DeserializeOwned, E: de::Error>(given: &mut Table, key: &'static str) -> Result<T, E> {
+fn required<T: DeserializeOwned, E: de::Error>(
+    given: &mut Table,
+    key: &'static str,
+) -> Result<T, E> {
     optional(given, key)?.ok_or_else(|| E::missing_field(key))
 }
 
@@ -170,7 +205,15 @@ impl Serialize for MethodTable {
         let Self { kind, name, proposals: _, search } = self;
         let (weights, is_eft) = (self.weights(), *kind == EFT);
         let tilt = weights.first().copied().filter(|_| !is_eft);
-        Spelled { kind, name, search, tilt, weights: is_eft.then_some(weights), chunk_len: self.ppo_chunk_lens() }.serialize(serializer)
+        Spelled {
+            kind,
+            name,
+            search,
+            tilt,
+            weights: is_eft.then_some(weights),
+            chunk_len: self.ppo_chunk_lens(),
+        }
+        .serialize(serializer)
     }
 }
 
@@ -184,7 +227,10 @@ mod tests {
     }
 
     fn read(table: &str) -> MethodTable {
-        toml::from_str::<Steer>(&format!("method = [{table}]")).unwrap_or_else(|error| panic!("{table}: {error}")).method.remove(0)
+        toml::from_str::<Steer>(&format!("method = [{table}]"))
+            .unwrap_or_else(|error| panic!("{table}: {error}"))
+            .method
+            .remove(0)
     }
 
     #[test]
@@ -206,14 +252,18 @@ mod tests {
         ] {
             let steer = Steer { method: vec![read(table)] };
             assert_eq!(toml::from_str::<Steer>(&toml::to_string(&steer).unwrap()).unwrap(), steer);
-            assert_eq!(serde_json::from_str::<Steer>(&serde_json::to_string(&steer).unwrap()).unwrap(), steer);
+            assert_eq!(
+                serde_json::from_str::<Steer>(&serde_json::to_string(&steer).unwrap()).unwrap(),
+                steer
+            );
         }
     }
 
     #[test]
     fn kinds_are_told_in_the_order_of_what_they_sample() {
         let place = |kind| KINDS.iter().position(|known| *known == kind).unwrap();
-        let told = ["base", "best_of_n", "cbs", "eft", "beam", "tuned", "untuned", "direct", "ppo"].map(place);
+        let told = ["base", "best_of_n", "cbs", "eft", "beam", "tuned", "untuned", "direct", "ppo"]
+            .map(place);
         assert!(told.is_sorted(), "{:?}", *KINDS);
         assert_eq!(KINDS.len(), KEYS.len());
     }
@@ -223,15 +273,26 @@ mod tests {
         assert_eq!(read("{kind='eft',weights=[0.5,2]}").names(), ["eft-0.5", "eft-2"]);
         assert_eq!(read("{kind='eft',weights=[0.5],name='a'}").names(), ["a"]);
         assert_eq!(read("{kind='ppo',chunk_len=[1,'inf'],name='p'}").names(), ["p-1", "p-inf"]);
-        assert_eq!(read("{kind='cbs',beam_width=1,successors=1,chunk_len=5,tilt=2}").names(), ["cbs"]);
+        assert_eq!(
+            read("{kind='cbs',beam_width=1,successors=1,chunk_len=5,tilt=2}").names(),
+            ["cbs"]
+        );
     }
 
     #[test]
     fn only_searches_that_draw_take_a_tilt() {
-        for table in ["{kind='beam',beam_width=2,tilt=1}", "{kind='base',tilt=1}", "{kind='eft',weights=[1],tilt=1}"] {
-            let error = toml::from_str::<Steer>(&format!("method = [{table}]")).unwrap_err().to_string();
+        for table in [
+            "{kind='beam',beam_width=2,tilt=1}",
+            "{kind='base',tilt=1}",
+            "{kind='eft',weights=[1],tilt=1}",
+        ] {
+            let error =
+                toml::from_str::<Steer>(&format!("method = [{table}]")).unwrap_err().to_string();
             assert!(error.contains("unknown field `tilt`"), "{error}");
         }
-        assert!(read("{kind='best_of_n',n=2,tilt=1}").is_tilted() && !read("{kind='best_of_n',n=2}").is_tilted());
+        assert!(
+            read("{kind='best_of_n',n=2,tilt=1}").is_tilted()
+                && !read("{kind='best_of_n',n=2}").is_tilted()
+        );
     }
 }

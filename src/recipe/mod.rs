@@ -1,7 +1,8 @@
 //! The recipe: what is asked for, in words; knows no tensors.
 //!
-//! [`load`] reads a file strictly and applies `--set`, [`validate`] holds the rules between keys, [`Plan`] is the settled result with every
-//! default filled in and the sizes derived from it. What the words do is left to the stages.
+//! [`load`] reads a file strictly and applies `--set`, [`validate`] holds the rules between keys,
+//! [`Plan`] is the settled result with every default filled in and the sizes derived from it. What
+//! the words do is left to the stages.
 
 mod describe;
 mod deserialize;
@@ -52,13 +53,18 @@ pub use stage_training::{DirectTraining, StageTraining};
 pub use steering::{GuideTable, Steer};
 pub use tokenizer_folder::{chat_template, conversion_hint};
 pub use training::{Length, Training};
-pub use tuning_tables::{Direct, Dpo, LoraSave, LoraTable, LossOn, Pretrain, Schedule, Sft, TrainingTable};
+pub use tuning_tables::{
+    Direct, Dpo, LoraSave, LoraTable, LossOn, Pretrain, Schedule, Sft, TrainingTable,
+};
 pub use validate::{prompt_bound, steer_problems, validate};
 
 /// The candidate most like `word`, if any is like it at all.
 fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const ALIKE: f64 = 0.8;
-    let likeness = |candidate: &str| strsim::jaro_winkler(word, candidate).max(strsim::normalized_damerau_levenshtein(word, candidate));
+    let likeness = |candidate: &str| {
+        strsim::jaro_winkler(word, candidate)
+            .max(strsim::normalized_damerau_levenshtein(word, candidate))
+    };
     candidates
         .into_iter()
         .map(|candidate| (likeness(candidate), candidate))

@@ -1,29 +1,36 @@
 //! Which keys a result depends on, and which it does not: the one list of both, table by table.
 //!
-//! What a task has done stays done as long as its outcome is asked for: the values below, the contents of the files it reads and the outcomes
-//! of the tasks that it builds on. A key that is taken as `_` here changes nothing that is learned or said, and so may change at any time. It
+//! What a task has done stays done as long as its outcome is asked for: the values below, the
+//! contents of the files it reads and the outcomes of the tasks that it builds on. A key that is
+//! taken as `_` here changes nothing that is learned or said, and so may change at any time. It
 //! says
 //!
-//! - where things lie (`source`, `id`, …): contents count in its place, and so do the outcomes of what it names;
-//! - how a step is computed (`device`, `threads`, `micro_batch_size`, `activation_checkpointing`, `prompts_in_flight`): results differ by
-//!   rounding, as they do from one processor to another. The precision of weights is no such key: bf16 is not f32;
-//! - what is kept, and how often (`checkpoint_every`, `keep_checkpoints`, `checkpoints_gib`; PPO's `eval_every`);
-//! - how far a task goes that can go on (`steer.prompts`, `steer.trace`, `run.seeds`): what is missing is done, what is more stays;
+//! - where things lie (`source`, `id`, …): contents count in its place, and so do the outcomes of
+//!   what it names;
+//! - how a step is computed (`device`, `threads`, `micro_batch_size`, `activation_checkpointing`,
+//!   `prompts_in_flight`): results differ by rounding, as they do from one processor to another.
+//!   The precision of weights is no such key: bf16 is not f32;
+//! - what is kept, and how often (`checkpoint_every`, `keep_checkpoints`, `checkpoints_gib`; PPO's
+//!   `eval_every`);
+//! - how far a task goes that can go on (`steer.prompts`, `steer.trace`, `run.seeds`): what is
+//!   missing is done, what is more stays;
 //! - when to give up (`max_skips`).
 //!
-//! Every table is taken apart without `..`, so that a new key does not compile until it is said on which side it stands. (What counts of `[sft]`,
-//! `[dpo]` and `[direct]` beside their trainings is `Recipe::sft_on` and the objectives in `training.rs`, which do the same.) What counts of a method is
-//! `Method::settings`, which are all that its search and its proposal have.
+//! Every table is taken apart without `..`, so that a new key does not compile until it is said on
+//! which side it stands. (What counts of `[sft]`, `[dpo]` and `[direct]` beside their trainings is
+//! `Recipe::sft_on` and the objectives in `training.rs`, which do the same.) What counts of a
+//! method is `Method::settings`, which are all that its search and its proposal have.
 
 use serde_json::{Value, json};
 
 use super::{
-    ChunkLen, Columns, Data, Evaluate, Gold, GoldScratch, GuidePairSource, Judge, Model, PpoTable, Preferences, PromptRule,
-    RewardModelTable, Run, Scratch, ScratchTokenizer, Steer, Training,
+    ChunkLen, Columns, Data, Evaluate, Gold, GoldScratch, GuidePairSource, Judge, Model, PpoTable,
+    Preferences, PromptRule, RewardModelTable, Run, Scratch, ScratchTokenizer, Steer, Training,
 };
 
 impl Run {
-    /// Drives data, training and preferences; the other seeds are steered and rewarded with one by one.
+    /// Drives data, training and preferences; the other seeds are steered and rewarded with one by
+    /// one.
     pub fn seed(&self) -> u64 {
         let Self { name: _, seeds, device: _, dtype: _, threads: _ } = self;
         seeds[0]
@@ -31,9 +38,11 @@ impl Run {
 }
 
 impl Data {
-    /// Of the texts to train and to validate on, beside the contents of the files. `is_one_file`: its rows are dealt out, test first.
+    /// Of the texts to train and to validate on, beside the contents of the files. `is_one_file`:
+    /// its rows are dealt out, test first.
     pub fn texts_outcome(&self, is_one_file: bool) -> Value {
-        let Self { source: _, subset: _, splits, columns, prompt: _, train, validation, test } = self;
+        let Self { source: _, subset: _, splits, columns, prompt: _, train, validation, test } =
+            self;
         json!({
             "splits": splits,
             "columns": columns_outcome(columns),
@@ -43,9 +52,11 @@ impl Data {
         })
     }
 
-    /// Of the test texts: more of them begin with the same. Which of their prompts come first depends on those of the other splits.
+    /// Of the test texts: more of them begin with the same. Which of their prompts come first
+    /// depends on those of the other splits.
     pub fn test_outcome(&self) -> Value {
-        let Self { source: _, subset: _, splits, columns, prompt: _, train, validation, test: _ } = self;
+        let Self { source: _, subset: _, splits, columns, prompt: _, train, validation, test: _ } =
+            self;
         json!({ "splits": splits, "columns": columns_outcome(columns), "train": train, "validation": validation })
     }
 }
@@ -94,7 +105,14 @@ impl Gold {
     pub fn scratch_outcome(&self) -> Value {
         let Self { id: _, scratch, text: _, device: _, dtype: _, training: _ } = self;
         let scratch = scratch.as_ref().map(|scratch| {
-            let GoldScratch { n_layers, n_heads, dim, hidden_dim, max_position_embeddings, vocab_size } = scratch;
+            let GoldScratch {
+                n_layers,
+                n_heads,
+                dim,
+                hidden_dim,
+                max_position_embeddings,
+                vocab_size,
+            } = scratch;
             json!({
                 "n_layers": n_layers,
                 "n_heads": n_heads,
@@ -149,7 +167,8 @@ impl Preferences {
 }
 
 impl Training {
-    /// Of the weights that are kept: where there is validation, the best of those that were validated.
+    /// Of the weights that are kept: where there is validation, the best of those that were
+    /// validated.
     pub fn outcome(&self) -> Value {
         let Self {
             length,
@@ -198,7 +217,8 @@ impl RewardModelTable {
 }
 
 impl PpoTable {
-    /// Of one training with chunks of this length and the settled `training`; other lengths beside it change nothing.
+    /// Of one training with chunks of this length and the settled `training`; other lengths beside
+    /// it change nothing.
     pub fn outcome(&self, chunk_len: ChunkLen, training: &Training) -> Value {
         let Self {
             policy: _,

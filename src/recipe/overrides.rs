@@ -1,7 +1,8 @@
-//! A recipe file as a tree of values that remember where they came from, and `--set key=value` on top of it.
+//! A recipe file as a tree of values that remember where they came from, and `--set key=value` on
+//! top of it.
 //!
-//! Keys go down by dots, list items by index (`steer.method.0.n=8`; one past the end appends). A value is TOML, or else plain text.
-//! Whether the keys exist is the strict reader's business.
+//! Keys go down by dots, list items by index (`steer.method.0.n=8`; one past the end appends). A
+//! value is TOML, or else plain text. Whether the keys exist is the strict reader's business.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,12 +38,18 @@ impl Document {
 
     /// Applies one `key=value`; returns what else had to give way, to be told to the user.
     pub fn set(&mut self, argument: &str) -> Result<Option<String>, String> {
-        let (key, text) = argument
-            .split_once('=')
-            .ok_or_else(|| format!("--set {argument}: not of the form key=value\n\nhint: for example --set run.name=trial"))?;
+        let (key, text) = argument.split_once('=').ok_or_else(|| {
+            format!(
+                "--set {argument}: not of the form key=value\n\nhint: for \
+                                    example --set run.name=trial"
+            )
+        })?;
         let path: Vec<String> = key.trim().split('.').map(|part| part.trim().to_owned()).collect();
         if path.len() > DEEPEST || path.iter().any(String::is_empty) {
-            return Err(format!("--set {argument}: `{key}` is no key of a recipe\n\nhint: for example steer.method.0.n"));
+            return Err(format!(
+                "--set {argument}: `{key}` is no key of a recipe\n\nhint: for \
+                                example steer.method.0.n"
+            ));
         }
         let value = relative_to_here(&path, parse_value(text.trim()));
         let origin = Origin::Set(argument.to_owned());
@@ -62,7 +69,8 @@ impl Document {
                     let count = items.len();
                     let index = part.parse::<usize>().ok().filter(|index| *index <= count).ok_or_else(|| {
                         format!(
-                            "--set {argument}: `{known}` is a list of {count}, so `{part}` is no index into it\n\nhint: {}",
+                            "--set {argument}: `{known}` is a list of {count}, so `{part}` is no \
+                             index into it\n\nhint: {}",
                             indices(count)
                         )
                     })?;
@@ -72,7 +80,12 @@ impl Document {
                     }
                     &mut items[index]
                 }
-                _ => return Err(format!("--set {argument}: `{known}` is a single value, not a table")),
+                _ => {
+                    return Err(format!(
+                        "--set {argument}: `{known}` is a single value, not a \
+                                         table"
+                    ));
+                }
             };
             if last {
                 *here = value;
@@ -92,12 +105,15 @@ impl Document {
             "scratch" => "id",
             _ => return None,
         };
-        let holds_models = matches!(table, [only] if only == "gold") || matches!(table, [first, _] if first == "models");
+        let holds_models = matches!(table, [only] if only == "gold")
+            || matches!(table, [first, _] if first == "models");
         let removed = [table, &[other.to_owned()]].concat();
         if !holds_models || !matches!(self.origins.get(&removed), Some(Origin::Line(_))) {
             return None;
         }
-        let Some(Value::Table(values)) = super::deserialize::get_mut(&mut self.root, table) else { return None };
+        let Some(Value::Table(values)) = super::deserialize::get_mut(&mut self.root, table) else {
+            return None;
+        };
         values.remove(other)?;
         self.origins.retain(|known, _| !known.starts_with(&removed));
         Some(format!("--set {argument} takes the place of `{}` in the recipe", removed.join(".")))
@@ -105,11 +121,18 @@ impl Document {
 
     /// A misspelt key goes on under its right name, so that its value is checked too.
     pub fn rename(&mut self, table: &[String], from: &str, to: &str) {
-        let Some(Value::Table(values)) = super::deserialize::get_mut(&mut self.root, table) else { return };
+        let Some(Value::Table(values)) = super::deserialize::get_mut(&mut self.root, table) else {
+            return;
+        };
         let Some(value) = values.remove(from) else { return };
         values.insert(to.to_owned(), value);
         let old = [table, &[from.to_owned()]].concat();
-        let moved: Vec<_> = self.origins.iter().filter(|(known, _)| known.starts_with(&old)).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let moved: Vec<_> = self
+            .origins
+            .iter()
+            .filter(|(known, _)| known.starts_with(&old))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
         for (mut known, origin) in moved {
             self.origins.remove(&known);
             known[table.len()] = to.to_owned();
@@ -130,14 +153,21 @@ fn parse_value(text: &str) -> Value {
     text.parse().unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 
-/// A path typed on the command line means the working directory first; one that is not there is left relative to the recipe.
+/// A path typed on the command line means the working directory first; one that is not there is
+/// left relative to the recipe.
 fn relative_to_here(path: &[String], value: Value) -> Value {
     let keys: Vec<&str> = path.iter().map(String::as_str).collect();
-    if !matches!(keys[..], ["data" | "preferences", "source"] | ["models" | "judges", _, "id"] | ["gold", "id"]) {
+    if !matches!(
+        keys[..],
+        ["data" | "preferences", "source"] | ["models" | "judges", _, "id"] | ["gold", "id"]
+    ) {
         return value;
     }
     let found = value.as_str().map(Path::new).filter(|file| file.is_relative() && file.exists());
-    match found.and_then(|file| std::path::absolute(file).ok()).and_then(|file| file.into_os_string().into_string().ok()) {
+    match found
+        .and_then(|file| std::path::absolute(file).ok())
+        .and_then(|file| file.into_os_string().into_string().ok())
+    {
         Some(file) => Value::String(file),
         None => value,
     }

@@ -8,12 +8,14 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::{LoraTable, TrainingTable};
 use crate::losses::KlEstimator;
 
-/// PPO of one model of the recipe on the guide pair's dense reward (paper C.3), once for each chunk length and each of `run.seeds`.
+/// PPO of one model of the recipe on the guide pair's dense reward (paper C.3), once for each chunk
+/// length and each of `run.seeds`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PpoTable {
     pub policy: String,
-    /// Models of the recipe that reward; by default the guides of `[steer]`, or else the results of `[dpo]` and `[sft]`.
+    /// Models of the recipe that reward; by default the guides of `[steer]`, or else the results of
+    /// `[dpo]` and `[sft]`.
     pub tuned: Option<String>,
     pub untuned: Option<String>,
     /// Tokens whose rewards are paid together; `"inf"` pays the whole response at its end.
@@ -34,7 +36,8 @@ pub struct PpoTable {
     /// Passes over the rollouts of one step.
     #[serde(default = "four")]
     pub ppo_epochs: usize,
-    /// Rollouts of one update of the weights; `training.batch_size` by default, which it must divide.
+    /// Rollouts of one update of the weights; `training.batch_size` by default, which it must
+    /// divide.
     pub minibatch_size: Option<usize>,
     #[serde(default = "one")]
     pub gamma: f64,
@@ -51,7 +54,8 @@ pub struct PpoTable {
     pub vf_coef: f64,
     #[serde(default)]
     pub value: ValueSource,
-    /// Of the value's head, by the schedule of `training.learning_rate`, which is that of everything else.
+    /// Of the value's head, by the schedule of `training.learning_rate`, which is that of
+    /// everything else.
     #[serde(default = "default_head_learning_rate")]
     pub head_learning_rate: f64,
     #[serde(default)]
@@ -59,7 +63,8 @@ pub struct PpoTable {
     /// Taken off the reward of a response that is cut by `max_new_tokens`.
     #[serde(default)]
     pub missing_eos_penalty: f64,
-    /// A step's updates end where the policy has moved this far from the one that sampled, by `policy/approxkl_avg`.
+    /// A step's updates end where the policy has moved this far from the one that sampled, by
+    /// `policy/approxkl_avg`.
     pub target_kl: Option<f64>,
     /// `steps` are batches of rollouts, `batch_size` is rollouts of one step.
     #[serde(default)]
@@ -74,7 +79,8 @@ impl PpoTable {
     }
 }
 
-/// What V(s_t) is read from: the policy's own states, or those of a second model that starts as a copy of the policy.
+/// What V(s_t) is read from: the policy's own states, or those of a second model that starts as a
+/// copy of the policy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ValueSource {
@@ -169,17 +175,26 @@ impl Visitor<'_> for OneChunkLen {
     }
 
     fn visit_i64<E: de::Error>(self, tokens: i64) -> Result<ChunkLen, E> {
-        let tokens = u64::try_from(tokens).map_err(|_| E::invalid_value(de::Unexpected::Signed(tokens), &self))?;
+        let tokens = u64::try_from(tokens)
+            .map_err(|_| E::invalid_value(de::Unexpected::Signed(tokens), &self))?;
         self.visit_u64(tokens)
     }
 
     /// TOML's own `inf`, without quotes.
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<ChunkLen, E> {
-        if number == f64::INFINITY { Ok(ChunkLen::Whole) } else { Err(E::invalid_value(de::Unexpected::Float(number), &self)) }
+        if number == f64::INFINITY {
+            Ok(ChunkLen::Whole)
+        } else {
+            Err(E::invalid_value(de::Unexpected::Float(number), &self))
+        }
     }
 
     fn visit_str<E: de::Error>(self, word: &str) -> Result<ChunkLen, E> {
-        if word == WHOLE { Ok(ChunkLen::Whole) } else { Err(E::invalid_value(de::Unexpected::Str(word), &self)) }
+        if word == WHOLE {
+            Ok(ChunkLen::Whole)
+        } else {
+            Err(E::invalid_value(de::Unexpected::Str(word), &self))
+        }
     }
 }
 
@@ -261,7 +276,9 @@ mod tests {
         struct Table {
             chunk_len: ChunkLens,
         }
-        toml::from_str::<Table>(text).map(|table| table.chunk_len).map_err(|error| error.to_string())
+        toml::from_str::<Table>(text)
+            .map(|table| table.chunk_len)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -276,7 +293,10 @@ mod tests {
         assert_eq!(serde_json::from_str::<ChunkLens>(r#"[1,25,"inf"]"#).unwrap(), many);
         assert_eq!(many.0.iter().map(ChunkLen::to_string).collect::<Vec<_>>(), ["1", "25", "inf"]);
         for wrong in ["-1", "2.5", "-inf", "\"long\"", "[1, \"x\"]", "true"] {
-            assert!(read(&format!("chunk_len = {wrong}")).unwrap_err().contains("number of tokens"), "{wrong}");
+            assert!(
+                read(&format!("chunk_len = {wrong}")).unwrap_err().contains("number of tokens"),
+                "{wrong}"
+            );
         }
     }
 }

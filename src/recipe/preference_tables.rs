@@ -7,9 +7,11 @@ use super::{PairSplits, SAMPLED_ROWS, SamplingTable};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preferences {
-    /// The model whose samples are judged: the untuned guide. With `source` nothing is sampled, and it only is the model to tune.
+    /// The model whose samples are judged: the untuned guide. With `source` nothing is sampled, and
+    /// it only is the model to tune.
     pub policy: Option<String>,
-    /// Pairs that are there already: a file, or a folder with files of the training and the validation (or test) split.
+    /// Pairs that are there already: a file, or a folder with files of the training and the
+    /// validation (or test) split.
     pub source: Option<String>,
     #[serde(default)]
     pub splits: PairSplits,
@@ -46,7 +48,8 @@ pub struct PairColumns {
     pub rejected: String,
 }
 
-/// Which samples of a prompt make pairs. `disjoint`: (1, 2), (3, 4), …; `all`: every two; `best_worst`: the highest and the lowest reward.
+/// Which samples of a prompt make pairs. `disjoint`: (1, 2), (3, 4), …; `all`: every two;
+/// `best_worst`: the highest and the lowest reward.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pairing {
@@ -56,7 +59,8 @@ pub enum Pairing {
     BestWorst,
 }
 
-/// `drawn`: chosen with probability σ(r1 − r2) (Bradley–Terry); `argmax`: the higher reward; `kept`: as the pair file has it.
+/// `drawn`: chosen with probability σ(r1 − r2) (Bradley–Terry); `argmax`: the higher reward;
+/// `kept`: as the pair file has it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PreferenceLabel {

@@ -1,7 +1,9 @@
-//! What a recipe file may say: one struct a table, one enum where there are alternatives, a default for all that has one.
+//! What a recipe file may say: one struct a table, one enum where there are alternatives, a default
+//! for all that has one.
 //!
-//! Unknown keys are errors. What values mean together (does the model exist, does the budget fit the context) is `validate`'s business;
-//! paths and per-stage defaults are settled by [`super::Plan`].
+//! Unknown keys are errors. What values mean together (does the model exist, does the budget fit
+//! the context) is `validate`'s business; paths and per-stage defaults are settled by
+//! [`super::Plan`].
 
 use std::collections::BTreeMap;
 
@@ -58,10 +60,12 @@ pub struct Run {
     /// `cpu`, `cuda` or `cuda:N`.
     #[serde(default = "cpu")]
     pub device: String,
-    /// Of weights at inference, and of the forward and backward passes of SFT and DPO, whose master weights are f32.
+    /// Of weights at inference, and of the forward and backward passes of SFT and DPO, whose master
+    /// weights are f32.
     #[serde(default)]
     pub dtype: Dtype,
-    /// CPU threads; by default one for each core that the process may use, within its CPU quota. `OMP_NUM_THREADS` wins.
+    /// CPU threads; by default one for each core that the process may use, within its CPU quota.
+    /// `OMP_NUM_THREADS` wins.
     pub threads: Option<usize>,
 }
 
@@ -79,7 +83,9 @@ impl DeviceName {
             "cpu" => Some(Self::Cpu),
             "cuda" => Some(Self::Cuda(0)),
             other => {
-                let index = other.strip_prefix("cuda:").filter(|index| index.bytes().all(|byte| byte.is_ascii_digit()))?;
+                let index = other
+                    .strip_prefix("cuda:")
+                    .filter(|index| index.bytes().all(|byte| byte.is_ascii_digit()))?;
                 Some(Self::Cuda(index.parse().ok()?))
             }
         }
@@ -103,7 +109,8 @@ pub enum Dtype {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// `builtin:reviews`, a file (`.jsonl[.gz]`, `.json`, `.csv`, `.parquet`), a folder with such files for each split, or a hub data set.
+    /// `builtin:reviews`, a file (`.jsonl[.gz]`, `.json`, `.csv`, `.parquet`), a folder with such
+    /// files for each split, or a hub data set.
     pub source: String,
     /// A folder below `source`, where that holds several data sets.
     pub subset: Option<String>,
@@ -147,8 +154,8 @@ pub struct Model {
     pub device: Option<String>,
     /// Of its weights at inference, instead of `run.dtype`.
     pub dtype: Option<Dtype>,
-    /// Whether the model's BOS token stands before the prompt, in training and in search alike; left out, what the tokenizer's own files put
-    /// there does, or the chat template's.
+    /// Whether the model's BOS token stands before the prompt, in training and in search alike;
+    /// left out, what the tokenizer's own files put there does, or the chat template's.
     pub bos: Option<bool>,
     /// Makes the filled `prompt` the user's turn of the tokenizer's chat template.
     pub chat: Option<Chat>,
@@ -197,7 +204,8 @@ pub enum ScratchTokenizer {
 pub struct Gold {
     pub id: Option<String>,
     pub scratch: Option<GoldScratch>,
-    /// What the judge reads, with `{prompt}` and `{response}`; by default the layout that its kind was trained with.
+    /// What the judge reads, with `{prompt}` and `{response}`; by default the layout that its kind
+    /// was trained with.
     pub text: Option<String>,
     /// Instead of `run.device`.
     pub device: Option<String>,
@@ -263,15 +271,22 @@ impl Default for Evaluate {
 impl Recipe {
     /// The model whose tokenizer `model` uses: itself, or the one named by `same_as`.
     pub fn tokenizer_owner<'a>(&'a self, model: &'a str) -> &'a str {
-        match self.models.get(model).and_then(|model| model.scratch.as_ref()).map(|scratch| &scratch.tokenizer) {
+        match self
+            .models
+            .get(model)
+            .and_then(|model| model.scratch.as_ref())
+            .map(|scratch| &scratch.tokenizer)
+        {
             Some(ScratchTokenizer::SameAs { model: owner }) => owner,
             _ => model,
         }
     }
 
-    /// The model that `[sft]` tunes, or `[dpo]` where there is no `[sft]`; also the architecture of both guides that result.
+    /// The model that `[sft]` tunes, or `[dpo]` where there is no `[sft]`; also the architecture of
+    /// both guides that result.
     pub fn guide_model(&self) -> Option<&str> {
-        let policy = self.preferences.as_ref().and_then(|preferences| preferences.policy.as_deref());
+        let policy =
+            self.preferences.as_ref().and_then(|preferences| preferences.policy.as_deref());
         self.sft.as_ref().and_then(|sft| sft.model.as_deref()).or(policy)
     }
 

@@ -1,4 +1,5 @@
-//! `splits` of `[data]` and `[preferences]`: which files of a folder are which split, where their names leave a choice.
+//! `splits` of `[data]` and `[preferences]`: which files of a folder are which split, where their
+//! names leave a choice.
 
 use std::fmt;
 
@@ -22,7 +23,8 @@ pub struct PairSplits {
     pub validation: Option<SplitNames>,
 }
 
-/// One name, or a list of names whose files are read as one split: `train_prefs` for `train_prefs-00000-of-00001.parquet`.
+/// One name, or a list of names whose files are read as one split: `train_prefs` for
+/// `train_prefs-00000-of-00001.parquet`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct SplitNames(pub Vec<String>);

@@ -1,4 +1,5 @@
-//! The stages of a recipe: a table each, which says what the stage needs, does and takes, so that nothing else lists stages.
+//! The stages of a recipe: a table each, which says what the stage needs, does and takes, so that
+//! nothing else lists stages.
 
 use std::fmt;
 
@@ -25,7 +26,8 @@ pub trait StageTable {
     }
 }
 
-/// Makes `Stage` of its variants and the fields of [`Recipe`] that hold their tables, in the order in which stages run.
+/// Makes `Stage` of its variants and the fields of [`Recipe`] that hold their tables, in the order
+/// in which stages run.
 macro_rules! stages {
     ($($variant:ident($field:ident)),* $(,)?) => {
         /// In the order in which they run.

@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::stage::StageTable;
 use super::{
-    Direct, Dpo, Evaluate, Gold, Plan, PpoTable, PreferenceLabel, Preferences, Pretrain, Recipe, RewardModelTable, Sft, Stage, StageMemory,
-    Steer, estimate,
+    Direct, Dpo, Evaluate, Gold, Plan, PpoTable, PreferenceLabel, Preferences, Pretrain, Recipe,
+    RewardModelTable, Sft, Stage, StageMemory, Steer, estimate,
 };
 
 impl StageTable for Pretrain {

@@ -35,7 +35,8 @@ pub struct Steer {
     pub method: Vec<MethodTable>,
 }
 
-/// One guide pair: two models of the recipe, or the results of `[dpo]` and `[sft]` where neither is named.
+/// One guide pair: two models of the recipe, or the results of `[dpo]` and `[sft]` where neither is
+/// named.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GuideTable {

@@ -1,4 +1,5 @@
-//! What rules on a model folder ask of its tokenizer files: the chat template as text, and what to do where only other formats lie.
+//! What rules on a model folder ask of its tokenizer files: the chat template as text, and what to
+//! do where only other formats lie.
 //!
 //! Reading a vocabulary and rendering a template is left to `text`.
 
@@ -6,41 +7,66 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-/// The file that holds a folder's chat template, and the template; `None` where the folder has none. As in transformers,
-/// `chat_template.jinja` wins over `tokenizer_config.json`, and of several templates the one named `default` counts. The error says what
-/// is wrong with the file.
+/// The file that holds a folder's chat template, and the template; `None` where the folder has
+/// none. As in transformers, `chat_template.jinja` wins over `tokenizer_config.json`, and of
+/// several templates the one named `default` counts. The error says what is wrong with the file.
 pub fn chat_template(folder: &Path) -> Result<Option<(PathBuf, String)>, String> {
     let path = folder.join("chat_template.jinja");
     if path.is_file() {
-        let text = std::fs::read_to_string(&path).map_err(|error| format!("`{}` cannot be read: {error}", path.display()))?;
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            format!(
+                "`{}` cannot be read: \
+                                                                           {error}",
+                path.display()
+            )
+        })?;
         return Ok(Some((path, text)));
     }
     for name in ["tokenizer_config.json", "chat_template.json"] {
         let path = folder.join(name);
         let Ok(bytes) = std::fs::read(&path) else { continue };
-        let config: Value = serde_json::from_slice(&bytes).map_err(|error| format!("`{}` is not JSON: {error}", path.display()))?;
+        let config: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| format!("`{}` is not JSON: {error}", path.display()))?;
         match &config["chat_template"] {
             Value::Null => {}
             Value::String(template) => return Ok(Some((path, template.clone()))),
             Value::Array(templates) => {
-                let default = templates.iter().find(|template| template["name"] == "default").map(|template| &template["template"]);
+                let default = templates
+                    .iter()
+                    .find(|template| template["name"] == "default")
+                    .map(|template| &template["template"]);
                 if let Some(Value::String(template)) = default {
                     return Ok(Some((path, template.clone())));
                 }
-                let names: Vec<&str> = templates.iter().filter_map(|template| template["name"].as_str()).collect();
-                return Err(format!("`{}` has chat templates {} and none named `default`", path.display(), super::listed(names)));
+                let names: Vec<&str> =
+                    templates.iter().filter_map(|template| template["name"].as_str()).collect();
+                return Err(format!(
+                    "`{}` has chat templates {} and none named `default`",
+                    path.display(),
+                    super::listed(names)
+                ));
             }
-            _ => return Err(format!("`chat_template` in `{}` is neither text nor a list of templates", path.display())),
+            _ => {
+                return Err(format!(
+                    "`chat_template` in `{}` is neither text nor a list of \
+                                     templates",
+                    path.display()
+                ));
+            }
         }
     }
     Ok(None)
 }
 
-/// The way out where `tokenizer.json` is missing but another format of the same vocabulary lies there.
+/// The way out where `tokenizer.json` is missing but another format of the same vocabulary lies
+/// there.
 pub fn conversion_hint(folder: &Path) -> Option<String> {
-    let other = ["tokenizer.model", "vocab.txt", "vocab.json"].into_iter().find(|name| folder.join(name).is_file())?;
+    let other = ["tokenizer.model", "vocab.txt", "vocab.json"]
+        .into_iter()
+        .find(|name| folder.join(name).is_file())?;
     Some(format!(
-        "`{other}` must be converted once, with transformers: python3 -c \"from transformers import AutoTokenizer; \
+        "`{other}` must be converted once, with transformers: python3 -c \"from transformers \
+         import AutoTokenizer; \
          AutoTokenizer.from_pretrained('{0}').save_pretrained('{0}')\"",
         folder.display()
     ))
@@ -53,21 +79,31 @@ mod tests {
     #[test]
     fn the_template_comes_from_the_file_that_transformers_takes() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        let found = || chat_template(folder.path()).map(|found| found.map(|(_, template)| template));
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let found =
+            || chat_template(folder.path()).map(|found| found.map(|(_, template)| template));
         assert_eq!(found(), Ok(None));
         write("tokenizer_config.json", r#"{"eos_token":"</s>"}"#);
         assert_eq!(found(), Ok(None));
         write("chat_template.json", r#"{"chat_template":"c"}"#);
         assert_eq!(found(), Ok(Some("c".into())));
-        write("tokenizer_config.json", r#"{"chat_template":[{"name":"rag","template":"r"},{"name":"default","template":"d"}]}"#);
+        write(
+            "tokenizer_config.json",
+            r#"{"chat_template":[{"name":"rag","template":"r"},{"name":"default","template":"d"}]}"#,
+        );
         assert_eq!(found(), Ok(Some("d".into())));
         write("tokenizer_config.json", r#"{"chat_template":[{"name":"rag","template":"r"}]}"#);
-        assert!(found().unwrap_err().ends_with("has chat templates `rag` and none named `default`"));
+        assert!(
+            found().unwrap_err().ends_with("has chat templates `rag` and none named `default`")
+        );
         write("chat_template.jinja", "j");
         assert_eq!(found(), Ok(Some("j".into())));
         assert_eq!(conversion_hint(folder.path()), None);
         write("tokenizer.model", "");
-        assert!(conversion_hint(folder.path()).unwrap().starts_with("`tokenizer.model` must be converted once"));
+        assert!(conversion_hint(folder.path()).unwrap().starts_with(
+            "`tokenizer.model` must be \
+                                                                     converted once"
+        ));
     }
 }

@@ -40,34 +40,43 @@ pub enum Length {
 const FEW_STEPS: usize = 10;
 
 impl Training {
-    /// What is doubtful about training on so many examples, if anything is. Steps that were asked for as such are taken at their word.
+    /// What is doubtful about training on so many examples, if anything is. Steps that were asked
+    /// for as such are taken at their word.
     pub fn doubt(&self, examples: usize) -> Option<String> {
         let (steps, batch_size) = (self.steps(examples), self.batch_size);
         let is_large = batch_size > examples;
         let Length::Epochs(epochs) = self.length else {
-            return is_large
-                .then(|| format!("`batch_size` is {batch_size}, and there are only {examples} examples: every step takes all of them"));
+            return is_large.then(|| {
+                format!(
+                    "`batch_size` is {batch_size}, and there are only {examples} \
+                                  examples: every step takes all of them"
+                )
+            });
         };
         let plural = if steps == 1 { "" } else { "s" };
         let than = if is_large { ", more than there are" } else { "" };
         (steps < FEW_STEPS || is_large).then(|| {
             format!(
-                "only {steps} optimiser step{plural} ({epochs} × {examples} examples in batches of {batch_size}{than}), in which little is \
+                "only {steps} optimiser step{plural} ({epochs} × {examples} examples in batches of \
+                 {batch_size}{than}), in which little is \
                  learned: lower `batch_size`, raise `epochs` or set `steps`"
             )
         })
     }
 
-    /// Optimiser steps for `examples` training examples; at least one. A last, smaller batch of an epoch counts.
+    /// Optimiser steps for `examples` training examples; at least one. A last, smaller batch of an
+    /// epoch counts.
     pub fn steps(&self, examples: usize) -> usize {
         match self.length {
             Length::Steps(steps) => steps,
-            Length::Epochs(epochs) => ((examples.div_ceil(self.batch_size) as f64 * epochs).round() as usize).max(1),
+            Length::Epochs(epochs) => {
+                ((examples.div_ceil(self.batch_size) as f64 * epochs).round() as usize).max(1)
+            }
         }
     }
 
-    /// `table` over `default`; naming `steps` or `epochs` replaces the default length, and a micro-batch not given is the
-    /// largest divisor of the batch up to the default one.
+    /// `table` over `default`; naming `steps` or `epochs` replaces the default length, and a
+    /// micro-batch not given is the largest divisor of the batch up to the default one.
     pub fn resolve(table: &TrainingTable, default: Self) -> Self {
         let batch_size = table.batch_size.unwrap_or(default.batch_size);
         Self {
@@ -77,13 +86,17 @@ impl Training {
                 (None, None) => default.length,
             },
             batch_size,
-            micro_batch_size: table.micro_batch_size.unwrap_or_else(|| largest_divisor(batch_size, default.micro_batch_size)),
+            micro_batch_size: table
+                .micro_batch_size
+                .unwrap_or_else(|| largest_divisor(batch_size, default.micro_batch_size)),
             learning_rate: table.learning_rate.unwrap_or(default.learning_rate),
             schedule: table.schedule.unwrap_or(default.schedule),
             warmup_ratio: table.warmup_ratio.unwrap_or(default.warmup_ratio),
             weight_decay: table.weight_decay.unwrap_or(default.weight_decay),
             max_grad_norm: table.max_grad_norm.unwrap_or(default.max_grad_norm),
-            activation_checkpointing: table.activation_checkpointing.unwrap_or(default.activation_checkpointing),
+            activation_checkpointing: table
+                .activation_checkpointing
+                .unwrap_or(default.activation_checkpointing),
             max_length: table.max_length.unwrap_or(default.max_length),
             eval_every: table.eval_every.unwrap_or(default.eval_every),
             checkpoint_every: table.checkpoint_every.unwrap_or(default.checkpoint_every),
@@ -121,22 +134,45 @@ impl Training {
     }
 
     pub fn gold() -> Self {
-        Self { length: Length::Epochs(3.0), learning_rate: 5e-4, weight_decay: 0.01, ..Self::pretrain() }
+        Self {
+            length: Length::Epochs(3.0),
+            learning_rate: 5e-4,
+            weight_decay: 0.01,
+            ..Self::pretrain()
+        }
     }
 
     /// Paper B.1: batch 64, lr 2e-5, cosine, one epoch.
     pub fn sft() -> Self {
-        Self { length: Length::Epochs(1.0), batch_size: 64, learning_rate: 2e-5, weight_decay: 0.0, ..Self::pretrain() }
+        Self {
+            length: Length::Epochs(1.0),
+            batch_size: 64,
+            learning_rate: 2e-5,
+            weight_decay: 0.0,
+            ..Self::pretrain()
+        }
     }
 
     /// Paper B.1.4: cosine, one epoch. The rate is the body's; the head has its own.
     pub fn reward_model() -> Self {
-        Self { length: Length::Epochs(1.0), batch_size: 64, learning_rate: 2e-5, weight_decay: 0.0, ..Self::pretrain() }
+        Self {
+            length: Length::Epochs(1.0),
+            batch_size: 64,
+            learning_rate: 2e-5,
+            weight_decay: 0.0,
+            ..Self::pretrain()
+        }
     }
 
     /// Paper B.1: batch 256, lr 1e-6, cosine, one epoch.
     pub fn dpo() -> Self {
-        Self { length: Length::Epochs(1.0), batch_size: 256, learning_rate: 1e-6, weight_decay: 0.0, ..Self::pretrain() }
+        Self {
+            length: Length::Epochs(1.0),
+            batch_size: 256,
+            learning_rate: 1e-6,
+            weight_decay: 0.0,
+            ..Self::pretrain()
+        }
     }
 
     /// TRL's PPO: lr 3e-6, falling linearly.
@@ -187,8 +223,12 @@ mod tests {
 
     #[test]
     fn a_micro_batch_not_given_divides_its_batch() {
-        let resolved =
-            |batch_size| Training::resolve(&TrainingTable { batch_size: Some(batch_size), ..Default::default() }, Training::sft());
+        let resolved = |batch_size| {
+            Training::resolve(
+                &TrainingTable { batch_size: Some(batch_size), ..Default::default() },
+                Training::sft(),
+            )
+        };
         assert_eq!([4, 24, 64, 17].map(|batch| resolved(batch).micro_batch_size), [4, 12, 16, 1]);
     }
 
@@ -201,17 +241,29 @@ mod tests {
 
     #[test]
     fn few_steps_and_batches_larger_than_the_data_are_doubtful() {
-        let doubt = |training: &Training, examples: usize| training.doubt(examples).unwrap_or_default();
+        let doubt =
+            |training: &Training, examples: usize| training.doubt(examples).unwrap_or_default();
         let defaults = doubt(&Training::dpo(), 36);
         assert!(
-            defaults.starts_with("only 1 optimiser step (1 × 36 examples in batches of 256, more than there are), in which"),
+            defaults.starts_with(
+                "only 1 optimiser step (1 × 36 examples in batches of 256, more \
+                                  than there are), in which"
+            ),
             "{defaults}"
         );
         let few = doubt(&Training { batch_size: 4, ..Training::dpo() }, 36);
-        assert!(few.starts_with("only 9 optimiser steps (1 × 36 examples in batches of 4), in which"), "{few}");
+        assert!(
+            few.starts_with(
+                "only 9 optimiser steps (1 × 36 examples in batches of 4), in \
+                                 which"
+            ),
+            "{few}"
+        );
         assert_eq!(doubt(&Training { batch_size: 4, ..Training::dpo() }, 37), "");
         let asked = Training { length: Length::Steps(1), ..Training::dpo() };
         assert_eq!(doubt(&asked, 256), "", "one step was asked for");
-        assert!(doubt(&asked, 255).contains("`batch_size` is 256, and there are only 255 examples"));
+        assert!(
+            doubt(&asked, 255).contains("`batch_size` is 256, and there are only 255 examples")
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! `[pretrain]`, `[sft]`, `[dpo]`, `[direct]` of a recipe, and the `training` and `lora` tables that stages share.
+//! `[pretrain]`, `[sft]`, `[dpo]`, `[direct]` of a recipe, and the `training` and `lora` tables
+//! that stages share.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,8 @@ pub struct TrainingTable {
     pub warmup_ratio: Option<f64>,
     pub weight_decay: Option<f64>,
     pub max_grad_norm: Option<f64>,
-    /// Whether activations are computed again on the way back instead of being kept: less memory, a third more arithmetic.
+    /// Whether activations are computed again on the way back instead of being kept: less memory, a
+    /// third more arithmetic.
     pub activation_checkpointing: Option<bool>,
     /// Tokens of one example (prompt and response).
     pub max_length: Option<usize>,
@@ -36,7 +38,8 @@ pub struct TrainingTable {
     pub early_stop: Option<usize>,
     /// A step's loss above this many times the median of those before it is a spike.
     pub spike_factor: Option<f64>,
-    /// Batches with a spike, or with a loss that is no number, that are skipped before training stops.
+    /// Batches with a spike, or with a loss that is no number, that are skipped before training
+    /// stops.
     pub max_skips: Option<usize>,
 }
 
@@ -48,7 +51,8 @@ pub enum Schedule {
     Constant,
 }
 
-/// Low-rank adaptation (arXiv 2106.09685) instead of training every weight; `{}` takes every default.
+/// Low-rank adaptation (arXiv 2106.09685) instead of training every weight; `{}` takes every
+/// default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoraTable {
@@ -115,7 +119,8 @@ pub struct Dpo {
     pub lora: Option<LoraTable>,
 }
 
-/// SFT and DPO of the bases themselves on the same pairs: what search is compared with. What is left out is as the guide's tuning has it.
+/// SFT and DPO of the bases themselves on the same pairs: what search is compared with. What is
+/// left out is as the guide's tuning has it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Direct {

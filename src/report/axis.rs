@@ -16,9 +16,13 @@ pub(super) struct Axis {
 impl Axis {
     /// An axis over finite values, with `margin` of their range more at both ends.
     ///
-    /// Around a single value it has a range all the same, and without values it goes from 0 to 1. Between whole numbers are no ticks.
+    /// Around a single value it has a range all the same, and without values it goes from 0 to 1.
+    /// Between whole numbers are no ticks.
     pub fn over(values: impl Iterator<Item = f64> + Clone, margin: f64) -> Self {
-        let (low, high) = values.clone().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+        let (low, high) =
+            values.clone().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+                (low.min(value), high.max(value))
+            });
         let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
         let (range, size) = (high - low, low.abs().max(high.abs()));
         // Ranges that rounding makes are none.
@@ -34,13 +38,17 @@ impl Axis {
         if values.into_iter().all(|value| value.fract() == 0.0) {
             place = place.max(0);
         }
-        let mut factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * 10f64.powi(place) >= least_step).unwrap_or(10.0);
+        let mut factor = [1.0, 2.0, 5.0]
+            .into_iter()
+            .find(|factor| factor * 10f64.powi(place) >= least_step)
+            .unwrap_or(10.0);
         if factor == 10.0 {
             (place, factor) = (place + 1, 1.0);
         }
         let step = factor * 10f64.powi(place);
         // The small number keeps ticks at the very ends.
-        let (first, last) = ((low / step - 1e-6).ceil() as i64, (high / step + 1e-6).floor() as i64);
+        let (first, last) =
+            ((low / step - 1e-6).ceil() as i64, (high / step + 1e-6).floor() as i64);
         Self { low, high, ticks: (first..=last).map(|i| i as f64 * step).collect(), place }
     }
 
@@ -64,7 +72,8 @@ impl Ranged for Axis {
     type ValueType = f64;
 
     fn map(&self, value: &f64, (first, last): (i32, i32)) -> i32 {
-        first + ((value - self.low) / (self.high - self.low) * f64::from(last - first)).round() as i32
+        first
+            + ((value - self.low) / (self.high - self.low) * f64::from(last - first)).round() as i32
     }
 
     fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
@@ -98,7 +107,10 @@ mod tests {
         assert_eq!(labels(&[-0.07, 0.3], 0.0), ["0", "0.1", "0.2", "0.3"]);
         assert_eq!(labels(&[1.0, 3.0], 0.0), ["1", "2", "3"], "whole numbers");
         assert_eq!(labels(&[0.0, 2.5e6], 0.0), ["0", "5e5", "1.0e6", "1.5e6", "2.0e6", "2.5e6"]);
-        assert_eq!(labels(&[0.0, 3e-7], 0.0), ["0", "5e-8", "1.0e-7", "1.5e-7", "2.0e-7", "2.5e-7", "3.0e-7"]);
+        assert_eq!(
+            labels(&[0.0, 3e-7], 0.0),
+            ["0", "5e-8", "1.0e-7", "1.5e-7", "2.0e-7", "2.5e-7", "3.0e-7"]
+        );
         assert_eq!(labels(&[], 0.1), ["0", "1"]);
         let margins = Axis::over([2.0, 4.5].into_iter(), 0.1);
         assert_eq!((margins.low, margins.high), (1.75, 4.75));
@@ -107,13 +119,22 @@ mod tests {
     #[test]
     fn any_values_have_a_few_ticks_with_names_of_their_own() {
         let sizes = [0.0, 1e-300, 1e-90, 1e-7, 0.3, 1.0, 17.0, 1e9, 1e15, 1e100];
-        for (a, b) in sizes.iter().flat_map(|a| sizes.iter().flat_map(move |b| [(*a, *b), (-*a, *b), (-*a, -*b)])) {
+        for (a, b) in sizes
+            .iter()
+            .flat_map(|a| sizes.iter().flat_map(move |b| [(*a, *b), (-*a, *b), (-*a, -*b)]))
+        {
             for b in [b, b * (1.0 + 1e-7), b * (1.0 + 1e-15)] {
                 let axis = Axis::over([a, b].into_iter(), 0.04);
                 let mut names = labels(&[a, b], 0.04);
-                assert!(axis.low < axis.high && axis.low <= a.min(b) && a.max(b) <= axis.high, "{a} {b}");
+                assert!(
+                    axis.low < axis.high && axis.low <= a.min(b) && a.max(b) <= axis.high,
+                    "{a} {b}"
+                );
                 assert!((1..=8).contains(&names.len()), "{a} {b}: {names:?}");
-                assert!(axis.ticks.is_sorted() && names.iter().all(|name| name.len() <= 16), "{a} {b}: {names:?}");
+                assert!(
+                    axis.ticks.is_sorted() && names.iter().all(|name| name.len() <= 16),
+                    "{a} {b}: {names:?}"
+                );
                 names.dedup();
                 assert_eq!(names.len(), axis.ticks.len(), "{a} {b}: {names:?}");
             }

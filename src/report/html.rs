@@ -1,4 +1,5 @@
-//! `report.html`: the tables and some responses side by side, one page without scripts or outside resources.
+//! `report.html`: the tables and some responses side by side, one page without scripts or outside
+//! resources.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -16,7 +17,8 @@ pub struct Sample {
 
 pub fn html(summary: &Summary, samples: &[Sample], ppo: Option<&PpoReport>) -> String {
     let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n<title>{0}</title>\n\
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width\">\n<title>{0}</title>\n\
          <style>body{{font:15px/1.5 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 1em}}table{{border-collapse:collapse}}\
          td,th{{padding:.3em .7em;border-bottom:1px solid #ccc;text-align:left;vertical-align:top}}td.n,th.n{{text-align:right}}\
          .bar{{background:#48a;height:.8em;display:inline-block}}.neg{{background:#b54}}pre{{overflow-x:auto}}b{{font-weight:600}}</style></head><body>\n\
@@ -29,13 +31,16 @@ pub fn html(summary: &Summary, samples: &[Sample], ppo: Option<&PpoReport>) -> S
     rewards(&mut page, "Gold reward", summary, |row| row.gold_reward.as_ref());
     let judges: BTreeSet<&String> = summary.rows.iter().flat_map(|row| row.judges.keys()).collect();
     for judge in judges {
-        rewards(&mut page, &format!("Reward by {}", escape(judge)), summary, |row| row.judges.get(judge));
+        rewards(&mut page, &format!("Reward by {}", escape(judge)), summary, |row| {
+            row.judges.get(judge)
+        });
     }
     length_control(&mut page, summary);
     if let Some(ppo) = ppo {
         let _ = write!(
             page,
-            "<h2>PPO</h2>\n<p>One line for each chunk length L, from the least to the greatest of the seeds.</p>\n{}\n{}",
+            "<h2>PPO</h2>\n<p>One line for each chunk length L, from the least to the greatest of \
+             the seeds.</p>\n{}\n{}",
             ppo.figure,
             ppo_table(&ppo.rows)
         );
@@ -47,10 +52,16 @@ pub fn html(summary: &Summary, samples: &[Sample], ppo: Option<&PpoReport>) -> S
 }
 
 /// Mean rewards of one judge as bars with their numbers and intervals.
-fn rewards(page: &mut String, title: &str, summary: &Summary, of: impl Fn(&Row) -> Option<&Reward>) {
+fn rewards(
+    page: &mut String,
+    title: &str,
+    summary: &Summary,
+    of: impl Fn(&Row) -> Option<&Reward>,
+) {
     let _ = writeln!(
         page,
-        "<h2>{title}</h2>\n<table><tr><th>base</th><th>method</th><th class=\"n\">mean</th><th class=\"n\">± 95 %</th><th></th></tr>"
+        "<h2>{title}</h2>\n<table><tr><th>base</th><th>method</th><th class=\"n\">mean</th><th \
+         class=\"n\">± 95 %</th><th></th></tr>"
     );
     let means = || summary.rows.iter().filter_map(|row| Some(of(row)?.mean.abs()));
     let scale = means().fold(f64::MIN_POSITIVE, f64::max);
@@ -58,7 +69,9 @@ fn rewards(page: &mut String, title: &str, summary: &Summary, of: impl Fn(&Row) 
         let Some(reward) = of(row) else { continue };
         let _ = writeln!(
             page,
-            "<tr><td>{}</td><td>{}</td><td class=\"n\">{:.3}</td><td class=\"n\">{:.3}</td><td><span class=\"bar{}\" style=\"width:{:.1}em\"></span></td></tr>",
+            "<tr><td>{}</td><td>{}</td><td class=\"n\">{:.3}</td><td \
+             class=\"n\">{:.3}</td><td><span class=\"bar{}\" \
+             style=\"width:{:.1}em\"></span></td></tr>",
             escape(&row.base),
             escape(&row.method),
             reward.mean,
@@ -77,11 +90,15 @@ fn length_control(page: &mut String, summary: &Summary) {
     }
     page.push_str(
         "<h2>Reward at equal length</h2>\n<p>Ordinary least squares over all responses of a base: \
-         reward = α + gain of the method + slope · words. The reference has no gain; standard errors are paired by prompt.</p>\n\
-         <table><tr><th>base</th><th>method</th><th class=\"n\">gold reward</th><th class=\"n\">words</th><th class=\"n\">gain</th>\
-         <th class=\"n\">gain at equal length</th><th class=\"n\">± 2 s.e.</th><th class=\"n\">slope</th></tr>\n",
+         reward = α + gain of the method + slope · words. The reference has no gain; standard \
+         errors are paired by prompt.</p>\n\
+         <table><tr><th>base</th><th>method</th><th class=\"n\">gold reward</th><th \
+         class=\"n\">words</th><th class=\"n\">gain</th>\
+         <th class=\"n\">gain at equal length</th><th class=\"n\">± 2 s.e.</th><th \
+         class=\"n\">slope</th></tr>\n",
     );
-    let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:+.3}"));
+    let number =
+        |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:+.3}"));
     for control in &summary.length_control {
         for row in &control.methods {
             let is_reference = row.method == control.reference;
@@ -90,15 +107,21 @@ fn length_control(page: &mut String, summary: &Summary) {
                 false => [
                     number(Some(row.gain)),
                     number(row.gain_at_equal_length),
-                    row.standard_error.map_or_else(|| "–".to_owned(), |error| format!("{:.3}", 2.0 * error)),
+                    row.standard_error
+                        .map_or_else(|| "–".to_owned(), |error| format!("{:.3}", 2.0 * error)),
                 ],
             };
-            let slope =
-                if is_reference { control.slope.map_or_else(|| "–".to_owned(), |slope| format!("{slope:+.4}")) } else { String::new() };
+            let slope = if is_reference {
+                control.slope.map_or_else(|| "–".to_owned(), |slope| format!("{slope:+.4}"))
+            } else {
+                String::new()
+            };
             let _ = writeln!(
                 page,
-                "<tr><td>{}</td><td>{}</td><td class=\"n\">{:.3}</td><td class=\"n\">{:.1}</td><td class=\"n\">{gain}</td>\
-                 <td class=\"n\">{left}</td><td class=\"n\">{error}</td><td class=\"n\">{slope}</td></tr>",
+                "<tr><td>{}</td><td>{}</td><td class=\"n\">{:.3}</td><td class=\"n\">{:.1}</td><td \
+                 class=\"n\">{gain}</td>\
+                 <td class=\"n\">{left}</td><td class=\"n\">{error}</td><td \
+                 class=\"n\">{slope}</td></tr>",
                 escape(&control.base),
                 escape(&row.method),
                 row.gold_reward,
@@ -116,8 +139,13 @@ fn responses(page: &mut String, samples: &[Sample]) {
     for shown in &first.responses {
         let _ = writeln!(page, "<h3>{}</h3>\n<table>", escape(&shown.prompt));
         for sample in samples {
-            for answer in sample.responses.iter().filter(|answer| (answer.seed, &answer.id) == (shown.seed, &shown.id)) {
-                let reward = answer.gold_reward.map_or_else(String::new, |reward| format!("{reward:.2}"));
+            for answer in sample
+                .responses
+                .iter()
+                .filter(|answer| (answer.seed, &answer.id) == (shown.seed, &shown.id))
+            {
+                let reward =
+                    answer.gold_reward.map_or_else(String::new, |reward| format!("{reward:.2}"));
                 let _ = writeln!(
                     page,
                     "<tr><td>{} {}</td><td class=\"n\">{reward}</td><td><b>{}</b>{}{}</td></tr>",
@@ -159,15 +187,40 @@ mod tests {
             guide_tokens: 0,
             seconds: 0.1,
         };
-        summary.add("base", "cbs", serde_json::json!({ "beam_width": 4 }), std::slice::from_ref(&answer));
+        summary.add(
+            "base",
+            "cbs",
+            serde_json::json!({ "beam_width": 4 }),
+            std::slice::from_ref(&answer),
+        );
         let shorter = Answer { response: "one".into(), gold_reward: Some(-3.0), ..answer.clone() };
         summary.add("base", "<i>", serde_json::json!({}), &[shorter]);
         assert!(!html(&summary, &[], None).contains("equal length"), "no reference is known");
         summary.control_for_length("base", "<i>");
-        let page = html(&summary, &[Sample { base: "base".into(), method: "cbs".into(), responses: vec![answer] }], None);
-        assert!(!page.contains("<script>") && page.contains("&lt;script&gt;") && page.contains("-1.500") && page.contains("W 4"), "{page}");
+        let page = html(
+            &summary,
+            &[Sample { base: "base".into(), method: "cbs".into(), responses: vec![answer] }],
+            None,
+        );
+        assert!(
+            !page.contains("<script>")
+                && page.contains("&lt;script&gt;")
+                && page.contains("-1.500")
+                && page.contains("W 4"),
+            "{page}"
+        );
         // Both texts are one word long, so all of the gain is left.
-        assert!(page.contains("reference") && page.contains("<td class=\"n\">+1.500</td><td class=\"n\">+1.500</td>"), "{page}");
-        assert!(!page.contains("<i>") && !page.contains("<u>") && page.contains("Reward by &lt;u&gt;"), "{page}");
+        assert!(
+            page.contains("reference")
+                && page.contains(
+                    "<td class=\"n\">+1.500</td><td \
+                                                             class=\"n\">+1.500</td>"
+                ),
+            "{page}"
+        );
+        assert!(
+            !page.contains("<i>") && !page.contains("<u>") && page.contains("Reward by &lt;u&gt;"),
+            "{page}"
+        );
     }
 }

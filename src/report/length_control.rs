@@ -1,11 +1,13 @@
-//! How much of a method's gold reward is more than length: ordinary least squares of the reward on the method and on the response's length.
+//! How much of a method's gold reward is more than length: ordinary least squares of the reward on
+//! the method and on the response's length.
 //!
 //! Of one base, over all responses i of all its methods, prompts and seeds:
 //!
 //! > reward_i = α + Σ_m gain_m · \[method_i = m\] + slope · words_i + ε_i
 //!
-//! The reference method (`base`; of the guides `untuned`) has no dummy. The slope is then that of reward on words within methods, and
-//! gain_m = (mean reward of m − of the reference) − slope · (mean words of m − of the reference).
+//! The reference method (`base`; of the guides `untuned`) has no dummy. The slope is then that of
+//! reward on words within methods, and gain_m = (mean reward of m − of the reference) − slope ·
+//! (mean words of m − of the reference).
 
 use std::collections::BTreeMap;
 
@@ -34,9 +36,11 @@ pub struct LengthControlled {
     pub words: f64,
     /// `gold_reward` minus the reference's.
     pub gain: f64,
-    /// What is left of `gain` at equal length; `None` where the slope is unknown and the mean lengths differ.
+    /// What is left of `gain` at equal length; `None` where the slope is unknown and the mean
+    /// lengths differ.
     pub gain_at_equal_length: Option<f64>,
-    /// Of `gain_at_equal_length`, paired by prompt (seeds averaged first), the slope taken as known.
+    /// Of `gain_at_equal_length`, paired by prompt (seeds averaged first), the slope taken as
+    /// known.
     pub standard_error: Option<f64>,
 }
 
@@ -51,13 +55,21 @@ pub(super) struct Responses {
 
 impl Responses {
     pub fn of(base: &str, method: &str, answers: &[Answer]) -> Self {
-        let row = |answer: &Answer| Some((answer.id.clone(), answer.gold_reward?, words(&answer.response)));
-        Self { base: base.to_owned(), method: method.to_owned(), rows: answers.iter().filter_map(row).collect() }
+        let row = |answer: &Answer| {
+            Some((answer.id.clone(), answer.gold_reward?, words(&answer.response)))
+        };
+        Self {
+            base: base.to_owned(),
+            method: method.to_owned(),
+            rows: answers.iter().filter_map(row).collect(),
+        }
     }
 
     /// (reward, words)
     fn means(&self) -> (f64, f64) {
-        let of = |value: fn(&(String, f64, f64)) -> f64| mean(&self.rows.iter().map(value).collect::<Vec<_>>());
+        let of = |value: fn(&(String, f64, f64)) -> f64| {
+            mean(&self.rows.iter().map(value).collect::<Vec<_>>())
+        };
         (of(|row| row.1), of(|row| row.2))
     }
 
@@ -74,7 +86,10 @@ impl Responses {
 impl LengthControl {
     /// `None` where the reference or everything beside it has no rewards.
     pub(super) fn of(all: &[Responses], base: &str, reference: &str) -> Option<Self> {
-        let of_base: Vec<&Responses> = all.iter().filter(|responses| responses.base == base && !responses.rows.is_empty()).collect();
+        let of_base: Vec<&Responses> = all
+            .iter()
+            .filter(|responses| responses.base == base && !responses.rows.is_empty())
+            .collect();
         let (mut first, others): (Vec<&Responses>, Vec<&Responses>) =
             of_base.into_iter().partition(|responses| responses.method == reference);
         let start = first.pop().filter(|_| !others.is_empty())?;
@@ -95,7 +110,10 @@ impl LengthControl {
             let known = slope.or((words == start_words).then_some(0.0));
             let paired = known.map(|slope| {
                 let reference = start.by_prompt(slope);
-                let differences = responses.by_prompt(slope).into_iter().filter_map(|(prompt, value)| Some(value - reference.get(prompt)?));
+                let differences = responses
+                    .by_prompt(slope)
+                    .into_iter()
+                    .filter_map(|(prompt, value)| Some(value - reference.get(prompt)?));
                 standard_error(&differences.collect::<Vec<_>>())
             });
             LengthControlled {
@@ -117,11 +135,15 @@ mod tests {
     use super::*;
 
     fn responses(method: &str, rows: &[(&str, f64, f64)]) -> Responses {
-        let rows = rows.iter().map(|&(prompt, reward, words)| (prompt.to_owned(), reward, words)).collect();
+        let rows = rows
+            .iter()
+            .map(|&(prompt, reward, words)| (prompt.to_owned(), reward, words))
+            .collect();
         Responses { base: "m".into(), method: method.into(), rows }
     }
 
-    /// The normal equations of the regression that the module states, solved by elimination: another way to the same numbers.
+    /// The normal equations of the regression that the module states, solved by elimination:
+    /// another way to the same numbers.
     fn least_squares(groups: &[Responses]) -> Vec<f64> {
         let n = groups.len() + 1;
         let mut system = vec![vec![0.0; n + 1]; n];
@@ -152,9 +174,18 @@ mod tests {
     #[test]
     fn gains_are_those_of_the_regression() {
         let groups = [
-            responses("base", &[("x", 1.0, 10.0), ("y", 2.0, 14.0), ("x", 1.5, 9.0), ("y", 0.0, 11.0)]),
-            responses("cbs", &[("x", 4.0, 20.0), ("y", 5.5, 23.0), ("x", 3.5, 18.0), ("y", 6.0, 25.0)]),
-            responses("eft", &[("x", 2.0, 8.0), ("y", 2.5, 9.0), ("x", 3.0, 12.0), ("y", 1.0, 7.0)]),
+            responses(
+                "base",
+                &[("x", 1.0, 10.0), ("y", 2.0, 14.0), ("x", 1.5, 9.0), ("y", 0.0, 11.0)],
+            ),
+            responses(
+                "cbs",
+                &[("x", 4.0, 20.0), ("y", 5.5, 23.0), ("x", 3.5, 18.0), ("y", 6.0, 25.0)],
+            ),
+            responses(
+                "eft",
+                &[("x", 2.0, 8.0), ("y", 2.5, 9.0), ("x", 3.0, 12.0), ("y", 1.0, 7.0)],
+            ),
         ];
         let expected = least_squares(&groups);
         let shuffled = [groups[1].clone(), groups[0].clone(), groups[2].clone()];
@@ -162,9 +193,15 @@ mod tests {
         assert!((control.slope.unwrap() - expected[3]).abs() < 1e-9, "{control:?} {expected:?}");
         let names: Vec<&str> = control.methods.iter().map(|row| row.method.as_str()).collect();
         assert_eq!(names, ["base", "cbs", "eft"]);
-        assert_eq!((control.methods[0].gain, control.methods[0].gain_at_equal_length), (0.0, Some(0.0)));
+        assert_eq!(
+            (control.methods[0].gain, control.methods[0].gain_at_equal_length),
+            (0.0, Some(0.0))
+        );
         for (row, expected) in control.methods[1..].iter().zip(&expected[1..3]) {
-            assert!((row.gain_at_equal_length.unwrap() - expected).abs() < 1e-9, "{row:?} {expected}");
+            assert!(
+                (row.gain_at_equal_length.unwrap() - expected).abs() < 1e-9,
+                "{row:?} {expected}"
+            );
             assert!((row.gain - expected).abs() > 0.1, "length must matter here: {row:?}");
         }
     }
@@ -175,7 +212,10 @@ mod tests {
         let longer = responses("cbs", &[("x", 5.0, 10.0), ("y", 4.0, 8.0)]);
         let control = LengthControl::of(&[base.clone(), longer], "m", "base").unwrap();
         let row = &control.methods[1];
-        assert_eq!((row.gain, row.gain_at_equal_length, row.standard_error), (3.0, Some(0.0), Some(0.0)));
+        assert_eq!(
+            (row.gain, row.gain_at_equal_length, row.standard_error),
+            (3.0, Some(0.0), Some(0.0))
+        );
         // Prompts x and y gain 1 and 3 at equal lengths: mean 2, standard error 1.
         let better = responses("cbs", &[("x", 2.0, 2.0), ("y", 5.0, 4.0)]);
         let row = LengthControl::of(&[base, better], "m", "base").unwrap().methods[1].clone();
@@ -192,7 +232,10 @@ mod tests {
             control.methods[1].gain_at_equal_length
         };
         assert_eq!((gain(5.0), gain(6.0)), (Some(2.0), None));
-        assert!(LengthControl::of(std::slice::from_ref(&base), "m", "base").is_none(), "nothing to compare");
+        assert!(
+            LengthControl::of(std::slice::from_ref(&base), "m", "base").is_none(),
+            "nothing to compare"
+        );
         assert!(LengthControl::of(&[base], "m", "untuned").is_none());
     }
 }

@@ -1,4 +1,5 @@
-//! What came out: the summary's numbers, its tables, curves, and the HTML page; what preference pairs are like, and their data set card.
+//! What came out: the summary's numbers, its tables, curves, and the HTML page; what preference
+//! pairs are like, and their data set card.
 
 mod axis;
 mod curves;

@@ -1,4 +1,5 @@
-//! What preference pairs are like: their rewards, their lengths, and what was left out; `preferences/report.json`.
+//! What preference pairs are like: their rewards, their lengths, and what was left out;
+//! `preferences/report.json`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -10,7 +11,8 @@ use crate::artifacts::journal::complete_lines;
 use crate::error::Result;
 use crate::text::{LeftOut, Pair, Reason, read_pairs};
 
-/// Of one split. What needs rewards is `None` where the pairs have none, and what needs pairs where there are none.
+/// Of one split. What needs rewards is `None` where the pairs have none, and what needs pairs where
+/// there are none.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PairReport {
     pub pairs: usize,
@@ -35,7 +37,8 @@ pub struct PairReport {
     pub rewards: Option<Both>,
     pub words: Option<Both>,
     pub characters: Option<Both>,
-    /// Share of the pairs of unequal length (in words) whose longer response is chosen; 0.5 is no preference for length.
+    /// Share of the pairs of unequal length (in words) whose longer response is chosen; 0.5 is no
+    /// preference for length.
     pub longer_chosen: Option<f64>,
     /// Pearson correlation of words and reward, over all responses.
     pub length_reward_correlation: Option<f64>,
@@ -60,7 +63,8 @@ pub struct Distribution {
 }
 
 impl PairReport {
-    /// Of a split's pairs and the journal of what it does without; of validation beside the training pairs.
+    /// Of a split's pairs and the journal of what it does without; of validation beside the
+    /// training pairs.
     pub fn read(pairs: &Path, left_out: &Path, training: Option<&Path>) -> Result<Self> {
         let left_out = complete_lines::<LeftOut>(left_out)?;
         let pairs = read_pairs(pairs)?;
@@ -69,24 +73,39 @@ impl PairReport {
         let training = read_pairs(training)?;
         let known = prompts(&training);
         // An empty prompt is shared by all pairs that have none.
-        let shared = pairs.iter().filter(|pair| !pair.prompt.trim().is_empty() && known.contains(pair.prompt.as_str())).count();
+        let shared = pairs
+            .iter()
+            .filter(|pair| !pair.prompt.trim().is_empty() && known.contains(pair.prompt.as_str()))
+            .count();
         Ok(Self { pairs_of_training_prompts: Some(shared), ..report })
     }
 
     pub fn of(pairs: &[Pair], left_out: impl IntoIterator<Item = Reason>) -> Self {
-        let mut left_out_reasons =
-            BTreeMap::from([Reason::Empty, Reason::Equal, Reason::PromptTooLong, Reason::Tied].map(|reason| (reason, 0)));
+        let mut left_out_reasons = BTreeMap::from(
+            [Reason::Empty, Reason::Equal, Reason::PromptTooLong, Reason::Tied]
+                .map(|reason| (reason, 0)),
+        );
         for reason in left_out {
             *left_out_reasons.entry(reason).or_default() += 1;
         }
-        let texts = |length: &dyn Fn(&str) -> f64| Both::of(pairs.iter().map(|pair| (length(&pair.chosen), length(&pair.rejected))));
-        let rewards: Vec<(f64, f64)> = pairs.iter().filter_map(|pair| pair.reward_chosen.zip(pair.reward_rejected)).collect();
-        let lengths: Vec<(f64, f64)> = pairs.iter().map(|pair| (words(&pair.chosen), words(&pair.rejected))).collect();
-        let unequal: Vec<&(f64, f64)> = lengths.iter().filter(|(chosen, rejected)| chosen != rejected).collect();
+        let texts = |length: &dyn Fn(&str) -> f64| {
+            Both::of(pairs.iter().map(|pair| (length(&pair.chosen), length(&pair.rejected))))
+        };
+        let rewards: Vec<(f64, f64)> =
+            pairs.iter().filter_map(|pair| pair.reward_chosen.zip(pair.reward_rejected)).collect();
+        let lengths: Vec<(f64, f64)> =
+            pairs.iter().map(|pair| (words(&pair.chosen), words(&pair.rejected))).collect();
+        let unequal: Vec<&(f64, f64)> =
+            lengths.iter().filter(|(chosen, rejected)| chosen != rejected).collect();
         // Rewards are there for all pairs or for none.
-        let (rewarded, both) = (!rewards.is_empty(), |values: &[(f64, f64)]| values.iter().flat_map(|&(a, b)| [a, b]).collect::<Vec<_>>());
-        let differences = |values: &[(f64, f64)]| values.iter().map(|(chosen, rejected)| chosen - rejected).collect::<Vec<_>>();
-        let (words, rewards_of) = (Both::of(lengths.iter().copied()), Both::of(rewards.iter().copied()));
+        let (rewarded, both) = (!rewards.is_empty(), |values: &[(f64, f64)]| {
+            values.iter().flat_map(|&(a, b)| [a, b]).collect::<Vec<_>>()
+        });
+        let differences = |values: &[(f64, f64)]| {
+            values.iter().map(|(chosen, rejected)| chosen - rejected).collect::<Vec<_>>()
+        };
+        let (words, rewards_of) =
+            (Both::of(lengths.iter().copied()), Both::of(rewards.iter().copied()));
         Self {
             pairs: pairs.len(),
             prompts: prompts(pairs).len(),
@@ -104,7 +123,11 @@ impl PairReport {
             words,
             characters: texts(&|text| text.chars().count() as f64),
             longer_chosen: share(unequal.into_iter().map(|(chosen, rejected)| chosen > rejected)),
-            length_reward_correlation: if rewarded { correlation(&both(&lengths), &both(&rewards)) } else { None },
+            length_reward_correlation: if rewarded {
+                correlation(&both(&lengths), &both(&rewards))
+            } else {
+                None
+            },
             length_reward_correlation_within_pairs: if rewarded {
                 correlation(&differences(&lengths), &differences(&rewards))
             } else {
@@ -115,9 +138,15 @@ impl PairReport {
 
     /// `3 left out: 1 with an empty response, 2 with equal responses`.
     pub fn left_out_words(&self) -> String {
-        let count = |(reason, count): (&Reason, &usize)| (*count > 0).then(|| format!("{count} {}", in_words(*reason)));
+        let count = |(reason, count): (&Reason, &usize)| {
+            (*count > 0).then(|| format!("{count} {}", in_words(*reason)))
+        };
         let reasons: Vec<String> = self.left_out_reasons.iter().filter_map(count).collect();
-        if reasons.is_empty() { "none left out".to_owned() } else { format!("{} left out: {}", self.left_out, reasons.join(", ")) }
+        if reasons.is_empty() {
+            "none left out".to_owned()
+        } else {
+            format!("{} left out: {}", self.left_out, reasons.join(", "))
+        }
     }
 }
 
@@ -132,7 +161,13 @@ impl Distribution {
     fn of(mut values: Vec<f64>) -> Option<Self> {
         let (mean, std) = (mean(&values), standard_deviation(&values));
         values.sort_by(f64::total_cmp);
-        Some(Self { mean, std, p10: quantile(&values, 0.1)?, p50: quantile(&values, 0.5)?, p90: quantile(&values, 0.9)? })
+        Some(Self {
+            mean,
+            std,
+            p10: quantile(&values, 0.1)?,
+            p50: quantile(&values, 0.5)?,
+            p90: quantile(&values, 0.9)?,
+        })
     }
 }
 
@@ -187,31 +222,61 @@ mod tests {
         ];
         let report = PairReport::of(&pairs, [Reason::Equal, Reason::Tied, Reason::Equal]);
         assert_eq!((report.pairs, report.left_out, report.tied), (4, 3, 1));
-        assert_eq!(report.left_out_words(), "3 left out: 2 with equal responses, 1 with equal rewards");
-        assert_eq!((report.label_agreement, report.longer_chosen, report.relabelled), (Some(0.5), Some(2.0 / 3.0), None));
+        assert_eq!(
+            report.left_out_words(),
+            "3 left out: 2 with equal responses, 1 with equal \
+                                             rewards"
+        );
+        assert_eq!(
+            (report.label_agreement, report.longer_chosen, report.relabelled),
+            (Some(0.5), Some(2.0 / 3.0), None)
+        );
         assert_eq!((report.mean_reward_chosen, report.mean_words_rejected), (Some(3.0), Some(2.0)));
         let rewards = report.rewards.unwrap();
         assert!((rewards.chosen.std - (14.0f64 / 3.0).sqrt()).abs() < 1e-12);
-        // sorted 1 2 3 6: 10 % lies 0.3 of the way from the first to the second, 90 % 0.7 of the way from the third to the last
-        assert!((rewards.chosen.p10 - 1.3).abs() < 1e-12 && rewards.chosen.p50 == 2.5 && (rewards.chosen.p90 - 5.1).abs() < 1e-12);
+        // sorted 1 2 3 6: 10 % lies 0.3 of the way from the first to the second, 90 % 0.7 of the
+        // way from the third to the last
+        assert!(
+            (rewards.chosen.p10 - 1.3).abs() < 1e-12
+                && rewards.chosen.p50 == 2.5
+                && (rewards.chosen.p90 - 5.1).abs() < 1e-12
+        );
         assert_eq!(report.characters.unwrap().chosen.p50, 4.0, "3 3 5 7: characters, not bytes");
         // words 3 1 2 4 2 2 4 1 and rewards 3 1 2 4 1 1 6 0 about their means 19/8 and 18/8
-        let (x, y) = ([3.0, 1.0, 2.0, 4.0, 2.0, 2.0, 4.0, 1.0], [3.0, 1.0, 2.0, 4.0, 1.0, 1.0, 6.0, 0.0]);
+        let (x, y) =
+            ([3.0, 1.0, 2.0, 4.0, 2.0, 2.0, 4.0, 1.0], [3.0, 1.0, 2.0, 4.0, 1.0, 1.0, 6.0, 0.0]);
         let sum = |f: &dyn Fn(usize) -> f64| (0..8).map(f).sum::<f64>();
         let (mx, my) = (19.0 / 8.0, 18.0 / 8.0);
-        let expected = sum(&|i| (x[i] - mx) * (y[i] - my)) / (sum(&|i| (x[i] - mx).powi(2)) * sum(&|i| (y[i] - my).powi(2))).sqrt();
-        assert!((report.length_reward_correlation.unwrap() - expected).abs() < 1e-12 && expected > 0.8);
+        let expected = sum(&|i| (x[i] - mx) * (y[i] - my))
+            / (sum(&|i| (x[i] - mx).powi(2)) * sum(&|i| (y[i] - my).powi(2))).sqrt();
+        assert!(
+            (report.length_reward_correlation.unwrap() - expected).abs() < 1e-12 && expected > 0.8
+        );
         // word differences 2 −2 0 3 and reward differences 2 −2 0 6
         let within = report.length_reward_correlation_within_pairs.unwrap();
-        assert!((within - (26.0 - 4.5) / ((17.0f64 - 2.25) * (44.0 - 9.0)).sqrt()).abs() < 1e-12, "{within}");
+        assert!(
+            (within - (26.0 - 4.5) / ((17.0f64 - 2.25) * (44.0 - 9.0)).sqrt()).abs() < 1e-12,
+            "{within}"
+        );
     }
 
     #[test]
     fn without_rewards_or_pairs_nothing_is_made_up() {
         let report = PairReport::of(&[pair("a", "b", None)], []);
-        assert_eq!((report.label_agreement, report.rewards, report.longer_chosen), (None, None, None));
-        assert_eq!((report.words.unwrap().chosen.mean, report.length_reward_correlation), (1.0, None));
+        assert_eq!(
+            (report.label_agreement, report.rewards, report.longer_chosen),
+            (None, None, None)
+        );
+        assert_eq!(
+            (report.words.unwrap().chosen.mean, report.length_reward_correlation),
+            (1.0, None)
+        );
         let empty = serde_json::to_value(PairReport::of(&[], [])).unwrap();
-        assert!(empty["words"].is_null() && empty["mean_words_chosen"].is_null() && empty["left_out_reasons"]["equal"] == 0, "{empty}");
+        assert!(
+            empty["words"].is_null()
+                && empty["mean_words_chosen"].is_null()
+                && empty["left_out_reasons"]["equal"] == 0,
+            "{empty}"
+        );
     }
 }

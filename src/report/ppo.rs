@@ -1,5 +1,5 @@
-//! How PPO went (paper C.3, Fig. 9): of every chunk length the return on training prompts and the gold reward on validation prompts over the
-//! steps, mean and spread of the seeds.
+//! How PPO went (paper C.3, Fig. 9): of every chunk length the return on training prompts and the
+//! gold reward on validation prompts over the steps, mean and spread of the seeds.
 
 use std::fmt::Write;
 
@@ -35,8 +35,8 @@ pub struct PpoRow {
     /// Mean over the first and over the last ten steps.
     pub first_return: Vec<f64>,
     pub last_return: Vec<f64>,
-    /// Steps until the mean over ten reaches the mean last return of the trainings whose reward is paid once at the end; `null` where it
-    /// never does. Empty without such trainings.
+    /// Steps until the mean over ten reaches the mean last return of the trainings whose reward is
+    /// paid once at the end; `null` where it never does. Empty without such trainings.
     pub steps_to_sparse_return: Vec<Option<usize>>,
     /// Before the first step and after the last one.
     pub first_gold_reward: Vec<f64>,
@@ -54,10 +54,14 @@ pub struct PpoReport {
     pub figure: String,
 }
 
-/// One row for each chunk length, in the order of `trainings`; `sparse` is the name of the chunk length that pays once at the end.
+/// One row for each chunk length, in the order of `trainings`; `sparse` is the name of the chunk
+/// length that pays once at the end.
 pub fn ppo_rows(trainings: &[PpoTraining], sparse: &str) -> Vec<PpoRow> {
-    let last_return = |training: &PpoTraining| smoothed(&training.returns, WINDOW).last().map_or(f64::NAN, |(_, value)| *value);
-    let of_sparse: Vec<f64> = trainings.iter().filter(|training| training.chunk_len == sparse).map(last_return).collect();
+    let last_return = |training: &PpoTraining| {
+        smoothed(&training.returns, WINDOW).last().map_or(f64::NAN, |(_, value)| *value)
+    };
+    let of_sparse: Vec<f64> =
+        trainings.iter().filter(|training| training.chunk_len == sparse).map(last_return).collect();
     let target = (!of_sparse.is_empty()).then(|| mean(&of_sparse));
     let reaches = |training: &PpoTraining| {
         let target = target?;
@@ -68,13 +72,20 @@ pub fn ppo_rows(trainings: &[PpoTraining], sparse: &str) -> Vec<PpoRow> {
     by_chunk_len(trainings)
         .into_iter()
         .map(|(chunk_len, trainings)| {
-            let all = |of: &dyn Fn(&PpoTraining) -> Option<f64>| trainings.iter().filter_map(|training| of(training)).collect();
+            let all = |of: &dyn Fn(&PpoTraining) -> Option<f64>| {
+                trainings.iter().filter_map(|training| of(training)).collect()
+            };
             PpoRow {
                 chunk_len: chunk_len.to_owned(),
                 steps: trainings.iter().map(|training| training.returns.len()).max().unwrap_or(0),
-                first_return: all(&|training| smoothed(&training.returns, WINDOW).get(WINDOW - 1).map(|(_, value)| *value)),
+                first_return: all(&|training| {
+                    smoothed(&training.returns, WINDOW).get(WINDOW - 1).map(|(_, value)| *value)
+                }),
                 last_return: all(&|training| Some(last_return(training))),
-                steps_to_sparse_return: trainings.iter().filter_map(|training| reaches(training)).collect(),
+                steps_to_sparse_return: trainings
+                    .iter()
+                    .filter_map(|training| reaches(training))
+                    .collect(),
                 first_gold_reward: all(&|training| training.gold.first().map(|(_, value)| *value)),
                 last_gold_reward: all(&|training| training.gold.last().map(|(_, value)| *value)),
                 kl: all(&|training| Some(training.kl)),
@@ -94,10 +105,15 @@ pub fn ppo_figure(trainings: &[PpoTraining]) -> Result<String> {
         y: y.to_owned(),
         curves: by_chunk_len(trainings)
             .into_iter()
-            .map(|(chunk_len, trainings)| Curve { label: format!("L = {chunk_len}"), runs: trainings.into_iter().map(runs).collect() })
+            .map(|(chunk_len, trainings)| Curve {
+                label: format!("L = {chunk_len}"),
+                runs: trainings.into_iter().map(runs).collect(),
+            })
             .collect(),
     };
-    let mut panels = vec![panel("Training prompts", "return, mean of ten steps", &|training| smoothed(&training.returns, WINDOW))];
+    let mut panels = vec![panel("Training prompts", "return, mean of ten steps", &|training| {
+        smoothed(&training.returns, WINDOW)
+    })];
     if trainings.iter().any(|training| !training.gold.is_empty()) {
         panels.push(panel("Validation prompts", "gold reward", &|training| training.gold.clone()));
     }
@@ -107,18 +123,27 @@ pub fn ppo_figure(trainings: &[PpoTraining]) -> Result<String> {
 /// The rows as an HTML table.
 pub(super) fn ppo_table(rows: &[PpoRow]) -> String {
     let mut table =
-        "<table><tr><th>L</th><th class=\"n\">steps</th><th class=\"n\">return</th><th class=\"n\">steps to the return of L = inf</th>\
-         <th class=\"n\">gold reward</th><th class=\"n\">kl</th><th class=\"n\">distinct-2</th><th class=\"n\">rollouts/s</th></tr>\n"
+        "<table><tr><th>L</th><th class=\"n\">steps</th><th class=\"n\">return</th><th \
+         class=\"n\">steps to the return of L = inf</th>\
+         <th class=\"n\">gold reward</th><th class=\"n\">kl</th><th class=\"n\">distinct-2</th><th \
+         class=\"n\">rollouts/s</th></tr>\n"
             .to_owned();
     for row in rows {
         let change = |first: &[f64], last: &[f64]| {
-            if last.is_empty() { "–".to_owned() } else { format!("{} → {}", spread(first), spread(last)) }
+            if last.is_empty() {
+                "–".to_owned()
+            } else {
+                format!("{} → {}", spread(first), spread(last))
+            }
         };
-        let steps = |steps: &Option<usize>| steps.map_or_else(|| "never".to_owned(), |steps| steps.to_string());
+        let steps = |steps: &Option<usize>| {
+            steps.map_or_else(|| "never".to_owned(), |steps| steps.to_string())
+        };
         let reached = row.steps_to_sparse_return.iter().map(steps).collect::<Vec<_>>().join(", ");
         let _ = writeln!(
             table,
-            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td \
+             class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
              <td class=\"n\">{}</td><td class=\"n\">{:.1}</td></tr>",
             row.chunk_len,
             row.steps,
@@ -136,7 +161,10 @@ pub(super) fn ppo_table(rows: &[PpoRow]) -> String {
 
 /// Mean, and least and greatest of several.
 fn spread(values: &[f64]) -> String {
-    let (least, most) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), &value| (least.min(value), most.max(value)));
+    let (least, most) =
+        values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), &value| {
+            (least.min(value), most.max(value))
+        });
     match values {
         [] => "–".to_owned(),
         [one] => format!("{one:.2}"),
@@ -164,7 +192,9 @@ mod tests {
     fn training(chunk_len: &str, from: f64, slope: f64) -> PpoTraining {
         PpoTraining {
             chunk_len: chunk_len.to_owned(),
-            returns: (1..=40).map(|step| (f64::from(step), from + slope * f64::from(step))).collect(),
+            returns: (1..=40)
+                .map(|step| (f64::from(step), from + slope * f64::from(step)))
+                .collect(),
             gold: vec![(0.0, from), (40.0, from + 1.0)],
             kl: 3.0,
             distinct_2: Some([0.5, 0.4]),
@@ -174,18 +204,32 @@ mod tests {
 
     #[test]
     fn rows_by_hand() {
-        let trainings = [training("5", 0.0, 0.2), training("5", 0.5, 0.2), training("inf", 0.0, 0.1), training("inf", 0.3, 0.1)];
+        let trainings = [
+            training("5", 0.0, 0.2),
+            training("5", 0.5, 0.2),
+            training("inf", 0.0, 0.1),
+            training("inf", 0.3, 0.1),
+        ];
         let rows = ppo_rows(&trainings, "inf");
         assert_eq!(rows.iter().map(|row| row.chunk_len.as_str()).collect::<Vec<_>>(), ["5", "inf"]);
-        // Means of the last ten steps are 4.5 steps behind: 35.5 · 0.1 = 3.55 and 3.85, 3.7 together; 0.2 · (s − 4.5) ≥ 3.7 from s = 23 on.
-        assert!((rows[1].last_return[0] - 3.55).abs() < 1e-9 && (rows[0].first_return[0] - 5.5 * 0.2).abs() < 1e-9);
+        // Means of the last ten steps are 4.5 steps behind: 35.5 · 0.1 = 3.55 and 3.85, 3.7
+        // together; 0.2 · (s − 4.5) ≥ 3.7 from s = 23 on.
+        assert!(
+            (rows[1].last_return[0] - 3.55).abs() < 1e-9
+                && (rows[0].first_return[0] - 5.5 * 0.2).abs() < 1e-9
+        );
         assert_eq!(rows[0].steps_to_sparse_return, [Some(23), Some(21)]);
         assert_eq!(rows[1].steps_to_sparse_return, [None, Some(39)]);
-        assert_eq!((rows[0].first_gold_reward.as_slice(), rows[0].last_gold_reward.as_slice()), (&[0.0, 0.5][..], &[1.0, 1.5][..]));
+        assert_eq!(
+            (rows[0].first_gold_reward.as_slice(), rows[0].last_gold_reward.as_slice()),
+            (&[0.0, 0.5][..], &[1.0, 1.5][..])
+        );
         assert!(ppo_rows(&trainings[..2], "inf")[0].steps_to_sparse_return.is_empty());
         let table = ppo_table(&rows);
         assert!(
-            table.contains("23, 21") && table.contains("never, 39") && table.contains("0.25 (0.00 to 0.50) → 1.25 (1.00 to 1.50)"),
+            table.contains("23, 21")
+                && table.contains("never, 39")
+                && table.contains("0.25 (0.00 to 0.50) → 1.25 (1.00 to 1.50)"),
             "{table}"
         );
     }

@@ -12,7 +12,8 @@ pub fn standard_deviation(values: &[f64]) -> f64 {
         return 0.0;
     }
     let mean = mean(values);
-    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64).sqrt()
+    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64)
+        .sqrt()
 }
 
 /// Standard error of the mean of independent values.
@@ -30,12 +31,15 @@ pub fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
 /// Pearson's r of two series of one length; `None` where one of them does not vary.
 pub fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
     let (mean_a, mean_b) = (mean(a), mean(b));
-    let sum = |term: &dyn Fn(f64, f64) -> f64| a.iter().zip(b).map(|(a, b)| term(a - mean_a, b - mean_b)).sum::<f64>();
+    let sum = |term: &dyn Fn(f64, f64) -> f64| {
+        a.iter().zip(b).map(|(a, b)| term(a - mean_a, b - mean_b)).sum::<f64>()
+    };
     let scale = (sum(&|a, _| a * a) * sum(&|_, b| b * b)).sqrt();
     (scale > 0.0).then(|| sum(&|a, b| a * b) / scale)
 }
 
-/// Distinct runs of `n` words over all runs of `n` words of all texts (distinct-n, Li et al. 2016); 0 where there is none.
+/// Distinct runs of `n` words over all runs of `n` words of all texts (distinct-n, Li et al. 2016);
+/// 0 where there is none.
 pub fn distinct<'a>(n: usize, texts: impl Iterator<Item = &'a str>) -> f64 {
     let mut seen = HashSet::new();
     let mut total = 0usize;
@@ -59,7 +63,10 @@ mod tests {
         assert_eq!(mean(&values), 3.0);
         assert!((standard_deviation(&values) - (14.0f64 / 3.0).sqrt()).abs() < 1e-12);
         assert!((standard_error(&values) - (14.0f64 / 12.0).sqrt()).abs() < 1e-12);
-        assert_eq!((quantile(&[], 0.5), quantile(&[7.0], 0.9), quantile(&values, 0.5)), (None, Some(7.0), Some(2.5)));
+        assert_eq!(
+            (quantile(&[], 0.5), quantile(&[7.0], 0.9), quantile(&values, 0.5)),
+            (None, Some(7.0), Some(2.5))
+        );
         assert_eq!((quantile(&values, 0.0), quantile(&values, 1.0)), (Some(1.0), Some(6.0)));
         assert!((correlation(&values, &[-2.0, -4.0, -6.0, -12.0]).unwrap() + 1.0).abs() < 1e-12);
         assert_eq!(correlation(&values, &[1.0; 4]), None);

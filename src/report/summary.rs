@@ -1,4 +1,5 @@
-//! `evaluate/summary.json`: one row for each base and method, and the paired differences between the methods of a base.
+//! `evaluate/summary.json`: one row for each base and method, and the paired differences between
+//! the methods of a base.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,7 +47,8 @@ pub struct Summary {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ppo: Vec<PpoRow>,
     pub gold: Value,
-    /// What a reader of the numbers must know: results that show no effect because nothing was learned.
+    /// What a reader of the numbers must know: results that show no effect because nothing was
+    /// learned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// Gold reward by (base, method), then by prompt, the mean over seeds; for the comparisons.
@@ -84,8 +86,8 @@ pub struct Tokens {
     pub guide: f64,
 }
 
-/// Over all responses: mean, standard deviation, 95 % interval half-width (prompts are the independent units: seeds of one prompt are
-/// averaged first), and the mean of each seed.
+/// Over all responses: mean, standard deviation, 95 % interval half-width (prompts are the
+/// independent units: seeds of one prompt are averaged first), and the mean of each seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reward {
     pub mean: f64,
@@ -94,7 +96,8 @@ pub struct Reward {
     pub seeds: Vec<f64>,
 }
 
-/// Mean gold reward of method `a` minus that of `b` on the same base and prompts, and the standard error of that paired difference.
+/// Mean gold reward of method `a` minus that of `b` on the same base and prompts, and the standard
+/// error of that paired difference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     pub base: String,
@@ -126,7 +129,10 @@ impl Summary {
     pub fn add(&mut self, base: &str, method: &str, settings: Value, answers: &[Answer]) {
         let by_prompt = mean_by_prompt(answers, gold);
         for (_, other, rewards) in self.by_prompt.iter().filter(|(known, ..)| known == base) {
-            let differences: Vec<f64> = by_prompt.iter().filter_map(|(id, reward)| Some(reward - rewards.get(id)?)).collect();
+            let differences: Vec<f64> = by_prompt
+                .iter()
+                .filter_map(|(id, reward)| Some(reward - rewards.get(id)?))
+                .collect();
             if !differences.is_empty() {
                 self.comparisons.push(Comparison {
                     base: base.to_owned(),
@@ -138,7 +144,8 @@ impl Summary {
                 });
             }
         }
-        let over = |value: &dyn Fn(&Answer) -> f64| mean(&answers.iter().map(value).collect::<Vec<_>>());
+        let over =
+            |value: &dyn Fn(&Answer) -> f64| mean(&answers.iter().map(value).collect::<Vec<_>>());
         self.rows.push(Row {
             base: base.to_owned(),
             method: method.to_owned(),
@@ -150,12 +157,25 @@ impl Summary {
             response_tokens: over(&|answer| answer.response_tokens as f64),
             complete_fraction: over(&|answer| f64::from(u8::from(answer.complete))),
             distinct_2: distinct(2, answers.iter().map(|answer| answer.response.as_str())),
-            tokens: Tokens { base: over(&|answer| answer.base_tokens as f64), guide: over(&|answer| answer.guide_tokens as f64) },
+            tokens: Tokens {
+                base: over(&|answer| answer.base_tokens as f64),
+                guide: over(&|answer| answer.guide_tokens as f64),
+            },
             seconds: over(&|answer| answer.seconds),
-            prompts: answers.iter().map(|answer| &answer.id).collect::<std::collections::HashSet<_>>().len(),
+            prompts: answers
+                .iter()
+                .map(|answer| &answer.id)
+                .collect::<std::collections::HashSet<_>>()
+                .len(),
         });
-        let note = format!("{base}: every score is 0, so the guides chose nothing: tuned and untuned are the same as they were loaded");
-        if !answers.is_empty() && answers.iter().all(|answer| answer.score == Some(0.0)) && !self.notes.contains(&note) {
+        let note = format!(
+            "{base}: every score is 0, so the guides chose nothing: tuned and \
+                            untuned are the same as they were loaded"
+        );
+        if !answers.is_empty()
+            && answers.iter().all(|answer| answer.score == Some(0.0))
+            && !self.notes.contains(&note)
+        {
             self.notes.push(note);
         }
         self.by_prompt.push((base.to_owned(), method.to_owned(), by_prompt));
@@ -164,13 +184,21 @@ impl Summary {
 
     /// Notes that `stage` learned nothing, where its `training.json` says so.
     pub fn note_training(&mut self, stage: &str, training: &Value) {
-        let held_out = training["validation"].as_array().and_then(|values| values.first()?.as_array()?.get(1)?.as_f64());
+        let held_out = training["validation"]
+            .as_array()
+            .and_then(|values| values.first()?.as_array()?.get(1)?.as_f64());
         if training["changed"] == Value::Bool(false) {
-            self.notes.push(format!("{stage}: nothing was learned, the result is bit for bit what training started from"));
+            self.notes.push(format!(
+                "{stage}: nothing was learned, the result is bit for bit what \
+                                     training started from"
+            ));
         } else if let (Some(loss), Some(start)) = (held_out, training["loss_at_start"].as_f64())
             && loss >= start
         {
-            self.notes.push(format!("{stage}: the held-out loss {loss:.4} is no lower than {start:.4}, what it is before training"));
+            self.notes.push(format!(
+                "{stage}: the held-out loss {loss:.4} is no lower than \
+                                     {start:.4}, what it is before training"
+            ));
         }
     }
 
@@ -192,11 +220,16 @@ fn gold(answer: &Answer) -> Option<f64> {
 /// What the judges beside the gold say of all answers.
 fn judges(answers: &[Answer]) -> BTreeMap<String, Reward> {
     let names: BTreeSet<&String> = answers.iter().flat_map(|answer| answer.judges.keys()).collect();
-    let of = |name: &String| Some((name.clone(), reward(answers, |answer| answer.judges.get(name).copied())?));
+    let of = |name: &String| {
+        Some((name.clone(), reward(answers, |answer| answer.judges.get(name).copied())?))
+    };
     names.into_iter().filter_map(of).collect()
 }
 
-fn mean_by_prompt(answers: &[Answer], value: impl Fn(&Answer) -> Option<f64>) -> BTreeMap<String, f64> {
+fn mean_by_prompt(
+    answers: &[Answer],
+    value: impl Fn(&Answer) -> Option<f64>,
+) -> BTreeMap<String, f64> {
     let mut rewards: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for answer in answers {
         if let Some(reward) = value(answer) {
@@ -249,16 +282,38 @@ mod tests {
     #[test]
     fn rows_and_paired_comparisons_by_hand() {
         let mut summary = Summary::new("test");
-        summary.add("m", "base", Value::Null, &[answer(1, "x", 0.0), answer(1, "y", 2.0), answer(2, "x", 2.0), answer(2, "y", 4.0)]);
-        summary.add("m", "cbs", Value::Null, &[answer(1, "x", 5.0), answer(1, "y", 5.0), answer(2, "x", 5.0), answer(2, "y", 9.0)]);
+        summary.add(
+            "m",
+            "base",
+            Value::Null,
+            &[answer(1, "x", 0.0), answer(1, "y", 2.0), answer(2, "x", 2.0), answer(2, "y", 4.0)],
+        );
+        summary.add(
+            "m",
+            "cbs",
+            Value::Null,
+            &[answer(1, "x", 5.0), answer(1, "y", 5.0), answer(2, "x", 5.0), answer(2, "y", 9.0)],
+        );
         let reward = summary.rows[0].gold_reward.clone().unwrap();
         assert_eq!((reward.mean, reward.seeds), (2.0, vec![1.0, 3.0]));
-        assert!((reward.ci95 - 1.96 * 1.0).abs() < 1e-12, "prompts x: 1, y: 3 have the standard error 1");
+        assert!(
+            (reward.ci95 - 1.96 * 1.0).abs() < 1e-12,
+            "prompts x: 1, y: 3 have the standard \
+                                                           error 1"
+        );
         let kind = &summary.rows[0].judges["kind"];
-        assert_eq!((kind.mean, &kind.seeds[..]), (4.0, &[2.0, 6.0][..]), "another judge has its own numbers");
+        assert_eq!(
+            (kind.mean, &kind.seeds[..]),
+            (4.0, &[2.0, 6.0][..]),
+            "another judge has its \
+                                                                          own numbers"
+        );
         // per prompt: x 5 − 1 = 4, y 7 − 3 = 4
         let comparison = &summary.comparisons[0];
-        assert_eq!((comparison.a.as_str(), comparison.b.as_str(), comparison.prompts), ("cbs", "base", 2));
+        assert_eq!(
+            (comparison.a.as_str(), comparison.b.as_str(), comparison.prompts),
+            ("cbs", "base", 2)
+        );
         assert_eq!((comparison.difference, comparison.standard_error), (4.0, 0.0));
         assert_eq!(summary.rows[0].complete_fraction, 0.5);
         assert_eq!(summary.rows[0].prompts, 2);
@@ -273,8 +328,7 @@ mod tests {
         summary.add("m", "base", Value::Null, &[answer(1, "x", 0.0)]);
         summary.note_training("sft", &serde_json::json!({ "changed": true }));
         summary.note_training("dpo", &Value::Null);
-        let of_pairs =
-            |loss: f64| serde_json::json!({ "changed": true, "loss_at_start": 2f64.ln(), "validation": [["validation/loss", loss]] });
+        let of_pairs = |loss: f64| serde_json::json!({ "changed": true, "loss_at_start": 2f64.ln(), "validation": [["validation/loss", loss]] });
         summary.note_training("dpo", &of_pairs(0.69));
         assert_eq!(summary.notes, Vec::<String>::new());
         for method in ["best_of_n", "tuned"] {
@@ -283,7 +337,13 @@ mod tests {
         summary.note_training("dpo", &serde_json::json!({ "changed": false }));
         summary.note_training("direct/m/dpo", &of_pairs(0.7));
         assert_eq!(summary.notes.len(), 3);
-        assert!(summary.notes[2].starts_with("direct/m/dpo: the held-out loss 0.7000 is no lower than 0.6931"));
-        assert!(summary.notes[0].starts_with("m: every score is 0") && summary.notes[1].starts_with("dpo: nothing was learned"));
+        assert!(summary.notes[2].starts_with(
+            "direct/m/dpo: the held-out loss 0.7000 is no lower \
+                                              than 0.6931"
+        ));
+        assert!(
+            summary.notes[0].starts_with("m: every score is 0")
+                && summary.notes[1].starts_with("dpo: nothing was learned")
+        );
     }
 }

@@ -11,7 +11,10 @@ use crate::search::Search;
 /// The rows of one run and the paired differences of its methods.
 pub fn table(summary: &Summary) -> String {
     let judges = judges(summary.rows.iter());
-    let mut text = draw(&headers(false, &judges), summary.rows.iter().map(|row| cells(row, &judges)).collect());
+    let mut text = draw(
+        &headers(false, &judges),
+        summary.rows.iter().map(|row| cells(row, &judges)).collect(),
+    );
     if !summary.comparisons.is_empty() {
         text.push_str("\n\ngold reward, paired by prompt (difference ± 2 standard errors):\n");
         for comparison in &summary.comparisons {
@@ -35,7 +38,9 @@ pub fn table(summary: &Summary) -> String {
 /// The rows of several runs, the run's name first.
 pub fn compare(summaries: &[Summary]) -> String {
     let judges = judges(summaries.iter().flat_map(|summary| &summary.rows));
-    let rows = summaries.iter().flat_map(|summary| summary.rows.iter().map(|row| (summary.run.clone(), row)));
+    let rows = summaries
+        .iter()
+        .flat_map(|summary| summary.rows.iter().map(|row| (summary.run.clone(), row)));
     let rows = rows.map(|(run, row)| std::iter::once(run).chain(cells(row, &judges)).collect());
     draw(&headers(true, &judges), rows.collect())
 }
@@ -49,21 +54,32 @@ const FIRST_NUMBER: &str = "gold reward";
 
 fn headers(with_run: bool, judges: &BTreeSet<&str>) -> Vec<String> {
     let of_judge = |judge: &&str| [format!("{judge} reward"), "± 95 %".to_owned()];
-    let before = ["base", "method", "settings", FIRST_NUMBER, "± 95 %", "by seed"].map(str::to_owned);
-    let after = ["score", "logp/token", "tokens", "complete", "distinct-2", "s/prompt", "prompts"].map(str::to_owned);
+    let before =
+        ["base", "method", "settings", FIRST_NUMBER, "± 95 %", "by seed"].map(str::to_owned);
+    let after = ["score", "logp/token", "tokens", "complete", "distinct-2", "s/prompt", "prompts"]
+        .map(str::to_owned);
     let run = with_run.then_some("run".to_owned());
     run.into_iter().chain(before).chain(judges.iter().flat_map(of_judge)).chain(after).collect()
 }
 
 fn cells(row: &Row, judges: &BTreeSet<&str>) -> Vec<String> {
-    let number = |value: Option<f64>, digits: usize| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"));
+    let number = |value: Option<f64>, digits: usize| {
+        value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
+    };
     let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let settings = row.settings.as_object().into_iter().flatten().map(|(key, value)| format!("{} {}", symbol(key), word(value)));
-    let with_interval =
-        |reward: Option<&Reward>| [number(reward.map(|reward| reward.mean), 3), number(reward.map(|reward| reward.ci95), 3)];
+    let settings = row
+        .settings
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{} {}", symbol(key), word(value)));
+    let with_interval = |reward: Option<&Reward>| {
+        [number(reward.map(|reward| reward.mean), 3), number(reward.map(|reward| reward.ci95), 3)]
+    };
     let reward = row.gold_reward.as_ref();
-    let seeds =
-        reward.map_or_else(String::new, |reward| reward.seeds.iter().map(|mean| format!("{mean:.2}")).collect::<Vec<_>>().join(" "));
+    let seeds = reward.map_or_else(String::new, |reward| {
+        reward.seeds.iter().map(|mean| format!("{mean:.2}")).collect::<Vec<_>>().join(" ")
+    });
     let before = [row.base.clone(), row.method.clone(), settings.collect::<Vec<_>>().join(", ")];
     let after = [
         number(row.score, 3),
@@ -75,7 +91,13 @@ fn cells(row: &Row, judges: &BTreeSet<&str>) -> Vec<String> {
         row.prompts.to_string(),
     ];
     let judged = judges.iter().flat_map(|judge| with_interval(row.judges.get(*judge)));
-    before.into_iter().chain(with_interval(reward)).chain([seeds]).chain(judged).chain(after).collect()
+    before
+        .into_iter()
+        .chain(with_interval(reward))
+        .chain([seeds])
+        .chain(judged)
+        .chain(after)
+        .collect()
 }
 
 /// The short name of a setting, where it has one.

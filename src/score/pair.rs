@@ -1,14 +1,17 @@
 //! The guide pair's implicit reward (Eq. 5a, 6 of arXiv 2405.19262), computed incrementally:
 //!
-//! score(x, y') = Σ_t log π*(y_t | x, y_<t) − log π_ref(y_t | x, y_<t), with the guide's EOS token as the last y_t of a response that ends,
-//! once: end tokens of the guide's that already end it are that one.
+//! score(x, y') = Σ_t log π*(y_t | x, y_<t) − log π_ref(y_t | x, y_<t), with the guide's EOS token
+//! as the last y_t of a response that ends, once: end tokens of the guide's that already end it are
+//! that one.
 //!
-//! A chunk goes through both guides in one forward pass on their KV caches. Where base and guides share one vocabulary the base's ids
-//! pass straight through; otherwise the response text is tokenized anew, the longest common token prefix with the parent is kept, and
-//! only the tail is computed.
+//! A chunk goes through both guides in one forward pass on their KV caches. Where base and guides
+//! share one vocabulary the base's ids pass straight through; otherwise the response text is
+//! tokenized anew, the longest common token prefix with the parent is kept, and only the tail is
+//! computed.
 //!
-//! Of a response that is longer than the guides' context the guides read the tokens that fit: its score is the sum over these, and the end,
-//! with its EOS, earns nothing. The same holds for the rewards of PPO.
+//! Of a response that is longer than the guides' context the guides read the tokens that fit: its
+//! score is the sum over these, and the end, with its EOS, earns nothing. The same holds for the
+//! rewards of PPO.
 
 use std::rc::Rc;
 
@@ -31,8 +34,13 @@ pub struct Guide {
 
 impl Guide {
     /// # Errors
-    /// [`Error::Recipe`] where the two have different vocabularies: one's ids would mean something else to the other.
-    pub fn new(tuned: (Rc<Lm>, Rc<Tokenizer>), untuned: (Rc<Lm>, Rc<Tokenizer>), template: PromptTemplate) -> Result<Self> {
+    /// [`Error::Recipe`] where the two have different vocabularies: one's ids would mean something
+    /// else to the other.
+    pub fn new(
+        tuned: (Rc<Lm>, Rc<Tokenizer>),
+        untuned: (Rc<Lm>, Rc<Tokenizer>),
+        template: PromptTemplate,
+    ) -> Result<Self> {
         let ((tuned, tokenizer), (untuned, other)) = (tuned, untuned);
         match tokenizer.vocabulary().difference(&other.vocabulary()) {
             None => Ok(Self { tuned, untuned, tokenizer, template }),
@@ -45,16 +53,18 @@ impl Guide {
         self.tuned.model.info().context.min(self.untuned.model.info().context) as usize
     }
 
-    /// Says so where both models hold the same weights as they were loaded, which makes every score 0. In bf16 that may be so although they
-    /// differ in their folders.
+    /// Says so where both models hold the same weights as they were loaded, which makes every score
+    /// 0. In bf16 that may be so although they differ in their folders.
     fn warn_if_same(&self) {
         if !self.tuned.has_weights_of(&self.untuned) {
             return;
         }
         let kind = format!("{:?}", self.tuned.kind()).to_lowercase();
         warn!(
-            "the tuned and the untuned guide hold the same weights as they were loaded ({kind}), so every score is 0 and they choose nothing\n\n\
-             hint: name two different models, train longer or at a higher rate, or keep small differences with dtype float32"
+            "the tuned and the untuned guide hold the same weights as they were loaded ({kind}), \
+             so every score is 0 and they choose nothing\n\n\
+             hint: name two different models, train longer or at a higher rate, or keep small \
+             differences with dtype float32"
         );
     }
 }
@@ -142,7 +152,10 @@ impl GuidePair {
         guide.warn_if_same();
         let ends = guide.tuned.model.info().eos_token_ids.clone();
         if ends.is_empty() {
-            return Err(Error::failed("the guides have no end-of-sequence token\n\nhint: set `eos_token_id` in the guide's config.json"));
+            return Err(Error::failed(
+                "the guides have no end-of-sequence token\n\nhint: set \
+                                      `eos_token_id` in the guide's config.json",
+            ));
         }
         Ok(Self { guide, same_vocabulary, ends, nodes: Nodes::default() })
     }
@@ -152,9 +165,14 @@ impl GuidePair {
         self.guide.template.is_empty(&self.guide.tokenizer, prompt)
     }
 
-    /// log π* − log π_ref of each guide token of a response that the guides can read, with the EOS last where it `ends` within their context, by
-    /// full forward passes without any cache.
-    pub fn token_rewards_in_full(&self, prompt: &str, response: &Response, ends: bool) -> Result<Vec<f32>> {
+    /// log π* − log π_ref of each guide token of a response that the guides can read, with the EOS
+    /// last where it `ends` within their context, by full forward passes without any cache.
+    pub fn token_rewards_in_full(
+        &self,
+        prompt: &str,
+        response: &Response,
+        ends: bool,
+    ) -> Result<Vec<f32>> {
         let mut ids = self.guide.template.encode(&self.guide.tokenizer, prompt)?;
         let prompt_len = ids.len();
         let readable = self.readable(prompt_len, response, self.is_empty(prompt)?, ends)?;
@@ -170,7 +188,8 @@ impl GuidePair {
         Ok(tuned.iter().zip(&untuned).map(|(tuned, untuned)| tuned - untuned).collect())
     }
 
-    /// The guide's ids of what was read of the response that a live node stands for, without its EOS.
+    /// The guide's ids of what was read of the response that a live node stands for, without its
+    /// EOS.
     pub fn token_ids(&self, node: &Node) -> &[i64] {
         self.nodes.get(node).map_or(&[], |kept| &kept.row.ids)
     }
@@ -179,14 +198,22 @@ impl GuidePair {
         [&self.guide.tuned, &self.guide.untuned]
     }
 
-    /// The guide's ids of a response, without its EOS where it `ends`. After an empty prompt it `begins` the text.
-    pub(super) fn response_ids(&self, response: &Response, begins: bool, ends: bool) -> Result<Vec<i64>> {
+    /// The guide's ids of a response, without its EOS where it `ends`. After an empty prompt it
+    /// `begins` the text.
+    pub(super) fn response_ids(
+        &self,
+        response: &Response,
+        begins: bool,
+        ends: bool,
+    ) -> Result<Vec<i64>> {
         if self.same_vocabulary {
             // The base may go on behind a token that ends what the guides read.
-            let ending = response.ids.iter().rev().take_while(|id| ends && self.ends.contains(id)).count();
+            let ending =
+                response.ids.iter().rev().take_while(|id| ends && self.ends.contains(id)).count();
             return Ok(response.ids[..response.ids.len() - ending].to_vec());
         }
-        // A chunk may end inside a multi-byte character; its bytes are scored with the chunk that completes it.
+        // A chunk may end inside a multi-byte character; its bytes are scored with the chunk that
+        // completes it.
         let text = match ends {
             true => self.guide.tokenizer.split_end(&response.text, &self.ends).0,
             false => response.text.trim_end_matches('\u{FFFD}'),
@@ -194,8 +221,15 @@ impl GuidePair {
         self.guide.tokenizer.encode_response(text, begins)
     }
 
-    /// What the guides read of a response behind a prompt of `prompt_len` tokens; after an empty prompt it `begins` the text.
-    fn readable(&self, prompt_len: usize, response: &Response, begins: bool, ends: bool) -> Result<Readable> {
+    /// What the guides read of a response behind a prompt of `prompt_len` tokens; after an empty
+    /// prompt it `begins` the text.
+    fn readable(
+        &self,
+        prompt_len: usize,
+        response: &Response,
+        begins: bool,
+        ends: bool,
+    ) -> Result<Readable> {
         let mut ids = self.response_ids(response, begins, ends)?;
         let room = self.guide.context().saturating_sub(prompt_len);
         let is_cut = ids.len() + usize::from(ends) > room;
@@ -204,19 +238,39 @@ impl GuidePair {
     }
 
     fn plan(&self, request: &ToScore) -> Result<Work> {
-        let Kept { batch, place, row: parent } = self.nodes.get(&request.parent).ok_or_else(pruned)?;
+        let Kept { batch, place, row: parent } =
+            self.nodes.get(&request.parent).ok_or_else(pruned)?;
         let prompt = &batch.prompt;
-        let Readable { ids, ends, is_cut } = self.readable(prompt.length as usize, &request.response, prompt.is_empty, request.ends)?;
+        let Readable { ids, ends, is_cut } = self.readable(
+            prompt.length as usize,
+            &request.response,
+            prompt.is_empty,
+            request.ends,
+        )?;
         let known = parent.ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
-        // The hidden state that predicts the first new token is at hand after the whole parent and after the prompt; elsewhere the last
-        // common token is fed once more.
+        // The hidden state that predicts the first new token is at hand after the whole parent and
+        // after the prompt; elsewhere the last common token is fed once more.
         let cached = if known == parent.ids.len() { known } else { known.saturating_sub(1) };
-        Ok(Work { parent: request.parent.clone(), place, ratios: parent.ratios[..known].to_vec(), ids, ends, is_cut, cached })
+        Ok(Work {
+            parent: request.parent.clone(),
+            place,
+            ratios: parent.ratios[..known].to_vec(),
+            ids,
+            ends,
+            is_cut,
+            cached,
+        })
     }
 
-    /// One guide's forward pass over all that is new, the `work` of each group's requests in their order: the log-probabilities of the unknown
-    /// tokens, row by row with each row's EOS last, and the guide's new state of each group.
-    fn read(&self, which: usize, groups: &[Group<Batch>], work: &[Work]) -> Result<(Vec<f32>, Vec<ModelState>)> {
+    /// One guide's forward pass over all that is new, the `work` of each group's requests in their
+    /// order: the log-probabilities of the unknown tokens, row by row with each row's EOS last, and
+    /// the guide's new state of each group.
+    fn read(
+        &self,
+        which: usize,
+        groups: &[Group<Batch>],
+        work: &[Work],
+    ) -> Result<(Vec<f32>, Vec<ModelState>)> {
         let lm = self.models()[which];
         let (mut segments, mut carried) = (Vec::new(), Vec::new());
         let mut rest = work;
@@ -224,10 +278,12 @@ impl GuidePair {
             let rows;
             (rows, rest) = rest.split_at(requests.len());
             let state = &batch.models[which];
-            let mut segment = state.segment.select(&rows.iter().map(|row| row.place).collect::<Vec<_>>());
+            let mut segment =
+                state.segment.select(&rows.iter().map(|row| row.place).collect::<Vec<_>>());
             for (number, row) in rows.iter().enumerate() {
                 segment.truncate(number, batch.prompt.length + row.cached as i64);
-                // The state before the row's first fed token: after its whole parent, or after the prompt.
+                // The state before the row's first fed token: after its whole parent, or after the
+                // prompt.
                 carried.push(match row.cached {
                     0 => batch.prompt.after[which].shallow_clone(),
                     _ => state.last.narrow(0, row.place as i64, 1),
@@ -238,8 +294,12 @@ impl GuidePair {
         let widest = work.iter().map(|row| row.fed()).max().unwrap_or(0);
         let mut states = Tensor::cat(&carried, 0).unsqueeze(1);
         if widest > 0 {
-            let ids: Vec<i64> =
-                work.iter().flat_map(|row| (0..widest).map(|j| row.ids.get(row.cached + j).copied().unwrap_or(0))).collect();
+            let ids: Vec<i64> = work
+                .iter()
+                .flat_map(|row| {
+                    (0..widest).map(|j| row.ids.get(row.cached + j).copied().unwrap_or(0))
+                })
+                .collect();
             let ids = Tensor::from_slice(&ids).view([work.len() as i64, widest as i64]);
             let new = work.iter().map(|row| row.fed() as i64).collect();
             let hidden = lm.model.read(&ids, KvCache::new(segments.iter_mut().collect(), new));
@@ -251,7 +311,8 @@ impl GuidePair {
         let on = |values: &[i64]| Tensor::from_slice(values).to_device(flat.device());
         let (mut places, mut targets) = (Vec::new(), Vec::new());
         for (r, row) in work.iter().enumerate() {
-            let unknown = row.ids[row.known()..].iter().copied().chain(row.ends.then_some(self.ends[0]));
+            let unknown =
+                row.ids[row.known()..].iter().copied().chain(row.ends.then_some(self.ends[0]));
             for (j, id) in unknown.enumerate() {
                 places.push(at(r, row.known() - row.cached + j));
                 targets.push(id);
@@ -259,7 +320,9 @@ impl GuidePair {
         }
         let logps = match targets.is_empty() {
             true => Vec::new(),
-            false => frozen_target_logps(&lm.model, &flat.index_select(0, &on(&places)), &on(&targets))?,
+            false => {
+                frozen_target_logps(&lm.model, &flat.index_select(0, &on(&places)), &on(&targets))?
+            }
         };
         let ends: Vec<i64> = work.iter().enumerate().map(|(r, row)| at(r, row.fed())).collect();
         let last = flat.index_select(0, &on(&ends));
@@ -275,9 +338,13 @@ impl GuidePair {
 
 impl Scorer for GuidePair {
     fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
-        let ids =
-            prompts.iter().map(|prompt| self.guide.template.encode(&self.guide.tokenizer, prompt)).collect::<Result<Vec<Vec<i64>>>>()?;
-        if let Some(longest) = ids.iter().map(Vec::len).max().filter(|longest| *longest > self.guide.context()) {
+        let ids = prompts
+            .iter()
+            .map(|prompt| self.guide.template.encode(&self.guide.tokenizer, prompt))
+            .collect::<Result<Vec<Vec<i64>>>>()?;
+        if let Some(longest) =
+            ids.iter().map(Vec::len).max().filter(|longest| *longest > self.guide.context())
+        {
             return Err(Error::failed(format!(
                 "a prompt of {longest} tokens does not fit the guides' context of {}",
                 self.guide.context()
@@ -285,11 +352,14 @@ impl Scorer for GuidePair {
         }
         let [tuned, untuned] = self.models().map(|lm| lm.model.read_prompts(&ids));
         let mut nodes = Vec::with_capacity(prompts.len());
-        for (((tuned, untuned), ids), text) in tuned.into_iter().zip(untuned).zip(&ids).zip(prompts) {
+        for (((tuned, untuned), ids), text) in tuned.into_iter().zip(untuned).zip(&ids).zip(prompts)
+        {
             let after = [tuned.1.shallow_clone(), untuned.1.shallow_clone()];
             let models = [tuned, untuned].map(|(segment, last)| ModelState { segment, last });
             let prompt = Prompt { length: ids.len() as i64, is_empty: self.is_empty(text)?, after };
-            nodes.extend(self.nodes.open(Batch { prompt: Rc::new(prompt), models }, [Row::default()]));
+            nodes.extend(
+                self.nodes.open(Batch { prompt: Rc::new(prompt), models }, [Row::default()]),
+            );
         }
         Ok(nodes)
     }
@@ -299,15 +369,24 @@ impl Scorer for GuidePair {
         if requests.is_empty() {
             return Ok(Vec::new());
         }
-        let groups = self.nodes.groups(requests.iter().map(|request| &request.parent)).ok_or_else(pruned)?;
-        let order: Vec<usize> = groups.iter().flat_map(|group| group.requests.iter().map(|(number, _)| *number)).collect();
-        let work = order.iter().map(|&number| self.plan(&requests[number])).collect::<Result<Vec<Work>>>()?;
+        let groups =
+            self.nodes.groups(requests.iter().map(|request| &request.parent)).ok_or_else(pruned)?;
+        let order: Vec<usize> = groups
+            .iter()
+            .flat_map(|group| group.requests.iter().map(|(number, _)| *number))
+            .collect();
+        let work = order
+            .iter()
+            .map(|&number| self.plan(&requests[number]))
+            .collect::<Result<Vec<Work>>>()?;
         let (tuned, tuned_states) = self.read(0, &groups, &work)?;
         let (untuned, untuned_states) = self.read(1, &groups, &work)?;
         let mut new_ratios = tuned.iter().zip(&untuned).map(|(tuned, untuned)| tuned - untuned);
         let mut work = order.into_iter().zip(work);
         let mut scored = vec![None; requests.len()];
-        for ((Group { batch, requests, .. }, tuned), untuned) in groups.into_iter().zip(tuned_states).zip(untuned_states) {
+        for ((Group { batch, requests, .. }, tuned), untuned) in
+            groups.into_iter().zip(tuned_states).zip(untuned_states)
+        {
             let mut rows = Vec::with_capacity(requests.len());
             for (place, (number, work)) in work.by_ref().take(requests.len()).enumerate() {
                 let (fed, unknown) = (work.fed() as u64, work.ids.len() - work.known());
@@ -319,13 +398,17 @@ impl Scorer for GuidePair {
                 scored[number] = Some(Scored { node: node.clone(), score, fed, is_cut });
                 rows.push((node, place, Row { ids, ratios, eos }));
             }
-            self.nodes.insert(Batch { prompt: batch.prompt.clone(), models: [tuned, untuned] }, rows);
+            self.nodes
+                .insert(Batch { prompt: batch.prompt.clone(), models: [tuned, untuned] }, rows);
         }
         Ok(scored.into_iter().flatten().collect())
     }
 
     fn token_rewards(&self, node: &Node) -> Vec<f32> {
-        self.nodes.get(node).map(|kept| kept.row.ratios.iter().copied().chain(kept.row.eos).collect()).unwrap_or_default()
+        self.nodes
+            .get(node)
+            .map(|kept| kept.row.ratios.iter().copied().chain(kept.row.eos).collect())
+            .unwrap_or_default()
     }
 
     fn retain(&mut self, root: &Node, live: &[Node]) {
@@ -337,7 +420,8 @@ fn pruned() -> Error {
     Error::failed("the parent of a response to score was pruned")
 }
 
-/// Where there is no guide pair: every response is worth 0, so only methods that compare nothing may use it.
+/// Where there is no guide pair: every response is worth 0, so only methods that compare nothing
+/// may use it.
 #[derive(Debug, Default)]
 pub struct NoGuide;
 
@@ -347,7 +431,15 @@ impl Scorer for NoGuide {
     }
 
     fn score(&mut self, requests: &[ToScore]) -> Result<Vec<Scored>> {
-        Ok(requests.iter().map(|request| Scored { node: request.parent.clone(), score: 0.0, fed: 0, is_cut: false }).collect())
+        Ok(requests
+            .iter()
+            .map(|request| Scored {
+                node: request.parent.clone(),
+                score: 0.0,
+                fed: 0,
+                is_cut: false,
+            })
+            .collect())
     }
 
     fn retain(&mut self, _root: &Node, _live: &[Node]) {}

@@ -1,9 +1,12 @@
-//! The guide pair's dense reward, token by token of the policy that is to learn from it (paper C.3).
+//! The guide pair's dense reward, token by token of the policy that is to learn from it (paper
+//! C.3).
 //!
-//! Where policy and guides share a vocabulary, r_t = log π*(y_t | x, y_<t) − log π_ref(y_t | x, y_<t) of each token. Otherwise a guide token's
-//! log-ratio goes to the policy token that closes its text: the first one after which all of that text has been said. The guide's EOS goes to
-//! the policy's. No log-ratio is split or lost, so the sum over policy tokens is the sequence score, whatever the vocabularies. What the guides
-//! cannot read of a response that is longer than their context earns nothing, as in search.
+//! Where policy and guides share a vocabulary, r_t = log π*(y_t | x, y_<t) − log π_ref(y_t | x,
+//! y_<t) of each token. Otherwise a guide token's log-ratio goes to the policy token that closes
+//! its text: the first one after which all of that text has been said. The guide's EOS goes to the
+//! policy's. No log-ratio is split or lost, so the sum over policy tokens is the sequence score,
+//! whatever the vocabularies. What the guides cannot read of a response that is longer than their
+//! context earns nothing, as in search.
 
 use std::rc::Rc;
 
@@ -26,9 +29,16 @@ impl TokenRewards {
     /// # Errors
     /// If the guides have no end-of-sequence token.
     pub fn new(guide: Rc<Guide>, policy: Rc<Tokenizer>) -> Result<Self> {
-        let same_vocabulary = policy.vocabulary().difference(&guide.tokenizer.vocabulary()).is_none();
+        let same_vocabulary =
+            policy.vocabulary().difference(&guide.tokenizer.vocabulary()).is_none();
         let tokenizer = guide.tokenizer.clone();
-        Ok(Self { pair: GuidePair::new(guide, same_vocabulary)?, policy, guide: tokenizer, same_vocabulary, cut: 0 })
+        Ok(Self {
+            pair: GuidePair::new(guide, same_vocabulary)?,
+            policy,
+            guide: tokenizer,
+            same_vocabulary,
+            cut: 0,
+        })
     }
 
     /// Whether policy and guides have one vocabulary, token by token.
@@ -41,11 +51,20 @@ impl TokenRewards {
         self.cut
     }
 
-    /// The reward of each token of the responses, one to each prompt: of all its ids, and of the EOS behind them where it `ends`.
-    pub fn rewards(&mut self, prompts: &[&str], responses: &[(&Response, bool)]) -> Result<Vec<Vec<f64>>> {
+    /// The reward of each token of the responses, one to each prompt: of all its ids, and of the
+    /// EOS behind them where it `ends`.
+    pub fn rewards(
+        &mut self,
+        prompts: &[&str],
+        responses: &[(&Response, bool)],
+    ) -> Result<Vec<Vec<f64>>> {
         let nodes = self.pair.open(prompts)?;
         let requests = nodes.iter().zip(responses);
-        let requests = requests.map(|(root, &(response, ends))| ToScore { parent: root.clone(), response: response.clone(), ends });
+        let requests = requests.map(|(root, &(response, ends))| ToScore {
+            parent: root.clone(),
+            response: response.clone(),
+            ends,
+        });
         let scored = self.pair.score(&requests.collect::<Vec<_>>())?;
         let mut all = Vec::with_capacity(responses.len());
         for (scored, &(response, ends)) in scored.iter().zip(responses) {
@@ -72,7 +91,8 @@ impl TokenRewards {
     fn places(&self, response: &Response, guide_ids: &[i64]) -> Result<Vec<usize>> {
         let said = prefixes(&self.policy, &response.ids, &response.text)?;
         let asked = prefixes(&self.guide, guide_ids, &response.text)?;
-        // What ends inside a character is closed with it, though the guides may have read no further.
+        // What ends inside a character is closed with it, though the guides may have read no
+        // further.
         let read = asked.last().map_or(0, |prefix| prefix.end);
         let character = response.text[read..].chars().next().map_or(0, char::len_utf8);
         Ok(closing(&said, &asked, read + character))
@@ -95,15 +115,21 @@ fn prefixes(tokenizer: &Tokenizer, ids: &[i64], text: &str) -> Result<Vec<Prefix
         let said = tokenizer.decode_continuation(&ids[..count])?;
         // What begins a text loses the space that SentencePiece puts before one.
         let said = said.strip_prefix(' ').filter(|_| !text.starts_with(' ')).unwrap_or(&said);
-        let common: usize = said.chars().zip(text.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
+        let common: usize = said
+            .chars()
+            .zip(text.chars())
+            .take_while(|(a, b)| a == b)
+            .map(|(a, _)| a.len_utf8())
+            .sum();
         let before = prefixes.last().map_or(0, |prefix| prefix.end);
         prefixes.push(Prefix { end: common.max(before), is_cut: said.len() > common });
     }
     Ok(prefixes)
 }
 
-/// For each asked token the first said one after which all of its text has been said: of a token that ends inside a character, that whole
-/// character too, whose end is `last` where no asked token reaches it. What the last said token does not close is closed by it all the same.
+/// For each asked token the first said one after which all of its text has been said: of a token
+/// that ends inside a character, that whole character too, whose end is `last` where no asked token
+/// reaches it. What the last said token does not close is closed by it all the same.
 fn closing(said: &[Prefix], asked: &[Prefix], last: usize) -> Vec<usize> {
     let mut places = vec![0; asked.len()];
     let mut end = last;
@@ -132,13 +158,18 @@ mod tests {
         assert_eq!(closing(&whole(&[2, 3, 6]), &whole(&[1, 3, 4, 6]), 6), [0, 1, 2, 2]);
         // The other way round.
         assert_eq!(closing(&whole(&[1, 3, 4, 6]), &whole(&[2, 3, 6]), 6), [1, 1, 3]);
-        // "aé": the policy says the bytes of é one by one, the guide reads it whole; then the other way round.
+        // "aé": the policy says the bytes of é one by one, the guide reads it whole; then the other
+        // way round.
         assert_eq!(closing(&[whole(&[1])[0], cut(1), whole(&[3])[0]], &whole(&[1, 3]), 3), [0, 2]);
-        assert_eq!(closing(&whole(&[1, 3]), &[whole(&[1])[0], cut(1), whole(&[3])[0]], 3), [0, 1, 1]);
+        assert_eq!(
+            closing(&whole(&[1, 3]), &[whole(&[1])[0], cut(1), whole(&[3])[0]], 3),
+            [0, 1, 1]
+        );
         // Cut inside é: nobody closes it, so the last token gets what is left.
         assert_eq!(closing(&[whole(&[1])[0], cut(1)], &[whole(&[1])[0], cut(1)], 3), [0, 1]);
         assert_eq!(closing(&whole(&[1]), &[], 0), [0; 0]);
-        // "aébc" of which the guides read "a" and half of é: the token that says é closes both, not the last one.
+        // "aébc" of which the guides read "a" and half of é: the token that says é closes both, not
+        // the last one.
         assert_eq!(closing(&whole(&[1, 3, 4, 5]), &[whole(&[1])[0], cut(1)], 3), [0, 1]);
     }
 }

@@ -1,5 +1,6 @@
-//! Several guide pairs as one scorer: score(x, y') = Σ_i weight_i · score_i(x, y'). A negative weight steers away from what its pair was
-//! tuned for. Each pair has its own vocabulary and prompt template.
+//! Several guide pairs as one scorer: score(x, y') = Σ_i weight_i · score_i(x, y'). A negative
+//! weight steers away from what its pair was tuned for. Each pair has its own vocabulary and prompt
+//! template.
 
 use super::GuidePair;
 use crate::error::{Error, Result};
@@ -27,12 +28,23 @@ fn pruned() -> Error {
 
 impl Scorer for WeightedPairs {
     fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
-        let opened = self.pairs.iter_mut().map(|(_, pair)| pair.open(prompts)).collect::<Result<Vec<_>>>()?;
-        Ok(self.nodes.open((), (0..prompts.len()).map(|prompt| opened.iter().map(|nodes| nodes[prompt].clone()).collect())))
+        let opened = self
+            .pairs
+            .iter_mut()
+            .map(|(_, pair)| pair.open(prompts))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(self.nodes.open(
+            (),
+            (0..prompts.len())
+                .map(|prompt| opened.iter().map(|nodes| nodes[prompt].clone()).collect()),
+        ))
     }
 
     fn score(&mut self, requests: &[ToScore]) -> Result<Vec<Scored>> {
-        let parents = requests.iter().map(|request| self.of_pairs(&request.parent).cloned()).collect::<Result<Vec<Vec<Node>>>>()?;
+        let parents = requests
+            .iter()
+            .map(|request| self.of_pairs(&request.parent).cloned())
+            .collect::<Result<Vec<Vec<Node>>>>()?;
         let mut of_pairs: Vec<Vec<Node>> = vec![Vec::new(); requests.len()];
         let mut scored = Vec::with_capacity(requests.len());
         for request in requests {
@@ -40,8 +52,10 @@ impl Scorer for WeightedPairs {
             scored.push(Scored { node, score: 0.0, fed: 0, is_cut: false });
         }
         for (index, (weight, pair)) in self.pairs.iter_mut().enumerate() {
-            let of_pair =
-                requests.iter().zip(&parents).map(|(request, parents)| ToScore { parent: parents[index].clone(), ..request.clone() });
+            let of_pair = requests.iter().zip(&parents).map(|(request, parents)| ToScore {
+                parent: parents[index].clone(),
+                ..request.clone()
+            });
             let one = pair.score(&of_pair.collect::<Vec<_>>())?;
             for ((sum, nodes), one) in scored.iter_mut().zip(&mut of_pairs).zip(one) {
                 nodes.push(one.node);
@@ -51,15 +65,23 @@ impl Scorer for WeightedPairs {
                 sum.is_cut |= one.is_cut;
             }
         }
-        self.nodes.insert((), scored.iter().zip(of_pairs).map(|(scored, nodes)| (scored.node.clone(), 0, nodes)));
+        self.nodes.insert(
+            (),
+            scored.iter().zip(of_pairs).map(|(scored, nodes)| (scored.node.clone(), 0, nodes)),
+        );
         Ok(scored)
     }
 
-    /// The weighted sums where all pairs cut the text into as many tokens, as pairs of one vocabulary do; else of one piece.
+    /// The weighted sums where all pairs cut the text into as many tokens, as pairs of one
+    /// vocabulary do; else of one piece.
     fn token_rewards(&self, node: &Node) -> Vec<f32> {
         let Ok(nodes) = self.of_pairs(node) else { return Vec::new() };
-        let all: Vec<(f32, Vec<f32>)> =
-            self.pairs.iter().zip(nodes).map(|((weight, pair), node)| (*weight, pair.token_rewards(node))).collect();
+        let all: Vec<(f32, Vec<f32>)> = self
+            .pairs
+            .iter()
+            .zip(nodes)
+            .map(|((weight, pair), node)| (*weight, pair.token_rewards(node)))
+            .collect();
         let length = all.first().map_or(0, |(_, rewards)| rewards.len());
         if all.iter().any(|(_, rewards)| rewards.len() != length) {
             return Vec::new();
@@ -68,7 +90,14 @@ impl Scorer for WeightedPairs {
     }
 
     fn retain(&mut self, root: &Node, live: &[Node]) {
-        let Some(roots) = self.nodes.rows(root).next().map(|nodes| nodes.iter().map(Node::root).collect::<Vec<_>>()) else { return };
+        let Some(roots) = self
+            .nodes
+            .rows(root)
+            .next()
+            .map(|nodes| nodes.iter().map(Node::root).collect::<Vec<_>>())
+        else {
+            return;
+        };
         self.nodes.retain(root, live);
         for (index, ((_, pair), root_of_pair)) in self.pairs.iter_mut().zip(&roots).enumerate() {
             let live: Vec<Node> = self.nodes.rows(root).map(|nodes| nodes[index].clone()).collect();

@@ -1,9 +1,12 @@
-//! Token-level beam search over the base's own log-probabilities: no guide, no sampling. The rules are those of transformers' beam search
-//! (`generate` with `num_beams` and without sampling), so that the answers are the same, token for token.
+//! Token-level beam search over the base's own log-probabilities: no guide, no sampling. The rules
+//! are those of transformers' beam search (`generate` with `num_beams` and without sampling), so
+//! that the answers are the same, token for token.
 //!
-//! Keep the B likeliest unfinished responses; give each its likeliest next tokens; those among the B best that end are finished, with the
-//! score log p(y|x) / |y|^`length_penalty`, |y| counting the end-of-sequence token. The search ends when no unfinished response, at its
-//! present length, scores above the worst of B finished ones, or at the token budget, where the unfinished ones are cut off.
+//! Keep the B likeliest unfinished responses; give each its likeliest next tokens; those among the
+//! B best that end are finished, with the score log p(y|x) / |y|^`length_penalty`, |y| counting the
+//! end-of-sequence token. The search ends when no unfinished response, at its present length,
+//! scores above the worst of B finished ones, or at the token budget, where the unfinished ones are
+//! cut off.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,14 +35,24 @@ impl BeamSettings {
     pub const KIND: Kind = Kind {
         name: "beam",
         keys: &[
-            Key { name: "beam_width", symbol: Some("W"), value: KeyValue::Count(4), help: "B of beam" },
+            Key {
+                name: "beam_width",
+                symbol: Some("W"),
+                value: KeyValue::Count(4),
+                help: "B of beam",
+            },
             Key {
                 name: "length_penalty",
                 symbol: None,
                 value: KeyValue::Number(1.0),
                 help: "Of beam: scores are divided by the length to this power",
             },
-            Key { name: "early_stopping", symbol: None, value: KeyValue::Switch, help: "Of beam: end with the first B finished responses" },
+            Key {
+                name: "early_stopping",
+                symbol: None,
+                value: KeyValue::Switch,
+                help: "Of beam: end with the first B finished responses",
+            },
         ],
         draws: false,
         compares: false,
@@ -62,7 +75,10 @@ impl SearchSettings for BeamSettings {
             true => format!("at the first {beam_width} finished responses"),
             false => "where none can improve".to_owned(),
         };
-        format!("token-level beam search of {proposal}, beam width {beam_width}, length penalty {length_penalty}, ends {ends}")
+        format!(
+            "token-level beam search of {proposal}, beam width {beam_width}, length penalty \
+                 {length_penalty}, ends {ends}"
+        )
     }
 
     fn rows(&self) -> usize {
@@ -72,7 +88,13 @@ impl SearchSettings for BeamSettings {
     fn begin(&self, asked: &Asked, opened: Opened) -> Box<dyn Searcher> {
         let Self { beam_width, length_penalty, early_stopping } = *self;
         let length_penalty = length_penalty as f32;
-        BeamSearch { beam_width, max_new_tokens: asked.max_new_tokens, length_penalty, early_stopping }.begin(opened)
+        BeamSearch {
+            beam_width,
+            max_new_tokens: asked.max_new_tokens,
+            length_penalty,
+            early_stopping,
+        }
+        .begin(opened)
     }
 }
 
@@ -88,12 +110,22 @@ pub struct BeamSearch {
 }
 
 impl BeamSearch {
-    /// The search for the likeliest response to one prompt; the proposer must tell next tokens. The scorer scores the answer only.
+    /// The search for the likeliest response to one prompt; the proposer must tell next tokens. The
+    /// scorer scores the answer only.
     pub fn begin(&self, opened: Opened) -> Box<dyn Searcher> {
         let Opened { proposer, scorer, end_tokens } = opened;
         let root = Beam { node: proposer, response: Response::empty(), logprob: 0.0 };
         let (running, finished) = (vec![root], Vec::new());
-        Box::new(TokenSearch { settings: *self, scorer, end_tokens, running, finished, ranked: Vec::new(), length: 0, sampled: 0 })
+        Box::new(TokenSearch {
+            settings: *self,
+            scorer,
+            end_tokens,
+            running,
+            finished,
+            ranked: Vec::new(),
+            length: 0,
+            sampled: 0,
+        })
     }
 
     /// What finished responses are compared by.
@@ -128,7 +160,8 @@ struct TokenSearch {
 }
 
 impl Searcher for TokenSearch {
-    /// One token of every running response: the likeliest next ones, the best continuations by them, and what becomes of these.
+    /// One token of every running response: the likeliest next ones, the best continuations by
+    /// them, and what becomes of these.
     fn next(&mut self, told: Told) -> Result<Ask> {
         match told {
             Told::Opened => Ok(self.ask()),
@@ -144,7 +177,10 @@ impl Searcher for TokenSearch {
 
     fn live(&self) -> Live {
         let best = self.finished.iter().map(|(_, beam)| beam);
-        Live { proposer: self.running.iter().chain(best).map(|beam| beam.node.clone()).collect(), scorer: vec![self.scorer.clone()] }
+        Live {
+            proposer: self.running.iter().chain(best).map(|beam| beam.node.clone()).collect(),
+            scorer: vec![self.scorer.clone()],
+        }
     }
 
     fn committed(&self, _growing: &[&str]) -> String {
@@ -155,10 +191,14 @@ impl Searcher for TokenSearch {
 
 impl TokenSearch {
     fn ask(&self) -> Ask {
-        Ask::Likeliest { nodes: self.running.iter().map(|beam| beam.node.clone()).collect(), count: self.kept() }
+        Ask::Likeliest {
+            nodes: self.running.iter().map(|beam| beam.node.clone()).collect(),
+            count: self.kept(),
+        }
     }
 
-    /// As many continuations as there would still be B unfinished ones of, if every response had all its end tokens among them.
+    /// As many continuations as there would still be B unfinished ones of, if every response had
+    /// all its end tokens among them.
     fn kept(&self) -> usize {
         self.settings.beam_width * (1 + self.end_tokens).max(2)
     }
@@ -166,7 +206,9 @@ impl TokenSearch {
     /// The likeliest continuations of the running responses by what may come next.
     fn continuations(&mut self, next: Vec<Vec<(i64, f32)>>) -> Vec<(Node, i64)> {
         let mut ranked: Vec<(f32, usize, i64)> = (self.running.iter().zip(next).enumerate())
-            .flat_map(|(b, (beam, next))| next.into_iter().map(move |(token, logp)| (beam.logprob + logp, b, token)))
+            .flat_map(|(b, (beam, next))| {
+                next.into_iter().map(move |(token, logp)| (beam.logprob + logp, b, token))
+            })
             .collect();
         ranked.sort_by(|x, y| y.0.total_cmp(&x.0).then((x.1, x.2).cmp(&(y.1, y.2))));
         ranked.truncate(self.kept());
@@ -174,13 +216,15 @@ impl TokenSearch {
         ranked.into_iter().map(|(_, b, token)| (self.running[b].node.clone(), token)).collect()
     }
 
-    /// Finished continuations among the B best are kept beside the finished ones, the B best unfinished ones run on.
+    /// Finished continuations among the B best are kept beside the finished ones, the B best
+    /// unfinished ones run on.
     fn choose(&mut self, continuations: Vec<(Node, Response)>) {
         let BeamSearch { beam_width, max_new_tokens, .. } = self.settings;
         self.length += 1;
-        let mut continuations: Vec<Beam> = (std::mem::take(&mut self.ranked).into_iter().zip(continuations))
-            .map(|(logprob, (node, response))| Beam { node, response, logprob })
-            .collect();
+        let mut continuations: Vec<Beam> =
+            (std::mem::take(&mut self.ranked).into_iter().zip(continuations))
+                .map(|(logprob, (node, response))| Beam { node, response, logprob })
+                .collect();
         if self.length == max_new_tokens {
             for beam in continuations.iter_mut().filter(|beam| beam.response.finish.is_none()) {
                 beam.response.finish = Some(Finish::Length);
@@ -188,7 +232,9 @@ impl TokenSearch {
         }
         let ends = |beam: &Beam| beam.response.finish.is_some();
         let finished = continuations.iter().take(beam_width).filter(|beam| ends(beam));
-        self.finished.extend(finished.map(|beam| (self.settings.score(beam.logprob, self.length), beam.clone())));
+        self.finished.extend(
+            finished.map(|beam| (self.settings.score(beam.logprob, self.length), beam.clone())),
+        );
         self.finished.sort_by(|a, b| b.0.total_cmp(&a.0));
         self.finished.truncate(beam_width);
         continuations.retain(|beam| !ends(beam));
@@ -207,7 +253,10 @@ impl TokenSearch {
     }
 
     fn best(&self) -> Result<&Beam> {
-        self.finished.first().map(|(_, beam)| beam).ok_or_else(|| Error::failed("beam search finished no response"))
+        self.finished
+            .first()
+            .map(|(_, beam)| beam)
+            .ok_or_else(|| Error::failed("beam search finished no response"))
     }
 
     fn to_score(&self) -> Result<Ask> {
@@ -221,8 +270,22 @@ impl TokenSearch {
         let Some(Scored { node: scorer, score, fed, is_cut }) = scores.into_iter().next() else {
             return Err(Error::failed("the answer of a beam search was not scored"));
         };
-        let best = Hypothesis { response, score, logprob: Some(f64::from(logprob)), proposer: node, scorer };
+        let best = Hypothesis {
+            response,
+            score,
+            logprob: Some(f64::from(logprob)),
+            proposer: node,
+            scorer,
+        };
         let (sampled, cut) = (self.sampled, u64::from(is_cut));
-        Ok(Ask::Done(Found { best, trace: Vec::new(), token_rewards: Vec::new(), sampled, fed, cut, seconds: 0.0 }))
+        Ok(Ask::Done(Found {
+            best,
+            trace: Vec::new(),
+            token_rewards: Vec::new(),
+            sampled,
+            fed,
+            cut,
+            seconds: 0.0,
+        }))
     }
 }

@@ -1,4 +1,5 @@
-//! Best of n whole samples by the scorer. It runs as chunk-level beam search with `W = 1`, `K = n` and one chunk.
+//! Best of n whole samples by the scorer. It runs as chunk-level beam search with `W = 1`, `K = n`
+//! and one chunk.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,12 @@ pub struct BestOfN {
 impl BestOfN {
     pub const KIND: Kind = Kind {
         name: "best_of_n",
-        keys: &[Key { name: "n", symbol: None, value: KeyValue::Count(16), help: "N of best_of_n" }],
+        keys: &[Key {
+            name: "n",
+            symbol: None,
+            value: KeyValue::Count(16),
+            help: "N of best_of_n",
+        }],
         draws: true,
         compares: true,
     };
@@ -34,6 +40,7 @@ impl SearchSettings for BestOfN {
     }
 
     fn begin(&self, asked: &Asked, opened: Opened) -> Box<dyn Searcher> {
-        Cbs { semantics: asked.semantics, ..Cbs::best_of_n(self.n, asked.max_new_tokens) }.begin(opened, asked.with_trace)
+        Cbs { semantics: asked.semantics, ..Cbs::best_of_n(self.n, asked.max_new_tokens) }
+            .begin(opened, asked.with_trace)
     }
 }

@@ -1,9 +1,12 @@
-//! Chunk-level beam search, Algorithm 1 of arXiv 2405.19262, with the rules of its edge cases fixed.
+//! Chunk-level beam search, Algorithm 1 of arXiv 2405.19262, with the rules of its edge cases
+//! fixed.
 //!
-//! Hold W hypotheses; sample K continuations of at most L tokens for each incomplete one; score all; keep the best W; stop when all kept
-//! ones are complete or the token budget is used. `W=1, K=N, L=∞` is best-of-N, `W=K=1` plain sampling.
+//! Hold W hypotheses; sample K continuations of at most L tokens for each incomplete one; score
+//! all; keep the best W; stop when all kept ones are complete or the token budget is used. `W=1,
+//! K=N, L=∞` is best-of-N, `W=K=1` plain sampling.
 //!
-//! [`ChunkSearch`] is the loop of Algorithm 1, turned inside out: H is `hypotheses`, C is `round`, and each of its methods one line.
+//! [`ChunkSearch`] is the loop of Algorithm 1, turned inside out: H is `hypotheses`, C is `round`,
+//! and each of its methods one line.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::searcher::shared;
 use super::settings::{Asked, Key, KeyValue, Kind, SearchSettings, at_least_one};
 use super::{Ask, Continue, Drive, Live, Opened, Query, Searcher, Told};
-use super::{Extended, Finish, Found, Hypothesis, Node, Proposer, Response, Scored, Scorer, Semantics, ToScore, TraceCandidate, TraceStep};
+use super::{
+    Extended, Finish, Found, Hypothesis, Node, Proposer, Response, Scored, Scorer, Semantics,
+    ToScore, TraceCandidate, TraceStep,
+};
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;
 use crate::sampling::Stream;
@@ -30,9 +36,24 @@ impl CbsSettings {
     pub const KIND: Kind = Kind {
         name: "cbs",
         keys: &[
-            Key { name: "beam_width", symbol: Some("W"), value: KeyValue::Count(4), help: "W of cbs: hypotheses kept after each chunk" },
-            Key { name: "successors", symbol: Some("K"), value: KeyValue::Count(4), help: "K of cbs: continuations of each hypothesis" },
-            Key { name: "chunk_len", symbol: Some("L"), value: KeyValue::Count(5), help: "L of cbs: tokens of a continuation" },
+            Key {
+                name: "beam_width",
+                symbol: Some("W"),
+                value: KeyValue::Count(4),
+                help: "W of cbs: hypotheses kept after each chunk",
+            },
+            Key {
+                name: "successors",
+                symbol: Some("K"),
+                value: KeyValue::Count(4),
+                help: "K of cbs: continuations of each hypothesis",
+            },
+            Key {
+                name: "chunk_len",
+                symbol: Some("L"),
+                value: KeyValue::Count(5),
+                help: "L of cbs: tokens of a continuation",
+            },
         ],
         draws: true,
         compares: true,
@@ -42,12 +63,18 @@ impl CbsSettings {
 impl SearchSettings for CbsSettings {
     fn problems(&self, key: &str) -> Vec<String> {
         let Self { beam_width, successors, chunk_len } = *self;
-        at_least_one(key, &[("beam_width", beam_width), ("successors", successors), ("chunk_len", chunk_len)])
+        at_least_one(
+            key,
+            &[("beam_width", beam_width), ("successors", successors), ("chunk_len", chunk_len)],
+        )
     }
 
     fn words(&self, _proposal: &str) -> String {
         let Self { beam_width, successors, chunk_len } = self;
-        format!("chunk-level beam search, beam width {beam_width}, {successors} successors, chunks of {chunk_len} tokens")
+        format!(
+            "chunk-level beam search, beam width {beam_width}, {successors} successors, chunks \
+                 of {chunk_len} tokens"
+        )
     }
 
     fn samples(&self) -> usize {
@@ -61,7 +88,8 @@ impl SearchSettings for CbsSettings {
     fn begin(&self, asked: &Asked, opened: Opened) -> Box<dyn Searcher> {
         let Self { beam_width, successors, chunk_len } = *self;
         let &Asked { max_new_tokens, semantics, with_trace } = asked;
-        Cbs { beam_width, successors, chunk_len: Some(chunk_len), max_new_tokens, semantics }.begin(opened, with_trace)
+        Cbs { beam_width, successors, chunk_len: Some(chunk_len), max_new_tokens, semantics }
+            .begin(opened, with_trace)
     }
 }
 
@@ -82,7 +110,13 @@ pub struct Cbs {
 impl Cbs {
     /// Best of `n` full samples by the scorer.
     pub fn best_of_n(n: usize, max_new_tokens: usize) -> Self {
-        Self { beam_width: 1, successors: n, chunk_len: None, max_new_tokens, semantics: Semantics::Paper }
+        Self {
+            beam_width: 1,
+            successors: n,
+            chunk_len: None,
+            max_new_tokens,
+            semantics: Semantics::Paper,
+        }
     }
 
     /// One sample.
@@ -93,12 +127,19 @@ impl Cbs {
     /// The search for the best response to one prompt.
     pub fn begin(&self, opened: Opened, with_trace: bool) -> Box<dyn Searcher> {
         let Opened { proposer, scorer, .. } = opened;
-        let root = Hypothesis { response: Response::empty(), score: 0.0, logprob: Some(0.0), proposer, scorer };
+        let root = Hypothesis {
+            response: Response::empty(),
+            score: 0.0,
+            logprob: Some(0.0),
+            proposer,
+            scorer,
+        };
         Box::new(ChunkSearch {
             cbs: *self,
             with_trace,
             hypotheses: vec![root],
-            // Algorithm 1 starts from W copies of the prompt with K continuations each: W·K samples of the one root.
+            // Algorithm 1 starts from W copies of the prompt with K continuations each: W·K samples
+            // of the one root.
             successors: self.beam_width * self.successors,
             used: 0,
             round: Round::default(),
@@ -122,7 +163,8 @@ impl Cbs {
         with_trace: bool,
     ) -> Result<Found> {
         let query = Query { prompt: Prompt::new("", prompt), stream: stream.clone() };
-        Drive { proposer, scorer, in_flight: 1 }.answer(query, &|opened| self.begin(opened, with_trace))
+        Drive { proposer, scorer, in_flight: 1 }
+            .answer(query, &|opened| self.begin(opened, with_trace))
     }
 }
 
@@ -154,7 +196,8 @@ struct Round {
     fresh: Vec<(usize, Extended)>,
 }
 
-/// What is chosen from. Among equal scores the lower place wins: finished hypotheses of Algorithm 1 have none and come first.
+/// What is chosen from. Among equal scores the lower place wins: finished hypotheses of Algorithm 1
+/// have none and come first.
 struct Candidate {
     place: Option<usize>,
     hypothesis: Hypothesis,
@@ -174,24 +217,40 @@ impl Searcher for ChunkSearch {
 
     fn live(&self) -> Live {
         let Round { candidates, asked, fresh } = &self.round;
-        let hypotheses = || self.hypotheses.iter().chain(candidates.iter().map(|candidate| &candidate.hypothesis));
+        let hypotheses = || {
+            self.hypotheses.iter().chain(candidates.iter().map(|candidate| &candidate.hypothesis))
+        };
         Live {
-            proposer: hypotheses().map(|hypothesis| &hypothesis.proposer).chain(fresh.iter().map(|(_, new)| &new.node)).cloned().collect(),
-            scorer: hypotheses().map(|hypothesis| &hypothesis.scorer).chain(asked.iter().map(|(_, parent)| parent)).cloned().collect(),
+            proposer: hypotheses()
+                .map(|hypothesis| &hypothesis.proposer)
+                .chain(fresh.iter().map(|(_, new)| &new.node))
+                .cloned()
+                .collect(),
+            scorer: hypotheses()
+                .map(|hypothesis| &hypothesis.scorer)
+                .chain(asked.iter().map(|(_, parent)| parent))
+                .cloned()
+                .collect(),
         }
     }
 
     fn committed(&self, growing: &[&str]) -> String {
-        let kept = self.hypotheses.iter().filter(|hypothesis| growing.is_empty() || hypothesis.response.finish.is_some());
-        shared(kept.map(|hypothesis| hypothesis.response.text.as_str()).chain(growing.iter().copied()))
+        let kept = self
+            .hypotheses
+            .iter()
+            .filter(|hypothesis| growing.is_empty() || hypothesis.response.finish.is_some());
+        shared(
+            kept.map(|hypothesis| hypothesis.response.text.as_str()).chain(growing.iter().copied()),
+        )
     }
 }
 
 impl ChunkSearch {
-    /// Y ← K continuations y_L ~ π_base(· | x, y') of each open hypothesis. A finished one is its own only continuation, or K of them by the
-    /// released code.
+    /// Y ← K continuations y_L ~ π_base(· | x, y') of each open hypothesis. A finished one is its
+    /// own only continuation, or K of them by the released code.
     fn ask(&mut self) -> Vec<Continue> {
-        let chunk = self.cbs.chunk_len.unwrap_or(usize::MAX).min(self.cbs.max_new_tokens - self.used);
+        let chunk =
+            self.cbs.chunk_len.unwrap_or(usize::MAX).min(self.cbs.max_new_tokens - self.used);
         self.used += chunk;
         let (mut slot, mut continuations) = (0, Vec::new());
         for hypothesis in &self.hypotheses {
@@ -200,14 +259,24 @@ impl ChunkSearch {
                 (None, _) => {
                     for slot in slots.clone() {
                         self.round.asked.push((slot, hypothesis.scorer.clone()));
-                        continuations.push(Continue { node: hypothesis.proposer.clone(), slot: slot as u64, max_tokens: chunk });
+                        continuations.push(Continue {
+                            node: hypothesis.proposer.clone(),
+                            slot: slot as u64,
+                            max_tokens: chunk,
+                        });
                     }
                     slot = slots.end;
                 }
-                (Some(_), Semantics::Paper) => self.round.candidates.push(Candidate { place: None, hypothesis: hypothesis.clone() }),
+                (Some(_), Semantics::Paper) => self
+                    .round
+                    .candidates
+                    .push(Candidate { place: None, hypothesis: hypothesis.clone() }),
                 (Some(_), Semantics::Official) => {
                     slot = slots.end;
-                    self.round.candidates.extend(slots.map(|slot| Candidate { place: Some(slot), hypothesis: hypothesis.clone() }));
+                    self.round.candidates.extend(slots.map(|slot| Candidate {
+                        place: Some(slot),
+                        hypothesis: hypothesis.clone(),
+                    }));
                 }
             }
         }
@@ -215,21 +284,32 @@ impl ChunkSearch {
         continuations
     }
 
-    /// C ← C ∪ {(x, y' ∘ y_L) | y_L ∈ Y}, a set whose members are told apart by (text, finish); what is new in it is to be scored.
+    /// C ← C ∪ {(x, y' ∘ y_L) | y_L ∈ Y}, a set whose members are told apart by (text, finish);
+    /// what is new in it is to be scored.
     fn merge(&mut self, continuations: Vec<Extended>) -> Vec<ToScore> {
         let Cbs { max_new_tokens, semantics, .. } = self.cbs;
         let key = |response: &Response| (response.text.clone(), response.finish);
-        let mut seen: BTreeSet<(String, Option<Finish>)> =
-            self.round.candidates.iter().map(|candidate| key(&candidate.hypothesis.response)).collect();
+        let mut seen: BTreeSet<(String, Option<Finish>)> = self
+            .round
+            .candidates
+            .iter()
+            .map(|candidate| key(&candidate.hypothesis.response))
+            .collect();
         let mut to_score = Vec::new();
-        for (mut new, (slot, parent)) in continuations.into_iter().zip(std::mem::take(&mut self.round.asked)) {
+        for (mut new, (slot, parent)) in
+            continuations.into_iter().zip(std::mem::take(&mut self.round.asked))
+        {
             self.sampled += new.sampled;
             if self.used == max_new_tokens && new.response.finish.is_none() {
                 new.response.finish = Some(Finish::Length);
             }
             let is_new = semantics == Semantics::Official || seen.insert(key(&new.response));
             if is_new {
-                to_score.push(ToScore { parent, response: new.response.clone(), ends: semantics.ends(new.response.finish) });
+                to_score.push(ToScore {
+                    parent,
+                    response: new.response.clone(),
+                    ends: semantics.ends(new.response.finish),
+                });
                 self.round.fresh.push((slot, new));
             }
         }
@@ -239,16 +319,26 @@ impl ChunkSearch {
     /// H ← Top-W of C by score.
     fn select(&mut self, scores: Vec<Scored>) -> Result<()> {
         let Round { mut candidates, fresh, .. } = std::mem::take(&mut self.round);
-        for ((slot, new), Scored { node: scorer, score, fed, is_cut }) in fresh.into_iter().zip(scores) {
+        for ((slot, new), Scored { node: scorer, score, fed, is_cut }) in
+            fresh.into_iter().zip(scores)
+        {
             let Extended { node: proposer, response, logprob, .. } = new;
             if !score.is_finite() {
-                return Err(Error::failed(format!("the guides gave the score {score} to `{}`", response.text)));
+                return Err(Error::failed(format!(
+                    "the guides gave the score {score} to `{}`",
+                    response.text
+                )));
             }
             self.fed += fed;
             self.cut += u64::from(is_cut);
-            candidates.push(Candidate { place: Some(slot), hypothesis: Hypothesis { response, score, logprob, proposer, scorer } });
+            candidates.push(Candidate {
+                place: Some(slot),
+                hypothesis: Hypothesis { response, score, logprob, proposer, scorer },
+            });
         }
-        candidates.sort_by(|a, b| b.hypothesis.score.total_cmp(&a.hypothesis.score).then(a.place.cmp(&b.place)));
+        candidates.sort_by(|a, b| {
+            b.hypothesis.score.total_cmp(&a.hypothesis.score).then(a.place.cmp(&b.place))
+        });
         self.hypotheses = candidates.into_iter().map(|candidate| candidate.hypothesis).collect();
         if self.with_trace {
             self.trace.push(trace_step(&self.hypotheses, self.cbs.beam_width));
@@ -259,12 +349,17 @@ impl ChunkSearch {
 
     /// Whether H holds no incomplete (x, y'), or the token budget is used.
     fn is_done(&self) -> bool {
-        self.used >= self.cbs.max_new_tokens || self.hypotheses.iter().all(|hypothesis| hypothesis.response.finish.is_some())
+        self.used >= self.cbs.max_new_tokens
+            || self.hypotheses.iter().all(|hypothesis| hypothesis.response.finish.is_some())
     }
 
     /// argmax of H by score.
     fn answer(&mut self) -> Result<Found> {
-        let best = self.hypotheses.first().cloned().ok_or_else(|| Error::failed("the search kept no hypothesis"))?;
+        let best = self
+            .hypotheses
+            .first()
+            .cloned()
+            .ok_or_else(|| Error::failed("the search kept no hypothesis"))?;
         let trace = std::mem::take(&mut self.trace);
         let (sampled, fed, cut) = (self.sampled, self.fed, self.cut);
         Ok(Found { best, trace, token_rewards: Vec::new(), sampled, fed, cut, seconds: 0.0 })

@@ -1,33 +1,39 @@
-//! The driver that all searches share: pulls prompts from a desk, keeps several in flight, and carries out together what their searches
-//! ask for.
+//! The driver that all searches share: pulls prompts from a desk, keeps several in flight, and
+//! carries out together what their searches ask for.
 //!
-//! It waits for nobody in particular: whatever a proposer has back is told to the searches it is for, and those that have all they asked for
-//! go on. A proposer that computes has everything back at once, so there all prompts go on together, in one batch.
+//! It waits for nobody in particular: whatever a proposer has back is told to the searches it is
+//! for, and those that have all they asked for go on. A proposer that computes has everything back
+//! at once, so there all prompts go on together, in one batch.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::in_flight::InFlight;
-use super::{Ask, Extend, Found, NextTokens, Node, Opened, Proposer, Scorer, Searcher, Ticket, ToScore, Told};
+use super::{
+    Ask, Extend, Found, NextTokens, Node, Opened, Proposer, Scorer, Searcher, Ticket, ToScore, Told,
+};
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;
 use crate::sampling::Stream;
 
-/// How long a proposer may wait before the desk is asked again for prompts, cancellations and the end.
+/// How long a proposer may wait before the desk is asked again for prompts, cancellations and the
+/// end.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// One prompt to search for. `stream` is its own: sample number `slot` of a chunk draws token `t` of its response with number (t, slot), so
-/// neither the chunk length nor the company of other prompts changes a sample.
+/// One prompt to search for. `stream` is its own: sample number `slot` of a chunk draws token `t`
+/// of its response with number (t, slot), so neither the chunk length nor the company of other
+/// prompts changes a sample.
 #[derive(Debug, Clone)]
 pub struct Query {
     pub prompt: Prompt,
     pub stream: Stream,
 }
 
-/// Where prompts come from and answers go to. Prompts have numbers, in the order in which they were taken, from 0.
+/// Where prompts come from and answers go to. Prompts have numbers, in the order in which they were
+/// taken, from 0.
 pub trait Desk {
-    /// The next prompt. Where there is none now the others go on; where there is none with none in flight, the drive ends, so a desk that
-    /// expects more waits then.
+    /// The next prompt. Where there is none now the others go on; where there is none with none in
+    /// flight, the drive ends, so a desk that expects more waits then.
     ///
     /// # Errors
     /// Ends the drive.
@@ -46,8 +52,8 @@ pub trait Desk {
         false
     }
 
-    /// What the response is now sure to begin with: the text that all kept hypotheses share. Each is longer than the one before it. A stop
-    /// string that only begins yet may still be cut off.
+    /// What the response is now sure to begin with: the text that all kept hypotheses share. Each
+    /// is longer than the one before it. A stop string that only begins yet may still be cut off.
     fn committed(&mut self, _number: usize, _text: &str) -> Result<()> {
         Ok(())
     }
@@ -74,9 +80,11 @@ impl Drive<'_> {
     /// Answers all prompts of the desk, each by the search that `begin` makes for it.
     ///
     /// # Errors
-    /// Those of the desk, and where proposer or scorer fail altogether. What concerns one prompt loses that prompt alone.
+    /// Those of the desk, and where proposer or scorer fail altogether. What concerns one prompt
+    /// loses that prompt alone.
     pub fn run(&mut self, begin: &Begin, desk: &mut dyn Desk) -> Result<()> {
-        let mut round = Round { drive: self, all: Vec::new(), tickets: HashMap::new(), taken: 0, submitted: 0 };
+        let mut round =
+            Round { drive: self, all: Vec::new(), tickets: HashMap::new(), taken: 0, submitted: 0 };
         let outcome = loop {
             match round.run(begin, desk) {
                 Ok(true) => {}
@@ -169,10 +177,16 @@ impl Round<'_, '_> {
         }
         let texts: Vec<&str> = queries.iter().map(|query| query.prompt.text.as_str()).collect();
         let end_tokens = self.drive.proposer.next_tokens().map_or(0, |next| next.end_tokens());
-        let roots = self.drive.proposer.open(&texts)?.into_iter().zip(self.drive.scorer.open(&texts)?);
+        let roots =
+            self.drive.proposer.open(&texts)?.into_iter().zip(self.drive.scorer.open(&texts)?);
         for ((proposer, scorer), query) in roots.zip(&queries) {
             let opened = Opened { proposer, scorer, end_tokens };
-            self.all.push(InFlight::new(self.taken, query.stream.clone(), opened.clone(), begin(opened)));
+            self.all.push(InFlight::new(
+                self.taken,
+                query.stream.clone(),
+                opened.clone(),
+                begin(opened),
+            ));
             self.taken += 1;
         }
         Ok(())
@@ -211,27 +225,45 @@ impl Round<'_, '_> {
         Ok(())
     }
 
-    /// Tells next tokens, appends those that are chosen, and scores: each for all prompts whose searches ask for it.
+    /// Tells next tokens, appends those that are chosen, and scores: each for all prompts whose
+    /// searches ask for it.
     fn answer(&mut self) -> Result<()> {
         let Drive { proposer, scorer, .. } = &mut *self.drive;
         let likeliest = |ask: &Ask| match ask {
             Ask::Likeliest { nodes, count } => Some((nodes.clone(), *count)),
             _ => None,
         };
-        let most = self.all.iter().filter_map(|prompt| likeliest(prompt.asks()?)).map(|(_, count)| count).max().unwrap_or(0);
+        let most = self
+            .all
+            .iter()
+            .filter_map(|prompt| likeliest(prompt.asks()?))
+            .map(|(_, count)| count)
+            .max()
+            .unwrap_or(0);
         let tell = |nodes: &[Node]| next_tokens(&mut **proposer)?.likeliest(nodes, most);
-        together(&mut self.all, |ask| likeliest(ask).map(|(nodes, _)| nodes), tell, Told::Likeliest)?;
+        together(
+            &mut self.all,
+            |ask| likeliest(ask).map(|(nodes, _)| nodes),
+            tell,
+            Told::Likeliest,
+        )?;
         let appended = |ask: &Ask| match ask {
             Ask::Append(continuations) => Some(continuations.clone()),
             _ => None,
         };
-        let append = |continuations: &[(Node, i64)]| next_tokens(&mut **proposer)?.append(continuations);
+        let append =
+            |continuations: &[(Node, i64)]| next_tokens(&mut **proposer)?.append(continuations);
         together(&mut self.all, appended, append, Told::Appended)?;
         let scored = |ask: &Ask| match ask {
             Ask::Score(responses) => Some(responses.clone()),
             _ => None,
         };
-        together(&mut self.all, scored, |responses: &[ToScore]| scorer.score(responses), Told::Scored)
+        together(
+            &mut self.all,
+            scored,
+            |responses: &[ToScore]| scorer.score(responses),
+            Told::Scored,
+        )
     }
 
     /// Frees what searches let go of, and tells the desk what is new.
@@ -244,7 +276,8 @@ impl Round<'_, '_> {
                 desk.committed(prompt.number, &text)?;
             }
         }
-        let (under_way, ended): (Vec<_>, Vec<_>) = std::mem::take(&mut self.all).into_iter().partition(InFlight::is_under_way);
+        let (under_way, ended): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.all).into_iter().partition(InFlight::is_under_way);
         self.all = under_way;
         let mut outcomes = Vec::new();
         for prompt in ended {
@@ -266,11 +299,17 @@ impl Round<'_, '_> {
 }
 
 fn next_tokens(proposer: &mut dyn Proposer) -> Result<&mut dyn NextTokens> {
-    let unable = || Error::failed("the base does not tell its next tokens, which token-level beam search chooses from");
+    let unable = || {
+        Error::failed(
+            "the base does not tell its next tokens, which token-level beam \
+                                   search chooses from",
+        )
+    };
     proposer.next_tokens().ok_or_else(unable)
 }
 
-/// One call with all that the prompts ask for of this kind; each is told its part of the answers and goes on.
+/// One call with all that the prompts ask for of this kind; each is told its part of the answers
+/// and goes on.
 fn together<Request, Answer>(
     all: &mut [InFlight],
     requests: impl Fn(&Ask) -> Option<Vec<Request>>,

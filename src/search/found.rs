@@ -29,7 +29,8 @@ pub struct Found {
     pub fed: u64,
     /// Scored responses that were too long for the scorer; see [`super::Scored::is_cut`].
     pub cut: u64,
-    /// This prompt's share of the time: that of each round of calls is divided among the prompts in flight.
+    /// This prompt's share of the time: that of each round of calls is divided among the prompts in
+    /// flight.
     pub seconds: f64,
 }
 

@@ -27,7 +27,8 @@ enum Doing {
     Ended(Result<Found>),
 }
 
-/// A continuation that is sampled in one call or in several, each going on from the one before it with the numbers of the same slot.
+/// A continuation that is sampled in one call or in several, each going on from the one before it
+/// with the numbers of the same slot.
 struct Continuation {
     /// The response so far.
     node: Node,
@@ -51,7 +52,16 @@ enum Step {
 
 impl InFlight {
     pub fn new(number: usize, stream: Stream, opened: Opened, search: Box<dyn Searcher>) -> Self {
-        Self { number, opened, seconds: 0.0, stream, search, doing: Doing::Telling(Told::Opened), committed: 0, has_news: false }
+        Self {
+            number,
+            opened,
+            seconds: 0.0,
+            stream,
+            search,
+            doing: Doing::Telling(Told::Opened),
+            committed: 0,
+            has_news: false,
+        }
     }
 
     pub fn is_under_way(&self) -> bool {
@@ -82,7 +92,9 @@ impl InFlight {
             Doing::Telling(told) => {
                 self.has_news = true;
                 match self.search.next(told) {
-                    Ok(Ask::Extend(continuations)) => Doing::Extending(continuations.into_iter().map(Continuation::new).collect()),
+                    Ok(Ask::Extend(continuations)) => {
+                        Doing::Extending(continuations.into_iter().map(Continuation::new).collect())
+                    }
                     Ok(Ask::Done(found)) => Doing::Ended(Ok(found)),
                     Ok(ask) => Doing::Asking(ask),
                     Err(error) => Doing::Ended(Err(error)),
@@ -92,10 +104,14 @@ impl InFlight {
         };
     }
 
-    /// The calls that are to be made for it now, of `most` tokens each where there is a bound, and the numbers of their continuations.
+    /// The calls that are to be made for it now, of `most` tokens each where there is a bound, and
+    /// the numbers of their continuations.
     pub fn due(&mut self, most: Option<usize>) -> Vec<(usize, Extend)> {
         let Doing::Extending(continuations) = &mut self.doing else { return Vec::new() };
-        let due = continuations.iter_mut().enumerate().filter(|(_, continuation)| matches!(continuation.step, Step::Due));
+        let due = continuations
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, continuation)| matches!(continuation.step, Step::Due));
         due.map(|(index, continuation)| {
             let max_tokens = most.map_or(continuation.left, |most| most.min(continuation.left));
             continuation.step = Step::Away(max_tokens);
@@ -114,7 +130,8 @@ impl InFlight {
                 continuations[index].take_back(extended);
                 self.has_news = true;
                 if continuations.iter().all(Continuation::is_back) {
-                    let back = std::mem::take(continuations).into_iter().filter_map(Continuation::back);
+                    let back =
+                        std::mem::take(continuations).into_iter().filter_map(Continuation::back);
                     self.doing = Doing::Telling(Told::Extended(back.collect()));
                 }
             }
@@ -128,7 +145,8 @@ impl InFlight {
         }
         let mut live = self.search.live();
         if let Doing::Extending(continuations) = &self.doing {
-            live.proposer.extend(continuations.iter().map(|continuation| continuation.node.clone()));
+            live.proposer
+                .extend(continuations.iter().map(|continuation| continuation.node.clone()));
         }
         Some(live)
     }
@@ -136,11 +154,15 @@ impl InFlight {
     /// What the response is sure to begin with, where that is more than was known.
     pub fn newly_committed(&mut self) -> Option<String> {
         let growing: Vec<&str> = match &self.doing {
-            Doing::Extending(continuations) => continuations.iter().filter_map(|continuation| continuation.text.as_deref()).collect(),
+            Doing::Extending(continuations) => continuations
+                .iter()
+                .filter_map(|continuation| continuation.text.as_deref())
+                .collect(),
             _ => Vec::new(),
         };
         // Those that have not been back once yet continue any text.
-        if matches!(&self.doing, Doing::Extending(continuations) if !growing.is_empty() && growing.len() < continuations.len()) {
+        if matches!(&self.doing, Doing::Extending(continuations) if !growing.is_empty() && growing.len() < continuations.len())
+        {
             return None;
         }
         let text = self.search.committed(&growing);
@@ -149,10 +171,15 @@ impl InFlight {
         is_more.then_some(text)
     }
 
-    /// The answer, with its share of the time and what `token_rewards` says of its node in the scorer; or what went wrong.
+    /// The answer, with its share of the time and what `token_rewards` says of its node in the
+    /// scorer; or what went wrong.
     pub fn outcome(self, token_rewards: impl Fn(&Node) -> Vec<f32>) -> Result<Found> {
         match self.doing {
-            Doing::Ended(Ok(found)) => Ok(Found { token_rewards: token_rewards(&found.best.scorer), seconds: self.seconds, ..found }),
+            Doing::Ended(Ok(found)) => Ok(Found {
+                token_rewards: token_rewards(&found.best.scorer),
+                seconds: self.seconds,
+                ..found
+            }),
             Doing::Ended(Err(error)) => Err(error),
             _ => Err(Error::failed("the search has not ended")),
         }

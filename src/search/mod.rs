@@ -1,7 +1,9 @@
-//! Search over text: what proposes continuations, what scores them, and the searches between the two.
+//! Search over text: what proposes continuations, what scores them, and the searches between the
+//! two.
 //!
-//! Nothing here knows a tensor. Concrete proposers live in `policy`, scorers in `score`. A search is a state machine for one prompt
-//! ([`Searcher`]); one driver ([`Drive`]) carries out what the searches of many prompts ask for.
+//! Nothing here knows a tensor. Concrete proposers live in `policy`, scorers in `score`. A search
+//! is a state machine for one prompt ([`Searcher`]); one driver ([`Drive`]) carries out what the
+//! searches of many prompts ask for.
 
 #[macro_use]
 mod settings;

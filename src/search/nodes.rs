@@ -1,13 +1,14 @@
 //! Handles to responses, and the one store of what proposers and scorers keep behind them.
 //!
-//! A *batch* is what one call left for some rows (caches, states); a node stands for a row of one batch. A batch lives as long as one of
-//! its nodes does.
+//! A *batch* is what one call left for some rows (caches, states); a node stands for a row of one
+//! batch. A batch lives as long as one of its nodes does.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// A handle to one response: its path, the prompt's number and then that of each continuation among those of the response before it.
+/// A handle to one response: its path, the prompt's number and then that of each continuation among
+/// those of the response before it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Node(Arc<[u32]>);
 
@@ -84,8 +85,8 @@ impl<Batch, Row> Nodes<Batch, Row> {
         roots
     }
 
-    /// A new handle to a continuation of `parent`, behind which nothing is kept until [`Self::insert`]; `None` where nothing is kept
-    /// behind the parent.
+    /// A new handle to a continuation of `parent`, behind which nothing is kept until
+    /// [`Self::insert`]; `None` where nothing is kept behind the parent.
     pub fn child(&mut self, parent: &Node) -> Option<Node> {
         let entry = self.prompts.get_mut(&parent.root())?.get_mut(parent)?;
         entry.children += 1;
@@ -93,7 +94,11 @@ impl<Batch, Row> Nodes<Batch, Row> {
     }
 
     /// A batch, and nodes for some of its rows: node, place and the row's own.
-    pub fn insert(&mut self, batch: impl Into<Rc<Batch>>, rows: impl IntoIterator<Item = (Node, usize, Row)>) {
+    pub fn insert(
+        &mut self,
+        batch: impl Into<Rc<Batch>>,
+        rows: impl IntoIterator<Item = (Node, usize, Row)>,
+    ) {
         let batch = batch.into();
         for (node, place, row) in rows {
             let entry = Entry { batch: batch.clone(), place, row, children: 0 };
@@ -101,11 +106,14 @@ impl<Batch, Row> Nodes<Batch, Row> {
         }
     }
 
-    /// Row i of `batch` takes the place of what lies behind `nodes[i]`; what is the row's own stays.
+    /// Row i of `batch` takes the place of what lies behind `nodes[i]`; what is the row's own
+    /// stays.
     pub fn replace(&mut self, batch: Batch, nodes: &[Node]) {
         let batch = Rc::new(batch);
         for (place, node) in nodes.iter().enumerate() {
-            if let Some(entry) = self.prompts.get_mut(&node.root()).and_then(|prompt| prompt.get_mut(node)) {
+            if let Some(entry) =
+                self.prompts.get_mut(&node.root()).and_then(|prompt| prompt.get_mut(node))
+            {
                 (entry.batch, entry.place) = (batch.clone(), place);
             }
         }
@@ -119,11 +127,14 @@ impl<Batch, Row> Nodes<Batch, Row> {
 
     /// The rows that are kept of the prompt that `root` belongs to, in no order.
     pub fn rows(&self, root: &Node) -> impl Iterator<Item = &Row> {
-        self.prompts.get(root).into_iter().flat_map(|prompt| prompt.values().map(|entry| &entry.row))
+        self.prompts
+            .get(root)
+            .into_iter()
+            .flat_map(|prompt| prompt.values().map(|entry| &entry.row))
     }
 
-    /// Requests to continue these nodes, one each, by the batches that their rows lie in, in the order of their first requests; `None`
-    /// where nothing is kept behind one.
+    /// Requests to continue these nodes, one each, by the batches that their rows lie in, in the
+    /// order of their first requests; `None` where nothing is kept behind one.
     pub fn groups<'n>(&self, nodes: impl Iterator<Item = &'n Node>) -> Option<Vec<Group<Batch>>> {
         let mut groups: Vec<Group<Batch>> = Vec::new();
         let mut of_batch: HashMap<*const Batch, usize> = HashMap::new();
@@ -134,7 +145,11 @@ impl<Batch, Row> Nodes<Batch, Row> {
                 None => {
                     let Kept { batch, .. } = self.get(node)?;
                     let group = *of_batch.entry(Rc::as_ptr(batch)).or_insert_with(|| {
-                        groups.push(Group { batch: batch.clone(), parents: Vec::new(), requests: Vec::new() });
+                        groups.push(Group {
+                            batch: batch.clone(),
+                            parents: Vec::new(),
+                            requests: Vec::new(),
+                        });
                         groups.len() - 1
                     });
                     let parents = &mut groups[group].parents;
@@ -179,18 +194,31 @@ mod tests {
         let mut nodes: Nodes<&str, char> = Nodes::default();
         let roots = nodes.open("prompts", ['x', 'y']);
         let children: Vec<Node> = (0..3).map(|_| nodes.child(&roots[0]).unwrap()).collect();
-        nodes.insert("chunk", children.iter().cloned().zip([2, 0, 1]).map(|(node, place)| (node, place, 'c')));
+        nodes.insert(
+            "chunk",
+            children.iter().cloned().zip([2, 0, 1]).map(|(node, place)| (node, place, 'c')),
+        );
         let asked = [&children[1], &roots[1], &children[1], &roots[0], &children[0]];
         let groups = nodes.groups(asked.into_iter()).unwrap();
-        let told: Vec<_> = groups.iter().map(|group| (*group.batch, group.parents.clone(), group.requests.clone())).collect();
+        let told: Vec<_> = groups
+            .iter()
+            .map(|group| (*group.batch, group.parents.clone(), group.requests.clone()))
+            .collect();
         assert_eq!(
             told,
             [
-                ("chunk", vec![children[1].clone(), children[0].clone()], vec![(0, 0), (2, 0), (4, 1)]),
+                (
+                    "chunk",
+                    vec![children[1].clone(), children[0].clone()],
+                    vec![(0, 0), (2, 0), (4, 1)]
+                ),
                 ("prompts", vec![roots[1].clone(), roots[0].clone()], vec![(1, 0), (3, 1)])
             ]
         );
-        assert_eq!((nodes.get(&children[0]).unwrap().place, *nodes.get(&children[0]).unwrap().row), (2, 'c'));
+        assert_eq!(
+            (nodes.get(&children[0]).unwrap().place, *nodes.get(&children[0]).unwrap().row),
+            (2, 'c')
+        );
         assert!(nodes.groups([&roots[0], &roots[0].child(9)].into_iter()).is_none());
     }
 
@@ -204,7 +232,11 @@ mod tests {
         nodes.insert(chunk.clone(), children.iter().cloned().map(|node| (node, 0, ())));
         nodes.retain(&roots[0], &children[1..]);
         assert!(held(&opened) && held(&chunk), "the other prompt's row lies in the same batch");
-        assert!(nodes.get(&roots[0]).is_none() && nodes.get(&children[0]).is_none() && nodes.get(&children[1]).is_some());
+        assert!(
+            nodes.get(&roots[0]).is_none()
+                && nodes.get(&children[0]).is_none()
+                && nodes.get(&children[1]).is_some()
+        );
         nodes.release(&roots[1]);
         assert!(!held(&opened) && held(&chunk));
         assert_eq!(children[1].root(), roots[0]);
@@ -220,7 +252,12 @@ mod tests {
         let root = nodes.open((), [()]).remove(0);
         let first = nodes.child(&root).unwrap();
         nodes.insert((), [(first.clone(), 0, ())]);
-        let mut all = vec![root.clone(), first.clone(), nodes.child(&root).unwrap(), nodes.child(&first).unwrap()];
+        let mut all = vec![
+            root.clone(),
+            first.clone(),
+            nodes.child(&root).unwrap(),
+            nodes.child(&first).unwrap(),
+        ];
         all.extend(nodes.open((), [()]));
         assert_eq!(all.iter().collect::<HashSet<_>>().len(), 5);
         nodes.retain(&root, &[]);

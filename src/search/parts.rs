@@ -1,7 +1,8 @@
 //! The two parts that a search joins: what proposes continuations, and what scores them.
 //!
-//! Both hand out [`Node`]s for the responses that they keep something of (cache rows, partial sums), so that a chunk is paid for once and
-//! pruning frees memory. Calls take many requests at once and never assume that they come from one prompt.
+//! Both hand out [`Node`]s for the responses that they keep something of (cache rows, partial
+//! sums), so that a chunk is paid for once and pruning frees memory. Calls take many requests at
+//! once and never assume that they come from one prompt.
 
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use super::response::Response;
 use crate::error::Result;
 use crate::sampling::Stream;
 
-/// One continuation to sample: token `t` of the whole response is drawn with number (t, `slot`) of `stream`.
+/// One continuation to sample: token `t` of the whole response is drawn with number (t, `slot`) of
+/// `stream`.
 #[derive(Debug, Clone)]
 pub struct Extend {
     pub node: Node,
@@ -29,8 +31,8 @@ pub struct Extended {
     pub end: Option<i64>,
     /// Tokens sampled for it, EOS included.
     pub sampled: u64,
-    /// Sum of the log-probabilities of the response's tokens and of its EOS under the base itself, at temperature 1 and without any cut;
-    /// `None` where it is not known.
+    /// Sum of the log-probabilities of the response's tokens and of its EOS under the base itself,
+    /// at temperature 1 and without any cut; `None` where it is not known.
     pub logprob: Option<f64>,
 }
 
@@ -40,21 +42,22 @@ pub struct Ticket(pub u64);
 
 /// Continues text: the frozen base model.
 ///
-/// Requests are handed in and fetched when they are done: whoever computes them itself does so for all at once in [`Self::collect`], whoever
-/// asks somebody else keeps them on their way and gives what is back.
+/// Requests are handed in and fetched when they are done: whoever computes them itself does so for
+/// all at once in [`Self::collect`], whoever asks somebody else keeps them on their way and gives
+/// what is back.
 pub trait Proposer {
     /// Reads prompts; each node is the empty response to one.
     fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>>;
 
-    /// Tokens that one request should have at most. Between requests prompts join and leave, so a model of our own takes few; `None` where
-    /// each request pays for its prompt anew.
+    /// Tokens that one request should have at most. Between requests prompts join and leave, so a
+    /// model of our own takes few; `None` where each request pays for its prompt anew.
     fn max_call_tokens(&self) -> Option<usize>;
 
     /// Takes requests. A response that is already finished must not be extended.
     fn submit(&mut self, requests: Vec<(Ticket, Extend)>);
 
-    /// What is done of all that was handed in, in any order, each with its own outcome; waits for `patience` at most where that is nothing
-    /// and only time will change it.
+    /// What is done of all that was handed in, in any order, each with its own outcome; waits for
+    /// `patience` at most where that is nothing and only time will change it.
     ///
     /// # Errors
     /// Where no request can be answered any more.
@@ -63,7 +66,8 @@ pub trait Proposer {
     /// Of the responses to the prompt that `root` stands for, frees all but `live`.
     fn retain(&mut self, root: &Node, live: &[Node]);
 
-    /// Frees all of the prompt that `root` stands for; its requests that are on their way need not be answered.
+    /// Frees all of the prompt that `root` stands for; its requests that are on their way need not
+    /// be answered.
     fn release(&mut self, root: &Node);
 
     /// What may come next, where it can be told.
@@ -74,7 +78,8 @@ pub trait Proposer {
 
 /// Tells what may come next: what token-level beam search asks of the base.
 pub trait NextTokens {
-    /// For each response its `count` likeliest next tokens, likeliest first, and their log-probabilities at temperature 1 without any cut.
+    /// For each response its `count` likeliest next tokens, likeliest first, and their
+    /// log-probabilities at temperature 1 without any cut.
     fn likeliest(&mut self, nodes: &[Node], count: usize) -> Result<Vec<Vec<(i64, f32)>>>;
 
     /// Responses whose next tokens have been told, each with one of them behind it.
@@ -100,14 +105,16 @@ pub struct Scored {
     pub score: f32,
     /// Tokens of the response that went through each guide for this.
     pub fed: u64,
-    /// Whether the response was too long for the scorer, so that its score is that of its beginning.
+    /// Whether the response was too long for the scorer, so that its score is that of its
+    /// beginning.
     pub is_cut: bool,
 }
 
 /// Judges responses: the guide pair.
 ///
-/// A response may be longer than a scorer can read. It is then worth what the scorer reads of it, its beginning, whose score does not hold the
-/// end: too long a response ends no search, whoever the scorer is.
+/// A response may be longer than a scorer can read. It is then worth what the scorer reads of it,
+/// its beginning, whose score does not hold the end: too long a response ends no search, whoever
+/// the scorer is.
 pub trait Scorer {
     /// Reads prompts; each node is the empty response to one, worth 0.
     fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>>;
@@ -115,7 +122,8 @@ pub trait Scorer {
     /// Scores whole responses, in order.
     fn score(&mut self, requests: &[ToScore]) -> Result<Vec<Scored>>;
 
-    /// The numbers that the score of a live node is the sum of, one for each of the scorer's tokens; empty where it is of one piece.
+    /// The numbers that the score of a live node is the sum of, one for each of the scorer's
+    /// tokens; empty where it is of one piece.
     fn token_rewards(&self, _node: &Node) -> Vec<f32> {
         Vec::new()
     }

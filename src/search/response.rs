@@ -17,7 +17,8 @@ impl Finish {
     }
 }
 
-/// A response so far: the text, the proposer's token ids (without EOS), and how it ended, if it did.
+/// A response so far: the text, the proposer's token ids (without EOS), and how it ended, if it
+/// did.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Response {
     pub text: String,

@@ -1,4 +1,5 @@
-//! One sample: nothing is compared. It runs as chunk-level beam search with `W = K = 1` and one chunk.
+//! One sample: nothing is compared. It runs as chunk-level beam search with `W = K = 1` and one
+//! chunk.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,7 @@ impl SearchSettings for Sample {
     }
 
     fn begin(&self, asked: &Asked, opened: Opened) -> Box<dyn Searcher> {
-        Cbs { semantics: asked.semantics, ..Cbs::plain(asked.max_new_tokens) }.begin(opened, asked.with_trace)
+        Cbs { semantics: asked.semantics, ..Cbs::plain(asked.max_new_tokens) }
+            .begin(opened, asked.with_trace)
     }
 }

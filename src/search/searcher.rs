@@ -1,4 +1,5 @@
-//! A search as the state machine of one prompt: it asks, is told, and chooses. Who carries out what it asks is [`super::Drive`].
+//! A search as the state machine of one prompt: it asks, is told, and chooses. Who carries out what
+//! it asks is [`super::Drive`].
 
 use super::found::Found;
 use super::nodes::Node;
@@ -8,7 +9,8 @@ use crate::error::{Error, Result};
 
 /// Searches for the best response to one prompt.
 pub trait Searcher {
-    /// What is to be done next, now that this is known. First it is told [`Told::Opened`], then always the answer to what it asked last.
+    /// What is to be done next, now that this is known. First it is told [`Told::Opened`], then
+    /// always the answer to what it asked last.
     ///
     /// # Errors
     /// Where the search cannot go on with what it was told.
@@ -17,8 +19,8 @@ pub trait Searcher {
     /// The nodes that it may still name or return.
     fn live(&self) -> Live;
 
-    /// What the response will begin with, whatever is chosen later. `growing` are the continuations under way as far as they have come, all
-    /// that were asked for or none.
+    /// What the response will begin with, whatever is chosen later. `growing` are the continuations
+    /// under way as far as they have come, all that were asked for or none.
     fn committed(&self, growing: &[&str]) -> String;
 }
 
@@ -49,7 +51,8 @@ pub enum Ask {
     Done(Found),
 }
 
-/// A continuation of at most `max_tokens` tokens, drawn by the numbers of `slot` of the prompt's stream.
+/// A continuation of at most `max_tokens` tokens, drawn by the numbers of `slot` of the prompt's
+/// stream.
 #[derive(Debug, Clone)]
 pub struct Continue {
     pub node: Node,
@@ -91,7 +94,12 @@ pub struct Live {
 pub(super) fn shared<'a>(mut texts: impl Iterator<Item = &'a str>) -> String {
     let Some(first) = texts.next() else { return String::new() };
     let common = texts.fold(first, |common, text| {
-        let same = common.chars().zip(text.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
+        let same = common
+            .chars()
+            .zip(text.chars())
+            .take_while(|(a, b)| a == b)
+            .map(|(a, _)| a.len_utf8())
+            .sum();
         &common[..same]
     });
     common.trim_end_matches(char::REPLACEMENT_CHARACTER).to_owned()

@@ -8,11 +8,13 @@ use super::response::Finish;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Semantics {
-    /// Algorithm 1: candidates are a set, which a complete hypothesis enters once, and a truncated response is scored as it stands.
+    /// Algorithm 1: candidates are a set, which a complete hypothesis enters once, and a truncated
+    /// response is scored as it stands.
     #[default]
     Paper,
-    /// The released code: a finished hypothesis is copied K times like any other and identical candidates stay apart, so one answer can
-    /// fill the beam; a truncated response counts as complete, so the guides' end-of-sequence token is scored behind it.
+    /// The released code: a finished hypothesis is copied K times like any other and identical
+    /// candidates stay apart, so one answer can fill the beam; a truncated response counts as
+    /// complete, so the guides' end-of-sequence token is scored behind it.
     Official,
 }
 

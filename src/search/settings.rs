@@ -1,5 +1,5 @@
-//! What every search says of itself, so that recipes, `w2s check`, the shell and the reports need no list of searches: its keys, rules, words
-//! and sizes, and how it is run.
+//! What every search says of itself, so that recipes, `w2s check`, the shell and the reports need
+//! no list of searches: its keys, rules, words and sizes, and how it is run.
 
 use super::searcher::{Opened, Searcher};
 use super::semantics::Semantics;
@@ -10,7 +10,8 @@ pub struct Kind {
     /// As recipes and the shell spell it.
     pub name: &'static str,
     pub keys: &'static [Key],
-    /// Whether it draws samples, so that the sampling settings count and other distributions than the base's may propose.
+    /// Whether it draws samples, so that the sampling settings count and other distributions than
+    /// the base's may propose.
     pub draws: bool,
     /// Whether the guides' scores decide what is returned.
     pub compares: bool,
@@ -75,10 +76,21 @@ pub trait SearchSettings {
 
 /// The problems of those of these numbers that are 0.
 pub(super) fn at_least_one(key: &str, counts: &[(&str, usize)]) -> Vec<String> {
-    counts.iter().filter(|(_, count)| *count == 0).map(|(name, _)| format!("`{key}.{name}` is 0, expected 1 or more")).collect()
+    counts
+        .iter()
+        .filter(|(_, count)| *count == 0)
+        .map(|(name, _)| {
+            format!(
+                "`{key}.{name}` is 0, \
+                                                                            expected 1 or \
+                                                                            more"
+            )
+        })
+        .collect()
 }
 
-/// Makes [`super::Search`] of the searches' settings, each with a constant `KIND`; the list is in `mod.rs`.
+/// Makes [`super::Search`] of the searches' settings, each with a constant `KIND`; the list is in
+/// `mod.rs`.
 macro_rules! searches {
     ($($variant:ident($settings:ident)),* $(,)?) => {
         /// A search with its settings.
@@ -91,7 +103,8 @@ macro_rules! searches {
         impl Search {
             pub const KINDS: &'static [&'static Kind] = &[$(&$settings::KIND),*];
 
-            /// The search of this kind with the settings that `keys` holds, if there is such a kind.
+            /// The search of this kind with the settings that `keys` holds, if there is such a
+            /// kind.
             ///
             /// # Errors
             /// Those of `D` where a key is unknown, missing, or not of its type.
@@ -153,7 +166,11 @@ mod tests {
             assert_eq!(search.kind(), *kind);
             assert_eq!(json!(search), Value::Object(usual(kind)), "{}", kind.name);
             let more = usual(kind).into_iter().chain([("other".to_owned(), json!(1))]).collect();
-            assert!(read(kind, more).unwrap_err().to_string().contains("unknown field `other`"), "{}", kind.name);
+            assert!(
+                read(kind, more).unwrap_err().to_string().contains("unknown field `other`"),
+                "{}",
+                kind.name
+            );
         }
         assert!(Search::read("other", Value::Null).is_none());
     }
@@ -169,11 +186,26 @@ mod tests {
                     KeyValue::Number(number) => json!(number + 0.5),
                     KeyValue::Switch => json!(true),
                 };
-                let changed = usual(kind).into_iter().chain([(key.name.to_owned(), other)]).collect();
+                let changed =
+                    usual(kind).into_iter().chain([(key.name.to_owned(), other)]).collect();
                 let changed = read(kind, changed).unwrap();
-                assert_ne!(changed.settings().words("the base"), plain.settings().words("the base"), "{}: {}", kind.name, key.name);
+                assert_ne!(
+                    changed.settings().words("the base"),
+                    plain.settings().words("the base"),
+                    "{}: {}",
+                    kind.name,
+                    key.name
+                );
                 if matches!(key.value, KeyValue::Count(_)) {
-                    assert_eq!(changed.settings().problems("here"), [format!("`here.{}` is 0, expected 1 or more", key.name)]);
+                    assert_eq!(
+                        changed.settings().problems("here"),
+                        [format!(
+                            "`here.{}` is 0, \
+                                                                              expected 1 or \
+                                                                              more",
+                            key.name
+                        )]
+                    );
                 }
             }
         }

@@ -79,21 +79,28 @@ impl Context {
 
     /// Forgets that the tasks of these stages were done.
     pub fn forget(&self, stages: impl Iterator<Item = Stage>) -> Result<()> {
-        let tasks = stages.map(|stage| tasks::tasks(&self.plan, stage)).collect::<Result<Vec<_>>>()?.concat();
+        let tasks = stages
+            .map(|stage| tasks::tasks(&self.plan, stage))
+            .collect::<Result<Vec<_>>>()?
+            .concat();
         let names: BTreeSet<String> = tasks.iter().map(|task| task.name(&self.plan)).collect();
         self.run.forget(|name| names.contains(name))
     }
 
     /// Says which results lie here that nothing in the recipe asks for any more.
     pub fn tell_left_overs(&self) -> Result<()> {
-        let known: BTreeSet<String> = tasks::all(&self.plan)?.iter().map(|task| task.name(&self.plan)).collect();
+        let known: BTreeSet<String> =
+            tasks::all(&self.plan)?.iter().map(|task| task.name(&self.plan)).collect();
         const NAMED: usize = 8;
         let left = self.run.left_by_others(&known);
         if !left.is_empty() {
             let more = left.len().saturating_sub(NAMED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let named = left[..left.len().min(NAMED)].join(", ");
-            info!("results of settings that the recipe no longer has lie here too ({named}{more}); --fresh removes them with all others");
+            info!(
+                "results of settings that the recipe no longer has lie here too ({named}{more}); \
+                   --fresh removes them with all others"
+            );
         }
         Ok(())
     }
@@ -113,7 +120,11 @@ impl Context {
         }
         if !outdated.is_empty() {
             let named: Vec<String> = outdated.iter().map(|stage| format!("`{stage}`")).collect();
-            warn!("{} hold results of other settings than these; a run without --only makes them anew", named.join(", "));
+            warn!(
+                "{} hold results of other settings than these; a run without --only makes them \
+                   anew",
+                named.join(", ")
+            );
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! Direct preference optimisation of a model against its SFT reference; of the guide, the result is the tuned guide.
+//! Direct preference optimisation of a model against its SFT reference; of the guide, the result is
+//! the tuned guide.
 
 use tracing::info;
 
@@ -12,7 +13,12 @@ use crate::train::tasks::{DpoTask, PairSequences, reference_of};
 /// `name`: of the task, its metrics and its folder.
 pub fn train(context: &Context, pupil: &Pupil, name: &str) -> Result<()> {
     let tuning = pupil.tuning(&context.plan)?;
-    let (objective, training) = tuning.dpo.ok_or_else(|| Error::recipe("the recipe has no `[dpo]` table"))?;
+    let (objective, training) = tuning.dpo.ok_or_else(|| {
+        Error::recipe(
+            "the recipe has no `[dpo]` \
+                                                                        table",
+        )
+    })?;
     // What DPO starts from and keeps as its reference: the result of SFT, or else the model itself.
     let reference = match tuning.sft {
         Some(_) => context.run.path(&pupil.folder("sft")),
@@ -22,15 +28,19 @@ pub fn train(context: &Context, pupil: &Pupil, name: &str) -> Result<()> {
     let read = |file: &str| -> Result<Vec<PairSequences>> {
         let both = model.read(context, file, training.max_length)?;
         let pairs = both.len();
-        let whole = both
-            .into_iter()
-            .filter_map(|[chosen, rejected]| chosen.zip(rejected).map(|(chosen, rejected)| PairSequences::new(chosen, rejected)));
+        let whole = both.into_iter().filter_map(|[chosen, rejected]| {
+            chosen.zip(rejected).map(|(chosen, rejected)| PairSequences::new(chosen, rejected))
+        });
         let kept: Vec<PairSequences> = whole.collect();
         warn_left_out(name, file, "pairs", pairs - kept.len(), pairs);
         Ok(kept)
     };
     let (mut train, mut validation) = (read(TRAIN)?, read(VALIDATION)?);
-    info!("{name}: {} training and {} validation pairs, {objective}", train.len(), validation.len());
+    info!(
+        "{name}: {} training and {} validation pairs, {objective}",
+        train.len(),
+        validation.len()
+    );
     // The reference is the model as it stands now, and never changes.
     let file = context.run.checkpoint(name).reference();
     reference_of(&model.lm, [&mut train, &mut validation], training.micro_batch_size, name, &file)?;

@@ -23,35 +23,48 @@ pub fn run(context: &Context) -> Result<()> {
     let mut samples = Vec::new();
     let planned = tasks::all(&context.plan)?;
     // What another recipe left here is not told as this one's.
-    let report = |task: &Task, file: &str| if planned.contains(task) { report(context, file) } else { Value::Null };
-    let training = |task: &Task| report(task, &format!("{}/training.json", task.name(&context.plan)));
+    let report = |task: &Task, file: &str| {
+        if planned.contains(task) { report(context, file) } else { Value::Null }
+    };
+    let training =
+        |task: &Task| report(task, &format!("{}/training.json", task.name(&context.plan)));
     let shown = context.recipe().evaluate.as_ref().map_or(0, |evaluate| evaluate.examples);
     let mut direct = serde_json::Map::new();
     let cells = cells(&context.plan)?;
     let references = references(&cells);
-    let prompts: HashSet<String> = steer::test_prompts(context)?.into_iter().map(|prompt| prompt.id).collect();
+    let prompts: HashSet<String> =
+        steer::test_prompts(context)?.into_iter().map(|prompt| prompt.id).collect();
     for cell in cells {
         let responses = read(context, &cell, &prompts)?;
         if cell.method.proposal == Proposal::Direct {
             let pupil = Pupil::Direct(cell.base.clone());
-            let [sft, dpo] = [Task::Sft(pupil.clone()), Task::Dpo(pupil)].map(|task| training(&task));
+            let [sft, dpo] =
+                [Task::Sft(pupil.clone()), Task::Dpo(pupil)].map(|task| training(&task));
             direct.insert(cell.base.clone(), json!({ "sft": sft, "dpo": dpo }));
         }
         summary.add(&cell.base, &cell.method_name, cell.method.settings(), &responses);
-        samples.push(Sample { base: cell.base, method: cell.method_name, responses: responses.into_iter().take(shown).collect() });
+        samples.push(Sample {
+            base: cell.base,
+            method: cell.method_name,
+            responses: responses.into_iter().take(shown).collect(),
+        });
     }
     for (base, reference) in references {
         summary.control_for_length(&base, &reference);
     }
     let [sft, dpo] = [Task::Sft(Pupil::Guide), Task::Dpo(Pupil::Guide)].map(|task| training(&task));
-    summary.guide = json!({ "sft": sft, "dpo": dpo, "preferences": report(&Task::Preferences, PAIRS_REPORT) });
+    summary.guide =
+        json!({ "sft": sft, "dpo": dpo, "preferences": report(&Task::Preferences, PAIRS_REPORT) });
     summary.direct = direct;
     let ppo = ppo::report(context)?;
     summary.ppo = ppo.as_ref().map(|ppo| ppo.rows.clone()).unwrap_or_default();
     summary.gold = report(&Task::GoldAccuracy, GOLD_REPORT);
     for task in planned.iter().filter(|task| is_shown(task)) {
         for folder in task.outputs(&context.plan) {
-            summary.note_training(&task.name(&context.plan), &report(task, &format!("{folder}/training.json")));
+            summary.note_training(
+                &task.name(&context.plan),
+                &report(task, &format!("{folder}/training.json")),
+            );
         }
     }
     write_json(&context.run.path(SUMMARY), &summary)?;
@@ -63,7 +76,8 @@ fn is_shown(task: &Task) -> bool {
     matches!(task, Task::Pretrain(_) | Task::Gold | Task::Sft(_) | Task::Dpo(_) | Task::Ppo { .. })
 }
 
-/// For each base the method that gains are counted from: plain samples of the base; of the guides, samples of the untuned one.
+/// For each base the method that gains are counted from: plain samples of the base; of the guides,
+/// samples of the untuned one.
 fn references(cells: &[Cell]) -> Vec<(String, String)> {
     let mut references: Vec<(String, String)> = Vec::new();
     for method in [Proposal::Base, Proposal::Untuned].map(Method::sampled) {
@@ -83,16 +97,28 @@ fn read(context: &Context, cell: &Cell, prompts: &HashSet<String>) -> Result<Vec
     for &seed in &context.recipe().run.seeds {
         let rewards = judges.iter().map(|judge| {
             let task = Task::Judge { judge: judge.name.to_owned(), cell: cell.clone(), seed };
-            let lines = journal::complete_lines::<JudgeLine>(&context.run.path(&format!("{}.jsonl", task.name(&context.plan))))?;
-            Ok((judge.name, lines.into_iter().map(|(line, _)| (line.id, line.reward)).collect::<HashMap<_, _>>()))
+            let lines = journal::complete_lines::<JudgeLine>(
+                &context.run.path(&format!("{}.jsonl", task.name(&context.plan))),
+            )?;
+            Ok((
+                judge.name,
+                lines
+                    .into_iter()
+                    .map(|(line, _)| (line.id, line.reward))
+                    .collect::<HashMap<_, _>>(),
+            ))
         });
         let rewards = rewards.collect::<Result<Vec<_>>>()?;
-        let of = |judge: &str, id: &str| rewards.iter().find(|(name, _)| *name == judge)?.1.get(id).copied();
+        let of = |judge: &str, id: &str| {
+            rewards.iter().find(|(name, _)| *name == judge)?.1.get(id).copied()
+        };
         let further = |id: &str| {
             let further = rewards.iter().filter(|(name, _)| *name != GOLD);
             further.filter_map(|(name, _)| Some(((*name).to_owned(), of(name, id)?))).collect()
         };
-        let lines = journal::complete_lines::<SteerLine>(&context.run.path(&cell.journal(seed)))?.into_iter().map(|(line, _)| line);
+        let lines = journal::complete_lines::<SteerLine>(&context.run.path(&cell.journal(seed)))?
+            .into_iter()
+            .map(|(line, _)| line);
         all.extend(lines.filter(|line| prompts.contains(&line.id)).map(|line| Answer {
             seed,
             gold_reward: of(GOLD, &line.id),
@@ -114,5 +140,8 @@ fn read(context: &Context, cell: &Cell, prompts: &HashSet<String>) -> Result<Vec
 
 /// A task's own report, or null where it did not run.
 fn report(context: &Context, file: &str) -> Value {
-    std::fs::read_to_string(context.run.path(file)).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    std::fs::read_to_string(context.run.path(file))
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default()
 }

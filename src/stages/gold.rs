@@ -1,4 +1,5 @@
-//! The gold classifier: trained from scratch on the labelled texts, or opened from a folder; its held-out accuracy is measured either way.
+//! The gold classifier: trained from scratch on the labelled texts, or opened from a folder; its
+//! held-out accuracy is measured either way.
 
 use serde_json::json;
 use tracing::info;
@@ -22,12 +23,21 @@ pub fn measure(context: &Context) -> Result<()> {
     let dataset = context.dataset()?;
     let held_out = if dataset.test.is_empty() { &dataset.validation } else { &dataset.test };
     let reward = context.models.open_gold()?;
-    let accuracy = if reward.is_classifier() { Some(reward.accuracy(&texts(held_out), &labels(held_out), BATCH)?) } else { None };
+    let accuracy = if reward.is_classifier() {
+        Some(reward.accuracy(&texts(held_out), &labels(held_out), BATCH)?)
+    } else {
+        None
+    };
     match accuracy {
-        Some(accuracy) => info!("gold: accuracy {accuracy:.4} on {} held-out texts", held_out.len()),
+        Some(accuracy) => {
+            info!("gold: accuracy {accuracy:.4} on {} held-out texts", held_out.len())
+        }
         None => info!("gold: a reward model, whose sign says nothing of labels"),
     }
-    write_json(&context.run.path(GOLD_REPORT), &json!({ "accuracy": accuracy, "texts": held_out.len() }))
+    write_json(
+        &context.run.path(GOLD_REPORT),
+        &json!({ "accuracy": accuracy, "texts": held_out.len() }),
+    )
 }
 
 fn texts(examples: &[Example]) -> Vec<String> {
@@ -44,11 +54,19 @@ pub fn train(context: &Context) -> Result<()> {
     let scratch = scratch.ok_or_else(|| Error::recipe("`[gold]` is not made from scratch"))?;
     let folder = context.run.path("gold");
     let dataset = context.dataset()?;
-    let training = context.plan.training.gold.clone().ok_or_else(|| Error::recipe("a scratch gold classifier needs training settings"))?;
+    let training = context
+        .plan
+        .training
+        .gold
+        .clone()
+        .ok_or_else(|| Error::recipe("a scratch gold classifier needs training settings"))?;
     let tokenizer = if folder.join("tokenizer_config.json").exists() {
         Tokenizer::open(&folder)?
     } else {
-        Tokenizer::train_wordpiece(dataset.train.iter().map(|example| example.text.clone()), scratch.vocab_size)?
+        Tokenizer::train_wordpiece(
+            dataset.train.iter().map(|example| example.text.clone()),
+            scratch.vocab_size,
+        )?
     };
     tokenizer.save(&folder)?;
     let config = DistilBertConfig {
@@ -68,23 +86,42 @@ pub fn train(context: &Context) -> Result<()> {
     let mut task = ClassifierTask {
         classifier,
         tokenizer,
-        train: dataset.train.iter().map(|example| (crop(example, context.seed()), example.label)).collect(),
-        validation: dataset.validation.iter().map(|example| (example.text.clone(), example.label)).collect(),
+        train: dataset
+            .train
+            .iter()
+            .map(|example| (crop(example, context.seed()), example.label))
+            .collect(),
+        validation: dataset
+            .validation
+            .iter()
+            .map(|example| (example.text.clone(), example.label))
+            .collect(),
         max_length: training.max_length,
     };
     let checkpoint = context.run.checkpoint("gold");
-    let fit = Fit { stage: "gold", training: &training, seed: context.seed(), run_dir: context.run.dir(), checkpoint: &checkpoint };
+    let fit = Fit {
+        stage: "gold",
+        training: &training,
+        seed: context.seed(),
+        run_dir: context.run.dir(),
+        checkpoint: &checkpoint,
+    };
     let (report, _) = fit.run(&mut task)?;
     task.classifier.save(&folder)?;
     write_json(&folder.join("training.json"), &report)
 }
 
-/// Two of three texts are cut to a run of their sentences: the reward is asked of a prompt and its continuation, which seldom reach a
-/// review's end, and which words carry the label is learned much faster from a sentence than from a page.
+/// Two of three texts are cut to a run of their sentences: the reward is asked of a prompt and its
+/// continuation, which seldom reach a review's end, and which words carry the label is learned much
+/// faster from a sentence than from a page.
 fn crop(example: &Example, seed: u64) -> String {
     let stream = Stream::new(seed, "gold/crop", &example.id);
-    let sentences: Vec<&str> =
-        example.text.split_inclusive(['.', '!', '?']).map(str::trim).filter(|sentence| !sentence.is_empty()).collect();
+    let sentences: Vec<&str> = example
+        .text
+        .split_inclusive(['.', '!', '?'])
+        .map(str::trim)
+        .filter(|sentence| !sentence.is_empty())
+        .collect();
     if sentences.len() < 2 || stream.uniform(0, 0) < 1.0 / 3.0 {
         return example.text.clone();
     }

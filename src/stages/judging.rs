@@ -1,4 +1,5 @@
-//! What judges say of the responses that steering gave: a journal for each judge, base, method and seed. Nothing is steered for it.
+//! What judges say of the responses that steering gave: a journal for each judge, base, method and
+//! seed. Nothing is steered for it.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -15,7 +16,8 @@ use crate::monitor::Progress;
 use crate::prompt::Prompt;
 use crate::score::GoldReward;
 
-/// Responses judged together, in the order of the prompts, so that rewards do not depend on where a run stopped.
+/// Responses judged together, in the order of the prompts, so that rewards do not depend on where a
+/// run stopped.
 const GROUP: usize = 64;
 
 /// Texts of one forward pass, chosen by length among those of a group.
@@ -44,25 +46,41 @@ impl<'a> Judging<'a> {
 
     /// Judges the responses of one cell and seed; `name` is the task's.
     pub fn run(&mut self, judge: &str, cell: &Cell, seed: u64, name: &str) -> Result<()> {
-        let lines = journal::complete_lines::<SteerLine>(&self.context.run.path(&cell.journal(seed)))?;
-        let responses: HashMap<String, String> = lines.into_iter().map(|(line, _)| (line.id, line.response)).collect();
+        let lines =
+            journal::complete_lines::<SteerLine>(&self.context.run.path(&cell.journal(seed)))?;
+        let responses: HashMap<String, String> =
+            lines.into_iter().map(|(line, _)| (line.id, line.response)).collect();
         let prompts: Rc<[Prompt]> = match &self.prompts {
             Some(prompts) => prompts.clone(),
             None => self.prompts.insert(steer::test_prompts(self.context)?.into()).clone(),
         };
-        let (mut journal, known) = Journal::<JudgeLine>::open(self.context.run.path(&format!("{name}.jsonl")))?;
+        let (mut journal, known) =
+            Journal::<JudgeLine>::open(self.context.run.path(&format!("{name}.jsonl")))?;
         let known: HashSet<String> = known.into_iter().map(|line| line.id).collect();
         let reward = self.judge(judge)?;
-        let mut progress =
-            Progress::start(&format!("{judge} judges {} {} seed {seed}", cell.base, cell.method_name), prompts.len() as u64, 0);
+        let mut progress = Progress::start(
+            &format!("{judge} judges {} {} seed {seed}", cell.base, cell.method_name),
+            prompts.len() as u64,
+            0,
+        );
         for group in prompts.chunks(GROUP) {
             interrupt::check()?;
             if group.iter().any(|prompt| !known.contains(&prompt.id)) {
-                let unanswered = |id: &str| Error::failed(format!("{name}: there is no response to prompt `{id}`"));
-                let response = |id: &str| responses.get(id).map(String::as_str).ok_or_else(|| unanswered(id));
-                let answers = group.iter().map(|Prompt { id, text }| Ok((text.as_str(), response(id)?)));
-                let rewards = reward.rewards_by_length(&answers.collect::<Result<Vec<_>>>()?, TEXTS)?;
-                for (Prompt { id, .. }, reward) in group.iter().zip(rewards).filter(|(prompt, _)| !known.contains(&prompt.id)) {
+                let unanswered = |id: &str| {
+                    Error::failed(format!(
+                        "{name}: there is no response to \
+                                                                   prompt `{id}`"
+                    ))
+                };
+                let response =
+                    |id: &str| responses.get(id).map(String::as_str).ok_or_else(|| unanswered(id));
+                let answers =
+                    group.iter().map(|Prompt { id, text }| Ok((text.as_str(), response(id)?)));
+                let rewards =
+                    reward.rewards_by_length(&answers.collect::<Result<Vec<_>>>()?, TEXTS)?;
+                for (Prompt { id, .. }, reward) in
+                    group.iter().zip(rewards).filter(|(prompt, _)| !known.contains(&prompt.id))
+                {
                     journal.append(&JudgeLine { id: id.clone(), reward })?;
                 }
             }

@@ -1,6 +1,8 @@
-//! What a task's result comes from, as one fingerprint: its settings, and the fingerprints of all that it reads, down to the contents of files.
+//! What a task's result comes from, as one fingerprint: its settings, and the fingerprints of all
+//! that it reads, down to the contents of files.
 //!
-//! What has the same fingerprint has the same result, so it is not made again; what has another is never taken for it.
+//! What has the same fingerprint has the same result, so it is not made again; what has another is
+//! never taken for it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -32,7 +34,8 @@ pub struct Lineage {
 /// What a task's result comes from.
 pub struct Known {
     pub fingerprint: String,
-    /// What the fingerprint stands for: the task's settings, and what each of its inputs is, by its name.
+    /// What the fingerprint stands for: the task's settings, and what each of its inputs is, by its
+    /// name.
     pub origin: Value,
 }
 
@@ -59,10 +62,15 @@ impl Lineage {
             return Ok(known.clone());
         }
         let inputs = task.inputs(plan)?;
-        let inputs = inputs.iter().map(|input| Ok((input.name(plan), self.of_input(input, plan, placements)?)));
+        let inputs = inputs
+            .iter()
+            .map(|input| Ok((input.name(plan), self.of_input(input, plan, placements)?)));
         let inputs = inputs.collect::<Result<Map<String, Value>>>()?;
         let origin = json!({ "settings": task.settings(plan)?, "inputs": inputs });
-        let found = Rc::new(Known { fingerprint: fingerprint(&[json!(RESULTS_VERSION), json!(name), origin.clone()]), origin });
+        let found = Rc::new(Known {
+            fingerprint: fingerprint(&[json!(RESULTS_VERSION), json!(name), origin.clone()]),
+            origin,
+        });
         self.tasks.borrow_mut().insert(name, found.clone());
         Ok(found)
     }
@@ -70,7 +78,8 @@ impl Lineage {
     fn of_input(&self, input: &Input, plan: &Plan, placements: &Placements) -> Result<Value> {
         let recipe = &plan.recipe;
         let made = || -> Result<Value> {
-            let made = input.made_by(plan).map(|task| self.of(&task, plan, placements)).transpose()?;
+            let made =
+                input.made_by(plan).map(|task| self.of(&task, plan, placements)).transpose()?;
             Ok(json!(made.map(|known| known.fingerprint.clone())))
         };
         Ok(match input {
@@ -86,12 +95,18 @@ impl Lineage {
                 json!({ "prompt": model(plan, name)?.prompt_outcome(), "precision": precision(placements.model(name)?.kind) })
             }
             Input::Judge(name) => {
-                let judge = recipe.judge(name).ok_or_else(|| Error::recipe(format!("the recipe has no judge `{name}`")))?;
+                let judge = recipe
+                    .judge(name)
+                    .ok_or_else(|| Error::recipe(format!("the recipe has no judge `{name}`")))?;
                 let weights = match judge.id {
                     Some(folder) => {
                         // A classifier is f32 whatever is asked for.
                         let folder = Path::new(folder);
-                        let kind = if GoldReward::is_classifier_folder(folder)? { Kind::Float } else { placements.judge(name)?.kind };
+                        let kind = if GoldReward::is_classifier_folder(folder)? {
+                            Kind::Float
+                        } else {
+                            placements.judge(name)?.kind
+                        };
                         json!({ "files": self.model_contents(folder)?, "precision": precision(kind) })
                     }
                     None => made()?,
@@ -102,7 +117,9 @@ impl Lineage {
                 let is_one_file = Path::new(&recipe.data.source).is_file();
                 json!({ "data": recipe.data.texts_outcome(is_one_file), "files": self.data(plan)?, "seed": recipe.run.seed() })
             }
-            Input::Prompts => json!({ "texts": self.of_input(&Input::Texts, plan, placements)?, "prompt": recipe.data.prompt.outcome() }),
+            Input::Prompts => {
+                json!({ "texts": self.of_input(&Input::Texts, plan, placements)?, "prompt": recipe.data.prompt.outcome() })
+            }
             Input::TestPrompts => json!({
                 "data": recipe.data.test_outcome(),
                 "prompt": recipe.data.prompt.outcome(),
@@ -110,8 +127,16 @@ impl Lineage {
                 "seed": recipe.run.seed(),
             }),
             Input::Pairs => {
-                let table = recipe.preferences.as_ref().and_then(|table| Some((table, Path::new(table.source.as_ref()?))));
-                let (table, source) = table.ok_or_else(|| Error::recipe("`[preferences]` has no `source`"))?;
+                let table = recipe
+                    .preferences
+                    .as_ref()
+                    .and_then(|table| Some((table, Path::new(table.source.as_ref()?))));
+                let (table, source) = table.ok_or_else(|| {
+                    Error::recipe(
+                        "`[preferences]` has no \
+                                                                         `source`",
+                    )
+                })?;
                 self.contents(Held::Pairs, source, || pair_files(table, source))?
             }
         })
@@ -122,12 +147,24 @@ impl Lineage {
         self.contents(Held::Texts, Path::new(&data.source), || dataset_files(data))
     }
 
-    /// Names and hashes of the files of a data folder, or the hash of the one file that `source` is: names below the folder say which split a
-    /// file is of, and in which order.
-    fn contents(&self, what: Held, source: &Path, files: impl Fn() -> Result<Vec<PathBuf>>) -> Result<Value> {
+    /// Names and hashes of the files of a data folder, or the hash of the one file that `source`
+    /// is: names below the folder say which split a file is of, and in which order.
+    fn contents(
+        &self,
+        what: Held,
+        source: &Path,
+        files: impl Fn() -> Result<Vec<PathBuf>>,
+    ) -> Result<Value> {
         self.once(what, source, || {
-            let name = |file: &Path| file.strip_prefix(source).unwrap_or(file).to_string_lossy().into_owned();
-            Ok(json!(files()?.iter().map(|file| Ok((name(file), self.hashes.of(file)?))).collect::<Result<Vec<_>>>()?))
+            let name = |file: &Path| {
+                file.strip_prefix(source).unwrap_or(file).to_string_lossy().into_owned()
+            };
+            Ok(json!(
+                files()?
+                    .iter()
+                    .map(|file| Ok((name(file), self.hashes.of(file)?)))
+                    .collect::<Result<Vec<_>>>()?
+            ))
         })
     }
 
@@ -149,7 +186,12 @@ impl Lineage {
 }
 
 fn model<'a>(plan: &'a Plan, name: &str) -> Result<&'a Model> {
-    plan.recipe.models.get(name).ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))
+    plan.recipe.models.get(name).ok_or_else(|| {
+        Error::recipe(format!(
+            "no model `{name}` in the \
+                                                                      recipe"
+        ))
+    })
 }
 
 /// The precision of weights at inference; where they are is no part of a result.

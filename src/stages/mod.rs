@@ -1,5 +1,5 @@
-//! One file a stage: wires models, data and algorithms together and owns the loops; no maths. Below them, what they share: the tasks of a
-//! plan, what these come from, and the run directory.
+//! One file a stage: wires models, data and algorithms together and owns the loops; no maths. Below
+//! them, what they share: the tasks of a plan, what these come from, and the run directory.
 
 mod cells;
 mod changes;
@@ -44,7 +44,8 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
     if let Some(asked) = asked(stage, context)? {
         asked.check(context)?;
     }
-    let (mut steering, mut judging) = (steer::Steering::new(context), judging::Judging::new(context));
+    let (mut steering, mut judging) =
+        (steer::Steering::new(context), judging::Judging::new(context));
     let mut lost = Vec::new();
     for task in tasks::tasks(&context.plan, stage)? {
         let job = context.job(&task)?;
@@ -74,13 +75,15 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
 /// Does a shard's share of the steer stage.
 ///
 /// # Errors
-/// [`Error::Failed`] where what it reads is missing or was made with other settings, naming every stage that is due.
+/// [`Error::Failed`] where what it reads is missing or was made with other settings, naming every
+/// stage that is due.
 pub fn run_shard(context: &Context, shard: Shard) -> Result<()> {
     let due = needs::due_before(&[Stage::Steer], context)?;
     if !due.is_empty() {
         let named: Vec<String> = due.iter().map(|stage| format!("`{stage}`")).collect();
         return Err(Error::failed(format!(
-            "shards read what is done before them, and these stages have not been done with these settings: {}\n\n\
+            "shards read what is done before them, and these stages have not been done with these \
+             settings: {}\n\n\
              hint: first run `w2s run RECIPE {}` with the same --set and --out",
             named.join(", "),
             needs::alone(&due)
@@ -94,7 +97,9 @@ pub fn run_shard(context: &Context, shard: Shard) -> Result<()> {
 
 /// What a stage asks of its models before it begins; `None` where it reads no prompts, or is done.
 fn asked(stage: Stage, context: &Context) -> Result<Option<Asked>> {
-    if !matches!(stage, Stage::Preferences | Stage::Ppo | Stage::Steer) || needs::is_done(stage, context)? {
+    if !matches!(stage, Stage::Preferences | Stage::Ppo | Stage::Steer)
+        || needs::is_done(stage, context)?
+    {
         return Ok(None);
     }
     match stage {
@@ -104,22 +109,31 @@ fn asked(stage: Stage, context: &Context) -> Result<Option<Asked>> {
     }
 }
 
-/// Refuses prompts of stages that are still to be done and do not fit those of their models that are there already, before any of them begins.
+/// Refuses prompts of stages that are still to be done and do not fit those of their models that
+/// are there already, before any of them begins.
 pub fn check_prompts_ahead(stages: &[Stage], context: &Context) -> Result<()> {
-    stages.iter().try_for_each(|stage| asked(*stage, context)?.map_or(Ok(()), |asked| asked.refuse(context)))
+    stages
+        .iter()
+        .try_for_each(|stage| asked(*stage, context)?.map_or(Ok(()), |asked| asked.refuse(context)))
 }
 
-/// Refuses to do some stages alone where what they read is missing, or was made with other settings than this recipe's: the results
-/// would be filed as this recipe's and trusted ever after.
+/// Refuses to do some stages alone where what they read is missing, or was made with other settings
+/// than this recipe's: the results would be filed as this recipe's and trusted ever after.
 pub fn check_inputs(stages: &[Stage], context: &Context) -> Result<()> {
-    let Some((stage, task)) = needs::lacking(stages, &context.plan, |task| Ok(!context.is_done(task)?))? else { return Ok(()) };
+    let Some((stage, task)) =
+        needs::lacking(stages, &context.plan, |task| Ok(!context.is_done(task)?))?
+    else {
+        return Ok(());
+    };
     let needed = task.stage();
     if needed == Stage::Steer {
         shards::check_complete(context)?;
     }
-    let with: BTreeSet<Stage> = needs::due_before(stages, context)?.into_iter().chain(stages.iter().copied()).collect();
+    let with: BTreeSet<Stage> =
+        needs::due_before(stages, context)?.into_iter().chain(stages.iter().copied()).collect();
     Err(Error::failed(format!(
-        "stage `{stage}` reads the results of `{needed}`, and `{}` has not been done with these settings\n\n\
+        "stage `{stage}` reads the results of `{needed}`, and `{}` has not been done with these \
+         settings\n\n\
          hint: run without --only, or with {}",
         task.name(&context.plan),
         needs::alone(&with)

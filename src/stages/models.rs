@@ -1,4 +1,5 @@
-//! The plan's models on this machine: their folders, how they are prompted, where they are put, and how they are opened.
+//! The plan's models on this machine: their folders, how they are prompted, where they are put, and
+//! how they are opened.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -40,7 +41,11 @@ impl Models {
 
     /// The folder of a model of the recipe: its `id`, or where pretraining puts it.
     pub fn folder(&self, name: &str) -> Result<PathBuf> {
-        let model = self.recipe().models.get(name).ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))?;
+        let model = self
+            .recipe()
+            .models
+            .get(name)
+            .ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))?;
         Ok(model.id.as_ref().map_or_else(|| self.run_dir.join("models").join(name), PathBuf::from))
     }
 
@@ -58,7 +63,11 @@ impl Models {
     }
 
     pub fn template(&self, name: &str) -> Result<PromptTemplate> {
-        let model = self.recipe().models.get(name).ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))?;
+        let model = self
+            .recipe()
+            .models
+            .get(name)
+            .ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))?;
         Ok(PromptTemplate::of(model))
     }
 
@@ -69,16 +78,25 @@ impl Models {
         Ok((Rc::new(lm), Rc::new(tokenizer)))
     }
 
-    /// A guide pair, its models opened by `open` from their folders and the recipe's models that these descend from.
-    pub fn guide(&self, pair: &GuidePairSource, open: &mut dyn FnMut(&Path, &str) -> Result<Opened>) -> Result<Rc<Guide>> {
-        let [tuned_name, untuned_name] = [self.of_guide(&pair.tuned)?, self.of_guide(&pair.untuned)?];
+    /// A guide pair, its models opened by `open` from their folders and the recipe's models that
+    /// these descend from.
+    pub fn guide(
+        &self,
+        pair: &GuidePairSource,
+        open: &mut dyn FnMut(&Path, &str) -> Result<Opened>,
+    ) -> Result<Rc<Guide>> {
+        let [tuned_name, untuned_name] =
+            [self.of_guide(&pair.tuned)?, self.of_guide(&pair.untuned)?];
         let tuned = open(&self.guide_folder(&pair.tuned)?, tuned_name)?;
         let untuned = open(&self.guide_folder(&pair.untuned)?, untuned_name)?;
         Ok(Rc::new(Guide::new(tuned, untuned, self.template(tuned_name)?)?))
     }
 
     pub fn open_judge(&self, name: &str) -> Result<GoldReward> {
-        let judge = self.recipe().judge(name).ok_or_else(|| Error::recipe(format!("the recipe has no judge `{name}`")))?;
+        let judge = self
+            .recipe()
+            .judge(name)
+            .ok_or_else(|| Error::recipe(format!("the recipe has no judge `{name}`")))?;
         let folder = judge.id.map_or_else(|| self.run_dir.join(GOLD), PathBuf::from);
         let Placement { device, kind } = self.placements.judge(name)?;
         GoldReward::open(&folder, device, kind, judge.text)

@@ -7,8 +7,13 @@ use super::tasks::{self, Task};
 use crate::error::{Error, Result};
 use crate::recipe::{Plan, Stage};
 
-/// The first task that one of `stages` reads and none of them makes, with the stage that reads it; of those for which `which` holds.
-pub fn lacking(stages: &[Stage], plan: &Plan, which: impl Fn(&Task) -> Result<bool>) -> Result<Option<(Stage, Task)>> {
+/// The first task that one of `stages` reads and none of them makes, with the stage that reads it;
+/// of those for which `which` holds.
+pub fn lacking(
+    stages: &[Stage],
+    plan: &Plan,
+    which: impl Fn(&Task) -> Result<bool>,
+) -> Result<Option<(Stage, Task)>> {
     for &stage in stages {
         for made in made_inputs(stage, plan)? {
             if !stages.contains(&made.stage()) && which(&made)? {
@@ -28,7 +33,8 @@ fn made_inputs(stage: Stage, plan: &Plan) -> Result<Vec<Task>> {
     Ok(made)
 }
 
-/// Refuses to empty the run directory for `stages` alone where one of them reads the results of another stage: nothing would be left to read.
+/// Refuses to empty the run directory for `stages` alone where one of them reads the results of
+/// another stage: nothing would be left to read.
 pub fn check_fresh(stages: &[Stage], plan: &Plan) -> Result<()> {
     match lacking(stages, plan, |_| Ok(true))? {
         None => Ok(()),
@@ -40,7 +46,8 @@ pub fn check_fresh(stages: &[Stage], plan: &Plan) -> Result<()> {
     }
 }
 
-/// The stages before `stages` that have something left to do for them, with what they themselves lack.
+/// The stages before `stages` that have something left to do for them, with what they themselves
+/// lack.
 pub fn due_before(stages: &[Stage], context: &Context) -> Result<BTreeSet<Stage>> {
     let mut due = BTreeSet::new();
     let mut asked = stages.to_vec();

@@ -1,4 +1,5 @@
-//! Pretrains the recipe's scratch models on the training texts: tokenizer, then causal language model.
+//! Pretrains the recipe's scratch models on the training texts: tokenizer, then causal language
+//! model.
 
 use std::rc::Rc;
 
@@ -18,23 +19,34 @@ use crate::train::{Fit, Sequence};
 /// Makes the recipe's model `name`.
 pub fn train(context: &Context, name: &str) -> Result<()> {
     let scratch = context.recipe().models.get(name).and_then(|model| model.scratch.as_ref());
-    let scratch = scratch.ok_or_else(|| Error::recipe(format!("`models.{name}` is not made from scratch")))?;
+    let scratch = scratch.ok_or_else(|| {
+        Error::recipe(format!(
+            "`models.{name}` is not made from \
+                                                               scratch"
+        ))
+    })?;
     let training = context.plan.training.pretrain.get(name);
-    let training = training.ok_or_else(|| Error::recipe("scratch models need a `[pretrain]` table"))?;
+    let training =
+        training.ok_or_else(|| Error::recipe("scratch models need a `[pretrain]` table"))?;
     let folder = context.models.folder(name)?;
     let dataset = context.dataset()?;
     let tokenizer = match &scratch.tokenizer {
         ScratchTokenizer::SameAs { model } => Tokenizer::open(&context.models.folder(model)?)?,
-        ScratchTokenizer::Bpe { .. } if folder.join("tokenizer_config.json").exists() => Tokenizer::open(&folder)?,
-        ScratchTokenizer::Bpe { vocab_size } => {
-            Tokenizer::train_bpe(dataset.train.iter().map(|example| example.text.clone()), *vocab_size)?
+        ScratchTokenizer::Bpe { .. } if folder.join("tokenizer_config.json").exists() => {
+            Tokenizer::open(&folder)?
         }
+        ScratchTokenizer::Bpe { vocab_size } => Tokenizer::train_bpe(
+            dataset.train.iter().map(|example| example.text.clone()),
+            *vocab_size,
+        )?,
     };
     tokenizer.save(&folder)?;
     let tokenizer = Rc::new(tokenizer);
     let template = context.models.template(name)?;
     let sequences = |examples: &[Example]| -> Result<Vec<Sequence>> {
-        let windows = examples.iter().map(|example| Sequence::windows(&tokenizer, &template, &example.text, training.max_length));
+        let windows = examples.iter().map(|example| {
+            Sequence::windows(&tokenizer, &template, &example.text, training.max_length)
+        });
         Ok(windows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     };
     let vocab_size = tokenizer.vocab_size() as i64;
@@ -49,23 +61,45 @@ pub fn train(context: &Context, name: &str) -> Result<()> {
         ..Gpt2Config::default()
     };
     let seed = Stream::new(context.seed(), "init", name).seed();
-    let lm = Rc::new(Lm::new(LmConfig::Gpt2(config), seed, context.models.placement(name)?.device)?);
-    let first = dataset.validation.first().or(dataset.train.first()).ok_or_else(|| Error::failed("the data set is empty"))?;
-    let prompt = first_words_prompt(first, &context.recipe().data.prompt, context.seed()).unwrap_or_default();
+    let lm =
+        Rc::new(Lm::new(LmConfig::Gpt2(config), seed, context.models.placement(name)?.device)?);
+    let first = dataset
+        .validation
+        .first()
+        .or(dataset.train.first())
+        .ok_or_else(|| Error::failed("the data set is empty"))?;
+    let prompt = first_words_prompt(first, &context.recipe().data.prompt, context.seed())
+        .unwrap_or_default();
     let mut task = LanguageTask {
         train: sequences(&dataset.train)?,
         validation: sequences(&dataset.validation)?,
         batch: training.batch_size,
         activation_checkpointing: training.activation_checkpointing,
-        sample: sample_text(lm.clone(), tokenizer.clone(), template, prompt, (training.max_length / 2).min(48)),
+        sample: sample_text(
+            lm.clone(),
+            tokenizer.clone(),
+            template,
+            prompt,
+            (training.max_length / 2).min(48),
+        ),
         lm,
         tokenizer,
     };
     let parameters: usize = task.lm.parameters().iter().map(|(_, tensor)| tensor.numel()).sum();
-    info!("pretrain/{name}: {parameters} parameters, {} windows of up to {} tokens", task.train.len(), training.max_length);
+    info!(
+        "pretrain/{name}: {parameters} parameters, {} windows of up to {} tokens",
+        task.train.len(),
+        training.max_length
+    );
     let stage = format!("pretrain/{name}");
     let checkpoint = context.run.checkpoint(&stage);
-    let fit = Fit { stage: &stage, training, seed: context.seed(), run_dir: context.run.dir(), checkpoint: &checkpoint };
+    let fit = Fit {
+        stage: &stage,
+        training,
+        seed: context.seed(),
+        run_dir: context.run.dir(),
+        checkpoint: &checkpoint,
+    };
     let (report, _) = fit.run(&mut task)?;
     task.lm.save(&folder)?;
     write_json(&folder.join("training.json"), &report)

@@ -29,11 +29,14 @@ impl Asked {
     fn readers(&self, context: &Context) -> Result<Vec<PromptReader>> {
         let mut readers: Vec<PromptReader> = Vec::new();
         for (index, Model { name, folder, samples }) in self.models.iter().enumerate() {
-            let is_there = ["config.json", "adapter_config.json"].iter().any(|file| folder.join(file).is_file());
+            let is_there = ["config.json", "adapter_config.json"]
+                .iter()
+                .any(|file| folder.join(file).is_file());
             if !is_there || self.models[..index].contains(&self.models[index]) {
                 continue;
             }
-            let reader = PromptReader::open(format!("`{name}`"), folder, context.models.template(name)?)?;
+            let reader =
+                PromptReader::open(format!("`{name}`"), folder, context.models.template(name)?)?;
             readers.push(if *samples { reader } else { reader.scoring(&readers) });
         }
         Ok(readers)

@@ -1,4 +1,5 @@
-//! The run directory at work: the manifest of what is done, and the runner that does each piece of work once. Knows no stage.
+//! The run directory at work: the manifest of what is done, and the runner that does each piece of
+//! work once. Knows no stage.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -15,7 +16,8 @@ use crate::artifacts::{FileHashes, Manifest, Reach, RunDir, Shard, atomic, inter
 use crate::error::{Error, Result};
 use crate::train::Checkpoint;
 
-/// A piece of work as the manifest knows it: what it is called, what it comes from, how far it goes, and what is its own.
+/// A piece of work as the manifest knows it: what it is called, what it comes from, how far it
+/// goes, and what is its own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     pub name: String,
@@ -86,8 +88,8 @@ impl Run {
         self.manifest.borrow_mut().forget(which)
     }
 
-    /// Does `work` unless the manifest says that the job is done. Partial results of the same job are there for it to continue; those of
-    /// another one have been removed.
+    /// Does `work` unless the manifest says that the job is done. Partial results of the same job
+    /// are there for it to continue; those of another one have been removed.
     pub fn perform(&self, job: &Job, work: impl FnOnce() -> Result<()>) -> Result<()> {
         let Job { name, fingerprint, outputs, .. } = job;
         if self.is_done(job) {
@@ -100,15 +102,26 @@ impl Run {
         if !continues {
             let manifest = self.manifest.borrow();
             let is_same = manifest.fingerprint_of(name).as_ref() == Some(fingerprint);
-            let changed = if is_same { "its own files".to_owned() } else { changes(manifest.origin(name), &job.origin) };
+            let changed = if is_same {
+                "its own files".to_owned()
+            } else {
+                changes(manifest.origin(name), &job.origin)
+            };
             let changed = if changed.is_empty() { changed } else { format!(" ({changed})") };
             if manifest.was_done(name) {
-                warn!("{name}: was done with other settings, inputs or files{changed}; what it left is replaced");
+                warn!(
+                    "{name}: was done with other settings, inputs or files{changed}; what it \
+                       left is replaced"
+                );
             } else if manifest.was_begun(name) {
-                warn!("{name}: was interrupted under other settings or inputs{changed}; it starts anew");
+                warn!(
+                    "{name}: was interrupted under other settings or inputs{changed}; it starts \
+                       anew"
+                );
             }
             drop(manifest);
-            // Before the job is begun: a kill in between must not leave another job's files as this one's partial work.
+            // Before the job is begun: a kill in between must not leave another job's files as this
+            // one's partial work.
             outputs.iter().try_for_each(|output| remove(&self.path(output)))?;
             self.checkpoint(name).remove()?;
         }
@@ -127,11 +140,16 @@ impl Run {
         Checkpoint::at(self.path(&format!("state/{}.safetensors", job.replace('/', "-"))))
     }
 
-    /// What lies here of jobs that are none of `known`, one path for each output; what judges say comes last.
+    /// What lies here of jobs that are none of `known`, one path for each output; what judges say
+    /// comes last.
     pub fn left_by_others(&self, known: &BTreeSet<String>) -> Vec<String> {
         let manifest = self.manifest.borrow();
-        let others = manifest.owned().filter(|(name, _)| !known.contains(*name)).flat_map(|(_, owned)| owned);
-        let mut left: Vec<String> = others.filter(|output| self.path(output).exists()).cloned().collect();
+        let others = manifest
+            .owned()
+            .filter(|(name, _)| !known.contains(*name))
+            .flat_map(|(_, owned)| owned);
+        let mut left: Vec<String> =
+            others.filter(|output| self.path(output).exists()).cloned().collect();
         left.sort_by_key(|path| (path.starts_with("evaluate/"), path.clone()));
         left
     }
@@ -142,17 +160,25 @@ impl Run {
     }
 }
 
-/// Empties `dir` of all that was ever begun in it, by this plan, whose own outputs are `outputs`, or by others.
+/// Empties `dir` of all that was ever begun in it, by this plan, whose own outputs are `outputs`,
+/// or by others.
 pub fn clear(dir: &RunDir, outputs: Vec<String>) -> Result<()> {
     let mut owned = outputs;
-    let manifests = dir.shards()?.into_iter().map(|shard| Manifest::load_from(dir.shard_manifest(shard), dir.path()));
+    let manifests = dir
+        .shards()?
+        .into_iter()
+        .map(|shard| Manifest::load_from(dir.shard_manifest(shard), dir.path()));
     for manifest in manifests.chain([Manifest::load(dir.path())]) {
         match manifest {
             Ok(manifest) => owned.extend(manifest.owned().flat_map(|(_, owned)| owned).cloned()),
             Err(error) => warn!("what it records beyond this recipe's results stays: {error}"),
         }
     }
-    let removed: BTreeSet<&str> = owned.iter().filter(|path| dir.join(path).exists()).filter_map(|path| path.split('/').next()).collect();
+    let removed: BTreeSet<&str> = owned
+        .iter()
+        .filter(|path| dir.join(path).exists())
+        .filter_map(|path| path.split('/').next())
+        .collect();
     if !removed.is_empty() {
         let names = removed.into_iter().collect::<Vec<_>>().join(", ");
         info!("--fresh removes what runs wrote into {}: {names}", dir.path().display());
@@ -162,15 +188,19 @@ pub fn clear(dir: &RunDir, outputs: Vec<String>) -> Result<()> {
 
 /// Writes a small report as pretty JSON.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Error::failed(error.to_string()))?;
+    let text =
+        serde_json::to_string_pretty(value).map_err(|error| Error::failed(error.to_string()))?;
     atomic::write(path, format!("{text}\n").as_bytes())
 }
 
 /// Removes a file or a folder, if it is there.
 pub fn remove(path: &Path) -> Result<()> {
-    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    let removed =
+        if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "removing")(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io(path, "removing")(error))
+        }
         _ => Ok(()),
     }
 }

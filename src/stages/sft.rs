@@ -1,4 +1,5 @@
-//! Supervised fine-tuning on both responses of each pair; the result is DPO's reference and, of the guide, the untuned guide.
+//! Supervised fine-tuning on both responses of each pair; the result is DPO's reference and, of the
+//! guide, the untuned guide.
 
 use super::context::Context;
 use super::tasks::{TRAIN, VALIDATION};
@@ -12,7 +13,8 @@ use crate::train::tasks::LanguageTask;
 /// `name`: of the task, its metrics and its folder.
 pub fn train(context: &Context, pupil: &Pupil, name: &str) -> Result<()> {
     let tuning = pupil.tuning(&context.plan)?;
-    let (on, training) = tuning.sft.ok_or_else(|| Error::recipe("the recipe has no `[sft]` table"))?;
+    let (on, training) =
+        tuning.sft.ok_or_else(|| Error::recipe("the recipe has no `[sft]` table"))?;
     let folder = context.models.folder(tuning.model)?;
     let model = Trainable::open(context, tuning.model, &folder, name, training.lora.as_ref())?;
     let sequences = |file: &str| -> Result<Vec<Sequence>> {

@@ -1,8 +1,9 @@
-//! The steer stage in shards: processes that answer each its share of the prompts into journals of their own, and the merge of these.
+//! The steer stage in shards: processes that answer each its share of the prompts into journals of
+//! their own, and the merge of these.
 //!
-//! A shard writes `<task>.shard-<i>-of-<n>.jsonl` and its manifest below `state/shards/`, and reads all else; what it answered becomes the
-//! run's when a run that has the directory alone merges it. Random numbers depend on (seed, prompt id) alone, so answers do not depend on who
-//! gives them.
+//! A shard writes `<task>.shard-<i>-of-<n>.jsonl` and its manifest below `state/shards/`, and reads
+//! all else; what it answered becomes the run's when a run that has the directory alone merges it.
+//! Random numbers depend on (seed, prompt id) alone, so answers do not depend on who gives them.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,8 @@ use crate::engine::SteerLine;
 use crate::error::{Error, Result};
 use crate::recipe::Stage;
 
-/// Answers the shard's prompts of every cell and seed, continuing where the same shard stopped. All that it reads must be there.
+/// Answers the shard's prompts of every cell and seed, continuing where the same shard stopped. All
+/// that it reads must be there.
 pub fn run(context: &Context, shard: Shard) -> Result<()> {
     let mut manifest = context.run.shard_manifest(shard)?;
     let mut steering = Steering::new(context);
@@ -38,18 +40,25 @@ pub fn run(context: &Context, shard: Shard) -> Result<()> {
         let journal = shard_journal(name, shard);
         let file = context.run.path(&journal);
         if !manifest.is_under_way(name, fingerprint) {
-            // Before the task is begun, or a kill in between would leave answers of other settings as this task's.
+            // Before the task is begun, or a kill in between would leave answers of other settings
+            // as this task's.
             remove(&file)?;
             manifest.begin(name, fingerprint, &[journal], origin)?;
         }
         let answered = ids(&run_lines(context, &job)?);
-        let share = prompts.iter().enumerate().filter(|(index, prompt)| shard.takes(*index) && !answered.contains(&prompt.id));
+        let share = prompts
+            .iter()
+            .enumerate()
+            .filter(|(index, prompt)| shard.takes(*index) && !answered.contains(&prompt.id));
         let share: Vec<_> = share.map(|(_, prompt)| prompt.clone()).collect();
         let own = ids(&whole_lines(context, &file)?);
         let due = share.iter().filter(|prompt| !own.contains(&prompt.id)).count();
         info!("{name}, shard {shard}: {due} of {} prompts to answer", share.len());
         if due > 0 {
-            lost.extend(steer::losses(name, steer::answer(&mut steering, cell, *seed, &file, share))?);
+            lost.extend(steer::losses(
+                name,
+                steer::answer(&mut steering, cell, *seed, &file, share),
+            )?);
         }
     }
     if !lost.is_empty() {
@@ -64,8 +73,9 @@ fn jobs(context: &Context) -> Result<Vec<Job>> {
     tasks(&context.plan, Stage::Steer)?.iter().map(|task| context.job(task)).collect()
 }
 
-/// Takes what shards answered with the current settings into the run's own journals, in the order of the prompts, and records tasks that this
-/// makes whole as done. Lines that the run has already stand.
+/// Takes what shards answered with the current settings into the run's own journals, in the order
+/// of the prompts, and records tasks that this makes whole as done. Lines that the run has already
+/// stand.
 pub fn merge(context: &Context) -> Result<()> {
     let shards = Shards::of(context)?;
     if shards.0.is_empty() {
@@ -82,19 +92,27 @@ pub fn merge(context: &Context) -> Result<()> {
         let own = if is_done { whole_lines(context, &path)? } else { run_lines(context, &job)? };
         let known = own.len();
         // In the order of the prompts; behind them what was answered when more were asked for.
-        let order: HashMap<&str, usize> = prompts.iter().enumerate().map(|(index, prompt)| (prompt.id.as_str(), index)).collect();
+        let order: HashMap<&str, usize> =
+            prompts.iter().enumerate().map(|(index, prompt)| (prompt.id.as_str(), index)).collect();
         let mut seen = HashSet::new();
-        let mut lines: Vec<(SteerLine, Vec<u8>)> = own.into_iter().chain(shards.lines(context, &job)?).collect();
+        let mut lines: Vec<(SteerLine, Vec<u8>)> =
+            own.into_iter().chain(shards.lines(context, &job)?).collect();
         lines.retain(|(line, _)| seen.insert(line.id.clone()));
-        lines.sort_by_key(|(line, _)| order.get(line.id.as_str()).copied().unwrap_or(prompts.len()));
-        let answered = lines.iter().filter(|(line, _)| order.contains_key(line.id.as_str())).count();
+        lines
+            .sort_by_key(|(line, _)| order.get(line.id.as_str()).copied().unwrap_or(prompts.len()));
+        let answered =
+            lines.iter().filter(|(line, _)| order.contains_key(line.id.as_str())).count();
         if lines.len() > known {
             if !is_done && !context.run.continues(&job) {
                 remove(&path)?;
             }
             context.run.begin(&job)?;
             journal::replace(&path, lines.iter().map(|(_, bytes)| bytes))?;
-            info!("{name}: {} answers merged from shards, {answered} of {} prompts answered", lines.len() - known, prompts.len());
+            info!(
+                "{name}: {} answers merged from shards, {answered} of {} prompts answered",
+                lines.len() - known,
+                prompts.len()
+            );
         }
         if answered == prompts.len() && context.run.continues(&job) {
             context.run.begin(&job)?;
@@ -104,8 +122,8 @@ pub fn merge(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Removes what shards answered of the tasks that are done, the manifests of shards that have no answers left, and with the last of them the
-/// folder.
+/// Removes what shards answered of the tasks that are done, the manifests of shards that have no
+/// answers left, and with the last of them the folder.
 pub fn tidy(context: &Context) -> Result<()> {
     let shards = Shards::of(context)?;
     let jobs = if shards.0.is_empty() { Vec::new() } else { jobs(context)? };
@@ -115,7 +133,11 @@ pub fn tidy(context: &Context) -> Result<()> {
         }
     }
     for (shard, manifest) in &shards.0 {
-        if !manifest.owned().flat_map(|(_, owned)| owned).any(|file| context.run.path(file).exists()) {
+        if !manifest
+            .owned()
+            .flat_map(|(_, owned)| owned)
+            .any(|file| context.run.path(file).exists())
+        {
             context.run.remove_shard(*shard)?;
         }
     }
@@ -132,11 +154,13 @@ pub fn discard(context: &Context) -> Result<()> {
     remove(&context.run.path(SHARDS))
 }
 
-/// Refuses a steer stage that shards have worked on and that is not whole once they are merged; says which of them are to go on.
+/// Refuses a steer stage that shards have worked on and that is not whole once they are merged;
+/// says which of them are to go on.
 pub fn check_complete(context: &Context) -> Result<()> {
     let shards = Shards::of(context)?;
     let jobs = jobs(context)?;
-    let counts: BTreeSet<usize> = jobs.iter().flat_map(|job| shards.with(job).map(Shard::count)).collect();
+    let counts: BTreeSet<usize> =
+        jobs.iter().flat_map(|job| shards.with(job).map(Shard::count)).collect();
     if counts.is_empty() {
         return Ok(());
     }
@@ -144,21 +168,33 @@ pub fn check_complete(context: &Context) -> Result<()> {
     let mut lacking: Vec<(&str, Vec<usize>)> = Vec::new();
     for job in jobs.iter().filter(|job| !context.run.is_done(job)) {
         let answered = ids(&run_lines(context, job)?);
-        let missing = prompts.iter().enumerate().filter(|(_, prompt)| !answered.contains(&prompt.id)).map(|(index, _)| index);
+        let missing = prompts
+            .iter()
+            .enumerate()
+            .filter(|(_, prompt)| !answered.contains(&prompt.id))
+            .map(|(index, _)| index);
         lacking.push((&job.name, missing.collect()));
     }
     let Some((task, missing)) = lacking.first() else { return Ok(()) };
     let unfinished = counts.iter().map(|&count| {
-        let numbers = lacking.iter().flat_map(|(_, missing)| missing).map(|index| Shard::of_item(*index, count).number());
+        let numbers = lacking
+            .iter()
+            .flat_map(|(_, missing)| missing)
+            .map(|index| Shard::of_item(*index, count).number());
         let numbers: BTreeSet<usize> = numbers.collect();
         format!("{} of {count} ({})", numbers.len(), ranges(&numbers))
     });
     Err(Error::failed(format!(
         "`{task}` lacks the answers to {} of {} prompts{}; shards that have not finished: {}\n\n\
-         hint: run these shards again with the same settings, or `w2s run` without --only to answer the rest in one process",
+         hint: run these shards again with the same settings, or `w2s run` without --only to \
+         answer the rest in one process",
         missing.len(),
         prompts.len(),
-        if lacking.len() > 1 { format!(", and {} of {} tasks lack some", lacking.len(), jobs.len()) } else { String::new() },
+        if lacking.len() > 1 {
+            format!(", and {} of {} tasks lack some", lacking.len(), jobs.len())
+        } else {
+            String::new()
+        },
         unfinished.collect::<Vec<_>>().join(", ")
     )))
 }
@@ -173,7 +209,9 @@ impl Shards {
 
     /// Those whose answers to the task were given with these settings.
     fn with(&self, job: &Job) -> impl Iterator<Item = Shard> {
-        let same = |manifest: &Manifest| manifest.fingerprint_of(&job.name).as_ref() == Some(&job.fingerprint);
+        let same = |manifest: &Manifest| {
+            manifest.fingerprint_of(&job.name).as_ref() == Some(&job.fingerprint)
+        };
         self.0.iter().filter(move |(_, manifest)| same(manifest)).map(|(shard, _)| *shard)
     }
 
@@ -230,7 +268,9 @@ fn ranges(numbers: &BTreeSet<usize>) -> String {
             _ => ranges.push((number, number)),
         }
     }
-    let text = ranges.iter().map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") });
+    let text = ranges.iter().map(|(first, last)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    });
     text.collect::<Vec<_>>().join(",")
 }
 
@@ -240,7 +280,9 @@ mod tests {
 
     #[test]
     fn unfinished_shards_are_named_as_job_arrays_take_them() {
-        for (numbers, text) in [(&[][..], ""), (&[3], "3"), (&[1, 2], "1-2"), (&[1, 3, 4, 5, 9], "1,3-5,9")] {
+        for (numbers, text) in
+            [(&[][..], ""), (&[3], "3"), (&[1, 2], "1-2"), (&[1, 3, 4, 5, 9], "1,3-5,9")]
+        {
             assert_eq!(ranges(&numbers.iter().copied().collect()), text);
         }
     }

@@ -1,4 +1,5 @@
-//! Steers every base with every method and seed over the test prompts; each (base, method, seed) is a task with its own journal.
+//! Steers every base with every method and seed over the test prompts; each (base, method, seed) is
+//! a task with its own journal.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -21,7 +22,11 @@ use crate::recipe::{GuidePairSource, GuideSource, Steer};
 use crate::text::{Prompts, Split};
 
 fn settings(context: &Context) -> Result<&Steer> {
-    context.recipe().steer.as_ref().ok_or_else(|| Error::recipe("the recipe has no `[steer]` table"))
+    context
+        .recipe()
+        .steer
+        .as_ref()
+        .ok_or_else(|| Error::recipe("the recipe has no `[steer]` table"))
 }
 
 /// The stage at work: models and tokenizers that are open, which several cells share.
@@ -45,11 +50,15 @@ impl<'a> Steering<'a> {
         answer(self, cell, seed, &file, test_prompts(self.context)?)
     }
 
-    /// Lets go of all models but the cell's own and the guides, so that no more bases than one are held.
+    /// Lets go of all models but the cell's own and the guides, so that no more bases than one are
+    /// held.
     fn keep_for(&mut self, cell: &Cell, seed: u64) -> Result<()> {
         let mut kept = vec![folder(self.context, cell, seed)?];
         for GuidePairSource { tuned, untuned, .. } in self.context.plan.guide_pairs() {
-            kept.extend([self.context.models.guide_folder(&tuned)?, self.context.models.guide_folder(&untuned)?]);
+            kept.extend([
+                self.context.models.guide_folder(&tuned)?,
+                self.context.models.guide_folder(&untuned)?,
+            ]);
         }
         self.open.retain(|folder, _| kept.contains(folder));
         Ok(())
@@ -71,16 +80,21 @@ impl<'a> Steering<'a> {
         self.keep_for(cell, seed)?;
         let (lm, tokenizer) = self.get(&folder(context, cell, seed)?, &cell.base)?;
         let template = context.models.template(&cell.base)?;
-        let base = LocalPolicy::new(lm, tokenizer, template, settings.sampling, settings.stop.clone());
+        let base =
+            LocalPolicy::new(lm, tokenizer, template, settings.sampling, settings.stop.clone());
         let mut pairs = Vec::new();
         for pair in context.plan.guide_pairs() {
-            pairs.push((pair.weight, context.models.guide(&pair, &mut |folder, name| self.get(folder, name))?));
+            pairs.push((
+                pair.weight,
+                context.models.guide(&pair, &mut |folder, name| self.get(folder, name))?,
+            ));
         }
         Engine::open(cell.method.clone(), settings, Box::new(base), pairs)
     }
 }
 
-/// Whether a line says all that is asked for: one that lacks its trace is answered again, and says the same.
+/// Whether a line says all that is asked for: one that lacks its trace is answered again, and says
+/// the same.
 pub fn is_whole(line: &SteerLine, asks_for_trace: bool) -> bool {
     line.trace.is_some() || !asks_for_trace
 }
@@ -100,11 +114,20 @@ fn folder(context: &Context, cell: &Cell, seed: u64) -> Result<PathBuf> {
 ///
 /// # Errors
 /// [`Error::Lost`] where some have no answer; the others have.
-pub fn answer(steering: &mut Steering, cell: &Cell, seed: u64, file: &Path, prompts: Vec<Prompt>) -> Result<()> {
+pub fn answer(
+    steering: &mut Steering,
+    cell: &Cell,
+    seed: u64,
+    file: &Path,
+    prompts: Vec<Prompt>,
+) -> Result<()> {
     let mut engine = steering.engine(cell, seed)?;
     let asked: HashSet<&str> = prompts.iter().map(|prompt| prompt.id.as_str()).collect();
-    let stays = |line: &SteerLine| is_whole(line, engine.settings.trace) || !asked.contains(line.id.as_str());
-    let (whole, lacking): (Vec<_>, Vec<_>) = journal::complete_lines::<SteerLine>(file)?.into_iter().partition(|(line, _)| stays(line));
+    let stays = |line: &SteerLine| {
+        is_whole(line, engine.settings.trace) || !asked.contains(line.id.as_str())
+    };
+    let (whole, lacking): (Vec<_>, Vec<_>) =
+        journal::complete_lines::<SteerLine>(file)?.into_iter().partition(|(line, _)| stays(line));
     if !lacking.is_empty() {
         journal::replace(file, whole.iter().map(|(_, bytes)| bytes))?;
     }
@@ -112,7 +135,8 @@ pub fn answer(steering: &mut Steering, cell: &Cell, seed: u64, file: &Path, prom
     let done: HashSet<String> = done.into_iter().map(|line| line.id).collect();
     let what = format!("{} {} seed {seed}", cell.base, cell.method_name);
     let count = prompts.len();
-    let due: Vec<Prompt> = prompts.into_iter().filter(|prompt| !done.contains(&prompt.id)).collect();
+    let due: Vec<Prompt> =
+        prompts.into_iter().filter(|prompt| !done.contains(&prompt.id)).collect();
     let progress = Progress::start(&what, count as u64, (count - due.len()) as u64);
     let in_flight = engine.plan(&due)?;
     let mut desk = Answers { due: due.into_iter(), journal, progress, lost: Vec::new() };
@@ -156,7 +180,9 @@ impl Desk for Answers {
 /// What a task could not do while it did the rest; any other error ends the stage.
 pub fn losses(task: &str, outcome: Result<()>) -> Result<Vec<String>> {
     match outcome {
-        Err(Error::Lost(lost)) => Ok(lost.into_iter().map(|lost| format!("{task}: {lost}")).collect()),
+        Err(Error::Lost(lost)) => {
+            Ok(lost.into_iter().map(|lost| format!("{task}: {lost}")).collect())
+        }
         outcome => outcome.map(|()| Vec::new()),
     }
 }
@@ -166,25 +192,36 @@ pub fn asked(context: &Context) -> Result<Asked> {
     let mut models = Vec::new();
     let pairs = context.plan.guide_pairs();
     let guide = |source: &GuideSource, samples| -> Result<Model> {
-        Ok(Model { name: context.models.of_guide(source)?.to_owned(), folder: context.models.guide_folder(source)?, samples })
+        Ok(Model {
+            name: context.models.of_guide(source)?.to_owned(),
+            folder: context.models.guide_folder(source)?,
+            samples,
+        })
     };
     for cell in cells(&context.plan)? {
         // The seeds differ in weights.
         let folder = folder(context, &cell, context.seed())?;
         models.push(Model { name: cell.base.clone(), folder, samples: true });
         let is_mixed = cell.method.proposal.tilt().is_some();
-        for source in pairs.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]).filter(|_| is_mixed) {
+        for source in
+            pairs.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]).filter(|_| is_mixed)
+        {
             models.push(guide(source, true)?);
         }
     }
     for source in pairs.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]) {
         models.push(guide(source, false)?);
     }
-    Ok(Asked { prompts: test_prompts(context)?, new_tokens: settings(context)?.max_new_tokens, models })
+    Ok(Asked {
+        prompts: test_prompts(context)?,
+        new_tokens: settings(context)?.max_new_tokens,
+        models,
+    })
 }
 
-/// The prompts of as many test texts as are steered over: the first that are long enough for one. Prompts that training or validation texts
-/// make too come last, and only where the others are too few.
+/// The prompts of as many test texts as are steered over: the first that are long enough for one.
+/// Prompts that training or validation texts make too come last, and only where the others are too
+/// few.
 pub fn test_prompts(context: &Context) -> Result<Vec<Prompt>> {
     let count = settings(context)?.prompts;
     let rule = &context.recipe().data.prompt;
@@ -192,7 +229,8 @@ pub fn test_prompts(context: &Context) -> Result<Vec<Prompt>> {
     prompts.extend(seen.into_iter().take(count - prompts.len()));
     if prompts.len() < count {
         return Err(Error::failed(format!(
-            "only {} test texts have the {} words of a prompt; `steer.prompts` asks for {count}\n\nhint: lower it, or raise `data.test`",
+            "only {} test texts have the {} words of a prompt; `steer.prompts` asks for \
+             {count}\n\nhint: lower it, or raise `data.test`",
             prompts.len(),
             rule.min_words
         )));
@@ -206,9 +244,13 @@ pub fn tell_seen(context: &Context) -> Result<()> {
     let Prompts { prompts, seen } = context.prompts(Split::Test, count)?;
     match (count - prompts.len(), seen.len()) {
         (0, 0) => {}
-        (0, seen) => info!("steer: {seen} test texts are passed over, for training or validation texts make the same prompts"),
+        (0, seen) => info!(
+            "steer: {seen} test texts are passed over, for training or validation \
+                            texts make the same prompts"
+        ),
         (taken, _) => warn!(
-            "steer: {taken} of {count} prompts are those of training or validation texts too; other `data.prompt.min_words` or more test \
+            "steer: {taken} of {count} prompts are those of training or validation texts too; \
+             other `data.prompt.min_words` or more test \
              texts make new ones"
         ),
     }

@@ -1,7 +1,9 @@
-//! Every task of a plan: what it is called, what it reads, where its results lie and which settings they depend on. Made from the plan alone.
+//! Every task of a plan: what it is called, what it reads, where its results lie and which settings
+//! they depend on. Made from the plan alone.
 //!
-//! All that has to know what depends on what asks here: the manifest and fingerprints ([`super::lineage`]), `--only`, `--from`, `--fresh`,
-//! shards, and the checks before a stage begins.
+//! All that has to know what depends on what asks here: the manifest and fingerprints
+//! ([`super::lineage`]), `--only`, `--from`, `--fresh`, shards, and the checks before a stage
+//! begins.
 
 use serde_json::{Value, json};
 
@@ -10,7 +12,8 @@ use super::tuning_plan::Pupil;
 use crate::artifacts::Reach;
 use crate::error::{Error, Result};
 use crate::recipe::{
-    ChunkLen, Evaluate, GOLD, GuidePairSource, GuideSource, Plan, PpoTable, RewardStart, Scratch, ScratchTokenizer, Stage, Training,
+    ChunkLen, Evaluate, GOLD, GuidePairSource, GuideSource, Plan, PpoTable, RewardStart, Scratch,
+    ScratchTokenizer, Stage, Training,
 };
 
 pub const TRAIN: &str = "preferences/train.jsonl";
@@ -63,7 +66,8 @@ pub enum Input {
     Result(Task),
     /// A model of the recipe: its weights, how it is prompted and in which precision it computes.
     Model(String),
-    /// How a model of the recipe is prompted and in which precision it computes, whatever its weights.
+    /// How a model of the recipe is prompted and in which precision it computes, whatever its
+    /// weights.
     Reading(String),
     /// A judge: its weights, precision, and what it reads.
     Judge(String),
@@ -96,14 +100,24 @@ impl Input {
     pub fn made_by(&self, plan: &Plan) -> Option<Task> {
         match self {
             Self::Result(task) => Some(task.clone()),
-            Self::Model(name) => plan.recipe.models.get(name).filter(|model| model.scratch.is_some()).map(|_| Task::Pretrain(name.clone())),
-            Self::Judge(name) => plan.recipe.judge(name).filter(|judge| judge.id.is_none()).map(|_| Task::Gold),
-            Self::Reading(_) | Self::Texts | Self::Prompts | Self::TestPrompts | Self::Pairs => None,
+            Self::Model(name) => plan
+                .recipe
+                .models
+                .get(name)
+                .filter(|model| model.scratch.is_some())
+                .map(|_| Task::Pretrain(name.clone())),
+            Self::Judge(name) => {
+                plan.recipe.judge(name).filter(|judge| judge.id.is_none()).map(|_| Task::Gold)
+            }
+            Self::Reading(_) | Self::Texts | Self::Prompts | Self::TestPrompts | Self::Pairs => {
+                None
+            }
         }
     }
 }
 
-/// The tasks of one stage in the order in which they are done; none where the plan does not have the stage.
+/// The tasks of one stage in the order in which they are done; none where the plan does not have
+/// the stage.
 pub fn tasks(plan: &Plan, stage: Stage) -> Result<Vec<Task>> {
     if !plan.has(stage) {
         return Ok(Vec::new());
@@ -113,9 +127,14 @@ pub fn tasks(plan: &Plan, stage: Stage) -> Result<Vec<Task>> {
     Ok(match stage {
         Stage::Pretrain => {
             // Models whose tokenizer another one shares come first.
-            let mut scratch: Vec<(&String, &Scratch)> =
-                recipe.models.iter().filter_map(|(name, model)| Some((name, model.scratch.as_ref()?))).collect();
-            scratch.sort_by_key(|(_, scratch)| matches!(scratch.tokenizer, ScratchTokenizer::SameAs { .. }));
+            let mut scratch: Vec<(&String, &Scratch)> = recipe
+                .models
+                .iter()
+                .filter_map(|(name, model)| Some((name, model.scratch.as_ref()?)))
+                .collect();
+            scratch.sort_by_key(|(_, scratch)| {
+                matches!(scratch.tokenizer, ScratchTokenizer::SameAs { .. })
+            });
             scratch.into_iter().map(|(name, _)| Task::Pretrain(name.clone())).collect()
         }
         Stage::Gold => gold_input().made_by(plan).into_iter().chain([Task::GoldAccuracy]).collect(),
@@ -133,18 +152,26 @@ pub fn tasks(plan: &Plan, stage: Stage) -> Result<Vec<Task>> {
         }
         Stage::Ppo => {
             let lengths = recipe.ppo.iter().flat_map(|ppo| ppo.chunk_len.0.iter().copied());
-            lengths.flat_map(|chunk_len| seeds().map(move |seed| Task::Ppo { chunk_len, seed })).chain([Task::PpoReport]).collect()
+            lengths
+                .flat_map(|chunk_len| seeds().map(move |seed| Task::Ppo { chunk_len, seed }))
+                .chain([Task::PpoReport])
+                .collect()
         }
         Stage::Steer => {
             let cells = cells(plan)?.into_iter();
-            cells.flat_map(|cell| seeds().map(move |seed| Task::Steer { cell: cell.clone(), seed })).collect()
+            cells
+                .flat_map(|cell| seeds().map(move |seed| Task::Steer { cell: cell.clone(), seed }))
+                .collect()
         }
         Stage::Evaluate => {
             // All that one judge has to say comes together.
             let (judges, cells) = (recipe.judges(), cells(plan)?);
             let of_judge = |name: &str| {
-                let asked = cells.iter().flat_map(|cell| seeds().map(move |seed| (cell.clone(), seed)));
-                asked.map(|(cell, seed)| Task::Judge { judge: name.to_owned(), cell, seed }).collect::<Vec<_>>()
+                let asked =
+                    cells.iter().flat_map(|cell| seeds().map(move |seed| (cell.clone(), seed)));
+                asked
+                    .map(|(cell, seed)| Task::Judge { judge: name.to_owned(), cell, seed })
+                    .collect::<Vec<_>>()
             };
             judges.iter().flat_map(|judge| of_judge(judge.name)).chain([Task::Evaluate]).collect()
         }
@@ -182,17 +209,22 @@ impl Task {
             Self::Sft(pupil) => pupil.folder("sft"),
             Self::RewardModel => "reward_model".to_owned(),
             Self::Dpo(pupil) => pupil.folder("dpo"),
-            Self::Ppo { chunk_len, seed } => format!("{}/L-{chunk_len}/seed-{seed}", ppo_folder(plan)),
+            Self::Ppo { chunk_len, seed } => {
+                format!("{}/L-{chunk_len}/seed-{seed}", ppo_folder(plan))
+            }
             Self::PpoReport => format!("{}/report", ppo_folder(plan)),
             Self::Steer { cell, seed } => cell.name(*seed),
-            Self::Judge { judge, cell, seed } => format!("evaluate/{judge}/{}/{}/seed-{seed}", cell.base, cell.method_name),
+            Self::Judge { judge, cell, seed } => {
+                format!("evaluate/{judge}/{}/{}/seed-{seed}", cell.base, cell.method_name)
+            }
             Self::Evaluate => "evaluate".to_owned(),
         }
     }
 
     /// The files and folders that are its own, relative to the run directory.
     pub fn outputs(&self, plan: &Plan) -> Vec<String> {
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let owned =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         match self {
             Self::Pretrain(model) => vec![format!("models/{model}")],
             Self::GoldAccuracy => owned(&[GOLD_REPORT]),
@@ -200,10 +232,14 @@ impl Task {
                 let left_out = [TRAIN, VALIDATION].map(left_out_file);
                 [owned(&[TRAIN, VALIDATION, PAIRS_REPORT, PAIRS_CARD]), left_out.to_vec()].concat()
             }
-            Self::PpoReport => ["curves.svg", "report.json"].map(|file| format!("{}/{file}", ppo_folder(plan))).to_vec(),
+            Self::PpoReport => ["curves.svg", "report.json"]
+                .map(|file| format!("{}/{file}", ppo_folder(plan)))
+                .to_vec(),
             Self::Steer { .. } | Self::Judge { .. } => vec![format!("{}.jsonl", self.name(plan))],
             Self::Evaluate => owned(&[SUMMARY, PAGE]),
-            Self::Gold | Self::Sft(_) | Self::RewardModel | Self::Dpo(_) | Self::Ppo { .. } => vec![self.name(plan)],
+            Self::Gold | Self::Sft(_) | Self::RewardModel | Self::Dpo(_) | Self::Ppo { .. } => {
+                vec![self.name(plan)]
+            }
         }
     }
 
@@ -214,7 +250,10 @@ impl Task {
         Ok(match self {
             Self::Pretrain(model) => {
                 let owner = Some(recipe.tokenizer_owner(model)).filter(|owner| owner != model);
-                [Input::Texts].into_iter().chain(owner.map(|owner| Input::Result(Self::Pretrain(owner.to_owned())))).collect()
+                [Input::Texts]
+                    .into_iter()
+                    .chain(owner.map(|owner| Input::Result(Self::Pretrain(owner.to_owned()))))
+                    .collect()
             }
             Self::Gold => vec![Input::Texts],
             Self::GoldAccuracy => vec![gold_input(), Input::Texts, Input::TestPrompts],
@@ -224,16 +263,27 @@ impl Task {
                     Some(_) => (Input::Pairs, recipe.guide_model()),
                     None => (Input::Prompts, table.policy.as_deref()),
                 };
-                [data].into_iter().chain(model.map(|model| Input::Model(model.to_owned()))).chain(gold(true)).collect()
+                [data]
+                    .into_iter()
+                    .chain(model.map(|model| Input::Model(model.to_owned())))
+                    .chain(gold(true))
+                    .collect()
             }
-            Self::Sft(pupil) => vec![Input::Model(pupil.tuning(plan)?.model.to_owned()), Input::Result(Self::Preferences)],
+            Self::Sft(pupil) => vec![
+                Input::Model(pupil.tuning(plan)?.model.to_owned()),
+                Input::Result(Self::Preferences),
+            ],
             Self::Dpo(pupil) => {
                 let tuning = pupil.tuning(plan)?;
                 let reference = match tuning.sft {
                     Some(_) => Input::Result(Self::Sft(pupil.clone())),
                     None => Input::Model(tuning.model.to_owned()),
                 };
-                vec![reference, Input::Reading(tuning.model.to_owned()), Input::Result(Self::Preferences)]
+                vec![
+                    reference,
+                    Input::Reading(tuning.model.to_owned()),
+                    Input::Result(Self::Preferences),
+                ]
             }
             Self::RewardModel => {
                 let table = recipe.reward_model.as_ref().zip(recipe.reward_model_base());
@@ -246,13 +296,20 @@ impl Task {
             }
             Self::Ppo { .. } => {
                 let (table, _) = ppo(plan)?;
-                let pair = plan.ppo_pair().ok_or_else(|| Error::recipe("`[ppo]` has no guide pair"))?;
+                let pair =
+                    plan.ppo_pair().ok_or_else(|| Error::recipe("`[ppo]` has no guide pair"))?;
                 let first = [Input::Prompts, Input::Model(table.policy.clone())];
                 // Where nothing is validated there is nothing to judge.
-                first.into_iter().chain(pair_inputs(plan, &[pair])?).chain(gold(table.validation_prompts > 0)).collect()
+                first
+                    .into_iter()
+                    .chain(pair_inputs(plan, &[pair])?)
+                    .chain(gold(table.validation_prompts > 0))
+                    .collect()
             }
             Self::PpoReport => {
-                let trainings = tasks(plan, Stage::Ppo)?.into_iter().filter(|task| matches!(task, Self::Ppo { .. }));
+                let trainings = tasks(plan, Stage::Ppo)?
+                    .into_iter()
+                    .filter(|task| matches!(task, Self::Ppo { .. }));
                 trainings.map(Input::Result).collect()
             }
             Self::Steer { cell, seed } => {
@@ -260,28 +317,54 @@ impl Task {
                     Source::Model(name) => vec![Input::Model(name.clone())],
                     Source::Guide(source) => guide_inputs(plan, source)?,
                     Source::Direct(name) => {
-                        vec![Input::Result(Self::Dpo(Pupil::Direct(name.clone()))), Input::Reading(name.clone())]
+                        vec![
+                            Input::Result(Self::Dpo(Pupil::Direct(name.clone()))),
+                            Input::Reading(name.clone()),
+                        ]
                     }
                     Source::Ppo(chunk_len) => {
-                        vec![Input::Result(Self::Ppo { chunk_len: *chunk_len, seed: *seed }), Input::Reading(cell.base.clone())]
+                        vec![
+                            Input::Result(Self::Ppo { chunk_len: *chunk_len, seed: *seed }),
+                            Input::Reading(cell.base.clone()),
+                        ]
                     }
                 };
                 let scoring = pair_inputs(plan, &plan.guide_pairs())?;
                 [Input::TestPrompts].into_iter().chain(sampled).chain(scoring).collect()
             }
             Self::Judge { judge, cell, seed } => {
-                vec![Input::Judge(judge.clone()), Input::Result(Self::Steer { cell: cell.clone(), seed: *seed })]
+                vec![
+                    Input::Judge(judge.clone()),
+                    Input::Result(Self::Steer { cell: cell.clone(), seed: *seed }),
+                ]
             }
             Self::Evaluate => {
-                let shown = [Stage::Gold, Stage::Preferences, Stage::Sft, Stage::Dpo, Stage::Direct, Stage::Ppo, Stage::Steer];
-                let shown = shown.into_iter().map(|stage| tasks(plan, stage)).collect::<Result<Vec<_>>>()?.concat();
-                let sampled: Vec<Source> = cells(plan)?.into_iter().map(|cell| cell.source).collect();
+                let shown = [
+                    Stage::Gold,
+                    Stage::Preferences,
+                    Stage::Sft,
+                    Stage::Dpo,
+                    Stage::Direct,
+                    Stage::Ppo,
+                    Stage::Steer,
+                ];
+                let shown = shown
+                    .into_iter()
+                    .map(|stage| tasks(plan, stage))
+                    .collect::<Result<Vec<_>>>()?
+                    .concat();
+                let sampled: Vec<Source> =
+                    cells(plan)?.into_iter().map(|cell| cell.source).collect();
                 let is_shown = |task: &Self| match task {
                     Self::Gold => false,
-                    Self::Sft(Pupil::Direct(model)) | Self::Dpo(Pupil::Direct(model)) => sampled.contains(&Source::Direct(model.clone())),
+                    Self::Sft(Pupil::Direct(model)) | Self::Dpo(Pupil::Direct(model)) => {
+                        sampled.contains(&Source::Direct(model.clone()))
+                    }
                     _ => true,
                 };
-                let judged = tasks(plan, Stage::Evaluate)?.into_iter().filter(|task| *task != Self::Evaluate);
+                let judged = tasks(plan, Stage::Evaluate)?
+                    .into_iter()
+                    .filter(|task| *task != Self::Evaluate);
                 shown.into_iter().filter(is_shown).chain(judged).map(Input::Result).collect()
             }
         })
@@ -292,7 +375,10 @@ impl Task {
         let (recipe, seed) = (&plan.recipe, plan.recipe.run.seed());
         Ok(match self {
             Self::Pretrain(name) => {
-                let model = recipe.models.get(name).ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))?;
+                let model = recipe
+                    .models
+                    .get(name)
+                    .ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))?;
                 let training = plan.training.pretrain.get(name).map(Training::outcome);
                 json!({ "scratch": model.scratch.as_ref().map(Scratch::outcome), "bos": model.bos, "training": training })
             }
@@ -343,7 +429,8 @@ impl Task {
     pub fn reach(&self, plan: &Plan) -> Reach {
         let Some(steer) = &plan.recipe.steer else { return Reach::new() };
         let traced = if steer.trace { steer.prompts } else { 0 };
-        let all = [("prompts", steer.prompts), ("traced", traced)].map(|(what, count)| (what.to_owned(), count));
+        let all = [("prompts", steer.prompts), ("traced", traced)]
+            .map(|(what, count)| (what.to_owned(), count));
         match self {
             Self::Steer { .. } => Reach::from(all),
             Self::Judge { .. } => all.into_iter().take(1).collect(),
@@ -373,7 +460,10 @@ pub fn ppo(plan: &Plan) -> Result<(&PpoTable, &Training)> {
 
 /// Where a guide's weights come from, and how it reads.
 fn guide_inputs(plan: &Plan, source: &GuideSource) -> Result<Vec<Input>> {
-    let model = plan.model_of(source).ok_or_else(|| Error::recipe("the recipe has no model to tune"))?.to_owned();
+    let model = plan
+        .model_of(source)
+        .ok_or_else(|| Error::recipe("the recipe has no model to tune"))?
+        .to_owned();
     Ok(match source {
         GuideSource::Model(name) => vec![Input::Model(name.clone())],
         GuideSource::Sft => vec![Input::Result(Task::Sft(Pupil::Guide)), Input::Reading(model)],

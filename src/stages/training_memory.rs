@@ -1,4 +1,5 @@
-//! Whether a training fits into main memory, before the kernel ends it on the way. Steering plans for itself.
+//! Whether a training fits into main memory, before the kernel ends it on the way. Steering plans
+//! for itself.
 
 use tch::Device;
 use tracing::warn;
@@ -9,14 +10,19 @@ use crate::error::{Error, Result};
 use crate::models::memory::{self, MainMemory};
 use crate::recipe::{Stage, bytes_in_words, memory_estimate};
 
-/// Refuses a training whose weights, gradients and moments do not fit into main memory, with the sum; warns where its texts may make it
-/// larger than that.
+/// Refuses a training whose weights, gradients and moments do not fit into main memory, with the
+/// sum; warns where its texts may make it larger than that.
 pub fn check(task: &Task, context: &Context) -> Result<()> {
     let stage = task.stage();
-    if matches!(stage, Stage::Preferences | Stage::Steer | Stage::Evaluate) || *task == Task::PpoReport {
+    if matches!(stage, Stage::Preferences | Stage::Steer | Stage::Evaluate)
+        || *task == Task::PpoReport
+    {
         return Ok(());
     }
-    let Some(need) = memory_estimate(&context.plan).into_iter().find(|need| need.stage == stage) else { return Ok(()) };
+    let Some(need) = memory_estimate(&context.plan).into_iter().find(|need| need.stage == stage)
+    else {
+        return Ok(());
+    };
     let placements = context.models.placements();
     let placement = placements.model(&need.model).or_else(|_| placements.judge(&need.model))?;
     let lacking = || MainMemory::now().filter(|memory| memory.free < need.bytes());
@@ -26,17 +32,21 @@ pub fn check(task: &Task, context: &Context) -> Result<()> {
     memory::return_unused();
     let Some(memory) = lacking() else { return Ok(()) };
     let name = task.name(&context.plan);
-    let parts = need.parts.iter().map(|part| format!("  {}: {} = {}", part.name, part.arithmetic, bytes_in_words(part.bytes)));
+    let parts = need.parts.iter().map(|part| {
+        format!("  {}: {} = {}", part.name, part.arithmetic, bytes_in_words(part.bytes))
+    });
     let parts = parts.collect::<Vec<_>>().join("\n");
     let (most, least) = (bytes_in_words(need.bytes()), bytes_in_words(need.least_bytes()));
     if need.least_bytes() > memory.free {
         return Err(Error::failed(format!(
-            "{name} takes {least} of memory and up to {most} with long texts, and there are {memory}:\n{parts}\n\n\
+            "{name} takes {least} of memory and up to {most} with long texts, and there are \
+             {memory}:\n{parts}\n\n\
              hint: train a smaller model or LoRA adapters, or use a machine or job with more memory"
         )));
     }
     warn!(
-        "{name} takes {least} of memory and up to {most} with long texts, and there are {memory}; where it is ended for that, lower \
+        "{name} takes {least} of memory and up to {most} with long texts, and there are {memory}; \
+         where it is ended for that, lower \
          `micro_batch_size` or set `activation_checkpointing`\n{parts}"
     );
     Ok(())

@@ -1,6 +1,8 @@
-//! Chat templates: the jinja text of a tokenizer folder, compiled once and rendered as transformers renders it.
+//! Chat templates: the jinja text of a tokenizer folder, compiled once and rendered as transformers
+//! renders it.
 //!
-//! What templates take from Python rather than from jinja is in [`super::jinja_python`]; where a folder keeps its template, in `recipe`.
+//! What templates take from Python rather than from jinja is in [`super::jinja_python`]; where a
+//! folder keeps its template, in `recipe`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -55,14 +57,20 @@ impl ChatTemplate {
         Ok(Tokenizer::open(folder)?.chat_template()?.cloned())
     }
 
-    /// `special` are the tokens that the template may name, by role (`bos_token`, …); those of no role are undefined in it.
+    /// `special` are the tokens that the template may name, by role (`bos_token`, …); those of no
+    /// role are undefined in it.
     pub fn new(path: &Path, source: &str, special: &[(String, String)]) -> Result<Self> {
         let wrong = |error: minijinja::Error| {
             let why = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-            Error::data(path, None, format!("the chat template cannot be read: {why}{}", line(&error)))
+            Error::data(
+                path,
+                None,
+                format!("the chat template cannot be read: {why}{}", line(&error)),
+            )
         };
         let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(wrong)?;
+        let syntax =
+            SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(wrong)?;
         environment.set_syntax(syntax);
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
@@ -71,10 +79,15 @@ impl ChatTemplate {
         environment.add_filter("trim", jinja_python::trim);
         environment.add_test("sequence", jinja_python::is_sequence);
         environment.add_test("iterable", jinja_python::is_iterable);
-        environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
-        });
-        // One moment for all prompts: a run that goes past midnight must not change what its models read.
+        environment.add_function(
+            "raise_exception",
+            |message: String| -> Result<Value, minijinja::Error> {
+                Err(minijinja::Error::new(ErrorKind::InvalidOperation, message.clone())
+                    .with_source(Raised(message)))
+            },
+        );
+        // One moment for all prompts: a run that goes past midnight must not change what its models
+        // read.
         let clock = Clock::now();
         environment.add_function("strftime_now", move |format: String| clock.format(&format));
         environment.add_template_owned(NAME, prepared(source)).map_err(wrong)?;
@@ -86,15 +99,25 @@ impl ChatTemplate {
         if messages.is_empty() {
             return Err(self.error("a chat needs one message or more".to_owned()));
         }
-        let turn = |message: &Message| Value::from_pairs([("role", message.role.as_str()), ("content", message.content.as_str())]);
+        let turn = |message: &Message| {
+            Value::from_pairs([
+                ("role", message.role.as_str()),
+                ("content", message.content.as_str()),
+            ])
+        };
         let mut context: Vec<(&str, Value)> = vec![
             ("messages", messages.iter().map(turn).collect()),
             ("add_generation_prompt", Value::from(add_generation_prompt)),
             ("tools", Value::from(())),
             ("documents", Value::from(())),
         ];
-        context.extend(self.special.iter().map(|(role, token)| (role.as_str(), Value::from(token.as_str()))));
-        let rendered = self.environment.get_template(NAME).and_then(|template| template.render(Value::from_pairs(context)));
+        context.extend(
+            self.special.iter().map(|(role, token)| (role.as_str(), Value::from(token.as_str()))),
+        );
+        let rendered = self
+            .environment
+            .get_template(NAME)
+            .and_then(|template| template.render(Value::from_pairs(context)));
         rendered.map_err(|error| self.failed(&error))
     }
 
@@ -119,8 +142,8 @@ fn line(error: &minijinja::Error) -> String {
     error.line().map(|line| format!(" (line {line} of the template)")).unwrap_or_default()
 }
 
-/// The source as jinja sees it: every line break is `\n`, and transformers' own `{% generation %}` blocks, which mark what the assistant
-/// says and render as what they hold, are plain blocks.
+/// The source as jinja sees it: every line break is `\n`, and transformers' own `{% generation %}`
+/// blocks, which mark what the assistant says and render as what they hold, are plain blocks.
 fn prepared(source: &str) -> String {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut text = String::with_capacity(source.len());
@@ -136,7 +159,8 @@ fn prepared(source: &str) -> String {
             "endgeneration" => "endwith",
             _ => continue,
         };
-        let signs = |found: &str| if found.is_empty() { " ".to_owned() } else { format!("{found} ") };
+        let signs =
+            |found: &str| if found.is_empty() { " ".to_owned() } else { format!("{found} ") };
         let open = signs(&inside[..inside.len() - inside.trim_start_matches(['-', '+']).len()]);
         let close = &inside[inside.trim_end_matches(['-', '+']).len()..];
         text.push_str(&format!("{open}{name} {close}%}}"));
@@ -151,7 +175,11 @@ mod tests {
     use super::*;
 
     fn template(source: &str) -> Result<ChatTemplate> {
-        ChatTemplate::new(Path::new("model/chat_template.jinja"), source, &[("bos_token".into(), "<s>".into())])
+        ChatTemplate::new(
+            Path::new("model/chat_template.jinja"),
+            source,
+            &[("bos_token".into(), "<s>".into())],
+        )
     }
 
     fn chat() -> Vec<Message> {
@@ -160,29 +188,49 @@ mod tests {
 
     #[test]
     fn a_template_is_rendered_with_roles_and_special_tokens() {
-        let source = "{{ bos_token }}{{ eos_token }}\n{%- for m in messages %}\n  {% if loop.first %}\n>{% endif %}\n{{ m.role }}:{{ m['content'] | trim }}\n\
+        let source = "{{ bos_token }}{{ eos_token }}\n{%- for m in messages %}\n  \
+                      {% if loop.first %}\n>{% endif %}\n{{ m.role }}:{{ m['content'] | trim }}\n\
                       {% endfor %}\n{% if add_generation_prompt %}assistant:{% endif %}\n";
         let template = template(source).unwrap();
         assert_eq!(template.render(&chat(), true).unwrap(), "<s>>system:S\nuser:U\nassistant:");
         assert_eq!(template.render(&chat(), false).unwrap(), "<s>>system:S\nuser:U\n");
-        assert!(template.render(&[], true).unwrap_err().to_string().ends_with("a chat needs one message or more"));
+        assert!(template.render(&[], true).unwrap_err().to_string().ends_with(
+            "a chat needs one \
+                                                                               message or more"
+        ));
     }
 
     #[test]
     fn what_is_wrong_with_a_template_is_one_clear_error() {
         let error = template("a\n{% if %}").unwrap_err().to_string();
-        assert!(error.starts_with("model/chat_template.jinja: the chat template cannot be read: ") && error.contains("line 2"), "{error}");
-        let error = |source: &str| template(source).unwrap().render(&chat(), true).unwrap_err().to_string();
+        assert!(
+            error.starts_with("model/chat_template.jinja: the chat template cannot be read: ")
+                && error.contains("line 2"),
+            "{error}"
+        );
+        let error =
+            |source: &str| template(source).unwrap().render(&chat(), true).unwrap_err().to_string();
         let raising = "{% macro no(m) %}{{ raise_exception('no ' + m.role + ' turn') }}{% endmacro %}{{ no(messages[0]) }}";
-        assert_eq!(error(raising), "model/chat_template.jinja: the chat template refuses this chat: no system turn");
+        assert_eq!(
+            error(raising),
+            "model/chat_template.jinja: the chat template refuses this \
+                                    chat: no system turn"
+        );
         let error = error("a\n{{ eos_token + 'x' }}");
-        assert!(error.contains("the chat template cannot be rendered: ") && error.contains("line 2"), "{error}");
+        assert!(
+            error.contains("the chat template cannot be rendered: ") && error.contains("line 2"),
+            "{error}"
+        );
     }
 
     #[test]
     fn generation_blocks_render_as_what_they_hold() {
-        let source = "a \n{%- generation %}\n b{% set x = 1 %}\n  {% endgeneration -%}\n c{% if x is defined %}leaked{% endif %}";
+        let source = "a \n{%- generation %}\n b{% set x = 1 %}\n  {% endgeneration -%}\n \
+                      c{% if x is defined %}leaked{% endif %}";
         assert_eq!(template(source).unwrap().render(&chat(), true).unwrap(), "a bc");
-        assert_eq!(prepared("{%+ generation-%}\r\n{% if x %}\r{%endgeneration%}{% x"), "{%+ with -%}\n{% if x %}\n{% endwith %}{% x");
+        assert_eq!(
+            prepared("{%+ generation-%}\r\n{% if x %}\r{%endgeneration%}{% x"),
+            "{%+ with -%}\n{% if x %}\n{% endwith %}{% x"
+        );
     }
 }

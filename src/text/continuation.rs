@@ -1,8 +1,10 @@
-//! Responses continue a prompt (unless it is empty), but SentencePiece-like tokenizers treat every text as a beginning: they put a space in front when they
-//! encode, and take the first one away when they decode. Here a text is encoded and decoded as it stands after other text.
+//! Responses continue a prompt (unless it is empty), but SentencePiece-like tokenizers treat every
+//! text as a beginning: they put a space in front when they encode, and take the first one away
+//! when they decode. Here a text is encoded and decoded as it stands after other text.
 //!
-//! That is done behind an anchor, a short text that keeps its own tokens whatever follows it. Byte-level tokenizers with `add_prefix_space`
-//! encode it without that; tokenizers without either habit need nothing.
+//! That is done behind an anchor, a short text that keeps its own tokens whatever follows it.
+//! Byte-level tokenizers with `add_prefix_space` encode it without that; tokenizers without either
+//! habit need nothing.
 
 use serde_json::Value;
 use tokenizers::PreTokenizerWrapper;
@@ -27,7 +29,8 @@ impl Continuing {
             return Ok(Self::Behind(anchor));
         }
         let failed = |error: serde_json::Error| Error::Tokenizer(error.to_string());
-        let mut words = serde_json::to_value(tokenizer.inner.get_pre_tokenizer()).map_err(failed)?;
+        let mut words =
+            serde_json::to_value(tokenizer.inner.get_pre_tokenizer()).map_err(failed)?;
         if !without_prefix_space(&mut words) {
             return Ok(Self::Plain);
         }
@@ -56,14 +59,19 @@ pub(super) struct Anchor {
     text: String,
 }
 
-/// A line break never joins another token where it falls back to its byte; the others are for vocabularies without one.
+/// A line break never joins another token where it falls back to its byte; the others are for
+/// vocabularies without one.
 const CANDIDATES: [&str; 4] = ["\n", "\t", "|", "="];
 const SPACE: char = '\u{2581}';
 
 impl Anchor {
     /// The anchor that this tokenizer needs, if it needs one.
     pub fn of(tokenizer: &Tokenizer) -> Result<Option<Self>> {
-        let marks = |ids: &[i64]| ids.first().and_then(|&id| tokenizer.token(id)).is_some_and(|token| token.starts_with(SPACE));
+        let marks = |ids: &[i64]| {
+            ids.first()
+                .and_then(|&id| tokenizer.token(id))
+                .is_some_and(|token| token.starts_with(SPACE))
+        };
         if !marks(&tokenizer.encode("x")?) {
             return Ok(None);
         }
@@ -128,12 +136,15 @@ mod tests {
     use super::super::special_tokens::SpecialTokens;
     use super::*;
 
-    /// A BPE as llama's: spaces are marked, one is put in front of every text, unknown characters fall back to bytes.
+    /// A BPE as llama's: spaces are marked, one is put in front of every text, unknown characters
+    /// fall back to bytes.
     fn llama_like() -> Tokenizer {
         let mut vocab = serde_json::Map::new();
         let bytes = (0..256).map(|byte| format!("<0x{byte:02X}>"));
         let letters = "\u{2581}abcdefghijklmnopqrstuvwxyz".chars().map(String::from);
-        for token in ["<unk>", "<s>", "</s>"].map(String::from).into_iter().chain(bytes).chain(letters) {
+        for token in
+            ["<unk>", "<s>", "</s>"].map(String::from).into_iter().chain(bytes).chain(letters)
+        {
             let id = vocab.len();
             vocab.insert(token, json!(id));
         }
@@ -163,8 +174,14 @@ mod tests {
     #[test]
     fn a_continuation_keeps_its_own_spaces() {
         let tokenizer = llama_like();
-        assert_eq!(tokenizer.decode(&tokenizer.encode(" good").unwrap()[1..]).unwrap(), "good", "the habit that is worked around");
-        for text in [" good", "good", "  good", "", " ", "é", " é film", "\n", "\ngood", "ood film\n\n"] {
+        assert_eq!(
+            tokenizer.decode(&tokenizer.encode(" good").unwrap()[1..]).unwrap(),
+            "good",
+            "the habit that is worked around"
+        );
+        for text in
+            [" good", "good", "  good", "", " ", "é", " é film", "\n", "\ngood", "ood film\n\n"]
+        {
             let ids = tokenizer.encode_continuation(text).unwrap();
             assert_eq!(tokenizer.decode_continuation(&ids).unwrap(), text, "{text:?}");
             let whole = tokenizer.encode(&format!("a{text}")).unwrap();
@@ -177,10 +194,12 @@ mod tests {
     #[test]
     fn a_space_before_every_text_is_not_put_before_a_continuation() {
         let folder = tempfile::tempdir().unwrap();
-        let plain = Tokenizer::train_bpe(["good film good film".to_owned()].into_iter(), 270).unwrap();
+        let plain =
+            Tokenizer::train_bpe(["good film good film".to_owned()].into_iter(), 270).unwrap();
         plain.save(folder.path()).unwrap();
         std::fs::write(folder.path().join("config.json"), r#"{"model_type":"gpt2"}"#).unwrap();
-        std::fs::write(folder.path().join("tokenizer_config.json"), r#"{"add_prefix_space":true}"#).unwrap();
+        std::fs::write(folder.path().join("tokenizer_config.json"), r#"{"add_prefix_space":true}"#)
+            .unwrap();
         let tokenizer = Tokenizer::open(folder.path()).unwrap();
         assert_eq!(tokenizer.encode("good").unwrap(), plain.encode(" good").unwrap());
         for text in ["good", " good", ". Good", "\n film", ""] {
@@ -192,11 +211,18 @@ mod tests {
 
     #[test]
     fn byte_level_tokenizers_need_no_anchor() {
-        let tokenizer = Tokenizer::train_bpe(["good film good film".to_owned()].into_iter(), 270).unwrap();
+        let tokenizer =
+            Tokenizer::train_bpe(["good film good film".to_owned()].into_iter(), 270).unwrap();
         assert!(matches!(Continuing::of(&tokenizer).unwrap(), Continuing::Plain));
         for text in [" good", "good", "\n film"] {
-            assert_eq!(tokenizer.encode_continuation(text).unwrap(), tokenizer.encode(text).unwrap());
-            assert_eq!(tokenizer.decode_continuation(&tokenizer.encode(text).unwrap()).unwrap(), text);
+            assert_eq!(
+                tokenizer.encode_continuation(text).unwrap(),
+                tokenizer.encode(text).unwrap()
+            );
+            assert_eq!(
+                tokenizer.decode_continuation(&tokenizer.encode(text).unwrap()).unwrap(),
+                text
+            );
         }
     }
 }

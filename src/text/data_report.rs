@@ -27,14 +27,20 @@ impl DataReport {
     pub(super) fn passed_over(&mut self, split: &str, names: &[String], table: &str) {
         if !names.is_empty() {
             let names = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            self.warnings.push(format!("{split}: files called {names} are other splits and not read; `{table}.splits.{split}` chooses"));
+            self.warnings.push(format!(
+                "{split}: files called {names} are other splits and not \
+                                        read; `{table}.splits.{split}` chooses"
+            ));
         }
     }
 
     /// Held-out rows that are not as many as asked for, because groups of equal ones stay together.
     pub(super) fn held_out(&mut self, key: &str, asked: usize, found: usize, together: &str) {
         if found != asked {
-            self.warnings.push(format!("`{key}` asks for {asked}, and {found} are held out: {together} stay together"));
+            self.warnings.push(format!(
+                "`{key}` asks for {asked}, and {found} are held out: \
+                                        {together} stay together"
+            ));
         }
     }
 }
@@ -56,7 +62,8 @@ mod tests {
 
     #[test]
     fn many_files_are_told_in_a_bounded_line() {
-        let files: Vec<(String, usize)> = (0..12).map(|shard| (format!("train-{shard}.csv"), 10 + shard)).collect();
+        let files: Vec<(String, usize)> =
+            (0..12).map(|shard| (format!("train-{shard}.csv"), 10 + shard)).collect();
         let mut report = DataReport::default();
         report.read("train", "rows", &files[..1]);
         report.read("train", "rows", &files[..2]);
@@ -66,7 +73,8 @@ mod tests {
             [
                 "train: 10 rows of `train-0.csv`",
                 "train: 21 rows of 2 files: `train-0.csv` (10), `train-1.csv` (11)",
-                "train: 186 rows of 12 files: `train-0.csv` (10), `train-1.csv` (11), `train-2.csv` (12), … 8 more (132) …, `train-11.csv` (21)",
+                "train: 186 rows of 12 files: `train-0.csv` (10), `train-1.csv` (11), \
+                 `train-2.csv` (12), … 8 more (132) …, `train-11.csv` (21)",
             ]
         );
     }

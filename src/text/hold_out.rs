@@ -1,10 +1,12 @@
-//! Rows that are held out by a seed, in whole groups: what is measured on them was not seen in training.
+//! Rows that are held out by a seed, in whole groups: what is measured on them was not seen in
+//! training.
 
 use std::collections::HashMap;
 
-/// Parts `order` (each row once) into rows held out, `wanted` of them for each part, and the rest, which comes last. Rows of equal `keys`,
-/// exact to the byte, stay together: for each part groups are taken in the order of their first row, each if it still fits, so a part has at
-/// most the rows wanted; where no group fits, the smallest one is taken. Rows of a part stay in their order.
+/// Parts `order` (each row once) into rows held out, `wanted` of them for each part, and the rest,
+/// which comes last. Rows of equal `keys`, exact to the byte, stay together: for each part groups
+/// are taken in the order of their first row, each if it still fits, so a part has at most the rows
+/// wanted; where no group fits, the smallest one is taken. Rows of a part stay in their order.
 pub(super) fn hold_out(order: &[usize], keys: &[&str], wanted: &[usize]) -> Vec<Vec<usize>> {
     let mut group_of: HashMap<&str, usize> = HashMap::new();
     let mut sizes: Vec<usize> = Vec::new();
@@ -54,13 +56,24 @@ mod tests {
         assert_eq!(hold_out(&order, &keys, &[0, 0]), [vec![], vec![], order.to_vec()]);
         // nothing fits in 1: the smallest group, of equals the first
         let pairs = ["a", "a", "a", "b", "b", "c", "c"];
-        assert_eq!(hold_out(&[0, 3, 5, 1, 2, 4, 6], &pairs, &[1]), [vec![3, 4], vec![0, 5, 1, 2, 6]]);
-        assert_eq!(hold_out(&[1, 0], &["a", "a"], &[1]), [vec![1, 0], vec![]], "one group leaves nothing");
+        assert_eq!(
+            hold_out(&[0, 3, 5, 1, 2, 4, 6], &pairs, &[1]),
+            [vec![3, 4], vec![0, 5, 1, 2, 6]]
+        );
+        assert_eq!(
+            hold_out(&[1, 0], &["a", "a"], &[1]),
+            [vec![1, 0], vec![]],
+            "one group leaves \
+                                                                                nothing"
+        );
     }
 
     #[test]
     fn rows_that_differ_are_taken_in_their_order() {
         let keys = ["a", "b", "c", "d", "A", "a "];
-        assert_eq!(hold_out(&[5, 3, 4, 1, 0, 2], &keys, &[2, 1]), [vec![5, 3], vec![4], vec![1, 0, 2]]);
+        assert_eq!(
+            hold_out(&[5, 3, 4, 1, 0, 2], &keys, &[2, 1]),
+            [vec![5, 3], vec![4], vec![1, 0, 2]]
+        );
     }
 }

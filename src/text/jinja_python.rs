@@ -1,4 +1,5 @@
-//! What chat templates take from Python: string methods, `tojson` as `json.dumps` writes it, `strftime`, and Python's idea of whitespace.
+//! What chat templates take from Python: string methods, `tojson` as `json.dumps` writes it,
+//! `strftime`, and Python's idea of whitespace.
 //!
 //! Only where minijinja and its `pycompat` methods do otherwise.
 
@@ -15,8 +16,15 @@ fn is_space(character: char) -> bool {
 }
 
 /// Methods of strings, maps and lists.
-pub fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
-    let Some(text) = value.as_str() else { return pycompat::unknown_method_callback(state, value, name, arguments) };
+pub fn method(
+    state: &mut State,
+    value: &Value,
+    name: &str,
+    arguments: &[Value],
+) -> Result<Value, Error> {
+    let Some(text) = value.as_str() else {
+        return pycompat::unknown_method_callback(state, value, name, arguments);
+    };
     let of_text = |argument: Option<&Value>| argument.and_then(Value::as_str).map(str::to_owned);
     let pieces = |pieces: Vec<&str>| pieces.into_iter().map(Value::from).collect::<Value>();
     Ok(match (name, arguments.len()) {
@@ -29,7 +37,9 @@ pub fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value])
             if separator.is_empty() {
                 return Err(Error::new(ErrorKind::InvalidOperation, "empty separator"));
             }
-            let mut found: Vec<&str> = text.rsplitn(most.map_or(usize::MAX, |most| most.saturating_add(1)), separator).collect();
+            let mut found: Vec<&str> = text
+                .rsplitn(most.map_or(usize::MAX, |most| most.saturating_add(1)), separator)
+                .collect();
             found.reverse();
             pieces(found)
         }
@@ -44,7 +54,11 @@ pub fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value])
         }
         ("partition" | "rpartition", 1) => {
             let separator = of_text(arguments.first()).unwrap_or_default();
-            let parted = if name == "partition" { text.split_once(&*separator) } else { text.rsplit_once(&*separator) };
+            let parted = if name == "partition" {
+                text.split_once(&*separator)
+            } else {
+                text.rsplit_once(&*separator)
+            };
             match parted {
                 Some((before, after)) => pieces(vec![before, &separator, after]),
                 None if name == "partition" => pieces(vec![text, "", ""]),
@@ -57,7 +71,8 @@ pub fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value])
 
 /// Python ends a line at more characters than `\n`.
 fn split_lines(text: &str) -> Vec<&str> {
-    const ENDS: [char; 9] = ['\n', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];
+    const ENDS: [char; 9] =
+        ['\n', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];
     let mut lines = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find(|character| ENDS.contains(&character) || character == '\r') {
@@ -104,11 +119,13 @@ pub fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
         },
     };
     let separators: Option<Vec<String>> = options.get("separators")?;
-    let separator = |index: usize| separators.as_ref().and_then(|separators| separators.get(index).cloned());
+    let separator =
+        |index: usize| separators.as_ref().and_then(|separators| separators.get(index).cloned());
     let json = Json {
         ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
         sorted: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
-        between_items: separator(0).unwrap_or_else(|| if indent.is_some() { "," } else { ", " }.to_owned()),
+        between_items: separator(0)
+            .unwrap_or_else(|| if indent.is_some() { "," } else { ", " }.to_owned()),
         after_key: separator(1).unwrap_or_else(|| ": ".to_owned()),
         indent,
     };
@@ -149,12 +166,23 @@ impl Json {
                 }
                 self.write_items(out, ['{', '}'], items, depth)?;
             }
-            other => return Err(Error::new(ErrorKind::InvalidOperation, format!("a value of type {other} cannot be written as JSON"))),
+            other => {
+                return Err(Error::new(
+                    ErrorKind::InvalidOperation,
+                    format!("a value of type {other} cannot be written as JSON"),
+                ));
+            }
         }
         Ok(())
     }
 
-    fn write_items(&self, out: &mut String, brackets: [char; 2], items: Vec<(Option<String>, Value)>, depth: usize) -> Result<(), Error> {
+    fn write_items(
+        &self,
+        out: &mut String,
+        brackets: [char; 2],
+        items: Vec<(Option<String>, Value)>,
+        depth: usize,
+    ) -> Result<(), Error> {
         let line = |out: &mut String, depth: usize| {
             if let Some(indent) = &self.indent {
                 out.push('\n');
@@ -230,8 +258,12 @@ pub struct Clock {
 
 impl Clock {
     pub fn now() -> Self {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Self { seconds: libc::time_t::try_from(since.as_secs()).unwrap_or_default(), microseconds: since.subsec_micros() }
+        let since =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Self {
+            seconds: libc::time_t::try_from(since.as_secs()).unwrap_or_default(),
+            microseconds: since.subsec_micros(),
+        }
     }
 
     /// `datetime.now().strftime(format)`: the C library's, with microseconds, and no time zone, in
@@ -250,10 +282,13 @@ impl Clock {
         if plain.is_empty() {
             return Ok(plain);
         }
-        // An empty result cannot be told from a buffer too short, so a character is added and taken off again.
-        let format = CString::new(format!("{plain}.")).map_err(|_| Error::new(ErrorKind::InvalidOperation, "a date format with a NUL"))?;
+        // An empty result cannot be told from a buffer too short, so a character is added and taken
+        // off again.
+        let format = CString::new(format!("{plain}."))
+            .map_err(|_| Error::new(ErrorKind::InvalidOperation, "a date format with a NUL"))?;
         let mut buffer = vec![0_u8; 256 + 64 * plain.len()];
-        // SAFETY: an all-zero `tm` is valid, the length is the buffer's, the format ends in NUL, and all pointers live through the calls.
+        // SAFETY: an all-zero `tm` is valid, the length is the buffer's, the format ends in NUL,
+        // and all pointers live through the calls.
         let written = unsafe {
             let mut time: libc::tm = std::mem::zeroed();
             libc::localtime_r(&self.seconds, &mut time);
@@ -262,7 +297,9 @@ impl Clock {
         if written == 0 {
             return Err(Error::new(ErrorKind::InvalidOperation, "the date is too long"));
         }
-        let text = CStr::from_bytes_until_nul(&buffer).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default();
+        let text = CStr::from_bytes_until_nul(&buffer)
+            .map(|text| text.to_string_lossy().into_owned())
+            .unwrap_or_default();
         Ok(text[..text.len() - 1].to_owned())
     }
 }
@@ -275,7 +312,21 @@ mod tests {
     fn numbers_are_written_as_python_does() {
         let numbers = [0.0, 1.0, 0.1, 1e15, 1.5e16, 1e-4, 2.5e-5, 1e22, -3.25, 1e100];
         let written = numbers.map(float);
-        assert_eq!(written, ["0.0", "1.0", "0.1", "1000000000000000.0", "1.5e+16", "0.0001", "2.5e-05", "1e+22", "-3.25", "1e+100"]);
+        assert_eq!(
+            written,
+            [
+                "0.0",
+                "1.0",
+                "0.1",
+                "1000000000000000.0",
+                "1.5e+16",
+                "0.0001",
+                "2.5e-05",
+                "1e+22",
+                "-3.25",
+                "1e+100"
+            ]
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Text: tokenizers and their vocabularies, prompts, data sets, preference pairs, and the built-in corpus.
+//! Text: tokenizers and their vocabularies, prompts, data sets, preference pairs, and the built-in
+//! corpus.
 
 mod chat;
 mod continuation;
@@ -26,7 +27,9 @@ pub use dataset::{Dataset, Example, Prompts, Split, first_words_prompt, load as 
 pub use pair_files::{PairRow, PairRows, files as pair_files, load as load_pair_rows};
 pub use pairs::{LeftOut, Pair, Reason, read_pairs, read_prompts, read_responses};
 pub use prompt::PromptTemplate;
-pub use report::{bos_problems, folder_reports, indented, mixture_problems, plan_report, tilt_problems};
+pub use report::{
+    bos_problems, folder_reports, indented, mixture_problems, plan_report, tilt_problems,
+};
 pub use splits::{Trouble as SplitTrouble, chosen_files, files as dataset_files};
 pub use tokenizer::Tokenizer;
 pub use vocabulary::{Vocabulary, VocabularyDifference};

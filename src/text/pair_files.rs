@@ -1,4 +1,5 @@
-//! Preference pairs that others made: one local file, or a folder of local files, with columns for prompt, chosen and rejected.
+//! Preference pairs that others made: one local file, or a folder of local files, with columns for
+//! prompt, chosen and rejected.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -14,14 +15,16 @@ use crate::error::{Error, Result};
 use crate::recipe::{PairColumns, Preferences};
 use crate::sampling::Stream;
 
-/// A pair as its file has it; `id` is `<split>-<row>`, rows counted from 0 over the files that it was read from.
+/// A pair as its file has it; `id` is `<split>-<row>`, rows counted from 0 over the files that it
+/// was read from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PairRow {
     pub id: String,
     pub prompt: String,
     pub chosen: String,
     pub rejected: String,
-    /// Whether the response ended by itself: `chosen_complete` and `rejected_complete` of a file that this program wrote, else true.
+    /// Whether the response ended by itself: `chosen_complete` and `rejected_complete` of a file
+    /// that this program wrote, else true.
     pub chosen_complete: bool,
     pub rejected_complete: bool,
 }
@@ -46,24 +49,38 @@ fn of_folder(settings: &Preferences, source: &Path) -> Result<[SplitFiles; 2]> {
     splits::of_pairs(&splits::list(source)?, settings).map_err(|trouble| trouble.at(source))
 }
 
-/// Training and validation pairs of `source`. A folder's validation pairs are those of its validation files, or else of its test files;
-/// where it has neither, and for a single file, the seed holds out `validation_pairs` rows, all pairs of a prompt together. `train_pairs` 0 is
-/// all that are left. Prompts that the user's own validation files share with training are counted in the report.
+/// Training and validation pairs of `source`. A folder's validation pairs are those of its
+/// validation files, or else of its test files; where it has neither, and for a single file, the
+/// seed holds out `validation_pairs` rows, all pairs of a prompt together. `train_pairs` 0 is all
+/// that are left. Prompts that the user's own validation files share with training are counted in
+/// the report.
 ///
 /// # Errors
-/// Where a file cannot be read, a column is missing or holds no text, names leave a choice of splits, there are fewer pairs than asked for, or
-/// nothing is left beside the pairs of one prompt.
+/// Where a file cannot be read, a column is missing or holds no text, names leave a choice of
+/// splits, there are fewer pairs than asked for, or nothing is left beside the pairs of one prompt.
 pub fn load(settings: &Preferences, source: &Path, seed: u64) -> Result<PairRows> {
     let mut report = DataReport::default();
-    let mut read = |folder: &Path, split: &str, files: &SplitFiles| read(folder, files, &settings.columns, split, &mut report);
+    let mut read = |folder: &Path, split: &str, files: &SplitFiles| {
+        read(folder, files, &settings.columns, split, &mut report)
+    };
     let all = if source.is_dir() {
         let [files, held_out] = of_folder(settings, source)?;
         let train = read(source, "train", &files)?;
         if !held_out.files.is_empty() {
             let validation = read(source, "validation", &held_out)?;
-            let train = first(train, settings.train_pairs, &source.join(&files.files[0]), "preferences.train_pairs")?;
+            let train = first(
+                train,
+                settings.train_pairs,
+                &source.join(&files.files[0]),
+                "preferences.train_pairs",
+            )?;
             let key = "preferences.validation_pairs";
-            let validation = first(validation, settings.validation_pairs, &source.join(&held_out.files[0]), key)?;
+            let validation = first(
+                validation,
+                settings.validation_pairs,
+                &source.join(&held_out.files[0]),
+                key,
+            )?;
             tell_shared(&mut report, &train, &validation);
             return Ok(PairRows { train, validation, report });
         }
@@ -77,7 +94,13 @@ pub fn load(settings: &Preferences, source: &Path, seed: u64) -> Result<PairRows
 }
 
 /// Splits `all` by the seed, whole prompts at a time.
-fn hold_out_pairs(settings: &Preferences, source: &Path, seed: u64, all: &[PairRow], mut report: DataReport) -> Result<PairRows> {
+fn hold_out_pairs(
+    settings: &Preferences,
+    source: &Path,
+    seed: u64,
+    all: &[PairRow],
+    mut report: DataReport,
+) -> Result<PairRows> {
     let wanted = settings.validation_pairs;
     if wanted == 0 {
         let hint = "hint: give the number of pairs to hold out instead, or add a file";
@@ -97,17 +120,30 @@ fn hold_out_pairs(settings: &Preferences, source: &Path, seed: u64, all: &[PairR
         return Err(too_few_groups(source, key, asked, &keys, "prompt"));
     }
     train.truncate(if settings.train_pairs == 0 { train.len() } else { settings.train_pairs });
-    let distinct = validation.iter().map(|&row| all[row].prompt.as_str()).collect::<HashSet<_>>().len();
-    report.lines.push(format!("validation: {} of these pairs, all those of {distinct} prompts, held out by the seed", validation.len()));
-    report.held_out("preferences.validation_pairs", wanted, validation.len(), "pairs of one prompt");
+    let distinct =
+        validation.iter().map(|&row| all[row].prompt.as_str()).collect::<HashSet<_>>().len();
+    report.lines.push(format!(
+        "validation: {} of these pairs, all those of {distinct} prompts, \
+                               held out by the seed",
+        validation.len()
+    ));
+    report.held_out(
+        "preferences.validation_pairs",
+        wanted,
+        validation.len(),
+        "pairs of one prompt",
+    );
     let take = |split: &str, mut rows: Vec<usize>| -> Vec<PairRow> {
         rows.sort_unstable();
-        rows.iter().map(|&row| PairRow { id: format!("{split}-{row}"), ..all[row].clone() }).collect()
+        rows.iter()
+            .map(|&row| PairRow { id: format!("{split}-{row}"), ..all[row].clone() })
+            .collect()
     };
     Ok(PairRows { train: take("train", train), validation: take("validation", validation), report })
 }
 
-/// What pairs that must not part have in common: their prompt, or both their responses where it is empty and so says nothing.
+/// What pairs that must not part have in common: their prompt, or both their responses where it is
+/// empty and so says nothing.
 fn kinship(pair: &PairRow) -> String {
     if !pair.prompt.trim().is_empty() {
         return pair.prompt.clone();
@@ -117,10 +153,12 @@ fn kinship(pair: &PairRow) -> String {
     responses.join("\0")
 }
 
-/// The user's own files may share prompts; what is measured on such pairs says little of new prompts.
+/// The user's own files may share prompts; what is measured on such pairs says little of new
+/// prompts.
 fn tell_shared(report: &mut DataReport, train: &[PairRow], validation: &[PairRow]) {
     let known: HashSet<String> = train.iter().map(kinship).collect();
-    let shared: Vec<&PairRow> = validation.iter().filter(|pair| known.contains(&kinship(pair))).collect();
+    let shared: Vec<&PairRow> =
+        validation.iter().filter(|pair| known.contains(&kinship(pair))).collect();
     if shared.is_empty() {
         return;
     }
@@ -128,7 +166,8 @@ fn tell_shared(report: &mut DataReport, train: &[PairRow], validation: &[PairRow
     let pairs: HashSet<[String; 3]> = train.iter().map(texts).collect();
     let same = shared.iter().filter(|pair| pairs.contains(&texts(pair))).count();
     report.warnings.push(format!(
-        "{} of {} validation pairs have a prompt that training pairs have too, and {same} are training pairs: accuracy on them says little of \
+        "{} of {} validation pairs have a prompt that training pairs have too, and {same} are \
+         training pairs: accuracy on them says little of \
          new prompts",
         shared.len(),
         validation.len()
@@ -143,7 +182,13 @@ fn first(mut pairs: Vec<PairRow>, count: usize, file: &Path, key: &str) -> Resul
     Ok(pairs)
 }
 
-fn read(folder: &Path, split_files: &SplitFiles, columns: &PairColumns, split: &str, report: &mut DataReport) -> Result<Vec<PairRow>> {
+fn read(
+    folder: &Path,
+    split_files: &SplitFiles,
+    columns: &PairColumns,
+    split: &str,
+    report: &mut DataReport,
+) -> Result<Vec<PairRow>> {
     let mut pairs: Vec<PairRow> = Vec::new();
     let mut read = Vec::new();
     for name in &split_files.files {
@@ -159,8 +204,11 @@ fn read(folder: &Path, split_files: &SplitFiles, columns: &PairColumns, split: &
 }
 
 fn pair(file: &Path, columns: &PairColumns, id: String, record: &Record) -> Result<PairRow> {
-    let text = |column: &str, key: &str| Ok::<_, Error>(record.text(file, column, &format!("preferences.columns.{key}"))?.to_owned());
-    let complete = |column: &str| record.fields.get(column).and_then(Value::as_bool).unwrap_or(true);
+    let text = |column: &str, key: &str| {
+        Ok::<_, Error>(record.text(file, column, &format!("preferences.columns.{key}"))?.to_owned())
+    };
+    let complete =
+        |column: &str| record.fields.get(column).and_then(Value::as_bool).unwrap_or(true);
     Ok(PairRow {
         id,
         prompt: text(&columns.prompt, "prompt")?,
@@ -176,7 +224,10 @@ mod tests {
     use super::*;
 
     fn settings(train_pairs: usize, validation_pairs: usize) -> Preferences {
-        let table = format!("train_pairs = {train_pairs}\nvalidation_pairs = {validation_pairs}\ncolumns = {{ prompt = \"question\" }}");
+        let table = format!(
+            "train_pairs = {train_pairs}\nvalidation_pairs = \
+                             {validation_pairs}\ncolumns = {{ prompt = \"question\" }}"
+        );
         toml::from_str(&table).unwrap()
     }
 
@@ -202,30 +253,56 @@ mod tests {
             "validation: 3 of these pairs, all those of 3 prompts, held out by the seed",
         ];
         assert_eq!((report.lines, report.warnings.len()), (said.map(str::to_owned).to_vec(), 0));
-        let mut prompts: Vec<&str> = train.iter().chain(&validation).map(|pair| pair.prompt.as_str()).collect();
+        let mut prompts: Vec<&str> =
+            train.iter().chain(&validation).map(|pair| pair.prompt.as_str()).collect();
         prompts.sort_unstable();
         prompts.dedup();
         assert_eq!(prompts.len(), 10);
-        assert!(train.iter().all(|pair| pair.id == pair.prompt.replace("question ", "train-")), "ids tell rows: {train:?}");
-        assert_eq!((train[0].chosen.split(", ").next(), train[0].rejected.as_str(), train[0].chosen_complete), (Some("yes"), "no", true));
+        assert!(
+            train.iter().all(|pair| pair.id == pair.prompt.replace("question ", "train-")),
+            "ids tell rows: {train:?}"
+        );
+        assert_eq!(
+            (
+                train[0].chosen.split(", ").next(),
+                train[0].rejected.as_str(),
+                train[0].chosen_complete
+            ),
+            (Some("yes"), "no", true)
+        );
         assert_eq!(load(&settings(0, 3), root, 1).unwrap().validation, validation);
         assert_ne!(load(&settings(0, 3), root, 2).unwrap().validation, validation);
         let fewer = load(&settings(4, 3), root, 1).unwrap();
         assert_eq!((fewer.train.len(), &fewer.validation), (4, &validation));
         assert_eq!(files(&settings(0, 0), root).unwrap().len(), 2);
-        assert!(error_of(root, 0, 0).contains("no file for the validation split, and `preferences.validation_pairs` is 0\n\nhint: "));
-        assert!(
-            error_of(root, 8, 3).contains("`preferences.train_pairs + preferences.validation_pairs` asks for 11 rows; the file has 10")
-        );
+        assert!(error_of(root, 0, 0).contains(
+            "no file for the validation split, and \
+                                               `preferences.validation_pairs` is 0\n\nhint: "
+        ));
+        assert!(error_of(root, 8, 3).contains(
+            "`preferences.train_pairs + \
+                                           preferences.validation_pairs` asks for 11 rows; the \
+                                           file has 10"
+        ));
 
         write(root, "test.csv", 20..24);
         let PairRows { train, validation: test, .. } = load(&settings(0, 0), root, 1).unwrap();
-        assert_eq!((train.len(), ids(&test)), (10, vec!["validation-0", "validation-1", "validation-2", "validation-3"]));
+        assert_eq!(
+            (train.len(), ids(&test)),
+            (10, vec!["validation-0", "validation-1", "validation-2", "validation-3"])
+        );
         let PairRows { train, validation: test, .. } = load(&settings(2, 1), root, 1).unwrap();
-        assert_eq!((ids(&train), test[0].prompt.as_str()), (vec!["train-0", "train-1"], "question 20"));
+        assert_eq!(
+            (ids(&train), test[0].prompt.as_str()),
+            (vec!["train-0", "train-1"], "question 20")
+        );
         assert!(error_of(root, 11, 0).contains("`preferences.train_pairs` asks for 11 rows"));
         write(root, "dev.csv", 30..31);
-        assert_eq!(load(&settings(0, 0), root, 1).unwrap().validation[0].prompt, "question 30", "validation files before test files");
+        assert_eq!(
+            load(&settings(0, 0), root, 1).unwrap().validation[0].prompt,
+            "question 30",
+            "validation files before test files"
+        );
         assert_eq!(files(&settings(0, 0), root).unwrap().len(), 3);
         assert!(error_of(&root.join("dev.csv"), 0, 1).contains("asks for 2 rows; the file has 1"));
         std::fs::remove_file(root.join("train-0.csv")).unwrap();
@@ -239,8 +316,14 @@ mod tests {
 
     /// 16 prompts with 6 pairs each, and a prompt of its own that stands three times.
     fn ranked(folder: &Path) -> PathBuf {
-        let pair = |prompt: usize, pair: usize| format!("question {prompt},better {pair},worse {pair}\n");
-        let rows = (0..96).map(|row| pair(row / 6, row % 6)).collect::<String>() + &pair(99, 0).repeat(3);
+        let pair = |prompt: usize, pair: usize| {
+            format!(
+                "question {prompt},better {pair},worse \
+                                                         {pair}\n"
+            )
+        };
+        let rows =
+            (0..96).map(|row| pair(row / 6, row % 6)).collect::<String>() + &pair(99, 0).repeat(3);
         let path = folder.join("pairs.csv");
         std::fs::write(&path, format!("question,chosen,rejected\n{rows}")).unwrap();
         path
@@ -251,37 +334,62 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let source = ranked(folder.path());
         for (asked, seed) in (1..90).map(|asked| (asked, asked as u64)) {
-            let PairRows { train, validation, report } = load(&settings(0, asked), &source, seed).unwrap();
+            let PairRows { train, validation, report } =
+                load(&settings(0, asked), &source, seed).unwrap();
             assert_eq!(train.len() + validation.len(), 99);
             let prompts: HashSet<&str> = train.iter().map(|pair| pair.prompt.as_str()).collect();
-            assert!(validation.iter().all(|pair| !prompts.contains(pair.prompt.as_str())), "{asked}: {validation:?}");
+            assert!(
+                validation.iter().all(|pair| !prompts.contains(pair.prompt.as_str())),
+                "{asked}: {validation:?}"
+            );
             // Groups of 6 and one of 3: at most what was asked for, and as near as they come.
             let nearest = if asked < 3 { 3 } else { asked / 3 * 3 };
-            assert!(validation.len() == nearest || validation.len() + 3 == nearest, "{asked}: {}", validation.len());
-            assert_eq!(report.warnings.is_empty(), validation.len() == asked, "{asked}: {report:?}");
+            assert!(
+                validation.len() == nearest || validation.len() + 3 == nearest,
+                "{asked}: {}",
+                validation.len()
+            );
+            assert_eq!(
+                report.warnings.is_empty(),
+                validation.len() == asked,
+                "{asked}: {report:?}"
+            );
         }
-        let warning = "`preferences.validation_pairs` asks for 20, and 18 are held out: pairs of one prompt stay together";
-        let found: HashSet<Vec<String>> = (0..20).map(|seed| load(&settings(0, 20), &source, seed).unwrap().report.warnings).collect();
+        let warning = "`preferences.validation_pairs` asks for 20, and 18 are held out: pairs of \
+                       one prompt stay together";
+        let found: HashSet<Vec<String>> = (0..20)
+            .map(|seed| load(&settings(0, 20), &source, seed).unwrap().report.warnings)
+            .collect();
         assert!(found.contains(&vec![warning.to_owned()]), "{found:?}");
         assert_eq!(load(&settings(30, 24), &source, 1).unwrap().train.len(), 30);
 
         // An empty prompt says nothing: there only the same two responses stay together.
         let none = folder.path().join("none.csv");
-        let rows = (0..20).map(|row| format!(",{0},{1}\n,{1},{0}\n", row, row + 100)).collect::<String>();
+        let rows =
+            (0..20).map(|row| format!(",{0},{1}\n,{1},{0}\n", row, row + 100)).collect::<String>();
         std::fs::write(&none, format!("question,chosen,rejected\n{rows}")).unwrap();
         let PairRows { train, validation, .. } = load(&settings(0, 6), &none, 1).unwrap();
-        let responses =
-            |pairs: &[PairRow]| pairs.iter().flat_map(|pair| [pair.chosen.clone(), pair.rejected.clone()]).collect::<HashSet<_>>();
+        let responses = |pairs: &[PairRow]| {
+            pairs
+                .iter()
+                .flat_map(|pair| [pair.chosen.clone(), pair.rejected.clone()])
+                .collect::<HashSet<_>>()
+        };
         assert_eq!((train.len(), validation.len()), (34, 6));
         assert!(responses(&train).is_disjoint(&responses(&validation)));
 
         let one = folder.path().join("one.csv");
         std::fs::write(&one, format!("question,chosen,rejected\n{}", "a,b,c\n".repeat(9))).unwrap();
         let error = error_of(&one, 0, 3);
-        let expected =
-            "`preferences.train_pairs + preferences.validation_pairs` asks for 4 of 9 rows, but rows of one prompt stay together";
+        let expected = "`preferences.train_pairs + preferences.validation_pairs` asks for 4 of 9 \
+                        rows, but \
+             rows of one prompt stay together";
         assert!(
-            error.contains(expected) && error.contains("\n\nhint: ask for fewer, or give what is held out in a file of its own"),
+            error.contains(expected)
+                && error.contains(
+                    "\n\nhint: ask for fewer, or give what is \
+                                                        held out in a file of its own"
+                ),
             "{error}"
         );
     }
@@ -291,13 +399,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), "train.csv", 0..10);
         let header = "question,chosen,rejected\n";
-        std::fs::write(folder.path().join("validation.csv"), format!("{header}question 3,other,no\nquestion 4,\"yes, 4\",no\nnew,a,b\n"))
-            .unwrap();
+        std::fs::write(
+            folder.path().join("validation.csv"),
+            format!(
+                "{header}question \
+                                                                      3,other,no\nquestion \
+                                                                      4,\"yes, 4\",no\nnew,a,b\n"
+            ),
+        )
+        .unwrap();
         let PairRows { validation, report, .. } = load(&settings(0, 0), folder.path(), 1).unwrap();
         assert_eq!(validation.len(), 3);
-        let warning = "2 of 3 validation pairs have a prompt that training pairs have too, and 1 are training pairs: accuracy on them says \
+        let warning = "2 of 3 validation pairs have a prompt that training pairs have too, and 1 \
+                       are training pairs: accuracy on them says \
                        little of new prompts";
         assert_eq!(report.warnings, [warning]);
-        assert_eq!(load(&settings(3, 0), folder.path(), 1).unwrap().report.warnings.len(), 0, "of what is trained on");
+        assert_eq!(
+            load(&settings(3, 0), folder.path(), 1).unwrap().report.warnings.len(),
+            0,
+            "of what is trained on"
+        );
     }
 }

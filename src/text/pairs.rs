@@ -62,7 +62,8 @@ fn yes() -> bool {
 
 /// All pairs of a file; an empty file holds none.
 pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
-    if std::fs::metadata(path).map_err(Error::io(path, "opening the preference pairs"))?.len() == 0 {
+    if std::fs::metadata(path).map_err(Error::io(path, "opening the preference pairs"))?.len() == 0
+    {
         return Ok(Vec::new());
     }
     rows(path)
@@ -73,14 +74,22 @@ pub fn read_responses(path: &Path) -> Result<Vec<[String; 3]>> {
     let row = |record: records::Record| {
         let field = |name: &str| match record.fields.get(name) {
             Some(Value::String(text)) => Ok(text.clone()),
-            _ => Err(Error::data(path, Some(record.line), format!("a preference pair needs the text `{name}`"))),
+            _ => Err(Error::data(
+                path,
+                Some(record.line),
+                format!(
+                    "a preference pair needs the \
+                                                                   text `{name}`"
+                ),
+            )),
         };
         Ok([field("prompt")?, field("chosen")?, field("rejected")?])
     };
     records::read(path, 0)?.into_iter().map(row).collect()
 }
 
-/// The prompts of a file with a line `{"id": …, "prompt": …}` each; ids are strings or numbers, and distinct.
+/// The prompts of a file with a line `{"id": …, "prompt": …}` each; ids are strings or numbers, and
+/// distinct.
 pub fn read_prompts(path: &Path) -> Result<Vec<Prompt>> {
     #[derive(Deserialize)]
     struct Line {
@@ -100,7 +109,8 @@ pub fn read_prompts(path: &Path) -> Result<Vec<Prompt>> {
 
 fn rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let parse = |record: records::Record| {
-        serde_json::from_value(Value::Object(record.fields)).map_err(|error| Error::data(path, Some(record.line), error.to_string()))
+        serde_json::from_value(Value::Object(record.fields))
+            .map_err(|error| Error::data(path, Some(record.line), error.to_string()))
     };
     records::read(path, 0)?.into_iter().map(parse).collect()
 }
@@ -117,10 +127,14 @@ mod tests {
         std::fs::write(&path, format!("{pair}\n")).unwrap();
         let pairs = read_pairs(&path).unwrap();
         assert!(pairs[0].chosen_complete && pairs[0].probability.is_none());
-        std::fs::write(&path, format!("{pair}\n{}\n", pair.replace("\"chosen\"", "\"winner\""))).unwrap();
+        std::fs::write(&path, format!("{pair}\n{}\n", pair.replace("\"chosen\"", "\"winner\"")))
+            .unwrap();
         let error = read_pairs(&path).unwrap_err().to_string();
         assert!(error.contains("pairs.jsonl:2: missing field `chosen`"), "{error}");
-        std::fs::write(&path, "{\"id\":1,\"prompt\":\"a\"}\n{\"id\":\"1\",\"prompt\":\"b\"}\n").unwrap();
-        assert!(read_prompts(&path).unwrap_err().to_string().contains("two prompts have the id `1`"));
+        std::fs::write(&path, "{\"id\":1,\"prompt\":\"a\"}\n{\"id\":\"1\",\"prompt\":\"b\"}\n")
+            .unwrap();
+        assert!(
+            read_prompts(&path).unwrap_err().to_string().contains("two prompts have the id `1`")
+        );
     }
 }

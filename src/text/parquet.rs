@@ -1,4 +1,5 @@
-//! Rows of a Parquet file as JSON values: text, numbers and booleans. Nested columns (lists, maps, structs) are left out.
+//! Rows of a Parquet file as JSON values: text, numbers and booleans. Nested columns (lists, maps,
+//! structs) are left out.
 
 use std::fs::File;
 use std::path::Path;
@@ -28,14 +29,25 @@ pub fn read(path: &Path, file: File, limit: usize) -> Result<Vec<Record>> {
     };
     let reader = SerializedFileReader::new(file).map_err(wrong(None))?;
     let schema = reader.metadata().file_metadata().schema();
-    let is_flat = |column: &&TypePtr| column.is_primitive() && column.get_basic_info().repetition() != Repetition::REPEATED;
+    let is_flat = |column: &&TypePtr| {
+        column.is_primitive() && column.get_basic_info().repetition() != Repetition::REPEATED
+    };
     let flat = schema.get_fields().iter().filter(is_flat).cloned().collect();
-    let columns = Type::group_type_builder(schema.name()).with_fields(flat).build().map_err(wrong(None))?;
+    let columns =
+        Type::group_type_builder(schema.name()).with_fields(flat).build().map_err(wrong(None))?;
     if columns.get_fields().is_empty() {
-        return Err(Error::data(path, None, "all columns are nested; expected one of text, numbers or booleans"));
+        return Err(Error::data(
+            path,
+            None,
+            "all columns are nested; expected one of text, numbers \
+                                            or booleans",
+        ));
     }
     let rows = reader.get_row_iter(Some(columns)).map_err(wrong(None))?.take(limit).enumerate();
-    rows.map(|(row, fields)| Ok(Record { line: row + 1, fields: fields_of(&fields.map_err(wrong(Some(row + 1)))?) })).collect()
+    rows.map(|(row, fields)| {
+        Ok(Record { line: row + 1, fields: fields_of(&fields.map_err(wrong(Some(row + 1)))?) })
+    })
+    .collect()
 }
 
 fn fields_of(row: &Row) -> Map<String, Value> {
@@ -76,21 +88,29 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Columns `text`, `label` (no label for a negative one), `good` and a list `words`; row groups of two.
+    /// Columns `text`, `label` (no label for a negative one), `good` and a list `words`; row groups
+    /// of two.
     pub fn write(path: &Path, rows: &[(&str, i64)], compression: Compression) {
         let schema = "message rows { required binary text (UTF8); optional int64 label; required boolean good;
                       optional group words (LIST) { repeated group list { optional binary element (UTF8); } } }";
         let properties = WriterProperties::builder().set_compression(compression).build();
         let file = File::create(path).unwrap();
-        let mut writer = SerializedFileWriter::new(file, Arc::new(parse_message_type(schema).unwrap()), Arc::new(properties)).unwrap();
+        let mut writer = SerializedFileWriter::new(
+            file,
+            Arc::new(parse_message_type(schema).unwrap()),
+            Arc::new(properties),
+        )
+        .unwrap();
         for rows in rows.chunks(2) {
             let mut group = writer.next_row_group().unwrap();
             let mut column = group.next_column().unwrap().unwrap();
-            let texts: Vec<ByteArray> = rows.iter().map(|(text, _)| ByteArray::from(*text)).collect();
+            let texts: Vec<ByteArray> =
+                rows.iter().map(|(text, _)| ByteArray::from(*text)).collect();
             column.typed::<ByteArrayType>().write_batch(&texts, None, None).unwrap();
             column.close().unwrap();
             let mut column = group.next_column().unwrap().unwrap();
-            let labels: Vec<i64> = rows.iter().map(|(_, label)| *label).filter(|label| *label >= 0).collect();
+            let labels: Vec<i64> =
+                rows.iter().map(|(_, label)| *label).filter(|label| *label >= 0).collect();
             let there: Vec<i16> = rows.iter().map(|(_, label)| i16::from(*label >= 0)).collect();
             column.typed::<Int64Type>().write_batch(&labels, Some(&there), None).unwrap();
             column.close().unwrap();
@@ -100,7 +120,10 @@ pub(super) mod tests {
             column.close().unwrap();
             let mut column = group.next_column().unwrap().unwrap();
             let words = vec![ByteArray::from("w"); rows.len()];
-            column.typed::<ByteArrayType>().write_batch(&words, Some(&vec![3; rows.len()]), Some(&vec![0; rows.len()])).unwrap();
+            column
+                .typed::<ByteArrayType>()
+                .write_batch(&words, Some(&vec![3; rows.len()]), Some(&vec![0; rows.len()]))
+                .unwrap();
             column.close().unwrap();
             group.close().unwrap();
         }
@@ -113,10 +136,17 @@ pub(super) mod tests {
         let path = folder.path().join("x.parquet");
         let rows = [("naïve – 日本語", 1), ("two\nlines", 0), ("three", -1)];
         let zstd = Compression::ZSTD(ZstdLevel::default());
-        for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::GZIP(Default::default()), zstd] {
+        for compression in [
+            Compression::UNCOMPRESSED,
+            Compression::SNAPPY,
+            Compression::GZIP(Default::default()),
+            zstd,
+        ] {
             write(&path, &rows, compression);
-            let read = |limit: usize| super::read(&path, File::open(&path).unwrap(), limit).unwrap();
-            let fields: Vec<Value> = read(usize::MAX).into_iter().map(|record| Value::Object(record.fields)).collect();
+            let read =
+                |limit: usize| super::read(&path, File::open(&path).unwrap(), limit).unwrap();
+            let fields: Vec<Value> =
+                read(usize::MAX).into_iter().map(|record| Value::Object(record.fields)).collect();
             assert_eq!(
                 fields,
                 [
@@ -138,7 +168,11 @@ pub(super) mod tests {
         for damaged in [&bytes[..0], &bytes[..bytes.len() / 2], b"PAR1 and not much more PAR1"] {
             std::fs::write(&path, damaged).unwrap();
             let error = read(&path, File::open(&path).unwrap(), 9).err().unwrap().to_string();
-            assert!(error.contains("x.parquet: not a readable Parquet file: ") && error.contains("hint: "), "{error}");
+            assert!(
+                error.contains("x.parquet: not a readable Parquet file: ")
+                    && error.contains("hint: "),
+                "{error}"
+            );
         }
     }
 }

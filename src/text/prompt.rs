@@ -1,4 +1,5 @@
-//! What a model reads before a response: the one function that training and search both use, so BOS and template cannot differ.
+//! What a model reads before a response: the one function that training and search both use, so BOS
+//! and template cannot differ.
 
 use super::tokenizer::behind;
 use super::{Message, Tokenizer};
@@ -9,20 +10,26 @@ use crate::recipe::{Chat, Model};
 pub struct PromptTemplate {
     template: String,
     bos: Option<bool>,
-    /// Whether the filled template is the user's turn of the tokenizer's chat template, and what the system says before it.
+    /// Whether the filled template is the user's turn of the tokenizer's chat template, and what
+    /// the system says before it.
     chat: Option<Chat>,
 }
 
 impl PromptTemplate {
-    /// `template` holds `{prompt}`. `bos` says whether the BOS token stands first; left out, what the tokenizer's post-processor puts before
-    /// a text does, as in transformers.
+    /// `template` holds `{prompt}`. `bos` says whether the BOS token stands first; left out, what
+    /// the tokenizer's post-processor puts before a text does, as in transformers.
     pub fn new(template: &str, bos: Option<bool>) -> Self {
         Self { template: template.to_owned(), bos, chat: None }
     }
 
-    /// The filled template as the user's turn of the tokenizer's own chat template, which also decides on BOS.
+    /// The filled template as the user's turn of the tokenizer's own chat template, which also
+    /// decides on BOS.
     pub fn chat(template: &str, system: Option<&str>) -> Self {
-        Self { template: template.to_owned(), bos: None, chat: Some(Chat { system: system.map(str::to_owned) }) }
+        Self {
+            template: template.to_owned(),
+            bos: None,
+            chat: Some(Chat { system: system.map(str::to_owned) }),
+        }
     }
 
     /// The same, with or without BOS.
@@ -40,8 +47,17 @@ impl PromptTemplate {
         let text = self.template.replace("{prompt}", prompt);
         let Some(chat) = &self.chat else { return Ok(text) };
         let Some(template) = tokenizer.chat_template()? else {
-            let hint = "hint: prompt it without chat, and write what it should read around `{prompt}`";
-            return Err(Error::data(tokenizer.folder(), None, format!("a chat was asked of it, but it has no chat template\n\n{hint}")));
+            let hint = "hint: prompt it without chat, and write what it should read around \
+                        `{prompt}`";
+            return Err(Error::data(
+                tokenizer.folder(),
+                None,
+                format!(
+                    "a chat was asked of it, but \
+                                                                      it has no chat \
+                                                                      template\n\n{hint}"
+                ),
+            ));
         };
         let system = chat.system.iter().map(|system| Message::new("system", system.as_str()));
         template.render(&system.chain([Message::new("user", text)]).collect::<Vec<_>>(), true)
@@ -52,7 +68,8 @@ impl PromptTemplate {
         Ok(self.render(tokenizer, prompt)?.is_empty())
     }
 
-    /// What stands before every text. What a post-processor puts behind one, an EOS, never stands between prompt and response.
+    /// What stands before every text. What a post-processor puts behind one, an EOS, never stands
+    /// between prompt and response.
     ///
     /// # Errors
     /// Where BOS is asked of a tokenizer that has none.
@@ -61,20 +78,22 @@ impl PromptTemplate {
             (None, None) => tokenizer.added().map(|[before, _]| before),
             (None, Some(_)) | (Some(false), _) => Ok(Vec::new()),
             (Some(true), _) => tokenizer.bos_id().map(|bos| vec![bos]).ok_or_else(|| {
-                let what =
-                    "`bos = true` asks for a BOS token, but neither the tokenizer nor generation_config.json nor config.json names one";
+                let what = "`bos = true` asks for a BOS token, but neither the tokenizer nor \
+                     generation_config.json nor config.json names one";
                 Error::data(tokenizer.folder(), None, format!("{what}\n\nhint: leave `bos` out"))
             }),
         }
     }
 
-    /// The ids of a text that is no prompt, such as a document: the text as it is, and before it what stands before every prompt.
+    /// The ids of a text that is no prompt, such as a document: the text as it is, and before it
+    /// what stands before every prompt.
     pub fn encode_text(&self, tokenizer: &Tokenizer, text: &str) -> Result<Vec<i64>> {
         // Templates, prompts and texts that bring the token themselves must not have it twice.
         Ok(behind(self.before(tokenizer)?, tokenizer.encode(text)?))
     }
 
-    /// The ids of the rendered prompt; at least one. An empty prompt is BOS, as transformers' `generate` has it.
+    /// The ids of the rendered prompt; at least one. An empty prompt is BOS, as transformers'
+    /// `generate` has it.
     pub fn encode(&self, tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<i64>> {
         let ids = self.encode_text(tokenizer, &self.render(tokenizer, prompt)?)?;
         if !ids.is_empty() {
@@ -82,8 +101,15 @@ impl PromptTemplate {
         }
         let bos = tokenizer.bos_id().filter(|_| self.bos != Some(false));
         bos.map(|bos| vec![bos]).ok_or_else(|| {
-            let hint = if self.bos == Some(false) { "leave `bos = false` out, or give a prompt" } else { "give a prompt" };
-            Error::failed(format!("an empty prompt without a BOS token gives a model nothing to read\n\nhint: {hint}"))
+            let hint = if self.bos == Some(false) {
+                "leave `bos = false` out, or give a prompt"
+            } else {
+                "give a prompt"
+            };
+            Error::failed(format!(
+                "an empty prompt without a BOS token gives a model nothing to \
+                                   read\n\nhint: {hint}"
+            ))
         })
     }
 }
@@ -100,7 +126,9 @@ mod tests {
     fn chatting() -> Tokenizer {
         let folder = tempfile::tempdir().unwrap();
         tokenizer().save(folder.path()).unwrap();
-        let template = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content.strip() }} {% endfor %}{% if add_generation_prompt %}>{% endif %}";
+        let template = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] \
+                        {{ m.content.strip() }} \
+                        {% endfor %}{% if add_generation_prompt %}>{% endif %}";
         std::fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
         // A copy keeps the template where the tokenizer goes.
         let copy = folder.path().join("copy");
@@ -112,18 +140,32 @@ mod tests {
     #[test]
     fn bos_and_template_stand_before_the_prompt() {
         let tokenizer = tokenizer();
-        let with = PromptTemplate::new("Review: {prompt}", Some(true)).encode(&tokenizer, "good").unwrap();
-        let without = PromptTemplate::new("Review: {prompt}", Some(false)).encode(&tokenizer, "good").unwrap();
+        let with =
+            PromptTemplate::new("Review: {prompt}", Some(true)).encode(&tokenizer, "good").unwrap();
+        let without = PromptTemplate::new("Review: {prompt}", Some(false))
+            .encode(&tokenizer, "good")
+            .unwrap();
         assert_eq!(with[0], 0);
         assert_eq!(with[1..], without);
         assert_eq!(tokenizer.decode(&without).unwrap(), "Review: good");
-        assert_eq!(PromptTemplate::new("{prompt}", Some(true)).encode(&tokenizer, "").unwrap(), [0]);
-        assert!(PromptTemplate::new("{prompt}", Some(false)).encode(&tokenizer, "").unwrap_err().to_string().contains("hint"));
+        assert_eq!(
+            PromptTemplate::new("{prompt}", Some(true)).encode(&tokenizer, "").unwrap(),
+            [0]
+        );
+        assert!(
+            PromptTemplate::new("{prompt}", Some(false))
+                .encode(&tokenizer, "")
+                .unwrap_err()
+                .to_string()
+                .contains("hint")
+        );
     }
 
     #[test]
     fn a_prompt_that_holds_the_mark_is_not_filled_again() {
-        let rendered = PromptTemplate::new("<{prompt}>", Some(true)).render(&tokenizer(), "a {prompt} b {prompt}").unwrap();
+        let rendered = PromptTemplate::new("<{prompt}>", Some(true))
+            .render(&tokenizer(), "a {prompt} b {prompt}")
+            .unwrap();
         assert_eq!(rendered, "<a {prompt} b {prompt}>");
     }
 
@@ -144,11 +186,16 @@ mod tests {
     #[test]
     fn the_chat_template_turns_the_filled_prompt_into_a_user_turn() {
         let tokenizer = chatting();
-        let rendered = |system: Option<&str>| PromptTemplate::chat("Say: {prompt} ", system).render(&tokenizer, "hi").unwrap();
+        let rendered = |system: Option<&str>| {
+            PromptTemplate::chat("Say: {prompt} ", system).render(&tokenizer, "hi").unwrap()
+        };
         assert_eq!(rendered(None), "<|endoftext|>[user] Say: hi >");
         assert_eq!(rendered(Some("")), "<|endoftext|>[system]  [user] Say: hi >");
         assert_eq!(rendered(Some("be kind")), "<|endoftext|>[system] be kind [user] Say: hi >");
-        let error = PromptTemplate::chat("{prompt}", None).encode(&self::tokenizer(), "a").unwrap_err().to_string();
+        let error = PromptTemplate::chat("{prompt}", None)
+            .encode(&self::tokenizer(), "a")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("it has no chat template\n\nhint:"), "{error}");
     }
 }

@@ -1,4 +1,5 @@
-//! Rows of local files: JSON lines (plain or gzip), a JSON array, CSV, or Parquet. Every error names file and line.
+//! Rows of local files: JSON lines (plain or gzip), a JSON array, CSV, or Parquet. Every error
+//! names file and line.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -23,8 +24,16 @@ impl Record {
     /// Where there is no such column: names the file, the line and the columns that are there.
     pub fn column(&self, path: &Path, column: &str, key: &str) -> Result<&Value> {
         self.fields.get(column).ok_or_else(|| {
-            let found = self.fields.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            Error::data(path, Some(self.line), format!("no column `{column}`; found {found}\n\nhint: set `{key}`"))
+            let found =
+                self.fields.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            Error::data(
+                path,
+                Some(self.line),
+                format!(
+                    "no column `{column}`; found \
+                                                        {found}\n\nhint: set `{key}`"
+                ),
+            )
         })
     }
 
@@ -32,7 +41,11 @@ impl Record {
     pub fn text(&self, path: &Path, column: &str, key: &str) -> Result<&str> {
         let value = self.column(path, column, key)?;
         value.as_str().ok_or_else(|| {
-            Error::data(path, Some(self.line), format!("`{column}` must be a string, not `{}`", shorten(&value.to_string())))
+            Error::data(
+                path,
+                Some(self.line),
+                format!("`{column}` must be a string, not `{}`", shorten(&value.to_string())),
+            )
         })
     }
 }
@@ -55,7 +68,11 @@ pub fn read(path: &Path, limit: usize) -> Result<Vec<Record>> {
     } else if name.ends_with(".parquet") {
         parquet::read(path, open()?, limit)?
     } else {
-        return Err(Error::data(path, None, format!("unknown kind of data file; supported: {}", EXTENSIONS.join(", "))));
+        return Err(Error::data(
+            path,
+            None,
+            format!("unknown kind of data file; supported: {}", EXTENSIONS.join(", ")),
+        ));
     };
     if records.is_empty() {
         return Err(Error::data(path, None, "the file holds no rows"));
@@ -73,10 +90,15 @@ fn json_lines(path: &Path, mut reader: impl BufRead, limit: usize) -> Result<Vec
         }
         bytes.clear();
         let read = reader.read_until(b'\n', &mut bytes).map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData => Error::data(
+            std::io::ErrorKind::UnexpectedEof
+            | std::io::ErrorKind::InvalidInput
+            | std::io::ErrorKind::InvalidData => Error::data(
                 path,
                 Some(line),
-                format!("the gzip data is damaged or cut short: {error}\n\nhint: download or copy the file again"),
+                format!(
+                    "the gzip data is damaged or cut short: {error}\n\nhint: download or copy \
+                         the file again"
+                ),
             ),
             _ => Error::io(path, "reading")(error),
         })?;
@@ -86,14 +108,27 @@ fn json_lines(path: &Path, mut reader: impl BufRead, limit: usize) -> Result<Vec
         let finished = bytes.last() == Some(&b'\n');
         let text = std::str::from_utf8(&bytes).map_err(|error| {
             let hint = "hint: convert the file, for example with `iconv -t UTF-8`";
-            Error::data(path, Some(line), format!("not UTF-8 at byte {} of the line\n\n{hint}", error.valid_up_to() + 1))
+            Error::data(
+                path,
+                Some(line),
+                format!("not UTF-8 at byte {} of the line\n\n{hint}", error.valid_up_to() + 1),
+            )
         })?;
         let text = text.trim_end_matches('\n').trim_end_matches('\r');
         if text.trim().is_empty() {
-            return Err(Error::data(path, Some(line), "an empty line where a JSON object should be\n\nhint: remove the line"));
+            return Err(Error::data(
+                path,
+                Some(line),
+                "an empty line where a JSON object should \
+                                                      be\n\nhint: remove the line",
+            ));
         }
         let value: Value = serde_json::from_str(text).map_err(|error| {
-            let what = if error.is_eof() && !finished { "a half-written last line" } else { "not valid JSON" };
+            let what = if error.is_eof() && !finished {
+                "a half-written last line"
+            } else {
+                "not valid JSON"
+            };
             Error::data(path, Some(line), format!("{what}: {error}"))
         })?;
         records.push(record(path, line, value)?);
@@ -103,15 +138,31 @@ fn json_lines(path: &Path, mut reader: impl BufRead, limit: usize) -> Result<Vec
 
 fn json_array(path: &Path, limit: usize) -> Result<Vec<Record>> {
     let bytes = std::fs::read(path).map_err(Error::io(path, "reading"))?;
-    let rows: Vec<Value> = serde_json::from_slice(&bytes)
-        .map_err(|error| Error::data(path, Some(error.line()), format!("not a JSON array of objects: {error}")))?;
-    rows.into_iter().take(limit).enumerate().map(|(row, value)| record(path, row + 1, value)).collect()
+    let rows: Vec<Value> = serde_json::from_slice(&bytes).map_err(|error| {
+        Error::data(
+            path,
+            Some(error.line()),
+            format!(
+                "not a JSON array of \
+                                                                        objects: {error}"
+            ),
+        )
+    })?;
+    rows.into_iter()
+        .take(limit)
+        .enumerate()
+        .map(|(row, value)| record(path, row + 1, value))
+        .collect()
 }
 
 fn record(path: &Path, line: usize, value: Value) -> Result<Record> {
     match value {
         Value::Object(fields) => Ok(Record { line, fields }),
-        other => Err(Error::data(path, Some(line), format!("a JSON object was expected, not `{}`", shorten(&other.to_string())))),
+        other => Err(Error::data(
+            path,
+            Some(line),
+            format!("a JSON object was expected, not `{}`", shorten(&other.to_string())),
+        )),
     }
 }
 
@@ -125,12 +176,19 @@ fn csv_rows(path: &Path, file: File, limit: usize) -> Result<Vec<Record>> {
     let rows = reader.records().take(limit).map(|row| {
         let row = row.map_err(wrong)?;
         let line = row.position().map_or(0, |position| position.line() as usize);
-        let fields = headers.iter().zip(row.iter()).map(|(name, value)| (name.to_owned(), Value::from(value)));
+        let fields = headers
+            .iter()
+            .zip(row.iter())
+            .map(|(name, value)| (name.to_owned(), Value::from(value)));
         Ok(Record { line, fields: fields.collect() })
     });
     rows.collect()
 }
 
 pub fn shorten(text: &str) -> String {
-    if text.chars().count() <= 60 { text.to_owned() } else { text.chars().take(57).chain("…".chars()).collect() }
+    if text.chars().count() <= 60 {
+        text.to_owned()
+    } else {
+        text.chars().take(57).chain("…".chars()).collect()
+    }
 }

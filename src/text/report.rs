@@ -1,4 +1,5 @@
-//! What can be said of tokenizers before any weights are read: each folder's own, and which vocabularies are one.
+//! What can be said of tokenizers before any weights are read: each folder's own, and which
+//! vocabularies are one.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,13 +13,16 @@ use super::{PromptTemplate, Tokenizer, VocabularyDifference};
 use crate::error::Result;
 use crate::recipe::{GuidePairSource, Plan, Recipe, config_folder, two_vocabularies};
 
-/// What stands before the prompts of each model in a folder, how each chat model is addressed, and for each base of `[steer]` and the policy of
-/// `[ppo]` whether the guides share its vocabulary; empty where a plan has none of these.
+/// What stands before the prompts of each model in a folder, how each chat model is addressed, and
+/// for each base of `[steer]` and the policy of `[ppo]` whether the guides share its vocabulary;
+/// empty where a plan has none of these.
 pub fn plan_report(plan: &Plan) -> Result<String> {
     let mut tokenizers = Tokenizers::default();
     let mut text = String::new();
     for (name, model) in &plan.recipe.models {
-        let (Some(id), true) = (&model.id, model.chat.is_none() || model.bos == Some(true)) else { continue };
+        let (Some(id), true) = (&model.id, model.chat.is_none() || model.bos == Some(true)) else {
+            continue;
+        };
         let tokenizer = tokenizers.open(id)?;
         // What cannot stand there is one of the plan's problems.
         let Ok(before) = PromptTemplate::of(model).before(&tokenizer) else { continue };
@@ -36,19 +40,33 @@ pub fn plan_report(plan: &Plan) -> Result<String> {
     let mut text = String::new();
     for base in plan.recipe.steer.iter().flat_map(|steer| &steer.bases) {
         for guide in plan.recipe.guide_models() {
-            let _ = write!(text, "\n  {base}, guided by {guide}: {}", tokenizers.identity(plan, base, guide)?);
+            let _ = write!(
+                text,
+                "\n  {base}, guided by {guide}: {}",
+                tokenizers.identity(plan, base, guide)?
+            );
         }
     }
     if let Some(ppo) = &plan.recipe.ppo {
         for guide in plan.recipe.ppo_guide_models() {
-            let _ = write!(text, "\n  {}, rewarded by {guide}: {}", ppo.policy, tokenizers.identity(plan, &ppo.policy, guide)?);
+            let _ = write!(
+                text,
+                "\n  {}, rewarded by {guide}: {}",
+                ppo.policy,
+                tokenizers.identity(plan, &ppo.policy, guide)?
+            );
         }
     }
     let vocabularies = if text.is_empty() { text } else { format!("vocabularies{text}\n") };
-    Ok([before, chats, vocabularies].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))
+    Ok([before, chats, vocabularies]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("\n"))
 }
 
-/// Models that are asked for a BOS token which their tokenizers have not. A tokenizer that cannot be read is told with its model.
+/// Models that are asked for a BOS token which their tokenizers have not. A tokenizer that cannot
+/// be read is told with its model.
 pub fn bos_problems(recipe: &Recipe) -> Vec<String> {
     let mut tokenizers = Tokenizers::default();
     let mut problems = Vec::new();
@@ -60,15 +78,22 @@ pub fn bos_problems(recipe: &Recipe) -> Vec<String> {
     problems
 }
 
-/// What keeps guides from reading one text: tokenizers in folders whose vocabularies differ within a pair. And what keeps guides from
-/// proposing: [`tilt_problems`]. A tokenizer that cannot be read is told with its model.
+/// What keeps guides from reading one text: tokenizers in folders whose vocabularies differ within
+/// a pair. And what keeps guides from proposing: [`tilt_problems`]. A tokenizer that cannot be read
+/// is told with its model.
 pub fn mixture_problems(recipe: &Recipe) -> Vec<String> {
     let mut problems = Vec::new();
     let mut tokenizers = Tokenizers::default();
     for GuidePairSource { tuned, untuned, .. } in recipe.guide_pairs() {
-        let (Some(mine), Some(theirs)) = (recipe.model_of(&tuned), recipe.model_of(&untuned)) else { continue };
+        let (Some(mine), Some(theirs)) = (recipe.model_of(&tuned), recipe.model_of(&untuned))
+        else {
+            continue;
+        };
         if let Some(difference) = tokenizers.difference(recipe, mine, theirs) {
-            let problem = format!("the guides {tuned} and {untuned} of a pair have two vocabularies: {difference}");
+            let problem = format!(
+                "the guides {tuned} and {untuned} of a pair have two \
+                                   vocabularies: {difference}"
+            );
             problems.extend(Some(problem.clone()).filter(|_| !problems.contains(&problem)));
         }
     }
@@ -76,7 +101,8 @@ pub fn mixture_problems(recipe: &Recipe) -> Vec<String> {
     problems
 }
 
-/// What keeps guides from proposing together with a base: tokenizers in folders whose vocabularies differ.
+/// What keeps guides from proposing together with a base: tokenizers in folders whose vocabularies
+/// differ.
 pub fn tilt_problems(recipe: &Recipe) -> Vec<String> {
     let mut problems = Vec::new();
     let mut tokenizers = Tokenizers::default();
@@ -86,7 +112,8 @@ pub fn tilt_problems(recipe: &Recipe) -> Vec<String> {
             for guide in recipe.guide_models() {
                 let Some(difference) = tokenizers.difference(recipe, base, guide) else { continue };
                 let [base, guide] = [format!("base `{base}`"), format!("guide `{guide}`")];
-                let problem = two_vocabularies(&method.search, &base, &guide, &format!("two: {difference}"));
+                let problem =
+                    two_vocabularies(&method.search, &base, &guide, &format!("two: {difference}"));
                 problems.extend(Some(problem.clone()).filter(|_| !problems.contains(&problem)));
             }
         }
@@ -109,7 +136,12 @@ impl Tokenizers {
     }
 
     /// How the vocabularies of two models of the recipe differ, where both lie in folders.
-    fn difference(&mut self, recipe: &Recipe, one: &str, other: &str) -> Option<VocabularyDifference> {
+    fn difference(
+        &mut self,
+        recipe: &Recipe,
+        one: &str,
+        other: &str,
+    ) -> Option<VocabularyDifference> {
         let folder = |model: &str| recipe.models.get(recipe.tokenizer_owner(model))?.id.clone();
         let (mine, theirs) = (self.open(&folder(one)?).ok()?, self.open(&folder(other)?).ok()?);
         mine.vocabulary().difference(&theirs.vocabulary())
@@ -117,10 +149,13 @@ impl Tokenizers {
 
     fn identity(&mut self, plan: &Plan, base: &str, guide: &str) -> Result<String> {
         let [mine, theirs] = [base, guide].map(|model| plan.recipe.tokenizer_owner(model));
-        let [my_folder, their_folder] = [mine, theirs].map(|model| plan.recipe.models.get(model).and_then(|model| model.id.clone()));
+        let [my_folder, their_folder] = [mine, theirs]
+            .map(|model| plan.recipe.models.get(model).and_then(|model| model.id.clone()));
         Ok(match (my_folder, their_folder) {
             _ if mine == theirs => "one tokenizer, so ids pass straight through".to_owned(),
-            (Some(a), Some(b)) if a == b => "one tokenizer, so ids pass straight through".to_owned(),
+            (Some(a), Some(b)) if a == b => {
+                "one tokenizer, so ids pass straight through".to_owned()
+            }
             (Some(a), Some(b)) => identity(&*self.open(&a)?, &*self.open(&b)?),
             (None, None) => "each trains its own, so the guides read text".to_owned(),
             _ => "one is still to be trained, so the guides read text".to_owned(),
@@ -136,18 +171,31 @@ fn identity(base: &Tokenizer, guide: &Tokenizer) -> String {
     }
 }
 
-/// What each model folder's tokenizer and config say, what `weights` says of its weights, and whether the others have the vocabulary of the
-/// first.
+/// What each model folder's tokenizer and config say, what `weights` says of its weights, and
+/// whether the others have the vocabulary of the first.
 pub fn folder_reports(folders: &[&Path], weights: impl Fn(&Path) -> String) -> Result<String> {
     let mut text = String::new();
     let mut first = None;
     for folder in folders {
         // An adapter without a tokenizer has its base's.
-        let home = if folder.join("tokenizer.json").is_file() { (*folder).to_owned() } else { config_folder(folder) };
-        let described = Tokenizer::open(&home).and_then(|tokenizer| Ok((describe(folder, &tokenizer)?, tokenizer)));
+        let home = if folder.join("tokenizer.json").is_file() {
+            (*folder).to_owned()
+        } else {
+            config_folder(folder)
+        };
+        let described = Tokenizer::open(&home)
+            .and_then(|tokenizer| Ok((describe(folder, &tokenizer)?, tokenizer)));
         let (described, tokenizer) = match described {
             Ok((described, tokenizer)) => (described, Some(tokenizer)),
-            Err(error) => (format!("{}\n  {:<14} {}\n", folder.display(), "tokenizer", indented(&error.to_string())), None),
+            Err(error) => (
+                format!(
+                    "{}\n  {:<14} {}\n",
+                    folder.display(),
+                    "tokenizer",
+                    indented(&error.to_string())
+                ),
+                None,
+            ),
         };
         text.push_str(&described);
         let _ = writeln!(text, "  {:<14} {}", "weights", weights(folder));
@@ -189,7 +237,16 @@ fn describe(folder: &Path, tokenizer: &Tokenizer) -> Result<String> {
         Err(error) => error.to_string(),
     };
     let lines = [
-        ("family", field("model_type").and_then(Value::as_str).unwrap_or("unknown, no `model_type` in config.json").to_owned()),
+        (
+            "family",
+            field("model_type")
+                .and_then(Value::as_str)
+                .unwrap_or(
+                    "unknown, no `model_type` \
+                                                                          in config.json",
+                )
+                .to_owned(),
+        ),
         ("vocabulary", format!("{size} tokens, largest id {largest}")),
         ("embedding", embedding),
         ("bos", special(tokenizer.bos_id())),
@@ -205,7 +262,10 @@ fn describe(folder: &Path, tokenizer: &Tokenizer) -> Result<String> {
 
 /// Ids with their tokens.
 fn named(tokenizer: &Tokenizer, ids: &[i64]) -> String {
-    let all: Vec<String> = ids.iter().map(|&id| format!("{id} `{}`", tokenizer.token(id).unwrap_or_default())).collect();
+    let all: Vec<String> = ids
+        .iter()
+        .map(|&id| format!("{id} `{}`", tokenizer.token(id).unwrap_or_default()))
+        .collect();
     if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
 }
 
@@ -224,14 +284,19 @@ mod tests {
         std::fs::write(a.join("config.json"), r#"{"model_type":"gpt2","vocab_size":258}"#).unwrap();
         std::fs::write(b.join("config.json"), r#"{"vocab_size":200}"#).unwrap();
         std::fs::write(b.join("chat_template.jinja"), "{{ messages[0].content }}").unwrap();
-        let report = folder_reports(&[&a, &b, &a], |folder| format!("of {}", folder.ends_with("b"))).unwrap();
+        let report =
+            folder_reports(&[&a, &b, &a], |folder| format!("of {}", folder.ends_with("b")))
+                .unwrap();
         for expected in [
-            "  family         gpt2\n  vocabulary     258 tokens, largest id 257\n  embedding      258 rows\n  bos            0 `<|endoftext|>`\n",
-            "  pad            none\n  before a text  nothing\n  after a text   nothing\n  chat template  none\n",
+            "  family         gpt2\n  vocabulary     258 tokens, largest id 257\n  embedding      \
+             258 rows\n  bos            0 `<|endoftext|>`\n",
+            "  pad            none\n  before a text  nothing\n  after a text   nothing\n  chat \
+             template  none\n",
             "  embedding      200 rows, too few for id 257\n",
             "  chat template  yes\n  weights        of true\n",
             "b\n  family         unknown, no `model_type` in config.json\n",
-            "not the same: 257 of 258 and 258 tokens have the same id, 257 are in both; the first difference is id 257: ",
+            "not the same: 257 of 258 and 258 tokens have the same id, 257 are in both; the first \
+             difference is id 257: ",
             "a: the same, id by id",
         ] {
             assert!(report.contains(expected), "{report}\nlacks {expected}");

@@ -1,5 +1,6 @@
-//! Which tokens of a folder are special, and in which role: `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`,
-//! with the precedence of transformers' `PreTrainedTokenizerFast`.
+//! Which tokens of a folder are special, and in which role: `tokenizer_config.json`,
+//! `special_tokens_map.json` and `added_tokens.json`, with the precedence of transformers'
+//! `PreTrainedTokenizerFast`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -11,7 +12,8 @@ use super::tokenizer::read_json;
 use crate::error::Result;
 
 /// The roles that every tokenizer may have, in the order in which transformers adds their tokens.
-const ROLES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+const ROLES: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// Token strings.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -32,26 +34,51 @@ impl SpecialTokens {
         self.roles.iter().find(|(name, _)| name == role).map(|(_, token)| token.as_str())
     }
 
-    /// Of a folder; also the tokens that the files declare and `known`, the added tokens of `tokenizer.json`, lacks or has otherwise.
-    pub fn read(folder: &Path, config: &Map<String, Value>, known: &[&AddedToken]) -> Result<(Self, Vec<AddedToken>)> {
+    /// Of a folder; also the tokens that the files declare and `known`, the added tokens of
+    /// `tokenizer.json`, lacks or has otherwise.
+    pub fn read(
+        folder: &Path,
+        config: &Map<String, Value>,
+        known: &[&AddedToken],
+    ) -> Result<(Self, Vec<AddedToken>)> {
         let mut roles: Map<String, Value> = Map::new();
         let mut extra: Vec<Value> = Vec::new();
-        for fields in [config.get("extra_special_tokens"), config.get("additional_special_tokens")].into_iter().flatten() {
+        for fields in [config.get("extra_special_tokens"), config.get("additional_special_tokens")]
+            .into_iter()
+            .flatten()
+        {
             match fields {
                 Value::Array(tokens) if extra.is_empty() => extra.clone_from(tokens),
                 Value::Object(named) => roles.extend(named.clone()),
                 _ => {}
             }
         }
-        roles.extend(config.iter().filter(|(key, _)| key.ends_with("_token")).map(|(key, value)| (key.clone(), value.clone())));
-        // A config that lists its added tokens is complete; the files beside it are of an older layout.
+        roles.extend(
+            config
+                .iter()
+                .filter(|(key, _)| key.ends_with("_token"))
+                .map(|(key, value)| (key.clone(), value.clone())),
+        );
+        // A config that lists its added tokens is complete; the files beside it are of an older
+        // layout.
         let mut declared: BTreeMap<u64, AddedToken> = BTreeMap::new();
         if let Some(Value::Object(tokens)) = config.get("added_tokens_decoder") {
-            declared.extend(tokens.iter().filter_map(|(id, token)| Some((id.parse().ok()?, added_token(token, false)?))));
+            declared.extend(
+                tokens
+                    .iter()
+                    .filter_map(|(id, token)| Some((id.parse().ok()?, added_token(token, false)?))),
+            );
         } else {
-            for (key, value) in read_json(&folder.join("special_tokens_map.json"))?.unwrap_or_default() {
+            for (key, value) in
+                read_json(&folder.join("special_tokens_map.json"))?.unwrap_or_default()
+            {
                 match value {
-                    Value::Array(tokens) => extra.extend(tokens.into_iter().filter(|token| !extra.contains(token)).collect::<Vec<_>>()),
+                    Value::Array(tokens) => extra.extend(
+                        tokens
+                            .into_iter()
+                            .filter(|token| !extra.contains(token))
+                            .collect::<Vec<_>>(),
+                    ),
                     value if key.ends_with("_token") => drop(roles.insert(key, value)),
                     _ => {}
                 }
@@ -62,23 +89,36 @@ impl SpecialTokens {
                 declared.extend(id.as_u64().map(|id| (id, AddedToken::from(token, is_special))));
             }
         }
-        let named = |role: &str| roles.get(role).and_then(content).map(|token| (role.to_owned(), token.to_owned()));
+        let named = |role: &str| {
+            roles.get(role).and_then(content).map(|token| (role.to_owned(), token.to_owned()))
+        };
         let own = roles.keys().map(String::as_str).filter(|role| !ROLES.contains(role));
         let special = Self {
             roles: ROLES.into_iter().chain(own).filter_map(named).collect(),
             extra: extra.iter().filter_map(content).map(str::to_owned).collect(),
         };
         let added = special.missing(declared.into_values().collect(), known, |token| {
-            roles.values().chain(&extra).find(|value| content(value) == Some(token)).and_then(|value| added_token(value, true))
+            roles
+                .values()
+                .chain(&extra)
+                .find(|value| content(value) == Some(token))
+                .and_then(|value| added_token(value, true))
         });
         Ok((special, added))
     }
 
-    /// What must be added to a tokenizer that has `known`: the declared tokens that it lacks or has with other flags, then the tokens with
-    /// a role and the extra ones.
-    fn missing(&self, declared: Vec<AddedToken>, known: &[&AddedToken], as_given: impl Fn(&str) -> Option<AddedToken>) -> Vec<AddedToken> {
-        let by_content: HashMap<String, AddedToken> = declared.iter().map(|token| (token.content.clone(), token.clone())).collect();
-        let mut added: Vec<AddedToken> = declared.into_iter().filter(|token| !known.contains(&token)).collect();
+    /// What must be added to a tokenizer that has `known`: the declared tokens that it lacks or has
+    /// with other flags, then the tokens with a role and the extra ones.
+    fn missing(
+        &self,
+        declared: Vec<AddedToken>,
+        known: &[&AddedToken],
+        as_given: impl Fn(&str) -> Option<AddedToken>,
+    ) -> Vec<AddedToken> {
+        let by_content: HashMap<String, AddedToken> =
+            declared.iter().map(|token| (token.content.clone(), token.clone())).collect();
+        let mut added: Vec<AddedToken> =
+            declared.into_iter().filter(|token| !known.contains(&token)).collect();
         let mut there: HashSet<String> = known.iter().map(|token| token.content.clone()).collect();
         there.extend(added.iter().map(|token| token.content.clone()));
         for token in self.roles.iter().map(|(_, token)| token).chain(&self.extra) {
@@ -134,7 +174,15 @@ mod tests {
         });
         let stale = json!({ "pad_token": "<stale>" });
         let (special, added) = read(&[("special_tokens_map.json", stale)], config);
-        assert_eq!(special.roles, SpecialTokens::of(&[("bos_token", "<a>"), ("eos_token", "</s>"), ("image_token", "<image>")]).roles);
+        assert_eq!(
+            special.roles,
+            SpecialTokens::of(&[
+                ("bos_token", "<a>"),
+                ("eos_token", "</s>"),
+                ("image_token", "<image>")
+            ])
+            .roles
+        );
         assert_eq!(special.extra, ["<b>", "<c>"]);
         let contents: Vec<&str> = added.iter().map(|token| token.content.as_str()).collect();
         assert_eq!(contents, ["<a>", "<b>", "<image>", "<c>"]);
@@ -144,10 +192,17 @@ mod tests {
     #[test]
     fn the_older_layout_lets_the_map_win() {
         let map = json!({ "eos_token": { "content": "<end>", "rstrip": true }, "additional_special_tokens": ["<x>"] });
-        let files = [("special_tokens_map.json", map), ("added_tokens.json", json!({ "<x>": 7, "<word>": 8 }))];
+        let files = [
+            ("special_tokens_map.json", map),
+            ("added_tokens.json", json!({ "<x>": 7, "<word>": 8 })),
+        ];
         let (special, added) = read(&files, json!({ "eos_token": "</s>", "unk_token": "<unk>" }));
-        assert_eq!((special.get("eos_token"), special.get("unk_token"), special.get("bos_token")), (Some("<end>"), Some("<unk>"), None));
-        let contents: Vec<(&str, bool)> = added.iter().map(|token| (token.content.as_str(), token.special)).collect();
+        assert_eq!(
+            (special.get("eos_token"), special.get("unk_token"), special.get("bos_token")),
+            (Some("<end>"), Some("<unk>"), None)
+        );
+        let contents: Vec<(&str, bool)> =
+            added.iter().map(|token| (token.content.as_str(), token.special)).collect();
         assert_eq!(contents, [("<x>", true), ("<word>", false), ("<end>", true), ("<unk>", true)]);
         assert!(added[2].rstrip);
     }

@@ -1,5 +1,5 @@
-//! A tokenizer folder: `tokenizer.json`, which of its tokens begin, end and pad, and its chat template. Ids and texts are those of
-//! transformers' `AutoTokenizer` on the same folder.
+//! A tokenizer folder: `tokenizer.json`, which of its tokens begin, end and pad, and its chat
+//! template. Ids and texts are those of transformers' `AutoTokenizer` on the same folder.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -17,8 +17,14 @@ use crate::error::{Error, Result};
 use crate::recipe::{chat_template, config_folder, conversion_hint};
 
 /// What a saved `tokenizer_config.json` takes over beside the special tokens and the chat template.
-const KEPT: [&str; 6] =
-    ["model_max_length", "padding_side", "truncation_side", "split_special_tokens", "model_input_names", "add_prefix_space"];
+const KEPT: [&str; 6] = [
+    "model_max_length",
+    "padding_side",
+    "truncation_side",
+    "split_special_tokens",
+    "model_input_names",
+    "add_prefix_space",
+];
 
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
@@ -43,34 +49,52 @@ impl Tokenizer {
             return Err(Error::data(&path, None, format!("there is no such file\n\nhint: {hint}")));
         }
         let bytes = std::fs::read(&path).map_err(Error::io(&path, "reading the tokenizer"))?;
-        let mut inner =
-            tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| Error::data(&path, None, format!("not a tokenizer: {error}")))?;
-        // What a file stores of these was for somebody's batches; ours are padded and cut by those who know why.
+        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)
+            .map_err(|error| Error::data(&path, None, format!("not a tokenizer: {error}")))?;
+        // What a file stores of these was for somebody's batches; ours are padded and cut by those
+        // who know why.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| Error::Tokenizer(error.to_string()))?;
         let mut config = read_json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
         let model_folder = config_folder(folder);
         let model = read_json(&model_folder.join("config.json"))?.unwrap_or_default();
-        let text = |fields: &Map<String, Value>, key: &str| fields.get(key).and_then(Value::as_str).map(str::to_owned);
+        let text = |fields: &Map<String, Value>, key: &str| {
+            fields.get(key).and_then(Value::as_str).map(str::to_owned)
+        };
         let named = text(&config, "tokenizer_class").or_else(|| text(&model, "tokenizer_class"));
-        let class = TokenizerClass::of(named.as_deref(), text(&model, "model_type").as_deref(), &inner);
+        let class =
+            TokenizerClass::of(named.as_deref(), text(&model, "model_type").as_deref(), &inner);
         class.rebuild(&mut inner, &config)?;
-        for (role, token) in class.special().iter().filter(|(_, token)| inner.token_to_id(token).is_some()) {
+        for (role, token) in
+            class.special().iter().filter(|(_, token)| inner.token_to_id(token).is_some())
+        {
             config.entry(*role).or_insert_with(|| json!(token));
         }
         let known = inner.get_added_tokens_decoder();
-        let (special, added) = SpecialTokens::read(folder, &config, &known.values().collect::<Vec<&AddedToken>>())?;
-        inner.add_tokens(added).map_err(|error| Error::data(folder, None, format!("its special tokens cannot be added: {error}")))?;
-        inner.set_encode_special_tokens(config.get("split_special_tokens").and_then(Value::as_bool).unwrap_or(false));
-        let generation = read_json(&model_folder.join("generation_config.json"))?.unwrap_or_default();
+        let (special, added) =
+            SpecialTokens::read(folder, &config, &known.values().collect::<Vec<&AddedToken>>())?;
+        inner.add_tokens(added).map_err(|error| {
+            Error::data(folder, None, format!("its special tokens cannot be added: {error}"))
+        })?;
+        inner.set_encode_special_tokens(
+            config.get("split_special_tokens").and_then(Value::as_bool).unwrap_or(false),
+        );
+        let generation =
+            read_json(&model_folder.join("generation_config.json"))?.unwrap_or_default();
         let id = |fields: &Map<String, Value>, key: &str| {
             let value = fields.get(key)?;
-            let id = value.as_u64().or_else(|| value.get(0)?.as_u64()).and_then(|id| u32::try_from(id).ok())?;
+            let id = value
+                .as_u64()
+                .or_else(|| value.get(0)?.as_u64())
+                .and_then(|id| u32::try_from(id).ok())?;
             inner.id_to_token(id).map(|_| i64::from(id))
         };
         let bos = id(&generation, "bos_token_id").or_else(|| id(&model, "bos_token_id"));
         let fallback = [bos, id(&model, "eos_token_id"), id(&model, "pad_token_id")];
-        let kept = KEPT.into_iter().filter_map(|key| Some((key.to_owned(), config.get(key)?.clone()))).collect();
+        let kept = KEPT
+            .into_iter()
+            .filter_map(|key| Some((key.to_owned(), config.get(key)?.clone())))
+            .collect();
         let chat_source = chat_template(folder);
         Ok(Self {
             inner,
@@ -85,14 +109,26 @@ impl Tokenizer {
     }
 
     pub(super) fn from_json(definition: &Value, special: SpecialTokens) -> Result<Self> {
-        let inner = tokenizers::Tokenizer::from_bytes(definition.to_string()).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        let inner = tokenizers::Tokenizer::from_bytes(definition.to_string())
+            .map_err(|error| Error::Tokenizer(error.to_string()))?;
         let (kept, folder, chat_source) = (Map::new(), PathBuf::new(), Ok(None));
-        Ok(Self { inner, special, fallback: [None; 3], kept, folder, chat_source, chat: OnceLock::new(), continuing: OnceLock::new() })
+        Ok(Self {
+            inner,
+            special,
+            fallback: [None; 3],
+            kept,
+            folder,
+            chat_source,
+            chat: OnceLock::new(),
+            continuing: OnceLock::new(),
+        })
     }
 
-    /// A tokenizer of numbered words (`t0 t1 …`), one for each id of a model that has none; `eos` is the id that ends sequences.
+    /// A tokenizer of numbered words (`t0 t1 …`), one for each id of a model that has none; `eos`
+    /// is the id that ends sequences.
     pub fn numbered(vocab_size: usize, eos: Option<i64>) -> Result<Self> {
-        let vocab: Map<String, Value> = (0..vocab_size).map(|id| (format!("t{id}"), json!(id))).collect();
+        let vocab: Map<String, Value> =
+            (0..vocab_size).map(|id| (format!("t{id}"), json!(id))).collect();
         let definition = json!({
             "version": "1.0",
             "added_tokens": [],
@@ -104,7 +140,8 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// Ids of the text alone: no special tokens are added, but those that stand in the text are found.
+    /// Ids of the text alone: no special tokens are added, but those that stand in the text are
+    /// found.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
         ids_of(&self.inner, text)
     }
@@ -112,13 +149,21 @@ impl Tokenizer {
     /// What the post-processor puts before and after a text: BOS, or [CLS] and [SEP].
     pub fn added(&self) -> Result<[Vec<i64>; 2]> {
         let text = Encoding::from_tokens(vec![Token::new(0, String::new(), (0, 0))], 0);
-        let framed = self.inner.post_process(text, None, true).map_err(|error| Error::Tokenizer(error.to_string()))?;
-        let before = framed.get_special_tokens_mask().iter().take_while(|&&special| special == 1).count();
+        let framed = self
+            .inner
+            .post_process(text, None, true)
+            .map_err(|error| Error::Tokenizer(error.to_string()))?;
+        let before =
+            framed.get_special_tokens_mask().iter().take_while(|&&special| special == 1).count();
         let ids = |ids: &[u32]| ids.iter().map(|&id| i64::from(id)).collect();
-        Ok([ids(&framed.get_ids()[..before]), ids(framed.get_ids().get(before + 1..).unwrap_or_default())])
+        Ok([
+            ids(&framed.get_ids()[..before]),
+            ids(framed.get_ids().get(before + 1..).unwrap_or_default()),
+        ])
     }
 
-    /// Ids with the special tokens that the post-processor adds, such as BOS. Where the text brings them itself they do not stand twice.
+    /// Ids with the special tokens that the post-processor adds, such as BOS. Where the text brings
+    /// them itself they do not stand twice.
     pub fn encode_with_special(&self, text: &str) -> Result<Vec<i64>> {
         self.encode_classifier(text, usize::MAX)
     }
@@ -137,31 +182,44 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// A text without the tokens of `ends`, and white space behind them, that stand at its end, and whether there were any: then it is complete.
-    /// Those that stand within a text are read as the tokens they are.
+    /// A text without the tokens of `ends`, and white space behind them, that stand at its end, and
+    /// whether there were any: then it is complete. Those that stand within a text are read as the
+    /// tokens they are.
     pub fn split_end<'a>(&self, text: &'a str, ends: &[i64]) -> (&'a str, bool) {
-        let is_found = |token: &String| !token.is_empty() && self.inner.get_added_vocabulary().is_special_token(token);
+        let is_found = |token: &String| {
+            !token.is_empty() && self.inner.get_added_vocabulary().is_special_token(token)
+        };
         let ends: Vec<String> = match self.inner.get_encode_special_tokens() {
             true => Vec::new(),
             false => ends.iter().filter_map(|&id| self.token(id)).filter(is_found).collect(),
         };
         let mut left = text;
-        while let Some(before) = ends.iter().find_map(|end| left.trim_end().strip_suffix(end.as_str())) {
+        while let Some(before) =
+            ends.iter().find_map(|end| left.trim_end().strip_suffix(end.as_str()))
+        {
             left = before;
         }
         (left, left.len() < text.len())
     }
 
-    /// The text of all ids together, special tokens left out. Ids that end inside a multi-byte character end in U+FFFD.
+    /// The text of all ids together, special tokens left out. Ids that end inside a multi-byte
+    /// character end in U+FFFD.
     pub fn decode(&self, ids: &[i64]) -> Result<String> {
         let ids: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
-        self.inner.decode(&ids, true).map_err(|error| Error::Tokenizer(format!("cannot decode: {error}")))
+        self.inner.decode(&ids, true).map_err(|error| {
+            Error::Tokenizer(format!(
+                "cannot decode: \
+                                                                                {error}"
+            ))
+        })
     }
 
     /// As [`Self::decode`], special tokens included.
     pub fn decode_with_special(&self, ids: &[i64]) -> Result<String> {
         let ids: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
-        self.inner.decode(&ids, false).map_err(|error| Error::Tokenizer(format!("cannot decode: {error}")))
+        self.inner
+            .decode(&ids, false)
+            .map_err(|error| Error::Tokenizer(format!("cannot decode: {error}")))
     }
 
     /// How continuations are encoded and decoded; found out once.
@@ -178,8 +236,8 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
-    /// A model's embedding needs a row for every id up to this one; ids may have gaps, so it can exceed [`Self::vocab_size`]. -1 if there
-    /// are no tokens.
+    /// A model's embedding needs a row for every id up to this one; ids may have gaps, so it can
+    /// exceed [`Self::vocab_size`]. -1 if there are no tokens.
     pub fn largest_id(&self) -> i64 {
         self.inner.get_vocab(true).into_values().max().map_or(-1, i64::from)
     }
@@ -215,7 +273,9 @@ impl Tokenizer {
         if let Some(chat) = self.chat.get() {
             return Ok(Some(chat));
         }
-        let Some((path, source)) = self.chat_source.as_ref().map_err(|trouble| Error::Tokenizer(trouble.clone()))? else {
+        let Some((path, source)) =
+            self.chat_source.as_ref().map_err(|trouble| Error::Tokenizer(trouble.clone()))?
+        else {
             return Ok(None);
         };
         let chat = ChatTemplate::new(path, source, &self.special.roles)?;
@@ -228,13 +288,15 @@ impl Tokenizer {
 
     /// Writes `tokenizer.json` and a `tokenizer_config.json` with which transformers opens it.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        let definition = self.inner.to_string(true).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        let definition =
+            self.inner.to_string(true).map_err(|error| Error::Tokenizer(error.to_string()))?;
         atomic::write(&folder.join("tokenizer.json"), definition.as_bytes())?;
         let mut config = json!({ "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false });
         for (key, value) in &self.kept {
             config[key] = value.clone();
         }
-        // A BOS that only the model's config names stays there: whoever reads this folder would put it before every prompt.
+        // A BOS that only the model's config names stays there: whoever reads this folder would put
+        // it before every prompt.
         for (role, id) in [("eos_token", self.eos_id()), ("pad_token", self.pad_id())] {
             if let Some(token) = id.and_then(|id| self.token(id)) {
                 config[role] = json!(token);
@@ -249,13 +311,16 @@ impl Tokenizer {
         if let Ok(Some((_, template))) = &self.chat_source {
             config["chat_template"] = json!(template);
         }
-        let text = serde_json::to_string_pretty(&config).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        let text = serde_json::to_string_pretty(&config)
+            .map_err(|error| Error::Tokenizer(error.to_string()))?;
         atomic::write(&folder.join("tokenizer_config.json"), format!("{text}\n").as_bytes())
     }
 }
 
 pub(super) fn ids_of(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<i64>> {
-    let encoding = tokenizer.encode_fast(text, false).map_err(|error| Error::Tokenizer(format!("cannot tokenize `{text}`: {error}")))?;
+    let encoding = tokenizer
+        .encode_fast(text, false)
+        .map_err(|error| Error::Tokenizer(format!("cannot tokenize `{text}`: {error}")))?;
     Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
 }
 
@@ -273,6 +338,8 @@ pub(super) fn read_json(path: &Path) -> Result<Option<Map<String, Value>>> {
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(fields)) => Ok(Some(fields)),
         Ok(_) => Err(Error::data(path, None, "a JSON object was expected")),
-        Err(error) => Err(Error::data(path, Some(error.line()), format!("not valid JSON: {error}"))),
+        Err(error) => {
+            Err(Error::data(path, Some(error.line()), format!("not valid JSON: {error}")))
+        }
     }
 }

@@ -1,9 +1,12 @@
-//! What transformers' tokenizer classes make of a `tokenizer.json`. Most take it as it is. `GPT2Tokenizer`, `Qwen2Tokenizer` and
-//! `LlamaTokenizer` take vocabulary, merges and post-processor from it, and bring normalizer, pre-tokenizer and decoder of their own, which
-//! heed `add_prefix_space` of `tokenizer_config.json`, and special tokens that no file needs to name. As in transformers 5, whose
-//! `AutoTokenizer` chooses the class by `tokenizer_class` and the config's `model_type`.
+//! What transformers' tokenizer classes make of a `tokenizer.json`. Most take it as it is.
+//! `GPT2Tokenizer`, `Qwen2Tokenizer` and `LlamaTokenizer` take vocabulary, merges and
+//! post-processor from it, and bring normalizer, pre-tokenizer and decoder of their own, which heed
+//! `add_prefix_space` of `tokenizer_config.json`, and special tokens that no file needs to name. As
+//! in transformers 5, whose `AutoTokenizer` chooses the class by `tokenizer_class` and the config's
+//! `model_type`.
 //!
-//! `add_bos_token` and `add_eos_token` mean nothing there beside a `tokenizer.json`: its post-processor alone says what is added to a text.
+//! `add_bos_token` and `add_eos_token` mean nothing there beside a `tokenizer.json`: its
+//! post-processor alone says what is added to a text.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -14,8 +17,8 @@ use crate::error::{Error, Result};
 const SPACE: &str = "\u{2581}";
 
 /// Of `Qwen2Tokenizer`.
-const QWEN2_WORDS: &str =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+const QWEN2_WORDS: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| \
+     ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum TokenizerClass {
@@ -28,7 +31,11 @@ pub(super) enum TokenizerClass {
 
 impl TokenizerClass {
     /// `named` by the folder, of a model of this type.
-    pub fn of(named: Option<&str>, model_type: Option<&str>, tokenizer: &tokenizers::Tokenizer) -> Self {
+    pub fn of(
+        named: Option<&str>,
+        model_type: Option<&str>,
+        tokenizer: &tokenizers::Tokenizer,
+    ) -> Self {
         if !matches!(tokenizer.get_model(), ModelWrapper::BPE(_)) {
             return Self::Plain;
         }
@@ -53,23 +60,45 @@ impl TokenizerClass {
     pub fn special(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Plain => &[],
-            Self::Gpt2 => &[("bos_token", "<|endoftext|>"), ("eos_token", "<|endoftext|>"), ("unk_token", "<|endoftext|>")],
-            Self::Qwen2 => &[("eos_token", "<|endoftext|>"), ("unk_token", "<|endoftext|>"), ("pad_token", "<|endoftext|>")],
+            Self::Gpt2 => &[
+                ("bos_token", "<|endoftext|>"),
+                ("eos_token", "<|endoftext|>"),
+                ("unk_token", "<|endoftext|>"),
+            ],
+            Self::Qwen2 => &[
+                ("eos_token", "<|endoftext|>"),
+                ("unk_token", "<|endoftext|>"),
+                ("pad_token", "<|endoftext|>"),
+            ],
             Self::Llama => &[("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>")],
         }
     }
 
     /// Gives `tokenizer` the class's own parts; `config` is `tokenizer_config.json`.
-    pub fn rebuild(self, tokenizer: &mut tokenizers::Tokenizer, config: &Map<String, Value>) -> Result<()> {
-        let flag = |key: &str, otherwise: bool| config.get(key).and_then(Value::as_bool).unwrap_or(otherwise);
+    pub fn rebuild(
+        self,
+        tokenizer: &mut tokenizers::Tokenizer,
+        config: &Map<String, Value>,
+    ) -> Result<()> {
+        let flag = |key: &str, otherwise: bool| {
+            config.get(key).and_then(Value::as_bool).unwrap_or(otherwise)
+        };
         let byte_level = |add_prefix_space: bool, use_regex: bool| json!({ "type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": true, "use_regex": use_regex });
         let (normalizer, pre_tokenizer, decoder) = match self {
             Self::Plain => return Ok(()),
-            Self::Gpt2 => (Value::Null, byte_level(flag("add_prefix_space", false), true), byte_level(true, true)),
+            Self::Gpt2 => (
+                Value::Null,
+                byte_level(flag("add_prefix_space", false), true),
+                byte_level(true, true),
+            ),
             Self::Qwen2 => {
                 let words = json!({ "type": "Split", "pattern": { "Regex": QWEN2_WORDS }, "behavior": "Isolated", "invert": false });
                 let bytes = byte_level(flag("add_prefix_space", false), false);
-                (json!({ "type": "NFC" }), json!({ "type": "Sequence", "pretokenizers": [words, bytes] }), byte_level(true, true))
+                (
+                    json!({ "type": "NFC" }),
+                    json!({ "type": "Sequence", "pretokenizers": [words, bytes] }),
+                    byte_level(true, true),
+                )
             }
             Self::Llama => {
                 let prepends = flag("add_prefix_space", true);
@@ -84,14 +113,17 @@ impl TokenizerClass {
                     json!({ "type": "Fuse" }),
                 ];
                 if prepends {
-                    decoders.push(json!({ "type": "Strip", "content": " ", "start": 1, "stop": 0 }));
+                    decoders
+                        .push(json!({ "type": "Strip", "content": " ", "start": 1, "stop": 0 }));
                 }
                 let spaces = json!({ "type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": false });
                 (Value::Null, spaces, json!({ "type": "Sequence", "decoders": decoders }))
             }
         };
         let normalizer: Option<NormalizerWrapper> = part(normalizer)?;
-        tokenizer.with_normalizer(normalizer).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        tokenizer
+            .with_normalizer(normalizer)
+            .map_err(|error| Error::Tokenizer(error.to_string()))?;
         tokenizer.with_pre_tokenizer(part::<PreTokenizerWrapper>(pre_tokenizer)?);
         tokenizer.with_decoder(part::<DecoderWrapper>(decoder)?);
         Ok(())
@@ -105,7 +137,9 @@ fn part<T: DeserializeOwned>(definition: Value) -> Result<Option<T>> {
 fn is_byte_level(tokenizer: &tokenizers::Tokenizer) -> bool {
     match tokenizer.get_pre_tokenizer() {
         Some(PreTokenizerWrapper::ByteLevel(_)) => true,
-        Some(PreTokenizerWrapper::Sequence(parts)) => parts.as_ref().iter().any(|part| matches!(part, PreTokenizerWrapper::ByteLevel(_))),
+        Some(PreTokenizerWrapper::Sequence(parts)) => {
+            parts.as_ref().iter().any(|part| matches!(part, PreTokenizerWrapper::ByteLevel(_)))
+        }
         _ => false,
     }
 }
@@ -121,23 +155,46 @@ mod tests {
     #[test]
     fn the_class_is_chosen_by_name_and_model_type() {
         let tokenizer = |name: &str| {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tokenizers").join(name).join("tokenizer.json");
+            let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("tests/golden/tokenizers")
+                .join(name)
+                .join("tokenizer.json");
             tokenizers::Tokenizer::from_file(path).unwrap()
         };
         let [bytes, marks] = ["llama-31", "llama-2"].map(tokenizer);
         let class = |named, model_type| TokenizerClass::of(named, Some(model_type), &bytes);
         assert_eq!(
-            [class(None, "gpt2"), class(Some("GPT2TokenizerFast"), "gpt2"), class(Some("PreTrainedTokenizerFast"), "gpt2")],
+            [
+                class(None, "gpt2"),
+                class(Some("GPT2TokenizerFast"), "gpt2"),
+                class(Some("PreTrainedTokenizerFast"), "gpt2")
+            ],
             [Gpt2, Gpt2, Plain]
         );
-        assert_eq!([class(None, "qwen2"), class(Some("PreTrainedTokenizerFast"), "qwen2")], [Qwen2, Qwen2]);
-        assert_eq!([class(Some("LlamaTokenizer"), "llama"), class(Some("PreTrainedTokenizerFast"), "llama")], [Plain, Plain]);
+        assert_eq!(
+            [class(None, "qwen2"), class(Some("PreTrainedTokenizerFast"), "qwen2")],
+            [Qwen2, Qwen2]
+        );
+        assert_eq!(
+            [
+                class(Some("LlamaTokenizer"), "llama"),
+                class(Some("PreTrainedTokenizerFast"), "llama")
+            ],
+            [Plain, Plain]
+        );
         let class = |named, model_type| TokenizerClass::of(named, Some(model_type), &marks);
         assert_eq!(
-            [class(Some("LlamaTokenizer"), "llama"), class(Some("LlamaTokenizerFast"), "llama"), class(None, "llama")],
+            [
+                class(Some("LlamaTokenizer"), "llama"),
+                class(Some("LlamaTokenizerFast"), "llama"),
+                class(None, "llama")
+            ],
             [Llama, Llama, Plain]
         );
-        assert_eq!([class(Some("LlamaTokenizer"), "mistral"), class(None, "mistral")], [Plain, Plain]);
+        assert_eq!(
+            [class(Some("LlamaTokenizer"), "mistral"), class(None, "mistral")],
+            [Plain, Plain]
+        );
         assert_eq!(TokenizerClass::of(Some("LlamaTokenizer"), None, &marks), Llama);
     }
 }

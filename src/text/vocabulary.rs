@@ -1,4 +1,5 @@
-//! Vocabulary identity: two models share ids only if every id means the same token in both. Equal sizes prove nothing.
+//! Vocabulary identity: two models share ids only if every id means the same token in both. Equal
+//! sizes prove nothing.
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -24,7 +25,8 @@ pub struct VocabularyDifference {
 
 impl Vocabulary {
     pub fn new(ids: HashMap<String, u32>) -> Self {
-        let mut tokens: Vec<(u32, String)> = ids.into_iter().map(|(token, id)| (id, token)).collect();
+        let mut tokens: Vec<(u32, String)> =
+            ids.into_iter().map(|(token, id)| (id, token)).collect();
         tokens.sort_unstable();
         Self { tokens }
     }
@@ -54,24 +56,36 @@ impl Vocabulary {
                 shared += 1;
             } else if first.is_none() {
                 let id = here.or(there).map_or(0, |(id, _)| *id);
-                first = Some((id, here.map(|(_, token)| token.clone()), there.map(|(_, token)| token.clone())));
+                first = Some((
+                    id,
+                    here.map(|(_, token)| token.clone()),
+                    there.map(|(_, token)| token.clone()),
+                ));
             }
             i += usize::from(here.is_some());
             j += usize::from(there.is_some());
         }
         let known: HashSet<&str> = mine.iter().map(|(_, token)| token.as_str()).collect();
         let common = theirs.iter().filter(|(_, token)| known.contains(token.as_str())).count();
-        first.map(|first| VocabularyDifference { sizes: (mine.len(), theirs.len()), shared, common, first })
+        first.map(|first| VocabularyDifference {
+            sizes: (mine.len(), theirs.len()),
+            shared,
+            common,
+            first,
+        })
     }
 }
 
 impl fmt::Display for VocabularyDifference {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         let (id, mine, theirs) = &self.first;
-        let name = |token: &Option<String>| token.as_ref().map_or_else(|| "no token".to_owned(), |token| format!("`{token}`"));
+        let name = |token: &Option<String>| {
+            token.as_ref().map_or_else(|| "no token".to_owned(), |token| format!("`{token}`"))
+        };
         write!(
             formatter,
-            "{} of {} and {} tokens have the same id, {} are in both; the first difference is id {id}: {} and {}",
+            "{} of {} and {} tokens have the same id, {} are in both; the first difference is id \
+             {id}: {} and {}",
             self.shared,
             self.sizes.0,
             self.sizes.1,
@@ -87,7 +101,9 @@ mod tests {
     use super::*;
 
     fn vocabulary(tokens: &[&str]) -> Vocabulary {
-        Vocabulary::new(tokens.iter().enumerate().map(|(id, token)| (token.to_string(), id as u32)).collect())
+        Vocabulary::new(
+            tokens.iter().enumerate().map(|(id, token)| (token.to_string(), id as u32)).collect(),
+        )
     }
 
     #[test]
@@ -104,8 +120,11 @@ mod tests {
 
     #[test]
     fn gaps_between_ids_are_differences() {
-        let with = |ids: &[(&str, u32)]| Vocabulary::new(ids.iter().map(|(token, id)| (token.to_string(), *id)).collect());
-        let (gap, whole) = (with(&[("a", 0), ("c", 2), ("d", 5)]), with(&[("a", 0), ("b", 1), ("c", 2)]));
+        let with = |ids: &[(&str, u32)]| {
+            Vocabulary::new(ids.iter().map(|(token, id)| (token.to_string(), *id)).collect())
+        };
+        let (gap, whole) =
+            (with(&[("a", 0), ("c", 2), ("d", 5)]), with(&[("a", 0), ("b", 1), ("c", 2)]));
         let difference = gap.difference(&whole).unwrap();
         assert_eq!((difference.shared, difference.common), (2, 2));
         assert_eq!(difference.first, (1, None, Some("b".into())));

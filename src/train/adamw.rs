@@ -1,8 +1,9 @@
 //! AdamW with decoupled weight decay (arXiv 1711.05101) in f32, its state open to checkpoints.
 //!
-//! torch's own optimisers cannot save their state through tch, and read and write each number several times. Weights of another kind are
-//! copies of f32 masters, which alone take the updates: bf16 would lose the small ones. No decay on biases and norms: tensors of fewer than
-//! two dimensions.
+//! torch's own optimisers cannot save their state through tch, and read and write each number
+//! several times. Weights of another kind are copies of f32 masters, which alone take the updates:
+//! bf16 would lose the small ones. No decay on biases and norms: tensors of fewer than two
+//! dimensions.
 
 use tch::{Device, Kind, Tensor};
 
@@ -30,8 +31,8 @@ pub struct AdamW {
     step: i32,
     /// What the gradients are multiplied by in the next step.
     scale: f64,
-    /// Whether the gradients of this step have been summed over micro-batches. A step of one leaves them at the parameters, also where the
-    /// steps before it had several.
+    /// Whether the gradients of this step have been summed over micro-batches. A step of one leaves
+    /// them at the parameters, also where the steps before it had several.
     summed: bool,
 }
 
@@ -41,7 +42,8 @@ struct Slot {
     parameter: Tensor,
     /// f32; the parameter itself where that is f32.
     master: Tensor,
-    /// The f32 sum of the gradients of several micro-batches, where the parameter's own would lose digits.
+    /// The f32 sum of the gradients of several micro-batches, where the parameter's own would lose
+    /// digits.
     sum: Option<Tensor>,
     first: Tensor,
     second: Tensor,
@@ -52,7 +54,11 @@ struct Slot {
 impl Slot {
     fn new(name: String, parameter: Tensor) -> Self {
         let zeros = || Tensor::zeros(parameter.size(), (Kind::Float, parameter.device()));
-        let master = if parameter.kind() == Kind::Float { parameter.detach() } else { parameter.detach().to_kind(Kind::Float) };
+        let master = if parameter.kind() == Kind::Float {
+            parameter.detach()
+        } else {
+            parameter.detach().to_kind(Kind::Float)
+        };
         Self { name, master, sum: None, first: zeros(), second: zeros(), factor: 1.0, parameter }
     }
 
@@ -72,14 +78,18 @@ impl AdamW {
         let _no_grad = tch::no_grad_guard();
         Self {
             settings,
-            slots: parameters.into_iter().map(|(name, parameter)| Slot::new(name, parameter)).collect(),
+            slots: parameters
+                .into_iter()
+                .map(|(name, parameter)| Slot::new(name, parameter))
+                .collect(),
             step: 0,
             scale: 1.0,
             summed: false,
         }
     }
 
-    /// With learning rates of their own for some parameters: the step's rate times `factor(name)`, decay included.
+    /// With learning rates of their own for some parameters: the step's rate times `factor(name)`,
+    /// decay included.
     pub fn with_learning_rate_factors(mut self, factor: impl Fn(&str) -> f64) -> Self {
         for slot in &mut self.slots {
             slot.factor = factor(&slot.name);
@@ -92,8 +102,8 @@ impl AdamW {
         self.slots.iter().map(|slot| (slot.name.clone(), slot.master.shallow_clone())).collect()
     }
 
-    /// Adds the gradients of a micro-batch to those of the micro-batches before it, in f32. Needed after each of several; the gradients of
-    /// one alone may be left where they are.
+    /// Adds the gradients of a micro-batch to those of the micro-batches before it, in f32. Needed
+    /// after each of several; the gradients of one alone may be left where they are.
     pub fn add_gradients(&mut self) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         self.summed = true;
@@ -111,15 +121,20 @@ impl AdamW {
         Ok(())
     }
 
-    /// Makes the next step divide the gradients by `weight`, so that the sum of many micro-batches becomes the mean over what they weigh,
-    /// and scale them down to `max_norm` where they exceed it. Returns the norm before clipping.
+    /// Makes the next step divide the gradients by `weight`, so that the sum of many micro-batches
+    /// becomes the mean over what they weigh, and scale them down to `max_norm` where they exceed
+    /// it. Returns the norm before clipping.
     pub fn finish_gradients(&mut self, weight: f64, max_norm: f64) -> Result<f64> {
         let _no_grad = tch::no_grad_guard();
         let mut squares = 0.0;
         for gradient in self.slots.iter().filter_map(|slot| slot.gradient(self.summed)) {
             squares += match gradient.device() {
                 Device::Cpu => adamw_loop::sum_of_squares(&gradient)?,
-                _ => gradient.f_to_kind(Kind::Float)?.f_square()?.f_sum(Kind::Double)?.double_value(&[]),
+                _ => gradient
+                    .f_to_kind(Kind::Float)?
+                    .f_square()?
+                    .f_sum(Kind::Double)?
+                    .double_value(&[]),
             };
         }
         let norm = squares.sqrt() / weight;
@@ -169,10 +184,14 @@ impl AdamW {
         self.step
     }
 
-    /// Moments under `first.<name>` and `second.<name>`; with [`AdamW::restore`] this is the whole state.
+    /// Moments under `first.<name>` and `second.<name>`; with [`AdamW::restore`] this is the whole
+    /// state.
     pub fn state(&self) -> (i32, Vec<(String, Tensor)>) {
         let named = |prefix: &str, of: fn(&Slot) -> &Tensor| -> Vec<(String, Tensor)> {
-            self.slots.iter().map(|slot| (format!("{prefix}.{}", slot.name), of(slot).shallow_clone())).collect()
+            self.slots
+                .iter()
+                .map(|slot| (format!("{prefix}.{}", slot.name), of(slot).shallow_clone()))
+                .collect()
         };
         let mut tensors = named("first", |slot| &slot.first);
         tensors.extend(named("second", |slot| &slot.second));
@@ -213,11 +232,13 @@ mod tests {
         // Both decay here because libtorch's AdamW has one group: two-dimensional parameters only.
         let start = Tensor::from_slice(&[0.5f32, -1.5, 2.0, 0.1]).view([2, 2]);
         let ours = start.copy().set_requires_grad(true);
-        let mut optimizer = AdamW::new(vec![("w".into(), ours.shallow_clone())], AdamWSettings::with_decay(0.1));
+        let mut optimizer =
+            AdamW::new(vec![("w".into(), ours.shallow_clone())], AdamWSettings::with_decay(0.1));
         let store = tch::nn::VarStore::new(tch::Device::Cpu);
         let mut theirs = store.root().zeros("w", &[2, 2]);
         tch::no_grad(|| theirs.copy_(&start));
-        let settings = tch::nn::AdamW { beta1: 0.9, beta2: 0.999, wd: 0.1, eps: 1e-8, amsgrad: false };
+        let settings =
+            tch::nn::AdamW { beta1: 0.9, beta2: 0.999, wd: 0.1, eps: 1e-8, amsgrad: false };
         let mut reference = tch::nn::OptimizerConfig::build(settings, &store, 1e-2).unwrap();
         for step in 0..20 {
             let target = Tensor::from_slice(&[1.0f32, 0.0, step as f32, -1.0]).view([2, 2]);
@@ -235,8 +256,13 @@ mod tests {
     #[test]
     fn a_factor_is_a_learning_rate_of_its_own() {
         let run = |rate: f64, factor: f64| {
-            let parameters = [0, 1].map(|_| Tensor::from_slice(&[0.5f32, -1.5, 2.0, 0.1]).view([2, 2]).set_requires_grad(true));
-            let named = ["body", "head"].iter().zip(&parameters).map(|(name, parameter)| (name.to_string(), parameter.shallow_clone()));
+            let parameters = [0, 1].map(|_| {
+                Tensor::from_slice(&[0.5f32, -1.5, 2.0, 0.1]).view([2, 2]).set_requires_grad(true)
+            });
+            let named = ["body", "head"]
+                .iter()
+                .zip(&parameters)
+                .map(|(name, parameter)| (name.to_string(), parameter.shallow_clone()));
             let mut optimizer = AdamW::new(named.collect(), AdamWSettings::with_decay(0.1))
                 .with_learning_rate_factors(|name| if name == "head" { factor } else { 1.0 });
             for step in 0..5 {
@@ -249,14 +275,24 @@ mod tests {
             parameters.map(|parameter| Vec::<f32>::try_from(parameter.detach().view(-1)).unwrap())
         };
         let [body, head] = run(0.25, 4.0);
-        assert_eq!([&body, &head], [&run(0.25, 1.0)[1], &run(1.0, 1.0)[0]], "0.25 is a power of two, so the products are exact");
-        assert!(body.iter().zip(&head).all(|(body, head)| (body - head).abs() > 0.01), "{body:?} {head:?}");
+        assert_eq!(
+            [&body, &head],
+            [&run(0.25, 1.0)[1], &run(1.0, 1.0)[0]],
+            "0.25 is a power of \
+                                                                             two, so the products \
+                                                                             are exact"
+        );
+        assert!(
+            body.iter().zip(&head).all(|(body, head)| (body - head).abs() > 0.01),
+            "{body:?} {head:?}"
+        );
     }
 
     #[test]
     fn gradients_become_the_weighted_mean_and_are_clipped_by_norm() {
         let weight = Tensor::from_slice(&[3.0f32, 4.0]).set_requires_grad(true);
-        let mut optimizer = AdamW::new(vec![("w".into(), weight.shallow_clone())], AdamWSettings::with_decay(0.0));
+        let mut optimizer =
+            AdamW::new(vec![("w".into(), weight.shallow_clone())], AdamWSettings::with_decay(0.0));
         (&weight * &weight).sum(Kind::Float).backward(); // gradient (6, 8), norm 10
         let norm = optimizer.finish_gradients(2.0, 1.0).unwrap();
         assert!((norm - 5.0).abs() < 1e-6, "{norm}");
@@ -274,7 +310,8 @@ mod tests {
         let settings = AdamWSettings::with_decay(0.0);
         let mut half = AdamW::new(vec![("w".into(), weight.shallow_clone())], settings);
         let mut full = AdamW::new(vec![("w".into(), exact.shallow_clone())], settings);
-        // Steps of 1e-4 are lost on a bf16 number near 1 and must add up in the master; a sum of 256 + 64 small gradients is lost in bf16.
+        // Steps of 1e-4 are lost on a bf16 number near 1 and must add up in the master; a sum of
+        // 256 + 64 small gradients is lost in bf16.
         for _ in 0..100 {
             for (parameter, optimizer) in [(&weight, &mut half), (&exact, &mut full)] {
                 optimizer.zero_gradients();
@@ -286,19 +323,30 @@ mod tests {
                 optimizer.step(1e-4).unwrap();
             }
         }
-        let [masters, exact] = [&half, &full].map(|optimizer| Vec::<f32>::try_from(&optimizer.weights()[0].1).unwrap());
-        assert!(masters.iter().zip(&exact).all(|(a, b)| (a - b).abs() < 1e-6), "{masters:?} {exact:?}");
+        let [masters, exact] = [&half, &full]
+            .map(|optimizer| Vec::<f32>::try_from(&optimizer.weights()[0].1).unwrap());
+        assert!(
+            masters.iter().zip(&exact).all(|(a, b)| (a - b).abs() < 1e-6),
+            "{masters:?} \
+                                                                                {exact:?}"
+        );
         assert!((masters[0] - 0.99).abs() < 1e-4, "{masters:?}");
-        let moments = [&half, &full].map(|optimizer| Vec::<f32>::try_from(&optimizer.state().1[0].1).unwrap());
+        let moments = [&half, &full]
+            .map(|optimizer| Vec::<f32>::try_from(&optimizer.state().1[0].1).unwrap());
         assert_eq!(moments[0], moments[1]);
         assert!(weight.equal(&half.weights()[0].1.to_kind(Kind::BFloat16)));
     }
     #[test]
     fn a_step_of_one_micro_batch_after_steps_of_several_has_its_gradient() {
-        let weights = |kind: Kind| Tensor::from_slice(&[1.0f32, -2.0, 0.5]).to_kind(kind).set_requires_grad(true);
+        let weights = |kind: Kind| {
+            Tensor::from_slice(&[1.0f32, -2.0, 0.5]).to_kind(kind).set_requires_grad(true)
+        };
         let trained = |kind: Kind| {
             let weight = weights(kind);
-            let mut optimizer = AdamW::new(vec![("w".into(), weight.shallow_clone())], AdamWSettings::with_decay(0.0));
+            let mut optimizer = AdamW::new(
+                vec![("w".into(), weight.shallow_clone())],
+                AdamWSettings::with_decay(0.0),
+            );
             let norms = [2, 1, 3, 1].map(|micro_batches| {
                 optimizer.zero_gradients();
                 for micro_batch in 0..micro_batches {
@@ -314,7 +362,13 @@ mod tests {
             (norms, Vec::<f32>::try_from(&optimizer.weights()[0].1).unwrap())
         };
         let (norms, half) = trained(Kind::BFloat16);
-        assert!(norms.iter().zip([3.0, 1.0, 6.0, 1.0]).all(|(found, expected)| (found - expected).abs() < 1e-6), "{norms:?}");
+        assert!(
+            norms
+                .iter()
+                .zip([3.0, 1.0, 6.0, 1.0])
+                .all(|(found, expected)| (found - expected).abs() < 1e-6),
+            "{norms:?}"
+        );
         let (_, full) = trained(Kind::Float);
         assert!(half.iter().zip(&full).all(|(a, b)| (a - b).abs() < 1e-6), "{half:?} {full:?}");
     }

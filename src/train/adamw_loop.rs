@@ -1,4 +1,5 @@
-//! The arithmetic of AdamW over main memory in one pass, where libtorch's operators make a dozen; other devices use those.
+//! The arithmetic of AdamW over main memory in one pass, where libtorch's operators make a dozen;
+//! other devices use those.
 
 use tch::{Device, Kind, Tensor};
 
@@ -28,28 +29,41 @@ pub(super) struct Step {
 }
 
 impl Step {
-    /// m ← β1 m + (1 − β1) g, v ← β2 v + (1 − β2) g², w ← keep w − rate m / (√(v / correction2) + ε), with g the scaled gradient. All are
-    /// contiguous and of one size; `gradient` is f32 or bf16, the others f32.
-    pub fn apply(&self, gradient: &Tensor, weight: &mut Tensor, first: &mut Tensor, second: &mut Tensor) -> Result<()> {
+    /// m ← β1 m + (1 − β1) g, v ← β2 v + (1 − β2) g², w ← keep w − rate m / (√(v / correction2) +
+    /// ε), with g the scaled gradient. All are contiguous and of one size; `gradient` is f32 or
+    /// bf16, the others f32.
+    pub fn apply(
+        &self,
+        gradient: &Tensor,
+        weight: &mut Tensor,
+        first: &mut Tensor,
+        second: &mut Tensor,
+    ) -> Result<()> {
         if gradient.device() != Device::Cpu {
             return self.by_libtorch(gradient, weight, first, second);
         }
         let gradient = readable(gradient)?;
         let count = weight.numel();
-        let starts = [gradient.data_ptr(), weight.data_ptr(), first.data_ptr(), second.data_ptr()].map(|start| start as usize);
+        let starts = [gradient.data_ptr(), weight.data_ptr(), first.data_ptr(), second.data_ptr()]
+            .map(|start| start as usize);
         let is_float = gradient.kind() == Kind::Float;
         in_parallel(count, LEAST, |share| {
             let [gradient, weight, first, second] = starts;
             let (from, length) = (share.start, share.len());
-            // SAFETY: contiguous tensors in main memory of `count` numbers of these kinds, which nothing else writes; the shares do not overlap.
+            // SAFETY: contiguous tensors in main memory of `count` numbers of these kinds, which
+            // nothing else writes; the shares do not overlap.
             unsafe {
-                let numbers = |start: usize| std::slice::from_raw_parts_mut((start as *mut f32).add(from), length);
+                let numbers = |start: usize| {
+                    std::slice::from_raw_parts_mut((start as *mut f32).add(from), length)
+                };
                 let (weight, first, second) = (numbers(weight), numbers(first), numbers(second));
                 if is_float {
-                    let gradient = std::slice::from_raw_parts((gradient as *const f32).add(from), length);
+                    let gradient =
+                        std::slice::from_raw_parts((gradient as *const f32).add(from), length);
                     dispatch(Loop { step: *self, gradient, weight, first, second, read: |x| x });
                 } else {
-                    let gradient = std::slice::from_raw_parts((gradient as *const u16).add(from), length);
+                    let gradient =
+                        std::slice::from_raw_parts((gradient as *const u16).add(from), length);
                     dispatch(Loop { step: *self, gradient, weight, first, second, read: widen });
                 }
             }
@@ -57,10 +71,20 @@ impl Step {
         Ok(())
     }
 
-    fn by_libtorch(&self, gradient: &Tensor, weight: &mut Tensor, first: &mut Tensor, second: &mut Tensor) -> Result<()> {
+    fn by_libtorch(
+        &self,
+        gradient: &Tensor,
+        weight: &mut Tensor,
+        first: &mut Tensor,
+        second: &mut Tensor,
+    ) -> Result<()> {
         let gradient = gradient.f_to_kind(Kind::Float)? * self.scale;
         drop(first.f_mul_scalar_(self.beta1)?.f_add_(&(&gradient * (1.0 - self.beta1)))?);
-        drop(second.f_mul_scalar_(self.beta2)?.f_addcmul_(&gradient, &(&gradient * (1.0 - self.beta2)))?);
+        drop(
+            second
+                .f_mul_scalar_(self.beta2)?
+                .f_addcmul_(&gradient, &(&gradient * (1.0 - self.beta2)))?,
+        );
         let denominator = (&*second / self.correction2).sqrt_().f_add_scalar_(self.epsilon)?;
         drop(weight.f_mul_scalar_(self.keep)?.f_addcdiv_(&(&*first * -self.rate), &denominator)?);
         Ok(())
@@ -82,14 +106,22 @@ impl<T: Copy, R: Fn(T) -> f32 + Copy> Work for Loop<'_, T, R> {
     #[inline(always)]
     fn run(self) {
         let Step { scale, beta1, beta2, epsilon, rate, correction2, keep } = self.step;
-        let [scale, beta1, beta2, epsilon, rate, keep] = [scale, beta1, beta2, epsilon, rate, keep].map(|x| x as f32);
-        let (rest1, rest2, per_correction) = ((1.0 - self.step.beta1) as f32, (1.0 - self.step.beta2) as f32, (1.0 / correction2) as f32);
+        let [scale, beta1, beta2, epsilon, rate, keep] =
+            [scale, beta1, beta2, epsilon, rate, keep].map(|x| x as f32);
+        let (rest1, rest2, per_correction) = (
+            (1.0 - self.step.beta1) as f32,
+            (1.0 - self.step.beta2) as f32,
+            (1.0 / correction2) as f32,
+        );
         let moments = self.first.iter_mut().zip(self.second);
-        for ((weight, (first, second)), &gradient) in self.weight.iter_mut().zip(moments).zip(self.gradient) {
+        for ((weight, (first, second)), &gradient) in
+            self.weight.iter_mut().zip(moments).zip(self.gradient)
+        {
             let gradient = (self.read)(gradient) * scale;
             *first = beta1 * *first + rest1 * gradient;
             *second = beta2 * *second + rest2 * gradient * gradient;
-            *weight = keep * *weight - rate * *first / ((*second * per_correction).sqrt() + epsilon);
+            *weight =
+                keep * *weight - rate * *first / ((*second * per_correction).sqrt() + epsilon);
         }
     }
 }
@@ -97,16 +129,29 @@ impl<T: Copy, R: Fn(T) -> f32 + Copy> Work for Loop<'_, T, R> {
 /// Σ x² of an f32 or bf16 tensor in main memory, the same for any number of threads.
 pub(super) fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
     let tensor = readable(tensor)?;
-    let (count, start, is_float) = (tensor.numel(), tensor.data_ptr() as usize, tensor.kind() == Kind::Float);
+    let (count, start, is_float) =
+        (tensor.numel(), tensor.data_ptr() as usize, tensor.kind() == Kind::Float);
     let blocks = in_parallel(count.div_ceil(BLOCK), LEAST / BLOCK, |share| {
         let block = |index: usize| {
             let (from, length) = (index * BLOCK, BLOCK.min(count - index * BLOCK));
             // SAFETY: a contiguous tensor in main memory of `count` numbers of this kind.
             unsafe {
                 if is_float {
-                    dispatch(Squares { numbers: std::slice::from_raw_parts((start as *const f32).add(from), length), read: |x| x })
+                    dispatch(Squares {
+                        numbers: std::slice::from_raw_parts(
+                            (start as *const f32).add(from),
+                            length,
+                        ),
+                        read: |x| x,
+                    })
                 } else {
-                    dispatch(Squares { numbers: std::slice::from_raw_parts((start as *const u16).add(from), length), read: widen })
+                    dispatch(Squares {
+                        numbers: std::slice::from_raw_parts(
+                            (start as *const u16).add(from),
+                            length,
+                        ),
+                        read: widen,
+                    })
                 }
             }
         };
@@ -154,9 +199,17 @@ mod tests {
 
     #[test]
     fn the_loop_is_libtorchs_arithmetic() {
-        let wave = |seed: f64| (Tensor::arange(100_003, (Kind::Float, Device::Cpu)) * 0.37 + seed).sin();
-        let step =
-            Step { scale: 0.7, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, rate: 1e-2, correction2: 1.0 - 0.999f64.powi(3), keep: 0.999 };
+        let wave =
+            |seed: f64| (Tensor::arange(100_003, (Kind::Float, Device::Cpu)) * 0.37 + seed).sin();
+        let step = Step {
+            scale: 0.7,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            rate: 1e-2,
+            correction2: 1.0 - 0.999f64.powi(3),
+            keep: 0.999,
+        };
         for kind in [Kind::Float, Kind::BFloat16] {
             let gradient = wave(0.1).to_kind(kind);
             let start = || [wave(1.0), wave(2.0) * 0.1, wave(3.0).square()];
@@ -164,7 +217,11 @@ mod tests {
             step.apply(&gradient, &mut w, &mut m, &mut v).unwrap();
             step.by_libtorch(&gradient, &mut lw, &mut lm, &mut lv).unwrap();
             for (ours, libtorchs) in [(w, lw), (m, lm), (v, lv)] {
-                assert!(ours.allclose(&libtorchs, 1e-5, 1e-6, false), "{kind:?}: {}", (ours - libtorchs).abs().max());
+                assert!(
+                    ours.allclose(&libtorchs, 1e-5, 1e-6, false),
+                    "{kind:?}: {}",
+                    (ours - libtorchs).abs().max()
+                );
             }
             let exact = gradient.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[]);
             assert!((sum_of_squares(&gradient).unwrap() / exact - 1.0).abs() < 1e-6);

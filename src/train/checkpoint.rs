@@ -1,6 +1,7 @@
-//! All that a killed training run needs to go on as if nothing had happened, in one atomically written safetensors file:
-//! parameters, AdamW moments, the best parameters so far, and the position in the schedule. The order of examples is a function of the
-//! seed and the step, so no other state exists.
+//! All that a killed training run needs to go on as if nothing had happened, in one atomically
+//! written safetensors file: parameters, AdamW moments, the best parameters so far, and the
+//! position in the schedule. The order of examples is a function of the seed and the step, so no
+//! other state exists.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -60,10 +61,15 @@ impl Checkpoint {
 
     /// Where the checkpoint before the newest lies, the one before that, …
     fn earlier(&self, age: usize) -> PathBuf {
-        if age == 0 { self.path.clone() } else { self.path.with_extension(format!("{age}.safetensors")) }
+        if age == 0 {
+            self.path.clone()
+        } else {
+            self.path.with_extension(format!("{age}.safetensors"))
+        }
     }
 
-    /// Makes room for a new checkpoint: at most `keep` of them stay with it, and no more than fit in `bytes` together with it.
+    /// Makes room for a new checkpoint: at most `keep` of them stay with it, and no more than fit
+    /// in `bytes` together with it.
     fn rotate(&self, keep: usize, bytes: Option<u64>) -> Result<()> {
         let size = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.len()).ok();
         let existing = (0..).take_while(|age| size(&self.earlier(*age)).is_some()).count();
@@ -88,8 +94,16 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Writes the newest checkpoint; up to `keep` − 1 earlier ones stay beside it, as long as all together take no more than `bytes`.
-    pub fn save(&self, position: &Position, optimizer: &AdamW, best: Option<&[Tensor]>, keep: usize, bytes: Option<u64>) -> Result<()> {
+    /// Writes the newest checkpoint; up to `keep` − 1 earlier ones stay beside it, as long as all
+    /// together take no more than `bytes`.
+    pub fn save(
+        &self,
+        position: &Position,
+        optimizer: &AdamW,
+        best: Option<&[Tensor]>,
+        keep: usize,
+        bytes: Option<u64>,
+    ) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         self.rotate(keep, bytes)?;
         let (_, mut tensors) = optimizer.state();
@@ -100,12 +114,13 @@ impl Checkpoint {
             }
         }
         // TOML: serde_json may lose the last bit of a number that it reads.
-        let position = toml::to_string(position).map_err(|error| Error::failed(error.to_string()))?;
+        let position =
+            toml::to_string(position).map_err(|error| Error::failed(error.to_string()))?;
         write_tensors(&self.path, &tensors, &[("position", &position)])
     }
 
-    /// Restores parameters and optimiser in place from the newest checkpoint that can be read; `None` where none exists. The second value is
-    /// the best parameters.
+    /// Restores parameters and optimiser in place from the newest checkpoint that can be read;
+    /// `None` where none exists. The second value is the best parameters.
     pub fn load(&self, optimizer: &mut AdamW) -> Result<Option<(Position, Option<Vec<Tensor>>)>> {
         // A kill between a rotation and the write leaves none at the newest one's place.
         let mut found = (0..2).find(|age| self.earlier(*age).exists());
@@ -131,17 +146,37 @@ impl Checkpoint {
 
 fn load(path: &Path, optimizer: &mut AdamW) -> Result<(Position, Option<Vec<Tensor>>)> {
     let _no_grad = tch::no_grad_guard();
-    let unusable = |what: String| Error::model(path, format!("{what}\n\nhint: start this stage anew with --from"));
+    let unusable = |what: String| {
+        Error::model(
+            path,
+            format!(
+                "{what}\n\nhint: start this stage \
+                                                              anew with --from"
+            ),
+        )
+    };
     let metadata = read_metadata(path)?;
-    let position = metadata.get("position").ok_or_else(|| unusable("no `position` in the checkpoint".into()))?;
-    let position: Position = toml::from_str(position).map_err(|error| unusable(format!("`position`: {error}")))?;
+    let position = metadata.get("position").ok_or_else(|| {
+        unusable(
+            "no `position` in the \
+                                                                    checkpoint"
+                .into(),
+        )
+    })?;
+    let position: Position =
+        toml::from_str(position).map_err(|error| unusable(format!("`position`: {error}")))?;
     let tensors: BTreeMap<String, Tensor> = read_tensors(path)?;
     let find = |name: &str| -> Result<Tensor> {
-        tensors.get(name).map(Tensor::shallow_clone).ok_or_else(|| unusable(format!("no tensor `{name}` in the checkpoint")))
+        tensors
+            .get(name)
+            .map(Tensor::shallow_clone)
+            .ok_or_else(|| unusable(format!("no tensor `{name}` in the checkpoint")))
     };
     optimizer.restore(position.optimizer_step, find)?;
     let names: Vec<String> = optimizer.weights().into_iter().map(|(name, _)| name).collect();
-    let all = |prefix: &str| names.iter().map(|name| find(&format!("{prefix}.{name}"))).collect::<Result<Vec<Tensor>>>();
+    let all = |prefix: &str| {
+        names.iter().map(|name| find(&format!("{prefix}.{name}"))).collect::<Result<Vec<Tensor>>>()
+    };
     optimizer.set_weights(&all("parameter")?);
     let best = position.best.is_some().then(|| all("best")).transpose()?;
     Ok((position, best))
@@ -149,7 +184,9 @@ fn load(path: &Path, optimizer: &mut AdamW) -> Result<(Position, Option<Vec<Tens
 
 fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "removing")(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io(path, "removing")(error))
+        }
         _ => Ok(()),
     }
 }
@@ -179,8 +216,12 @@ mod tests {
     fn the_newest_few_stay_within_their_limit() {
         let folder = tempfile::tempdir().unwrap();
         let checkpoint = Checkpoint::at(folder.path().join("state/sft.safetensors"));
-        let save = |step: usize, keep: usize, bytes: Option<u64>| checkpoint.save(&at(step), &optimizer(), None, keep, bytes).unwrap();
-        for (step, expected) in [(1, vec![1]), (2, vec![2, 1]), (3, vec![3, 2, 1]), (4, vec![4, 3, 2])] {
+        let save = |step: usize, keep: usize, bytes: Option<u64>| {
+            checkpoint.save(&at(step), &optimizer(), None, keep, bytes).unwrap()
+        };
+        for (step, expected) in
+            [(1, vec![1]), (2, vec![2, 1]), (3, vec![3, 2, 1]), (4, vec![4, 3, 2])]
+        {
             save(step, 3, None);
             assert_eq!(steps(&checkpoint), expected);
         }
@@ -202,11 +243,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let checkpoint = Checkpoint::at(folder.path().join("state/sft.safetensors"));
         let stream = crate::sampling::Stream::new(1, "numbers", "");
-        let values: Vec<(String, f64)> = (0..500).map(|i| (i.to_string(), (stream.uniform(i, 0) * 20.0 - 9.0).exp())).collect();
-        let best = Some((3, values.into_iter().chain([("none".to_owned(), f64::INFINITY)]).collect()));
+        let values: Vec<(String, f64)> =
+            (0..500).map(|i| (i.to_string(), (stream.uniform(i, 0) * 20.0 - 9.0).exp())).collect();
+        let best =
+            Some((3, values.into_iter().chain([("none".to_owned(), f64::INFINITY)]).collect()));
         let position = Position { step: 4, best, kl_coef: Some(0.1 + 0.2), ..Position::default() };
         let optimizer = optimizer();
-        let weights: Vec<Tensor> = optimizer.weights().into_iter().map(|(_, weight)| weight).collect();
+        let weights: Vec<Tensor> =
+            optimizer.weights().into_iter().map(|(_, weight)| weight).collect();
         checkpoint.save(&position, &optimizer, Some(&weights), 1, None).unwrap();
         assert_eq!(checkpoint.load(&mut self::optimizer()).unwrap().unwrap().0, position);
     }
@@ -224,6 +268,10 @@ mod tests {
         std::fs::remove_file(checkpoint.path()).unwrap();
         assert_eq!(checkpoint.load(&mut optimizer()).unwrap().unwrap().0.step, 1);
         std::fs::write(checkpoint.earlier(1), b"half").unwrap();
-        assert!(checkpoint.load(&mut optimizer()).is_err(), "with nothing to fall back to it is an error");
+        assert!(
+            checkpoint.load(&mut optimizer()).is_err(),
+            "with nothing to fall back to it is an \
+                                                             error"
+        );
     }
 }

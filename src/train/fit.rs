@@ -1,4 +1,5 @@
-//! Training by example: batches in a seeded order, micro-batches accumulated with their true weights, the weights of the least held-out loss.
+//! Training by example: batches in a seeded order, micro-batches accumulated with their true
+//! weights, the weights of the least held-out loss.
 
 use std::path::Path;
 use std::time::Instant;
@@ -43,38 +44,60 @@ pub struct FitReport {
 }
 
 impl Fit<'_> {
-    /// Trains `task` from its checkpoint, if there is one, to the end, and leaves the best weights in it; gives them in f32 too, by name.
+    /// Trains `task` from its checkpoint, if there is one, to the end, and leaves the best weights
+    /// in it; gives them in f32 too, by name.
     pub fn run(&self, task: &mut dyn Task) -> Result<(FitReport, Vec<(String, Tensor)>)> {
         let examples = task.examples();
         if examples == 0 {
             return Err(Error::failed(format!(
-                "stage `{}` has no training examples\n\nhint: the warnings above say what was left out; raise `max_length`, or give more or shorter texts",
+                "stage `{}` has no training examples\n\nhint: the warnings above say what was left \
+                 out; raise `max_length`, or give more or shorter texts",
                 self.stage
             )));
         }
         let Self { stage, training, run_dir, checkpoint, .. } = *self;
         let steps = training.steps(examples);
         let run = Run { stage, training, run_dir, checkpoint, steps };
-        let Trained { position, changed, weights } = run.run(&mut ByExample { fit: self, task, steps })?;
+        let Trained { position, changed, weights } =
+            run.run(&mut ByExample { fit: self, task, steps })?;
         let (steps, skipped) = (position.step, position.watchdog.skipped);
         let (best_step, validation) = position.best.unwrap_or((steps, Vec::new()));
-        let report = FitReport { steps, skipped, examples, best_step, changed, loss_at_start: task.loss_at_start(), validation };
+        let report = FitReport {
+            steps,
+            skipped,
+            examples,
+            best_step,
+            changed,
+            loss_at_start: task.loss_at_start(),
+            validation,
+        };
         self.tell(&report);
         Ok((report, weights))
     }
 
-    /// How well the kept weights do on held-out data, and whether that is better than before the training.
+    /// How well the kept weights do on held-out data, and whether that is better than before the
+    /// training.
     fn tell(&self, report: &FitReport) {
-        let shown = report.validation.iter().filter(|(name, _)| name.ends_with("loss") || name.contains("accurac"));
+        let shown = report
+            .validation
+            .iter()
+            .filter(|(name, _)| name.ends_with("loss") || name.contains("accurac"));
         let shown: Vec<String> = shown.map(|(name, value)| format!("{name} {value:.4}")).collect();
         if !shown.is_empty() {
-            info!("{}: kept the weights of step {}: {}", self.stage, report.best_step, shown.join(", "));
+            info!(
+                "{}: kept the weights of step {}: {}",
+                self.stage,
+                report.best_step,
+                shown.join(", ")
+            );
         }
-        if let (true, Some(start), Some(loss)) = (report.changed, report.loss_at_start, report.held_out(glossary::LOSS))
+        if let (true, Some(start), Some(loss)) =
+            (report.changed, report.loss_at_start, report.held_out(glossary::LOSS))
             && loss >= start
         {
             warn!(
-                "{}: the held-out loss {loss:.4} is no lower than {start:.4}, what it is before training: nothing was learned that holds there",
+                "{}: the held-out loss {loss:.4} is no lower than {start:.4}, what it is before \
+                 training: nothing was learned that holds there",
                 self.stage
             );
         }
@@ -106,8 +129,12 @@ impl Trainee for ByExample<'_> {
     }
 
     fn begin(&mut self, _done: usize) -> Result<()> {
-        let (Fit { stage, training, .. }, examples, steps) = (self.fit, self.task.examples(), self.steps);
-        info!("{stage}: {steps} optimiser steps, {examples} examples in batches of {}", training.batch_size);
+        let (Fit { stage, training, .. }, examples, steps) =
+            (self.fit, self.task.examples(), self.steps);
+        info!(
+            "{stage}: {steps} optimiser steps, {examples} examples in batches of {}",
+            training.batch_size
+        );
         if let Some(doubt) = training.doubt(examples) {
             warn!("{stage}: {doubt}");
         }
@@ -117,7 +144,8 @@ impl Trainee for ByExample<'_> {
     fn step(&mut self, Stride { step, rate, optimizer, position }: Stride) -> Result<Stepped> {
         let (Fit { stage, training, seed, .. }, started) = (self.fit, Instant::now());
         let batch = batch(*seed, stage, self.task.examples(), training.batch_size, step);
-        let StepLoss { mut metrics, tokens } = accumulate(self.task, optimizer, &batch, training.micro_batch_size)?;
+        let StepLoss { mut metrics, tokens } =
+            accumulate(self.task, optimizer, &batch, training.micro_batch_size)?;
         let (loss, weight) = metrics.sum(glossary::LOSS);
         let norm = optimizer.finish_gradients(weight, training.max_grad_norm)?;
         let complaint = position.watchdog.complaint(loss / weight, norm, training.spike_factor);
@@ -143,16 +171,20 @@ impl Trainee for ByExample<'_> {
     fn refusal(&self, complaint: &str, step: usize, file: &Path) -> String {
         let Fit { stage, training: Training { max_skips, spike_factor, .. }, .. } = self.fit;
         format!(
-            "stage `{stage}`: {complaint} at step {step}; the last checkpoint is intact, the batch is in {}\n\n\
-             hint: in the stage's `training` lower `learning_rate`, raise `warmup_ratio`, or let more batches pass: `max_skips` is {max_skips}{}. \
-             With more `max_skips` it goes on from its checkpoint, with another of these it starts anew",
+            "stage `{stage}`: {complaint} at step {step}; the last checkpoint is intact, the batch \
+             is in {}\n\n\
+             hint: in the stage's `training` lower `learning_rate`, raise `warmup_ratio`, or let \
+             more batches pass: `max_skips` is {max_skips}{}. \
+             With more `max_skips` it goes on from its checkpoint, with another of these it starts \
+             anew",
             file.display(),
             spike_factor.map_or_else(String::new, |factor| format!(", `spike_factor` {factor}"))
         )
     }
 }
 
-/// The examples of optimiser step `step`: each epoch is a fresh permutation from (seed, stage, epoch); its last batch may be smaller.
+/// The examples of optimiser step `step`: each epoch is a fresh permutation from (seed, stage,
+/// epoch); its last batch may be smaller.
 fn batch(seed: u64, stage: &str, examples: usize, batch_size: usize, step: usize) -> Vec<usize> {
     let per_epoch = examples.div_ceil(batch_size);
     let (epoch, within) = (step / per_epoch, step % per_epoch);
@@ -175,7 +207,9 @@ mod tests {
 
     impl Line {
         fn new() -> Self {
-            Self { weight: Tensor::zeros([2, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true) }
+            Self {
+                weight: Tensor::zeros([2, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true),
+            }
         }
     }
 
@@ -192,7 +226,10 @@ mod tests {
         fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss> {
             let (loss, weight) = self.loss(examples);
             loss.backward();
-            Ok(StepLoss { metrics: of_loss(loss.double_value(&[]), weight), tokens: examples.len() })
+            Ok(StepLoss {
+                metrics: of_loss(loss.double_value(&[]), weight),
+                tokens: examples.len(),
+            })
         }
         fn validate(&mut self) -> Result<Metrics> {
             let (loss, weight) = self.loss(&(0..10).collect::<Vec<_>>());
@@ -209,9 +246,13 @@ mod tests {
     impl Line {
         /// The summed loss and what it weighs.
         fn loss(&self, examples: &[usize]) -> (Tensor, f64) {
-            let rows: Vec<f32> = examples.iter().flat_map(|&i| [i as f32 / 10.0, 1.0 - i as f32 / 7.0]).collect();
+            let rows: Vec<f32> =
+                examples.iter().flat_map(|&i| [i as f32 / 10.0, 1.0 - i as f32 / 7.0]).collect();
             let x = Tensor::from_slice(&rows).view([-1, 2]);
-            let weights = Tensor::from_slice(&examples.iter().map(|&i| (i % 3 + 1) as f32).collect::<Vec<_>>()).unsqueeze(-1);
+            let weights = Tensor::from_slice(
+                &examples.iter().map(|&i| (i % 3 + 1) as f32).collect::<Vec<_>>(),
+            )
+            .unsqueeze(-1);
             let loss = ((x.matmul(&self.weight) - 1.0).square() * &weights).sum(Kind::Float);
             (loss, weights.sum(Kind::Float).double_value(&[]))
         }
@@ -220,13 +261,24 @@ mod tests {
     fn train(dir: &Path, training: &Training) -> (Vec<f32>, FitReport) {
         let mut task = Line::new();
         let checkpoint = Checkpoint::at(dir.join("checkpoint.safetensors"));
-        let (report, _) = Fit { stage: "line", training, seed: 3, run_dir: dir, checkpoint: &checkpoint }.run(&mut task).unwrap();
+        let (report, _) =
+            Fit { stage: "line", training, seed: 3, run_dir: dir, checkpoint: &checkpoint }
+                .run(&mut task)
+                .unwrap();
         (Vec::try_from(task.weight.detach().flatten(0, -1)).unwrap(), report)
     }
 
     fn training() -> Training {
         let length = crate::recipe::Length::Steps(23);
-        Training { length, batch_size: 4, micro_batch_size: 4, learning_rate: 0.05, eval_every: 5, checkpoint_every: 4, ..Training::sft() }
+        Training {
+            length,
+            batch_size: 4,
+            micro_batch_size: 4,
+            learning_rate: 0.05,
+            eval_every: 5,
+            checkpoint_every: 4,
+            ..Training::sft()
+        }
     }
 
     #[test]
@@ -242,7 +294,8 @@ mod tests {
     fn a_resumed_run_ends_bit_equal() {
         let whole_dir = tempfile::tempdir().unwrap();
         let whole = train(whole_dir.path(), &training());
-        // The state as it was after 12 steps of 23: run to the end of a copy cut short is another schedule, so stop the same run midway.
+        // The state as it was after 12 steps of 23: run to the end of a copy cut short is another
+        // schedule, so stop the same run midway.
         let dir = tempfile::tempdir().unwrap();
         struct Stops(Line, usize);
         impl Task for Stops {
@@ -254,7 +307,11 @@ mod tests {
             }
             fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss> {
                 self.1 += 1;
-                if self.1 == 15 { Err(Error::failed("killed")) } else { self.0.accumulate(examples) }
+                if self.1 == 15 {
+                    Err(Error::failed("killed"))
+                } else {
+                    self.0.accumulate(examples)
+                }
             }
             fn validate(&mut self) -> Result<Metrics> {
                 self.0.validate()
@@ -265,7 +322,13 @@ mod tests {
         }
         let checkpoint = Checkpoint::at(dir.path().join("checkpoint.safetensors"));
         let settings = training();
-        let fit = Fit { stage: "line", training: &settings, seed: 3, run_dir: dir.path(), checkpoint: &checkpoint };
+        let fit = Fit {
+            stage: "line",
+            training: &settings,
+            seed: 3,
+            run_dir: dir.path(),
+            checkpoint: &checkpoint,
+        };
         assert!(fit.run(&mut Stops(Line::new(), 0)).is_err());
         let resumed = train(dir.path(), &training());
         assert_eq!(whole, resumed);
@@ -273,7 +336,9 @@ mod tests {
 
     #[test]
     fn every_epoch_visits_every_example_once_in_a_new_order() {
-        let epoch = |e: usize| -> Vec<usize> { (0..3).flat_map(|i| batch(1, "s", 10, 4, e * 3 + i)).collect() };
+        let epoch = |e: usize| -> Vec<usize> {
+            (0..3).flat_map(|i| batch(1, "s", 10, 4, e * 3 + i)).collect()
+        };
         for e in 0..2 {
             let mut sorted = epoch(e);
             sorted.sort();
@@ -310,7 +375,11 @@ mod tests {
         }
     }
 
-    fn train_spoiled(dir: &Path, training: &Training, spoiled: impl Fn(usize) -> f64) -> Result<FitReport> {
+    fn train_spoiled(
+        dir: &Path,
+        training: &Training,
+        spoiled: impl Fn(usize) -> f64,
+    ) -> Result<FitReport> {
         let checkpoint = Checkpoint::at(dir.join("state/line.safetensors"));
         let fit = Fit { stage: "line", training, seed: 3, run_dir: dir, checkpoint: &checkpoint };
         fit.run(&mut Spoils { line: Line::new(), call: 0, spoiled }).map(|(report, _)| report)
@@ -318,21 +387,41 @@ mod tests {
 
     #[test]
     fn a_spoiled_batch_stops_training_or_is_skipped_and_written_down() {
-        let spoiled = |call: usize| [(12, f64::NAN), (15, 1000.0)].iter().find(|(at, _)| *at == call).map_or(1.0, |(_, factor)| *factor);
+        let spoiled = |call: usize| {
+            [(12, f64::NAN), (15, 1000.0)]
+                .iter()
+                .find(|(at, _)| *at == call)
+                .map_or(1.0, |(_, factor)| *factor)
+        };
         let dir = tempfile::tempdir().unwrap();
         let error = train_spoiled(dir.path(), &training(), spoiled).unwrap_err().to_string();
-        assert!(error.contains("loss NaN") && error.contains("at step 12") && error.contains("max_skips"), "{error}");
-        let dump: Value = serde_json::from_slice(&std::fs::read(dir.path().join("state/line.bad-step-12.json")).unwrap()).unwrap();
-        let expected: Vec<Value> = batch(3, "line", 10, 4, 11).iter().map(|example| json!({ "x": example })).collect();
+        assert!(
+            error.contains("loss NaN")
+                && error.contains("at step 12")
+                && error.contains("max_skips"),
+            "{error}"
+        );
+        let dump: Value = serde_json::from_slice(
+            &std::fs::read(dir.path().join("state/line.bad-step-12.json")).unwrap(),
+        )
+        .unwrap();
+        let expected: Vec<Value> =
+            batch(3, "line", 10, 4, 11).iter().map(|example| json!({ "x": example })).collect();
         assert_eq!(dump["examples"], json!(expected));
-        assert!(dir.path().join("state/line.safetensors").exists(), "the checkpoint of step 8 stays");
+        assert!(
+            dir.path().join("state/line.safetensors").exists(),
+            "the checkpoint of step 8 \
+                                                                     stays"
+        );
 
         let dir = tempfile::tempdir().unwrap();
         let lenient = Training { spike_factor: Some(50.0), max_skips: 2, ..training() };
         let report = train_spoiled(dir.path(), &lenient, spoiled).unwrap();
         assert_eq!((report.steps, report.skipped), (23, 2));
         let dir = tempfile::tempdir().unwrap();
-        let error = train_spoiled(dir.path(), &Training { max_skips: 1, ..lenient }, spoiled).unwrap_err().to_string();
+        let error = train_spoiled(dir.path(), &Training { max_skips: 1, ..lenient }, spoiled)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("50 times the median") && error.contains("at step 15"), "{error}");
     }
 
@@ -340,7 +429,9 @@ mod tests {
     fn training_ends_early_where_validation_no_longer_improves() {
         let dir = tempfile::tempdir().unwrap();
         // Validated at 5, 10, 15, …, each time worse than at 5.
-        let report = train_spoiled(dir.path(), &Training { early_stop: Some(2), ..training() }, |_| 1.0).unwrap();
+        let report =
+            train_spoiled(dir.path(), &Training { early_stop: Some(2), ..training() }, |_| 1.0)
+                .unwrap();
         assert_eq!((report.steps, report.best_step), (15, 5));
     }
 }

@@ -1,6 +1,7 @@
-//! The pass from ids to hidden states and back. The embedding stands outside of autograd, which would make a gradient of the whole
-//! vocabulary anew each time; and activations are either kept for the way back, or computed again on it, layer by layer (activation
-//! checkpointing, arXiv 1604.06174): then only the input of each layer stays in memory, for a third more arithmetic.
+//! The pass from ids to hidden states and back. The embedding stands outside of autograd, which
+//! would make a gradient of the whole vocabulary anew each time; and activations are either kept
+//! for the way back, or computed again on it, layer by layer (activation checkpointing, arXiv
+//! 1604.06174): then only the input of each layer stays in memory, for a third more arithmetic.
 
 use tch::{Kind, Tensor};
 
@@ -19,9 +20,15 @@ pub struct HiddenPass<'a> {
 }
 
 impl<'a> HiddenPass<'a> {
-    /// Hidden states (1, seq, hidden_size) of the packed `ids` at `positions`, both (1, seq), with a graph that reaches down to the input of the
-    /// last run; where grad mode is off, with none.
-    pub fn forward(model: &'a CausalLm, ids: Tensor, positions: Tensor, packing: Packing, recompute: bool) -> (Tensor, Self) {
+    /// Hidden states (1, seq, hidden_size) of the packed `ids` at `positions`, both (1, seq), with
+    /// a graph that reaches down to the input of the last run; where grad mode is off, with none.
+    pub fn forward(
+        model: &'a CausalLm,
+        ids: Tensor,
+        positions: Tensor,
+        packing: Packing,
+        recompute: bool,
+    ) -> (Tensor, Self) {
         let layers = model.info().n_layer;
         let layers_of_run = if recompute { 1 } else { layers };
         let mut pass = Self { model, ids, positions, packing, layers_of_run, inputs: Vec::new() };
@@ -36,7 +43,12 @@ impl<'a> HiddenPass<'a> {
     }
 
     fn input(&self) -> Input<'_> {
-        Input { ids: &self.ids, positions: &self.positions, valid: None, packing: Some(&self.packing) }
+        Input {
+            ids: &self.ids,
+            positions: &self.positions,
+            valid: None,
+            packing: Some(&self.packing),
+        }
     }
 
     /// What the run gives that reads the last input.
@@ -51,7 +63,8 @@ impl<'a> HiddenPass<'a> {
         self.last_run()
     }
 
-    /// Brings the gradient on to everything below; to be called after a backward pass from the hidden states.
+    /// Brings the gradient on to everything below; to be called after a backward pass from the
+    /// hidden states.
     pub fn backward(mut self) -> Result<()> {
         while let Some(input) = self.inputs.pop() {
             let gradient = input.grad();

@@ -1,4 +1,5 @@
-//! What is measured on the way: sums under the glossary's names, each with the number of things that it sums.
+//! What is measured on the way: sums under the glossary's names, each with the number of things
+//! that it sums.
 
 /// Means of a step or of a validation, in the order in which their names first came.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -30,9 +31,13 @@ impl Metrics {
         other.0.into_iter().for_each(|Metric { name, sum, count }| self.add(name, sum, count));
     }
 
-    /// What was added under `name`: the sum, and over how many things; nothing over 0 things where there is none.
+    /// What was added under `name`: the sum, and over how many things; nothing over 0 things where
+    /// there is none.
     pub fn sum(&self, name: &str) -> (f64, f64) {
-        self.0.iter().find(|known| known.name == name).map_or((0.0, 0.0), |known| (known.sum, known.count))
+        self.0
+            .iter()
+            .find(|known| known.name == name)
+            .map_or((0.0, 0.0), |known| (known.sum, known.count))
     }
 
     /// The mean under `name`.

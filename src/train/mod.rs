@@ -1,5 +1,5 @@
-//! What every training shares (AdamW, schedule, accumulation, clipping, keep-best, checkpoints that resume bit-equal, one loop), and the tasks
-//! that are trained.
+//! What every training shares (AdamW, schedule, accumulation, clipping, keep-best, checkpoints that
+//! resume bit-equal, one loop), and the tasks that are trained.
 
 mod adamw;
 mod adamw_loop;

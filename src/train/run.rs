@@ -1,5 +1,6 @@
-//! The loop of every training: from its checkpoint through the steps of its schedule, with metrics, validation, the best weights, and
-//! checkpoints that a killed run continues from. What a step is and how it is judged, a [`Trainee`] says.
+//! The loop of every training: from its checkpoint through the steps of its schedule, with metrics,
+//! validation, the best weights, and checkpoints that a killed run continues from. What a step is
+//! and how it is judged, a [`Trainee`] says.
 
 use std::path::Path;
 
@@ -25,7 +26,8 @@ pub trait Trainee {
     fn learning_rate_factor(&self, _name: &str) -> f64 {
         1.0
     }
-    /// Whether the parameter `name` is part of what the training is for, and not only of the way there.
+    /// Whether the parameter `name` is part of what the training is for, and not only of the way
+    /// there.
     fn is_result(&self, _name: &str) -> bool {
         true
     }
@@ -41,9 +43,11 @@ pub trait Trainee {
     fn is_validated_untrained(&self) -> bool {
         false
     }
-    /// The metric of the validation of which the kept weights have the least; with `None` the last weights are kept.
+    /// The metric of the validation of which the kept weights have the least; with `None` the last
+    /// weights are kept.
     fn minimises(&self) -> Option<&'static str>;
-    /// What is said where `complaint` ends the training at step `step` (from 1) and the batch was written to `file`.
+    /// What is said where `complaint` ends the training at step `step` (from 1) and the batch was
+    /// written to `file`.
     fn refusal(&self, complaint: &str, step: usize, file: &Path) -> String;
 }
 
@@ -112,16 +116,20 @@ struct State {
 }
 
 impl Run<'_> {
-    /// Trains from the checkpoint, if there is one, to the end, and leaves the kept weights in the trainee.
+    /// Trains from the checkpoint, if there is one, to the end, and leaves the kept weights in the
+    /// trainee.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] once a checkpoint is written, where that was asked for; whatever the trainee finds.
+    /// [`Error::Interrupted`] once a checkpoint is written, where that was asked for; whatever the
+    /// trainee finds.
     pub fn run(&self, trainee: &mut dyn Trainee) -> Result<Trained> {
-        let optimizer = AdamW::new(trainee.parameters(), AdamWSettings::with_decay(self.training.weight_decay))
-            .with_learning_rate_factors(|name| trainee.learning_rate_factor(name));
+        let optimizer =
+            AdamW::new(trainee.parameters(), AdamWSettings::with_decay(self.training.weight_decay))
+                .with_learning_rate_factors(|name| trainee.learning_rate_factor(name));
         let start = Start::of(&result(trainee, &optimizer));
         let mut state = self.resume(trainee, optimizer)?;
-        let mut progress = Progress::start(self.stage, self.steps as u64, state.position.step as u64);
+        let mut progress =
+            Progress::start(self.stage, self.steps as u64, state.position.step as u64);
         if state.position.step == 0 && trainee.is_validated_untrained() {
             validate(trainee, &mut state)?;
         }
@@ -135,7 +143,11 @@ impl Run<'_> {
             let is_last = step == self.steps || self.stops_early(&state.position);
             if is_last && step < self.steps {
                 let since_best = state.position.since_best;
-                info!("{}: stopped early at step {step} of {}, {since_best} validations without a new best", self.stage, self.steps);
+                info!(
+                    "{}: stopped early at step {step} of {}, {since_best} validations without a \
+                       new best",
+                    self.stage, self.steps
+                );
             }
             let stopping = interrupt::requested();
             if step.is_multiple_of(self.training.checkpoint_every) || is_last || stopping {
@@ -149,7 +161,8 @@ impl Run<'_> {
         let State { mut optimizer, position, best, .. } = state;
         best.iter().for_each(|best| optimizer.set_weights(best));
         let weights = result(trainee, &optimizer);
-        let changed = start.has_changed(self.stage, &weights, &position, self.training.learning_rate);
+        let changed =
+            start.has_changed(self.stage, &weights, &position, self.training.learning_rate);
         Ok(Trained { position, changed, weights })
     }
 
@@ -170,29 +183,48 @@ impl Run<'_> {
     }
 
     /// One step of the schedule and its metrics; gives the note on it.
-    fn step(&self, trainee: &mut dyn Trainee, State { optimizer, position, monitor, memory, .. }: &mut State) -> Result<String> {
+    fn step(
+        &self,
+        trainee: &mut dyn Trainee,
+        State { optimizer, position, monitor, memory, .. }: &mut State,
+    ) -> Result<String> {
         let step = position.step;
         let rate = learning_rate(self.training, step, self.steps);
-        let Stepped { metrics, note, bad } = trainee.step(Stride { step, rate, optimizer, position })?;
+        let Stepped { metrics, note, bad } =
+            trainee.step(Stride { step, rate, optimizer, position })?;
         (position.step, position.optimizer_step) = (step + 1, optimizer.updates());
         bad.map_or(Ok(()), |bad| self.bad_step(trainee, bad, position))?;
         let memory = memory.bytes().map(|bytes| (glossary::PEAK_RSS_BYTES, bytes as f64));
-        monitor.scalars(position.step as u64, &metrics.means().chain(memory).collect::<Vec<_>>())?;
+        monitor
+            .scalars(position.step as u64, &metrics.means().chain(memory).collect::<Vec<_>>())?;
         Ok(note)
     }
 
-    /// Writes the batch down and lets the step pass without an update, or stops where too many have.
-    fn bad_step(&self, trainee: &dyn Trainee, BadStep { complaint, batch }: BadStep, position: &mut Position) -> Result<()> {
+    /// Writes the batch down and lets the step pass without an update, or stops where too many
+    /// have.
+    fn bad_step(
+        &self,
+        trainee: &dyn Trainee,
+        BadStep { complaint, batch }: BadStep,
+        position: &mut Position,
+    ) -> Result<()> {
         let (stage, step) = (self.stage, position.step);
-        let file = self.run_dir.join(format!("state/{}.bad-step-{step}.json", stage.replace('/', "-")));
+        let file =
+            self.run_dir.join(format!("state/{}.bad-step-{step}.json", stage.replace('/', "-")));
         let mut dump = Map::new();
-        dump.extend([("stage", json!(stage)), ("step", json!(step)), ("complaint", json!(complaint))].map(named));
+        dump.extend(
+            [("stage", json!(stage)), ("step", json!(step)), ("complaint", json!(complaint))]
+                .map(named),
+        );
         dump.extend([(batch.0, json!(batch.1))].map(named));
         atomic::write(&file, format!("{:#}\n", Value::Object(dump)).as_bytes())?;
         if position.watchdog.skipped < self.training.max_skips {
             position.watchdog.skipped += 1;
             let (skipped, most) = (position.watchdog.skipped, self.training.max_skips);
-            warn!("{stage}: {complaint} at step {step}: skipped ({skipped} of {most}), batch in {}", file.display());
+            warn!(
+                "{stage}: {complaint} at step {step}: skipped ({skipped} of {most}), batch in {}",
+                file.display()
+            );
             return Ok(());
         }
         Err(Error::failed(trainee.refusal(&complaint, step, &file)))
@@ -200,7 +232,13 @@ impl Run<'_> {
 
     fn save(&self, State { optimizer, position, best, monitor, .. }: &mut State) -> Result<()> {
         let bytes = self.training.checkpoints_gib.map(|gib| (gib * (1u64 << 30) as f64) as u64);
-        self.checkpoint.save(position, optimizer, best.as_deref(), self.training.keep_checkpoints, bytes)?;
+        self.checkpoint.save(
+            position,
+            optimizer,
+            best.as_deref(),
+            self.training.keep_checkpoints,
+            bytes,
+        )?;
         monitor.flush()
     }
 }
@@ -215,15 +253,28 @@ fn result(trainee: &dyn Trainee, optimizer: &AdamW) -> Vec<(String, Tensor)> {
 }
 
 /// Records what held-out data say, and keeps the weights if they are the best so far.
-fn validate(trainee: &mut dyn Trainee, State { optimizer, position, best, monitor, .. }: &mut State) -> Result<()> {
+fn validate(
+    trainee: &mut dyn Trainee,
+    State { optimizer, position, best, monitor, .. }: &mut State,
+) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
-    let Some(Validation { metrics, sample }) = trainee.validate(position.step)? else { return Ok(()) };
-    let values: Vec<(String, f64)> = metrics.means().map(|(name, mean)| (glossary::held_out(name), mean)).collect();
-    monitor.scalars(position.step as u64, &values.iter().map(|(name, value)| (name.as_str(), *value)).collect::<Vec<_>>())?;
+    let Some(Validation { metrics, sample }) = trainee.validate(position.step)? else {
+        return Ok(());
+    };
+    let values: Vec<(String, f64)> =
+        metrics.means().map(|(name, mean)| (glossary::held_out(name), mean)).collect();
+    monitor.scalars(
+        position.step as u64,
+        &values.iter().map(|(name, value)| (name.as_str(), *value)).collect::<Vec<_>>(),
+    )?;
     if let Some(text) = sample {
         monitor.text(position.step as u64, "sample", &text)?;
     }
-    let Some((name, value)) = trainee.minimises().and_then(|name| Some((name, metrics.mean(name)?))) else { return Ok(()) };
+    let Some((name, value)) =
+        trainee.minimises().and_then(|name| Some((name, metrics.mean(name)?)))
+    else {
+        return Ok(());
+    };
     position.since_best += 1;
     let is_better = position.best_value(&glossary::held_out(name)).is_none_or(|best| value < best);
     if is_better {

@@ -1,4 +1,5 @@
-//! Token sequences of which a part is scored, and their log-probabilities under a model being trained.
+//! Token sequences of which a part is scored, and their log-probabilities under a model being
+//! trained.
 
 use serde_json::{Value, json};
 use tch::Tensor;
@@ -17,8 +18,9 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Prompt, response, and EOS if the response is `complete`: just what search feeds and scores. A response that ends in one of the tokens
-    /// `ends` is complete, and ends in the first of them, once. `None` where the response is empty and incomplete, or the whole does not fit
+    /// Prompt, response, and EOS if the response is `complete`: just what search feeds and scores.
+    /// A response that ends in one of the tokens `ends` is complete, and ends in the first of them,
+    /// once. `None` where the response is empty and incomplete, or the whole does not fit
     /// `max_length` tokens.
     pub fn of_response(
         tokenizer: &Tokenizer,
@@ -33,12 +35,19 @@ impl Sequence {
         let (response, ended) = tokenizer.split_end(response, ends);
         ids.extend(tokenizer.encode_response(response, template.is_empty(tokenizer, prompt)?)?);
         ids.extend(ends.first().filter(|_| complete || ended));
-        Ok((ids.len() > scored_from && ids.len() <= max_length).then_some(Self { ids, scored_from }))
+        Ok((ids.len() > scored_from && ids.len() <= max_length)
+            .then_some(Self { ids, scored_from }))
     }
 
-    /// A document cut into windows of at most `max_length` tokens, with what stands before every text before the first and one EOS after the
-    /// last. Windows of fewer than 8 tokens are dropped unless they are all there is.
-    pub fn windows(tokenizer: &Tokenizer, template: &PromptTemplate, document: &str, max_length: usize) -> Result<Vec<Self>> {
+    /// A document cut into windows of at most `max_length` tokens, with what stands before every
+    /// text before the first and one EOS after the last. Windows of fewer than 8 tokens are dropped
+    /// unless they are all there is.
+    pub fn windows(
+        tokenizer: &Tokenizer,
+        template: &PromptTemplate,
+        document: &str,
+        max_length: usize,
+    ) -> Result<Vec<Self>> {
         let eos = tokenizer.eos_id();
         let (document, _) = tokenizer.split_end(document, eos.as_slice());
         let mut ids = template.encode_text(tokenizer, document)?;
@@ -89,7 +98,8 @@ impl PackedStates<'_> {
     }
 }
 
-/// A sequence in its row of tokens: where its prompt begins, which others may share, and where what is its own.
+/// A sequence in its row of tokens: where its prompt begins, which others may share, and where what
+/// is its own.
 struct Packed<'a> {
     sequence: &'a Sequence,
     prompt: i64,
@@ -105,7 +115,9 @@ impl Packed<'_> {
 
     /// The places whose hidden states predict the scored tokens: those of the tokens before them.
     fn predicting(&self) -> Vec<i64> {
-        (self.sequence.scored_from..self.sequence.ids.len()).map(|index| self.place(index - 1)).collect()
+        (self.sequence.scored_from..self.sequence.ids.len())
+            .map(|index| self.place(index - 1))
+            .collect()
     }
 
     /// The place of the last token.
@@ -114,13 +126,19 @@ impl Packed<'_> {
     }
 }
 
-/// Log-probabilities of all scored tokens of all sequences, row after row, by one forward pass without padding, and the row number of each
-/// (i64). The sequences of a group continue one prompt (the ids before `scored_from`), which is read once for all of them. With `recompute`
-/// activations are not kept for the way back, but computed again.
+/// Log-probabilities of all scored tokens of all sequences, row after row, by one forward pass
+/// without padding, and the row number of each (i64). The sequences of a group continue one prompt
+/// (the ids before `scored_from`), which is read once for all of them. With `recompute` activations
+/// are not kept for the way back, but computed again.
 ///
 /// # Errors
-/// If a sequence does not fit the model's context, or the sequences of a group differ in their prompts.
-pub fn sequence_logps<'a>(model: &'a CausalLm, groups: &[Vec<&Sequence>], recompute: bool) -> Result<(TokenLogps<'a>, Tensor)> {
+/// If a sequence does not fit the model's context, or the sequences of a group differ in their
+/// prompts.
+pub fn sequence_logps<'a>(
+    model: &'a CausalLm,
+    groups: &[Vec<&Sequence>],
+    recompute: bool,
+) -> Result<(TokenLogps<'a>, Tensor)> {
     sequence_logps_at(model, groups, recompute, 1.0)
 }
 
@@ -133,19 +151,30 @@ pub fn sequence_logps_at<'a>(
 ) -> Result<(TokenLogps<'a>, Tensor)> {
     let PackedStates { states, pass } = read_predicting(model, groups, recompute)?;
     let scored = groups.iter().flatten().map(|sequence| sequence.scored());
-    let rows: Vec<i64> = (0..).zip(scored).flat_map(|(row, scored)| std::iter::repeat_n(row, scored)).collect();
-    let targets = groups.iter().flatten().flat_map(|sequence| sequence.response()).copied().collect();
+    let rows: Vec<i64> =
+        (0..).zip(scored).flat_map(|(row, scored)| std::iter::repeat_n(row, scored)).collect();
+    let targets =
+        groups.iter().flatten().flat_map(|sequence| sequence.response()).copied().collect();
     let rows = Tensor::from_slice(&rows).to_device(states.device());
     Ok((TokenLogps::new(model, pass, states, targets, temperature)?, rows))
 }
 
-/// The forward pass of [`sequence_logps`] without the head: the state that predicts each scored token, row after row.
-pub(super) fn read_predicting<'a>(model: &'a CausalLm, groups: &[Vec<&Sequence>], recompute: bool) -> Result<PackedStates<'a>> {
+/// The forward pass of [`sequence_logps`] without the head: the state that predicts each scored
+/// token, row after row.
+pub(super) fn read_predicting<'a>(
+    model: &'a CausalLm,
+    groups: &[Vec<&Sequence>],
+    recompute: bool,
+) -> Result<PackedStates<'a>> {
     read(model, groups, recompute, |packed| packed.predicting())
 }
 
 /// The state of the last token of each sequence, row after row, by such a pass.
-pub(super) fn read_last<'a>(model: &'a CausalLm, groups: &[Vec<&Sequence>], recompute: bool) -> Result<PackedStates<'a>> {
+pub(super) fn read_last<'a>(
+    model: &'a CausalLm,
+    groups: &[Vec<&Sequence>],
+    recompute: bool,
+) -> Result<PackedStates<'a>> {
     read(model, groups, recompute, |packed| packed.last())
 }
 
@@ -164,7 +193,8 @@ fn read<'a>(
     }
     let device = model.device();
     let tensor = |values: &[i64]| Tensor::from_slice(values).to_device(device);
-    let (tokens, positions) = (tensor(&ids).unsqueeze(0), tensor(&packing.positions()).unsqueeze(0));
+    let (tokens, positions) =
+        (tensor(&ids).unsqueeze(0), tensor(&packing.positions()).unsqueeze(0));
     let (hidden, pass) = HiddenPass::forward(model, tokens, positions, packing, recompute);
     Ok(PackedStates { states: hidden.squeeze_dim(0).index_select(0, &tensor(&wanted)), pass })
 }
@@ -175,9 +205,10 @@ fn check_group(group: &[&Sequence], context: i64) -> Result<()> {
         return Err(Error::failed("sequences of one group continue different prompts"));
     }
     match group.iter().map(|sequence| sequence.ids.len() as i64).max() {
-        Some(longest) if longest > context => {
-            Err(Error::failed(format!("a sequence of {longest} tokens does not fit the model's context of {context}")))
-        }
+        Some(longest) if longest > context => Err(Error::failed(format!(
+            "a sequence of {longest} tokens does not fit the model's \
+                                       context of {context}"
+        ))),
         _ => Ok(()),
     }
 }
@@ -192,7 +223,11 @@ fn pack<'a>(group: &[&'a Sequence], ids: &mut Vec<i64>, packing: &mut Packing) -
     let mut packed = Vec::with_capacity(group.len());
     for &sequence in group {
         let start = ids.len() as i64;
-        let (prompt, own) = if shared.is_some() { (prompt, start) } else { (start, start + sequence.scored_from as i64) };
+        let (prompt, own) = if shared.is_some() {
+            (prompt, start)
+        } else {
+            (start, start + sequence.scored_from as i64)
+        };
         let added = if shared.is_some() { sequence.response() } else { &sequence.ids };
         ids.extend(added);
         if !added.is_empty() {
@@ -208,7 +243,8 @@ pub(super) fn alone<'a>(sequences: &[&'a Sequence]) -> Vec<Vec<&'a Sequence>> {
     sequences.iter().map(|sequence| vec![*sequence]).collect()
 }
 
-/// Places of `sequences` grouped into batches of similar length, so that little is padded; for validation, where order does not matter.
+/// Places of `sequences` grouped into batches of similar length, so that little is padded; for
+/// validation, where order does not matter.
 pub(super) fn length_batches(sequences: &[Sequence], batch: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..sequences.len()).collect();
     order.sort_by_key(|&i| sequences[i].ids.len());
@@ -235,16 +271,29 @@ mod tests {
         // Bytes; `<|endoftext|>`, id 0, is BOS and EOS.
         let tokenizer = Tokenizer::train_bpe(["ab".to_owned()].into_iter(), 257).unwrap();
         let ids = |bos: Option<bool>, document: &str| {
-            let windows = Sequence::windows(&tokenizer, &PromptTemplate::new("{prompt}", bos), document, 99).unwrap();
+            let windows =
+                Sequence::windows(&tokenizer, &PromptTemplate::new("{prompt}", bos), document, 99)
+                    .unwrap();
             windows.into_iter().map(|window| window.ids).collect::<Vec<_>>().concat()
         };
         let [a, b] = ["a", "b"].map(|text| tokenizer.encode(text).unwrap()[0]);
-        for document in ["ab", "ab<|endoftext|>", "ab<|endoftext|>\n", "ab<|endoftext|> <|endoftext|>"] {
+        for document in [
+            "ab",
+            "ab<|endoftext|>",
+            "ab<|endoftext|>\n",
+            "ab<|endoftext|> \
+                                                                        <|endoftext|>",
+        ] {
             assert_eq!(ids(Some(true), document), [0, a, b, 0], "{document:?}");
             assert_eq!(ids(None, document), [a, b, 0], "{document:?}");
         }
         assert_eq!(ids(Some(true), "<|endoftext|>ab"), [0, a, b, 0]);
-        assert_eq!(ids(Some(true), "a<|endoftext|>b"), [0, a, 0, b, 0], "documents in one text stay apart");
+        assert_eq!(
+            ids(Some(true), "a<|endoftext|>b"),
+            [0, a, 0, b, 0],
+            "documents in one text \
+                                                                         stay apart"
+        );
     }
 
     #[test]
@@ -253,17 +302,37 @@ mod tests {
         let [a, b] = ["a", "b"].map(|text| tokenizer.encode(text).unwrap()[0]);
         let template = PromptTemplate::new("{prompt}", None);
         let response = |text: &str, complete: bool, ends: &[i64]| {
-            let sequence = Sequence::of_response(&tokenizer, &template, "a", (text, complete), ends, 99).unwrap();
+            let sequence =
+                Sequence::of_response(&tokenizer, &template, "a", (text, complete), ends, 99)
+                    .unwrap();
             sequence.map(|sequence| sequence.response().to_vec())
         };
-        for text in ["ab", "ab<|endoftext|>", "ab<|endoftext|>\n ", "ab<|endoftext|>\n<|endoftext|>"] {
+        for text in
+            ["ab", "ab<|endoftext|>", "ab<|endoftext|>\n ", "ab<|endoftext|>\n<|endoftext|>"]
+        {
             assert_eq!(response(text, true, &[0]), Some(vec![a, b, 0]), "{text:?}");
             let complete = text.contains('<');
-            assert_eq!(response(text, false, &[0]), Some(if complete { vec![a, b, 0] } else { vec![a, b] }), "{text:?}");
+            assert_eq!(
+                response(text, false, &[0]),
+                Some(if complete { vec![a, b, 0] } else { vec![a, b] }),
+                "{text:?}"
+            );
         }
-        assert_eq!(response("a<|endoftext|>b", true, &[0]), Some(vec![a, 0, b, 0]), "within a text it is a token as any other");
-        assert_eq!(response("a<|endoftext|>", true, &[b, 0]), Some(vec![a, b]), "another end token is that end");
-        assert_eq!(response("a b", true, &[b]), Some([tokenizer.encode("a b").unwrap(), vec![b]].concat()), "b is no special token");
+        assert_eq!(
+            response("a<|endoftext|>b", true, &[0]),
+            Some(vec![a, 0, b, 0]),
+            "within a text it is a token as any other"
+        );
+        assert_eq!(
+            response("a<|endoftext|>", true, &[b, 0]),
+            Some(vec![a, b]),
+            "another end token is that end"
+        );
+        assert_eq!(
+            response("a b", true, &[b]),
+            Some([tokenizer.encode("a b").unwrap(), vec![b]].concat()),
+            "b is no special token"
+        );
         assert_eq!(response("", false, &[0]), None);
     }
 
@@ -274,24 +343,45 @@ mod tests {
 
     /// Two continuations of one prompt and one of another, each scored with its own sign and size.
     fn groups() -> Vec<Vec<Sequence>> {
-        let sequence = |ids: &[i64], scored_from: usize| Sequence { ids: ids.to_vec(), scored_from };
-        let shared = vec![sequence(&[5, 6, 7, 8, 9, 10, 11], 4), sequence(&[5, 6, 7, 8, 20, 21, 22, 23, 24, 25], 4)];
+        let sequence =
+            |ids: &[i64], scored_from: usize| Sequence { ids: ids.to_vec(), scored_from };
+        let shared = vec![
+            sequence(&[5, 6, 7, 8, 9, 10, 11], 4),
+            sequence(&[5, 6, 7, 8, 20, 21, 22, 23, 24, 25], 4),
+        ];
         vec![shared, vec![sequence(&[40, 41, 42, 43, 44], 1)]]
     }
 
     fn gradients(lm: &Lm) -> Vec<(String, Tensor)> {
-        lm.parameters().into_iter().map(|(name, parameter)| (name, parameter.grad().copy())).collect()
+        lm.parameters()
+            .into_iter()
+            .map(|(name, parameter)| (name, parameter.grad().copy()))
+            .collect()
     }
 
-    /// Values and gradients by one plain forward pass for each sequence and libtorch's own log-softmax.
-    fn expected(lm: &Lm, groups: &[Vec<Sequence>], factors: &Tensor) -> (Tensor, Vec<(String, Tensor)>) {
+    /// Values and gradients by one plain forward pass for each sequence and libtorch's own
+    /// log-softmax.
+    fn expected(
+        lm: &Lm,
+        groups: &[Vec<Sequence>],
+        factors: &Tensor,
+    ) -> (Tensor, Vec<(String, Tensor)>) {
         let rows = groups.iter().flatten().map(|sequence| {
             let ids = Tensor::from_slice(&sequence.ids).unsqueeze(0);
-            let positions = Tensor::arange(sequence.ids.len() as i64, (Kind::Int64, Device::Cpu)).unsqueeze(0);
-            let hidden = lm.model.hidden(&crate::models::Input { ids: &ids, positions: &positions, valid: None, packing: None });
+            let positions =
+                Tensor::arange(sequence.ids.len() as i64, (Kind::Int64, Device::Cpu)).unsqueeze(0);
+            let hidden = lm.model.hidden(&crate::models::Input {
+                ids: &ids,
+                positions: &positions,
+                valid: None,
+                packing: None,
+            });
             let logps = lm.model.logits(&hidden).squeeze_dim(0).log_softmax(-1, Kind::Float);
             let (from, count) = (sequence.scored_from as i64, sequence.scored() as i64);
-            logps.narrow(0, from - 1, count).gather(1, &ids.squeeze_dim(0).narrow(0, from, count).unsqueeze(-1), false).squeeze_dim(-1)
+            logps
+                .narrow(0, from - 1, count)
+                .gather(1, &ids.squeeze_dim(0).narrow(0, from, count).unsqueeze(-1), false)
+                .squeeze_dim(-1)
         });
         let logps = Tensor::cat(&rows.collect::<Vec<_>>(), 0);
         (&logps * factors).sum(Kind::Float).backward();
@@ -301,20 +391,28 @@ mod tests {
     #[test]
     fn packed_log_probabilities_and_gradients_are_those_of_plain_forward_passes() {
         for name in ["gpt2", "llama", "mistral", "qwen2"] {
-            let (groups, factors) = (groups(), Tensor::linspace(-1.0, 2.0, 13, (Kind::Float, Device::Cpu)));
+            let (groups, factors) =
+                (groups(), Tensor::linspace(-1.0, 2.0, 13, (Kind::Float, Device::Cpu)));
             let (values, exact) = expected(&model(name), &groups, &factors);
-            let asked: Vec<Vec<&Sequence>> = groups.iter().map(|group| group.iter().collect()).collect();
+            let asked: Vec<Vec<&Sequence>> =
+                groups.iter().map(|group| group.iter().collect()).collect();
             for recompute in [false, true] {
                 let lm = model(name);
                 let (tokens, rows) = sequence_logps(&lm.model, &asked, recompute).unwrap();
-                assert_eq!(Vec::<i64>::try_from(rows).unwrap(), [0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2]);
+                assert_eq!(
+                    Vec::<i64>::try_from(rows).unwrap(),
+                    [0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2]
+                );
                 let error = (tokens.logps.detach() - &values).abs().max().double_value(&[]);
                 assert!(error < 1e-5, "{name}: {error}");
                 let loss = (&tokens.logps * &factors).sum(Kind::Float);
                 tokens.learn(&loss).unwrap();
                 for ((name, found), (_, exact)) in gradients(&lm).iter().zip(&exact) {
                     let error = (found - exact).abs().max().double_value(&[]);
-                    assert!(error < 2e-5 * (1.0 + exact.abs().max().double_value(&[])), "{name}, recompute {recompute}: {error}");
+                    assert!(
+                        error < 2e-5 * (1.0 + exact.abs().max().double_value(&[])),
+                        "{name}, recompute {recompute}: {error}"
+                    );
                 }
             }
         }
@@ -323,8 +421,10 @@ mod tests {
     #[test]
     fn sequences_of_a_group_must_share_their_prompt() {
         let lm = model("gpt2");
-        let [first, second] = [vec![1, 2, 3], vec![1, 5, 3]].map(|ids| Sequence { ids, scored_from: 2 });
-        let error = sequence_logps(&lm.model, &[vec![&first, &second]], false).err().unwrap().to_string();
+        let [first, second] =
+            [vec![1, 2, 3], vec![1, 5, 3]].map(|ids| Sequence { ids, scored_from: 2 });
+        let error =
+            sequence_logps(&lm.model, &[vec![&first, &second]], false).err().unwrap().to_string();
         assert!(error.contains("different prompts"), "{error}");
     }
 }

@@ -1,4 +1,5 @@
-//! Notices a training that left every weight as it was: a run would go on with it and show no effect, without a word.
+//! Notices a training that left every weight as it was: a run would go on with it and show no
+//! effect, without a word.
 
 use tch::{Kind, Tensor};
 use tracing::warn;
@@ -14,18 +15,32 @@ impl Start {
         Self(weights.iter().map(|(_, weight)| sum_of_bits(weight)).collect())
     }
 
-    /// Whether `weights`, the same ones later, differ from these in any bit; where they do not, says so and why.
-    pub fn has_changed(&self, stage: &str, weights: &[(String, Tensor)], position: &Position, peak_rate: f64) -> bool {
+    /// Whether `weights`, the same ones later, differ from these in any bit; where they do not,
+    /// says so and why.
+    pub fn has_changed(
+        &self,
+        stage: &str,
+        weights: &[(String, Tensor)],
+        position: &Position,
+        peak_rate: f64,
+    ) -> bool {
         if self.0 != Self::of(weights).0 {
             return true;
         }
         let reason = match (position.optimizer_step, position.watchdog.skipped) {
             (0, skipped) if skipped > 0 => format!("all {skipped} steps were skipped"),
             (0, _) => "no step was made".to_owned(),
-            (steps, _) => format!("{steps} optimiser steps at rates up to {peak_rate:e} were too small to move one weight"),
+            (steps, _) => format!(
+                "{steps} optimiser steps at rates up to {peak_rate:e} were too \
+                                   small to move one weight"
+            ),
         };
-        let hint = "hint: raise `learning_rate` or the number of steps, or see in metrics.jsonl whether `grad_norm` is 0";
-        warn!("{stage}: nothing was learned, the result is bit for bit what training started from: {reason}\n\n{hint}");
+        let hint = "hint: raise `learning_rate` or the number of steps, or see in metrics.jsonl \
+                    whether `grad_norm` is 0";
+        warn!(
+            "{stage}: nothing was learned, the result is bit for bit what training started from: \
+               {reason}\n\n{hint}"
+        );
         false
     }
 }
@@ -50,7 +65,9 @@ mod tests {
             [("a".to_owned(), tensor), ("b".to_owned(), Tensor::from_slice(&[second]))]
         };
         let start = Start::of(&weights(1.0, 0.5));
-        let changed = |first, second| start.has_changed("sft", &weights(first, second), &Position::default(), 1e-6);
+        let changed = |first, second| {
+            start.has_changed("sft", &weights(first, second), &Position::default(), 1e-6)
+        };
         assert!(!changed(1.0, 0.5));
         assert!(changed(f32::from_bits(1f32.to_bits() + 1), 0.5));
         assert!(changed(1.0, -0.5));

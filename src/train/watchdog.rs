@@ -1,4 +1,5 @@
-//! Notices the step that would ruin a run: a loss or gradient that is no number, or a loss far above those before it.
+//! Notices the step that would ruin a run: a loss or gradient that is no number, or a loss far
+//! above those before it.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,14 +17,21 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// What is wrong with a step of this loss (mean) and gradient norm, if anything is: a loss above `spike_factor` times the median of the last
-    /// 32 is, where a factor is given. A good loss is remembered.
+    /// What is wrong with a step of this loss (mean) and gradient norm, if anything is: a loss
+    /// above `spike_factor` times the median of the last 32 is, where a factor is given. A good
+    /// loss is remembered.
     pub fn complaint(&mut self, loss: f64, norm: f64, spike_factor: Option<f64>) -> Option<String> {
         if let Some(complaint) = not_finite(loss, norm) {
             return Some(complaint);
         }
-        if let Some((factor, usual)) = spike_factor.zip(self.usual()).filter(|(factor, usual)| loss > factor * usual) {
-            return Some(format!("loss {loss:.4}, more than {factor} times the median {usual:.4} of the last {}", self.recent.len()));
+        if let Some((factor, usual)) =
+            spike_factor.zip(self.usual()).filter(|(factor, usual)| loss > factor * usual)
+        {
+            return Some(format!(
+                "loss {loss:.4}, more than {factor} times the median {usual:.4} of \
+                                 the last {}",
+                self.recent.len()
+            ));
         }
         if self.recent.len() == RECENT {
             self.recent.remove(0);
@@ -41,7 +49,12 @@ impl Watchdog {
 
 /// What is wrong with a loss and a gradient norm of which one is not finite.
 pub fn not_finite(loss: f64, norm: f64) -> Option<String> {
-    (!(loss.is_finite() && norm.is_finite())).then(|| format!("loss {loss} and gradient norm {norm}"))
+    (!(loss.is_finite() && norm.is_finite())).then(|| {
+        format!(
+            "loss {loss} and gradient norm \
+                                                               {norm}"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -60,7 +73,14 @@ mod tests {
         }
         assert_eq!(watchdog.complaint(3.5, 1.0, Some(3.0)), None, "3 times the median 1.2 is 3.6");
         let spike = watchdog.complaint(3.7, 1.0, Some(3.0)).unwrap();
-        assert!(spike.contains("3.7000") && spike.contains("3 times the median 1.2000 of the last 32"), "{spike}");
+        assert!(
+            spike.contains("3.7000")
+                && spike.contains(
+                    "3 times the median 1.2000 of the last \
+                                                            32"
+                ),
+            "{spike}"
+        );
         assert_eq!(watchdog.complaint(1e9, 1.0, None), None, "without a factor nothing is a spike");
     }
 }

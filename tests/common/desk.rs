@@ -26,15 +26,23 @@ pub struct Queue {
 impl Queue {
     pub fn new<'a>(prompts: impl IntoIterator<Item = (&'a str, Stream)>) -> Self {
         let queries = prompts.into_iter().enumerate();
-        let queries: Vec<Query> =
-            queries.map(|(i, (text, stream))| Query { prompt: Prompt::new(format!("prompt-{i}"), text), stream }).collect();
-        let (answers, committed) = (queries.iter().map(|_| None).collect(), vec![Vec::new(); queries.len()]);
+        let queries: Vec<Query> = queries
+            .map(|(i, (text, stream))| Query {
+                prompt: Prompt::new(format!("prompt-{i}"), text),
+                stream,
+            })
+            .collect();
+        let (answers, committed) =
+            (queries.iter().map(|_| None).collect(), vec![Vec::new(); queries.len()]);
         Self { queries, answers, committed, ..Self::default() }
     }
 
     /// All answers; each prompt must have one.
     pub fn found(self) -> Vec<Found> {
-        self.answers.into_iter().map(|answer| answer.expect("each prompt has an outcome").unwrap()).collect()
+        self.answers
+            .into_iter()
+            .map(|answer| answer.expect("each prompt has an outcome").unwrap())
+            .collect()
     }
 
     pub fn taken(&self) -> usize {
@@ -55,7 +63,9 @@ impl Desk for Queue {
     }
 
     fn is_cancelled(&mut self, number: usize) -> bool {
-        self.cancel.is_some_and(|(cancelled, after)| cancelled == number && self.committed[number].len() >= after)
+        self.cancel.is_some_and(|(cancelled, after)| {
+            cancelled == number && self.committed[number].len() >= after
+        })
     }
 
     fn committed(&mut self, number: usize, text: &str) -> Result<()> {

@@ -20,13 +20,17 @@ pub struct Lines {
 
 impl Lines {
     pub fn new(prompts: Vec<Prompt>) -> Self {
-        let (outcomes, committed) = (prompts.iter().map(|_| None).collect(), vec![Vec::new(); prompts.len()]);
+        let (outcomes, committed) =
+            (prompts.iter().map(|_| None).collect(), vec![Vec::new(); prompts.len()]);
         Self { prompts, outcomes, committed, ..Self::default() }
     }
 
     /// All lines; each prompt must have one.
     pub fn answered(self) -> Vec<SteerLine> {
-        self.outcomes.into_iter().map(|outcome| outcome.expect("each prompt has an outcome").unwrap()).collect()
+        self.outcomes
+            .into_iter()
+            .map(|outcome| outcome.expect("each prompt has an outcome").unwrap())
+            .collect()
     }
 }
 

@@ -15,7 +15,12 @@ pub fn recipe(name: &str) -> PathBuf {
 /// The program with plain progress lines and one thread, so that tests run side by side.
 pub fn w2s() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_w2s"));
-    command.arg("--no-progress").env("W2S_LOG", "info").env("OMP_NUM_THREADS", "1").env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+        .arg("--no-progress")
+        .env("W2S_LOG", "info")
+        .env("OMP_NUM_THREADS", "1")
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null());
     command
 }
 
@@ -50,7 +55,8 @@ pub fn failure(command: &mut Command, code: i32) -> String {
 
 /// Starts the command, waits until `reached` says so, and kills it with SIGKILL.
 pub fn kill_when(command: &mut Command, what: &str, reached: impl Fn() -> bool) {
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
+    let mut child =
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
     let deadline = Instant::now() + Duration::from_secs(300);
     while !reached() {
         if let Some(status) = child.try_wait().expect("the child can be waited for") {
@@ -65,7 +71,12 @@ pub fn kill_when(command: &mut Command, what: &str, reached: impl Fn() -> bool) 
 
 pub fn lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{}: {error}: {line}", path.display()))).collect()
+    text.lines()
+        .map(|line| {
+            serde_json::from_str(line)
+                .unwrap_or_else(|error| panic!("{}: {error}: {line}", path.display()))
+        })
+        .collect()
 }
 
 /// Equal in all but the rounding of numbers.
@@ -73,15 +84,24 @@ pub fn assert_same(left: &Value, right: &Value, place: &str) {
     match (left, right) {
         (Value::Array(left), Value::Array(right)) => {
             assert_eq!(left.len(), right.len(), "{place}");
-            left.iter().zip(right).enumerate().for_each(|(i, (left, right))| assert_same(left, right, &format!("{place}[{i}]")));
+            left.iter()
+                .zip(right)
+                .enumerate()
+                .for_each(|(i, (left, right))| assert_same(left, right, &format!("{place}[{i}]")));
         }
         (Value::Object(left), Value::Object(right)) => {
             assert!(left.keys().eq(right.keys()), "{place}");
-            left.iter().for_each(|(key, value)| assert_same(value, &right[key], &format!("{place}.{key}")));
+            left.iter().for_each(|(key, value)| {
+                assert_same(value, &right[key], &format!("{place}.{key}"))
+            });
         }
         (Value::Number(left), Value::Number(right)) if left.is_f64() => {
             let (left, right) = (left.as_f64().unwrap(), right.as_f64().unwrap());
-            assert!((left - right).abs() < 1e-5 * left.abs().max(1.0), "{place}: {left} and {right}");
+            assert!(
+                (left - right).abs() < 1e-5 * left.abs().max(1.0),
+                "{place}: {left} and \
+                                                                        {right}"
+            );
         }
         _ => assert_eq!(left, right, "{place}"),
     }
@@ -99,7 +119,11 @@ pub fn tiny_model(folder: &Path) -> PathBuf {
     let mut vocabulary = serde_json::Map::new();
     for id in 0..97u32 {
         // Printable ASCII from the space on, byte-level style: the space itself is Ġ.
-        let token = if id == 0 { "<|endoftext|>".into() } else { char::from_u32(0x20 + id).map(|c| c.to_string()).unwrap() };
+        let token = if id == 0 {
+            "<|endoftext|>".into()
+        } else {
+            char::from_u32(0x20 + id).map(|c| c.to_string()).unwrap()
+        };
         vocabulary.insert(token, id.into());
     }
     let tokenizer = serde_json::json!({
@@ -111,6 +135,10 @@ pub fn tiny_model(folder: &Path) -> PathBuf {
                   "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary, "merges": []},
     });
     std::fs::write(model.join("tokenizer.json"), tokenizer.to_string()).unwrap();
-    std::fs::write(model.join("tokenizer_config.json"), r#"{"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>"}"#).unwrap();
+    std::fs::write(
+        model.join("tokenizer_config.json"),
+        r#"{"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>"}"#,
+    )
+    .unwrap();
     model
 }

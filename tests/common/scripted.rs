@@ -1,4 +1,5 @@
-//! A scripted proposer and scorer: what they say is a function of the text and the random numbers alone, and no tensor is near.
+//! A scripted proposer and scorer: what they say is a function of the text and the random numbers
+//! alone, and no tensor is near.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -6,11 +7,14 @@ use std::time::Duration;
 
 use w2s::error::Result;
 use w2s::sampling::Stream;
-use w2s::search::{Extend, Extended, Finish, Node, Nodes, Proposer, Response, Scored, Scorer, Ticket, ToScore};
+use w2s::search::{
+    Extend, Extended, Finish, Node, Nodes, Proposer, Response, Scored, Scorer, Ticket, ToScore,
+};
 
 pub const EOS: char = '.';
 
-/// Token t of a response, drawn from a..=d and EOS by random number (t, slot) and what stands before it.
+/// Token t of a response, drawn from a..=d and EOS by random number (t, slot) and what stands
+/// before it.
 pub fn token(before: &str, stream: &Stream, slot: u64) -> char {
     let u = stream.uniform(before.len() as u64, slot);
     let shift = before.bytes().map(usize::from).sum::<usize>();
@@ -37,7 +41,8 @@ pub struct Scripted {
 
 impl Scripted {
     pub fn extend(&mut self, request: &Extend) -> Extended {
-        let mut response = self.responses.get(&request.node).expect("its parent is kept").row.clone();
+        let mut response =
+            self.responses.get(&request.node).expect("its parent is kept").row.clone();
         assert_eq!(response.finish, None, "a finished response must not be extended");
         let mut sampled = 0;
         for _ in 0..request.max_tokens {
@@ -67,7 +72,10 @@ impl Proposer for Scripted {
     }
 
     fn submit(&mut self, requests: Vec<(Ticket, Extend)>) {
-        assert!(self.call.is_none_or(|most| requests.iter().all(|(_, request)| request.max_tokens <= most)));
+        assert!(
+            self.call
+                .is_none_or(|most| requests.iter().all(|(_, request)| request.max_tokens <= most))
+        );
         self.submitted.extend(requests);
     }
 
@@ -101,11 +109,20 @@ impl Scorer for Judge31 {
         let mut scored = Vec::new();
         for ToScore { parent, response, ends } in requests {
             let before = self.texts.get(parent).expect("its parent is kept").row;
-            assert!(response.text.starts_with(before), "{} does not continue {before}", response.text);
+            assert!(
+                response.text.starts_with(before),
+                "{} does not continue {before}",
+                response.text
+            );
             let node = self.texts.child(parent).unwrap();
             self.texts.insert((), [(node.clone(), 0, response.text.clone())]);
             self.judged.push((response.text.clone(), response.finish));
-            scored.push(Scored { node, score: worth(&response.text, *ends), fed: 1, is_cut: false });
+            scored.push(Scored {
+                node,
+                score: worth(&response.text, *ends),
+                fed: 1,
+                is_cut: false,
+            });
         }
         Ok(scored)
     }

@@ -37,7 +37,10 @@ pub fn refusal(folder: &Path) -> String {
 }
 
 pub fn assert_same(left: &[(String, Tensor)], right: &[(String, Tensor)]) {
-    assert_eq!(left.iter().map(|(name, _)| name).collect::<Vec<_>>(), right.iter().map(|(name, _)| name).collect::<Vec<_>>());
+    assert_eq!(
+        left.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        right.iter().map(|(name, _)| name).collect::<Vec<_>>()
+    );
     for ((name, left), (_, right)) in left.iter().zip(right) {
         assert!(left.kind() == right.kind() && left.equal(right), "{name}");
     }

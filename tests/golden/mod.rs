@@ -36,12 +36,16 @@ pub fn positions(ids: &Tensor) -> Tensor {
 
 /// Logits of whole rows without a cache, (batch, seq, vocab_size) in f32.
 pub fn logits(lm: &Lm, ids: &Tensor) -> Tensor {
-    let hidden = lm.model.hidden(&Input { ids, positions: &positions(ids), valid: None, packing: None });
+    let hidden =
+        lm.model.hidden(&Input { ids, positions: &positions(ids), valid: None, packing: None });
     lm.model.logits(&hidden).to_kind(Kind::Float)
 }
 
 /// The largest absolute difference; NaN counts as infinite.
 pub fn difference(left: &Tensor, right: &Tensor) -> f64 {
-    let largest = (left.to_kind(Kind::Float) - right.reshape(left.size()).to_kind(Kind::Float)).abs().max().double_value(&[]);
+    let largest = (left.to_kind(Kind::Float) - right.reshape(left.size()).to_kind(Kind::Float))
+        .abs()
+        .max()
+        .double_value(&[]);
     if largest.is_nan() { f64::INFINITY } else { largest }
 }

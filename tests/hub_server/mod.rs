@@ -1,7 +1,8 @@
-//! A server on the loopback interface that plays the hub: descriptions, files with ranges, large ones behind a redirect, and faults on order.
+//! A server on the loopback interface that plays the hub: descriptions, files with ranges, large
+//! ones behind a redirect, and faults on order.
 //!
-//! It answers as the real one does where a client looks: `etag`, `x-linked-etag`, `x-linked-size`, `x-repo-commit`, `content-range`,
-//! `x-error-code`. Every request is written down.
+//! It answers as the real one does where a client looks: `etag`, `x-linked-etag`, `x-linked-size`,
+//! `x-repo-commit`, `content-range`, `x-error-code`. Every request is written down.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -76,7 +77,8 @@ impl Server {
         Self { endpoint: format!("http://127.0.0.1:{port}"), state }
     }
 
-    /// Publishes `files` as a revision of `models/owner/name` or `datasets/owner/name`; returns the commit.
+    /// Publishes `files` as a revision of `models/owner/name` or `datasets/owner/name`; returns the
+    /// commit.
     pub fn publish(&self, repository: &str, revision: &str, files: Files) -> String {
         let mut all = Sha256::new();
         for (name, bytes) in &files {
@@ -92,10 +94,12 @@ impl Server {
     }
 
     pub fn lock_with_token(&self, repository: &str, token: &str) {
-        self.state.lock().unwrap().repositories.get_mut(repository).unwrap().token = Some(token.to_owned());
+        self.state.lock().unwrap().repositories.get_mut(repository).unwrap().token =
+            Some(token.to_owned());
     }
 
-    /// The next `times` requests with `path` in theirs get `fault`; those to a file's bytes only where the fault is of bytes.
+    /// The next `times` requests with `path` in theirs get `fault`; those to a file's bytes only
+    /// where the fault is of bytes.
     pub fn fault(&self, path: &str, times: usize, fault: Fault) {
         self.state.lock().unwrap().faults.push((path.to_owned(), times, fault));
     }
@@ -116,7 +120,14 @@ impl Server {
 
 pub fn folder(path: &Path) -> Files {
     let files = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
-    files.map(|file| (file.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&file).unwrap())).collect()
+    files
+        .map(|file| {
+            (
+                file.file_name().unwrap().to_string_lossy().into_owned(),
+                std::fs::read(&file).unwrap(),
+            )
+        })
+        .collect()
 }
 
 /// The tag of a file of this content, which is also the name of its blob in the cache.
@@ -155,7 +166,9 @@ fn answer(mut stream: TcpStream, port: u16, state: &Mutex<State>) -> std::io::Re
     state.lock().unwrap().log.push(request);
     if let Some(Response { status, headers, body, length }) = response {
         let mut head = format!("HTTP/1.1 {status} Whatever\r\nConnection: close\r\n");
-        for (name, value) in headers.iter().chain(&length.map(|length| ("Content-Length", length.to_string()))) {
+        for (name, value) in
+            headers.iter().chain(&length.map(|length| ("Content-Length", length.to_string())))
+        {
             head += &format!("{name}: {value}\r\n");
         }
         stream.write_all(format!("{head}\r\n").as_bytes())?;
@@ -168,7 +181,8 @@ struct Response {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
-    /// What is announced, which a fault makes differ; `None` lets the end of the connection be the end of the body.
+    /// What is announced, which a fault makes differ; `None` lets the end of the connection be the
+    /// end of the body.
     length: Option<usize>,
 }
 
@@ -179,21 +193,24 @@ impl Response {
 }
 
 fn respond(request: &Request, port: u16, state: &mut State) -> Option<Response> {
-    let bytes_asked = request.range.as_deref().is_some_and(|range| range != "bytes=0-0") && !request.path.starts_with("/api/");
+    let bytes_asked = request.range.as_deref().is_some_and(|range| range != "bytes=0-0")
+        && !request.path.starts_with("/api/");
     // The bytes of a large file come from another address.
     let bytes_here = bytes_asked && (request.path.starts_with("/cdn/") || !is_large(&request.path));
-    let of_bytes = |fault: &Fault| matches!(fault, Fault::Drop(_) | Fault::Truncate(_) | Fault::Longer(_));
-    let found = state
-        .faults
-        .iter_mut()
-        .find(|(path, times, fault)| *times > 0 && request.path.contains(path.as_str()) && (bytes_here || !of_bytes(fault)));
+    let of_bytes =
+        |fault: &Fault| matches!(fault, Fault::Drop(_) | Fault::Truncate(_) | Fault::Longer(_));
+    let found = state.faults.iter_mut().find(|(path, times, fault)| {
+        *times > 0 && request.path.contains(path.as_str()) && (bytes_here || !of_bytes(fault))
+    });
     let fault = found.map(|(_, times, fault)| {
         *times -= 1;
         fault.clone()
     });
     match fault {
         Some(Fault::Silence) => return None,
-        Some(Fault::Status(status, headers)) => return Some(Response::new(status, headers, Vec::new())),
+        Some(Fault::Status(status, headers)) => {
+            return Some(Response::new(status, headers, Vec::new()));
+        }
         _ => {}
     }
     let mut response = match request.path.strip_prefix("/api/") {
@@ -224,7 +241,12 @@ fn error(status: u16, code: &str) -> Response {
 }
 
 /// The repository, the commit that `revision` means, and its files, for whom may see them.
-fn find<'a>(state: &'a State, repository: &str, revision: &str, request: &Request) -> Result<(String, &'a Files), Response> {
+fn find<'a>(
+    state: &'a State,
+    repository: &str,
+    revision: &str,
+    request: &Request,
+) -> Result<(String, &'a Files), Response> {
     let found = state.repositories.get(repository).ok_or_else(|| error(404, "RepoNotFound"))?;
     if let Some(token) = &found.token
         && request.authorization != Some(format!("Bearer {token}"))
@@ -238,22 +260,32 @@ fn find<'a>(state: &'a State, repository: &str, revision: &str, request: &Reques
 
 /// `models/owner/name/revision/main?blobs=true`.
 fn describe(path: &str, request: &Request, state: &State) -> Response {
-    let (repository, revision) = path.trim_end_matches("?blobs=true").split_once("/revision/").unwrap_or_default();
+    let (repository, revision) =
+        path.trim_end_matches("?blobs=true").split_once("/revision/").unwrap_or_default();
     let (commit, files) = match find(state, repository, revision, request) {
         Ok(found) => found,
         Err(response) => return response,
     };
-    let mut sizes: BTreeMap<&str, u64> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.len() as u64)).collect();
+    let mut sizes: BTreeMap<&str, u64> =
+        files.iter().map(|(name, bytes)| (name.as_str(), bytes.len() as u64)).collect();
     sizes.extend(state.listed.iter().map(|(name, size)| (name.as_str(), *size)));
-    let siblings: Vec<_> = sizes.iter().map(|(name, size)| serde_json::json!({ "rfilename": name, "size": size })).collect();
+    let siblings: Vec<_> = sizes
+        .iter()
+        .map(|(name, size)| serde_json::json!({ "rfilename": name, "size": size }))
+        .collect();
     let body = serde_json::json!({ "id": repository, "sha": commit, "siblings": siblings });
     Response::new(200, Vec::new(), body.to_string().into_bytes())
 }
 
 /// `/owner/name/resolve/main/config.json`, the same below `/datasets/`, or `/cdn/` and a tag.
 fn file(request: &Request, port: u16, state: &State) -> Response {
-    if let Some(wanted) = request.path.strip_prefix("/cdn/").and_then(|path| path.split('/').next()) {
-        let files = state.repositories.values().flat_map(|repository| repository.commits.values()).flat_map(BTreeMap::values);
+    if let Some(wanted) = request.path.strip_prefix("/cdn/").and_then(|path| path.split('/').next())
+    {
+        let files = state
+            .repositories
+            .values()
+            .flat_map(|repository| repository.commits.values())
+            .flat_map(BTreeMap::values);
         return match files.into_iter().find(|bytes| tag(bytes) == wanted) {
             Some(bytes) => range(request, bytes, Vec::new()),
             None => error(404, "EntryNotFound"),
@@ -283,7 +315,8 @@ fn file(request: &Request, port: u16, state: &State) -> Response {
 }
 
 fn range(request: &Request, bytes: &[u8], mut headers: Vec<(&'static str, String)>) -> Response {
-    let asked = request.range.as_deref().and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+    let asked =
+        request.range.as_deref().and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
     let Some((start, end)) = asked else { return Response::new(200, headers, bytes.to_vec()) };
     let start: usize = start.parse().unwrap();
     if start >= bytes.len() {

@@ -13,7 +13,8 @@ use crate::kernels::simd::{LANES, exp_of_negative, narrow, widen};
 /// Fewer pairs of a query and a key are done before another thread is awake.
 pub(super) const LEAST_PAIRS: usize = 4096;
 
-/// Where a tensor (rows, heads, width, head_dim) lies whose last dimension is dense; for threads, to which a tensor must not go.
+/// Where a tensor (rows, heads, width, head_dim) lies whose last dimension is dense; for threads,
+/// to which a tensor must not go.
 pub(super) struct Numbers {
     pub at: usize,
     pub strides: [usize; 3],
@@ -25,7 +26,12 @@ impl Numbers {
     unsafe fn get<T>(&self, row: usize, head: usize, token: usize, size: usize) -> &[T] {
         let [rows, heads, tokens] = self.strides;
         // SAFETY: as this function's caller has it.
-        unsafe { std::slice::from_raw_parts((self.at as *const T).add(row * rows + head * heads + token * tokens), size) }
+        unsafe {
+            std::slice::from_raw_parts(
+                (self.at as *const T).add(row * rows + head * heads + token * tokens),
+                size,
+            )
+        }
     }
 }
 
@@ -95,7 +101,8 @@ impl Number for Brain {
 }
 
 impl Task<'_> {
-    /// Some of all rows' key heads, whose numbers are of type `T`, with the widest registers that there are.
+    /// Some of all rows' key heads, whose numbers are of type `T`, with the widest registers that
+    /// there are.
     pub fn on_this_processor<T: Number>(&self, share: Range<usize>) {
         #[cfg(target_arch = "x86_64")]
         {
@@ -125,8 +132,9 @@ impl Task<'_> {
         let (mut scores, mut keys, mut values) = (Vec::new(), Vec::new(), Vec::new());
         for unit in share {
             let (row, kv_head) = (unit / task.kv_heads, unit % task.kv_heads);
-            // SAFETY: `attend` and `Reading::push` have held all sizes against the tensors, which live as long as the task; each unit writes
-            // the new tokens and the output of its own row and heads alone, and nobody else reads those.
+            // SAFETY: `attend` and `Reading::push` have held all sizes against the tensors, which
+            // live as long as the task; each unit writes the new tokens and the output of its own
+            // row and heads alone, and nobody else reads those.
             unsafe {
                 task.store_new::<T>(row, kv_head);
                 task.find::<T>(0, row, kv_head, &mut keys);
@@ -142,8 +150,12 @@ impl Task<'_> {
                         score::<T, L>(&query, &keys[seen.clone()], &mut scores);
                         let total = softmax(&mut scores);
                         sum::<T, L>(&values[seen], &scores, &mut sums);
-                        let place = ((row * task.width + token) * task.heads + head) * task.head_dim;
-                        let output = std::slice::from_raw_parts_mut((task.output as *mut T).add(place), task.head_dim);
+                        let place =
+                            ((row * task.width + token) * task.heads + head) * task.head_dim;
+                        let output = std::slice::from_raw_parts_mut(
+                            (task.output as *mut T).add(place),
+                            task.head_dim,
+                        );
                         for (to, sum) in output.iter_mut().zip(&sums) {
                             *to = T::of(sum / total);
                         }
@@ -253,7 +265,8 @@ unsafe fn sum<T: Number, L: Lanes>(values: &[*const T], weights: &[f32], sums: &
     }
 }
 
-/// e^(score - highest) in the place of each score, and their sum; NaN where one is NaN or none is finite.
+/// e^(score - highest) in the place of each score, and their sum; NaN where one is NaN or none is
+/// finite.
 #[inline(always)]
 fn softmax(scores: &mut [f32]) -> f32 {
     let mut highest = f32::NEG_INFINITY;

@@ -20,8 +20,16 @@ pub struct Store {
 
 impl Store {
     pub fn new(key: Tensor, value: Tensor) -> Self {
-        let (rows, capacity, kv_heads, head_dim) = key.size4().expect("keys are (rows, capacity, kv_heads, head_dim)");
-        assert!(key.is_contiguous() && value.is_contiguous() && key.size() == value.size() && key.kind() == value.kind());
+        let (rows, capacity, kv_heads, head_dim) = key.size4().expect(
+            "keys are (rows, capacity, \
+                                                                       kv_heads, head_dim)",
+        );
+        assert!(
+            key.is_contiguous()
+                && value.is_contiguous()
+                && key.size() == value.size()
+                && key.kind() == value.kind()
+        );
         let token = (kv_heads * head_dim) as usize * key.kind().elt_size_in_bytes();
         let at = [&key, &value].map(|of| of.data_ptr() as usize);
         Self { rows: rows as usize, capacity: capacity as usize, at, token, key, value }
@@ -29,7 +37,10 @@ impl Store {
 
     /// Of numbers that are not written yet, for keys and values as these.
     pub fn room(&self, rows: usize, capacity: usize) -> Self {
-        let (_, _, kv_heads, head_dim) = self.key.size4().expect("keys are (rows, capacity, kv_heads, head_dim)");
+        let (_, _, kv_heads, head_dim) = self.key.size4().expect(
+            "keys are (rows, capacity, \
+                                                                  kv_heads, head_dim)",
+        );
         Self::unwritten([rows as i64, capacity as i64, kv_heads, head_dim], self.key.kind())
     }
 
@@ -54,10 +65,14 @@ impl Store {
 
     /// Copies the first `tokens` of a row of `from` to `column` of `row`; both lie in main memory.
     pub fn copy(&mut self, row: usize, column: usize, from: &Self, from_row: usize, tokens: usize) {
-        assert!(column + tokens <= self.capacity && tokens <= from.capacity && self.token == from.token);
+        assert!(
+            column + tokens <= self.capacity && tokens <= from.capacity && self.token == from.token
+        );
         for (to, from) in self.place(row, column).into_iter().zip(from.place(from_row, 0)) {
             // SAFETY: both within tensors of their own, as was asserted.
-            unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, tokens * self.token) };
+            unsafe {
+                std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, tokens * self.token)
+            };
         }
     }
 }
@@ -87,9 +102,14 @@ pub(super) struct ReadRow {
 }
 
 impl<'a> Reading<'a> {
-    /// Adds a row that has read the first tokens of some rows, `(store, row, tokens)` in the order of positions. Its `width` new ones go
-    /// behind the last of these, which no other row reads there.
-    pub fn push(&mut self, read: impl IntoIterator<Item = (&'a Store, usize, usize)>, width: usize) {
+    /// Adds a row that has read the first tokens of some rows, `(store, row, tokens)` in the order
+    /// of positions. Its `width` new ones go behind the last of these, which no other row reads
+    /// there.
+    pub fn push(
+        &mut self,
+        read: impl IntoIterator<Item = (&'a Store, usize, usize)>,
+        width: usize,
+    ) {
         let first = self.stretches.len();
         let (mut total, mut room) = (0, None);
         for (store, row, tokens) in read {
@@ -99,10 +119,18 @@ impl<'a> Reading<'a> {
             room = Some((store, row, tokens));
         }
         let (store, row, tokens) = room.expect("a row has room for its new tokens");
-        assert!(tokens + width <= store.capacity, "{tokens} and {width} tokens in room for {}", store.capacity);
+        assert!(
+            tokens + width <= store.capacity,
+            "{tokens} and {width} tokens in room for {}",
+            store.capacity
+        );
         if let Some(last) = self.stretches.last_mut() {
             last.tokens += width;
         }
-        self.rows.push(ReadRow { stretches: first..self.stretches.len(), tokens: total, new: store.place(row, tokens) });
+        self.rows.push(ReadRow {
+            stretches: first..self.stretches.len(),
+            tokens: total,
+            new: store.place(row, tokens),
+        });
     }
 }

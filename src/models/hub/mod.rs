@@ -1,7 +1,8 @@
 //! Repositories of a model hub as folders of the standard cache, whole or not at all.
 //!
-//! Through hf-hub, with what it leaves to others: which files the program needs, patience with a busy hub, use of the cache where there is
-//! no network, and clear errors. What the files mean is left to [`super::folder`] and `text`.
+//! Through hf-hub, with what it leaves to others: which files the program needs, patience with a
+//! busy hub, use of the cache where there is no network, and clear errors. What the files mean is
+//! left to [`super::folder`] and `text`.
 
 mod failure;
 mod fetch;
@@ -29,7 +30,8 @@ use crate::artifacts::atomic;
 use crate::error::{Error, Result};
 use crate::recipe::HubId;
 
-/// For the connection, and for the first line of an answer. A download may then take as long as it takes.
+/// For the connection, and for the first line of an answer. A download may then take as long as it
+/// takes.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// A hub that asks for more is not waited for.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
@@ -79,7 +81,12 @@ impl Hub {
             .with_retries(0)
             .with_user_agent("w2s", env!("CARGO_PKG_VERSION"))
             .build()
-            .map_err(|error| Error::failed(format!("the hub cannot be asked: {error}\n\nhint: check the proxy variables")))?;
+            .map_err(|error| {
+                Error::failed(format!(
+                    "the hub cannot be asked: {error}\n\nhint: \
+                                                    check the proxy variables"
+                ))
+            })?;
         let agent = ureq::Agent::config_builder()
             .max_redirects(0)
             .http_status_as_error(false)
@@ -96,7 +103,8 @@ impl Hub {
         self.snapshot(id, RepoType::Model, Wanted::Model { weights: files == Files::All })
     }
 
-    /// The folder of a data set in the cache with the data files that are chosen, fetched as [`Self::model`] does.
+    /// The folder of a data set in the cache with the data files that are chosen, fetched as
+    /// [`Self::model`] does.
     pub fn dataset(&self, id: &HubId, choose: &Choose) -> Result<PathBuf> {
         self.snapshot(id, RepoType::Dataset, Wanted::Data(choose))
     }
@@ -105,7 +113,9 @@ impl Hub {
         let repository = Repository { hub: self, id, kind };
         let cached = repository.cached(wanted);
         if self.settings.offline {
-            let hint = "unset HF_HUB_OFFLINE, fetch it where there is a network, or give a local folder that exists".to_owned();
+            let hint = "unset HF_HUB_OFFLINE, fetch it where there is a network, or give a local \
+                        folder that exists"
+                .to_owned();
             return cached.map_err(|why| Error::Hub {
                 id: id.to_string(),
                 problem: format!("{why}, and HF_HUB_OFFLINE allows no other place"),
@@ -127,8 +137,14 @@ impl Hub {
         }
     }
 
-    /// Repeats what may pass by itself, with growing waits, until nothing came `attempts` times in a row.
-    fn patiently<T>(&self, id: &HubId, attempts: u32, mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+    /// Repeats what may pass by itself, with growing waits, until nothing came `attempts` times in
+    /// a row.
+    fn patiently<T>(
+        &self,
+        id: &HubId,
+        attempts: u32,
+        mut attempt: impl FnMut() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let mut failures = 0;
         loop {
             let failure = match attempt() {
@@ -153,7 +169,11 @@ impl Hub {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         let response = request.call().map_err(|error| Failure::of_request(&error))?;
-        if response.status().as_u16() >= 400 { Err(Failure::of_status(&response)) } else { Ok(response) }
+        if response.status().as_u16() >= 400 {
+            Err(Failure::of_status(&response))
+        } else {
+            Ok(response)
+        }
     }
 }
 
@@ -191,15 +211,16 @@ impl Repository<'_> {
         }
         match files::incomplete(&snapshot, wanted) {
             Some(lack) => Err(format!("the copy in the cache, {}, {lack}", snapshot.display())),
-            None if matches!(wanted, Wanted::Data(_)) && self.is_begun(&commit) => {
-                Err(format!("the copy in the cache, {}, was not fetched to its end", snapshot.display()))
-            }
+            None if matches!(wanted, Wanted::Data(_)) && self.is_begun(&commit) => Err(format!(
+                "the copy in the cache, {}, was not fetched to its end",
+                snapshot.display()
+            )),
             None => Ok(snapshot),
         }
     }
 
-    /// hf-hub notes the commit after every file, and [`Self::remember`] removes that note after the last one. A model needs no note: its
-    /// weights come last.
+    /// hf-hub notes the commit after every file, and [`Self::remember`] removes that note after the
+    /// last one. A model needs no note: its weights come last.
     fn is_begun(&self, commit: &str) -> bool {
         self.reference(commit).exists()
     }
@@ -209,61 +230,113 @@ impl Repository<'_> {
         files::refuse_unsafe(description.siblings.iter().map(|file| file.rfilename.as_str()))?;
         let commit = description.sha.as_str();
         if !is_commit(commit) {
-            return Err(Failure::refused("the hub names no usable commit", "check that HF_ENDPOINT names a hub"));
+            return Err(Failure::refused(
+                "the hub names no usable commit",
+                "check that HF_ENDPOINT \
+                                                                           names a hub",
+            ));
         }
-        let sizes: BTreeMap<&str, Option<u64>> = description.siblings.iter().map(|file| (file.rfilename.as_str(), file.size)).collect();
+        let sizes: BTreeMap<&str, Option<u64>> =
+            description.siblings.iter().map(|file| (file.rfilename.as_str(), file.size)).collect();
         let names = sizes.keys().copied().collect();
         let first = files::wanted(&names, wanted)?;
-        // The commit, not the branch: every file is of one state, even if the branch moves meanwhile.
+        // The commit, not the branch: every file is of one state, even if the branch moves
+        // meanwhile.
         let repo = self.at(commit);
         let cache = Cache::new(self.hub.settings.cache.clone()).repo(repo.clone());
         let snapshot = cache.pointer_path(commit);
-        let source = Source { hub: self.hub, remote: &self.hub.api.repo(repo), cache: &cache, commit, snapshot: &snapshot };
+        let source = Source {
+            hub: self.hub,
+            remote: &self.hub.api.repo(repo),
+            cache: &cache,
+            commit,
+            snapshot: &snapshot,
+        };
         self.fetch_all(&source, &first, &sizes)?;
         if let Some(index) = first.iter().find(|name| files::is_index(name)) {
             let shards = files::shards(&snapshot, index)?;
             if let Some(absent) = shards.iter().find(|shard| !sizes.contains_key(shard.as_str())) {
-                let problem = format!("its {index} names {absent}, which the repository does not have");
-                return Err(Failure::refused(problem, "the repository is damaged: tell its owner, or name another revision"));
+                let problem = format!(
+                    "its {index} names {absent}, which the repository does not \
+                                       have"
+                );
+                return Err(Failure::refused(
+                    problem,
+                    "the repository is damaged: tell its owner, \
+                                                      or name another revision",
+                ));
             }
-            self.fetch_all(&source, &shards.iter().map(String::as_str).collect::<Vec<_>>(), &sizes)?;
+            self.fetch_all(
+                &source,
+                &shards.iter().map(String::as_str).collect::<Vec<_>>(),
+                &sizes,
+            )?;
         }
         self.remember(commit)?;
         Ok(snapshot)
     }
 
     fn describe(&self) -> Result<Description, Failure> {
-        let request = self.hub.api.repo(self.at(&self.id.revision)).info_request().query("blobs", "true");
-        let request = request.config().http_status_as_error(false).timeout_connect(Some(ANSWER_WITHIN));
-        let mut response =
-            request.timeout_recv_response(Some(ANSWER_WITHIN)).build().call().map_err(|error| Failure::of_request(&error))?;
+        let request =
+            self.hub.api.repo(self.at(&self.id.revision)).info_request().query("blobs", "true");
+        let request =
+            request.config().http_status_as_error(false).timeout_connect(Some(ANSWER_WITHIN));
+        let mut response = request
+            .timeout_recv_response(Some(ANSWER_WITHIN))
+            .build()
+            .call()
+            .map_err(|error| Failure::of_request(&error))?;
         if !response.status().is_success() {
             return Err(Failure::of_status(&response));
         }
         let body = response.body_mut().with_config().limit(LARGEST_ANSWER).read_to_vec();
         let body = body.map_err(|error| Failure::Unreachable(error.to_string()))?;
         serde_json::from_slice(&body).map_err(|error| {
-            Failure::refused(format!("the hub's answer describes no repository: {error}"), "check that HF_ENDPOINT names a hub")
+            Failure::refused(
+                format!("the hub's answer describes no repository: {error}"),
+                "check that HF_ENDPOINT names a hub",
+            )
         })
     }
 
-    fn fetch_all(&self, source: &Source, names: &[&str], sizes: &BTreeMap<&str, Option<u64>>) -> Result<(), Failure> {
+    fn fetch_all(
+        &self,
+        source: &Source,
+        names: &[&str],
+        sizes: &BTreeMap<&str, Option<u64>>,
+    ) -> Result<(), Failure> {
         let listed = |name: &str| sizes.get(name).copied().flatten();
         // An empty file says nothing, and hf-hub asks for the first byte of every file.
-        let due: Vec<&str> = names.iter().copied().filter(|name| listed(name) != Some(0) && !source.has(name, listed(name))).collect();
+        let due: Vec<&str> = names
+            .iter()
+            .copied()
+            .filter(|name| listed(name) != Some(0) && !source.has(name, listed(name)))
+            .collect();
         if due.is_empty() {
             return Ok(());
         }
         let bytes: u64 = due.iter().filter_map(|name| listed(name)).sum();
-        info!("{}: fetching {} of {} files, {:.1} MB", self.id, due.len(), names.len(), bytes as f64 / 1e6);
-        due.iter().try_for_each(|name| self.hub.patiently(self.id, self.hub.settings.attempts, || source.fetch(name, listed(name))))
+        info!(
+            "{}: fetching {} of {} files, {:.1} MB",
+            self.id,
+            due.len(),
+            names.len(),
+            bytes as f64 / 1e6
+        );
+        due.iter().try_for_each(|name| {
+            self.hub
+                .patiently(self.id, self.hub.settings.attempts, || source.fetch(name, listed(name)))
+        })
     }
 
-    /// Only now does the revision mean this commit: until all was there it meant what was whole before.
+    /// Only now does the revision mean this commit: until all was there it meant what was whole
+    /// before.
     fn remember(&self, commit: &str) -> Result<(), Failure> {
         if self.id.revision != commit {
             let reference = self.reference(&self.id.revision);
-            let whole = |error: Error| Failure::local(&reference, "writing", std::io::Error::other(error.to_string()));
+            let whole = |error: Error| {
+                Failure::local(&reference, "writing", std::io::Error::other(error.to_string()))
+            };
             atomic::write(&reference, commit.as_bytes()).map_err(whole)?;
         }
         fetch::remove(&self.reference(commit))
@@ -272,5 +345,8 @@ impl Repository<'_> {
 
 /// Hexadecimal, as git writes it: also safe as the name of a folder.
 fn is_commit(text: &str) -> bool {
-    text.len() >= 7 && text.len() <= 64 && text.chars().all(|character| character.is_ascii_hexdigit()) && is_safe(text)
+    text.len() >= 7
+        && text.len() <= 64
+        && text.chars().all(|character| character.is_ascii_hexdigit())
+        && is_safe(text)
 }

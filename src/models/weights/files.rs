@@ -1,4 +1,5 @@
-//! Which files hold a folder's weights: one of safetensors, its shards by their index, or the same of `torch.save`.
+//! Which files hold a folder's weights: one of safetensors, its shards by their index, or the same
+//! of `torch.save`.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,11 @@ pub fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let names = SINGLE.map(|name| format!("`{name}` nor `{name}.index.json`"));
     Err(Error::model(
         folder,
-        format!("holds neither {}\n\nhint: open the model in transformers and save it again if it has other weights", names.join(" nor ")),
+        format!(
+            "holds neither {}\n\nhint: open the model in transformers and save it again if it \
+                 has other weights",
+            names.join(" nor ")
+        ),
     ))
 }
 
@@ -34,23 +39,47 @@ pub fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
 fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     let size = std::fs::metadata(index).map_err(Error::io(index, "reading"))?.len();
     if size > LARGEST_INDEX {
-        return Err(Error::data(index, None, format!("has {size} bytes, more than any index of weights")));
+        return Err(Error::data(
+            index,
+            None,
+            format!(
+                "has {size} bytes, more than any index of \
+                                                     weights"
+            ),
+        ));
     }
     let text = std::fs::read_to_string(index).map_err(Error::io(index, "reading"))?;
-    let parsed: Value = serde_json::from_str(&text).map_err(|error| Error::data(index, Some(error.line()), error.to_string()))?;
+    let parsed: Value = serde_json::from_str(&text)
+        .map_err(|error| Error::data(index, Some(error.line()), error.to_string()))?;
     let Some(map) = parsed["weight_map"].as_object() else {
         return Err(Error::data(index, None, "has no table `weight_map`"));
     };
     let mut shards = Vec::new();
     for shard in map.values() {
-        let name = shard.as_str().filter(|name| Path::new(name).file_name().is_some_and(|file| file == *name));
-        let name = name.ok_or_else(|| Error::data(index, None, format!("`weight_map` names {shard}, which is no file of this folder")))?;
+        let name = shard
+            .as_str()
+            .filter(|name| Path::new(name).file_name().is_some_and(|file| file == *name));
+        let name = name.ok_or_else(|| {
+            Error::data(
+                index,
+                None,
+                format!(
+                    "`weight_map` names \
+                                                                        {shard}, which is no file \
+                                                                        of this folder"
+                ),
+            )
+        })?;
         shards.push(folder.join(name));
     }
     shards.sort();
     shards.dedup();
     if shards.len() > MOST_SHARDS {
-        return Err(Error::data(index, None, format!("names {} files, more than any model has", shards.len())));
+        return Err(Error::data(
+            index,
+            None,
+            format!("names {} files, more than any model has", shards.len()),
+        ));
     }
     Ok(shards)
 }

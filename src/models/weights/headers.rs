@@ -1,5 +1,5 @@
-//! What the headers of weights say, compared with what a model needs. The numbers themselves are not looked at, so that a model of any size
-//! is checked at once.
+//! What the headers of weights say, compared with what a model needs. The numbers themselves are
+//! not looked at, so that a model of any size is checked at once.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,19 +23,24 @@ pub struct Headers {
     unread: Vec<(PathBuf, Vec<String>)>,
 }
 
-/// Where each tensor lies, by the name of its variable: the number of its file, and the place there.
+/// Where each tensor lies, by the name of its variable: the number of its file, and the place
+/// there.
 pub(super) type Places<'a> = BTreeMap<String, (usize, &'a Stored)>;
 
 impl Headers {
-    /// Of a model folder. Shards that are missing or damaged are told by [`Self::fit`], together with what does not fit in the others.
+    /// Of a model folder. Shards that are missing or damaged are told by [`Self::fit`], together
+    /// with what does not fit in the others.
     ///
     /// # Errors
-    /// [`Error::Model`] where the folder holds no weights, [`Error::Data`] where their index cannot be used.
+    /// [`Error::Model`] where the folder holds no weights, [`Error::Data`] where their index cannot
+    /// be used.
     pub fn open(folder: &Path) -> Result<Self> {
-        let (there, missing): (Vec<PathBuf>, Vec<PathBuf>) = weight_files(folder)?.into_iter().partition(|path| path.is_file());
+        let (there, missing): (Vec<PathBuf>, Vec<PathBuf>) =
+            weight_files(folder)?.into_iter().partition(|path| path.is_file());
         let mut headers = Self { path: folder.to_owned(), files: Vec::new(), unread: Vec::new() };
         if !missing.is_empty() {
-            let missing = missing.iter().map(|path| format!("missing shard `{}`", path.display())).collect();
+            let missing =
+                missing.iter().map(|path| format!("missing shard `{}`", path.display())).collect();
             headers.unread.push((folder.to_owned(), bounded(missing, "shards are missing")));
         }
         there.iter().for_each(|path| headers.add(path));
@@ -58,7 +63,9 @@ impl Headers {
     }
 
     fn tensors(&self) -> impl Iterator<Item = (usize, &String, &Stored)> {
-        self.files.iter().enumerate().flat_map(|(number, file)| file.tensors.iter().map(move |(name, stored)| (number, name, stored)))
+        self.files.iter().enumerate().flat_map(|(number, file)| {
+            file.tensors.iter().map(move |(name, stored)| (number, name, stored))
+        })
     }
 
     /// The shape of the tensor that the files call `name`.
@@ -66,12 +73,18 @@ impl Headers {
         self.files.iter().find_map(|file| Some(&file.tensors.get(name)?.shape[..]))
     }
 
-    /// Compares every tensor with `shapes`, which `asker` (a config file) asks for. `variable` names the variable that a tensor belongs in,
-    /// `None` for tensors of no use.
+    /// Compares every tensor with `shapes`, which `asker` (a config file) asks for. `variable`
+    /// names the variable that a tensor belongs in, `None` for tensors of no use.
     ///
     /// # Errors
-    /// [`Error::Model`] with all that is unreadable, missing, unexpected, misshapen or of a kind that is no number of a model.
-    pub fn check(&self, shapes: &BTreeMap<String, Vec<i64>>, asker: &str, variable: impl Fn(&str) -> Option<String>) -> Result<()> {
+    /// [`Error::Model`] with all that is unreadable, missing, unexpected, misshapen or of a kind
+    /// that is no number of a model.
+    pub fn check(
+        &self,
+        shapes: &BTreeMap<String, Vec<i64>>,
+        asker: &str,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<()> {
         self.fit(shapes, asker, variable).map(drop)
     }
 
@@ -82,7 +95,8 @@ impl Headers {
         asker: &str,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Places<'_>> {
-        let (mut places, mut unexpected, mut misshapen, mut unusable, mut twice) = (Places::new(), vec![], vec![], vec![], vec![]);
+        let (mut places, mut unexpected, mut misshapen, mut unusable, mut twice) =
+            (Places::new(), vec![], vec![], vec![], vec![]);
         for (file, name, stored) in self.tensors() {
             let Some(target) = variable(name) else { continue };
             let Some(expected) = shapes.get(&target) else {
@@ -94,20 +108,34 @@ impl Headers {
                 continue;
             };
             if !expected.iter().map(|&size| size as usize).eq(stored.shape.iter().copied()) {
-                misshapen.push(format!("tensor `{name}` has shape {:?}, {asker} asks for {expected:?}", stored.shape));
+                misshapen.push(format!(
+                    "tensor `{name}` has shape {:?}, {asker} asks for \
+                                        {expected:?}",
+                    stored.shape
+                ));
             }
             if !stored.kind.is_some_and(|kind| FLOATS.contains(&kind)) {
                 let what = unsupported(name, stored);
-                unusable
-                    .push(format!("{what}: weights are F16, BF16, F32 or F64{}", quantised(&unusable, is_quantised_kind(&stored.dtype))));
+                unusable.push(format!(
+                    "{what}: weights are F16, BF16, F32 or F64{}",
+                    quantised(&unusable, is_quantised_kind(&stored.dtype))
+                ));
             }
             if places.insert(target, (file, stored)).is_some() {
                 twice.push(format!("tensor `{name}` is there twice"));
             }
         }
         // What is not found may lie in a file that could not be read.
-        let absent = shapes.iter().filter(|(name, _)| self.unread.is_empty() && !places.contains_key(*name));
-        let absent: Vec<String> = absent.map(|(name, shape)| format!("missing tensor `{name}` {shape:?}")).collect();
+        let absent =
+            shapes.iter().filter(|(name, _)| self.unread.is_empty() && !places.contains_key(*name));
+        let absent: Vec<String> = absent
+            .map(|(name, shape)| {
+                format!(
+                    "missing tensor `{name}` \
+                                                                      {shape:?}"
+                )
+            })
+            .collect();
         let problems: Vec<String> = [
             bounded(misshapen, "tensors have another shape"),
             bounded(unusable, "tensors are stored as no floating-point numbers"),
@@ -116,14 +144,18 @@ impl Headers {
             bounded(absent, "tensors are missing"),
         ]
         .concat();
-        let own = (!problems.is_empty()).then(|| Error::Model { path: self.path.clone(), problems });
+        let own =
+            (!problems.is_empty()).then(|| Error::Model { path: self.path.clone(), problems });
         Error::all(&self.path, self.whole().err().into_iter().chain(own))?;
         Ok(places)
     }
 
     /// Whether every file of the weights could be read.
     pub fn whole(&self) -> Result<()> {
-        Error::all(&self.path, self.unread.iter().cloned().map(|(path, problems)| Error::Model { path, problems }))
+        Error::all(
+            &self.path,
+            self.unread.iter().cloned().map(|(path, problems)| Error::Model { path, problems }),
+        )
     }
 }
 
@@ -142,15 +174,34 @@ fn bounded(mut problems: Vec<String>, are: &str) -> Vec<String> {
 /// The way out, said once.
 fn quantised(told: &[String], is_quantised: bool) -> &'static str {
     let first = is_quantised && !told.iter().any(|problem| problem.contains("hint: "));
-    if first { "\n\nhint: these are quantised weights: name the folder of the model that they were made of" } else { "" }
+    if first {
+        "\n\nhint: these are quantised weights: name the folder of the model that they were \
+                made of"
+    } else {
+        ""
+    }
 }
 
-/// As bitsandbytes, GPTQ, AWQ, compressed tensors, FP8 and MXFP4 call what belongs to a quantised weight.
+/// As bitsandbytes, GPTQ, AWQ, compressed tensors, FP8 and MXFP4 call what belongs to a quantised
+/// weight.
 fn is_quantised_name(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
-    let whole = ["qweight", "qzeros", "scales", "g_idx", "absmax", "quant_map", "nested_absmax", "SCB", "weight_packed", "weight_scale"];
+    let whole = [
+        "qweight",
+        "qzeros",
+        "scales",
+        "g_idx",
+        "absmax",
+        "quant_map",
+        "nested_absmax",
+        "SCB",
+        "weight_packed",
+        "weight_scale",
+    ];
     whole.contains(&last)
-        || ["weight_scale_", "weight_zero_point", "weight_shape", "bitsandbytes__"].iter().any(|start| last.starts_with(start))
+        || ["weight_scale_", "weight_zero_point", "weight_shape", "bitsandbytes__"]
+            .iter()
+            .any(|start| last.starts_with(start))
 }
 
 fn is_quantised_kind(dtype: &str) -> bool {

@@ -1,6 +1,8 @@
-//! Tensors in files: memory-mapped reading of safetensors and of `torch.save`, loading into a model's variables, and atomic writing.
+//! Tensors in files: memory-mapped reading of safetensors and of `torch.save`, loading into a
+//! model's variables, and atomic writing.
 //!
-//! Nothing here knows a model. The kinds are ours to map: libtorch's own loaders change kinds silently and ignore what they do not expect.
+//! Nothing here knows a model. The kinds are ours to map: libtorch's own loaders change kinds
+//! silently and ignore what they do not expect.
 
 mod files;
 mod headers;
@@ -49,31 +51,53 @@ pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
 pub fn stored_numbers(folder: &Path) -> Result<u64> {
     let mut numbers = 0;
     for path in weight_files(folder)? {
-        numbers += TensorFile::open(&path)?.tensors.values().map(|stored| stored.shape.iter().product::<usize>() as u64).sum::<u64>();
+        numbers += TensorFile::open(&path)?
+            .tensors
+            .values()
+            .map(|stored| stored.shape.iter().product::<usize>() as u64)
+            .sum::<u64>();
     }
     Ok(numbers)
 }
 
-/// Writes a file that appears whole or not at all. The order on disk depends on kinds and names only, so equal tensors give equal bytes.
-/// `format = "pt"` is added to the metadata, which transformers asks for.
-pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: &[(&str, &str)]) -> Result<()> {
+/// Writes a file that appears whole or not at all. The order on disk depends on kinds and names
+/// only, so equal tensors give equal bytes. `format = "pt"` is added to the metadata, which
+/// transformers asks for.
+pub fn write_tensors(
+    path: &Path,
+    tensors: &[(String, Tensor)],
+    metadata: &[(&str, &str)],
+) -> Result<()> {
     let mut sorted: Vec<&(String, Tensor)> = tensors.iter().collect();
     // Wide elements first, so that every tensor begins at a multiple of its element size.
-    sorted.sort_by(|(left, a), (right, b)| b.kind().elt_size_in_bytes().cmp(&a.kind().elt_size_in_bytes()).then_with(|| left.cmp(right)));
+    sorted.sort_by(|(left, a), (right, b)| {
+        b.kind()
+            .elt_size_in_bytes()
+            .cmp(&a.kind().elt_size_in_bytes())
+            .then_with(|| left.cmp(right))
+    });
 
     let mut header = Map::new();
     let mut texts: BTreeMap<&str, &str> = metadata.iter().copied().collect();
     texts.insert("format", "pt");
-    header.insert("__metadata__".to_owned(), serde_json::to_value(texts).expect("a map of strings is JSON"));
+    header.insert(
+        "__metadata__".to_owned(),
+        serde_json::to_value(texts).expect("a map of strings is JSON"),
+    );
     let mut end = 0;
     for (name, tensor) in &sorted {
-        let dtype = dtype_of(tensor.kind()).ok_or_else(|| Error::failed(format!("`{name}`: cannot save {:?}", tensor.kind())))?;
+        let dtype = dtype_of(tensor.kind())
+            .ok_or_else(|| Error::failed(format!("`{name}`: cannot save {:?}", tensor.kind())))?;
         let start = end;
         end += tensor.numel() * tensor.kind().elt_size_in_bytes();
         let shape = tensor.size().iter().map(|&size| size as usize).collect();
-        let info = serde_json::to_value(TensorInfo { dtype, shape, data_offsets: (start, end) }).expect("a tensor's info is JSON");
+        let info = serde_json::to_value(TensorInfo { dtype, shape, data_offsets: (start, end) })
+            .expect("a tensor's info is JSON");
         if header.insert(name.clone(), info).is_some() {
-            return Err(Error::failed(format!("`{name}` is given twice to be saved in {}", path.display())));
+            return Err(Error::failed(format!(
+                "`{name}` is given twice to be saved in {}",
+                path.display()
+            )));
         }
     }
     let mut header = Value::Object(header).to_string().into_bytes();
@@ -89,23 +113,34 @@ pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: &[(&st
     })
 }
 
-/// Copies the weights of a model folder into `variables`, converting to their kind and device. `variable` names the variable that a
-/// tensor belongs in, `None` for tensors of no use. The variables and the files must agree in every name and shape; else the error
-/// lists what is missing, unexpected or misshapen.
-pub fn load(folder: &Path, variables: &BTreeMap<String, Tensor>, variable: impl Fn(&str) -> Option<String>) -> Result<()> {
+/// Copies the weights of a model folder into `variables`, converting to their kind and device.
+/// `variable` names the variable that a tensor belongs in, `None` for tensors of no use. The
+/// variables and the files must agree in every name and shape; else the error lists what is
+/// missing, unexpected or misshapen.
+pub fn load(
+    folder: &Path,
+    variables: &BTreeMap<String, Tensor>,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<()> {
     copy_all(&Headers::open(folder)?, variables, "config.json", variable)
 }
 
-/// [`load`] of one file, whose tensors are called as the variables and were asked for by the file `asker`.
+/// [`load`] of one file, whose tensors are called as the variables and were asked for by the file
+/// `asker`.
 pub fn load_file(path: &Path, variables: &BTreeMap<String, Tensor>, asker: &str) -> Result<()> {
     copy_all(&Headers::of_file(path), variables, asker, |name| Some(name.to_owned()))
 }
 
-/// Whether the folder's tensor called `name` holds the numbers of `tensor`, in its kind; yes, where there is none of that name.
+/// Whether the folder's tensor called `name` holds the numbers of `tensor`, in its kind; yes, where
+/// there is none of that name.
 pub fn holds_again(folder: &Path, name: &str, tensor: &Tensor) -> Result<bool> {
     let _no_grad = tch::no_grad_guard();
     let headers = Headers::open(folder)?;
-    let Some((file, stored)) = headers.files.iter().find_map(|file| Some((file, file.tensors.get(name)?))) else { return Ok(true) };
+    let Some((file, stored)) =
+        headers.files.iter().find_map(|file| Some((file, file.tensors.get(name)?)))
+    else {
+        return Ok(true);
+    };
     let mapped = file.tensor(stored)?;
     if mapped.size() != tensor.size() {
         return Ok(false);
@@ -113,7 +148,8 @@ pub fn holds_again(folder: &Path, name: &str, tensor: &Tensor) -> Result<bool> {
     let rows = stored.shape.first().copied().unwrap_or(1);
     let step = (rows * SLICE).checked_div(stored.bytes()).unwrap_or(rows).clamp(1, rows.max(1));
     for start in (0..rows).step_by(step) {
-        let slice = |tensor: &Tensor| tensor.f_narrow(0, start as i64, step.min(rows - start) as i64);
+        let slice =
+            |tensor: &Tensor| tensor.f_narrow(0, start as i64, step.min(rows - start) as i64);
         let again = slice(&mapped)?.f_to_kind(tensor.kind())?.f_to_device(tensor.device())?;
         if !again.f_equal(&slice(tensor)?)? {
             return Ok(false);
@@ -123,7 +159,12 @@ pub fn holds_again(folder: &Path, name: &str, tensor: &Tensor) -> Result<bool> {
     Ok(true)
 }
 
-fn copy_all(headers: &Headers, variables: &BTreeMap<String, Tensor>, asker: &str, variable: impl Fn(&str) -> Option<String>) -> Result<()> {
+fn copy_all(
+    headers: &Headers,
+    variables: &BTreeMap<String, Tensor>,
+    asker: &str,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     let shapes = variables.iter().map(|(name, variable)| (name.clone(), variable.size())).collect();
     let places = headers.fit(&shapes, asker, variable)?;
@@ -137,7 +178,8 @@ fn copy_all(headers: &Headers, variables: &BTreeMap<String, Tensor>, asker: &str
     Ok(())
 }
 
-/// Copies in slices of the first dimension and lets go of each slice's pages, so that a large embedding is never there twice.
+/// Copies in slices of the first dimension and lets go of each slice's pages, so that a large
+/// embedding is never there twice.
 fn copy(file: &TensorFile, stored: &Stored, variable: &Tensor) -> Result<()> {
     let mapped = file.tensor(stored)?;
     let rows = stored.shape.first().copied().unwrap_or(1);
@@ -148,7 +190,11 @@ fn copy(file: &TensorFile, stored: &Stored, variable: &Tensor) -> Result<()> {
         let step = rows.div_ceil(pieces);
         for start in (0..rows).step_by(step) {
             let count = step.min(rows - start) as i64;
-            variable.f_narrow(0, start as i64, count)?.f_copy_(&mapped.f_narrow(0, start as i64, count)?)?;
+            variable.f_narrow(0, start as i64, count)?.f_copy_(&mapped.f_narrow(
+                0,
+                start as i64,
+                count,
+            )?)?;
             file.release(stored);
         }
     }
@@ -158,12 +204,21 @@ fn copy(file: &TensorFile, stored: &Stored, variable: &Tensor) -> Result<()> {
 
 fn write_bytes(tensor: &Tensor, file: &mut impl Write) -> io::Result<()> {
     let other = |error: tch::TchError| io::Error::other(error.to_string());
-    let tensor = tensor.detach().f_to_device(Device::Cpu).and_then(|tensor| tensor.f_contiguous()).map_err(other)?;
+    let tensor = tensor
+        .detach()
+        .f_to_device(Device::Cpu)
+        .and_then(|tensor| tensor.f_contiguous())
+        .map_err(other)?;
     if tensor.numel() == 0 {
         return Ok(());
     }
     // SAFETY: a contiguous tensor in main memory, alive until the slice has been written.
-    let bytes = unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), tensor.numel() * tensor.kind().elt_size_in_bytes()) };
+    let bytes = unsafe {
+        std::slice::from_raw_parts(
+            tensor.data_ptr().cast::<u8>(),
+            tensor.numel() * tensor.kind().elt_size_in_bytes(),
+        )
+    };
     file.write_all(bytes)
 }
 
@@ -186,10 +241,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state/checkpoint.safetensors");
         let numbers = Tensor::from_slice(&[0.1f32, -2.5, 3e-5, 7.0, 1e9, -0.0]).view([2, 3]);
-        let mut tensors: Vec<(String, Tensor)> = [Kind::Float, Kind::BFloat16, Kind::Half, Kind::Double]
-            .iter()
-            .map(|kind| (format!("{kind:?}"), numbers.to_kind(*kind)))
-            .collect();
+        let mut tensors: Vec<(String, Tensor)> =
+            [Kind::Float, Kind::BFloat16, Kind::Half, Kind::Double]
+                .iter()
+                .map(|kind| (format!("{kind:?}"), numbers.to_kind(*kind)))
+                .collect();
         tensors.push(("odd bytes".into(), Tensor::from_slice(&[1u8, 2, 255])));
         tensors.push(("step".into(), Tensor::from(1i64 << 40)));
         tensors.push(("transposed".into(), numbers.transpose(0, 1)));
@@ -200,17 +256,28 @@ mod tests {
         let read = read_tensors(&path).unwrap();
         assert_eq!(read.len(), tensors.len());
         for (name, tensor) in &tensors {
-            assert_eq!((read[name].kind(), read[name].size()), (tensor.kind(), tensor.size()), "{name}");
+            assert_eq!(
+                (read[name].kind(), read[name].size()),
+                (tensor.kind(), tensor.size()),
+                "{name}"
+            );
             assert!(read[name].equal(tensor), "{name}");
         }
         let metadata = read_metadata(&path).unwrap();
-        assert_eq!(metadata.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(), ["format=pt", "stage=dpo", "step=12"]);
+        assert_eq!(
+            metadata.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
+            ["format=pt", "stage=dpo", "step=12"]
+        );
 
         let bytes = std::fs::read(&path).unwrap();
         tensors.reverse();
         write_tensors(&path, &tensors, &[("stage", "dpo"), ("step", "12")]).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), bytes, "the order given does not matter");
-        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
+        assert_eq!(
+            std::fs::read_dir(path.parent().unwrap()).unwrap().count(),
+            1,
+            "no temporary file is left"
+        );
     }
 
     #[test]
@@ -218,7 +285,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.safetensors");
         let twice = ["a", "a"].map(|name| (name.to_owned(), Tensor::from(1.0)));
-        assert!(write_tensors(&path, &twice, &[]).unwrap_err().to_string().contains("`a` is given twice"));
+        assert!(
+            write_tensors(&path, &twice, &[])
+                .unwrap_err()
+                .to_string()
+                .contains("`a` is given twice")
+        );
         assert!(!path.exists());
     }
 
@@ -232,11 +304,25 @@ mod tests {
         garbled[12] = 0xff;
         let mut huge = whole.clone();
         huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
-        for damaged in [&[][..], &whole[..4], &whole[..60], &whole[..whole.len() - 1], &[&whole[..], b"x"].concat(), &garbled, &huge] {
+        for damaged in [
+            &[][..],
+            &whole[..4],
+            &whole[..60],
+            &whole[..whole.len() - 1],
+            &[&whole[..], b"x"].concat(),
+            &garbled,
+            &huge,
+        ] {
             std::fs::write(&path, damaged).unwrap();
             let message = read_tensors(&path).unwrap_err().to_string();
-            assert!(message.contains("model.safetensors: not a whole safetensors file: "), "{message}");
-            assert!(message.contains("hint: it is damaged or cut short; download or copy it again"), "{message}");
+            assert!(
+                message.contains("model.safetensors: not a whole safetensors file: "),
+                "{message}"
+            );
+            assert!(
+                message.contains("hint: it is damaged or cut short; download or copy it again"),
+                "{message}"
+            );
         }
     }
 }

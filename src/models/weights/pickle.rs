@@ -1,7 +1,9 @@
-//! Reads the pickle inside a file of `torch.save` as data. Nothing is imported, called or executed: of the pickle language only what
-//! a state dict of plain tensors needs is understood, and every other opcode or global is an error that names it.
+//! Reads the pickle inside a file of `torch.save` as data. Nothing is imported, called or executed:
+//! of the pickle language only what a state dict of plain tensors needs is understood, and every
+//! other opcode or global is an error that names it.
 //!
-//! Containers lie in flat lists and are named by index, so neither depth nor sharing in a hostile file costs more than its length.
+//! Containers lie in flat lists and are named by index, so neither depth nor sharing in a hostile
+//! file costs more than its length.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -75,10 +77,23 @@ fn global(module: &str, name: &str) -> Option<Global> {
 /// The tensors of a pickled state dict by name; entries that are no tensors are left out.
 pub fn state_dict(bytes: &[u8]) -> Result<BTreeMap<String, TensorRecord>, String> {
     if bytes.len() > LARGEST_PICKLE {
-        return Err(format!("its pickle has {} bytes, more than the {LARGEST_PICKLE} that any model needs", bytes.len()));
+        return Err(format!(
+            "its pickle has {} bytes, more than the {LARGEST_PICKLE} that any model \
+                            needs",
+            bytes.len()
+        ));
     }
-    let mut machine = Machine { bytes, at: 0, stack: Vec::new(), marks: Vec::new(), memo: BTreeMap::new(), tuples: vec![], dicts: vec![] };
-    let at = |machine: &Machine, error: String| format!("at byte {} of its pickle: {error}", machine.at);
+    let mut machine = Machine {
+        bytes,
+        at: 0,
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: BTreeMap::new(),
+        tuples: vec![],
+        dicts: vec![],
+    };
+    let at =
+        |machine: &Machine, error: String| format!("at byte {} of its pickle: {error}", machine.at);
     let result = machine.run().map_err(|error| at(&machine, error))?;
     let Value::Dict(dict) = result else { return Err("its pickle holds no state dict".to_owned()) };
     let mut tensors = BTreeMap::new();
@@ -118,7 +133,9 @@ impl<'a> Machine<'a> {
         match opcode {
             0x80 => match self.byte()? {
                 2..=5 => {}
-                version => return Err(format!("pickle protocol {version} is not one of torch.save")),
+                version => {
+                    return Err(format!("pickle protocol {version} is not one of torch.save"));
+                }
             },
             0x95 => drop(self.take(8)?), // FRAME
             b'(' => self.marks.push(self.stack.len()),
@@ -199,7 +216,11 @@ impl<'a> Machine<'a> {
     }
 
     fn take(&mut self, count: usize) -> Step<&'a [u8]> {
-        let taken = self.at.checked_add(count).and_then(|end| self.bytes.get(self.at..end)).ok_or("it ends too early")?;
+        let taken = self
+            .at
+            .checked_add(count)
+            .and_then(|end| self.bytes.get(self.at..end))
+            .ok_or("it ends too early")?;
         self.at += count;
         Ok(taken)
     }
@@ -237,8 +258,10 @@ impl<'a> Machine<'a> {
     }
 
     fn text(&mut self, width: usize) -> Step {
-        let length = usize::try_from(self.little_endian(width)?).map_err(|_| "it ends too early")?;
-        let text = std::str::from_utf8(self.take(length)?).map_err(|_| "a name that is not UTF-8")?;
+        let length =
+            usize::try_from(self.little_endian(width)?).map_err(|_| "it ends too early")?;
+        let text =
+            std::str::from_utf8(self.take(length)?).map_err(|_| "a name that is not UTF-8")?;
         self.stack.push(Value::Text(text.into()));
         Ok(())
     }
@@ -281,12 +304,21 @@ impl<'a> Machine<'a> {
     }
 
     fn expect_list(&self) -> Step {
-        if matches!(self.stack.last(), Some(Value::List)) { Ok(()) } else { Err("items for something that is no list".to_owned()) }
+        if matches!(self.stack.last(), Some(Value::List)) {
+            Ok(())
+        } else {
+            Err("items for something that is no list".to_owned())
+        }
     }
 
     /// Keys and values, by turns, for the dict on top of the stack.
     fn fill(&mut self, items: Vec<Value>) -> Step {
-        let Some(Value::Dict(dict)) = self.stack.last() else { return Err("items for something that is no dict".to_owned()) };
+        let Some(Value::Dict(dict)) = self.stack.last() else {
+            return Err("items for something \
+                                                                           that is no \
+                                                                           dict"
+                .to_owned());
+        };
         if !items.len().is_multiple_of(2) {
             return Err("a key without a value".to_owned());
         }
@@ -304,22 +336,36 @@ impl<'a> Machine<'a> {
     }
 
     fn recall(&mut self, index: u32) -> Step {
-        let value = self.memo.get(&index).ok_or_else(|| format!("nothing was stored as {index}"))?.clone();
+        let value =
+            self.memo.get(&index).ok_or_else(|| format!("nothing was stored as {index}"))?.clone();
         self.stack.push(value);
         Ok(())
     }
 
     fn global(&mut self, module: &str, name: &str) -> Step {
-        let global = global(module, name)
-            .ok_or_else(|| format!("it asks for `{module}.{name}`, which no file of plain weights needs; nothing of it was executed"))?;
+        let global = global(module, name).ok_or_else(|| {
+            format!(
+                "it asks for `{module}.{name}`, which no file of plain weights \
+                                    needs; nothing of it was executed"
+            )
+        })?;
         self.stack.push(Value::Global(global));
         Ok(())
     }
 
     /// ('storage', storage type, key, location, number of elements).
     fn persistent(&mut self) -> Step {
-        let Value::Tuple(tuple) = self.pop()? else { return Err("a persistent id that is no tuple".to_owned()) };
-        let [Value::Text(tag), Value::Global(Global::Storage(kind)), Value::Text(key), _, Value::Int(_)] = &self.tuples[tuple][..] else {
+        let Value::Tuple(tuple) = self.pop()? else {
+            return Err("a persistent id that is no tuple".to_owned());
+        };
+        let [
+            Value::Text(tag),
+            Value::Global(Global::Storage(kind)),
+            Value::Text(key),
+            _,
+            Value::Int(_),
+        ] = &self.tuples[tuple][..]
+        else {
             return Err("a persistent id that names no storage".to_owned());
         };
         if &**tag != "storage" {
@@ -338,8 +384,19 @@ impl<'a> Machine<'a> {
         let arguments = self.tuples[arguments].clone();
         match (function, &arguments[..]) {
             (Global::OrderedDict, []) => self.dict(),
-            (Global::RebuildParameter, [tensor @ Value::Tensor(_), ..]) => self.stack.push(tensor.clone()),
-            (Global::RebuildTensor, [Value::Storage { key, kind }, Value::Int(offset), Value::Tuple(shape), Value::Tuple(strides), ..]) => {
+            (Global::RebuildParameter, [tensor @ Value::Tensor(_), ..]) => {
+                self.stack.push(tensor.clone())
+            }
+            (
+                Global::RebuildTensor,
+                [
+                    Value::Storage { key, kind },
+                    Value::Int(offset),
+                    Value::Tuple(shape),
+                    Value::Tuple(strides),
+                    ..,
+                ],
+            ) => {
                 let tensor = TensorRecord {
                     storage: key.clone(),
                     kind: *kind,
@@ -352,7 +409,12 @@ impl<'a> Machine<'a> {
                 }
                 self.stack.push(Value::Tensor(Rc::new(tensor)));
             }
-            (function, _) => return Err(format!("`{function:?}` with arguments that torch.save does not write")),
+            (function, _) => {
+                return Err(format!(
+                    "`{function:?}` with arguments that torch.save \
+                                                 does not write"
+                ));
+            }
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! One mapped file of tensors, safetensors or torch's own zip: what is in it, and views on its bytes.
+//! One mapped file of tensors, safetensors or torch's own zip: what is in it, and views on its
+//! bytes.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,8 +13,8 @@ use tch::{Device, Kind, Tensor};
 use super::pickle::{self, TensorRecord};
 use crate::error::{Error, Result};
 
-/// A mapped file and its checked contents. Nobody may truncate the file while it is open; what we write is replaced by rename, never in
-/// place.
+/// A mapped file and its checked contents. Nobody may truncate the file while it is open; what we
+/// write is replaced by rename, never in place.
 pub struct TensorFile {
     path: PathBuf,
     map: Mmap,
@@ -52,35 +53,50 @@ impl TensorFile {
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "mapping"))?;
         let is_safetensors = path.extension().is_some_and(|extension| extension == "safetensors");
         let (tensors, metadata) = if is_safetensors {
-            safetensors(&map).map_err(|error| Error::model(path, format!("not a whole safetensors file: {error}\n\n{DAMAGED}")))?
+            safetensors(&map).map_err(|error| Error::model(path, format!("not a whole safetensors \
+                                                                          file: {error}\n\n{DAMAGED}")))?
         } else {
             (torch_zip(&map).map_err(|error| Error::model(path, error))?, BTreeMap::new())
         };
         Ok(Self { path: path.to_owned(), map, tensors, metadata })
     }
 
-    /// A tensor on the mapped bytes where they are aligned, else a copy. Valid as long as the file is.
+    /// A tensor on the mapped bytes where they are aligned, else a copy. Valid as long as the file
+    /// is.
     pub fn tensor(&self, stored: &Stored) -> Result<Tensor> {
         let Some(kind) = stored.kind else {
-            return Err(Error::model(&self.path, format!("{} is no kind of tensor that can be read", stored.dtype)));
+            return Err(Error::model(
+                &self.path,
+                format!("{} is no kind of tensor that can be read", stored.dtype),
+            ));
         };
         let bytes = &self.map[stored.start..stored.end];
-        let [shape, strides] = [&stored.shape, &stored.strides].map(|sizes| sizes.iter().map(|&size| size as i64).collect::<Vec<_>>());
+        let [shape, strides] = [&stored.shape, &stored.strides]
+            .map(|sizes| sizes.iter().map(|&size| size as i64).collect::<Vec<_>>());
         if bytes.is_empty() {
             return Ok(Tensor::f_empty(&shape, (kind, Device::Cpu))?);
         }
         if bytes.as_ptr().align_offset(kind.elt_size_in_bytes()) != 0 {
-            let flat = Tensor::f_from_data_size(bytes, &[(bytes.len() / kind.elt_size_in_bytes()) as i64], kind)?;
+            let flat = Tensor::f_from_data_size(
+                bytes,
+                &[(bytes.len() / kind.elt_size_in_bytes()) as i64],
+                kind,
+            )?;
             return Ok(flat.f_as_strided(&shape, &strides, 0)?);
         }
-        // SAFETY: shape, strides and kind were checked to lie within these bytes; callers only copy from the result while `self` lives.
+        // SAFETY: shape, strides and kind were checked to lie within these bytes; callers only copy
+        // from the result while `self` lives.
         Ok(unsafe { Tensor::f_from_blob(bytes.as_ptr(), &shape, &strides, kind, Device::Cpu) }?)
     }
 
-    /// Lets go of a tensor's pages, so that loading a model does not hold it twice. They are read again if asked for.
+    /// Lets go of a tensor's pages, so that loading a model does not hold it twice. They are read
+    /// again if asked for.
     pub fn release(&self, stored: &Stored) {
-        // SAFETY: the map is of a file and never written, so that its pages come back with the same bytes.
-        let advised = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, stored.start, stored.bytes()) };
+        // SAFETY: the map is of a file and never written, so that its pages come back with the same
+        // bytes.
+        let advised = unsafe {
+            self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, stored.start, stored.bytes())
+        };
         if let Err(error) = advised {
             tracing::debug!("{}: releasing pages: {error}", self.path.display());
         }
@@ -101,10 +117,19 @@ fn safetensors(map: &[u8]) -> Result<Contents, String> {
         end: data + info.data_offsets.1,
     };
     let tensors = header.tensors().into_iter().map(|(name, info)| (name, stored(info))).collect();
-    Ok((tensors, header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect()))
+    Ok((
+        tensors,
+        header
+            .metadata()
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
+    ))
 }
 
-/// Row-major strides. The header's reader has checked that the sizes multiply to the bytes that are there.
+/// Row-major strides. The header's reader has checked that the sizes multiply to the bytes that are
+/// there.
 fn contiguous(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1usize; shape.len()];
     for dim in (1..shape.len()).rev() {
@@ -113,12 +138,16 @@ fn contiguous(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// What `torch.save` has written since 1.6: an uncompressed zip archive with a pickle and a record for each storage.
+/// What `torch.save` has written since 1.6: an uncompressed zip archive with a pickle and a record
+/// for each storage.
 fn torch_zip(map: &[u8]) -> Result<BTreeMap<String, Stored>, String> {
     const HINT: &str = "hint: open the model in transformers and save it again as safetensors";
     let mut archive = zip::ZipArchive::new(Cursor::new(map)).map_err(|error| {
         if map.starts_with(&[0x80, 2]) {
-            return format!("is a file of torch before version 1.6, which is not supported\n\n{HINT}");
+            return format!(
+                "is a file of torch before version 1.6, which is not \
+                            supported\n\n{HINT}"
+            );
         }
         format!("not a whole zip archive of torch.save: {error}\n\n{DAMAGED}")
     })?;
@@ -131,26 +160,44 @@ fn torch_zip(map: &[u8]) -> Result<BTreeMap<String, Stored>, String> {
             return Err(damaged(format!("its record `{name}` is compressed or encrypted")));
         }
         let start = record.data_start().and_then(|start| usize::try_from(start).ok());
-        let range = start.and_then(|start| Some((start, start.checked_add(usize::try_from(record.size()).ok()?)?)));
-        let range = range.filter(|&(_, end)| end <= map.len()).ok_or_else(|| damaged(format!("its record `{name}` is cut short")))?;
+        let range = start.and_then(|start| {
+            Some((start, start.checked_add(usize::try_from(record.size()).ok()?)?))
+        });
+        let range = range
+            .filter(|&(_, end)| end <= map.len())
+            .ok_or_else(|| damaged(format!("its record `{name}` is cut short")))?;
         records.insert(name, range);
     }
-    let folder =
-        records.keys().find_map(|name| name.strip_suffix("/data.pkl")).ok_or_else(|| damaged("it has no `data.pkl`".to_owned()))?;
-    if records.get(&format!("{folder}/byteorder")).is_some_and(|&(start, end)| &map[start..end] != b"little") {
+    let folder = records
+        .keys()
+        .find_map(|name| name.strip_suffix("/data.pkl"))
+        .ok_or_else(|| damaged("it has no `data.pkl`".to_owned()))?;
+    if records
+        .get(&format!("{folder}/byteorder"))
+        .is_some_and(|&(start, end)| &map[start..end] != b"little")
+    {
         return Err(format!("is a file of a big-endian machine, which is not supported\n\n{HINT}"));
     }
     let (start, end) = records[&format!("{folder}/data.pkl")];
-    let tensors = pickle::state_dict(&map[start..end]).map_err(|error| format!("not the weights of a model: {error}\n\n{HINT}"))?;
+    let tensors = pickle::state_dict(&map[start..end]).map_err(|error| {
+        format!(
+            "not the weights of \
+                                                                                a model: \
+                                                                                {error}\n\n{HINT}"
+        )
+    })?;
     let locate = |(name, tensor): (String, TensorRecord)| {
         let range = records.get(&format!("{folder}/data/{}", tensor.storage));
         let stored = range.and_then(|&range| within(&tensor, range));
-        stored.map(|stored| (name.clone(), stored)).ok_or_else(|| damaged(format!("tensor `{name}` is not within its storage")))
+        stored
+            .map(|stored| (name.clone(), stored))
+            .ok_or_else(|| damaged(format!("tensor `{name}` is not within its storage")))
     };
     tensors.into_iter().map(locate).collect()
 }
 
-/// The tensor's place in the file if all its elements lie within the storage's bytes `start .. end`.
+/// The tensor's place in the file if all its elements lie within the storage's bytes `start ..
+/// end`.
 fn within(tensor: &TensorRecord, (start, end): (usize, usize)) -> Option<Stored> {
     let size = tensor.kind.elt_size_in_bytes();
     let first = start.checked_add(tensor.offset.checked_mul(size)?)?;
@@ -169,7 +216,14 @@ fn within(tensor: &TensorRecord, (start, end): (usize, usize)) -> Option<Stored>
     let stop = first.checked_add(bytes)?;
     let fits = stop <= end && elements.checked_mul(size)? <= end - start;
     let (shape, strides) = (tensor.shape.clone(), tensor.strides.clone());
-    fits.then(|| Stored { kind: Some(tensor.kind), dtype: format!("{:?}", tensor.kind), shape, strides, start: first, end: stop })
+    fits.then(|| Stored {
+        kind: Some(tensor.kind),
+        dtype: format!("{:?}", tensor.kind),
+        shape,
+        strides,
+        start: first,
+        end: stop,
+    })
 }
 
 const KINDS: [(Dtype, Kind); 10] = [

@@ -6,7 +6,10 @@ use super::{Rules, listed};
 impl Rules<'_> {
     pub(super) fn lora(&mut self) {
         let recipe = self.recipe;
-        let (sft, dpo) = (recipe.sft.as_ref().and_then(|sft| sft.lora.as_ref()), recipe.dpo.as_ref().and_then(|dpo| dpo.lora.as_ref()));
+        let (sft, dpo) = (
+            recipe.sft.as_ref().and_then(|sft| sft.lora.as_ref()),
+            recipe.dpo.as_ref().and_then(|dpo| dpo.lora.as_ref()),
+        );
         let guide = recipe.guide_model().unwrap_or_default();
         for (key, table) in [("sft.lora", sft), ("dpo.lora", dpo)] {
             table.iter().for_each(|table| self.lora_table(key, table, guide));
@@ -21,14 +24,22 @@ impl Rules<'_> {
                 self.problems.extend(own);
             }
         }
-        if let Some((ppo, table)) = recipe.ppo.as_ref().and_then(|ppo| Some((ppo, ppo.lora.as_ref()?))) {
+        if let Some((ppo, table)) =
+            recipe.ppo.as_ref().and_then(|ppo| Some((ppo, ppo.lora.as_ref()?)))
+        {
             self.lora_table("ppo.lora", table, &ppo.policy);
         }
-        let reward_model = recipe.reward_model.as_ref().and_then(|table| Some((table, table.lora.as_ref()?)));
+        let reward_model =
+            recipe.reward_model.as_ref().and_then(|table| Some((table, table.lora.as_ref()?)));
         if let Some((_, table)) = reward_model {
-            self.lora_table("reward_model.lora", table, recipe.reward_model_base().unwrap_or_default());
+            self.lora_table(
+                "reward_model.lora",
+                table,
+                recipe.reward_model_base().unwrap_or_default(),
+            );
         }
-        let on_sft = reward_model.filter(|(table, _)| table.from == RewardStart::Sft).map(|(_, lora)| lora);
+        let on_sft =
+            reward_model.filter(|(table, _)| table.from == RewardStart::Sft).map(|(_, lora)| lora);
         for (key, next) in [("dpo.lora", dpo), ("reward_model.lora", on_sft)] {
             self.goes_on_with_sft(sft.filter(|sft| sft.save == LoraSave::Adapter), key, next);
         }
@@ -38,10 +49,14 @@ impl Rules<'_> {
     fn goes_on_with_sft(&mut self, sft: Option<&LoraTable>, key: &str, next: Option<&LoraTable>) {
         let (Some(sft), Some(next)) = (sft, next) else { return };
         let guide = self.recipe.guide_model().unwrap_or_default();
-        let [sft, next] = [sft, next].map(|table| Lora::resolve(table, self.sizes.models.get(guide)));
+        let [sft, next] =
+            [sft, next].map(|table| Lora::resolve(table, self.sizes.models.get(guide)));
         if (sft.rank, sft.alpha, &sft.targets) != (next.rank, next.alpha, &next.targets) {
             self.problem_hint(
-                format!("`{key}` goes on training the adapter that `sft.lora` saves, so `rank`, `alpha` and `targets` must be the same"),
+                format!(
+                    "`{key}` goes on training the adapter that `sft.lora` saves, so `rank`, \
+                         `alpha` and `targets` must be the same"
+                ),
                 "make them the same, or save SFT's result with `sft.lora.save = \"merged\"`",
             );
         }
@@ -55,22 +70,35 @@ impl Rules<'_> {
             self.positive(&format!("{key}.alpha"), lora.alpha);
         }
         if table.targets.as_ref().is_some_and(Vec::is_empty) {
-            self.problem_hint(format!("`{key}.targets` is empty"), "leave it out for the layers that are usual for the model");
+            self.problem_hint(
+                format!("`{key}.targets` is empty"),
+                "leave it out for the layers \
+                                                                    that are usual for the model",
+            );
         }
         let Some(sizes) = sizes else { return };
         for target in &lora.targets {
-            let layers: Vec<_> = sizes.linears.iter().filter(|layer| Lora::matches(target, &layer.name)).collect();
+            let layers: Vec<_> =
+                sizes.linears.iter().filter(|layer| Lora::matches(target, &layer.name)).collect();
             if layers.is_empty() {
                 self.problem_hint(
-                    format!("`{key}.targets` holds `{target}`, but `models.{model}` has no linear layer of that name"),
-                    format!("its layers: {}", listed(sizes.linears.iter().map(|layer| layer.name.as_str()))),
+                    format!(
+                        "`{key}.targets` holds `{target}`, but `models.{model}` has no linear \
+                             layer of that name"
+                    ),
+                    format!(
+                        "its layers: {}",
+                        listed(sizes.linears.iter().map(|layer| layer.name.as_str()))
+                    ),
                 );
             }
-            for layer in layers.into_iter().filter(|layer| lora.rank > layer.n_in.min(layer.n_out)) {
+            for layer in layers.into_iter().filter(|layer| lora.rank > layer.n_in.min(layer.n_out))
+            {
                 let (name, n_in, n_out) = (&layer.name, layer.n_in, layer.n_out);
                 let rank = lora.rank;
                 self.problem(format!(
-                    "`{key}.rank` is {rank}, more than the rank of `{name}` of `models.{model}`, which has {n_in} inputs and {n_out} outputs"
+                    "`{key}.rank` is {rank}, more than the rank of `{name}` of `models.{model}`, \
+                     which has {n_in} inputs and {n_out} outputs"
                 ));
             }
         }

@@ -1,4 +1,5 @@
-//! What the values of a recipe mean together: every broken rule is reported, nothing is repaired and no weights are read.
+//! What the values of a recipe mean together: every broken rule is reported, nothing is repaired
+//! and no weights are read.
 
 mod lora;
 mod models;
@@ -23,7 +24,8 @@ const TOKENS_PER_TEMPLATE_WORD: usize = 2;
 /// Tokens that a chat template puts around a user's turn, at most.
 const CHAT_TOKENS: usize = 64;
 
-/// Every broken rule, each as `file: what` with a hint where there is a way out; paths in the recipe are relative to `recipe_path`.
+/// Every broken rule, each as `file: what` with a hint where there is a way out; paths in the
+/// recipe are relative to `recipe_path`.
 pub fn validate(recipe: &Recipe, recipe_path: &Path) -> Vec<String> {
     let mut rules = Rules::new(recipe, recipe_path);
     rules.run();
@@ -37,10 +39,17 @@ pub fn validate(recipe: &Recipe, recipe_path: &Path) -> Vec<String> {
     rules.problems
 }
 
-/// What is wrong with a recipe that steers, whatever its data, sizes and folders are: the rules of `w2s steer`.
+/// What is wrong with a recipe that steers, whatever its data, sizes and folders are: the rules of
+/// `w2s steer`.
 pub fn steer_problems(recipe: &Recipe) -> Vec<String> {
-    let sizes = super::plan::Sizes { models: Default::default(), gold: None, judges: Default::default(), troubles: Vec::new() };
-    let mut rules = Rules { recipe, place: String::new(), folder: Path::new(""), sizes, problems: Vec::new() };
+    let sizes = super::plan::Sizes {
+        models: Default::default(),
+        gold: None,
+        judges: Default::default(),
+        troubles: Vec::new(),
+    };
+    let mut rules =
+        Rules { recipe, place: String::new(), folder: Path::new(""), sizes, problems: Vec::new() };
     rules.run();
     rules.templates();
     rules.judge_texts();
@@ -53,7 +62,12 @@ pub fn steer_problems(recipe: &Recipe) -> Vec<String> {
 /// A generous number of tokens for a prompt as `model` reads it.
 pub fn prompt_bound(rule: &PromptRule, model: &Model) -> usize {
     let system = model.chat.as_ref().and_then(|chat| chat.system.as_deref()).unwrap_or_default();
-    let words = model.prompt.replace("{prompt}", " ").split_whitespace().chain(system.split_whitespace()).count();
+    let words = model
+        .prompt
+        .replace("{prompt}", " ")
+        .split_whitespace()
+        .chain(system.split_whitespace())
+        .count();
     let chat = if model.chat.is_some() { CHAT_TOKENS } else { 0 };
     let around = TOKENS_PER_TEMPLATE_WORD * words + chat + usize::from(model.bos != Some(false));
     TOKENS_PER_WORD.saturating_mul(rule.max_words).saturating_add(around)
@@ -72,7 +86,13 @@ struct Rules<'a> {
 impl<'a> Rules<'a> {
     fn new(recipe: &'a Recipe, path: &'a Path) -> Self {
         let folder = path.parent().unwrap_or(Path::new(""));
-        Self { recipe, place: format!("{}: ", path.display()), folder, sizes: super::plan::Sizes::of(recipe, folder), problems: Vec::new() }
+        Self {
+            recipe,
+            place: format!("{}: ", path.display()),
+            folder,
+            sizes: super::plan::Sizes::of(recipe, folder),
+            problems: Vec::new(),
+        }
     }
 
     fn problem(&mut self, what: impl AsRef<str>) {
@@ -101,10 +121,17 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// Letters, digits, `.`, `_` and `-`: a folder of that name is the same on every system and needs no quotes.
+    /// Letters, digits, `.`, `_` and `-`: a folder of that name is the same on every system and
+    /// needs no quotes.
     fn folder_name(&mut self, key: &str, name: &str) {
-        let plain = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
-        if name.is_empty() || name.len() > 100 || name.starts_with(['.', '-']) || !name.chars().all(plain) {
+        let plain = |character: char| {
+            character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-')
+        };
+        if name.is_empty()
+            || name.len() > 100
+            || name.starts_with(['.', '-'])
+            || !name.chars().all(plain)
+        {
             self.problem_hint(
                 format!("`{key}`: `{name}` cannot name a folder"),
                 "1 to 100 letters, digits, `.`, `_` or `-`, and neither `.` nor `-` first",
@@ -144,22 +171,36 @@ impl<'a> Rules<'a> {
         }
         self.device("run.device", &run.device);
         if run.threads == Some(0) {
-            self.problem_hint("`run.threads` is 0, expected 1 or more", "leave it out to use all that the machine allows");
+            self.problem_hint(
+                "`run.threads` is 0, expected 1 or more",
+                "leave it out to use all \
+                                                                         that the machine allows",
+            );
         }
     }
 
     fn data(&mut self) {
         let data = &self.recipe.data;
-        let sizes = [("data.train", data.train), ("data.validation", data.validation), ("data.test", data.test)];
+        let sizes = [
+            ("data.train", data.train),
+            ("data.validation", data.validation),
+            ("data.test", data.test),
+        ];
         if let Some(name) = data.source.strip_prefix("builtin:") {
             if data.source != BUILTIN {
                 self.problem_hint(
-                    format!("`data.source` is `{}`, but there is no built-in corpus `{name}`", data.source),
+                    format!(
+                        "`data.source` is `{}`, but there is no built-in corpus `{name}`",
+                        data.source
+                    ),
                     format!("the built-in corpus is `{BUILTIN}`"),
                 );
             }
             for (key, _) in sizes.iter().filter(|(_, size)| *size == 0) {
-                self.problem(format!("`{key}` is 0, but the built-in corpus has no end: give its size"));
+                self.problem(format!(
+                    "`{key}` is 0, but the built-in corpus has no end: give its \
+                                      size"
+                ));
             }
         } else if hub_dataset(self.folder, &data.source).is_none() {
             let path = self.folder.join(&data.source);
@@ -167,42 +208,77 @@ impl<'a> Rules<'a> {
                 let hint = if data.source.starts_with('~') {
                     "`~` is not expanded in a recipe: write the whole path".to_owned()
                 } else if data.source.is_empty() {
-                    format!("a file, a folder with train, validation and test files, a hub data set `owner/name`, or `{BUILTIN}`")
+                    format!(
+                        "a file, a folder with train, validation and test files, a hub data \
+                             set `owner/name`, or `{BUILTIN}`"
+                    )
                 } else {
-                    "paths in a recipe are relative to the recipe's folder; --set data.source=PATH chooses another, and a hub data set is \
+                    "paths in a recipe are relative to the recipe's folder; --set data.source=PATH \
+                     chooses another, and a hub data set is \
                      `owner/name`"
                         .to_owned()
                 };
-                self.problem_hint(format!("`data.source` is `{}`, but `{}` does not exist", data.source, path.display()), hint);
+                self.problem_hint(
+                    format!(
+                        "`data.source` is `{}`, but `{}` does not exist",
+                        data.source,
+                        path.display()
+                    ),
+                    hint,
+                );
             } else if path.is_file() {
                 for (key, _) in sizes[1..].iter().filter(|(_, size)| *size == 0) {
-                    self.problem(format!("`{key}` is 0, but one file is split by size: only `data.train` may be 0 and take the rest"));
+                    self.problem(format!(
+                        "`{key}` is 0, but one file is split by size: only \
+                                          `data.train` may be 0 and take the rest"
+                    ));
                 }
             }
         }
         self.subset();
-        let is_folder = hub_dataset(self.folder, &data.source).is_some() || self.folder.join(&data.source).is_dir();
+        let is_folder = hub_dataset(self.folder, &data.source).is_some()
+            || self.folder.join(&data.source).is_dir();
         self.splits("data", &data.source, is_folder, &data.splits.named());
-        for (key, column) in [("data.columns.text", &data.columns.text), ("data.columns.label", &data.columns.label)] {
+        for (key, column) in
+            [("data.columns.text", &data.columns.text), ("data.columns.label", &data.columns.label)]
+        {
             if column.is_empty() {
                 self.problem(format!("`{key}` is empty"));
             }
         }
         if data.columns.text == data.columns.label {
-            self.problem(format!("`data.columns.text` and `data.columns.label` are both `{}`", data.columns.text));
+            self.problem(format!(
+                "`data.columns.text` and `data.columns.label` are both `{}`",
+                data.columns.text
+            ));
         }
         self.at_least_one("data.prompt.min_words", data.prompt.min_words);
         if data.prompt.min_words > data.prompt.max_words {
             let PromptRule { min_words, max_words } = data.prompt;
-            self.problem(format!("`data.prompt.min_words` = {min_words} is more than `data.prompt.max_words` = {max_words}"));
+            self.problem(format!(
+                "`data.prompt.min_words` = {min_words} is more than \
+                                  `data.prompt.max_words` = {max_words}"
+            ));
         }
     }
 
     /// Names of splits, each for one split alone.
-    fn splits(&mut self, table: &str, source: &str, is_folder: bool, splits: &[(&str, &SplitNames)]) {
-        if !splits.is_empty() && !is_folder && (source.starts_with("builtin:") || self.folder.join(source).is_file()) {
+    fn splits(
+        &mut self,
+        table: &str,
+        source: &str,
+        is_folder: bool,
+        splits: &[(&str, &SplitNames)],
+    ) {
+        if !splits.is_empty()
+            && !is_folder
+            && (source.starts_with("builtin:") || self.folder.join(source).is_file())
+        {
             self.problem_hint(
-                format!("`{table}.splits` chooses files of a folder, but `{table}.source` is `{source}`"),
+                format!(
+                    "`{table}.splits` chooses files of a folder, but `{table}.source` is \
+                         `{source}`"
+                ),
                 format!("leave it out, or name the folder as `{table}.source`"),
             );
         }
@@ -212,12 +288,16 @@ impl<'a> Rules<'a> {
             if names.is_empty() || names.iter().any(String::is_empty) {
                 self.problem_hint(
                     format!("`{key}` has an empty name or none"),
-                    "the name of a split's files without number and ending: `train_prefs` for `train_prefs-00000-of-00001.parquet`",
+                    "the name of a split's files without number and ending: `train_prefs` for \
+                     `train_prefs-00000-of-00001.parquet`",
                 );
             }
             for name in names {
                 match taken.iter().find(|(_, known)| known == name) {
-                    Some((other, _)) => self.problem(format!("`{key}` is `{name}`, which `{table}.splits.{other}` names too")),
+                    Some((other, _)) => self.problem(format!(
+                        "`{key}` is `{name}`, which \
+                                                              `{table}.splits.{other}` names too"
+                    )),
                     None => taken.push((split, name)),
                 }
             }
@@ -229,30 +309,47 @@ impl<'a> Rules<'a> {
         let (Some(subset), source) = (&data.subset, self.folder.join(&data.source)) else { return };
         if !source.is_dir() {
             if data.source.starts_with("builtin:") || source.exists() {
-                self.problem("`data.subset` names a folder below `data.source`, which is not a folder");
+                self.problem(
+                    "`data.subset` names a folder below `data.source`, which is not a \
+                              folder",
+                );
             }
         } else if subset.is_empty() || !source.join(subset).is_dir() {
             let names = subfolders(&source);
             let hint = match nearest(subset, names.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None if names.is_empty() => "leave it out: there is no folder below `data.source`".to_owned(),
+                None if names.is_empty() => {
+                    "leave it out: there is no folder below `data.source`".to_owned()
+                }
                 None => format!("folders there: {}", listed(names.iter().map(String::as_str))),
             };
-            self.problem_hint(format!("`data.subset` is `{subset}`, but `{}` has no such folder", source.display()), hint);
+            self.problem_hint(
+                format!(
+                    "`data.subset` is `{subset}`, but `{}` has no such folder",
+                    source.display()
+                ),
+                hint,
+            );
         }
     }
 }
 
 /// The first item that stands in the list before, too.
 fn first_twice<T: PartialEq>(items: &[T]) -> Option<&T> {
-    items.iter().enumerate().find(|(index, item)| items[..*index].contains(item)).map(|(_, item)| item)
+    items
+        .iter()
+        .enumerate()
+        .find(|(index, item)| items[..*index].contains(item))
+        .map(|(_, item)| item)
 }
 
 /// Names of the folders below one, in order.
 fn subfolders(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> =
-        entries.filter(|entry| entry.path().is_dir()).filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
     names.retain(|name| !name.starts_with('.'));
     names.sort();
     names

@@ -16,20 +16,30 @@ impl Rules<'_> {
     fn sampled_pairs(&mut self, preferences: &Preferences) {
         let data = &self.recipe.data;
         self.prompts("preferences.prompts", preferences.prompts, "data.train", data.train);
-        self.prompts("preferences.validation_prompts", preferences.validation_prompts, "data.validation", data.validation);
+        self.prompts(
+            "preferences.validation_prompts",
+            preferences.validation_prompts,
+            "data.validation",
+            data.validation,
+        );
         let samples = preferences.samples_per_prompt;
         if preferences.pairing == Pairing::Disjoint && (samples < 2 || !samples.is_multiple_of(2)) {
             self.problem(format!(
-                "`preferences.samples_per_prompt` is {samples}, expected an even number of 2 or more: each two make a pair"
+                "`preferences.samples_per_prompt` is {samples}, expected an even number of 2 or \
+                 more: each two make a pair"
             ));
         } else if samples < 2 {
-            self.problem(format!("`preferences.samples_per_prompt` is {samples}, expected 2 or more"));
+            self.problem(format!(
+                "`preferences.samples_per_prompt` is {samples}, expected 2 or \
+                                  more"
+            ));
         }
         self.at_least_one("preferences.max_new_tokens", preferences.max_new_tokens);
         self.sampling("preferences.sampling", &preferences.sampling);
         if preferences.sampling.temperature == 0.0 {
             self.problem_hint(
-                "`preferences.sampling.temperature` is 0, so all samples of a prompt would be the same and make no pair",
+                "`preferences.sampling.temperature` is 0, so all samples of a prompt would be the \
+                 same and make no pair",
                 "0.7 is the default",
             );
         }
@@ -46,7 +56,10 @@ impl Rules<'_> {
             ("validation_pairs", preferences.validation_pairs > 0),
         ];
         for (key, _) in of_a_source.iter().filter(|(_, given)| *given) {
-            self.problem(format!("`preferences.{key}` is about a file of pairs, but there is no `preferences.source`"));
+            self.problem(format!(
+                "`preferences.{key}` is about a file of pairs, but there is no \
+                                  `preferences.source`"
+            ));
         }
         match &preferences.policy {
             None => self.problem_hint(
@@ -55,7 +68,11 @@ impl Rules<'_> {
             ),
             Some(policy) => {
                 if self.known_model("preferences.policy", policy) {
-                    self.fits_context("preferences.max_new_tokens", policy, preferences.max_new_tokens);
+                    self.fits_context(
+                        "preferences.max_new_tokens",
+                        policy,
+                        preferences.max_new_tokens,
+                    );
                 }
             }
         }
@@ -65,8 +82,12 @@ impl Rules<'_> {
         let path = self.folder.join(source);
         if source.is_empty() || !path.exists() {
             self.problem_hint(
-                format!("`preferences.source` is `{source}`, but `{}` does not exist", path.display()),
-                "a file of pairs, or a folder with train and validation (or test) files; a path is relative to the recipe's folder",
+                format!(
+                    "`preferences.source` is `{source}`, but `{}` does not exist",
+                    path.display()
+                ),
+                "a file of pairs, or a folder with train and validation (or test) files; a path is \
+                 relative to the recipe's folder",
             );
         } else if path.is_file() && preferences.validation_pairs == 0 {
             self.problem_hint(
@@ -83,7 +104,11 @@ impl Rules<'_> {
             ("sampling", preferences.sampling != SamplingTable::default()),
             ("max_new_tokens", preferences.max_new_tokens > 0),
         ];
-        let given: Vec<String> = of_samples.iter().filter(|(_, given)| *given).map(|(key, _)| format!("preferences.{key}")).collect();
+        let given: Vec<String> = of_samples
+            .iter()
+            .filter(|(_, given)| *given)
+            .map(|(key, _)| format!("preferences.{key}"))
+            .collect();
         if !given.is_empty() {
             self.problem_hint(
                 format!(
@@ -100,7 +125,10 @@ impl Rules<'_> {
             }
         }
         if prompt == chosen || prompt == rejected || chosen == rejected {
-            self.problem(format!("`preferences.columns` names a column twice: `{prompt}`, `{chosen}`, `{rejected}`"));
+            self.problem(format!(
+                "`preferences.columns` names a column twice: `{prompt}`, \
+                                  `{chosen}`, `{rejected}`"
+            ));
         }
         if let Some(policy) = &preferences.policy {
             self.known_model("preferences.policy", policy);

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use super::super::plan::{guide_pairs, untuned};
-use super::super::{EFT, GuideTable, Method, MethodTable, Proposal, Recipe, Steer, listed, two_vocabularies};
+use super::super::{
+    EFT, GuideTable, Method, MethodTable, Proposal, Recipe, Steer, listed, two_vocabularies,
+};
 use super::{Rules, first_twice};
 use crate::search::Search;
 
@@ -31,7 +33,9 @@ impl Rules<'_> {
         self.at_least_one("steer.prompts_in_flight", steer.prompts_in_flight);
         self.sampling("steer.sampling", &steer.sampling);
         if steer.stop.iter().any(String::is_empty) {
-            self.problem("`steer.stop` holds an empty text, which would end every response at once");
+            self.problem(
+                "`steer.stop` holds an empty text, which would end every response at once",
+            );
         }
         self.guides(steer);
         self.methods(steer);
@@ -46,7 +50,9 @@ impl Rules<'_> {
                 (Some(one), Some(other)) => is_one_model(self.recipe, self.folder, one, other),
                 _ => one == other,
             };
-            let is_same = |other: &GuideTable| is_one(&other.tuned, &guide.tuned) && is_one(&other.untuned, &guide.untuned);
+            let is_same = |other: &GuideTable| {
+                is_one(&other.tuned, &guide.tuned) && is_one(&other.untuned, &guide.untuned)
+            };
             if steer.guide[..index].iter().any(is_same) {
                 self.problem_hint(
                     format!("`{key}` is a pair that stands before it too"),
@@ -54,10 +60,16 @@ impl Rules<'_> {
                 );
             }
             if !guide.weight.is_finite() || guide.weight == 0.0 {
-                self.problem(format!("`{key}.weight` is {}, expected a number that is not 0", guide.weight));
+                self.problem(format!(
+                    "`{key}.weight` is {}, expected a number that is not 0",
+                    guide.weight
+                ));
             }
             if guide.tuned.is_none() && self.recipe.dpo.is_none() {
-                self.problem_hint(format!("`{key}` names no models, and there is no `[dpo]`"), "name its `tuned` and its `untuned` model");
+                self.problem_hint(
+                    format!("`{key}` names no models, and there is no `[dpo]`"),
+                    "name its `tuned` and its `untuned` model",
+                );
             }
         }
         if !steer.guide.is_empty() && (steer.tuned.is_some() || steer.untuned.is_some()) {
@@ -68,10 +80,16 @@ impl Rules<'_> {
         }
     }
 
-    /// Guides that are sampled need room for all new tokens; what others cannot read of a response they do not score.
+    /// Guides that are sampled need room for all new tokens; what others cannot read of a response
+    /// they do not score.
     fn guides_fit(&mut self, steer: &Steer) {
         let sampled = self.recipe.sampled_guides();
-        for model in self.recipe.guide_models().into_iter().filter(|model| !steer.bases.iter().any(|base| base == model)) {
+        for model in self
+            .recipe
+            .guide_models()
+            .into_iter()
+            .filter(|model| !steer.bases.iter().any(|base| base == model))
+        {
             if sampled.contains(&model) {
                 self.fits_context("steer.max_new_tokens", model, steer.max_new_tokens);
             } else {
@@ -80,7 +98,12 @@ impl Rules<'_> {
         }
     }
 
-    pub(super) fn guide_pair(&mut self, key: &str, tuned: &Option<String>, untuned: &Option<String>) {
+    pub(super) fn guide_pair(
+        &mut self,
+        key: &str,
+        tuned: &Option<String>,
+        untuned: &Option<String>,
+    ) {
         if let (Some(tuned), Some(untuned)) = (tuned, untuned)
             && self.have_two_tokenizers(tuned, untuned)
             // What is in folders is compared when they are opened.
@@ -88,7 +111,10 @@ impl Rules<'_> {
             && self.is_scratch(untuned)
         {
             self.problem_hint(
-                format!("`{key}.tuned` is `{tuned}` and `{key}.untuned` is `{untuned}`, which have a tokenizer each"),
+                format!(
+                    "`{key}.tuned` is `{tuned}` and `{key}.untuned` is `{untuned}`, which have \
+                         a tokenizer each"
+                ),
                 "a guide pair is two models of one origin, which read the same tokens",
             );
         }
@@ -98,10 +124,12 @@ impl Rules<'_> {
             }
         }
         if tuned.is_some() != untuned.is_some() {
-            let (given, other) = if tuned.is_some() { ("tuned", "untuned") } else { ("untuned", "tuned") };
+            let (given, other) =
+                if tuned.is_some() { ("tuned", "untuned") } else { ("untuned", "tuned") };
             self.problem_hint(
                 format!("`{key}.{given}` is given without `{key}.{other}`"),
-                "a guide pair is two models of one origin: name both, or neither and use the results of `[dpo]`",
+                "a guide pair is two models of one origin: name both, or neither and use the \
+                 results of `[dpo]`",
             );
         }
     }
@@ -116,13 +144,19 @@ impl Rules<'_> {
         both_known && recipe.tokenizer_owner(one) != recipe.tokenizer_owner(other)
     }
 
-    /// Guides that propose have the base's vocabulary. What is in folders is compared when they are opened.
+    /// Guides that propose have the base's vocabulary. What is in folders is compared when they are
+    /// opened.
     fn one_vocabulary(&mut self, key: &str, steer: &Steer, method: &MethodTable) {
         for base in &steer.bases {
             for guide in self.recipe.guide_models() {
-                if self.have_two_tokenizers(base, guide) && (self.is_scratch(base) || self.is_scratch(guide)) {
+                if self.have_two_tokenizers(base, guide)
+                    && (self.is_scratch(base) || self.is_scratch(guide))
+                {
                     let [base, guide] = [format!("base `{base}`"), format!("guide `{guide}`")];
-                    self.problem(format!("`{key}`: {}", two_vocabularies(&method.search, &base, &guide, "a tokenizer each")));
+                    self.problem(format!(
+                        "`{key}`: {}",
+                        two_vocabularies(&method.search, &base, &guide, "a tokenizer each")
+                    ));
                 }
             }
         }
@@ -130,7 +164,10 @@ impl Rules<'_> {
 
     fn methods(&mut self, steer: &Steer) {
         if steer.method.is_empty() {
-            self.problem_hint("`steer.method` is empty, expected one method or more", "add `[[steer.method]]` with `kind = \"base\"`");
+            self.problem_hint(
+                "`steer.method` is empty, expected one method or more",
+                "add `[[steer.method]]` with `kind = \"base\"`",
+            );
         }
         let mut taken: Vec<String> = Vec::new();
         for (index, method) in steer.method.iter().enumerate() {
@@ -138,7 +175,13 @@ impl Rules<'_> {
             for name in method.names() {
                 self.folder_name(&format!("{key}.name"), &name);
                 if taken.contains(&name) {
-                    self.problem_hint(format!("`{key}`: a method before it has the name `{name}` too"), "give one of them another `name`");
+                    self.problem_hint(
+                        format!(
+                            "`{key}`: a method before it has the name `{name}` \
+                                               too"
+                        ),
+                        "give one of them another `name`",
+                    );
                 }
             }
             taken.extend(method.names());
@@ -158,7 +201,10 @@ impl Rules<'_> {
         let samples = search.settings().samples();
         if steer.sampling.temperature == 0.0 && samples > 1 {
             self.problem_hint(
-                format!("`{key}` samples {samples} continuations, but `steer.sampling.temperature` is 0, so they would all be the same"),
+                format!(
+                    "`{key}` samples {samples} continuations, but `steer.sampling.temperature` \
+                         is 0, so they would all be the same"
+                ),
                 "use a temperature above 0, or only methods that sample once",
             );
         }
@@ -182,7 +228,12 @@ impl Rules<'_> {
         let weights = method.weights();
         let infinite = weights.iter().find(|weight| !weight.is_finite());
         if method.kind() != EFT {
-            infinite.iter().for_each(|weight| self.problem(format!("`{key}.tilt` is {weight}, expected a number")));
+            infinite.iter().for_each(|weight| {
+                self.problem(format!(
+                    "`{key}.tilt` is {weight}, \
+                                                                    expected a number"
+                ))
+            });
             return;
         }
         if weights.is_empty() {
@@ -210,23 +261,36 @@ impl Rules<'_> {
     fn directly_tuned(&mut self, key: &str, steer: &Steer) {
         if self.recipe.direct.is_none() {
             return self.problem_hint(
-                format!("`{key}`: `direct` samples directly tuned bases, and there is no `[direct]`"),
+                format!(
+                    "`{key}`: `direct` samples directly tuned bases, and there is no \
+                         `[direct]`"
+                ),
                 "add `[direct]`; all its keys have defaults",
             );
         }
         let tuned = self.recipe.direct_models();
-        let untuned: Vec<&str> = steer.bases.iter().filter(|base| !tuned.contains(base)).map(String::as_str).collect();
+        let untuned: Vec<&str> =
+            steer.bases.iter().filter(|base| !tuned.contains(base)).map(String::as_str).collect();
         if !untuned.is_empty() {
             self.problem_hint(
-                format!("`{key}`: `direct` samples every base, but `direct.models` leaves out {}", listed(untuned)),
+                format!(
+                    "`{key}`: `direct` samples every base, but `direct.models` leaves out {}",
+                    listed(untuned)
+                ),
                 "name them there too, or leave `direct.models` out to tune all of `steer.bases`",
             );
         }
     }
 }
 
-/// Whether two models of the recipe, whose paths start from `folder`, have one name or lie in one folder.
-pub(in crate::recipe) fn is_one_model(recipe: &Recipe, folder: &Path, one: &str, other: &str) -> bool {
+/// Whether two models of the recipe, whose paths start from `folder`, have one name or lie in one
+/// folder.
+pub(in crate::recipe) fn is_one_model(
+    recipe: &Recipe,
+    folder: &Path,
+    one: &str,
+    other: &str,
+) -> bool {
     let id = |name: &str| recipe.models.get(name).and_then(|model| model.id.as_ref());
     let place = |id: &String| folder.join(id).canonicalize().unwrap_or_else(|_| id.into());
     one == other || id(one).zip(id(other)).is_some_and(|(one, other)| place(one) == place(other))

@@ -34,17 +34,21 @@ pub fn train(context: &Context, cell: &Cell) -> Result<()> {
     let (reference, _) = open_with_tokenizer(&folder, device, training_kind(kind))?;
     let value = match table.value {
         ValueSource::Head => Value::head(&model.lm),
-        ValueSource::Model => Value::model(Trainable::open(context, &table.policy, &folder, task, None)?.lm),
+        ValueSource::Model => {
+            Value::model(Trainable::open(context, &table.policy, &folder, task, None)?.lm)
+        }
     };
     let is_judged = context.recipe().gold.is_some() && !validation.is_empty();
     let gold = is_judged.then(|| context.models.open_gold()).transpose()?;
     // 3. All steps.
     let settings = settings(table, training);
-    let ppo = Ppo { settings: &settings, policy: model.lm.clone(), reference: Rc::new(reference), value };
+    let ppo =
+        Ppo { settings: &settings, policy: model.lm.clone(), reference: Rc::new(reference), value };
     let (checkpoint, steps) = (context.run.checkpoint(task), training.steps(train.len()));
     let journals = Journals::open(context.run.path(task))?;
     let mut learner = Learner { cell, ppo, sampler, train, validation, gold, journals };
-    let run = Run { stage: task, training, run_dir: context.run.dir(), checkpoint: &checkpoint, steps };
+    let run =
+        Run { stage: task, training, run_dir: context.run.dir(), checkpoint: &checkpoint, steps };
     let Trained { changed, weights, .. } = run.run(&mut learner)?;
     // 4. The policy as a model folder, and what came of it.
     let folder = context.run.path(task);
@@ -52,7 +56,8 @@ pub fn train(context: &Context, cell: &Cell) -> Result<()> {
     let report = learner.journals.report(changed)?;
     let Seconds { rollout, reward, update } = report.seconds.shares();
     info!(
-        "{task}: {} rollouts, {:.1} a second: {rollout:.0} % of the time in rollouts, {reward:.0} % in rewards, {update:.0} % in updates",
+        "{task}: {} rollouts, {:.1} a second: {rollout:.0} % of the time in rollouts, {reward:.0} \
+         % in rewards, {update:.0} % in updates",
         report.rollouts, report.rollouts_per_second
     );
     write_json(&folder.join("training.json"), &report)
@@ -65,17 +70,27 @@ fn prompts(context: &Context, cell: &Cell) -> Result<(Vec<Prompt>, Vec<Prompt>)>
         let Prompts { prompts, seen } = context.prompts(split, asked)?;
         let (found, seen) = (prompts.len(), seen.len());
         if found < asked {
-            warn!("{}: only {found} {split} texts make a prompt, and {seen} one of training texts; {asked} were asked for", cell.task);
+            warn!(
+                "{}: only {found} {split} texts make a prompt, and {seen} one of training texts; \
+                   {asked} were asked for",
+                cell.task
+            );
         } else if seen > 0 {
-            info!("{}: {seen} {split} texts are passed over, for training texts make the same prompts", cell.task);
+            info!(
+                "{}: {seen} {split} texts are passed over, for training texts make the same \
+                   prompts",
+                cell.task
+            );
         }
         Ok(prompts)
     };
-    let (train, validation) = (of(Split::Train, prompts)?, of(Split::Validation, validation_prompts)?);
+    let (train, validation) =
+        (of(Split::Train, prompts)?, of(Split::Validation, validation_prompts)?);
     let batch = cell.training.batch_size;
     if train.len() < batch {
         return Err(Error::failed(format!(
-            "`{}`: {} training prompts do not fill a batch of {batch} rollouts\n\nhint: lower `ppo.training.batch_size`, or give more texts",
+            "`{}`: {} training prompts do not fill a batch of {batch} rollouts\n\nhint: lower \
+             `ppo.training.batch_size`, or give more texts",
             cell.task,
             train.len()
         )));

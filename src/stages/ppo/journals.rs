@@ -54,7 +54,13 @@ impl Journals {
     }
 
     /// Writes down a step and gives its line.
-    pub fn step(&mut self, batch: &Batch, metrics: &Metrics, step: usize, seconds: Seconds) -> Result<StepLine> {
+    pub fn step(
+        &mut self,
+        batch: &Batch,
+        metrics: &Metrics,
+        step: usize,
+        seconds: Seconds,
+    ) -> Result<StepLine> {
         let metric = |name: &str| metrics.mean(name).unwrap_or(f64::NAN);
         self.rollouts.append_all(&batch.lines)?;
         let line = StepLine {
@@ -62,7 +68,8 @@ impl Journals {
             score: metric(glossary::PPO_SCORES),
             kl: metric(glossary::PPO_KL),
             entropy: metric(glossary::PPO_ENTROPY),
-            tokens: batch.lines.iter().map(|line| line.tokens as f64).sum::<f64>() / batch.lines.len() as f64,
+            tokens: batch.lines.iter().map(|line| line.tokens as f64).sum::<f64>()
+                / batch.lines.len() as f64,
             rollouts: batch.lines.len(),
             seconds,
         };

@@ -40,7 +40,11 @@ impl Trainee for Learner<'_> {
 
     fn learning_rate_factor(&self, name: &str) -> f64 {
         let Cell { table, training, .. } = self.cell;
-        if name.starts_with("value_head.") { table.head_learning_rate / training.learning_rate } else { 1.0 }
+        if name.starts_with("value_head.") {
+            table.head_learning_rate / training.learning_rate
+        } else {
+            1.0
+        }
     }
 
     /// The policy, without the value beside it.
@@ -58,27 +62,43 @@ impl Trainee for Learner<'_> {
         let asked = of_step(self.cell, &self.train, step);
         let batch = self.sampler.sample("ppo", step + 1, &asked)?;
         if let Some((line, rewards)) = unusable(&batch) {
-            return Ok(refused(format!("the response to prompt `{}` earns {rewards:?}", line.id), &batch));
+            return Ok(refused(
+                format!("the response to prompt `{}` earns {rewards:?}", line.id),
+                &batch,
+            ));
         }
         // 2. Updates of policy and value.
         let coefficient = position.kl_coef.unwrap_or(table.kl.coef);
-        let order = |epoch: usize| Stream::new(*seed, task, &format!("order-{step}-{epoch}")).permutation(asked.len());
-        let started = Instant::now();
-        let mut metrics = match self.ppo.update(optimizer, &batch.rollouts, coefficient, rate, &order) {
-            Err(Error::Failed(complaint)) => return Ok(refused(complaint, &batch)),
-            updated => updated?,
+        let order = |epoch: usize| {
+            Stream::new(*seed, task, &format!("order-{step}-{epoch}")).permutation(asked.len())
         };
+        let started = Instant::now();
+        let mut metrics =
+            match self.ppo.update(optimizer, &batch.rollouts, coefficient, rate, &order) {
+                Err(Error::Failed(complaint)) => return Ok(refused(complaint, &batch)),
+                updated => updated?,
+            };
         let seconds = Seconds { update: started.elapsed().as_secs_f64(), ..batch.seconds };
         // 3. What a nat of divergence costs in the next step.
         let line = self.journals.step(&batch, &metrics, step + 1, seconds)?;
         if let Some(target) = table.kl.target {
-            position.kl_coef = Some(adapt_kl_coefficient(coefficient, line.kl, target, table.kl.horizon(), asked.len()));
+            position.kl_coef = Some(adapt_kl_coefficient(
+                coefficient,
+                line.kl,
+                target,
+                table.kl.horizon(),
+                asked.len(),
+            ));
         }
         // 4. Metrics.
         metrics.set(glossary::PPO_KL_COEF, coefficient);
         metrics.set(glossary::LEARNING_RATE, rate);
         add_step(&mut metrics, &batch, &line);
-        Ok(Stepped { metrics, note: format!("score {:.3}, kl {:.2}", line.score, line.kl), bad: None })
+        Ok(Stepped {
+            metrics,
+            note: format!("score {:.3}, kl {:.2}", line.score, line.kl),
+            bad: None,
+        })
     }
 
     /// The policy on the validation prompts, from the same streams each time.
@@ -86,7 +106,11 @@ impl Trainee for Learner<'_> {
         if self.validation.is_empty() {
             return Ok(None);
         }
-        let batch = self.sampler.sample("ppo/validation", 0, &self.validation.iter().collect::<Vec<_>>())?;
+        let batch = self.sampler.sample(
+            "ppo/validation",
+            0,
+            &self.validation.iter().collect::<Vec<_>>(),
+        )?;
         let line = validation_line(&batch, self.gold.as_ref(), done)?;
         self.journals.validation(&line)?;
         let mut metrics = Metrics::default();
@@ -111,26 +135,33 @@ impl Trainee for Learner<'_> {
     fn refusal(&self, complaint: &str, step: usize, file: &Path) -> String {
         format!(
             "`{}`: {complaint} at step {step}; the batch is in {}, checkpoints are as they were\n\n\
-             hint: look at the guides where the rewards are no numbers; else lower `learning_rate` in `ppo.training`",
+             hint: look at the guides where the rewards are no numbers; else lower `learning_rate` \
+             in `ppo.training`",
             self.cell.task,
             file.display()
         )
     }
 }
 
-/// The prompts of a step (from 0): each pass over all of them is a fresh permutation, of which a rest that fills no batch is left out.
+/// The prompts of a step (from 0): each pass over all of them is a fresh permutation, of which a
+/// rest that fills no batch is left out.
 fn of_step<'a>(cell: &Cell, prompts: &'a [Prompt], step: usize) -> Vec<&'a Prompt> {
     let batch = cell.training.batch_size;
     let per_pass = prompts.len() / batch;
     // The same for every chunk length.
-    let order = Stream::new(cell.seed, "ppo/prompts", &format!("{}", step / per_pass)).permutation(prompts.len());
+    let order = Stream::new(cell.seed, "ppo/prompts", &format!("{}", step / per_pass))
+        .permutation(prompts.len());
     order[step % per_pass * batch..][..batch].iter().map(|&i| &prompts[i]).collect()
 }
 
 /// The first rollout whose rewards are not all numbers.
 fn unusable(batch: &Batch) -> Option<(&RolloutLine, &[f64])> {
     let rewards = batch.rollouts.iter().map(|rollout| rollout.rewards.as_slice());
-    batch.lines.iter().zip(rewards).find(|(_, rewards)| rewards.iter().any(|reward| !reward.is_finite()))
+    batch
+        .lines
+        .iter()
+        .zip(rewards)
+        .find(|(_, rewards)| rewards.iter().any(|reward| !reward.is_finite()))
 }
 
 /// A step that was not taken, with its rollouts.
@@ -142,12 +173,23 @@ fn refused(complaint: String, batch: &Batch) -> Stepped {
     };
     let rewards = batch.rollouts.iter().map(|rollout| &rollout.rewards);
     let rollouts = batch.lines.iter().zip(rewards).map(of_rollout).collect();
-    Stepped { metrics: Metrics::default(), note: String::new(), bad: Some(BadStep { complaint, batch: ("rollouts", rollouts) }) }
+    Stepped {
+        metrics: Metrics::default(),
+        note: String::new(),
+        bad: Some(BadStep { complaint, batch: ("rollouts", rollouts) }),
+    }
 }
 
 /// Adds how long the responses of a step are and where its time went.
-fn add_step(metrics: &mut Metrics, batch: &Batch, StepLine { tokens, seconds, rollouts, .. }: &StepLine) {
-    metrics.set(glossary::PPO_NUM_EOS, batch.lines.iter().filter(|line| line.finish == Finish::Eos).count() as f64);
+fn add_step(
+    metrics: &mut Metrics,
+    batch: &Batch,
+    StepLine { tokens, seconds, rollouts, .. }: &StepLine,
+) {
+    metrics.set(
+        glossary::PPO_NUM_EOS,
+        batch.lines.iter().filter(|line| line.finish == Finish::Eos).count() as f64,
+    );
     metrics.set(glossary::RESPONSE_TOKENS, *tokens);
     metrics.set(glossary::SECONDS_ROLLOUT, seconds.rollout);
     metrics.set(glossary::SECONDS_REWARD, seconds.reward);
@@ -156,9 +198,16 @@ fn add_step(metrics: &mut Metrics, batch: &Batch, StepLine { tokens, seconds, ro
 }
 
 /// Means over the answers of a validation after `step` steps.
-fn validation_line(batch: &Batch, gold: Option<&GoldReward>, step: usize) -> Result<ValidationLine> {
-    let answers: Vec<(&str, &str)> = batch.lines.iter().map(|line| (line.prompt.as_str(), line.response.as_str())).collect();
-    let mean = |of: &dyn Fn(&RolloutLine) -> f64| batch.lines.iter().map(of).sum::<f64>() / batch.lines.len() as f64;
+fn validation_line(
+    batch: &Batch,
+    gold: Option<&GoldReward>,
+    step: usize,
+) -> Result<ValidationLine> {
+    let answers: Vec<(&str, &str)> =
+        batch.lines.iter().map(|line| (line.prompt.as_str(), line.response.as_str())).collect();
+    let mean = |of: &dyn Fn(&RolloutLine) -> f64| {
+        batch.lines.iter().map(of).sum::<f64>() / batch.lines.len() as f64
+    };
     let gold_reward = gold.map(|gold| gold.rewards(&answers)).transpose()?;
     Ok(ValidationLine {
         step,

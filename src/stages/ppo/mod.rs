@@ -1,5 +1,6 @@
-//! PPO of a base on the guide pair's dense reward (paper C.3): one training for each chunk length and seed, each a task with its own folder,
-//! which holds the policy in Hugging Face layout and the journals of how it came about.
+//! PPO of a base on the guide pair's dense reward (paper C.3): one training for each chunk length
+//! and seed, each a task with its own folder, which holds the policy in Hugging Face layout and the
+//! journals of how it came about.
 
 mod cell;
 mod fit;
@@ -20,7 +21,8 @@ use crate::error::Result;
 use crate::recipe::{ChunkLen, GuideSource};
 use crate::text::Split;
 
-/// Trains the policy with chunks of this length; `name` is that of the task, of its metrics and of its folder.
+/// Trains the policy with chunks of this length; `name` is that of the task, of its metrics and of
+/// its folder.
 pub fn train(context: &Context, chunk_len: ChunkLen, seed: u64, name: &str) -> Result<()> {
     fit::train(context, &Cell::new(&context.plan, chunk_len, seed, name)?)
 }
@@ -31,11 +33,16 @@ pub fn asked(context: &Context) -> Result<Asked> {
     let ((table, _), pair) = (tasks::ppo(&context.plan)?, cell::pair(&context.plan)?);
     let policy = &table.policy;
     let scores = |source: &GuideSource| -> Result<Model> {
-        Ok(Model { name: context.models.of_guide(source)?.to_owned(), folder: context.models.guide_folder(source)?, samples: false })
+        Ok(Model {
+            name: context.models.of_guide(source)?.to_owned(),
+            folder: context.models.guide_folder(source)?,
+            samples: false,
+        })
     };
     let mut prompts = context.prompts(Split::Train, table.prompts)?.prompts;
     prompts.extend(context.prompts(Split::Validation, table.validation_prompts)?.prompts);
-    let sampled = Model { name: policy.clone(), folder: context.models.folder(policy)?, samples: true };
+    let sampled =
+        Model { name: policy.clone(), folder: context.models.folder(policy)?, samples: true };
     let models = vec![sampled, scores(&pair.tuned)?, scores(&pair.untuned)?];
     Ok(Asked { prompts, new_tokens: table.max_new_tokens, models })
 }

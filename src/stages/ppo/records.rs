@@ -1,5 +1,5 @@
-//! What a PPO training writes down step by step, in its folder: rollouts, steps, validations. A training that goes on from a checkpoint cuts
-//! off what was written after it.
+//! What a PPO training writes down step by step, in its folder: rollouts, steps, validations. A
+//! training that goes on from a checkpoint cuts off what was written after it.
 
 use std::path::Path;
 
@@ -52,13 +52,21 @@ impl Seconds {
     }
 
     pub fn plus(self, other: Self) -> Self {
-        Self { rollout: self.rollout + other.rollout, reward: self.reward + other.reward, update: self.update + other.update }
+        Self {
+            rollout: self.rollout + other.rollout,
+            reward: self.reward + other.reward,
+            update: self.update + other.update,
+        }
     }
 
     /// In per cent.
     pub fn shares(self) -> Self {
         let share = |seconds: f64| 100.0 * seconds / self.all();
-        Self { rollout: share(self.rollout), reward: share(self.reward), update: share(self.update) }
+        Self {
+            rollout: share(self.rollout),
+            reward: share(self.reward),
+            update: share(self.update),
+        }
     }
 }
 
@@ -108,7 +116,8 @@ impl Stepped for ValidationLine {
 /// Opens a journal as it was when `done` steps had been made.
 pub fn open_at<T: Stepped>(path: &Path, done: usize) -> Result<Journal<T>> {
     let lines = journal::complete_lines::<T>(path)?;
-    let kept = lines.iter().filter(|(entry, _)| entry.step() <= done && done > 0).map(|(_, line)| line);
+    let kept =
+        lines.iter().filter(|(entry, _)| entry.step() <= done && done > 0).map(|(_, line)| line);
     journal::replace(path, kept)?;
     Ok(Journal::open(path)?.0)
 }

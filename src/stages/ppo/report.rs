@@ -22,12 +22,17 @@ pub fn read(context: &Context) -> Result<Option<PpoReport>> {
     if trainings.is_empty() {
         return Ok(None);
     }
-    Ok(Some(PpoReport { rows: ppo_rows(&trainings, &ChunkLen::Whole.to_string()), figure: ppo_figure(&trainings)? }))
+    Ok(Some(PpoReport {
+        rows: ppo_rows(&trainings, &ChunkLen::Whole.to_string()),
+        figure: ppo_figure(&trainings)?,
+    }))
 }
 
 /// `report.json` and `curves.svg` beside the trainings.
 pub fn write(context: &Context) -> Result<()> {
-    let (Some(report), Some(table)) = (read(context)?, &context.recipe().ppo) else { return Ok(()) };
+    let (Some(report), Some(table)) = (read(context)?, &context.recipe().ppo) else {
+        return Ok(());
+    };
     let folder = context.run.path(&tasks::ppo_folder(&context.plan));
     atomic::write(&folder.join("curves.svg"), report.figure.as_bytes())?;
     write_json(&folder.join("report.json"), &json!({ "policy": table.policy, "rows": report.rows }))
@@ -38,11 +43,17 @@ fn training(context: &Context, chunk_len: ChunkLen, folder: &str) -> Result<PpoT
     let steps: Vec<StepLine> = entries(&folder.join("steps.jsonl"))?;
     let validation: Vec<ValidationLine> = entries(&folder.join("validation.jsonl"))?;
     let seconds: f64 = steps.iter().map(|line| line.seconds.all()).sum();
-    let distinct_2 = validation.first().zip(validation.last()).map(|(first, last)| [first.distinct_2, last.distinct_2]);
+    let distinct_2 = validation
+        .first()
+        .zip(validation.last())
+        .map(|(first, last)| [first.distinct_2, last.distinct_2]);
     Ok(PpoTraining {
         chunk_len: chunk_len.to_string(),
         returns: steps.iter().map(|line| (line.step as f64, line.score)).collect(),
-        gold: validation.iter().filter_map(|line| Some((line.step as f64, line.gold_reward?))).collect(),
+        gold: validation
+            .iter()
+            .filter_map(|line| Some((line.step as f64, line.gold_reward?)))
+            .collect(),
         kl: steps.last().map_or(0.0, |line| line.kl),
         distinct_2,
         rollouts_per_second: steps.iter().map(|line| line.rollouts as f64).sum::<f64>() / seconds,

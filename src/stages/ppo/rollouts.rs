@@ -1,4 +1,5 @@
-//! Responses of the policy as it stands and what they earn: sampled by the engine of the search, rewarded by the guide pair.
+//! Responses of the policy as it stands and what they earn: sampled by the engine of the search,
+//! rewarded by the guide pair.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -42,10 +43,24 @@ pub struct Batch {
 impl<'a> Sampler<'a> {
     pub fn open(context: &Context, cell: &'a Cell, model: &Trainable) -> Result<Self> {
         let sampling = Sampling::new(cell.table.temperature, 0, 1.0);
-        let policy = LocalPolicy::new(model.lm.clone(), model.tokenizer.clone(), model.template.clone(), sampling, Vec::new());
-        let guide = context.models.guide(&cell.pair, &mut |folder, name| context.models.open(folder, name))?;
+        let policy = LocalPolicy::new(
+            model.lm.clone(),
+            model.tokenizer.clone(),
+            model.template.clone(),
+            sampling,
+            Vec::new(),
+        );
+        let guide = context
+            .models
+            .guide(&cell.pair, &mut |folder, name| context.models.open(folder, name))?;
         let rewards = TokenRewards::new(guide, model.tokenizer.clone())?;
-        Ok(Self { cell, policy, rewards, tokenizer: model.tokenizer.clone(), template: model.template.clone() })
+        Ok(Self {
+            cell,
+            policy,
+            rewards,
+            tokenizer: model.tokenizer.clone(),
+            template: model.template.clone(),
+        })
     }
 
     /// A response to each prompt, drawn from the streams that `purpose` and `step` name.
@@ -57,32 +72,49 @@ impl<'a> Sampler<'a> {
         Ok(batch)
     }
 
-    fn sample_rows(&mut self, purpose: &str, step: usize, prompts: &[&Prompt], batch: &mut Batch) -> Result<()> {
+    fn sample_rows(
+        &mut self,
+        purpose: &str,
+        step: usize,
+        prompts: &[&Prompt],
+        batch: &mut Batch,
+    ) -> Result<()> {
         let table = self.cell.table;
         let started = Instant::now();
         let texts: Vec<&str> = prompts.iter().map(|prompt| prompt.text.as_str()).collect();
-        let streams: Vec<Stream> =
-            prompts.iter().map(|prompt| Stream::new(self.cell.seed, purpose, &format!("{step}/{}", prompt.id))).collect();
+        let streams: Vec<Stream> = prompts
+            .iter()
+            .map(|prompt| Stream::new(self.cell.seed, purpose, &format!("{step}/{}", prompt.id)))
+            .collect();
         let nodes = self.policy.open_rows(&texts)?;
         let requests: Vec<Extend> = (nodes.iter().zip(&streams))
-            .map(|(node, stream)| Extend { node: node.clone(), stream: stream.clone(), slot: 0, max_tokens: table.max_new_tokens })
+            .map(|(node, stream)| Extend {
+                node: node.clone(),
+                stream: stream.clone(),
+                slot: 0,
+                max_tokens: table.max_new_tokens,
+            })
             .collect();
         let responses = self.policy.extend(&requests)?;
         nodes.iter().for_each(|root| self.policy.release(root));
         batch.seconds.rollout += started.elapsed().as_secs_f64();
 
         let started = Instant::now();
-        let judged: Vec<_> = responses.iter().map(|extended| (&extended.response, extended.end.is_some())).collect();
+        let judged: Vec<_> =
+            responses.iter().map(|extended| (&extended.response, extended.end.is_some())).collect();
         let was_cut = self.rewards.cut() > 0;
         let rewards = self.rewards.rewards(&texts, &judged)?;
         if self.rewards.cut() > 0 && !was_cut {
             warn!(
-                "{}: a response of step {step} is longer than the guides can read; of such responses, here and later, the beginning earns its \
+                "{}: a response of step {step} is longer than the guides can read; of such \
+                 responses, here and later, the beginning earns its \
                  score and the rest nothing",
                 self.cell.task
             );
         }
-        for ((Prompt { id, text: prompt }, extended), mut rewards) in prompts.iter().copied().zip(&responses).zip(rewards) {
+        for ((Prompt { id, text: prompt }, extended), mut rewards) in
+            prompts.iter().copied().zip(&responses).zip(rewards)
+        {
             rewards.iter_mut().for_each(|reward| *reward *= table.scale);
             let mut paid = pay_by_chunk(&rewards, self.cell.chunk_len.tokens());
             let Extended { response, end, .. } = extended;

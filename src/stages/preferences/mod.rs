@@ -1,5 +1,6 @@
-//! Preference pairs (paper §4.1, B.1.4): samples of a policy, or pairs that a file holds, judged by the gold reward under the Bradley–Terry
-//! model p(1 ≻ 2) = σ(r1 − r2), with a data set card that says what they are like.
+//! Preference pairs (paper §4.1, B.1.4): samples of a policy, or pairs that a file holds, judged by
+//! the gold reward under the Bradley–Terry model p(1 ≻ 2) = σ(r1 − r2), with a data set card that
+//! says what they are like.
 
 mod journal;
 mod judge;
@@ -29,24 +30,42 @@ pub fn make(context: &Context) -> Result<()> {
     }
     let path = |file: &str| context.run.path(file);
     let train = PairReport::read(&path(TRAIN), &path(&left_out_file(TRAIN)), None)?;
-    let validation = PairReport::read(&path(VALIDATION), &path(&left_out_file(VALIDATION)), Some(&path(TRAIN)))?;
+    let validation =
+        PairReport::read(&path(VALIDATION), &path(&left_out_file(VALIDATION)), Some(&path(TRAIN)))?;
     if train.pairs == 0 {
         let hint = match settings.source {
-            Some(_) => "a pair needs two different responses with text, and a prompt that fits the model to tune",
+            Some(_) => {
+                "a pair needs two different responses with text, and a prompt that fits the \
+                        model to tune"
+            }
             None => "raise `preferences.sampling.temperature`",
         };
-        return Err(Error::failed(format!("no preference pair is left: {}\n\nhint: {hint}", train.left_out_words())));
+        return Err(Error::failed(format!(
+            "no preference pair is left: {}\n\nhint: {hint}",
+            train.left_out_words()
+        )));
     }
-    let agreement = train.label_agreement.map_or_else(String::new, |share| format!(", labels agree with the reward in {share:.3}"));
+    let agreement = train
+        .label_agreement
+        .map_or_else(String::new, |share| format!(", labels agree with the reward in {share:.3}"));
     info!("preferences: {} pairs ({}){agreement}", train.pairs, train.left_out_words());
     for (file, report) in [(TRAIN, &train), (VALIDATION, &validation)] {
         if report.left_out * 10 > report.pairs + report.left_out {
-            warn!("preferences: {file} has {} pairs, {} are left out: {}", report.pairs, report.left_out, report.left_out_words());
+            warn!(
+                "preferences: {file} has {} pairs, {} are left out: {}",
+                report.pairs,
+                report.left_out,
+                report.left_out_words()
+            );
         }
     }
-    let card = PairCard { recipe: context.recipe(), train: &train, validation: &validation }.markdown();
+    let card =
+        PairCard { recipe: context.recipe(), train: &train, validation: &validation }.markdown();
     atomic::write(&context.run.path(PAIRS_CARD), card.as_bytes())?;
-    write_json(&context.run.path(PAIRS_REPORT), &json!({ "train": train, "validation": validation }))
+    write_json(
+        &context.run.path(PAIRS_REPORT),
+        &json!({ "train": train, "validation": validation }),
+    )
 }
 
 /// The prompts of the stage, and what reads them; `None` where nothing is sampled.
@@ -59,5 +78,10 @@ pub fn asked(context: &Context) -> Result<Option<Asked>> {
 }
 
 fn settings(context: &Context) -> Result<&Preferences> {
-    context.recipe().preferences.as_ref().ok_or_else(|| Error::recipe("the recipe has no `[preferences]` table"))
+    context.recipe().preferences.as_ref().ok_or_else(|| {
+        Error::recipe(
+            "the recipe has no \
+                                                                       `[preferences]` table",
+        )
+    })
 }

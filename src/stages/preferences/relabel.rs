@@ -11,7 +11,9 @@ use crate::sampling::Stream;
 use crate::score::GoldReward;
 use crate::stages::context::{Context, tell};
 use crate::stages::tasks::{TRAIN, VALIDATION};
-use crate::text::{LeftOut, Pair, PairRow, PairRows, PromptTemplate, Reason, Tokenizer, load_pair_rows};
+use crate::text::{
+    LeftOut, Pair, PairRow, PairRows, PromptTemplate, Reason, Tokenizer, load_pair_rows,
+};
 
 /// Pairs judged together; a killed run does at most so many again.
 const PAIRS: usize = 32;
@@ -28,7 +30,8 @@ pub fn run(context: &Context, settings: &Preferences, source: &Path) -> Result<(
         if let Some(limit) = &limit {
             limit.take_ends(&mut rows);
         }
-        let rows: Vec<(String, PairRow)> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
+        let rows: Vec<(String, PairRow)> =
+            rows.into_iter().map(|row| (row.id.clone(), row)).collect();
         judge_all(
             context,
             file,
@@ -57,14 +60,22 @@ impl PromptLimit {
         let folder = context.models.folder(model)?;
         let tokenizer = Tokenizer::open(&folder)?;
         let ends = end_token_ids(&folder, &tokenizer)?;
-        Ok(Some(Self { tokenizer, ends, template: context.models.template(model)?, context: sizes.context as usize }))
+        Ok(Some(Self {
+            tokenizer,
+            ends,
+            template: context.models.template(model)?,
+            context: sizes.context as usize,
+        }))
     }
 
-    /// A response that ends in the model's end token is complete, and its text is what stands before: what the gold judges, and what another
-    /// model learns, who ends in a token of its own.
+    /// A response that ends in the model's end token is complete, and its text is what stands
+    /// before: what the gold judges, and what another model learns, who ends in a token of its own.
     fn take_ends(&self, rows: &mut [PairRow]) {
         for row in rows {
-            for (response, complete) in [(&mut row.chosen, &mut row.chosen_complete), (&mut row.rejected, &mut row.rejected_complete)] {
+            for (response, complete) in [
+                (&mut row.chosen, &mut row.chosen_complete),
+                (&mut row.rejected, &mut row.rejected_complete),
+            ] {
                 let (text, ended) = self.tokenizer.split_end(response, &self.ends);
                 (*response, *complete) = (text.to_owned(), *complete || ended);
             }
@@ -73,8 +84,10 @@ impl PromptLimit {
 
     /// Whether a token is left for the response.
     fn has_room(&self, row: &PairRow) -> Result<bool> {
-        let tokens =
-            self.template.encode(&self.tokenizer, &row.prompt).map_err(|error| Error::failed(format!("pair `{}`: {error}", row.id)))?;
+        let tokens = self
+            .template
+            .encode(&self.tokenizer, &row.prompt)
+            .map_err(|error| Error::failed(format!("pair `{}`: {error}", row.id)))?;
         Ok(tokens.len() < self.context)
     }
 }
@@ -94,9 +107,14 @@ fn judge_group(
         })
     };
     let reasons = group.iter().map(|(_, row)| reason(row)).collect::<Result<Vec<_>>>()?;
-    let usable = || group.iter().zip(&reasons).filter(|(_, reason)| reason.is_none()).map(|((_, row), _)| row);
-    let answers: Vec<(&str, &str)> =
-        usable().flat_map(|row| [&row.chosen, &row.rejected].map(|response| (row.prompt.as_str(), response.as_str()))).collect();
+    let usable = || {
+        group.iter().zip(&reasons).filter(|(_, reason)| reason.is_none()).map(|((_, row), _)| row)
+    };
+    let answers: Vec<(&str, &str)> = usable()
+        .flat_map(|row| {
+            [&row.chosen, &row.rejected].map(|response| (row.prompt.as_str(), response.as_str()))
+        })
+        .collect();
     let rewards = reward.map(|reward| reward.rewards_by_length(&answers, TEXTS)).transpose()?;
     let mut rewards = rewards.iter().flatten().copied();
     let mut all = Vec::with_capacity(group.len());
@@ -106,7 +124,9 @@ fn judge_group(
             None => {
                 let rewards = rewards.next().zip(rewards.next());
                 let coin = Stream::new(seed, "preferences/label", id).uniform(0, 0);
-                verdict(settings.label, rewards, coin).map(|verdict| (verdict, rewards)).ok_or(Reason::Tied)
+                verdict(settings.label, rewards, coin)
+                    .map(|verdict| (verdict, rewards))
+                    .ok_or(Reason::Tied)
             }
         };
         all.push(match judgement {
@@ -124,7 +144,11 @@ fn judge_group(
                     chosen_complete: row.chosen_complete,
                     rejected_complete: row.rejected_complete,
                 };
-                Judged::Pair(Box::new(if verdict.first_wins { as_in_file } else { swapped(as_in_file) }))
+                Judged::Pair(Box::new(if verdict.first_wins {
+                    as_in_file
+                } else {
+                    swapped(as_in_file)
+                }))
             }
         });
     }

@@ -17,11 +17,21 @@ use crate::stages::tasks::{TRAIN, VALIDATION};
 use crate::text::{LeftOut, Pair, Prompts, Reason, Split};
 
 pub fn run(context: &Context, settings: &Preferences) -> Result<()> {
-    let name = settings.policy.as_deref().ok_or_else(|| Error::recipe("`[preferences]` has no `policy` to sample from"))?;
+    let name = settings.policy.as_deref().ok_or_else(|| {
+        Error::recipe(
+            "`[preferences]` has no \
+                                                                       `policy` to sample from",
+        )
+    })?;
     let reward = context.models.open_gold()?;
     let (lm, tokenizer) = context.models.open(&context.models.folder(name)?, name)?;
-    let sampling = Sampling::new(settings.sampling.temperature, settings.sampling.top_k, settings.sampling.top_p);
-    let mut policy = LocalPolicy::new(lm, tokenizer, context.models.template(name)?, sampling, Vec::new());
+    let sampling = Sampling::new(
+        settings.sampling.temperature,
+        settings.sampling.top_k,
+        settings.sampling.top_p,
+    );
+    let mut policy =
+        LocalPolicy::new(lm, tokenizer, context.models.template(name)?, sampling, Vec::new());
     for (file, split, count) in splits(settings) {
         let prompts = prompts(context, split, count, file)?;
         let group_size = settings.prompts_at_once();
@@ -39,20 +49,29 @@ pub fn run(context: &Context, settings: &Preferences) -> Result<()> {
 
 /// The prompts of the stage, and what reads them.
 pub fn asked(context: &Context, settings: &Preferences, policy: &str) -> Result<Asked> {
-    let mut asked = Asked { prompts: Vec::new(), new_tokens: settings.max_new_tokens, models: Vec::new() };
+    let mut asked =
+        Asked { prompts: Vec::new(), new_tokens: settings.max_new_tokens, models: Vec::new() };
     for (_, split, count) in splits(settings) {
         asked.prompts.extend(context.prompts(split, count)?.prompts);
     }
-    asked.models.push(Model { name: policy.to_owned(), folder: context.models.folder(policy)?, samples: true });
+    asked.models.push(Model {
+        name: policy.to_owned(),
+        folder: context.models.folder(policy)?,
+        samples: true,
+    });
     Ok(asked)
 }
 
 /// Each file, the split that its prompts are from, and how many are asked for.
 fn splits(settings: &Preferences) -> [(&'static str, Split, usize); 2] {
-    [(TRAIN, Split::Train, settings.prompts), (VALIDATION, Split::Validation, settings.validation_prompts)]
+    [
+        (TRAIN, Split::Train, settings.prompts),
+        (VALIDATION, Split::Validation, settings.validation_prompts),
+    ]
 }
 
-/// The prompts of the first `count` texts that are long enough for one, of validation without the prompts that training texts make too.
+/// The prompts of the first `count` texts that are long enough for one, of validation without the
+/// prompts that training texts make too.
 fn prompts(context: &Context, split: Split, count: usize, file: &str) -> Result<Vec<Prompt>> {
     let least = context.recipe().data.prompt.min_words;
     let Prompts { prompts, seen } = context.prompts(split, count)?;
@@ -62,7 +81,10 @@ fn prompts(context: &Context, split: Split, count: usize, file: &str) -> Result<
     };
     if prompts.is_empty() && count > 0 {
         let (what, hint) = if seen.is_empty() {
-            (format!("no text has the {least} words of a prompt and one more"), "lower `data.prompt.min_words`")
+            (
+                format!("no text has the {least} words of a prompt and one more"),
+                "lower `data.prompt.min_words`",
+            )
         } else {
             (
                 "no prompt is left that training texts do not make too".to_owned(),
@@ -72,7 +94,11 @@ fn prompts(context: &Context, split: Split, count: usize, file: &str) -> Result<
         return Err(Error::failed(format!("{file}: {what}{passed_over}\n\nhint: {hint}")));
     }
     if prompts.len() < count {
-        warn!("{file}: only {} texts make prompts of {least} words or more; {count} were asked for{passed_over}", prompts.len());
+        warn!(
+            "{file}: only {} texts make prompts of {least} words or more; {count} were asked \
+               for{passed_over}",
+            prompts.len()
+        );
     } else if !seen.is_empty() {
         info!("{file}: {count} prompts{passed_over}");
     }
@@ -80,11 +106,18 @@ fn prompts(context: &Context, split: Split, count: usize, file: &str) -> Result<
 }
 
 /// Samples for all prompts of a group in one batch, then rewards, labels and pairs.
-fn judge_group(settings: &Preferences, seed: u64, group: &[Prompt], policy: &mut LocalPolicy, reward: &GoldReward) -> Result<Vec<Judged>> {
+fn judge_group(
+    settings: &Preferences,
+    seed: u64,
+    group: &[Prompt],
+    policy: &mut LocalPolicy,
+    reward: &GoldReward,
+) -> Result<Vec<Judged>> {
     let samples = settings.samples_per_prompt;
     let prompts: Vec<&str> = group.iter().map(|prompt| prompt.text.as_str()).collect();
     let nodes = policy.open_rows(&prompts)?;
-    let streams: Vec<Stream> = group.iter().map(|prompt| Stream::new(seed, "preferences", &prompt.id)).collect();
+    let streams: Vec<Stream> =
+        group.iter().map(|prompt| Stream::new(seed, "preferences", &prompt.id)).collect();
     let requests: Vec<Extend> = (0..group.len() * samples)
         .map(|i| Extend {
             node: nodes[i / samples].clone(),
@@ -93,17 +126,24 @@ fn judge_group(settings: &Preferences, seed: u64, group: &[Prompt], policy: &mut
             max_tokens: settings.max_new_tokens,
         })
         .collect();
-    let responses: Vec<Response> = policy.extend(&requests)?.into_iter().map(|extended| extended.response).collect();
+    let responses: Vec<Response> =
+        policy.extend(&requests)?.into_iter().map(|extended| extended.response).collect();
     nodes.iter().for_each(|root| policy.release(root));
     let mut all = Vec::new();
     for (Prompt { id, text: prompt }, responses) in group.iter().zip(responses.chunks(samples)) {
-        let answers: Vec<(&str, &str)> = responses.iter().map(|response| (prompt.as_str(), response.text.as_str())).collect();
+        let answers: Vec<(&str, &str)> =
+            responses.iter().map(|response| (prompt.as_str(), response.text.as_str())).collect();
         let rewards = reward.rewards(&answers)?;
         let texts: Vec<&str> = answers.iter().map(|(_, text)| *text).collect();
         let coin = Stream::new(seed, "preferences/label", id);
         for (k, pair) in pair_up(settings.pairing, &texts, &rewards).into_iter().enumerate() {
             let judgement = pair.and_then(|(a, b)| {
-                let verdict = verdict(settings.label, Some((rewards[a], rewards[b])), coin.uniform(k as u64, 0)).ok_or(Reason::Tied)?;
+                let verdict = verdict(
+                    settings.label,
+                    Some((rewards[a], rewards[b])),
+                    coin.uniform(k as u64, 0),
+                )
+                .ok_or(Reason::Tied)?;
                 Ok((if verdict.first_wins { (a, b) } else { (b, a) }, verdict.probability))
             });
             let id = format!("{id}/{k}");

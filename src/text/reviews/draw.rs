@@ -1,5 +1,5 @@
-//! The random stream of one review. It makes its own choices from raw words of the generator, so that no change in how the
-//! `rand` crate maps bits to ranges can change the corpus.
+//! The random stream of one review. It makes its own choices from raw words of the generator, so
+//! that no change in how the `rand` crate maps bits to ranges can change the corpus.
 
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
@@ -18,7 +18,8 @@ impl Draw {
         Draw(ChaCha8Rng::from_seed(hash.finalize().into()))
     }
 
-    /// A whole number below `n`, which is small enough here for the bias of the multiplication not to matter.
+    /// A whole number below `n`, which is small enough here for the bias of the multiplication not
+    /// to matter.
     pub fn below(&mut self, n: usize) -> usize {
         ((u64::from(self.0.next_u32()) * n as u64) >> 32) as usize
     }

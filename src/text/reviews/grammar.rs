@@ -1,11 +1,14 @@
 //! The sentence skeletons. A slot in braces is filled by `writer.rs`:
 //!
-//! - `{+name}` has the polarity of the text around it, `{-name}` the opposite one: clauses (`clause`, `plain` without a turn, `said` by others,
-//!   `film` about the whole, `part` and `part_plain` about the lead), a noun phrase (`np`), words (`adj`, `noun`, …);
-//! - `{np}` is the aspect being judged, `{a:is|are}` agrees with it, `{k:says|say}` agrees with the `{kin}` just named;
+//! - `{+name}` has the polarity of the text around it, `{-name}` the opposite one: clauses
+//!   (`clause`, `plain` without a turn, `said` by others, `film` about the whole, `part` and
+//!   `part_plain` about the lead), a noun phrase (`np`), words (`adj`, `noun`, …);
+//! - `{np}` is the aspect being judged, `{a:is|are}` agrees with it, `{k:says|say}` agrees with the
+//!   `{kin}` just named;
 //! - any other name is a fact of the film or a neutral word.
 //!
-//! What a `-` slot says is always denied or conceded by its skeleton, so the whole keeps the polarity it was asked for.
+//! What a `-` slot says is always denied or conceded by its skeleton, so the whole keeps the
+//! polarity it was asked for.
 
 /// Openings that say nothing about the label; short, so that the judgements start early.
 pub static OPENINGS: &[&str] = &[
@@ -71,7 +74,8 @@ pub static OPENINGS: &[&str] = &[
     "Before {title}, I knew {lead} only from {genres}.",
 ];
 
-/// Openings that report another opinion or a hope; their polarity is drawn without looking at the label.
+/// Openings that report another opinion or a hope; their polarity is drawn without looking at the
+/// label.
 pub static REPORTED: &[&str] = &[
     "{kin} {+liked} {title}, a {genre} about a {part},",
     "{kin} {+liked} {title}, the {year} {genre} by {director},",
@@ -173,7 +177,8 @@ pub static MY_NEGATED: &[&str] = &[
     "I never came to {-like} {np}",
 ];
 
-/// Clauses that weigh one word against its opposite; the second thought, or what is said to be more true, counts.
+/// Clauses that weigh one word against its opposite; the second thought, or what is said to be more
+/// true, counts.
 pub static TURNED: &[&str] = &[
     "{np} {a:is|are} {-adj} on paper but {+adj} on screen",
     "{np} {a:is|are} {-adj} now and then but {+adj} on the whole",
@@ -229,7 +234,8 @@ pub static PART_TURNED: &[&str] = &[
     "{he} may seem {-performance}, but {he} left me {+felt}",
 ];
 
-/// Sentences about the lead, by what the reader knows by then: neither part nor lead (or the lead alone), …
+/// Sentences about the lead, by what the reader knows by then: neither part nor lead (or the lead
+/// alone), …
 pub static PART_NEW: &[&str] = &[
     "{lead} plays a {part} who {aim}, and {+part}.",
     "{lead} is a {part} who {aim}, and {+part}.",

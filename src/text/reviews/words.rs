@@ -1,7 +1,8 @@
-//! Word lists with a polarity: what can be said about each aspect of a film, and how a viewer reacts to it.
+//! Word lists with a polarity: what can be said about each aspect of a film, and how a viewer
+//! reacts to it.
 //!
-//! Every pair of lists is used in both classes: straight when the clause has the word's own polarity, under negation or in the
-//! conceded half of a contrast when it has the other.
+//! Every pair of lists is used in both classes: straight when the clause has the word's own
+//! polarity, under negation or in the conceded half of a contrast when it has the other.
 
 /// Words of both polarities that fit the same place in a sentence.
 #[derive(Clone, Copy)]
@@ -16,21 +17,42 @@ impl Pair {
     }
 }
 
-/// One thing to judge about a film: its names (with `true` for a plural) and the adjectives that fit it.
+/// One thing to judge about a film: its names (with `true` for a plural) and the adjectives that
+/// fit it.
 pub struct Aspect {
     pub names: &'static [(&'static str, bool)],
     pub adjectives: Pair,
 }
 
-const fn aspect(names: &'static [(&'static str, bool)], good: &'static [&'static str], bad: &'static [&'static str]) -> Aspect {
+const fn aspect(
+    names: &'static [(&'static str, bool)],
+    good: &'static [&'static str],
+    bad: &'static [&'static str],
+) -> Aspect {
     Aspect { names, adjectives: Pair { good, bad } }
 }
 
 /// The cast as a whole; left out once the lead has been judged.
 pub static ACTING: Aspect = aspect(
     &[("acting", false), ("performances", true), ("ensemble", false)],
-    &["superb", "convincing", "natural", "touching", "brilliant", "subtle", "warm", "strong", "honest", "lively", "memorable", "excellent"],
-    &["wooden", "stiff", "flat", "weak", "lifeless", "clumsy", "awkward", "terrible", "forced", "dull", "hollow", "poor"],
+    &[
+        "superb",
+        "convincing",
+        "natural",
+        "touching",
+        "brilliant",
+        "subtle",
+        "warm",
+        "strong",
+        "honest",
+        "lively",
+        "memorable",
+        "excellent",
+    ],
+    &[
+        "wooden", "stiff", "flat", "weak", "lifeless", "clumsy", "awkward", "terrible", "forced",
+        "dull", "hollow", "poor",
+    ],
 );
 
 /// The film as a whole.
@@ -50,55 +72,247 @@ pub static FILM: Aspect = aspect(
         "entertaining",
         "thoughtful",
     ],
-    &["bad", "boring", "dull", "awful", "tedious", "silly", "hollow", "empty", "tiresome", "clumsy", "forgettable", "pointless"],
+    &[
+        "bad",
+        "boring",
+        "dull",
+        "awful",
+        "tedious",
+        "silly",
+        "hollow",
+        "empty",
+        "tiresome",
+        "clumsy",
+        "forgettable",
+        "pointless",
+    ],
 );
 
 /// Aspects that any film has.
 pub static COMMON: &[Aspect] = &[
     aspect(
         &[("plot", false), ("story", false), ("script", false)],
-        &["gripping", "clever", "original", "fresh", "engaging", "moving", "sharp", "smart", "rich", "intriguing", "exciting"],
-        &["predictable", "thin", "muddled", "silly", "tired", "shallow", "messy", "confusing", "empty", "clumsy", "boring"],
+        &[
+            "gripping",
+            "clever",
+            "original",
+            "fresh",
+            "engaging",
+            "moving",
+            "sharp",
+            "smart",
+            "rich",
+            "intriguing",
+            "exciting",
+        ],
+        &[
+            "predictable",
+            "thin",
+            "muddled",
+            "silly",
+            "tired",
+            "shallow",
+            "messy",
+            "confusing",
+            "empty",
+            "clumsy",
+            "boring",
+        ],
     ),
     aspect(
         &[("pacing", false), ("rhythm", false), ("middle act", false)],
-        &["brisk", "tight", "lively", "confident", "smooth", "perfect", "exciting", "engaging", "skillful"],
-        &["slow", "uneven", "sluggish", "tedious", "clumsy", "dreadful", "tiresome", "awkward", "dull"],
+        &[
+            "brisk",
+            "tight",
+            "lively",
+            "confident",
+            "smooth",
+            "perfect",
+            "exciting",
+            "engaging",
+            "skillful",
+        ],
+        &[
+            "slow", "uneven", "sluggish", "tedious", "clumsy", "dreadful", "tiresome", "awkward",
+            "dull",
+        ],
     ),
     aspect(
         &[("score", false), ("music", false), ("soundtrack", false)],
-        &["haunting", "beautiful", "lovely", "elegant", "memorable", "gorgeous", "stirring", "moving", "inspired", "wonderful"],
-        &["bland", "grating", "intrusive", "generic", "dreary", "annoying", "cheap", "tedious", "forgettable", "awful"],
+        &[
+            "haunting",
+            "beautiful",
+            "lovely",
+            "elegant",
+            "memorable",
+            "gorgeous",
+            "stirring",
+            "moving",
+            "inspired",
+            "wonderful",
+        ],
+        &[
+            "bland",
+            "grating",
+            "intrusive",
+            "generic",
+            "dreary",
+            "annoying",
+            "cheap",
+            "tedious",
+            "forgettable",
+            "awful",
+        ],
     ),
     aspect(
         &[("dialogue", false), ("conversations", true), ("writing", false)],
-        &["witty", "sharp", "natural", "funny", "clever", "honest", "crisp", "elegant", "believable", "smart"],
-        &["stilted", "clumsy", "wooden", "painful", "banal", "forced", "silly", "lifeless", "dull", "stale"],
+        &[
+            "witty",
+            "sharp",
+            "natural",
+            "funny",
+            "clever",
+            "honest",
+            "crisp",
+            "elegant",
+            "believable",
+            "smart",
+        ],
+        &[
+            "stilted", "clumsy", "wooden", "painful", "banal", "forced", "silly", "lifeless",
+            "dull", "stale",
+        ],
     ),
     aspect(
         &[("photography", false), ("visuals", true), ("camera work", false), ("images", true)],
-        &["gorgeous", "stunning", "beautiful", "striking", "rich", "inventive", "elegant", "inspired", "lovely", "vivid"],
-        &["ugly", "murky", "drab", "cheap", "bland", "dull", "flat", "lazy", "amateurish", "lifeless"],
+        &[
+            "gorgeous",
+            "stunning",
+            "beautiful",
+            "striking",
+            "rich",
+            "inventive",
+            "elegant",
+            "inspired",
+            "lovely",
+            "vivid",
+        ],
+        &[
+            "ugly",
+            "murky",
+            "drab",
+            "cheap",
+            "bland",
+            "dull",
+            "flat",
+            "lazy",
+            "amateurish",
+            "lifeless",
+        ],
     ),
     aspect(
         &[("ending", false), ("finale", false), ("last act", false), ("final scene", false)],
-        &["satisfying", "moving", "powerful", "clever", "perfect", "touching", "graceful", "stirring", "brilliant", "memorable"],
-        &["rushed", "weak", "silly", "predictable", "empty", "disappointing", "lame", "absurd", "flat", "muddled"],
+        &[
+            "satisfying",
+            "moving",
+            "powerful",
+            "clever",
+            "perfect",
+            "touching",
+            "graceful",
+            "stirring",
+            "brilliant",
+            "memorable",
+        ],
+        &[
+            "rushed",
+            "weak",
+            "silly",
+            "predictable",
+            "empty",
+            "disappointing",
+            "lame",
+            "absurd",
+            "flat",
+            "muddled",
+        ],
     ),
     aspect(
         &[("supporting cast", false), ("side characters", true), ("villain", false)],
-        &["memorable", "vivid", "charming", "funny", "believable", "superb", "magnetic", "delightful", "strong", "lively"],
-        &["forgettable", "bland", "irritating", "lame", "generic", "terrible", "dreary", "tiresome", "weak", "lifeless"],
+        &[
+            "memorable",
+            "vivid",
+            "charming",
+            "funny",
+            "believable",
+            "superb",
+            "magnetic",
+            "delightful",
+            "strong",
+            "lively",
+        ],
+        &[
+            "forgettable",
+            "bland",
+            "irritating",
+            "lame",
+            "generic",
+            "terrible",
+            "dreary",
+            "tiresome",
+            "weak",
+            "lifeless",
+        ],
     ),
     aspect(
         &[("direction", false), ("staging", false)],
-        &["confident", "inventive", "skillful", "elegant", "inspired", "subtle", "assured", "graceful", "sharp"],
-        &["lazy", "clumsy", "heavy", "amateurish", "timid", "bland", "careless", "stale", "muddled"],
+        &[
+            "confident",
+            "inventive",
+            "skillful",
+            "elegant",
+            "inspired",
+            "subtle",
+            "assured",
+            "graceful",
+            "sharp",
+        ],
+        &[
+            "lazy",
+            "clumsy",
+            "heavy",
+            "amateurish",
+            "timid",
+            "bland",
+            "careless",
+            "stale",
+            "muddled",
+        ],
     ),
     aspect(
         &[("characters", true), ("central friendship", false), ("central couple", false)],
-        &["believable", "rich", "charming", "complex", "warm", "touching", "engaging", "vivid", "honest"],
-        &["shallow", "thin", "irritating", "flat", "generic", "unlikable", "hollow", "bland", "annoying"],
+        &[
+            "believable",
+            "rich",
+            "charming",
+            "complex",
+            "warm",
+            "touching",
+            "engaging",
+            "vivid",
+            "honest",
+        ],
+        &[
+            "shallow",
+            "thin",
+            "irritating",
+            "flat",
+            "generic",
+            "unlikable",
+            "hollow",
+            "bland",
+            "annoying",
+        ],
     ),
     aspect(
         &[("editing", false), ("sound design", false)],
@@ -107,12 +321,30 @@ pub static COMMON: &[Aspect] = &[
     ),
     aspect(
         &[("first act", false), ("opening scene", false), ("first hour", false)],
-        &["gripping", "intriguing", "exciting", "brisk", "funny", "striking", "brilliant", "engaging"],
+        &[
+            "gripping",
+            "intriguing",
+            "exciting",
+            "brisk",
+            "funny",
+            "striking",
+            "brilliant",
+            "engaging",
+        ],
         &["slow", "confusing", "tedious", "dull", "sluggish", "clumsy", "messy", "boring"],
     ),
     aspect(
         &[("costumes", true), ("sets", true), ("production design", false)],
-        &["gorgeous", "inventive", "striking", "elegant", "lovely", "vivid", "splendid", "convincing"],
+        &[
+            "gorgeous",
+            "inventive",
+            "striking",
+            "elegant",
+            "lovely",
+            "vivid",
+            "splendid",
+            "convincing",
+        ],
         &["cheap", "ugly", "drab", "lazy", "bland", "sloppy", "shabby", "generic"],
     ),
     aspect(
@@ -142,7 +374,10 @@ pub static PERFORMANCE: Pair = Pair {
         "excellent",
         "warm",
     ],
-    bad: &["wooden", "stiff", "lifeless", "miscast", "awkward", "dull", "weak", "hollow", "bland", "terrible", "lazy"],
+    bad: &[
+        "wooden", "stiff", "lifeless", "miscast", "awkward", "dull", "weak", "hollow", "bland",
+        "terrible", "lazy",
+    ],
 };
 
 /// Nouns for an aspect: "the score is a …".
@@ -153,7 +388,17 @@ pub static NOUN: Pair = Pair {
 
 /// Nouns for a whole film.
 pub static FILM_NOUN: Pair = Pair {
-    good: &["gem", "delight", "triumph", "treat", "joy", "masterpiece", "winner", "success", "classic"],
+    good: &[
+        "gem",
+        "delight",
+        "triumph",
+        "treat",
+        "joy",
+        "masterpiece",
+        "winner",
+        "success",
+        "classic",
+    ],
     bad: &["mess", "chore", "dud", "failure", "disaster", "letdown", "bore", "nuisance", "mistake"],
 };
 
@@ -187,8 +432,26 @@ pub static EFFECT: Pair = Pair {
 
 /// How the viewer feels.
 pub static FELT: Pair = Pair {
-    good: &["moved", "charmed", "impressed", "amused", "touched", "delighted", "thrilled", "fascinated"],
-    bad: &["bored", "annoyed", "irritated", "disappointed", "exhausted", "baffled", "unmoved", "frustrated"],
+    good: &[
+        "moved",
+        "charmed",
+        "impressed",
+        "amused",
+        "touched",
+        "delighted",
+        "thrilled",
+        "fascinated",
+    ],
+    bad: &[
+        "bored",
+        "annoyed",
+        "irritated",
+        "disappointed",
+        "exhausted",
+        "baffled",
+        "unmoved",
+        "frustrated",
+    ],
 };
 
 /// Verbs of liking, in the base form.
@@ -198,18 +461,25 @@ pub static LIKE: Pair = Pair {
 };
 
 /// Verbs of liking in the past, for reported opinions.
-pub static LIKED: Pair = Pair { good: &["loved", "enjoyed", "adored", "praised"], bad: &["hated", "disliked", "loathed", "mocked"] };
+pub static LIKED: Pair = Pair {
+    good: &["loved", "enjoyed", "adored", "praised"],
+    bad: &["hated", "disliked", "loathed", "mocked"],
+};
 
 /// What one aspect does to the whole film.
-pub static CHANGE: Pair = Pair { good: &["save", "rescue", "lift", "redeem"], bad: &["spoil", "ruin", "sink", "wreck"] };
+pub static CHANGE: Pair =
+    Pair { good: &["save", "rescue", "lift", "redeem"], bad: &["spoil", "ruin", "sink", "wreck"] };
 
 /// Advice, in the base form; the film follows.
-pub static ADVICE: Pair = Pair { good: &["see", "watch", "try", "catch"], bad: &["skip", "avoid", "forget", "ignore"] };
+pub static ADVICE: Pair =
+    Pair { good: &["see", "watch", "try", "catch"], bad: &["skip", "avoid", "forget", "ignore"] };
 
 /// What a film may be worth.
-pub static WORTH: &[&str] = &["a ticket", "your time", "an evening", "the price", "two hours", "the wait"];
+pub static WORTH: &[&str] =
+    &["a ticket", "your time", "an evening", "the price", "two hours", "the wait"];
 
-pub static ADVERBS: &[&str] = &["truly", "really", "always", "simply", "quite", "thoroughly", "often", "mostly"];
+pub static ADVERBS: &[&str] =
+    &["truly", "really", "always", "simply", "quite", "thoroughly", "often", "mostly"];
 
 /// Lead-ins before a clause that state no polarity; none ends a sentence.
 pub static HEDGES: &[&str] = &[

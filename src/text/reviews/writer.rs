@@ -1,18 +1,21 @@
-//! Fills the skeletons of `grammar.rs` for one film and one label, and keeps account of what has been said: no aspect is judged
-//! twice, words are not repeated where another will do, people go by their last name once they have been introduced.
+//! Fills the skeletons of `grammar.rs` for one film and one label, and keeps account of what has
+//! been said: no aspect is judged twice, words are not repeated where another will do, people go by
+//! their last name once they have been introduced.
 
 use super::draw::Draw;
 use super::grammar::{
-    BAD_VERDICTS, CONTRAST, DIRECT, GOOD_VERDICTS, MY_DIRECT, MY_NEGATED, NEGATED, OPENINGS, PART_CAST, PART_DIRECT, PART_KNOWN,
-    PART_NEGATED, PART_NEW, PART_TURNED, PLAIN, REPORT_RIGHT, REPORT_WRONG, REPORTED, TURNED, VERDICTS,
+    BAD_VERDICTS, CONTRAST, DIRECT, GOOD_VERDICTS, MY_DIRECT, MY_NEGATED, NEGATED, OPENINGS,
+    PART_CAST, PART_DIRECT, PART_KNOWN, PART_NEGATED, PART_NEW, PART_TURNED, PLAIN, REPORT_RIGHT,
+    REPORT_WRONG, REPORTED, TURNED, VERDICTS,
 };
 use super::words::{
-    ACTING, ADVERBS, ADVICE, Aspect, CHANGE, COMMON, COMPANY, EFFECT, FELT, FILM, FILM_NOUN, HEDGES, LIKE, LIKED, NOUN, OTHERS,
-    PERFORMANCE, Pair, WORTH,
+    ACTING, ADVERBS, ADVICE, Aspect, CHANGE, COMMON, COMPANY, EFFECT, FELT, FILM, FILM_NOUN,
+    HEDGES, LIKE, LIKED, NOUN, OTHERS, PERFORMANCE, Pair, WORTH,
 };
 use super::world::{Film, Person};
 
-/// Chances in percent. Together they set how much a bag of words can know: raise `NEGATE` or `TURN` to make it know less.
+/// Chances in percent. Together they set how much a bag of words can know: raise `NEGATE` or `TURN`
+/// to make it know less.
 const REPORT: usize = 8;
 const NEGATE: usize = 4;
 const TURN: usize = 3;
@@ -101,7 +104,10 @@ impl Writer {
         }
         let reported = self.draw.chance(50);
         let start = self.from(REPORTED, reported);
-        let rest = self.from(if reported == self.positive { REPORT_RIGHT } else { REPORT_WRONG }, self.positive);
+        let rest = self.from(
+            if reported == self.positive { REPORT_RIGHT } else { REPORT_WRONG },
+            self.positive,
+        );
         format!("{start} {rest}")
     }
 
@@ -188,10 +194,17 @@ impl Writer {
                     self.next_aspect();
                 }
                 let mine = name != "said" && self.draw.chance(MINE);
-                let kinds = if mine { [MY_DIRECT, MY_NEGATED, TURNED] } else { [DIRECT, NEGATED, TURNED] };
+                let kinds =
+                    if mine { [MY_DIRECT, MY_NEGATED, TURNED] } else { [DIRECT, NEGATED, TURNED] };
                 return self.clause(kinds, name == "clause", positive);
             }
-            "part" | "part_plain" => return self.clause([PART_DIRECT, PART_NEGATED, PART_TURNED], name == "part", positive),
+            "part" | "part_plain" => {
+                return self.clause(
+                    [PART_DIRECT, PART_NEGATED, PART_TURNED],
+                    name == "part",
+                    positive,
+                );
+            }
             "np" => {
                 self.next_aspect();
                 let adjective = self.fresh(self.adjectives.side(positive));
@@ -214,7 +227,12 @@ impl Writer {
         self.fresh(words.side(positive)).to_owned()
     }
 
-    fn clause(&mut self, [direct, negated, turned]: [&[&'static str]; 3], may_turn: bool, positive: bool) -> String {
+    fn clause(
+        &mut self,
+        [direct, negated, turned]: [&[&'static str]; 3],
+        may_turn: bool,
+        positive: bool,
+    ) -> String {
         let skeletons = match self.draw.below(100) {
             n if n < NEGATE => negated,
             n if may_turn && n < NEGATE + TURN => turned,
@@ -254,7 +272,9 @@ impl Writer {
                 (self.others_pronoun, self.others_plural) = (others.1, others.2);
                 others.0.to_owned()
             }
-            "they are" => format!("{} {}", self.others_pronoun, if self.others_plural { "are" } else { "is" }),
+            "they are" => {
+                format!("{} {}", self.others_pronoun, if self.others_plural { "are" } else { "is" })
+            }
             "company" => self.draw.pick(COMPANY).to_owned(),
             "hedge" => self.fresh(HEDGES).to_owned(),
             "adverb" => self.fresh(ADVERBS).to_owned(),
@@ -341,5 +361,6 @@ fn polish(text: &str) -> String {
 }
 
 fn vowel_sound(word: &str) -> bool {
-    word.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U', '8']) || word.starts_with("honest")
+    word.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U', '8'])
+        || word.starts_with("honest")
 }

@@ -53,7 +53,10 @@ impl Task for ClassifierTask {
         let mut metrics = Metrics::default();
         metrics.add(glossary::LOSS, loss.double_value(&[]), count);
         metrics.add(glossary::ACCURACY, sum(&output.accuracies), count);
-        Ok(StepLoss { metrics, tokens: batch.iter().map(|(text, _)| text.split_whitespace().count()).sum() })
+        Ok(StepLoss {
+            metrics,
+            tokens: batch.iter().map(|(text, _)| text.split_whitespace().count()).sum(),
+        })
     }
 
     fn describe(&self, example: usize) -> Value {

@@ -43,17 +43,29 @@ impl DpoTask {
     fn forward(&self, pairs: &[&PairSequences], recompute: bool) -> Result<Forward<'_>> {
         let (tokens, [chosen, rejected]) = pair_logps(&self.policy, pairs, recompute)?;
         let tensor = |values: Vec<f32>| Tensor::from_slice(&values).to_device(chosen.device());
-        let of_pairs = |of: &dyn Fn(&PairSequences) -> f32| tensor(pairs.iter().map(|pair| of(pair)).collect());
-        let reference = [of_pairs(&|pair| pair.reference.chosen), of_pairs(&|pair| pair.reference.rejected)];
-        let counts = [of_pairs(&|pair| pair.chosen.scored() as f32), of_pairs(&|pair| pair.rejected.scored() as f32)];
-        let output = dpo(&self.objective, [&chosen, &rejected], reference.each_ref(), counts.each_ref());
+        let of_pairs = |of: &dyn Fn(&PairSequences) -> f32| {
+            tensor(pairs.iter().map(|pair| of(pair)).collect())
+        };
+        let reference =
+            [of_pairs(&|pair| pair.reference.chosen), of_pairs(&|pair| pair.reference.rejected)];
+        let counts = [
+            of_pairs(&|pair| pair.chosen.scored() as f32),
+            of_pairs(&|pair| pair.rejected.scored() as f32),
+        ];
+        let output =
+            dpo(&self.objective, [&chosen, &rejected], reference.each_ref(), counts.each_ref());
 
         let (mut measured, count) = (Metrics::default(), pairs.len() as f64);
-        add_rewards(&mut measured, [&output.chosen_rewards, &output.rejected_rewards], &output.accuracies);
+        add_rewards(
+            &mut measured,
+            [&output.chosen_rewards, &output.rejected_rewards],
+            &output.accuracies,
+        );
         measured.add(glossary::LOGPS_CHOSEN, sum(&chosen), count);
         measured.add(glossary::LOGPS_REJECTED, sum(&rejected), count);
         // In f64: small differences keep their digits.
-        let reference = tensor(pairs.iter().flat_map(|pair| pair.reference.tokens.iter().copied()).collect());
+        let reference =
+            tensor(pairs.iter().flat_map(|pair| pair.reference.tokens.iter().copied()).collect());
         let kl = kl(&tokens.logps.detach().to_kind(Kind::Double), &reference.to_kind(Kind::Double));
         measured.add(glossary::KL, sum(&kl), kl.numel() as f64);
         Ok(Forward { losses: output.losses, measured, tokens })
@@ -71,13 +83,17 @@ impl Task for DpoTask {
 
     fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss> {
         let pairs: Vec<&PairSequences> = examples.iter().map(|&i| &self.train[i]).collect();
-        let Forward { losses, measured, tokens } = self.forward(&pairs, self.activation_checkpointing)?;
+        let Forward { losses, measured, tokens } =
+            self.forward(&pairs, self.activation_checkpointing)?;
         let loss = losses.sum(Kind::Float);
         tokens.learn(&loss)?;
         let mut metrics = Metrics::default();
         metrics.add(glossary::LOSS, loss.double_value(&[]), pairs.len() as f64);
         metrics.merge(measured);
-        Ok(StepLoss { metrics, tokens: pairs.iter().map(|pair| pair.chosen.ids.len() + pair.rejected.ids.len()).sum() })
+        Ok(StepLoss {
+            metrics,
+            tokens: pairs.iter().map(|pair| pair.chosen.ids.len() + pair.rejected.ids.len()).sum(),
+        })
     }
 
     fn loss_at_start(&self) -> Option<f64> {

@@ -1,4 +1,5 @@
-//! Cross-entropy training of a causal language model on sequences: pretraining and SFT differ only in what the sequences are.
+//! Cross-entropy training of a causal language model on sequences: pretraining and SFT differ only
+//! in what the sequences are.
 
 use std::rc::Rc;
 
@@ -13,7 +14,8 @@ use crate::models::Lm;
 use crate::monitor::glossary;
 use crate::text::Tokenizer;
 
-/// Makes a text to look at with the model as it stands; `None` where there is nothing to make one of.
+/// Makes a text to look at with the model as it stands; `None` where there is nothing to make one
+/// of.
 pub type SampleText = Box<dyn FnMut() -> Result<Option<String>>>;
 
 pub struct LanguageTask {
@@ -39,7 +41,8 @@ impl Task for LanguageTask {
 
     fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss> {
         let sequences: Vec<&Sequence> = examples.iter().map(|&i| &self.train[i]).collect();
-        let (tokens, _) = sequence_logps(&self.lm.model, &alone(&sequences), self.activation_checkpointing)?;
+        let (tokens, _) =
+            sequence_logps(&self.lm.model, &alone(&sequences), self.activation_checkpointing)?;
         let loss = -tokens.logps.sum(Kind::Float);
         tokens.learn(&loss)?;
         let mut metrics = Metrics::default();
@@ -57,7 +60,11 @@ impl Task for LanguageTask {
         for batch in length_batches(&self.validation, self.batch) {
             let sequences: Vec<&Sequence> = batch.iter().map(|&i| &self.validation[i]).collect();
             let (tokens, _) = sequence_logps(&self.lm.model, &alone(&sequences), false)?;
-            metrics.add(glossary::LOSS, -tokens.logps.sum(Kind::Double).double_value(&[]), scored(&sequences));
+            metrics.add(
+                glossary::LOSS,
+                -tokens.logps.sum(Kind::Double).double_value(&[]),
+                scored(&sequences),
+            );
         }
         Ok(metrics)
     }

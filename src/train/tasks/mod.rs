@@ -1,4 +1,5 @@
-//! What is trained: each task's examples, its loss and what is measured of it. Where examples come from and where results go, the stages say.
+//! What is trained: each task's examples, its loss and what is measured of it. Where examples come
+//! from and where results go, the stages say.
 
 mod classifier;
 mod dpo;

@@ -1,5 +1,6 @@
-//! Proximal policy optimisation of a language model on rewards of its tokens (arXiv 1707.06347, and 1909.08593 for language): the update from
-//! one batch of rollouts. Rollouts and rewards are the caller's.
+//! Proximal policy optimisation of a language model on rewards of its tokens (arXiv 1707.06347, and
+//! 1909.08593 for language): the update from one batch of rollouts. Rollouts and rewards are the
+//! caller's.
 
 use std::rc::Rc;
 
@@ -35,7 +36,8 @@ pub struct PpoSettings {
     /// Of the value loss beside the policy's.
     pub vf_coef: f64,
     pub kl_estimator: KlEstimator,
-    /// The rest of a batch is left where a minibatch's approximate divergence from the policy that sampled it exceeds this.
+    /// The rest of a batch is left where a minibatch's approximate divergence from the policy that
+    /// sampled it exceeds this.
     pub target_kl: Option<f64>,
     pub max_grad_norm: f64,
     pub activation_checkpointing: bool,
@@ -74,11 +76,13 @@ impl Ppo<'_> {
         self.policy.trainable_parameters().into_iter().chain(self.value.parameters()).collect()
     }
 
-    /// Updates policy and value from one batch, with `kl_coef` of the divergence from the reference taken off each token's reward.
-    /// `order` gives the order in which an epoch visits the rollouts. Gives means over the batch under TRL's names.
+    /// Updates policy and value from one batch, with `kl_coef` of the divergence from the reference
+    /// taken off each token's reward. `order` gives the order in which an epoch visits the
+    /// rollouts. Gives means over the batch under TRL's names.
     ///
     /// # Errors
-    /// If a reward, the policy's loss or the norm of its gradient is not finite, or rewards and tokens differ in count.
+    /// If a reward, the policy's loss or the norm of its gradient is not finite, or rewards and
+    /// tokens differ in count.
     pub fn update(
         &self,
         optimizer: &mut AdamW,
@@ -113,25 +117,42 @@ impl Ppo<'_> {
         Ok(metrics)
     }
 
-    /// Gives the rollouts that are `known` their advantages and returns, and what they come from as means over the rollouts.
+    /// Gives the rollouts that are `known` their advantages and returns, and what they come from as
+    /// means over the rollouts.
     fn advantages(&self, rollouts: &[Rollout], known: &mut [Known], kl_coef: f64) -> Metrics {
         let (mut kls, mut shaped) = (0.0, 0.0);
         for (known, rollout) in known.iter_mut().zip(rollouts) {
             let kl: Vec<f32> = (known.logps.iter().zip(&known.reference))
                 .map(|(logp, reference)| self.settings.kl_estimator.estimate(*logp, *reference))
                 .collect();
-            let rewards: Vec<f64> = rollout.rewards.iter().zip(&kl).map(|(reward, kl)| reward - kl_coef * f64::from(*kl)).collect();
-            kls += known.logps.iter().zip(&known.reference).map(|(logp, reference)| f64::from(logp - reference)).sum::<f64>();
+            let rewards: Vec<f64> = rollout
+                .rewards
+                .iter()
+                .zip(&kl)
+                .map(|(reward, kl)| reward - kl_coef * f64::from(*kl))
+                .collect();
+            kls += known
+                .logps
+                .iter()
+                .zip(&known.reference)
+                .map(|(logp, reference)| f64::from(logp - reference))
+                .sum::<f64>();
             shaped -= kl_coef * kl.iter().map(|kl| f64::from(*kl)).sum::<f64>();
-            (known.advantages, known.returns) = gae(&rewards, &known.values, self.settings.gamma, self.settings.lam);
+            (known.advantages, known.returns) =
+                gae(&rewards, &known.values, self.settings.gamma, self.settings.lam);
         }
         whiten(known.iter_mut().flat_map(|known| known.advantages.iter_mut()));
 
         let count = rollouts.len() as f64;
         let score = rollouts.iter().flat_map(|rollout| &rollout.rewards).sum::<f64>() / count;
-        let entropy = -known.iter().flat_map(|known| &known.logps).map(|logp| f64::from(*logp)).sum::<f64>();
+        let entropy =
+            -known.iter().flat_map(|known| &known.logps).map(|logp| f64::from(*logp)).sum::<f64>();
         let values = known.iter().flat_map(|known| known.values.iter().zip(&known.returns));
-        let explained = explained_variance(&values.map(|(value, target)| (f64::from(*value), f64::from(*target))).collect::<Vec<_>>());
+        let explained = explained_variance(
+            &values
+                .map(|(value, target)| (f64::from(*value), f64::from(*target)))
+                .collect::<Vec<_>>(),
+        );
         let mut metrics = Metrics::default();
         metrics.set(glossary::PPO_SCORES, score);
         metrics.add(glossary::PPO_KL, kls, count);
@@ -142,7 +163,8 @@ impl Ppo<'_> {
         metrics
     }
 
-    /// The gradients of a minibatch, in micro-batches. What is measured is added to `metrics`, which hold it of the minibatches before.
+    /// The gradients of a minibatch, in micro-batches. What is measured is added to `metrics`,
+    /// which hold it of the minibatches before.
     fn learn_minibatch(
         &self,
         optimizer: &mut AdamW,
@@ -151,7 +173,8 @@ impl Ppo<'_> {
         minibatch: &[usize],
         metrics: &mut Metrics,
     ) -> Result<Learned> {
-        let before = [glossary::PPO_POLICY_LOSS, glossary::PPO_APPROX_KL].map(|name| metrics.sum(name).0);
+        let before =
+            [glossary::PPO_POLICY_LOSS, glossary::PPO_APPROX_KL].map(|name| metrics.sum(name).0);
         let tokens = minibatch.iter().map(|&i| rollouts[i].sequence.scored()).sum::<usize>() as f64;
         let mut ratio_error: f64 = 0.0;
         optimizer.zero_gradients();
@@ -169,8 +192,9 @@ impl Ppo<'_> {
         Ok(Learned { norm, divergence: mean(glossary::PPO_APPROX_KL, before[1]), ratio_error })
     }
 
-    /// Log-probabilities and values of all rollouts under the policy that sampled them, and log-probabilities under the reference. The policy reads
-    /// them in the micro-batches of the first epoch and with gradients on, so that the first ratio is 1 to the bit.
+    /// Log-probabilities and values of all rollouts under the policy that sampled them, and
+    /// log-probabilities under the reference. The policy reads them in the micro-batches of the
+    /// first epoch and with gradients on, so that the first ratio is 1 to the bit.
     fn look(&self, rollouts: &[Rollout], order: &[usize]) -> Result<Vec<Known>> {
         let mut known = vec![Known::default(); rollouts.len()];
         for minibatch in order.chunks(self.settings.minibatch_size) {
@@ -179,13 +203,18 @@ impl Ppo<'_> {
                 let logps = Vec::<f32>::try_from(tokens.logps.detach())?;
                 let values = match self.value.body() {
                     None => self.value.of_states(&tokens.states).detach(),
-                    Some(body) => {
-                        tch::no_grad(|| Ok::<_, Error>(self.value.of_states(&self.read_values(body, rollouts, micro_batch)?.states)))?
-                    }
+                    Some(body) => tch::no_grad(|| {
+                        Ok::<_, Error>(
+                            self.value
+                                .of_states(&self.read_values(body, rollouts, micro_batch)?.states),
+                        )
+                    })?,
                 };
                 let values = Vec::<f32>::try_from(values)?;
                 drop(tokens);
-                let reference = Vec::<f32>::try_from(tch::no_grad(|| self.read(&self.reference, rollouts, micro_batch))?.logps)?;
+                let reference = Vec::<f32>::try_from(
+                    tch::no_grad(|| self.read(&self.reference, rollouts, micro_batch))?.logps,
+                )?;
                 let mut start = 0;
                 for &rollout in micro_batch {
                     let end = start + rollouts[rollout].sequence.scored();
@@ -199,28 +228,70 @@ impl Ppo<'_> {
         Ok(known)
     }
 
-    fn read<'a>(&self, lm: &'a Lm, rollouts: &[Rollout], which: &[usize]) -> Result<TokenLogps<'a>> {
-        Ok(sequence_logps_at(&lm.model, &of(rollouts, which), self.settings.activation_checkpointing, self.settings.temperature)?.0)
+    fn read<'a>(
+        &self,
+        lm: &'a Lm,
+        rollouts: &[Rollout],
+        which: &[usize],
+    ) -> Result<TokenLogps<'a>> {
+        Ok(sequence_logps_at(
+            &lm.model,
+            &of(rollouts, which),
+            self.settings.activation_checkpointing,
+            self.settings.temperature,
+        )?
+        .0)
     }
 
-    fn read_values<'a>(&self, body: &'a Lm, rollouts: &[Rollout], which: &[usize]) -> Result<PackedStates<'a>> {
+    fn read_values<'a>(
+        &self,
+        body: &'a Lm,
+        rollouts: &[Rollout],
+        which: &[usize],
+    ) -> Result<PackedStates<'a>> {
         read_predicting(&body.model, &of(rollouts, which), self.settings.activation_checkpointing)
     }
 
-    /// Adds the gradients of the summed losses of a micro-batch, and what is measured of its tokens; gives the largest distance of a ratio from 1.
-    fn learn(&self, rollouts: &[Rollout], known: &[Known], which: &[usize], metrics: &mut Metrics) -> Result<f64> {
+    /// Adds the gradients of the summed losses of a micro-batch, and what is measured of its
+    /// tokens; gives the largest distance of a ratio from 1.
+    fn learn(
+        &self,
+        rollouts: &[Rollout],
+        known: &[Known],
+        which: &[usize],
+        metrics: &mut Metrics,
+    ) -> Result<f64> {
         let tokens = self.read(&self.policy, rollouts, which)?;
         let device = tokens.states.device();
         let gather = |of: fn(&Known) -> &[f32]| {
-            Tensor::from_slice(&which.iter().flat_map(|&i| of(&known[i]).iter().copied()).collect::<Vec<f32>>()).to_device(device)
+            Tensor::from_slice(
+                &which.iter().flat_map(|&i| of(&known[i]).iter().copied()).collect::<Vec<f32>>(),
+            )
+            .to_device(device)
         };
-        let (old_logps, old_values, returns) =
-            (gather(|known| &known.logps), gather(|known| &known.values), gather(|known| &known.returns));
-        let policy = ppo_policy(&tokens.logps, &old_logps, &gather(|known| &known.advantages), self.settings.cliprange);
+        let (old_logps, old_values, returns) = (
+            gather(|known| &known.logps),
+            gather(|known| &known.values),
+            gather(|known| &known.returns),
+        );
+        let policy = ppo_policy(
+            &tokens.logps,
+            &old_logps,
+            &gather(|known| &known.advantages),
+            self.settings.cliprange,
+        );
         let policy_loss = policy.losses.sum(Kind::Float);
         let logps = tokens.logps.detach();
-        let of_states = |states: &Tensor| ppo_value(&self.value.of_states(states), &old_values, &returns, self.settings.cliprange_value);
-        let value_loss = |value: &ClippedLoss| value.losses.sum(Kind::Float) * self.settings.vf_coef;
+        let of_states = |states: &Tensor| {
+            ppo_value(
+                &self.value.of_states(states),
+                &old_values,
+                &returns,
+                self.settings.cliprange_value,
+            )
+        };
+        let value_loss =
+            |value: &ClippedLoss| value.losses.sum(Kind::Float) * self.settings.vf_coef;
         let value = match self.value.body() {
             None => {
                 let value = of_states(&tokens.states);
@@ -259,13 +330,17 @@ struct Learned {
 
 /// Refuses rewards that are not finite, or not one for each token.
 fn check(rollouts: &[Rollout]) -> Result<()> {
-    let is_bad =
-        |Rollout { sequence, rewards }: &Rollout| rewards.len() != sequence.scored() || rewards.iter().any(|reward| !reward.is_finite());
+    let is_bad = |Rollout { sequence, rewards }: &Rollout| {
+        rewards.len() != sequence.scored() || rewards.iter().any(|reward| !reward.is_finite())
+    };
     match rollouts.iter().enumerate().find(|(_, rollout)| is_bad(rollout)) {
         None => Ok(()),
         Some((number, Rollout { sequence, rewards })) => {
             let tokens = sequence.scored();
-            Err(Error::failed(format!("rollout {number} of {tokens} tokens has the rewards {rewards:?}")))
+            Err(Error::failed(format!(
+                "rollout {number} of {tokens} tokens has the rewards \
+                                       {rewards:?}"
+            )))
         }
     }
 }
@@ -275,7 +350,8 @@ fn of<'a>(rollouts: &'a [Rollout], which: &[usize]) -> Vec<Vec<&'a Sequence>> {
     alone(&which.iter().map(|&i| &rollouts[i].sequence).collect::<Vec<_>>())
 }
 
-/// 1 − Var(target − value) / Var(target): 1 where the values say all, 0 or less where they say nothing.
+/// 1 − Var(target − value) / Var(target): 1 where the values say all, 0 or less where they say
+/// nothing.
 fn explained_variance(pairs: &[(f64, f64)]) -> f64 {
     let count = pairs.len().max(1) as f64;
     let variance = |of: &dyn Fn(&(f64, f64)) -> f64| {

@@ -1,5 +1,5 @@
-//! Pairs of responses, and what a reference model says of them, which never changes: it is computed once, and kept for a training that is killed
-//! and continued.
+//! Pairs of responses, and what a reference model says of them, which never changes: it is computed
+//! once, and kept for a training that is killed and continued.
 
 use std::path::Path;
 
@@ -41,24 +41,37 @@ impl PairSequences {
     }
 }
 
-/// Log-probabilities of the response tokens of all pairs, and their sums for chosen and rejected, (pairs) each, by one forward pass that
-/// reads each prompt once.
-pub(super) fn pair_logps<'a>(lm: &'a Lm, pairs: &[&PairSequences], recompute: bool) -> Result<(TokenLogps<'a>, [Tensor; 2])> {
-    let groups: Vec<Vec<&Sequence>> = pairs.iter().map(|pair| vec![&pair.chosen, &pair.rejected]).collect();
+/// Log-probabilities of the response tokens of all pairs, and their sums for chosen and rejected,
+/// (pairs) each, by one forward pass that reads each prompt once.
+pub(super) fn pair_logps<'a>(
+    lm: &'a Lm,
+    pairs: &[&PairSequences],
+    recompute: bool,
+) -> Result<(TokenLogps<'a>, [Tensor; 2])> {
+    let groups: Vec<Vec<&Sequence>> =
+        pairs.iter().map(|pair| vec![&pair.chosen, &pair.rejected]).collect();
     let (tokens, rows) = sequence_logps(&lm.model, &groups, recompute)?;
     let summed = sum_by_row(&tokens.logps, &rows, 2 * pairs.len() as i64).view([-1, 2]);
     let sides = [0, 1].map(|side| summed.select(1, side));
     Ok((tokens, sides))
 }
 
-/// Gives the pairs of all `splits` what `reference` says of them: as `file` has it where an earlier attempt kept it there, else computed, `batch`
-/// pairs at once, and kept there. The task is called `name`.
-pub fn reference_of(reference: &Lm, splits: [&mut [PairSequences]; 2], batch: usize, name: &str, file: &Path) -> Result<()> {
+/// Gives the pairs of all `splits` what `reference` says of them: as `file` has it where an earlier
+/// attempt kept it there, else computed, `batch` pairs at once, and kept there. The task is called
+/// `name`.
+pub fn reference_of(
+    reference: &Lm,
+    splits: [&mut [PairSequences]; 2],
+    batch: usize,
+    name: &str,
+    file: &Path,
+) -> Result<()> {
     let [train, validation] = splits;
     if restore(file, train.iter_mut().chain(&mut *validation))? {
         return Ok(());
     }
-    let mut progress = Progress::start(&format!("{name} reference"), (train.len() + validation.len()) as u64, 0);
+    let mut progress =
+        Progress::start(&format!("{name} reference"), (train.len() + validation.len()) as u64, 0);
     for pairs in [&mut *train, &mut *validation] {
         fill_reference(reference, pairs, batch, &mut progress)?;
     }
@@ -67,14 +80,24 @@ pub fn reference_of(reference: &Lm, splits: [&mut [PairSequences]; 2], batch: us
 }
 
 /// Asks `reference` of all pairs, `batch` at once.
-pub fn fill_reference(reference: &Lm, pairs: &mut [PairSequences], batch: usize, progress: &mut Progress) -> Result<()> {
+pub fn fill_reference(
+    reference: &Lm,
+    pairs: &mut [PairSequences],
+    batch: usize,
+    progress: &mut Progress,
+) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     for batch in pairs.chunks_mut(batch) {
-        let (tokens, [chosen, rejected]) = pair_logps(reference, &batch.iter().collect::<Vec<_>>(), false)?;
+        let (tokens, [chosen, rejected]) =
+            pair_logps(reference, &batch.iter().collect::<Vec<_>>(), false)?;
         let (chosen, rejected) = (Vec::<f32>::try_from(chosen)?, Vec::<f32>::try_from(rejected)?);
         let mut tokens = Vec::<f32>::try_from(&tokens.logps)?.into_iter();
         for (pair, (chosen, rejected)) in batch.iter_mut().zip(chosen.into_iter().zip(rejected)) {
-            pair.reference = ReferenceLogps { chosen, rejected, tokens: tokens.by_ref().take(pair.scored()).collect() };
+            pair.reference = ReferenceLogps {
+                chosen,
+                rejected,
+                tokens: tokens.by_ref().take(pair.scored()).collect(),
+            };
         }
         progress.advance(batch.len() as u64);
     }
@@ -86,8 +109,9 @@ const REFERENCE: &str = "reference";
 
 /// Writes down what [`fill_reference`] found.
 fn keep<'a>(file: &Path, pairs: impl Iterator<Item = &'a PairSequences>) -> Result<()> {
-    let of_pair =
-        |reference: &'a ReferenceLogps| [reference.chosen, reference.rejected].into_iter().chain(reference.tokens.iter().copied());
+    let of_pair = |reference: &'a ReferenceLogps| {
+        [reference.chosen, reference.rejected].into_iter().chain(reference.tokens.iter().copied())
+    };
     let values: Vec<f32> = pairs.flat_map(|pair| of_pair(&pair.reference)).collect();
     write_tensors(file, &[(REFERENCE.to_owned(), Tensor::from_slice(&values))], &[])
 }
@@ -118,7 +142,9 @@ mod tests {
 
     fn pairs(scored: &[(usize, usize)]) -> Vec<PairSequences> {
         let sequence = |scored: usize| Sequence { ids: vec![7; scored + 2], scored_from: 2 };
-        let pair = |&(chosen, rejected): &(usize, usize)| PairSequences::new(sequence(chosen), sequence(rejected));
+        let pair = |&(chosen, rejected): &(usize, usize)| {
+            PairSequences::new(sequence(chosen), sequence(rejected))
+        };
         scored.iter().map(pair).collect()
     }
 
@@ -130,13 +156,23 @@ mod tests {
         assert!(!restore(&file, before.iter_mut()).unwrap());
         for (number, pair) in before.iter_mut().enumerate() {
             let number = number as f32;
-            pair.reference = ReferenceLogps { chosen: -0.1 - number, rejected: -0.7 - number, tokens: vec![0.3 + number, -1.7, 2.9] };
+            pair.reference = ReferenceLogps {
+                chosen: -0.1 - number,
+                rejected: -0.7 - number,
+                tokens: vec![0.3 + number, -1.7, 2.9],
+            };
         }
         keep(&file, before.iter()).unwrap();
         let mut after = pairs(&[(2, 1), (0, 3)]);
         assert!(restore(&file, after.iter_mut()).unwrap());
         let all = |pairs: &[PairSequences]| -> Vec<Vec<f32>> {
-            pairs.iter().map(|pair| [&[pair.reference.chosen, pair.reference.rejected][..], &pair.reference.tokens].concat()).collect()
+            pairs
+                .iter()
+                .map(|pair| {
+                    [&[pair.reference.chosen, pair.reference.rejected][..], &pair.reference.tokens]
+                        .concat()
+                })
+                .collect()
         };
         assert_eq!(all(&before), all(&after));
         assert!(!restore(&file, pairs(&[(2, 1), (0, 4)]).iter_mut()).unwrap(), "other pairs");

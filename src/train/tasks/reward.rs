@@ -1,4 +1,5 @@
-//! A reward model learns which of two texts was chosen (Bradley–Terry), each read at its last token.
+//! A reward model learns which of two texts was chosen (Bradley–Terry), each read at its last
+//! token.
 
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
@@ -20,14 +21,19 @@ pub struct PairTexts([Sequence; 2]);
 impl PairTexts {
     /// Takes the ids of both, at least one each. What both begin with is read once.
     pub fn new(chosen: Vec<i64>, rejected: Vec<i64>) -> Self {
-        let scored_from = chosen.iter().zip(&rejected).take_while(|(ours, theirs)| ours == theirs).count();
+        let scored_from =
+            chosen.iter().zip(&rejected).take_while(|(ours, theirs)| ours == theirs).count();
         Self([chosen, rejected].map(|ids| Sequence { ids, scored_from }))
     }
 
     /// As [`read_last`] reads them.
     fn groups(&self) -> Vec<Vec<&Sequence>> {
         let [chosen, rejected] = &self.0;
-        if chosen.prompt().is_empty() { vec![vec![chosen], vec![rejected]] } else { vec![vec![chosen, rejected]] }
+        if chosen.prompt().is_empty() {
+            vec![vec![chosen], vec![rejected]]
+        } else {
+            vec![vec![chosen, rejected]]
+        }
     }
 
     fn tokens(&self) -> usize {
@@ -84,7 +90,8 @@ impl Task for RewardTask {
 
     fn accumulate(&mut self, examples: &[usize]) -> Result<StepLoss> {
         let pairs: Vec<&PairTexts> = examples.iter().map(|&i| &self.train[i]).collect();
-        let Forward { losses, measured, states } = self.forward(&pairs, self.activation_checkpointing)?;
+        let Forward { losses, measured, states } =
+            self.forward(&pairs, self.activation_checkpointing)?;
         let loss = losses.sum(Kind::Float);
         states.learn(&loss)?;
         let mut metrics = Metrics::default();
@@ -99,10 +106,11 @@ impl Task for RewardTask {
     }
 
     fn describe(&self, example: usize) -> Value {
-        let [chosen, rejected] = self.train[example].0.each_ref().map(|Sequence { ids, .. }| {
-            let text = self.tokenizer.decode(ids).unwrap_or_default();
-            json!({ "text": text, "ids": ids })
-        });
+        let [chosen, rejected] =
+            self.train[example].0.each_ref().map(|Sequence { ids, .. }| {
+                let text = self.tokenizer.decode(ids).unwrap_or_default();
+                json!({ "text": text, "ids": ids })
+            });
         json!({ "chosen": chosen, "rejected": rejected })
     }
 
@@ -132,18 +140,39 @@ mod tests {
         let model = RewardModel::open_trainable(&folder, Device::Cpu).unwrap();
         let tokenizer = Tokenizer::numbered(model.info().vocab_size as usize, None).unwrap();
         // Alike at first, not at all, and one that the other goes on from.
-        let texts = [[vec![5, 6, 7, 8], vec![5, 6, 9]], [vec![4, 3], vec![7, 1, 1]], [vec![2, 2, 8], vec![2, 2]]];
-        let pairs: Vec<PairTexts> = texts.into_iter().map(|[chosen, rejected]| PairTexts::new(chosen, rejected)).collect();
-        RewardTask { model, tokenizer, train: pairs.clone(), validation: pairs, batch: 2, activation_checkpointing, head_factor: 1.0 }
+        let texts = [
+            [vec![5, 6, 7, 8], vec![5, 6, 9]],
+            [vec![4, 3], vec![7, 1, 1]],
+            [vec![2, 2, 8], vec![2, 2]],
+        ];
+        let pairs: Vec<PairTexts> =
+            texts.into_iter().map(|[chosen, rejected]| PairTexts::new(chosen, rejected)).collect();
+        RewardTask {
+            model,
+            tokenizer,
+            train: pairs.clone(),
+            validation: pairs,
+            batch: 2,
+            activation_checkpointing,
+            head_factor: 1.0,
+        }
     }
 
     fn gradients(model: &RewardModel) -> Vec<(String, Tensor)> {
-        model.parameters().into_iter().map(|(name, parameter)| (name, parameter.grad().copy())).collect()
+        model
+            .parameters()
+            .into_iter()
+            .map(|(name, parameter)| (name, parameter.grad().copy()))
+            .collect()
     }
 
     /// Loss and gradients by one padded forward pass over all texts.
     fn expected(RewardTask { model, train, .. }: &RewardTask) -> (f64, Vec<(String, Tensor)>) {
-        let side = |side: usize| model.rewards_of(&train.iter().map(|pair| pair.0[side].ids.as_slice()).collect::<Vec<_>>());
+        let side = |side: usize| {
+            model.rewards_of(
+                &train.iter().map(|pair| pair.0[side].ids.as_slice()).collect::<Vec<_>>(),
+            )
+        };
         let loss = bradley_terry(&side(0), &side(1)).losses.sum(Kind::Float);
         loss.backward();
         (loss.double_value(&[]), gradients(model))
@@ -157,14 +186,26 @@ mod tests {
                 let mut task = task(folder, recompute);
                 let StepLoss { metrics, tokens } = task.accumulate(&[0, 1, 2]).unwrap();
                 let (found, pairs) = metrics.sum(glossary::LOSS);
-                assert!((found - loss).abs() < 1e-5 && (pairs, tokens) == (3.0, 17), "{folder}: {found} against {loss}, {tokens}");
+                assert!(
+                    (found - loss).abs() < 1e-5 && (pairs, tokens) == (3.0, 17),
+                    "{folder}: {found} against {loss}, {tokens}"
+                );
                 for ((name, found), (_, exact)) in gradients(&task.model).iter().zip(&exact) {
                     let error = (found - exact).abs().max().double_value(&[]);
-                    assert!(error < 2e-5 * (1.0 + exact.abs().max().double_value(&[])), "{folder} {name}, recompute {recompute}: {error}");
+                    assert!(
+                        error < 2e-5 * (1.0 + exact.abs().max().double_value(&[])),
+                        "{folder} {name}, recompute {recompute}: {error}"
+                    );
                 }
                 let held_out = task.validate().unwrap();
-                assert!((held_out.mean(glossary::LOSS).unwrap() - loss / 3.0).abs() < 1e-5, "{folder}: batches of two and one");
-                assert_eq!(held_out.mean(glossary::REWARDS_ACCURACIES), metrics.mean(glossary::REWARDS_ACCURACIES));
+                assert!(
+                    (held_out.mean(glossary::LOSS).unwrap() - loss / 3.0).abs() < 1e-5,
+                    "{folder}: batches of two and one"
+                );
+                assert_eq!(
+                    held_out.mean(glossary::REWARDS_ACCURACIES),
+                    metrics.mean(glossary::REWARDS_ACCURACIES)
+                );
             }
         }
     }

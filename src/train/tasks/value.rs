@@ -1,4 +1,5 @@
-//! The value function of PPO: a linear head on hidden states, those of the policy or those of a model of its own.
+//! The value function of PPO: a linear head on hidden states, those of the policy or those of a
+//! model of its own.
 
 use std::rc::Rc;
 
@@ -17,7 +18,9 @@ pub struct Value {
 impl Value {
     /// On the states of `policy`; 0 everywhere at first.
     pub fn head(policy: &Lm) -> Self {
-        let zeros = |size: i64| Tensor::zeros([size], (Kind::Float, policy.device())).set_requires_grad(true);
+        let zeros = |size: i64| {
+            Tensor::zeros([size], (Kind::Float, policy.device())).set_requires_grad(true)
+        };
         Self { body: None, weight: zeros(policy.model.info().hidden_size), bias: zeros(1) }
     }
 
@@ -32,10 +35,16 @@ impl Value {
 
     pub fn parameters(&self) -> Vec<(String, Tensor)> {
         // The language head predicts no tokens here.
-        let body = self.body.iter().flat_map(|lm| lm.trainable_parameters()).filter(|(name, _)| name != "lm_head.weight");
+        let body = self
+            .body
+            .iter()
+            .flat_map(|lm| lm.trainable_parameters())
+            .filter(|(name, _)| name != "lm_head.weight");
         let head = [("weight", &self.weight), ("bias", &self.bias)];
         body.map(|(name, tensor)| (format!("value_model.{name}"), tensor))
-            .chain(head.map(|(name, tensor)| (format!("value_head.{name}"), tensor.shallow_clone())))
+            .chain(
+                head.map(|(name, tensor)| (format!("value_head.{name}"), tensor.shallow_clone())),
+            )
             .collect()
     }
 
