@@ -16,7 +16,7 @@ use w2s::policy::{LocalPolicy, Member};
 use w2s::prompt::Prompt;
 use w2s::recipe::{Method, Proposal};
 use w2s::sampling::Sampling;
-use w2s::score::{Guide, NoGuide, response_logps};
+use w2s::score::{GuidePair, NoGuide, response_logps};
 use w2s::search::{BestOfN, Cbs, CbsSettings, Extend, Finish, Proposer, Response, Search};
 use w2s::text::{PromptTemplate, Tokenizer};
 
@@ -231,7 +231,7 @@ fn guides_of_another_vocabulary_are_refused_with_the_first_difference() {
     let propose = |guide_tokenizer: &Rc<Tokenizer>, search: Search| {
         let settings = settings(Sampling::Greedy);
         let base = base(&base_tokenizer, 16, &settings);
-        let guide: Rc<Guide> = guide(guide_tokenizer);
+        let guide: Rc<GuidePair> = guide(guide_tokenizer);
         Engine::open(
             Method { proposal: Proposal::Tilted { weight: 1.0 }, search },
             settings,

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use w2s::models::open_with_tokenizer;
 use w2s::models::weights::{read_tensors, write_tensors};
-use w2s::score::{Guide, GuidePair};
+use w2s::score::{GuidePair, PairScorer};
 use w2s::search::{Finish, Response};
 use w2s::text::PromptTemplate;
 
@@ -229,11 +229,15 @@ fn across_vocabularies_a_rollout_earns_the_guides_score_of_its_text() {
         (Rc::new(lm), Rc::new(tokenizer))
     };
     let ((tuned, tokenizer), (untuned, _)) = (open("dpo"), open("sft"));
-    let guide =
-        Guide { tuned, untuned, tokenizer, template: PromptTemplate::new("{prompt}", Some(true)) };
+    let guide = GuidePair {
+        tuned,
+        untuned,
+        tokenizer,
+        template: PromptTemplate::new("{prompt}", Some(true)),
+    };
     let (_, policy) = open("models/other");
     assert_ne!(policy.vocabulary(), guide.tokenizer.vocabulary());
-    let pair = GuidePair::new(Rc::new(guide), false).unwrap();
+    let pair = PairScorer::new(Rc::new(guide), false).unwrap();
     let rollouts = lines(&out.join("ppo/other/L-1/seed-1/rollouts.jsonl"));
     let (mut ended, mut cut) = (0, 0);
     for line in &rollouts {

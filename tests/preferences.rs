@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use common::{failure, kill_when, lines, output, stderr, success, tiny_model, w2s};
 use serde_json::{Value, json};
 use tch::{Device, Kind};
-use w2s::score::GoldReward;
+use w2s::score::JudgeModel;
 use w2s::text::{LeftOut, Reason, read_pairs};
 
 /// A tiny guide and a tiny reward model in folders, and recipes on them.
@@ -100,7 +100,7 @@ fn a_pair_file_is_judged_by_the_gold_reward() {
     for label in ["argmax", "drawn", "kept"] {
         success(&mut bench.run(label, &table(label)));
     }
-    let reward = GoldReward::open(&bench.path("reward"), Device::Cpu, Kind::Float, None).unwrap();
+    let reward = JudgeModel::open(&bench.path("reward"), Device::Cpu, Kind::Float, None).unwrap();
     let read = |label: &str, split: &str| {
         read_pairs(&bench.path(label).join(format!("preferences/{split}.jsonl"))).unwrap()
     };

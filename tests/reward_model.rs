@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 use w2s::models::weights::{read_tensors, write_tensors};
 use w2s::models::{Lm, RewardModel, reward_model_with_tokenizer};
 use w2s::recipe::{Lora, LoraSave};
-use w2s::score::GoldReward;
+use w2s::score::JudgeModel;
 use w2s::text::reviews::{Review, review};
 use w2s::text::{Pair, Tokenizer, read_pairs};
 
@@ -169,7 +169,7 @@ fn json(path: &Path) -> Value {
 /// What the judge in `folder` says of chosen and rejected.
 fn rewards(folder: &Path, pairs: &[Pair]) -> [Vec<f64>; 2] {
     let gold =
-        GoldReward::open(folder, CPU, Kind::Float, None).unwrap_or_else(|error| panic!("{error}"));
+        JudgeModel::open(folder, CPU, Kind::Float, None).unwrap_or_else(|error| panic!("{error}"));
     let chosen: Vec<(&str, &str)> =
         pairs.iter().map(|pair| (pair.prompt.as_str(), pair.chosen.as_str())).collect();
     let rejected: Vec<(&str, &str)> =

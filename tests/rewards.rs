@@ -11,7 +11,7 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 use w2s::models::weights::{read_tensors, write_tensors};
 use w2s::models::{Input, LmConfig, RewardModel};
-use w2s::score::GoldReward;
+use w2s::score::JudgeModel;
 use w2s::text::Tokenizer;
 
 const CPU: Device = Device::Cpu;
@@ -41,8 +41,8 @@ fn model(head: &str) -> tempfile::TempDir {
     target
 }
 
-fn open(folder: &Path, text: Option<&str>) -> GoldReward {
-    GoldReward::open(folder, CPU, Kind::Float, text).unwrap_or_else(|error| panic!("{error}"))
+fn open(folder: &Path, text: Option<&str>) -> JudgeModel {
+    JudgeModel::open(folder, CPU, Kind::Float, text).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The reward of one text, read at its last token by one plain forward pass.
@@ -124,7 +124,7 @@ fn starling_reads_before_the_first_token_zero() {
 #[test]
 fn a_judge_that_cannot_judge_says_why() {
     let failure = |folder: &Path| {
-        GoldReward::open(folder, CPU, Kind::Float, None)
+        JudgeModel::open(folder, CPU, Kind::Float, None)
             .err()
             .expect("this folder must not open")
             .to_string()

@@ -13,7 +13,7 @@ use desk::Queue;
 use tiny::{guide, model, policy, stream, tokenizer};
 use w2s::policy::LocalPolicy;
 use w2s::sampling::Stream;
-use w2s::score::{Guide, GuidePair, NoGuide, WeightedPairs, response_logps};
+use w2s::score::{GuidePair, NoGuide, PairScorer, WeightedPairs, response_logps};
 use w2s::search::{
     BeamSearch, Cbs, Drive, Extend, Extended, Finish, Found, Node, Proposer, Response, Scored,
     Scorer, Semantics, Ticket, ToScore,
@@ -24,8 +24,8 @@ use w2s::text::{PromptTemplate, Tokenizer};
 /// Checks every score that a search asks for against full forward passes over the text as it
 /// stands.
 struct Checked<'a> {
-    pair: GuidePair,
-    full: &'a GuidePair,
+    pair: PairScorer,
+    full: &'a PairScorer,
     prompt: String,
     checked: usize,
     worst: f32,
@@ -64,7 +64,7 @@ fn check_incremental(
     same: bool,
 ) -> (usize, usize, u64) {
     let guide = guide(guides);
-    let full = GuidePair::new(guide.clone(), same).unwrap();
+    let full = PairScorer::new(guide.clone(), same).unwrap();
     let (mut checked, mut cut, mut fed) = (0, 0, 0);
     for (seed, prompt) in [(1, "A film by"), (2, "naïve"), (3, "I saw The Paper Key")] {
         for (chunk_len, semantics) in [
@@ -74,7 +74,7 @@ fn check_incremental(
             (40, Semantics::Paper),
             (5, Semantics::Official),
         ] {
-            let pair = GuidePair::new(guide.clone(), same).unwrap();
+            let pair = PairScorer::new(guide.clone(), same).unwrap();
             let mut scorer = Checked {
                 pair,
                 full: &full,
@@ -127,7 +127,7 @@ fn incremental_score_is_the_full_forward_across_vocabularies() {
 fn scores_of_empty_and_rewritten_responses() {
     let tokenizer = tokenizer(400, 0);
     let guide = guide(&tokenizer);
-    let mut pair = GuidePair::new(guide, false).unwrap();
+    let mut pair = PairScorer::new(guide, false).unwrap();
     let root = pair.open(&["A film"]).unwrap().remove(0);
     let response = |text: &str, finish| Response {
         text: text.into(),
@@ -195,7 +195,7 @@ fn best_of_n_is_the_best_of_n_samples() {
     let tokenizer = tokenizer(400, 0);
     let guide = guide(&tokenizer);
     for seed in 0..4 {
-        let mut pair = GuidePair::new(guide.clone(), true).unwrap();
+        let mut pair = PairScorer::new(guide.clone(), true).unwrap();
         let cbs = Cbs { beam_width: 1, successors: 6, chunk_len: None, ..Cbs::plain(20) };
         let found = cbs
             .search("A film", &stream(seed), &mut policy(&tokenizer, &[]), &mut pair, false)
@@ -275,7 +275,7 @@ fn calls_of_sixteen_tokens_make_the_chunks_of_one_call() {
                     .into_iter()
                     .zip(streams.iter().cloned()),
             );
-            let mut pair = GuidePair::new(guide(&tokenizer), true).unwrap();
+            let mut pair = PairScorer::new(guide(&tokenizer), true).unwrap();
             Drive { proposer, scorer: &mut pair, in_flight }
                 .run(&|opened| cbs.begin(opened, true), &mut queue)
                 .unwrap();
@@ -418,7 +418,7 @@ fn a_search_does_not_depend_on_how_many_prompts_are_in_flight() {
     for (guide_tokenizer, same) in [(&base, true), (&guides, false)] {
         for chunk_len in [Some(3), None] {
             let cbs = Cbs { beam_width: 2, successors: 3, chunk_len, ..Cbs::plain(14) };
-            let mut pair = GuidePair::new(guide(guide_tokenizer), same).unwrap();
+            let mut pair = PairScorer::new(guide(guide_tokenizer), same).unwrap();
             let alone: Vec<Found> = (prompts.iter().zip(&streams))
                 .map(|(prompt, stream)| {
                     cbs.search(prompt, stream, &mut policy(&base, &[]), &mut pair, true).unwrap()
@@ -461,7 +461,7 @@ fn the_bases_own_logprob_is_that_of_a_full_forward_pass() {
     let (mut ended, mut cut) = (0, 0);
     for seed in 0..12 {
         let cbs = Cbs { beam_width: 2, successors: 2, chunk_len: Some(4), ..Cbs::plain(24) };
-        let mut pair = GuidePair::new(guide(&tokenizer), true).unwrap();
+        let mut pair = PairScorer::new(guide(&tokenizer), true).unwrap();
         let best = cbs
             .search("A film", &stream(seed), &mut policy(&tokenizer, &[]), &mut pair, false)
             .unwrap()
@@ -511,7 +511,7 @@ fn a_stop_string_ends_a_response_before_it() {
 /// What the guides can read of a response behind a prompt, in 128 positions: the first of its
 /// tokens, and the EOS only behind all of them. By full forward passes over just that.
 fn read_by_hand(
-    guide: &Guide,
+    guide: &GuidePair,
     prompt: &str,
     response: &Response,
     ends: bool,
@@ -547,8 +547,8 @@ fn read_by_hand(
 
 /// Holds every score that a search asks for against [`read_by_hand`].
 struct HeldAgainst<'a> {
-    pair: GuidePair,
-    guide: &'a Guide,
+    pair: PairScorer,
+    guide: &'a GuidePair,
     prompt: &'a str,
     same: bool,
     scored: u64,
@@ -600,7 +600,7 @@ fn a_text_longer_than_the_guides_can_read_is_worth_its_beginning_and_ends_no_sea
         (3, None, Semantics::Paper),
         (1, Some(7), Semantics::Official),
     ] {
-        let pair = GuidePair::new(guide.clone(), false).unwrap();
+        let pair = PairScorer::new(guide.clone(), false).unwrap();
         let mut scorer =
             HeldAgainst { pair, guide: &guide, prompt, same: false, scored: 0, cut: 0 };
         let cbs = Cbs { beam_width: 2, successors: 3, chunk_len, semantics, ..Cbs::plain(90) };
@@ -618,7 +618,7 @@ fn an_end_that_does_not_fit_is_not_scored() {
     let tokenizer = tokenizer(400, 0);
     let guide = guide(&tokenizer);
     for same in [true, false] {
-        let mut pair = GuidePair::new(guide.clone(), same).unwrap();
+        let mut pair = PairScorer::new(guide.clone(), same).unwrap();
         let parent = pair.open(&["A film"]).unwrap().remove(0);
         let room = 128 - guide.template.encode(&tokenizer, "A film").unwrap().len();
         for (tokens, ends) in
@@ -663,7 +663,7 @@ fn each_of_several_pairs_reads_as_much_as_it_can() {
     let text = " The film was not bad at all and I liked the story".repeat(3);
     let response = Response { ids: words.encode_continuation(&text).unwrap(), text, finish: None };
     let guides = [guide(&words), guide(&bytes)];
-    let pair = |which: usize| GuidePair::new(guides[which].clone(), which == 0).unwrap();
+    let pair = |which: usize| PairScorer::new(guides[which].clone(), which == 0).unwrap();
     let mut both = WeightedPairs::new(vec![(1.0, pair(0)), (-2.0, pair(1))]);
     let parent = both.open(&["A film by"]).unwrap().remove(0);
     let judged = both
@@ -687,7 +687,7 @@ fn the_answer_of_a_beam_search_is_scored_as_far_as_the_guides_can_read() {
         length_penalty: 2.0,
         early_stopping: false,
     };
-    let mut pair = GuidePair::new(guide.clone(), false).unwrap();
+    let mut pair = PairScorer::new(guide.clone(), false).unwrap();
     let mut queue = Queue::new([("A film by", stream(1))]);
     let mut drive = Drive { proposer: &mut policy(&base, &[]), scorer: &mut pair, in_flight: 1 };
     drive.run(&|opened| search.begin(opened), &mut queue).unwrap();
@@ -703,8 +703,8 @@ fn weighted_pairs_add_their_scores() {
     let (base, others) = (tokenizer(330, 0), tokenizer(450, 500));
     let prompt = "A film by";
     let cbs = Cbs { beam_width: 2, successors: 3, chunk_len: Some(4), ..Cbs::plain(16) };
-    let pair = |tokenizer: &Rc<Tokenizer>, same| GuidePair::new(guide(tokenizer), same).unwrap();
-    let score = |pair: &GuidePair, response: &Response| -> f32 {
+    let pair = |tokenizer: &Rc<Tokenizer>, same| PairScorer::new(guide(tokenizer), same).unwrap();
+    let score = |pair: &PairScorer, response: &Response| -> f32 {
         let ends = response.finish == Some(Finish::Eos);
         pair.token_rewards_in_full(prompt, response, ends).unwrap().iter().sum()
     };
@@ -753,7 +753,7 @@ fn a_prompt_that_fills_the_context_can_be_answered_to_its_last_position() {
             .into_iter()
             .find(|prompt| template.encode(&tokenizer, prompt).unwrap().len() <= room)
             .unwrap();
-        let mut pair = GuidePair::new(guide(&tokenizer), true).unwrap();
+        let mut pair = PairScorer::new(guide(&tokenizer), true).unwrap();
         let mut full = prompt.to_owned();
         let guide_template = PromptTemplate::new("Review: {prompt}", Some(true));
         while guide_template.encode(&tokenizer, &(full.clone() + " a")).unwrap().len() + new_tokens
@@ -784,8 +784,8 @@ fn end_tokens_at_the_end_of_a_response_are_one_end_to_the_guides() {
         ids: ids.to_vec(),
         finish: None,
     };
-    let mut pair = GuidePair::new(guide(&others), false).unwrap();
-    let full = |pair: &GuidePair, response: &Response| {
+    let mut pair = PairScorer::new(guide(&others), false).unwrap();
+    let full = |pair: &PairScorer, response: &Response| {
         pair.token_rewards_in_full("A film", response, true).unwrap()
     };
     let once = full(&pair, &response(" good", &[]));
@@ -813,7 +813,7 @@ fn end_tokens_at_the_end_of_a_response_are_one_end_to_the_guides() {
         "within a text it is a token as any other"
     );
     // One vocabulary, but the base goes on where the guides end.
-    let same = GuidePair::new(guide(&others), true).unwrap();
+    let same = PairScorer::new(guide(&others), true).unwrap();
     let ids = others.encode_continuation(" good").unwrap();
     assert_eq!(
         full(&same, &response(" good", &[&ids[..], &[0, 0]].concat())),

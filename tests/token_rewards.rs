@@ -7,7 +7,7 @@ mod tiny;
 use std::rc::Rc;
 
 use tiny::{guide, policy, stream, tokenizer};
-use w2s::score::{Guide, GuidePair, TokenRewards};
+use w2s::score::{GuidePair, PairScorer, TokenRewards};
 use w2s::search::{Extend, Response};
 use w2s::text::Tokenizer;
 use w2s::text::reviews::review;
@@ -51,7 +51,7 @@ fn check(policy: &Rc<Tokenizer>, guides: &Rc<Tokenizer>, same: bool) {
         .unwrap()
         .rewards(&prompts, &asked)
         .unwrap();
-    let full = GuidePair::new(guide, same).unwrap();
+    let full = PairScorer::new(guide, same).unwrap();
     for ((prompt, (response, ends)), rewards) in prompts.iter().zip(&asked).zip(&rewards) {
         let expected = full.token_rewards_in_full(prompt, response, *ends).unwrap();
         assert_eq!(rewards.len(), response.ids.len() + usize::from(*ends));
@@ -71,7 +71,7 @@ fn check(policy: &Rc<Tokenizer>, guides: &Rc<Tokenizer>, same: bool) {
 }
 
 /// What `rewards` say of `text` as tokens of `policy`.
-fn rewards_of(guide: &Rc<Guide>, policy: &Rc<Tokenizer>, text: &str, ends: bool) -> Vec<f64> {
+fn rewards_of(guide: &Rc<GuidePair>, policy: &Rc<Tokenizer>, text: &str, ends: bool) -> Vec<f64> {
     let response = Response {
         text: text.to_owned(),
         ids: policy.encode_continuation(text).unwrap(),
@@ -89,7 +89,7 @@ fn each_policy_token_earns_what_it_closes() {
     // 257 tokens are single bytes and EOS.
     let (bytes, words) = (tokenizer(257, 0), tokenizer(450, 500));
     let guide = guide(&words);
-    let pair = GuidePair::new(guide.clone(), false).unwrap();
+    let pair = PairScorer::new(guide.clone(), false).unwrap();
     for text in [" was not bad at all", " naïve", " 日本語 film"] {
         let response = Response { text: text.to_owned(), ids: Vec::new(), finish: None };
         let ratios = pair.token_rewards_in_full("A film by", &response, true).unwrap();
@@ -141,7 +141,7 @@ fn what_the_guides_cannot_see_earns_nothing() {
             ids: tokenizer.encode_continuation(text).unwrap(),
             finish: None,
         };
-        let expected = GuidePair::new(guide.clone(), false)
+        let expected = PairScorer::new(guide.clone(), false)
             .unwrap()
             .token_rewards_in_full("A film by", &response, true)
             .unwrap();

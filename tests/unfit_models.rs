@@ -18,7 +18,7 @@ use tch::{Device, Kind, Tensor};
 use w2s::models::weights::{read_tensors, write_tensors};
 use w2s::models::{Lm, RewardModel, check_lm_folder};
 use w2s::recipe::{Lora, LoraSave};
-use w2s::score::GoldReward;
+use w2s::score::JudgeModel;
 
 const CPU: Device = Device::Cpu;
 
@@ -324,7 +324,7 @@ fn judges_are_checked_by_their_headers() {
         target
     };
     let refused = |folder: &Path| {
-        GoldReward::check_folder(folder)
+        JudgeModel::check_folder(folder)
             .expect_err(
                 "this folder must be \
                                                                                refused",
@@ -332,7 +332,7 @@ fn judges_are_checked_by_their_headers() {
             .to_string()
     };
     let reward = judge("gpt2-reward");
-    GoldReward::check_folder(&reward).unwrap();
+    JudgeModel::check_folder(&reward).unwrap();
     edit_weights(&reward, |tensors| {
         drop(tensors.insert("score.weight".into(), Tensor::zeros([3, 16], (Kind::Float, CPU))));
         tensors.remove("transformer.h.0.ln_1.weight");
@@ -350,7 +350,7 @@ fn judges_are_checked_by_their_headers() {
     assert_eq!(RewardModel::open(&reward, CPU, Kind::Float).err().unwrap().to_string(), message);
     for name in ["distilbert", "bert"] {
         let classifier = judge(name);
-        GoldReward::check_folder(&classifier).unwrap();
+        JudgeModel::check_folder(&classifier).unwrap();
         edit_weights(&classifier, |tensors| drop(tensors.remove("classifier.bias")));
         assert!(refused(&classifier).contains("missing tensor `classifier.bias`"));
         quantise(&classifier);

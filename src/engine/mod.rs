@@ -33,7 +33,7 @@ use crate::error::{Error, Result};
 use crate::models::memory::free_bytes;
 use crate::prompt::Prompt;
 use crate::recipe::{Method, two_vocabularies};
-use crate::score::{Guide, NoGuide};
+use crate::score::{GuidePair, NoGuide};
 use crate::search::{Drive, Scorer};
 use desk::{Asking, Manner};
 
@@ -56,7 +56,7 @@ impl Engine {
         method: Method,
         settings: SteerSettings,
         mut base: Box<dyn Base>,
-        pairs: Vec<(f64, Rc<Guide>)>,
+        pairs: Vec<(f64, Rc<GuidePair>)>,
     ) -> Result<Self> {
         if method.needs_guides() && pairs.is_empty() {
             return Err(Error::recipe(

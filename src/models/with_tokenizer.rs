@@ -22,7 +22,7 @@ use crate::text::Tokenizer;
 pub fn open_with_tokenizer(folder: &Path, device: Device, kind: Kind) -> Result<(Lm, Tokenizer)> {
     let tokenizer = check(folder, true)?;
     let mut lm = Lm::open(folder, device, kind)?.packed();
-    fit(folder, &mut lm, &tokenizer)?;
+    settle_eos(folder, &mut lm, &tokenizer)?;
     Ok((lm, tokenizer))
 }
 
@@ -34,7 +34,7 @@ pub fn open_trainable_with_tokenizer(
 ) -> Result<(Lm, Tokenizer)> {
     let tokenizer = check(folder, true)?;
     let mut lm = Lm::open_trainable(folder, device, kind)?;
-    fit(folder, &mut lm, &tokenizer)?;
+    settle_eos(folder, &mut lm, &tokenizer)?;
     Ok((lm, tokenizer))
 }
 
@@ -48,7 +48,7 @@ pub fn open_lora_with_tokenizer(
 ) -> Result<(Lm, Tokenizer)> {
     let tokenizer = check(folder, true)?;
     let mut lm = Lm::open_lora(folder, device, kind, lora, seed)?;
-    fit(folder, &mut lm, &tokenizer)?;
+    settle_eos(folder, &mut lm, &tokenizer)?;
     Ok((lm, tokenizer))
 }
 
@@ -175,7 +175,8 @@ pub fn check_vocabulary(folder: &Path, tokenizer: &Tokenizer, vocab_size: i64) -
     ))
 }
 
-fn fit(folder: &Path, lm: &mut Lm, tokenizer: &Tokenizer) -> Result<()> {
+/// Has the model end at the ids that [`end_ids`] settles on, after a look at both vocabularies.
+fn settle_eos(folder: &Path, lm: &mut Lm, tokenizer: &Tokenizer) -> Result<()> {
     let vocab_size = lm.model.info().vocab_size;
     check_vocabulary(folder, tokenizer, vocab_size)?;
     lm.model.set_eos(end_ids(

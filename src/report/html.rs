@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::ppo::{PpoReport, ppo_table};
-use super::summary::{Answer, Reward, Row, Summary};
+use super::summary::{Answer, Reward, Summary, SummaryRow};
 use super::table::table;
 
 /// Some responses of one base and method, to be read by people.
@@ -56,7 +56,7 @@ fn rewards(
     page: &mut String,
     title: &str,
     summary: &Summary,
-    of: impl Fn(&Row) -> Option<&Reward>,
+    of: impl Fn(&SummaryRow) -> Option<&Reward>,
 ) {
     let _ = writeln!(
         page,

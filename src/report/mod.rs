@@ -19,5 +19,5 @@ pub use pair_card::PairCard;
 pub use pairs::PairReport;
 pub use ppo::{PpoReport, PpoRow, PpoTraining, ppo_figure, ppo_rows};
 pub use statistics::distinct;
-pub use summary::{Answer, Comparison, Reward, Row, Summary};
+pub use summary::{Answer, Comparison, Reward, Summary, SummaryRow};
 pub use table::{compare, table};

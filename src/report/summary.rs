@@ -33,7 +33,7 @@ pub struct Answer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     pub run: String,
-    pub rows: Vec<Row>,
+    pub rows: Vec<SummaryRow>,
     #[serde(default)]
     pub comparisons: Vec<Comparison>,
     /// For each base with a reference method; see [`Self::control_for_length`].
@@ -59,7 +59,7 @@ pub struct Summary {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Row {
+pub struct SummaryRow {
     pub base: String,
     pub method: String,
     pub settings: Value,
@@ -146,7 +146,7 @@ impl Summary {
         }
         let over =
             |value: &dyn Fn(&Answer) -> f64| mean(&answers.iter().map(value).collect::<Vec<_>>());
-        self.rows.push(Row {
+        self.rows.push(SummaryRow {
             base: base.to_owned(),
             method: method.to_owned(),
             settings,

@@ -26,7 +26,7 @@ pub fn train(context: &Context, pupil: &Pupil, name: &str) -> Result<()> {
     };
     let model = Trainable::open(context, tuning.model, &reference, name, training.lora.as_ref())?;
     let read = |file: &str| -> Result<Vec<PairSequences>> {
-        let both = model.read(context, file, training.max_length)?;
+        let both = model.read_sequences(context, file, training.max_length)?;
         let pairs = both.len();
         let whole = both.into_iter().filter_map(|[chosen, rejected]| {
             chosen.zip(rejected).map(|(chosen, rejected)| PairSequences::new(chosen, rejected))

@@ -18,7 +18,7 @@ use crate::artifacts::{FileHashes, fingerprint};
 use crate::error::{Error, Result};
 use crate::models::contents;
 use crate::recipe::{Model, Plan};
-use crate::score::GoldReward;
+use crate::score::JudgeModel;
 use crate::text::{dataset_files, pair_files};
 
 /// Enters every fingerprint: raised when the program's results change for the same recipe.
@@ -102,7 +102,7 @@ impl Lineage {
                     Some(folder) => {
                         // A classifier is f32 whatever is asked for.
                         let folder = Path::new(folder);
-                        let kind = if GoldReward::is_classifier_folder(folder)? {
+                        let kind = if JudgeModel::is_classifier_folder(folder)? {
                             Kind::Float
                         } else {
                             placements.judge(name)?.kind

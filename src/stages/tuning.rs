@@ -72,7 +72,7 @@ impl Trainable {
 
     /// Chosen and rejected of each pair of `file`, after their prompt; `None` for a response that
     /// is empty or does not fit `max_length` tokens with it.
-    pub fn read(
+    pub fn read_sequences(
         &self,
         context: &Context,
         file: &str,

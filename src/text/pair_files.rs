@@ -61,7 +61,7 @@ fn of_folder(settings: &Preferences, source: &Path) -> Result<[SplitFiles; 2]> {
 pub fn load(settings: &Preferences, source: &Path, seed: u64) -> Result<PairRows> {
     let mut report = DataReport::default();
     let mut read = |folder: &Path, split: &str, files: &SplitFiles| {
-        read(folder, files, &settings.columns, split, &mut report)
+        read_split(folder, files, &settings.columns, split, &mut report)
     };
     let all = if source.is_dir() {
         let [files, held_out] = of_folder(settings, source)?;
@@ -182,7 +182,7 @@ fn first(mut pairs: Vec<PairRow>, count: usize, file: &Path, key: &str) -> Resul
     Ok(pairs)
 }
 
-fn read(
+fn read_split(
     folder: &Path,
     split_files: &SplitFiles,
     columns: &PairColumns,

@@ -166,7 +166,7 @@ pub(super) fn read_predicting<'a>(
     groups: &[Vec<&Sequence>],
     recompute: bool,
 ) -> Result<PackedStates<'a>> {
-    read(model, groups, recompute, |packed| packed.predicting())
+    read_states(model, groups, recompute, |packed| packed.predicting())
 }
 
 /// The state of the last token of each sequence, row after row, by such a pass.
@@ -175,11 +175,11 @@ pub(super) fn read_last<'a>(
     groups: &[Vec<&Sequence>],
     recompute: bool,
 ) -> Result<PackedStates<'a>> {
-    read(model, groups, recompute, |packed| packed.last())
+    read_states(model, groups, recompute, |packed| packed.last())
 }
 
 /// The states at the `places` of each sequence.
-fn read<'a>(
+fn read_states<'a>(
     model: &'a CausalLm,
     groups: &[Vec<&Sequence>],
     recompute: bool,

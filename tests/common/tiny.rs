@@ -8,7 +8,7 @@ use tch::Device;
 use w2s::models::{Gpt2Config, Lm, LmConfig, TokenIds};
 use w2s::policy::LocalPolicy;
 use w2s::sampling::{Sampling, Stream};
-use w2s::score::Guide;
+use w2s::score::GuidePair;
 use w2s::text::reviews::review;
 use w2s::text::{PromptTemplate, Tokenizer};
 
@@ -43,9 +43,9 @@ pub fn model(tokenizer: &Tokenizer, n_embd: i64, name: &str) -> Rc<Lm> {
     Rc::new(lm)
 }
 
-pub fn guide(tokenizer: &Rc<Tokenizer>) -> Rc<Guide> {
+pub fn guide(tokenizer: &Rc<Tokenizer>) -> Rc<GuidePair> {
     let template = PromptTemplate::new("Review: {prompt}", Some(true));
-    Rc::new(Guide {
+    Rc::new(GuidePair {
         tuned: model(tokenizer, 16, "tuned"),
         untuned: model(tokenizer, 16, "untuned"),
         tokenizer: tokenizer.clone(),

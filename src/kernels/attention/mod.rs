@@ -11,7 +11,7 @@ mod store;
 use tch::{Device, Kind, Tensor};
 
 use super::parallel::in_parallel;
-use loops::{Brain, LEAST_PAIRS, Numbers, Task};
+use loops::{Bf16, LEAST_PAIRS, Numbers, Task};
 pub use store::{Reading, Store};
 
 /// Whether the loops here can read tensors of this kind.
@@ -122,7 +122,7 @@ pub fn attend(new: &New, reading: &Reading, scale: f64, window: Option<i64>) -> 
     let least = (LEAST_PAIRS * units).div_ceil(pairs.max(1));
     in_parallel(units, least, |share| match kind {
         Kind::Float => task.on_this_processor::<f32>(share),
-        _ => task.on_this_processor::<Brain>(share),
+        _ => task.on_this_processor::<Bf16>(share),
     });
     output
 }

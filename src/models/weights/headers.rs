@@ -28,7 +28,7 @@ pub struct Headers {
 pub(super) type Places<'a> = BTreeMap<String, (usize, &'a Stored)>;
 
 impl Headers {
-    /// Of a model folder. Shards that are missing or damaged are told by [`Self::fit`], together
+    /// Of a model folder. Shards that are missing or damaged are told by [`Self::places`], together
     /// with what does not fit in the others.
     ///
     /// # Errors
@@ -85,11 +85,11 @@ impl Headers {
         asker: &str,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<()> {
-        self.fit(shapes, asker, variable).map(drop)
+        self.places(shapes, asker, variable).map(drop)
     }
 
     /// [`Self::check`], and where each tensor lies.
-    pub(super) fn fit(
+    pub(super) fn places(
         &self,
         shapes: &BTreeMap<String, Vec<i64>>,
         asker: &str,

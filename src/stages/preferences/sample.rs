@@ -2,14 +2,14 @@
 
 use tracing::{info, warn};
 
-use super::journal::{Judged, judge_all};
-use super::judge::{pair_up, verdict};
+use super::journal::{Labelled, label_all};
+use super::verdict::{pair_up, verdict};
 use crate::error::{Error, Result};
 use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
 use crate::recipe::Preferences;
 use crate::sampling::{Sampling, Stream};
-use crate::score::GoldReward;
+use crate::score::JudgeModel;
 use crate::search::{Extend, Finish, Proposer, Response};
 use crate::stages::context::Context;
 use crate::stages::prompt_room::{Asked, Model};
@@ -35,13 +35,13 @@ pub fn run(context: &Context, settings: &Preferences) -> Result<()> {
     for (file, split, count) in splits(settings) {
         let prompts = prompts(context, split, count, file)?;
         let group_size = settings.prompts_at_once();
-        judge_all(
+        label_all(
             context,
             file,
             &prompts,
             |prompt| &prompt.id,
             group_size,
-            |group| judge_group(settings, context.seed(), group, &mut policy, &reward),
+            |group| label_group(settings, context.seed(), group, &mut policy, &reward),
         )?;
     }
     Ok(())
@@ -106,13 +106,13 @@ fn prompts(context: &Context, split: Split, count: usize, file: &str) -> Result<
 }
 
 /// Samples for all prompts of a group in one batch, then rewards, labels and pairs.
-fn judge_group(
+fn label_group(
     settings: &Preferences,
     seed: u64,
     group: &[Prompt],
     policy: &mut LocalPolicy,
-    reward: &GoldReward,
-) -> Result<Vec<Judged>> {
+    reward: &JudgeModel,
+) -> Result<Vec<Labelled>> {
     let samples = settings.samples_per_prompt;
     let prompts: Vec<&str> = group.iter().map(|prompt| prompt.text.as_str()).collect();
     let nodes = policy.open_rows(&prompts)?;
@@ -148,8 +148,8 @@ fn judge_group(
             });
             let id = format!("{id}/{k}");
             all.push(match judgement {
-                Err(reason) => Judged::LeftOut(LeftOut { id, reason }),
-                Ok(((chosen, rejected), probability)) => Judged::Pair(Box::new(Pair {
+                Err(reason) => Labelled::LeftOut(LeftOut { id, reason }),
+                Ok(((chosen, rejected), probability)) => Labelled::Kept(Box::new(Pair {
                     id,
                     prompt: prompt.clone(),
                     chosen: responses[chosen].text.clone(),

@@ -72,7 +72,7 @@ const fn own(
     good: &'static [&'static str],
     bad: &'static [&'static str],
 ) -> Aspect {
-    Aspect { names, adjectives: super::words::Pair { good, bad } }
+    Aspect { names, adjectives: super::words::Opposites { good, bad } }
 }
 
 pub static GENRES: &[Genre] = &[

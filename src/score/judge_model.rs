@@ -1,6 +1,6 @@
-//! The gold reward of a response: r = log p(positive) − log p(negative) of a sentiment classifier
-//! on prompt + response, or what a reward model says of the text that its `text` template makes of
-//! both.
+//! What a judge says of a response, the gold reward among it: r = log p(positive) − log p(negative)
+//! of a sentiment classifier on prompt + response, or what a reward model says of the text that its
+//! `text` template makes of both.
 
 use std::path::Path;
 
@@ -14,15 +14,16 @@ use crate::models::{
 };
 use crate::text::Tokenizer;
 
-pub struct GoldReward {
-    judge: Judge,
+/// A classifier or a reward model that tells how good responses are.
+pub struct JudgeModel {
+    network: Network,
     tokenizer: Tokenizer,
     /// Holds `{prompt}` and `{response}`.
     text: String,
 }
 
 #[expect(clippy::large_enum_variant, reason = "there is one in a run")]
-enum Judge {
+enum Network {
     Classifier(Classifier),
     RewardModel(RewardModel),
 }
@@ -30,27 +31,27 @@ enum Judge {
 /// Starling-RM reads no more.
 const VALUE_HEAD_CONTEXT: i64 = 2048;
 
-impl GoldReward {
+impl JudgeModel {
     /// Opens a classifier (always in f32) or a reward model (in `kind`). `text` replaces the layout
     /// that the judge was trained with: prompt and response as they follow each other, UltraRM's
     /// `Human: … Assistant: …`, or Starling-RM's chat turns.
     pub fn open(folder: &Path, device: Device, kind: Kind, text: Option<&str>) -> Result<Self> {
-        let judge = if Self::is_classifier_folder(folder)? {
-            Judge::Classifier(Classifier::open(folder, device, Kind::Float)?.packed())
+        let network = if Self::is_classifier_folder(folder)? {
+            Network::Classifier(Classifier::open(folder, device, Kind::Float)?.packed())
         } else {
-            Judge::RewardModel(RewardModel::open(folder, device, kind)?.packed())
+            Network::RewardModel(RewardModel::open(folder, device, kind)?.packed())
         };
-        let own = match &judge {
-            Judge::RewardModel(reward) => reward.head.layout(),
-            Judge::Classifier(_) => "{prompt}{response}",
+        let own = match &network {
+            Network::RewardModel(reward) => reward.head.layout(),
+            Network::Classifier(_) => "{prompt}{response}",
         };
         let tokenizer = Tokenizer::open(folder)?;
-        let vocab_size = match &judge {
-            Judge::Classifier(classifier) => classifier.config.vocab_size(),
-            Judge::RewardModel(reward) => reward.info().vocab_size,
+        let vocab_size = match &network {
+            Network::Classifier(classifier) => classifier.config.vocab_size(),
+            Network::RewardModel(reward) => reward.info().vocab_size,
         };
         check_vocabulary(folder, &tokenizer, vocab_size)?;
-        Ok(Self { judge, tokenizer, text: text.unwrap_or(own).to_owned() })
+        Ok(Self { network, tokenizer, text: text.unwrap_or(own).to_owned() })
     }
 
     /// Whether the folder holds a judge that can be opened, as far as config, tokenizer and the
@@ -80,7 +81,7 @@ impl GoldReward {
     /// Whether the sign of the reward says positive or negative; a reward model's zero means
     /// nothing.
     pub fn is_classifier(&self) -> bool {
-        matches!(self.judge, Judge::Classifier(_))
+        matches!(self.network, Network::Classifier(_))
     }
 
     /// One reward for each (prompt, response), by one padded forward pass over all of them. A
@@ -100,9 +101,9 @@ impl GoldReward {
             .iter()
             .map(|(prompt, response)| lay_out(&self.text, prompt, said(response)))
             .collect();
-        let rewards = match &self.judge {
-            Judge::Classifier(classifier) => log_odds(classifier, &self.tokenizer, &texts)?,
-            Judge::RewardModel(reward) => self.model_rewards(reward, &texts)?,
+        let rewards = match &self.network {
+            Network::Classifier(classifier) => log_odds(classifier, &self.tokenizer, &texts)?,
+            Network::RewardModel(reward) => self.model_rewards(reward, &texts)?,
         };
         let rewards = Vec::<f64>::try_from(rewards.to_kind(Kind::Double))?;
         match rewards.iter().position(|reward| !reward.is_finite()) {
@@ -177,7 +178,7 @@ impl GoldReward {
 }
 
 fn vocab_size(folder: &Path) -> Result<i64> {
-    Ok(if GoldReward::is_classifier_folder(folder)? {
+    Ok(if JudgeModel::is_classifier_folder(folder)? {
         ClassifierConfig::read(folder)?.vocab_size()
     } else {
         LmConfig::read(base_of_adapter(folder)?.as_deref().unwrap_or(folder))?.vocab_size()

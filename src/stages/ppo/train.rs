@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use tracing::{info, warn};
 
-use super::cell::Cell;
+use super::cell::PpoCell;
 use super::journals::Journals;
 use super::learner::Learner;
 use super::records::Seconds;
@@ -22,8 +22,8 @@ use crate::text::{Prompts, Split};
 use crate::train::tasks::{Ppo, PpoSettings, Value};
 use crate::train::{Run, Trained};
 
-pub fn train(context: &Context, cell: &Cell) -> Result<()> {
-    let Cell { task, table, training, .. } = cell;
+pub fn train(context: &Context, cell: &PpoCell) -> Result<()> {
+    let PpoCell { task, table, training, .. } = cell;
     // 1. The policy, which also samples, and the guides that reward it.
     let folder = context.models.folder(&table.policy)?;
     let model = Trainable::open(context, &table.policy, &folder, task, training.lora.as_ref())?;
@@ -41,7 +41,7 @@ pub fn train(context: &Context, cell: &Cell) -> Result<()> {
     let is_judged = context.recipe().gold.is_some() && !validation.is_empty();
     let gold = is_judged.then(|| context.models.open_gold()).transpose()?;
     // 3. All steps.
-    let settings = settings(table, training);
+    let settings = ppo_settings(table, training);
     let ppo =
         Ppo { settings: &settings, policy: model.lm.clone(), reference: Rc::new(reference), value };
     let (checkpoint, steps) = (context.run.checkpoint(task), training.steps(train.len()));
@@ -64,7 +64,7 @@ pub fn train(context: &Context, cell: &Cell) -> Result<()> {
 }
 
 /// Prompts of the training and of the validation split.
-fn prompts(context: &Context, cell: &Cell) -> Result<(Vec<Prompt>, Vec<Prompt>)> {
+fn prompts(context: &Context, cell: &PpoCell) -> Result<(Vec<Prompt>, Vec<Prompt>)> {
     let PpoTable { prompts, validation_prompts, .. } = *cell.table;
     let of = |split: Split, asked: usize| -> Result<Vec<Prompt>> {
         let Prompts { prompts, seen } = context.prompts(split, asked)?;
@@ -98,7 +98,7 @@ fn prompts(context: &Context, cell: &Cell) -> Result<(Vec<Prompt>, Vec<Prompt>)>
     Ok((train, validation))
 }
 
-fn settings(table: &PpoTable, training: &Training) -> PpoSettings {
+fn ppo_settings(table: &PpoTable, training: &Training) -> PpoSettings {
     PpoSettings {
         temperature: table.temperature,
         epochs: table.ppo_epochs,
