@@ -5,14 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Top to bottom; rooms on one floor may use each other as long as no circle comes of it.
-const FLOORS: [&[&str]; 9] = [
+const FLOORS: [&[&str]; 12] = [
     &["main"],
     &["cli"],
     &["pipeline"],
     &["stages", "bench"],
     &["engine"],
     &["policy", "score", "train", "report"],
-    &["search", "models", "text", "recipe", "artifacts", "monitor"],
+    &["models"],
+    &["text", "hub", "machine"],
+    &["recipe", "monitor"],
+    &["search", "artifacts"],
     &["kernels", "losses", "prompt", "sampling"],
     &["error"],
 ];

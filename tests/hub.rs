@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::{failure, output, stderr, stdout, success, tiny_model, w2s};
 use hub_server::{Fault, Files, Request, Server, folder, tag};
 use tempfile::TempDir;
-use w2s::models::hub::{self, Choose, Hub, HubSettings};
+use w2s::hub::{self, Choose, Hub, HubSettings};
 use w2s::recipe::HubId;
 
 const ID: &str = "owner/tiny";

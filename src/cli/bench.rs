@@ -12,7 +12,7 @@ use crate::bench::{
     self, BenchModels, BenchReport, BenchSettings, TrainingBenchReport, TrainingBenchSettings,
 };
 use crate::error::{Error, Result};
-use crate::models::device;
+use crate::machine::device;
 use crate::recipe::{Method, MethodTable, bytes_in_words};
 
 #[derive(Debug, Args)]

@@ -6,9 +6,9 @@ use clap::Args;
 
 use super::print;
 use crate::error::{Error, Result};
+use crate::machine::device::DeviceReport;
 use crate::models::check_lm_folder;
 use crate::models::config::{self, CLASSIFIER_TYPES};
-use crate::models::device::DeviceReport;
 use crate::score::JudgeModel;
 use crate::text::{folder_reports, indented};
 

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::hub::{Files, Hub};
 use crate::models::check_lm_config;
-use crate::models::hub::{Files, Hub};
 use crate::recipe::{ModelId, Recipe, hub_dataset, hub_model, validate};
 use crate::score::JudgeModel;
 use crate::text::chosen_files;

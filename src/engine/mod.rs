@@ -30,7 +30,7 @@ pub use prompt_room::{Part, PromptReader, check as check_prompts, refuse_long};
 pub use settings::SteerSettings;
 
 use crate::error::{Error, Result};
-use crate::models::memory::free_bytes;
+use crate::machine::memory::free_bytes;
 use crate::prompt::Prompt;
 use crate::recipe::{Method, two_vocabularies};
 use crate::score::{GuidePair, NoGuide};

@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 
 use super::adapter_options::{MERGE, Purpose, is_off, problems};
 use super::config::read_json;
-use super::hub::in_cache;
 use super::lora::BASE;
 use crate::error::{Error, Result};
+use crate::hub::in_cache;
 use crate::recipe::{Lora, base_folder};
 
 pub(super) const CONFIG: &str = "adapter_config.json";

@@ -12,13 +12,13 @@ use super::adapter_config::base_of_adapter;
 use super::adapter_options::Purpose;
 use super::config::{ClassifierConfig, LmConfig, SequenceClassifier, TokenIds, read_json, refuse};
 use super::lora::{self, Adapters};
-use super::memory::{self, MainMemory};
 use super::variables::Variables;
 use super::weights::Headers;
 use super::{CausalLm, LmInfo, init, layers, shapes, weights};
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
 use crate::kernels::Weight;
+use crate::machine::memory::{self, MainMemory};
 use crate::recipe::{Lora, bytes_in_words};
 
 /// The variable of a language head that is not the embedding.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind};
 
 use crate::error::{Error, Result};
-use crate::models::device;
+use crate::machine::device;
 use crate::recipe::{Dtype, Plan};
 
 /// Where a model is put, and the kind of its weights at inference.

@@ -13,7 +13,7 @@ use super::tasks::{TRAIN, VALIDATION};
 use super::tuning::{lora_seed, tell_lora};
 use super::tuning_plan::Pupil;
 use crate::error::{Error, Result};
-use crate::models::device::training_kind;
+use crate::machine::device::training_kind;
 use crate::models::{
     RewardHead, RewardModel, lora_reward_model_with_tokenizer, reward_model_with_tokenizer,
 };

@@ -12,7 +12,7 @@ use super::run::write_json;
 use super::sample_text::sample_text;
 use super::tasks::TRAIN;
 use crate::error::Result;
-use crate::models::device::training_kind;
+use crate::machine::device::training_kind;
 use crate::models::{Lm, open_lora_with_tokenizer, open_trainable_with_tokenizer};
 use crate::recipe::{Lora, Training};
 use crate::sampling::Stream;

@@ -15,7 +15,8 @@ use super::schedule::learning_rate;
 use super::unchanged::Start;
 use crate::artifacts::{atomic, interrupt};
 use crate::error::{Error, Result};
-use crate::monitor::{Monitor, PeakMemory, Progress, RunMonitor, glossary};
+use crate::machine::PeakMemory;
+use crate::monitor::{Monitor, Progress, RunMonitor, glossary};
 use crate::recipe::Training;
 
 /// Something that is trained step by step.

@@ -10,7 +10,7 @@ use super::learner::Learner;
 use super::records::Seconds;
 use super::rollouts::Sampler;
 use crate::error::{Error, Result};
-use crate::models::device::training_kind;
+use crate::machine::device::training_kind;
 use crate::models::open_with_tokenizer;
 use crate::prompt::Prompt;
 use crate::recipe::{PpoTable, Training, ValueSource};

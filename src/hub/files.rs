@@ -26,7 +26,7 @@ pub(super) enum Wanted<'a> {
 pub type Choose<'a> = dyn Fn(&[&str]) -> Result<Vec<String>, (String, String)> + 'a;
 
 /// Everything that a model folder may hold beside its weights.
-pub(in crate::models) const MODEL_FILES: [&str; 8] = [
+pub const MODEL_FILES: [&str; 8] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tch::{Device, Kind, Tensor};
 
-use super::onednn::{self, Then};
+use crate::kernels::onednn::{self, Then};
 
 /// All are the best of several tries: other work on the machine only takes away.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -2,7 +2,7 @@
 //!
 //! Through hf-hub, with what it leaves to others: which files the program needs, patience with a
 //! busy hub, use of the cache where there is no network, and clear errors. What the files mean is
-//! left to [`super::folder`] and `text`.
+//! left to `models` and `text`.
 
 mod failure;
 mod fetch;
@@ -23,7 +23,7 @@ use ureq::http::Response;
 use self::failure::Failure;
 use self::fetch::Source;
 pub use self::files::Choose;
-pub(super) use self::files::MODEL_FILES;
+pub use self::files::MODEL_FILES;
 use self::files::{Wanted, is_safe};
 pub use self::settings::{HubSettings, in_cache};
 use crate::artifacts::atomic;
