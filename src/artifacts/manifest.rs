@@ -241,14 +241,9 @@ impl Manifest {
     fn describe(&self, file: &Path, hashes: &FileHashes) -> Result<Output> {
         let path = self.folder.join(file);
         let bytes = fs::metadata(&path).map_err(Error::io(&path, "reading"))?.len();
-        let name = file.to_str().ok_or_else(|| {
-            Error::data(
-                &path,
-                None,
-                "the name of an output \
-                                                                         must be UTF-8",
-            )
-        })?;
+        let name = file
+            .to_str()
+            .ok_or_else(|| Error::data(&path, None, "the name of an output must be UTF-8"))?;
         Ok(Output { path: name.to_owned(), bytes, sha256: hashes.of(&path)? })
     }
 
@@ -421,9 +416,7 @@ mod tests {
         fs::write(&journal, "other lines").unwrap();
         assert!(
             !manifest.continues("steer", "f1", &reach(10, 0), &hashes),
-            "what was tampered \
-                                                                             with is not \
-                                                                             continued"
+            "what was tampered with is not continued"
         );
     }
 
@@ -473,8 +466,7 @@ mod tests {
         );
         assert!(
             !manifest.was_done("sft") && !manifest.was_begun("sft"),
-            "that is how it was asked \
-                                                                          for"
+            "that is how it was asked for"
         );
         assert_eq!(
             manifest.owned().collect::<Vec<_>>(),

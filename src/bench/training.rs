@@ -236,10 +236,7 @@ fn pairs(folder: &Path, lm: &Lm, settings: &TrainingBenchSettings) -> Result<Vec
         return Err(Error::data(
             file,
             None,
-            format!(
-                "no pair with two responses that fit the \
-                                                    model's context of {context} tokens"
-            ),
+            format!("no pair with two responses that fit the model's context of {context} tokens"),
         ));
     }
     Ok((0..count)

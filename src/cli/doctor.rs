@@ -24,8 +24,8 @@ impl DoctorCommand {
     pub fn execute(self) -> Result<()> {
         if let Some(url) = self.models.iter().find(|model| model.contains("://")) {
             return Err(Error::recipe(format!(
-                "`{url}` is a URL, and this version does not ask \
-                                              servers yet\n\nhint: give model folders"
+                "`{url}` is a URL, and this version does not ask servers yet\n\nhint: give model \
+                 folders"
             )));
         }
         if self.models.is_empty() {

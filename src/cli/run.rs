@@ -53,8 +53,7 @@ impl RunCommand {
             self.only.iter().find(|stage| **stage != Stage::Steer && self.shard.is_some())
         {
             return Err(Error::recipe(format!(
-                "`--shard` does stage `steer` alone, so it cannot be \
-                                              used with `--only {other}`"
+                "`--shard` does stage `steer` alone, so it cannot be used with `--only {other}`"
             )));
         }
         let only = if self.shard.is_some() { vec![Stage::Steer] } else { self.only };

@@ -169,8 +169,7 @@ impl SteerCommand {
         }
         if prompts.is_empty() {
             return Err(Error::recipe(
-                "no prompt given\n\nhint: `w2s steer --base M … \"The \
-                                      film\"`, or --prompts FILE",
+                "no prompt given\n\nhint: `w2s steer --base M … \"The film\"`, or --prompts FILE",
             ));
         }
         let device = device::parse(&self.device)?;
@@ -373,8 +372,7 @@ impl SteerCommand {
         for (flag, kinds) in self.search.given().into_iter().chain(flags) {
             if !kinds.contains(&self.method.as_str()) {
                 let meant = if flag == "--weight" {
-                    "; the weight of a guide pair is \
-                                                     --guide-weight"
+                    "; the weight of a guide pair is --guide-weight"
                 } else {
                     ""
                 };

@@ -60,8 +60,7 @@ impl Engine {
     ) -> Result<Self> {
         if method.needs_guides() && pairs.is_empty() {
             return Err(Error::recipe(
-                "this method needs a guide pair\n\nhint: give a tuned and an \
-                                      untuned model",
+                "this method needs a guide pair\n\nhint: give a tuned and an untuned model",
             ));
         }
         let vocabulary = base.vocabulary();

@@ -89,7 +89,7 @@ impl Failure {
                 Self::refused(
                     format!("no request can be made: {error}"),
                     "check HF_ENDPOINT (such as https://huggingface.co), HF_TOKEN and the proxy \
-                 variables",
+                     variables",
                 )
             }
             other => Self::Unreachable(other.to_string()),
@@ -163,24 +163,22 @@ impl Failure {
             Self::Status { status: 401 | 403, code, .. } => {
                 match (code.as_deref(), &settings.token) {
                     (Some("GatedRepo"), _) => format!(
-                        "accept its terms at {page}, and set HF_TOKEN to \
-                                                   a token of that account"
+                        "accept its terms at {page}, and set HF_TOKEN to a token of that account"
                     ),
                     (_, None) => {
-                        "set HF_TOKEN if it is private or gated; otherwise check the name, or \
-                              that the local folder exists"
+                        "set HF_TOKEN if it is private or gated; otherwise check the name, or that \
+                         the local folder exists"
                             .to_owned()
                     }
                     (_, Some(_)) => format!(
-                        "the token in use may not read it: check HF_TOKEN, and the \
-                                         terms at {page}"
+                        "the token in use may not read it: check HF_TOKEN, and the terms at {page}"
                     ),
                 }
             }
             Self::Status { status: 404, .. } => {
                 format!(
-                    "check the name and the revision at {page}; if a local folder was meant, \
-                         there is none of this name"
+                    "check the name and the revision at {page}; if a local folder was meant, there \
+                     is none of this name"
                 )
             }
             Self::Status { status: 429, .. } => "wait some minutes and start the same command \
@@ -189,8 +187,7 @@ impl Failure {
             Self::Status { .. } => "start the same command again later".to_owned(),
             Self::Unreachable(_) => {
                 "check the network, HF_ENDPOINT and the proxy variables, or the path if a local \
-                 folder was meant; HF_HUB_OFFLINE=1 uses the \
-                 cache alone"
+                 folder was meant; HF_HUB_OFFLINE=1 uses the cache alone"
                     .to_owned()
             }
             Self::Locked(_) => "wait for it, and start the same command again".to_owned(),
@@ -198,8 +195,8 @@ impl Failure {
                 "start the same command again: it continues where this ended".to_owned()
             }
             Self::WrongSize { .. } => {
-                "nothing of it was kept; start the same command again later, \
-                                       or name another revision"
+                "nothing of it was kept; start the same command again later, or name another \
+                 revision"
                     .to_owned()
             }
             Self::Local { .. } => "HF_HOME chooses another place for the cache".to_owned(),
@@ -215,32 +212,26 @@ impl fmt::Display for Failure {
                 Some("GatedRepo") => write!(f, "the repository is gated ({status})"),
                 _ => write!(
                     f,
-                    "the hub refuses access ({status}): the repository is private or \
-                                gated, or there is none of this name"
+                    "the hub refuses access ({status}): the repository is private or gated, or \
+                     there is none of this name"
                 ),
             },
             Self::Status { status: 404, code, .. } => match code.as_deref() {
                 Some("RevisionNotFound") => write!(f, "the repository has no such revision (404)"),
                 _ => write!(f, "the hub has no such repository or revision (404)"),
             },
-            Self::Status { status: 429, .. } => write!(
-                f,
-                "the hub refuses: too many requests \
-                                                           (429)"
-            ),
+            Self::Status { status: 429, .. } => {
+                write!(f, "the hub refuses: too many requests (429)")
+            }
             Self::Status { status, .. } => write!(f, "the hub answered with status {status}"),
             Self::Unreachable(reason) => write!(f, "the hub cannot be reached: {reason}"),
             Self::Locked(file) => write!(f, "another process is fetching {file}"),
-            Self::Cut { file, came, size, reason, .. } => write!(
-                f,
-                "only {came} of {size} bytes \
-                                                                     of {file} came: {reason}"
-            ),
-            Self::WrongSize { file, came, announced } => write!(
-                f,
-                "{file} has {came} bytes, but \
-                                                                    {announced} were announced"
-            ),
+            Self::Cut { file, came, size, reason, .. } => {
+                write!(f, "only {came} of {size} bytes of {file} came: {reason}")
+            }
+            Self::WrongSize { file, came, announced } => {
+                write!(f, "{file} has {came} bytes, but {announced} were announced")
+            }
             Self::Refused { problem, .. } => f.write_str(problem),
             Self::Local { path, doing, error } => write!(f, "{doing} {}: {error}", path.display()),
         }

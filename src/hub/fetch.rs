@@ -51,8 +51,7 @@ impl Source<'_> {
         let Announced { etag, commit, size } = self.announced(name)?;
         if commit != self.commit {
             let problem = format!(
-                "{name} was asked for at commit {}, but the hub answered for \
-                                   {commit}",
+                "{name} was asked for at commit {}, but the hub answered for {commit}",
                 self.commit
             );
             return Err(Failure::refused(problem, "start the same command again later"));

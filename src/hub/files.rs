@@ -100,8 +100,7 @@ fn lacking(names: &BTreeSet<&str>, wanted: Wanted) -> Option<(&'static str, &'st
         )),
         Wanted::Model { .. } if !names.contains("config.json") => Some((
             "has no config.json",
-            "name a repository that holds a model in Hugging Face \
-                                         layout",
+            "name a repository that holds a model in Hugging Face layout",
         )),
         Wanted::Model { weights: true } if weight_file(names).is_none() => Some((
             "has no weights that can be read (model.safetensors or pytorch_model.bin, whole or in \
@@ -148,10 +147,7 @@ pub(super) fn shards(snapshot: &Path, index: &str) -> Result<Vec<String>, Failur
             Some(name) => names.insert(name.to_owned()),
             None => {
                 return Err(Failure::refused(
-                    format!(
-                        "its {index} names {shard}, which is no \
-                                                         file beside it"
-                    ),
+                    format!("its {index} names {shard}, which is no file beside it"),
                     hint,
                 ));
             }
@@ -320,10 +316,11 @@ mod tests {
                 .contains("no data files")
         );
         let odd = ["my data.csv", "y.json"];
-        assert!(chosen(&odd, Wanted::Data(all)).unwrap_err().contains(
-            "`my data.csv` has a name \
-                                                                       that cannot be fetched"
-        ));
+        assert!(
+            chosen(&odd, Wanted::Data(all))
+                .unwrap_err()
+                .contains("`my data.csv` has a name that cannot be fetched")
+        );
         let some: &Choose = &|names| {
             Ok(names
                 .iter()

@@ -83,8 +83,7 @@ impl Hub {
             .build()
             .map_err(|error| {
                 Error::failed(format!(
-                    "the hub cannot be asked: {error}\n\nhint: \
-                                                    check the proxy variables"
+                    "the hub cannot be asked: {error}\n\nhint: check the proxy variables"
                 ))
             })?;
         let agent = ureq::Agent::config_builder()
@@ -232,8 +231,7 @@ impl Repository<'_> {
         if !is_commit(commit) {
             return Err(Failure::refused(
                 "the hub names no usable commit",
-                "check that HF_ENDPOINT \
-                                                                           names a hub",
+                "check that HF_ENDPOINT names a hub",
             ));
         }
         let sizes: BTreeMap<&str, Option<u64>> =
@@ -256,14 +254,11 @@ impl Repository<'_> {
         if let Some(index) = first.iter().find(|name| files::is_index(name)) {
             let shards = files::shards(&snapshot, index)?;
             if let Some(absent) = shards.iter().find(|shard| !sizes.contains_key(shard.as_str())) {
-                let problem = format!(
-                    "its {index} names {absent}, which the repository does not \
-                                       have"
-                );
+                let problem =
+                    format!("its {index} names {absent}, which the repository does not have");
                 return Err(Failure::refused(
                     problem,
-                    "the repository is damaged: tell its owner, \
-                                                      or name another revision",
+                    "the repository is damaged: tell its owner, or name another revision",
                 ));
             }
             self.fetch_all(

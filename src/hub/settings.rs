@@ -45,8 +45,7 @@ impl HubSettings {
             .or_else(|| path("HOME").map(|home| home.join(".cache/huggingface")));
         let Some(home) = home else {
             return Err(Error::failed(
-                "no folder for the hub cache: neither HF_HOME nor HOME is \
-                                      set\n\nhint: set HF_HOME",
+                "no folder for the hub cache: neither HF_HOME nor HOME is set\n\nhint: set HF_HOME",
             ));
         };
         let token_file = path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));

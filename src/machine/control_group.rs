@@ -158,8 +158,7 @@ mod tests {
     const MOUNT_V2: &str = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 \
                             rw,nsdelegate\n";
     const MOUNT_V1: &str = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n35 31 0:32 / \
-                            /sys/fs/cgroup/memory rw,relatime - \
-         cgroup cgroup rw,memory\n";
+                            /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n";
     const NONE_V1: &str = "9223372036854771712\n";
 
     #[test]
@@ -230,9 +229,7 @@ mod tests {
             ("sys/fs/cgroup/memory/batch/memory.usage_in_bytes", "1500\n"),
             (
                 "sys/fs/cgroup/memory/batch/memory.stat",
-                "cache 9\ninactive_file \
-                                                        1\ntotal_inactive_file \
-                                                        100\ntotal_active_file 20\n",
+                "cache 9\ninactive_file 1\ntotal_inactive_file 100\ntotal_active_file 20\n",
             ),
             ("sys/fs/cgroup/memory/batch/job 7/memory.limit_in_bytes", NONE_V1),
             ("sys/fs/cgroup/memory/batch/job 7/memory.usage_in_bytes", "700\n"),

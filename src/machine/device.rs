@@ -31,12 +31,8 @@ pub fn parse(device: &str) -> Result<Device> {
         }
     };
     let hint = "hint: use `cpu`, or see `w2s doctor`";
-    let count = cuda_devices().map_err(|reason| {
-        Error::failed(format!(
-            "device = `{device}`: \
-                                                                       {reason}\n\n{hint}"
-        ))
-    })?;
+    let count = cuda_devices()
+        .map_err(|reason| Error::failed(format!("device = `{device}`: {reason}\n\n{hint}")))?;
     if index >= count {
         let there = if count == 1 {
             "only `cuda:0` is there".to_owned()
@@ -159,8 +155,7 @@ fn load_beside(libtorch_cpu: &Path) -> Result<(), String> {
     if !path.exists() {
         let folder = libtorch_cpu.parent().unwrap_or(Path::new(".")).display();
         return Err(format!(
-            "this libtorch is built for the CPU only (no `libtorch_cuda.so` in \
-                            {folder})"
+            "this libtorch is built for the CPU only (no `libtorch_cuda.so` in {folder})"
         ));
     }
     // SAFETY: the library comes from the same installation as the libtorch that is linked; its
@@ -225,10 +220,9 @@ mod tests {
             let error = parse(wrong).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{wrong}");
             assert!(
-                error.to_string().starts_with(&format!(
-                    "device = `{wrong}` is not a \
-                                                            device\n\nhint: "
-                )),
+                error
+                    .to_string()
+                    .starts_with(&format!("device = `{wrong}` is not a device\n\nhint: ")),
                 "{error}"
             );
         }
@@ -247,10 +241,7 @@ mod tests {
                 assert_eq!(error.exit_code(), 1);
                 assert_eq!(
                     error.to_string(),
-                    format!(
-                        "device = `cuda:1`: {reason}\n\nhint: use \
-                                                       `cpu`, or see `w2s doctor`"
-                    )
+                    format!("device = `cuda:1`: {reason}\n\nhint: use `cpu`, or see `w2s doctor`")
                 );
             }
         }
@@ -282,8 +273,7 @@ mod tests {
         assert_eq!(
             report.libtorch_version.as_deref(),
             Some("2.11.0"),
-            "tch 0.24 is made for this \
-                                                                        one"
+            "tch 0.24 is made for this one"
         );
         assert!(report.threads.count >= 1);
         let maps = "7f00-7f01 r-xp 00000000 08:01 42  /usr/lib/libc.so.6\n7f02-7f03 r-xp 0 08:01 \

@@ -139,8 +139,7 @@ mod tests {
         assert_eq!(now(None), None);
         write(
             "proc/meminfo",
-            "MemTotal:       8000000 kB\nMemFree:         100 \
-                               kB\nMemAvailable:    6000000 kB\n",
+            "MemTotal:       8000000 kB\nMemFree:         100 kB\nMemAvailable:    6000000 kB\n",
         );
         assert_eq!(now(None).unwrap(), "5.7 GiB free of 7.6 GiB of the machine");
         write("proc/self/cgroup", "0::/job\n");
@@ -149,13 +148,11 @@ mod tests {
         write("sys/fs/cgroup/job/memory.current", "500000000\n");
         assert_eq!(
             now(None).unwrap(),
-            "1.4 GiB free of 1.9 GiB, the limit of the control group \
-                                        /sys/fs/cgroup/job"
+            "1.4 GiB free of 1.9 GiB, the limit of the control group /sys/fs/cgroup/job"
         );
         assert_eq!(
             now(Some((3 << 30, 1 << 30))).unwrap(),
-            "1.0 GiB free of 3.0 GiB, the limit of \
-                                                            the address space (`ulimit -v`)"
+            "1.0 GiB free of 3.0 GiB, the limit of the address space (`ulimit -v`)"
         );
         write("sys/fs/cgroup/job/memory.max", "9000000000\n");
         assert_eq!(

@@ -191,18 +191,15 @@ mod tests {
         assert_eq!(
             Threads::within(4, 8, 8, 8).to_string(),
             "4 (all cores)",
-            "of two hardware \
-                                                                              threads each"
+            "of two hardware threads each"
         );
         assert_eq!(
             Threads::within(3, 3, 3, 8).to_string(),
-            "3 (the cores that this process may \
-                                                             use, of 8)"
+            "3 (the cores that this process may use, of 8)"
         );
         assert_eq!(
             Threads::within(3, 2, 3, 8).to_string(),
-            "2 (the CPU quota of the control \
-                                                             group; the machine has 8 cores)"
+            "2 (the CPU quota of the control group; the machine has 8 cores)"
         );
         for (text, is_one) in
             [("3", true), (" 4,2", true), ("0", false), ("-1", false), ("many", false), ("", false)]
@@ -218,8 +215,7 @@ mod tests {
         let set = |name: &str| std::env::var_os(name).is_some();
         assert!(
             set("GOMP_SPINCOUNT") || set("OMP_WAIT_POLICY"),
-            "the environment was not there \
-                                                                  before the start"
+            "the environment was not there before the start"
         );
     }
 }

@@ -98,10 +98,8 @@ impl Segment {
         // Room for what comes, so that the next tokens do not copy everything once more.
         let capacity = used + FIRST_CAPACITY / 2;
         let pick = |from: &Tensor| {
-            let (_, _, kv_heads, head_dim) = from.size4().expect(
-                "keys and values have 4 \
-                                                                  dimensions",
-            );
+            let (_, _, kv_heads, head_dim) =
+                from.size4().expect("keys and values have 4 dimensions");
             let picked = Tensor::empty(
                 [rows.len() as i64, capacity, kv_heads, head_dim],
                 (from.kind(), from.device()),
@@ -281,10 +279,8 @@ impl Segment {
 
 fn appended(store: &Tensor, new: &Tensor, layout: &Layout) -> Tensor {
     let mut store = store.shallow_clone();
-    let (rows, capacity, kv_heads, head_dim) = store.size4().expect(
-        "keys and values have 4 \
-                                                                     dimensions",
-    );
+    let (rows, capacity, kv_heads, head_dim) =
+        store.size4().expect("keys and values have 4 dimensions");
     let (_, added, _, _) = new.size4().expect("keys and values have 4 dimensions");
     if layout.columns > capacity {
         let grown = Tensor::zeros(

@@ -144,8 +144,8 @@ fn check(folder: &Path, generates: bool) -> Result<Tokenizer> {
             (Some(head), _) => Some(Error::model(
                 folder,
                 format!(
-                    "is a reward model (it has `{}`), not a language model\n\nhint: it can be \
-                         the `gold`",
+                    "is a reward model (it has `{}`), not a language model\n\nhint: it can be the \
+                     `gold`",
                     head.tensor()
                 ),
             )),
@@ -218,8 +218,7 @@ fn end_ids(
     }
     if let Some(id) = ids.iter().find(|id| !(0..vocab_size).contains(*id)) {
         problems.push(format!(
-            "the end-of-sequence id {id} is not among the {vocab_size} of the \
-                               embedding"
+            "the end-of-sequence id {id} is not among the {vocab_size} of the embedding"
         ));
     }
     if problems.is_empty() {

@@ -168,8 +168,7 @@ impl JudgeModel {
             }
             if row.is_empty() {
                 return Err(Error::failed(format!(
-                    "the text begins with the token 0, which ends it: \
-                                                  {text:?}"
+                    "the text begins with the token 0, which ends it: {text:?}"
                 )));
             }
         }

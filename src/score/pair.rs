@@ -154,8 +154,8 @@ impl PairScorer {
         let ends = pair.tuned.model.info().eos_token_ids.clone();
         if ends.is_empty() {
             return Err(Error::failed(
-                "the guides have no end-of-sequence token\n\nhint: set \
-                                      `eos_token_id` in the guide's config.json",
+                "the guides have no end-of-sequence token\n\nhint: set `eos_token_id` in the \
+                 guide's config.json",
             ));
         }
         Ok(Self { pair, same_vocabulary, ends, nodes: Nodes::default() })

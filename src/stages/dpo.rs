@@ -13,12 +13,8 @@ use crate::train::tasks::{DpoTask, PairSequences, reference_of};
 /// `name`: of the task, its metrics and its folder.
 pub fn train(context: &Context, pupil: &Pupil, name: &str) -> Result<()> {
     let tuning = pupil.tuning(&context.plan)?;
-    let (objective, training) = tuning.dpo.ok_or_else(|| {
-        Error::recipe(
-            "the recipe has no `[dpo]` \
-                                                                        table",
-        )
-    })?;
+    let (objective, training) =
+        tuning.dpo.ok_or_else(|| Error::recipe("the recipe has no `[dpo]` table"))?;
     // What DPO starts from and keeps as its reference: the result of SFT, or else the model itself.
     let reference = match tuning.sft {
         Some(_) => context.run.path(&pupil.folder("sft")),

@@ -67,10 +67,7 @@ impl<'a> Judging<'a> {
             interrupt::check()?;
             if group.iter().any(|prompt| !known.contains(&prompt.id)) {
                 let unanswered = |id: &str| {
-                    Error::failed(format!(
-                        "{name}: there is no response to \
-                                                                   prompt `{id}`"
-                    ))
+                    Error::failed(format!("{name}: there is no response to prompt `{id}`"))
                 };
                 let response =
                     |id: &str| responses.get(id).map(String::as_str).ok_or_else(|| unanswered(id));

@@ -131,12 +131,8 @@ impl Lineage {
                     .preferences
                     .as_ref()
                     .and_then(|table| Some((table, Path::new(table.source.as_ref()?))));
-                let (table, source) = table.ok_or_else(|| {
-                    Error::recipe(
-                        "`[preferences]` has no \
-                                                                         `source`",
-                    )
-                })?;
+                let (table, source) =
+                    table.ok_or_else(|| Error::recipe("`[preferences]` has no `source`"))?;
                 self.contents(Held::Pairs, source, || pair_files(table, source))?
             }
         })
@@ -186,12 +182,10 @@ impl Lineage {
 }
 
 fn model<'a>(plan: &'a Plan, name: &str) -> Result<&'a Model> {
-    plan.recipe.models.get(name).ok_or_else(|| {
-        Error::recipe(format!(
-            "no model `{name}` in the \
-                                                                      recipe"
-        ))
-    })
+    plan.recipe
+        .models
+        .get(name)
+        .ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))
 }
 
 /// The precision of weights at inference; where they are is no part of a result.

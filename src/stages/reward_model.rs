@@ -66,7 +66,7 @@ pub fn train(context: &Context) -> Result<()> {
     if validation.is_empty() {
         warn!(
             "{NAME}: no pair of {VALIDATION} can be used, so there is no held-out accuracy, and \
-               the last weights are kept"
+             the last weights are kept"
         );
     }
     info!("{NAME}: {} training and {} validation pairs", train.len(), validation.len());
@@ -151,8 +151,8 @@ fn read_texts(
     if kept.len() < pairs.len() {
         let left_out = pairs.len() - kept.len();
         warn!(
-            "{NAME}: {left_out} of {} pairs of {file} are equal, empty or longer than \
-               `max_length` and left out",
+            "{NAME}: {left_out} of {} pairs of {file} are equal, empty or longer than `max_length` \
+             and left out",
             pairs.len()
         );
     }

@@ -245,13 +245,12 @@ pub fn tell_seen(context: &Context) -> Result<()> {
     match (count - prompts.len(), seen.len()) {
         (0, 0) => {}
         (0, seen) => info!(
-            "steer: {seen} test texts are passed over, for training or validation \
-                            texts make the same prompts"
+            "steer: {seen} test texts are passed over, for training or validation texts make the \
+             same prompts"
         ),
         (taken, _) => warn!(
             "steer: {taken} of {count} prompts are those of training or validation texts too; \
-             other `data.prompt.min_words` or more test \
-             texts make new ones"
+             other `data.prompt.min_words` or more test texts make new ones"
         ),
     }
     Ok(())

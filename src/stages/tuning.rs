@@ -156,7 +156,7 @@ pub fn warn_left_out(task: &str, file: &str, what: &str, left_out: usize, all: u
     if left_out > 0 {
         warn!(
             "{task}: {left_out} of {all} {what} of {file} are empty or longer than `max_length` \
-               and left out"
+             and left out"
         );
     }
 }

@@ -194,10 +194,13 @@ mod tests {
         let template = template(source).unwrap();
         assert_eq!(template.render(&chat(), true).unwrap(), "<s>>system:S\nuser:U\nassistant:");
         assert_eq!(template.render(&chat(), false).unwrap(), "<s>>system:S\nuser:U\n");
-        assert!(template.render(&[], true).unwrap_err().to_string().ends_with(
-            "a chat needs one \
-                                                                               message or more"
-        ));
+        assert!(
+            template
+                .render(&[], true)
+                .unwrap_err()
+                .to_string()
+                .ends_with("a chat needs one message or more")
+        );
     }
 
     #[test]
@@ -213,8 +216,7 @@ mod tests {
         let raising = "{% macro no(m) %}{{ raise_exception('no ' + m.role + ' turn') }}{% endmacro %}{{ no(messages[0]) }}";
         assert_eq!(
             error(raising),
-            "model/chat_template.jinja: the chat template refuses this \
-                                    chat: no system turn"
+            "model/chat_template.jinja: the chat template refuses this chat: no system turn"
         );
         let error = error("a\n{{ eos_token + 'x' }}");
         assert!(

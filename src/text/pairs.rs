@@ -77,10 +77,7 @@ pub fn read_responses(path: &Path) -> Result<Vec<[String; 3]>> {
             _ => Err(Error::data(
                 path,
                 Some(record.line),
-                format!(
-                    "a preference pair needs the \
-                                                                   text `{name}`"
-                ),
+                format!("a preference pair needs the text `{name}`"),
             )),
         };
         Ok([field("prompt")?, field("chosen")?, field("rejected")?])

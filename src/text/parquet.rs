@@ -39,8 +39,7 @@ pub fn read(path: &Path, file: File, limit: usize) -> Result<Vec<Record>> {
         return Err(Error::data(
             path,
             None,
-            "all columns are nested; expected one of text, numbers \
-                                            or booleans",
+            "all columns are nested; expected one of text, numbers or booleans",
         ));
     }
     let rows = reader.get_row_iter(Some(columns)).map_err(wrong(None))?.take(limit).enumerate();

@@ -29,10 +29,7 @@ impl Record {
             Error::data(
                 path,
                 Some(self.line),
-                format!(
-                    "no column `{column}`; found \
-                                                        {found}\n\nhint: set `{key}`"
-                ),
+                format!("no column `{column}`; found {found}\n\nhint: set `{key}`"),
             )
         })
     }
@@ -96,8 +93,8 @@ fn json_lines(path: &Path, mut reader: impl BufRead, limit: usize) -> Result<Vec
                 path,
                 Some(line),
                 format!(
-                    "the gzip data is damaged or cut short: {error}\n\nhint: download or copy \
-                         the file again"
+                    "the gzip data is damaged or cut short: {error}\n\nhint: download or copy the \
+                     file again"
                 ),
             ),
             _ => Error::io(path, "reading")(error),
@@ -119,8 +116,7 @@ fn json_lines(path: &Path, mut reader: impl BufRead, limit: usize) -> Result<Vec
             return Err(Error::data(
                 path,
                 Some(line),
-                "an empty line where a JSON object should \
-                                                      be\n\nhint: remove the line",
+                "an empty line where a JSON object should be\n\nhint: remove the line",
             ));
         }
         let value: Value = serde_json::from_str(text).map_err(|error| {
@@ -139,14 +135,7 @@ fn json_lines(path: &Path, mut reader: impl BufRead, limit: usize) -> Result<Vec
 fn json_array(path: &Path, limit: usize) -> Result<Vec<Record>> {
     let bytes = std::fs::read(path).map_err(Error::io(path, "reading"))?;
     let rows: Vec<Value> = serde_json::from_slice(&bytes).map_err(|error| {
-        Error::data(
-            path,
-            Some(error.line()),
-            format!(
-                "not a JSON array of \
-                                                                        objects: {error}"
-            ),
-        )
+        Error::data(path, Some(error.line()), format!("not a JSON array of objects: {error}"))
     })?;
     rows.into_iter()
         .take(limit)

@@ -206,12 +206,9 @@ impl Tokenizer {
     /// character end in U+FFFD.
     pub fn decode(&self, ids: &[i64]) -> Result<String> {
         let ids: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
-        self.inner.decode(&ids, true).map_err(|error| {
-            Error::Tokenizer(format!(
-                "cannot decode: \
-                                                                                {error}"
-            ))
-        })
+        self.inner
+            .decode(&ids, true)
+            .map_err(|error| Error::Tokenizer(format!("cannot decode: {error}")))
     }
 
     /// As [`Self::decode`], special tokens included.

@@ -146,7 +146,7 @@ impl Run<'_> {
                 let since_best = state.position.since_best;
                 info!(
                     "{}: stopped early at step {step} of {}, {since_best} validations without a \
-                       new best",
+                     new best",
                     self.stage, self.steps
                 );
             }

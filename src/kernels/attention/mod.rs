@@ -33,10 +33,8 @@ pub struct New {
 impl New {
     /// Of query (rows, heads, width, head_dim), key and value (rows, kv_heads, width, head_dim).
     pub fn separate(query: &Tensor, key: &Tensor, value: &Tensor) -> Self {
-        let (rows, heads, width, head_dim) = query.size4().expect(
-            "queries are (rows, heads, \
-                                                                   width, head_dim)",
-        );
+        let (rows, heads, width, head_dim) =
+            query.size4().expect("queries are (rows, heads, width, head_dim)");
         let (_, kv_heads, _, _) = key.size4().expect("keys are (rows, kv_heads, width, head_dim)");
         assert!(
             heads % kv_heads == 0
@@ -241,8 +239,8 @@ mod tests {
                         .double_value(&[]);
                     assert!(
                         error < bound,
-                        "{kind:?}, {heads} heads of {head_dim}, window \
-                                            {window:?}, row {row}: {error}"
+                        "{kind:?}, {heads} heads of {head_dim}, window {window:?}, row {row}: \
+                         {error}"
                     );
                 }
                 // The new tokens have been stored.

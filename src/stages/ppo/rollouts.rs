@@ -107,8 +107,7 @@ impl<'a> Sampler<'a> {
         if self.rewards.cut() > 0 && !was_cut {
             warn!(
                 "{}: a response of step {step} is longer than the guides can read; of such \
-                 responses, here and later, the beginning earns its \
-                 score and the rest nothing",
+                 responses, here and later, the beginning earns its score and the rest nothing",
                 self.cell.task
             );
         }

@@ -72,13 +72,13 @@ fn prompts(context: &Context, cell: &PpoCell) -> Result<(Vec<Prompt>, Vec<Prompt
         if found < asked {
             warn!(
                 "{}: only {found} {split} texts make a prompt, and {seen} one of training texts; \
-                   {asked} were asked for",
+                 {asked} were asked for",
                 cell.task
             );
         } else if seen > 0 {
             info!(
                 "{}: {seen} {split} texts are passed over, for training texts make the same \
-                   prompts",
+                 prompts",
                 cell.task
             );
         }

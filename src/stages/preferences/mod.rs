@@ -35,8 +35,8 @@ pub fn make(context: &Context) -> Result<()> {
     if train.pairs == 0 {
         let hint = match settings.source {
             Some(_) => {
-                "a pair needs two different responses with text, and a prompt that fits the \
-                        model to tune"
+                "a pair needs two different responses with text, and a prompt that fits the model \
+                 to tune"
             }
             None => "raise `preferences.sampling.temperature`",
         };
@@ -78,10 +78,9 @@ pub fn asked(context: &Context) -> Result<Option<Asked>> {
 }
 
 fn table(context: &Context) -> Result<&Preferences> {
-    context.recipe().preferences.as_ref().ok_or_else(|| {
-        Error::recipe(
-            "the recipe has no \
-                                                                       `[preferences]` table",
-        )
-    })
+    context
+        .recipe()
+        .preferences
+        .as_ref()
+        .ok_or_else(|| Error::recipe("the recipe has no `[preferences]` table"))
 }

@@ -17,12 +17,10 @@ use crate::stages::tasks::{TRAIN, VALIDATION};
 use crate::text::{LeftOut, Pair, Prompts, Reason, Split};
 
 pub fn run(context: &Context, settings: &Preferences) -> Result<()> {
-    let name = settings.policy.as_deref().ok_or_else(|| {
-        Error::recipe(
-            "`[preferences]` has no \
-                                                                       `policy` to sample from",
-        )
-    })?;
+    let name = settings
+        .policy
+        .as_deref()
+        .ok_or_else(|| Error::recipe("`[preferences]` has no `policy` to sample from"))?;
     let reward = context.models.open_gold()?;
     let (lm, tokenizer) = context.models.open(&context.models.folder(name)?, name)?;
     let sampling = Sampling::new(
@@ -96,7 +94,7 @@ fn prompts(context: &Context, split: Split, count: usize, file: &str) -> Result<
     if prompts.len() < count {
         warn!(
             "{file}: only {} texts make prompts of {least} words or more; {count} were asked \
-               for{passed_over}",
+             for{passed_over}",
             prompts.len()
         );
     } else if !seen.is_empty() {

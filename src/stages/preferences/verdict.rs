@@ -107,9 +107,7 @@ mod tests {
         assert_eq!(
             up(Pairing::BestWorst, ["a", " ", "", "b"]),
             [Ok((3, 0))],
-            "an empty one is \
-                                                                               neither best nor \
-                                                                               worst"
+            "an empty one is neither best nor worst"
         );
         assert_eq!(up(Pairing::BestWorst, ["a", "", "", " "]), [Err(Empty)]);
         assert_eq!(up(Pairing::BestWorst, ["a", "a", "a", "a"]), [Err(Equal)]);

@@ -338,8 +338,7 @@ fn check(rollouts: &[Rollout]) -> Result<()> {
         Some((number, Rollout { sequence, rewards })) => {
             let tokens = sequence.scored();
             Err(Error::failed(format!(
-                "rollout {number} of {tokens} tokens has the rewards \
-                                       {rewards:?}"
+                "rollout {number} of {tokens} tokens has the rewards {rewards:?}"
             )))
         }
     }
