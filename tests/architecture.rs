@@ -119,7 +119,23 @@ fn search_imports_neither_policy_nor_score_and_knows_no_tensor() {
 }
 
 /// Rooms whose files import each other in one direction only.
-const WITHOUT_CIRCLES: [&str; 6] = ["stages", "engine", "search", "policy", "score", "train"];
+const WITHOUT_CIRCLES: [&str; 15] = [
+    "stages",
+    "engine",
+    "search",
+    "policy",
+    "score",
+    "train",
+    "report",
+    "text",
+    "hub",
+    "artifacts",
+    "monitor",
+    "machine",
+    "kernels",
+    "cli",
+    "bench",
+];
 
 /// The module paths below `src/` that `use` lines and paths of a file name, as `room/module/…`;
 /// what a `mod.rs` hands on by `pub use` is no import of its own.

@@ -10,7 +10,7 @@ use hf_hub::api::sync::ApiError;
 use ureq::Body;
 use ureq::http::Response;
 
-use super::HubSettings;
+use super::settings::HubSettings;
 use crate::error::Error;
 use crate::recipe::HubId;
 

@@ -15,7 +15,7 @@ use tracing::info;
 use ureq::Body;
 use ureq::http::Response;
 
-use super::Hub;
+use super::client::Client;
 use super::failure::Failure;
 use super::files::is_safe;
 use crate::monitor::Progress;
@@ -25,7 +25,7 @@ const MEGABYTE: u64 = 1_000_000;
 
 /// One commit of a repository on the hub, and its place in the cache.
 pub(super) struct Source<'a> {
-    pub hub: &'a Hub,
+    pub client: &'a Client,
     pub remote: &'a ApiRepo,
     pub cache: &'a CacheRepo,
     pub commit: &'a str,
@@ -112,7 +112,7 @@ impl Source<'_> {
     /// does.
     fn announced(&self, name: &str) -> Result<Announced, Failure> {
         let mut url = self.remote.url(name);
-        let mut response = self.hub.ask(&url)?;
+        let mut response = self.client.ask(&url)?;
         for _ in 0..MOST_REDIRECTS {
             // A repository that moved: the hub sends on within itself, and what is said of the file
             // comes at the end.
@@ -120,7 +120,7 @@ impl Source<'_> {
                 .filter(|to| response.status().is_redirection() && to.starts_with('/'));
             let Some(location) = location else { break };
             url = format!("{}{location}", origin(&url));
-            response = self.hub.ask(&url)?;
+            response = self.client.ask(&url)?;
         }
         let odd = |what: &str| {
             Failure::refused(

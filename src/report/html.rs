@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use super::answer::Answer;
 use super::ppo::{PpoReport, ppo_table};
-use super::summary::{Answer, Reward, Summary, SummaryRow};
+use super::summary::{Reward, Summary, SummaryRow};
 use super::table::table;
 
 /// Some responses of one base and method, to be read by people.

@@ -12,7 +12,6 @@ use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 
 use super::jinja_python::{self, Clock};
-use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 
 const NAME: &str = "chat";
@@ -52,11 +51,6 @@ impl fmt::Display for Raised {
 impl std::error::Error for Raised {}
 
 impl ChatTemplate {
-    /// Of a tokenizer folder; `None` where it has none.
-    pub fn open(folder: &Path) -> Result<Option<Self>> {
-        Ok(Tokenizer::open(folder)?.chat_template()?.cloned())
-    }
-
     /// `special` are the tokens that the template may name, by role (`bos_token`, …); those of no
     /// role are undefined in it.
     pub fn new(path: &Path, source: &str, special: &[(String, String)]) -> Result<Self> {

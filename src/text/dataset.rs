@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::data_report::DataReport;
 use super::hold_out::hold_out;
-use super::records::{self, Record};
+use super::record::{Record, shorten};
+use super::records;
 use super::reviews;
 use super::splits::{self, SplitFiles};
 use crate::error::{Error, Result};
@@ -271,7 +272,7 @@ fn example(path: &Path, columns: &Columns, id: String, record: &Record) -> Resul
     let text = record.text(path, &columns.text, "data.columns.text")?;
     let value = record.column(path, &columns.label, "data.columns.label")?;
     let label = label(value).ok_or_else(|| {
-        let what = records::shorten(&value.to_string());
+        let what = shorten(&value.to_string());
         Error::data(
             path,
             Some(record.line),

@@ -11,7 +11,7 @@ use ::parquet::record::{Field, Row};
 use ::parquet::schema::types::{Type, TypePtr};
 use serde_json::{Map, Value};
 
-use super::records::Record;
+use super::record::Record;
 use crate::error::{Error, Result};
 
 /// The first `limit` rows; a record's line is its row, from 1.

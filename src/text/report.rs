@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::tokenizer::read_json;
+use super::json_file::read_json;
 use super::{PromptTemplate, Tokenizer, VocabularyDifference};
 use crate::error::Result;
 use crate::recipe::{GuidePairSource, Plan, Recipe, config_folder, two_vocabularies};
