@@ -30,14 +30,9 @@ struct Flag {
 
 static FLAGS: LazyLock<Vec<Flag>> = LazyLock::new(|| {
     let mut flags: Vec<Flag> = Vec::new();
-    for (kind, key) in
-        Search::KINDS.iter().flat_map(|kind| kind.keys.iter().map(|key| (kind.name, key)))
-    {
+    for (kind, key) in Search::keys() {
         match flags.iter_mut().find(|flag| flag.key.name == key.name) {
-            Some(flag) => {
-                flag.kinds.push(kind);
-                flag.help += &format!("; {}", key.help);
-            }
+            Some(flag) => flag.also_of(kind, key),
             None => flags.push(Flag::of(key, kind)),
         }
     }
@@ -48,32 +43,35 @@ impl Flag {
     fn of(key: &'static Key, kind: &'static str) -> Self {
         let (name, value_name) =
             (format!("--{}", key.name.replace('_', "-")), key.name.to_uppercase());
-        Self { key, name, value_name, kinds: vec![kind], help: key.help.to_owned() }
+        Self { key, name, value_name, kinds: vec![kind], help: format!("{kind}: {}", key.help) }
+    }
+
+    fn also_of(&mut self, kind: &'static str, key: &Key) {
+        self.kinds.push(kind);
+        self.help += &format!("; {kind}: {}", key.help);
     }
 
     fn arg(&'static self) -> Arg {
         let Self { key, name, value_name, kinds: _, help } = self;
-        let arg = Arg::new(key.name).long(name.trim_start_matches('-'));
+        let arg = Arg::new(key.name.as_str()).long(name.trim_start_matches('-'));
         let (usual, parser): (String, ValueParser) = match key.value {
             KeyValue::Count(usual) => (usual.to_string(), value_parser!(u32).range(1..).into()),
             KeyValue::Number(usual) => (usual.to_string(), value_parser!(f64).into()),
             KeyValue::Switch => return arg.action(ArgAction::SetTrue).help(help),
         };
-        arg.value_name(value_name.as_str()).value_parser(parser).help(format!(
-            "{help} [default: \
-                                                                               {usual}]"
-        ))
+        let help = format!("{help} [default: {usual}]");
+        arg.value_name(value_name.as_str()).value_parser(parser).help(help)
     }
 
     fn given(&self, matches: &ArgMatches) -> Option<Value> {
         match self.key.value {
             KeyValue::Count(_) => {
-                matches.get_one::<u32>(self.key.name).map(|count| i64::from(*count).into())
+                matches.get_one::<u32>(&self.key.name).map(|count| i64::from(*count).into())
             }
             KeyValue::Number(_) => {
-                matches.get_one::<f64>(self.key.name).map(|number| (*number).into())
+                matches.get_one::<f64>(&self.key.name).map(|number| (*number).into())
             }
-            KeyValue::Switch => matches.get_flag(self.key.name).then(|| true.into()),
+            KeyValue::Switch => matches.get_flag(&self.key.name).then(|| true.into()),
         }
     }
 
@@ -113,8 +111,10 @@ impl SearchFlags {
 
 impl FromArgMatches for SearchFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let given =
-            FLAGS.iter().filter_map(|flag| Some((flag.key.name, flag.given(matches)?))).collect();
+        let given = FLAGS
+            .iter()
+            .filter_map(|flag| Some((flag.key.name.as_str(), flag.given(matches)?)))
+            .collect();
         Ok(Self { given })
     }
 

@@ -3,12 +3,13 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// What is minimised for a pair; h is log π/π_ref of a response summed over its tokens, and Δ =
 /// h(chosen) − h(rejected).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PreferenceLoss {
     /// −(1 − ε) log σ(βΔ) − ε log σ(−βΔ): Eq. 7 of arXiv:2305.18290 at ε = 0, and with ε > 0

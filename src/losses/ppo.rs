@@ -1,6 +1,7 @@
 //! Proximal policy optimisation: the clipped losses, and estimates of the divergence from a
 //! reference.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -49,7 +50,7 @@ pub fn approx_kl(logps: &Tensor, old_logps: &Tensor) -> Tensor {
 
 /// Estimates of KL(π ‖ π_ref) from tokens drawn from π (J. Schulman, "Approximating KL divergence",
 /// 2020).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum KlEstimator {
     /// log π − log π_ref: unbiased, of either sign.

@@ -1,7 +1,8 @@
 //! What answering prompts takes of a model, by sizes alone: one arithmetic for what `w2s check`
 //! shows and for what a run plans with.
 
-use super::LmSizes;
+use super::sizes::LmSizes;
+use super::words::bytes_in_words;
 
 /// Rows that preferences and PPO sample together. Results depend on it only through float rounding,
 /// so it is fixed.
@@ -108,28 +109,9 @@ impl Reading {
     }
 }
 
-/// An amount of memory as people read it.
-pub fn bytes_in_words(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    let mut amount = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while amount >= 1024.0 && unit + 1 < UNITS.len() {
-        amount /= 1024.0;
-        unit += 1;
-    }
-    format!("{amount:.1} {}", UNITS[unit])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn amounts_are_readable() {
-        assert_eq!(bytes_in_words(512), "0.5 KiB");
-        assert_eq!(bytes_in_words(3 << 29), "1.5 GiB");
-        assert_eq!(bytes_in_words(u64::MAX), "16384.0 PiB");
-    }
 
     #[test]
     fn a_reading_is_counted_as_it_is_written() {

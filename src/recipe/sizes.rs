@@ -4,17 +4,16 @@
 //! Field names are Hugging Face's where one exists. Loading a model, and what its config means
 //! beyond sizes, is left to `models`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{GoldScratch, Scratch};
-
 /// Larger than any model's dimension; keeps the arithmetic far from overflow.
 pub(super) const LARGEST_SIZE: u64 = 1 << 20;
 
-/// Of a causal language model.
+/// The sizes of a causal language model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LmSizes {
     pub vocab_size: u64,
@@ -32,6 +31,16 @@ pub struct LmSizes {
     pub linears: Vec<LinearSize>,
 }
 
+/// The sizes of all models and judges of a recipe.
+#[derive(Debug, Default)]
+pub struct Sizes {
+    pub models: BTreeMap<String, LmSizes>,
+    pub gold: Option<ClassifierSizes>,
+    pub judges: BTreeMap<String, ClassifierSizes>,
+    /// `models.<name>`, `gold` or `judges.<name>`, and what is wrong with its config.
+    pub troubles: Vec<(String, String)>,
+}
+
 /// A linear layer, named within its block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinearSize {
@@ -40,7 +49,7 @@ pub struct LinearSize {
     pub n_out: u64,
 }
 
-/// Of a sequence classifier, or of a reward model.
+/// The sizes of a sequence classifier, or of a reward model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassifierSizes {
     pub vocab_size: u64,
@@ -49,28 +58,11 @@ pub struct ClassifierSizes {
     pub n_heads: u64,
     pub dim: u64,
     pub parameters: u64,
+    /// Whether it is a head on a causal language model: a reward model.
+    pub causal: bool,
 }
 
 impl LmSizes {
-    /// A GPT-2 with a tied head; `None` if a size is not positive or beyond any model.
-    pub fn of_scratch(scratch: &Scratch, vocab_size: usize) -> Option<Self> {
-        let n_inner = scratch.n_embd.checked_mul(4)?;
-        let sizes = [scratch.n_layer, scratch.n_head, scratch.n_embd, scratch.n_positions, n_inner]
-            .map(in_range);
-        let [Some(n_layer), Some(n_head), Some(n_embd), Some(n_positions), Some(n_inner)] = sizes
-        else {
-            return None;
-        };
-        Some(Self::gpt2(
-            in_range(i64::try_from(vocab_size).ok()?)?,
-            n_positions,
-            n_layer,
-            n_head,
-            n_embd,
-            n_inner,
-        ))
-    }
-
     /// Of the model whose `config.json` lies in `folder`; the error says what it lacks.
     pub fn of_folder(folder: &Path) -> Result<Self, String> {
         let config = read_config(folder)?;
@@ -113,7 +105,8 @@ impl LmSizes {
         })
     }
 
-    fn gpt2(
+    /// A GPT-2 with a tied head.
+    pub(super) fn gpt2(
         vocab_size: u64,
         context: u64,
         n_layer: u64,
@@ -153,24 +146,6 @@ fn linears(layers: &[(&str, u64, u64)]) -> Vec<LinearSize> {
 }
 
 impl ClassifierSizes {
-    pub fn of_scratch(gold: &GoldScratch) -> Option<Self> {
-        let sizes =
-            [gold.n_layers, gold.n_heads, gold.dim, gold.hidden_dim, gold.max_position_embeddings]
-                .map(in_range);
-        let [Some(n_layers), Some(n_heads), Some(dim), Some(hidden_dim), Some(context)] = sizes
-        else {
-            return None;
-        };
-        Some(Self::distilbert(
-            in_range(i64::try_from(gold.vocab_size).ok()?)?,
-            context,
-            n_layers,
-            n_heads,
-            dim,
-            hidden_dim,
-        ))
-    }
-
     pub fn of_folder(folder: &Path) -> Result<Self, String> {
         let config = read_config(folder)?;
         if config.0.get("model_type").and_then(Value::as_str) == Some("bert") {
@@ -196,6 +171,7 @@ impl ClassifierSizes {
                 n_heads: n_head,
                 dim: hidden_size,
                 parameters,
+                causal: true,
             });
         }
         let [n_layers, n_heads, dim] =
@@ -212,7 +188,7 @@ impl ClassifierSizes {
         ))
     }
 
-    fn distilbert(
+    pub(super) fn distilbert(
         vocab_size: u64,
         context: u64,
         n_layers: u64,
@@ -226,7 +202,7 @@ impl ClassifierSizes {
         // labels 2d + 2.
         let parameters = ((vocab_size + context) * dim + dim * dim + 5 * dim + 2)
             .saturating_add(n_layers.saturating_mul(block));
-        Self { vocab_size, context, n_layers, n_heads, dim, parameters }
+        Self { vocab_size, context, n_layers, n_heads, dim, parameters, causal: false }
     }
 }
 

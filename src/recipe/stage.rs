@@ -1,9 +1,12 @@
-//! The stages of a recipe: a table each, which says what the stage needs, does and takes, so that
-//! nothing else lists stages.
+//! What each stage's table says of its stage, so that nothing else lists stages. What a stage does
+//! is left to `stages`.
 
 use std::fmt;
 
-use super::{Plan, Recipe, Stage, StageMemory};
+use super::memory::StageMemory;
+use super::plan::Plan;
+use super::rules::Rules;
+use super::tables::{Recipe, Stage, for_stages};
 
 /// The table of a stage.
 pub trait StageTable {
@@ -17,8 +20,27 @@ pub trait StageTable {
         Vec::new()
     }
 
-    /// What `w2s check` says of it, to the end of a line; further lines are indented by five.
+    /// What `needed`, whose table is missing, is for, to follow its name; and a way out where
+    /// there is more than to add it.
+    fn without(&self, _needed: Stage, _: &Recipe) -> Option<(&'static str, &'static str)> {
+        None
+    }
+
+    /// Tells `rules` what is wrong between the table's keys and others; a range that one key alone
+    /// must keep stands on its field.
+    fn rules(&self, rules: &mut Rules);
+
+    /// Writes what `w2s check` says of it, to the end of a line; further lines are indented by
+    /// five.
+    ///
+    /// # Errors
+    /// Those of `out`.
     fn words(&self, plan: &Plan, out: &mut String) -> fmt::Result;
+
+    /// What is worth a second look, though a run does it: one line each, with the key.
+    fn warnings(&self, _plan: &Plan) -> Vec<String> {
+        Vec::new()
+    }
 
     /// What it takes of memory at its peak; `None` where it holds no model.
     fn memory(&self, _plan: &Plan) -> Option<StageMemory> {
@@ -26,51 +48,25 @@ pub trait StageTable {
     }
 }
 
-/// Makes `Stage` of its variants and the fields of [`Recipe`] that hold their tables, in the order
-/// in which stages run.
-macro_rules! stages {
-    ($($variant:ident($field:ident)),* $(,)?) => {
-        /// In the order in which they run.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        pub enum Stage {
-            $($variant),*
-        }
-
+macro_rules! stage_tables {
+    ($($variant:ident($field:ident),)*) => {
         impl Stage {
-            pub const ALL: [Self; [$(stringify!($field)),*].len()] = [$(Self::$variant),*];
-
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => stringify!($field)),*
-                }
-            }
-
             /// Its table, where the recipe has it.
             pub(super) fn table(self, recipe: &Recipe) -> Option<&dyn StageTable> {
                 match self {
-                    $(Self::$variant => recipe.$field.as_ref().map(|table| table as &dyn StageTable)),*
+                    $(Self::$variant => {
+                        recipe.$field.as_ref().map(|table| table as &dyn StageTable)
+                    })*
                 }
             }
         }
     };
 }
-pub(super) use stages;
+for_stages!(stage_tables);
 
 impl Stage {
     /// Whether `recipe` asks for it.
     pub(super) fn is_in(self, recipe: &Recipe) -> bool {
         self.table(recipe).is_some_and(|table| table.is_asked(recipe))
-    }
-
-    /// The names of all stages, for messages.
-    pub fn names() -> String {
-        Self::ALL.map(Self::name).join(", ")
-    }
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
     }
 }

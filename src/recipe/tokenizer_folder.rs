@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::words::listed;
+
 /// The file that holds a folder's chat template, and the template; `None` where the folder has
 /// none. As in transformers, `chat_template.jinja` wins over `tokenizer_config.json`, and of
 /// several templates the one named `default` counts. The error says what is wrong with the file.
@@ -43,7 +45,7 @@ pub fn chat_template(folder: &Path) -> Result<Option<(PathBuf, String)>, String>
                 return Err(format!(
                     "`{}` has chat templates {} and none named `default`",
                     path.display(),
-                    super::listed(names)
+                    listed(names)
                 ));
             }
             _ => {

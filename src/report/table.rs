@@ -102,7 +102,7 @@ fn cells(row: &SummaryRow, judges: &BTreeSet<&str>) -> Vec<String> {
 
 /// The short name of a setting, where it has one.
 fn symbol(key: &str) -> &str {
-    Search::key(key).and_then(|key| key.symbol).unwrap_or(key)
+    Search::key(key).and_then(|key| key.symbol.as_deref()).unwrap_or(key)
 }
 
 fn draw(headers: &[String], rows: Vec<Vec<String>>) -> String {

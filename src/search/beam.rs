@@ -8,21 +8,28 @@
 //! scores above the worst of B finished ones, or at the token budget, where the unfinished ones are
 //! cut off.
 
+use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 
 use super::searcher::shared;
-use super::settings::{Asked, Key, KeyValue, Kind, SearchSettings, at_least_one};
+use super::settings::{Asked, Kind, SearchSettings};
 use super::{Ask, Live, Opened, Searcher, Told};
 use super::{Finish, Found, Hypothesis, Node, Response, Scored, ToScore};
 use crate::error::{Error, Result};
 
-/// What may be said of a token-level beam search.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// Token-level beam search of the base alone, without guides or sampling, by the rules of
+/// transformers' `generate(num_beams=…)`; the same for every seed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BeamSettings {
+    /// Unfinished responses kept after each token (B).
+    #[schemars(range(min = 1))]
+    #[schemars(extend("x-usual" = 4, "x-symbol" = "W", "x-also" = ["num_beams"]))]
     pub beam_width: usize,
+    /// Scores are divided by the length to this power.
     #[serde(default = "one")]
     pub length_penalty: f64,
+    /// End with the first B finished responses.
     #[serde(default)]
     pub early_stopping: bool,
 }
@@ -32,43 +39,11 @@ fn one() -> f64 {
 }
 
 impl BeamSettings {
-    pub const KIND: Kind = Kind {
-        name: "beam",
-        keys: &[
-            Key {
-                name: "beam_width",
-                symbol: Some("W"),
-                value: KeyValue::Count(4),
-                help: "B of beam",
-            },
-            Key {
-                name: "length_penalty",
-                symbol: None,
-                value: KeyValue::Number(1.0),
-                help: "Of beam: scores are divided by the length to this power",
-            },
-            Key {
-                name: "early_stopping",
-                symbol: None,
-                value: KeyValue::Switch,
-                help: "Of beam: end with the first B finished responses",
-            },
-        ],
-        draws: false,
-        compares: false,
-    };
+    pub const KIND: Kind =
+        Kind { name: "beam", draws: false, compares: false, schema: || schema_for!(BeamSettings) };
 }
 
 impl SearchSettings for BeamSettings {
-    fn problems(&self, key: &str) -> Vec<String> {
-        let Self { beam_width, length_penalty, early_stopping: _ } = self;
-        let mut problems = at_least_one(key, &[("beam_width", *beam_width)]);
-        if !length_penalty.is_finite() {
-            problems.push(format!("`{key}.length_penalty` is {length_penalty}, expected a number"));
-        }
-        problems
-    }
-
     fn words(&self, proposal: &str) -> String {
         let Self { beam_width, length_penalty, early_stopping } = self;
         let ends = match early_stopping {

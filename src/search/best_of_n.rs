@@ -1,36 +1,28 @@
 //! Best of n whole samples by the scorer. It runs as chunk-level beam search with `W = 1`, `K = n`
 //! and one chunk.
 
+use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 
-use super::settings::{Asked, Key, KeyValue, Kind, SearchSettings, at_least_one};
+use super::settings::{Asked, Kind, SearchSettings};
 use super::{Cbs, Opened, Searcher};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Best of `n` whole responses by the guides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BestOfN {
+    /// Responses sampled for each prompt (N).
+    #[schemars(range(min = 1))]
+    #[schemars(extend("x-usual" = 16, "x-also" = ["num_return_sequences", "best_of"]))]
     pub n: usize,
 }
 
 impl BestOfN {
-    pub const KIND: Kind = Kind {
-        name: "best_of_n",
-        keys: &[Key {
-            name: "n",
-            symbol: None,
-            value: KeyValue::Count(16),
-            help: "N of best_of_n",
-        }],
-        draws: true,
-        compares: true,
-    };
+    pub const KIND: Kind =
+        Kind { name: "best_of_n", draws: true, compares: true, schema: || schema_for!(BestOfN) };
 }
 
 impl SearchSettings for BestOfN {
-    fn problems(&self, key: &str) -> Vec<String> {
-        at_least_one(key, &[("n", self.n)])
-    }
-
     fn words(&self, _proposal: &str) -> String {
         format!("best of {} by the guides", self.n)
     }

@@ -10,10 +10,11 @@
 
 use std::collections::BTreeSet;
 
+use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 
 use super::searcher::shared;
-use super::settings::{Asked, Key, KeyValue, Kind, SearchSettings, at_least_one};
+use super::settings::{Asked, Kind, SearchSettings};
 use super::{Ask, Continue, Drive, Live, Opened, Query, Searcher, Told};
 use super::{
     Extended, Finish, Found, Hypothesis, Node, Proposer, Response, Scored, Scorer, Semantics,
@@ -23,52 +24,27 @@ use crate::error::{Error, Result};
 use crate::prompt::Prompt;
 use crate::sampling::Stream;
 
-/// What may be said of a chunk-level beam search.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Chunk-level beam search (Algorithm 1 of arXiv 2405.19262).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CbsSettings {
+    /// Hypotheses kept after each chunk (W).
+    #[schemars(range(min = 1), extend("x-usual" = 4, "x-symbol" = "W"))]
     pub beam_width: usize,
+    /// Continuations of each hypothesis (K).
+    #[schemars(range(min = 1), extend("x-usual" = 4, "x-symbol" = "K"))]
     pub successors: usize,
+    /// Tokens of a continuation (L).
+    #[schemars(range(min = 1), extend("x-usual" = 5, "x-symbol" = "L"))]
     pub chunk_len: usize,
 }
 
 impl CbsSettings {
-    pub const KIND: Kind = Kind {
-        name: "cbs",
-        keys: &[
-            Key {
-                name: "beam_width",
-                symbol: Some("W"),
-                value: KeyValue::Count(4),
-                help: "W of cbs: hypotheses kept after each chunk",
-            },
-            Key {
-                name: "successors",
-                symbol: Some("K"),
-                value: KeyValue::Count(4),
-                help: "K of cbs: continuations of each hypothesis",
-            },
-            Key {
-                name: "chunk_len",
-                symbol: Some("L"),
-                value: KeyValue::Count(5),
-                help: "L of cbs: tokens of a continuation",
-            },
-        ],
-        draws: true,
-        compares: true,
-    };
+    pub const KIND: Kind =
+        Kind { name: "cbs", draws: true, compares: true, schema: || schema_for!(CbsSettings) };
 }
 
 impl SearchSettings for CbsSettings {
-    fn problems(&self, key: &str) -> Vec<String> {
-        let Self { beam_width, successors, chunk_len } = *self;
-        at_least_one(
-            key,
-            &[("beam_width", beam_width), ("successors", successors), ("chunk_len", chunk_len)],
-        )
-    }
-
     fn words(&self, _proposal: &str) -> String {
         let Self { beam_width, successors, chunk_len } = self;
         format!(

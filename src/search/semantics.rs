@@ -1,11 +1,12 @@
 //! Whose rules hold where the paper and its released code differ.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::response::Finish;
 
 /// They differ in what becomes of finished hypotheses, and of responses that the token budget cuts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Semantics {
     /// Algorithm 1: candidates are a set, which a complete hypothesis enters once, and a truncated

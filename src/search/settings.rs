@@ -1,31 +1,36 @@
 //! What every search says of itself, so that recipes, `w2s check`, the shell and the reports need
 //! no list of searches: its keys, rules, words and sizes, and how it is run.
 
+use schemars::Schema;
+use serde_json::Value;
+
 use super::searcher::{Opened, Searcher};
 use super::semantics::Semantics;
 
 /// A kind of search, whatever the values of its settings are.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Kind {
     /// As recipes and the shell spell it.
     pub name: &'static str,
-    pub keys: &'static [Key],
     /// Whether it draws samples, so that the sampling settings count and other distributions than
     /// the base's may propose.
     pub draws: bool,
     /// Whether the guides' scores decide what is returned.
     pub compares: bool,
+    /// Its settings, each said by the comment on its field: types, ranges and defaults. A setting
+    /// without a default has an `x-usual` that the shell takes, and may have an `x-symbol`.
+    pub schema: fn() -> Schema,
 }
 
-/// One setting of a search.
+/// One setting of a search, read from the schema of its field.
 #[derive(Debug, PartialEq)]
 pub struct Key {
-    pub name: &'static str,
+    pub name: String,
     /// Its name in tables, where they have a shorter one.
-    pub symbol: Option<&'static str>,
+    pub symbol: Option<String>,
     pub value: KeyValue,
     /// What the shell's help says of it.
-    pub help: &'static str,
+    pub help: String,
 }
 
 /// What a setting may be, and what the shell takes where nothing is said.
@@ -36,6 +41,38 @@ pub enum KeyValue {
     Number(f64),
     /// Off unless it is asked for.
     Switch,
+}
+
+impl PartialEq for Kind {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Kind {
+    /// Its settings in the order of their fields.
+    pub fn keys(&self) -> Vec<Key> {
+        let schema = (self.schema)();
+        let properties = schema.get("properties").and_then(Value::as_object);
+        properties.into_iter().flatten().map(|(name, field)| Key::of(name, field)).collect()
+    }
+}
+
+impl Key {
+    fn of(name: &str, field: &Value) -> Self {
+        let usual = field.get("x-usual").or_else(|| field.get("default"));
+        let value = match field["type"].as_str() {
+            Some("integer") => {
+                let usual = usual.and_then(Value::as_u64);
+                KeyValue::Count(usual.and_then(|usual| usual.try_into().ok()).unwrap_or(1))
+            }
+            Some("boolean") => KeyValue::Switch,
+            _ => KeyValue::Number(usual.and_then(Value::as_f64).unwrap_or_default()),
+        };
+        let text = |key: &str| field[key].as_str().map(|text| text.replace('\n', " "));
+        let help = text("description").unwrap_or_default().trim_end_matches('.').to_owned();
+        Self { name: name.to_owned(), symbol: text("x-symbol"), value, help }
+    }
 }
 
 /// What searches are asked, whatever their settings are.
@@ -49,9 +86,6 @@ pub struct Asked {
 
 /// The settings of one search.
 pub trait SearchSettings {
-    /// What is wrong with them; `key` is where they stand.
-    fn problems(&self, key: &str) -> Vec<String>;
-
     /// The search of `proposal` with all its settings, as `w2s check` says it.
     fn words(&self, proposal: &str) -> String;
 
@@ -72,21 +106,6 @@ pub trait SearchSettings {
 
     /// The search for one prompt.
     fn begin(&self, asked: &Asked, opened: Opened) -> Box<dyn Searcher>;
-}
-
-/// The problems of those of these numbers that are 0.
-pub(super) fn at_least_one(key: &str, counts: &[(&str, usize)]) -> Vec<String> {
-    counts
-        .iter()
-        .filter(|(_, count)| *count == 0)
-        .map(|(name, _)| {
-            format!(
-                "`{key}.{name}` is 0, \
-                                                                            expected 1 or \
-                                                                            more"
-            )
-        })
-        .collect()
 }
 
 /// Makes [`super::Search`] of the searches' settings, each with a constant `KIND`; the list is in
@@ -115,9 +134,21 @@ macro_rules! searches {
                 None
             }
 
+            /// All settings with the kinds of their searches.
+            pub fn keys() -> &'static [(&'static str, Key)] {
+                static KEYS: std::sync::LazyLock<Vec<(&'static str, Key)>> =
+                    std::sync::LazyLock::new(|| {
+                        let kinds = Search::KINDS.iter();
+                        kinds
+                            .flat_map(|kind| kind.keys().into_iter().map(|key| (kind.name, key)))
+                            .collect()
+                    });
+                &KEYS
+            }
+
             /// The setting of this name, of whichever search has one.
             pub fn key(name: &str) -> Option<&'static Key> {
-                Self::KINDS.iter().flat_map(|kind| kind.keys).find(|key| key.name == name)
+                Self::keys().iter().map(|(_, key)| key).find(|key| key.name == name)
             }
 
             pub fn kind(&self) -> &'static Kind {
@@ -150,7 +181,7 @@ mod tests {
             KeyValue::Number(number) => json!(number),
             KeyValue::Switch => json!(false),
         };
-        kind.keys.iter().map(|key| (key.name.to_owned(), value(key.value))).collect()
+        kind.keys().into_iter().map(|key| (key.name, value(key.value))).collect()
     }
 
     fn read(kind: &Kind, keys: Map<String, Value>) -> Result<Search, serde_json::Error> {
@@ -179,34 +210,23 @@ mod tests {
     fn every_number_of_things_is_at_least_one_and_every_setting_is_said() {
         for kind in Search::KINDS {
             let plain = read(kind, usual(kind)).unwrap();
-            assert!(plain.settings().problems("here").is_empty());
-            for key in kind.keys {
+            let schema = (kind.schema)();
+            for key in kind.keys() {
+                assert!(!key.help.is_empty(), "{}: {}", kind.name, key.name);
                 let other = match key.value {
-                    KeyValue::Count(_) => json!(0),
+                    KeyValue::Count(count) => json!(count + 1),
                     KeyValue::Number(number) => json!(number + 0.5),
                     KeyValue::Switch => json!(true),
                 };
-                let changed =
-                    usual(kind).into_iter().chain([(key.name.to_owned(), other)]).collect();
-                let changed = read(kind, changed).unwrap();
-                assert_ne!(
-                    changed.settings().words("the base"),
-                    plain.settings().words("the base"),
-                    "{}: {}",
-                    kind.name,
-                    key.name
-                );
                 if matches!(key.value, KeyValue::Count(_)) {
-                    assert_eq!(
-                        changed.settings().problems("here"),
-                        [format!(
-                            "`here.{}` is 0, \
-                                                                              expected 1 or \
-                                                                              more",
-                            key.name
-                        )]
-                    );
+                    let properties = schema.get("properties").unwrap();
+                    assert_eq!(properties[&key.name]["minimum"], 1, "{}: {}", kind.name, key.name);
                 }
+                let changed = usual(kind).into_iter().chain([(key.name.clone(), other)]).collect();
+                let changed = read(kind, changed).unwrap();
+                let [changed, plain] =
+                    [&changed, &plain].map(|search| search.settings().words("the base"));
+                assert_ne!(changed, plain, "{}: {}", kind.name, key.name);
             }
         }
     }

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::tasks::Task;
 use crate::error::{Error, Result};
 use crate::machine::memory::{self, MainMemory};
-use crate::recipe::{Stage, bytes_in_words, memory_estimate};
+use crate::recipe::{Stage, bytes_in_words};
 
 /// Refuses a training whose weights, gradients and moments do not fit into main memory, with the
 /// sum; warns where its texts may make it larger than that.
@@ -19,10 +19,8 @@ pub fn check(task: &Task, context: &Context) -> Result<()> {
     {
         return Ok(());
     }
-    let Some(need) = memory_estimate(&context.plan).into_iter().find(|need| need.stage == stage)
-    else {
-        return Ok(());
-    };
+    let all = context.plan.memory();
+    let Some((_, need)) = all.into_iter().find(|(of, _)| *of == stage) else { return Ok(()) };
     let placements = context.models.placements();
     let placement = placements.model(&need.model).or_else(|_| placements.judge(&need.model))?;
     let lacking = || MainMemory::now().filter(|memory| memory.free < need.bytes());

@@ -1,0 +1,28 @@
+//! How many tokens a prompt may have, before any tokenizer is read.
+
+use super::tables::Recipe;
+
+/// Tokens that a word of a prompt is taken to need at most, on average.
+const TOKENS_PER_WORD: usize = 3;
+
+/// The same for a model's `prompt` around it, which is longer and so nearer to the usual 1.3.
+const TOKENS_PER_TEMPLATE_WORD: usize = 2;
+
+/// Tokens that a chat template puts around a user's turn, at most.
+const CHAT_TOKENS: usize = 64;
+
+impl Recipe {
+    /// A generous number of tokens for the longest prompt as `model` reads it; `None` where there
+    /// is no such model.
+    pub fn prompt_bound(&self, model: &str) -> Option<usize> {
+        let model = self.models.get(model)?;
+        let chat = model.chat.as_ref();
+        let system = chat.and_then(|chat| chat.system.as_deref()).unwrap_or_default();
+        let prompt = model.prompt.replace("{prompt}", " ");
+        let words = prompt.split_whitespace().chain(system.split_whitespace()).count();
+        let chat = if chat.is_some() { CHAT_TOKENS } else { 0 };
+        let around =
+            TOKENS_PER_TEMPLATE_WORD * words + chat + usize::from(model.bos != Some(false));
+        Some(TOKENS_PER_WORD.saturating_mul(self.data.prompt.max_words).saturating_add(around))
+    }
+}

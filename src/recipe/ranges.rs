@@ -1,0 +1,94 @@
+//! The ranges that single keys must keep, checked by the schema of their fields.
+
+use serde_json::Value;
+use toml::Value as Toml;
+
+use super::keys::Node;
+use super::rules::Rules;
+
+/// Tells every number of the recipe that is out of its key's range.
+pub(super) fn rules(rules: &mut Rules) {
+    // What a recipe holds came from TOML or goes into it.
+    let Ok(values) = Toml::try_from(rules.recipe) else { return };
+    walk(Node::root(), &values, &mut Vec::new(), rules);
+}
+
+fn walk(node: Node, value: &Toml, path: &mut Vec<String>, rules: &mut Rules) {
+    let mut below = |key: String, value: &Toml, of: &Toml| {
+        let Some(node) = node.child(&key, Some(of)) else { return };
+        path.push(key);
+        walk(node, value, path, rules);
+        path.pop();
+    };
+    match value {
+        Toml::Table(table) => {
+            table.iter().for_each(|(key, inner)| below(key.clone(), inner, value));
+        }
+        Toml::Array(items) => {
+            let items = items.iter().enumerate();
+            items.for_each(|(index, item)| below(index.to_string(), item, value));
+        }
+        Toml::Integer(number) => tell(node, *number as f64, path, rules),
+        Toml::Float(number) => tell(node, *number, path, rules),
+        _ => {}
+    }
+}
+
+fn tell(node: Node, number: f64, path: &[String], rules: &mut Rules) {
+    let range = Range::of(node);
+    if range.holds(number) {
+        return;
+    }
+    let what = format!("`{}` is {number}, expected {}", path.join("."), range.words());
+    match node.keyword("x-hint").and_then(Value::as_str) {
+        Some(hint) => rules.problem_hint(what, hint),
+        None => rules.problem(what),
+    }
+}
+
+/// The numbers that a key may be.
+struct Range {
+    least: Option<f64>,
+    above: Option<f64>,
+    most: Option<f64>,
+    below: Option<f64>,
+}
+
+impl Range {
+    fn of(node: Node) -> Self {
+        let number = |name| node.keyword(name).and_then(Value::as_f64);
+        Self {
+            least: number("minimum"),
+            above: number("exclusiveMinimum"),
+            most: number("maximum"),
+            below: number("exclusiveMaximum"),
+        }
+    }
+
+    fn holds(&self, number: f64) -> bool {
+        number.is_finite()
+            && self.least.is_none_or(|least| number >= least)
+            && self.above.is_none_or(|above| number > above)
+            && self.most.is_none_or(|most| number <= most)
+            && self.below.is_none_or(|below| number < below)
+    }
+
+    fn words(&self) -> String {
+        let least = match (self.least, self.above) {
+            (Some(least), _) => Some(format!("{least} or more")),
+            (None, Some(above)) => Some(format!("a number above {above}")),
+            (None, None) => None,
+        };
+        match (least, self.most, self.below) {
+            (Some(_), Some(most), _) if self.least.is_some() => {
+                format!("{} to {most}", self.least.unwrap_or_default())
+            }
+            (Some(least), Some(most), _) => format!("{least} and up to {most}"),
+            (Some(least), None, Some(below)) => format!("{least} and below {below}"),
+            (Some(least), None, None) => least,
+            (None, Some(most), _) => format!("{most} or less"),
+            (None, None, Some(below)) => format!("a number below {below}"),
+            (None, None, None) => "a number".to_owned(),
+        }
+    }
+}

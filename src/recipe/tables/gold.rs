@@ -1,0 +1,167 @@
+//! `[gold]`: the judge whose rewards label preferences and compare methods. Training and asking it
+//! is left to `stages` and `score`.
+
+use std::fmt::{self, Write};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::super::memory::{Shape, StageMemory, judge_parts};
+use super::super::plan::Plan;
+use super::super::rules::Rules;
+use super::super::sizes::{ClassifierSizes, in_range};
+use super::super::stage::StageTable;
+use super::super::words::grouped;
+use super::judge::GOLD;
+use super::run::Dtype;
+use super::training::{Training, TrainingTable};
+
+/// The gold reward: log p(positive) − log p(negative) of a sentiment classifier, or what a reward
+/// model says. Either `id` or `scratch`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Gold {
+    /// A folder or a hub id: a DistilBERT or BERT sequence classifier with a label called POSITIVE,
+    /// or a reward model.
+    #[schemars(extend("x-also" = ["reward_model_path"]))]
+    pub id: Option<String>,
+    pub scratch: Option<GoldScratch>,
+    /// What the judge reads, with `{prompt}` and `{response}` once each; by default the layout that
+    /// its kind was trained with.
+    pub text: Option<String>,
+    /// Where it is put, instead of `run.device`.
+    pub device: Option<String>,
+    /// The precision of a reward model's weights, instead of `run.dtype`; classifiers are always
+    /// f32.
+    pub dtype: Option<Dtype>,
+    #[serde(default)]
+    pub training: TrainingTable,
+}
+
+/// A DistilBERT classifier that the stage makes, with its own WordPiece vocabulary.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GoldScratch {
+    /// Layers.
+    #[schemars(range(min = 1, max = 1_048_576), extend("x-also" = ["num_hidden_layers"]))]
+    pub n_layers: i64,
+    /// Attention heads; divides `dim`.
+    #[schemars(range(min = 1, max = 1_048_576), extend("x-also" = ["num_attention_heads"]))]
+    pub n_heads: i64,
+    /// Width of the hidden states.
+    #[schemars(range(min = 1, max = 1_048_576), extend("x-also" = ["hidden_size"]))]
+    pub dim: i64,
+    /// Width of the feed-forward layers.
+    #[schemars(range(min = 1, max = 1_048_576), extend("x-also" = ["intermediate_size"]))]
+    pub hidden_dim: i64,
+    /// Tokens that it sees.
+    #[serde(default = "default_positions")]
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub max_position_embeddings: i64,
+    /// Tokens of its WordPiece vocabulary.
+    #[schemars(range(min = 100, max = 1_048_576))]
+    pub vocab_size: usize,
+}
+
+impl GoldScratch {
+    /// `None` if a size is not positive or beyond any model.
+    pub(in crate::recipe) fn sizes(&self) -> Option<ClassifierSizes> {
+        let Self { n_layers, n_heads, dim, hidden_dim, max_position_embeddings, vocab_size } =
+            *self;
+        let vocab_size = i64::try_from(vocab_size).ok()?;
+        let sizes = [vocab_size, max_position_embeddings, n_layers, n_heads, dim, hidden_dim];
+        let [Some(vocab), Some(context), Some(layers), Some(heads), Some(width), Some(inner)] =
+            sizes.map(in_range)
+        else {
+            return None;
+        };
+        Some(ClassifierSizes::distilbert(vocab, context, layers, heads, width, inner))
+    }
+}
+
+impl Gold {
+    /// The values that the weights of the classifier that is made for it depend on, beside the
+    /// training's; what it reads is looked at where it judges.
+    pub fn scratch_outcome(&self) -> Value {
+        let Self { id: _, scratch, text: _, device: _, dtype: _, training: _ } = self;
+        let scratch = scratch.as_ref().map(|scratch| {
+            let GoldScratch {
+                n_layers,
+                n_heads,
+                dim,
+                hidden_dim,
+                max_position_embeddings,
+                vocab_size,
+            } = scratch;
+            json!({
+                "n_layers": n_layers,
+                "n_heads": n_heads,
+                "dim": dim,
+                "hidden_dim": hidden_dim,
+                "max_position_embeddings": max_position_embeddings,
+                "vocab_size": vocab_size,
+            })
+        });
+        json!(scratch)
+    }
+
+    /// How the classifier is trained, if one is made.
+    pub(in crate::recipe) fn settle(&self, sizes: Option<&ClassifierSizes>) -> Option<Training> {
+        self.scratch.as_ref()?;
+        let default = Training::gold().within(sizes.map(|sizes| sizes.context));
+        Some(Training::resolve(&self.training, default))
+    }
+}
+
+impl StageTable for Gold {
+    fn rules(&self, rules: &mut Rules) {
+        rules.id_or_scratch(GOLD, self.id.is_some(), self.scratch.is_some());
+        if let Some(scratch) = &self.scratch {
+            let (heads, dim) = (("n_heads", scratch.n_heads), ("dim", scratch.dim));
+            rules.divides("gold.scratch", heads, dim);
+        }
+        let Some(training) = &rules.training.gold else { return };
+        rules.training_table("gold.training", &self.training, training);
+        if training.activation_checkpointing {
+            rules.problem(
+                "`gold.training.activation_checkpointing` is for language and reward models, not \
+                 for classifiers",
+            );
+        }
+        let context = rules.sizes.gold.as_ref().map(|sizes| sizes.context);
+        rules.length_fits("gold.training", training, GOLD, context);
+    }
+
+    fn words(&self, plan: &Plan, out: &mut String) -> fmt::Result {
+        let parameters = grouped(plan.gold.as_ref().map_or(0, |sizes| sizes.parameters));
+        let context = plan.gold.as_ref().map_or(0, |sizes| sizes.context);
+        if let Some(id) = &self.id {
+            return writeln!(
+                out,
+                "classifier from {id}, {parameters} parameters, context {context}"
+            );
+        }
+        writeln!(
+            out,
+            "trains a classifier of {parameters} parameters, context {context}, with its own \
+             WordPiece vocabulary"
+        )?;
+        write!(out, "     ")?;
+        let mut training = plan.training.gold.iter();
+        training.try_for_each(|training| training.words(out, plan.texts(), 1))
+    }
+
+    fn memory(&self, plan: &Plan) -> Option<StageMemory> {
+        let sizes = plan.gold.as_ref()?;
+        let parts = match &plan.training.gold {
+            None => judge_parts(plan, GOLD)?,
+            Some(training) => Shape::of_classifier(sizes).training_parts(training, 1),
+        };
+        Some(StageMemory { model: GOLD.to_owned(), parts })
+    }
+}
+
+fn default_positions() -> i64 {
+    128
+}

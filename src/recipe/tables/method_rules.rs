@@ -1,0 +1,126 @@
+//! The rules on one `[[steer.method]]`: its proposals must be there, and guides that propose have
+//! the base's vocabulary.
+
+use super::super::guide_pairs::{guide_pairs, untuned};
+use super::super::rules::{Rules, first_twice};
+use super::super::words::listed;
+use super::chunk_len::{ChunkLen, ChunkLens};
+use super::method::{Method, Proposal, two_vocabularies};
+use super::method_spelling::{EFT, MethodTable};
+
+impl MethodTable {
+    /// Where it stands at `key` and steers `bases`.
+    pub(super) fn rules(&self, key: &str, bases: &[String], rules: &mut Rules) {
+        if self.is_tilted() {
+            self.weight_rules(key, rules);
+            self.one_vocabulary(key, bases, rules);
+        }
+        if let Some(chunk_lens) = self.ppo_chunk_lens() {
+            made_by_ppo(key, &chunk_lens, bases, rules);
+        }
+        if self.proposes(|proposal| *proposal == Proposal::Direct) {
+            directly_tuned(key, bases, rules);
+        }
+        if !self.has_guides(rules) {
+            rules.problem_hint(
+                format!("`{key}`: `{}` needs guides, and there are none", self.kind()),
+                "add `[dpo]`, or name two models as `steer.tuned` and `steer.untuned`",
+            );
+        }
+    }
+
+    /// The weights with which guides take part in what is sampled.
+    fn weight_rules(&self, key: &str, rules: &mut Rules) {
+        if self.kind() != EFT {
+            return;
+        }
+        let weights = self.weights();
+        if weights.is_empty() {
+            rules.problem(format!("`{key}.weights` is empty, expected one weight or more"));
+        }
+        if let Some(twice) = first_twice(&weights) {
+            rules.problem(format!("`{key}.weights` holds {twice} twice"));
+        }
+    }
+
+    /// What is in folders is compared when they are opened.
+    fn one_vocabulary(&self, key: &str, bases: &[String], rules: &mut Rules) {
+        for base in bases {
+            for guide in rules.recipe.guide_models() {
+                let known = rules.is_scratch(base) || rules.is_scratch(guide);
+                if known && rules.have_two_tokenizers(base, guide) {
+                    let [base, guide] = [format!("base `{base}`"), format!("guide `{guide}`")];
+                    let how = "a tokenizer each";
+                    let what = two_vocabularies(&self.search, &base, &guide, how);
+                    rules.problem(format!("`{key}`: {what}"));
+                }
+            }
+        }
+    }
+
+    /// Whether the guides that it samples or compares by are there.
+    fn has_guides(&self, rules: &Rules) -> bool {
+        let is_there = |method: &Method| match method.proposal {
+            Proposal::Untuned => untuned(rules.recipe).is_some(),
+            Proposal::Tuned => !guide_pairs(rules.recipe).is_empty(),
+            _ => !method.needs_guides() || !guide_pairs(rules.recipe).is_empty(),
+        };
+        self.methods().iter().all(|(_, method)| is_there(method))
+    }
+}
+
+/// A method `ppo` samples what `[ppo]` made of its policy.
+fn made_by_ppo(key: &str, chunk_len: &ChunkLens, bases: &[String], rules: &mut Rules) {
+    chunk_len.rules(&format!("{key}.chunk_len"), rules);
+    let Some(ppo) = &rules.recipe.ppo else {
+        return rules.problem_hint(
+            format!("`{key}`: `ppo` samples what PPO made of a base, and there is no `[ppo]`"),
+            "add `[ppo]` with its `policy`, `prompts` and `max_new_tokens`",
+        );
+    };
+    let is_untrained = |length: &&ChunkLen| !ppo.chunk_len.0.contains(length);
+    let untrained: Vec<String> =
+        chunk_len.0.iter().filter(is_untrained).map(ChunkLen::to_string).collect();
+    if !untrained.is_empty() {
+        let trained: Vec<String> = ppo.chunk_len.0.iter().map(ChunkLen::to_string).collect();
+        let [untrained, trained] =
+            [untrained, trained].map(|lengths| listed(lengths.iter().map(String::as_str)));
+        rules.problem_hint(
+            format!("`{key}.chunk_len` holds {untrained}, which `ppo.chunk_len` does not"),
+            format!("`[ppo]` trains with {trained}"),
+        );
+    }
+    let policy = &ppo.policy;
+    let is_known = rules.recipe.models.contains_key(policy);
+    if is_known && !bases.is_empty() && !bases.contains(policy) {
+        rules.problem_hint(
+            format!(
+                "`{key}`: `ppo` samples what became of `ppo.policy` = `{policy}`, which is not \
+                 among `steer.bases`"
+            ),
+            "name it there too",
+        );
+    }
+}
+
+/// A method `direct` samples what `[direct]` made of every base.
+fn directly_tuned(key: &str, bases: &[String], rules: &mut Rules) {
+    if rules.recipe.direct.is_none() {
+        return rules.problem_hint(
+            format!("`{key}`: `direct` samples directly tuned bases, and there is no `[direct]`"),
+            "add `[direct]`; all its keys have defaults",
+        );
+    }
+    let tuned = rules.recipe.direct_models();
+    let untuned: Vec<&str> =
+        bases.iter().filter(|base| !tuned.contains(base)).map(String::as_str).collect();
+    if !untuned.is_empty() {
+        let untuned = listed(untuned);
+        rules.problem_hint(
+            format!(
+                "`{key}`: `direct` samples every base, but `direct.models` leaves out {untuned}"
+            ),
+            "name them there too, or leave `direct.models` out to tune all of `steer.bases`",
+        );
+    }
+}

@@ -1,0 +1,153 @@
+//! `[models.<name>]`: a model of the recipe, how it is prompted and where it is put. Rendering
+//! prompts is left to `text`, opening folders to `models`.
+
+use std::fmt::{self, Write};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::super::rules::Rules;
+use super::super::sizes::LmSizes;
+use super::super::tokenizer_folder::chat_template;
+use super::super::words::grouped;
+use super::run::Dtype;
+use super::scratch::{Scratch, ScratchTokenizer};
+
+/// A model: either `id`, which is there already, or `scratch`, which `[pretrain]` makes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// A folder in Hugging Face layout (`config.json`, `tokenizer.json` and weights), or a hub id
+    /// `owner/name[@revision]`.
+    #[schemars(extend("x-also" = ["model_name_or_path", "model_name", "repo_id"]))]
+    pub id: Option<String>,
+    pub scratch: Option<Scratch>,
+    /// What the model reads before the response; `{prompt}` stands in it once, for the raw prompt.
+    #[serde(default = "plain_prompt")]
+    pub prompt: String,
+    /// Where this model is put instead of `run.device`, for inference and training. A guide that
+    /// descends from it goes with it.
+    pub device: Option<String>,
+    /// The precision of its weights, instead of `run.dtype`.
+    pub dtype: Option<Dtype>,
+    /// Whether the model's BOS token stands before the prompt, in training and in search alike;
+    /// left out, what the tokenizer's own files put there does, or the chat template's.
+    #[schemars(extend("x-also" = ["add_bos_token"]))]
+    pub bos: Option<bool>,
+    pub chat: Option<Chat>,
+}
+
+/// Makes the filled `prompt` the user's turn of the tokenizer's chat template, which ends where the
+/// assistant's turn begins; for models with `id`. `{}` does it without a system's turn.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Chat {
+    /// The system's turn; an empty one is said too, which is not the same as none.
+    #[schemars(extend("x-also" = ["system_prompt", "system_message"]))]
+    pub system: Option<String>,
+}
+
+impl Model {
+    /// The values that its prompts depend on; its weights have outcomes of their own.
+    pub fn prompt_outcome(&self) -> Value {
+        let Self { id: _, scratch: _, prompt, device: _, dtype: _, bos, chat } = self;
+        json!({ "prompt": prompt, "bos": bos, "chat": chat })
+    }
+
+    pub(in crate::recipe) fn rules(&self, name: &str, rules: &mut Rules) {
+        let table = format!("models.{name}");
+        rules.folder_name("models", name);
+        rules.id_or_scratch(&table, self.id.is_some(), self.scratch.is_some());
+        if let Some(id) = &self.id {
+            rules.model_folder(&format!("{table}.id"), id);
+        }
+        if let Some(scratch) = &self.scratch {
+            scratch.rules(name, rules);
+        }
+        if let Some(device) = &self.device {
+            rules.device(&format!("{table}.device"), device);
+        }
+        self.chat_rules(&table, rules);
+    }
+
+    /// The rule that holds wherever the model is, for `w2s steer` too.
+    pub(in crate::recipe) fn template_rules(&self, name: &str, rules: &mut Rules) {
+        let holes = self.prompt.matches("{prompt}").count();
+        if holes != 1 {
+            rules.problem(format!(
+                "`models.{name}.prompt` holds `{{prompt}}` {holes} times, expected once"
+            ));
+        }
+    }
+
+    fn chat_rules(&self, table: &str, rules: &mut Rules) {
+        if self.chat.is_none() {
+            return;
+        }
+        let plain = "leave `chat` out; a plain `prompt` can hold the turns as text";
+        if self.scratch.is_some() {
+            let what = format!(
+                "`{table}.chat` is asked of a model made from scratch, which has no chat template"
+            );
+            return rules.problem_hint(what, plain);
+        }
+        let folder = self.id.as_ref().map(|id| rules.folder.join(id));
+        let Some(folder) = folder.filter(|folder| folder.is_dir()) else { return };
+        match chat_template(&folder) {
+            Ok(Some(_)) => {}
+            Ok(None) => rules.problem_hint(
+                format!(
+                    "`{table}.chat` is asked of `{}`, which has no chat template",
+                    folder.display()
+                ),
+                format!("{plain}, or add a `chat_template.jinja` to the folder"),
+            ),
+            Err(trouble) => rules.problem(format!("`{table}.chat`: {trouble}")),
+        }
+    }
+
+    pub(in crate::recipe) fn words(
+        &self,
+        name: &str,
+        sizes: Option<&LmSizes>,
+        out: &mut String,
+    ) -> fmt::Result {
+        write!(out, "  {name}: ")?;
+        if let Some(LmSizes {
+            parameters, n_layer, hidden_size, n_head, context, vocab_size, ..
+        }) = sizes
+        {
+            let [parameters, vocab_size] = [*parameters, *vocab_size].map(grouped);
+            write!(out, "{parameters} parameters, {n_layer} layers × {hidden_size} wide, ")?;
+            write!(out, "{n_head} heads, context {context}, vocabulary {vocab_size}")?;
+        }
+        match (&self.id, self.scratch.as_ref().map(|scratch| &scratch.tokenizer)) {
+            (Some(id), _) => writeln!(out, ", from {id}")?,
+            (None, Some(ScratchTokenizer::SameAs { model })) => {
+                writeln!(out, " (the tokenizer of {model}), from scratch")?;
+            }
+            (None, _) => writeln!(out, " (its own byte-level BPE), from scratch")?,
+        }
+        write!(out, "    prompt {:?}", self.prompt)?;
+        match self.chat.as_ref().map(|chat| &chat.system) {
+            None => {}
+            Some(None) => write!(out, " as the user's turn of the chat template")?,
+            Some(Some(system)) => write!(
+                out,
+                " as the user's turn of the chat template, after the system's {system:?}"
+            )?,
+        }
+        let bos = match (self.bos, &self.chat) {
+            (Some(true), _) => "after BOS",
+            (_, Some(_)) => "BOS as the template has it",
+            (None, None) => "BOS as the tokenizer has it",
+            (Some(false), None) => "without BOS",
+        };
+        writeln!(out, ", {bos}")
+    }
+}
+
+fn plain_prompt() -> String {
+    "{prompt}".into()
+}

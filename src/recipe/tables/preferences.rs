@@ -1,0 +1,324 @@
+//! `[preferences]`: which pairs there are, and who labels them. Sampling and judging is left to
+//! `stages`.
+
+use std::fmt::{self, Write};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::super::memory::{StageMemory, cache_apart, frozen, judge_parts};
+use super::super::plan::Plan;
+use super::super::reading::SAMPLED_ROWS;
+use super::super::rules::Rules;
+use super::super::sizes::Sizes;
+use super::super::stage::StageTable;
+use super::super::words::{grouped, product};
+use super::judge::GOLD;
+use super::pair_columns::PairColumns;
+use super::sampling::SamplingTable;
+use super::splits::{self, PairSplits};
+use super::training::Training;
+use super::{Recipe, Stage};
+
+/// Tokens of prompt and response that are trained on by default where the pairs come from a file.
+const PAIR_FILE_TOKENS: usize = 512;
+
+/// The pairs to learn from: sampled from `policy` and judged by the gold reward, or taken from
+/// `source` and judged anew or kept. Pairs that are equal, empty, tied or too long are left out and
+/// counted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Preferences {
+    /// The model whose samples are judged: the untuned guide. With `source` nothing is sampled, and
+    /// it only is the model to tune.
+    pub policy: Option<String>,
+    /// Pairs that are there already: a file (`.jsonl[.gz]`, `.json`, `.csv`, `.parquet`), or a
+    /// folder with such files for training and for validation (or test).
+    pub source: Option<String>,
+    #[serde(default)]
+    pub splits: PairSplits,
+    #[serde(default)]
+    pub columns: PairColumns,
+    /// Pairs of `source` to train on; 0 takes all there are.
+    #[serde(default)]
+    pub train_pairs: usize,
+    /// Pairs of `source` to validate on; 0 takes all that a folder has for it.
+    #[serde(default)]
+    pub validation_pairs: usize,
+    /// Prompts of the training split to sample from; required without `source`.
+    #[serde(default)]
+    pub prompts: usize,
+    /// Prompts of the validation split to sample from; required without `source`.
+    #[serde(default)]
+    pub validation_prompts: usize,
+    /// Responses sampled to each prompt, an even number for `disjoint`.
+    #[serde(default = "two")]
+    #[schemars(extend("x-also" = ["num_return_sequences"]))]
+    pub samples_per_prompt: usize,
+    /// Which samples of a prompt make pairs.
+    #[serde(default)]
+    pub pairing: Pairing,
+    /// Who says which response of a pair is chosen.
+    #[serde(default)]
+    pub label: PreferenceLabel,
+    #[serde(default)]
+    pub sampling: SamplingTable,
+    /// Tokens of a sample, at most; required without `source`.
+    #[serde(default)]
+    #[schemars(extend("x-also" = ["max_tokens", "response_length"]))]
+    pub max_new_tokens: usize,
+}
+
+/// Which samples of a prompt make pairs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Pairing {
+    /// The first two, the next two, and so on.
+    #[default]
+    Disjoint,
+    /// Every two different ones.
+    All,
+    /// The highest and the lowest reward.
+    BestWorst,
+}
+
+/// Who says which response of a pair is chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PreferenceLabel {
+    /// Drawn with probability σ(r1 − r2) of the gold rewards (Bradley–Terry).
+    #[default]
+    Drawn,
+    /// The higher gold reward.
+    Argmax,
+    /// As the pair file has it, for which `[gold]` may be left out.
+    Kept,
+}
+
+impl Preferences {
+    /// Prompts whose samples are drawn together.
+    pub fn prompts_at_once(&self) -> usize {
+        (SAMPLED_ROWS / self.samples_per_prompt.max(1)).max(1)
+    }
+
+    /// Pairs that the samples of one prompt make, before equal, empty and tied ones drop out.
+    pub fn pairs_per_prompt(&self) -> usize {
+        let samples = self.samples_per_prompt;
+        match self.pairing {
+            Pairing::Disjoint => samples / 2,
+            Pairing::All => samples.saturating_mul(samples.saturating_sub(1)) / 2,
+            Pairing::BestWorst => 1,
+        }
+    }
+
+    /// The values that the pairs depend on, beside the policy and the files.
+    pub fn outcome(&self) -> Value {
+        let Self {
+            policy: _,
+            source,
+            splits,
+            columns,
+            train_pairs,
+            validation_pairs,
+            prompts,
+            validation_prompts,
+            samples_per_prompt,
+            pairing,
+            label,
+            sampling,
+            max_new_tokens,
+        } = self;
+        let pairs = match source {
+            Some(_) => json!({
+                "splits": splits,
+                "columns": columns,
+                "train_pairs": train_pairs,
+                "validation_pairs": validation_pairs,
+            }),
+            None => json!({
+                "prompts": prompts,
+                "validation_prompts": validation_prompts,
+                "samples_per_prompt": samples_per_prompt,
+                "pairing": pairing,
+                "sampling": sampling,
+                "max_new_tokens": max_new_tokens,
+            }),
+        };
+        json!({ "label": label, "pairs": pairs })
+    }
+
+    fn sampling_rules(&self, rules: &mut Rules) {
+        let data = &rules.recipe.data;
+        rules.prompts("preferences.prompts", self.prompts, ("data.train", data.train));
+        let validation = ("data.validation", data.validation);
+        rules.prompts("preferences.validation_prompts", self.validation_prompts, validation);
+        let samples = self.samples_per_prompt;
+        let key = "preferences.samples_per_prompt";
+        if self.pairing == Pairing::Disjoint && (samples < 2 || !samples.is_multiple_of(2)) {
+            rules.problem(format!(
+                "`{key}` is {samples}, expected an even number of 2 or more: each two make a pair"
+            ));
+        } else if samples < 2 {
+            rules.problem(format!("`{key}` is {samples}, expected 2 or more"));
+        }
+        rules.at_least_one("preferences.max_new_tokens", self.max_new_tokens);
+        if self.sampling.temperature == 0.0 {
+            rules.problem_hint(
+                "`preferences.sampling.temperature` is 0, so all samples of a prompt would be the \
+                 same and make no pair",
+                "0.7 is the default",
+            );
+        }
+        if self.label == PreferenceLabel::Kept {
+            rules.problem_hint(
+                "`preferences.label` is `kept`, but samples have no labels to keep",
+                "`drawn` or `argmax`, or name a file of pairs as `preferences.source`",
+            );
+        }
+        let of_a_source = [
+            ("columns", self.columns != PairColumns::default()),
+            ("splits", self.splits != PairSplits::default()),
+            ("train_pairs", self.train_pairs > 0),
+            ("validation_pairs", self.validation_pairs > 0),
+        ];
+        for (key, _) in of_a_source.iter().filter(|(_, given)| *given) {
+            rules.problem(format!(
+                "`preferences.{key}` is about a file of pairs, but there is no \
+                 `preferences.source`"
+            ));
+        }
+        match &self.policy {
+            None => rules.problem_hint(
+                "missing key `policy` in `preferences`",
+                "a model of the recipe to sample pairs from; or `source`, a file of pairs",
+            ),
+            Some(policy) => {
+                if rules.known_model("preferences.policy", policy) {
+                    let key = "preferences.max_new_tokens";
+                    rules.fits_context(key, policy, self.max_new_tokens);
+                }
+            }
+        }
+    }
+
+    fn source_words(&self, source: &str, label: &str, out: &mut String) -> fmt::Result {
+        let count = |pairs: usize| match pairs {
+            0 => "all".to_owned(),
+            pairs => grouped(pairs as u64),
+        };
+        let PairColumns { prompt, chosen, rejected } = &self.columns;
+        write!(out, "pairs of {source}, columns `{prompt}`, `{chosen}`, `{rejected}`; ")?;
+        writeln!(out, "chosen is {label}")?;
+        splits::words(out, "     ", &self.splits.named())?;
+        let [train, validation] = [self.train_pairs, self.validation_pairs].map(count);
+        writeln!(out, "     pairs: train {train}, validation {validation}")
+    }
+}
+
+impl StageTable for Preferences {
+    fn needs(&self) -> Vec<Stage> {
+        if self.label == PreferenceLabel::Kept { Vec::new() } else { vec![Stage::Gold] }
+    }
+
+    fn without(&self, needed: Stage, _: &Recipe) -> Option<(&'static str, &'static str)> {
+        (needed == Stage::Gold).then_some((
+            ", which labels the pairs",
+            "pairs of a file may keep their labels: `label = \"kept\"`",
+        ))
+    }
+
+    fn rules(&self, rules: &mut Rules) {
+        match &self.source {
+            Some(source) => self.source_rules(source, rules),
+            None => self.sampling_rules(rules),
+        }
+    }
+
+    fn words(&self, _: &Plan, out: &mut String) -> fmt::Result {
+        let Self { prompts, validation_prompts, samples_per_prompt, max_new_tokens, .. } = self;
+        let label = match self.label {
+            PreferenceLabel::Drawn => "drawn with probability σ(r1 − r2)",
+            PreferenceLabel::Argmax => "the higher reward",
+            PreferenceLabel::Kept => "as the source has it",
+        };
+        if let Some(source) = &self.source {
+            return self.source_words(source, label, out);
+        }
+        let policy = self.policy.as_deref().unwrap_or_default();
+        let pairing = match self.pairing {
+            Pairing::Disjoint => "",
+            Pairing::All => ", every two of them a pair",
+            Pairing::BestWorst => ", the best and the worst a pair",
+        };
+        write!(out, "({prompts} + {validation_prompts} validation) prompts × ")?;
+        writeln!(out, "{samples_per_prompt} samples of {policy}{pairing}, judged by gold")?;
+        let all = prompts.saturating_add(*validation_prompts) as u64;
+        let tokens = product(&[all, *samples_per_prompt as u64, *max_new_tokens as u64]);
+        write!(out, "     up to {max_new_tokens} new tokens each, {} in all; ", grouped(tokens))?;
+        writeln!(out, "{}; chosen is {label}", self.sampling.words())?;
+        let pairs = |prompts: usize| prompts.saturating_mul(self.pairs_per_prompt());
+        let (train, validation) = (pairs(*prompts), pairs(*validation_prompts));
+        writeln!(out, "     at most {train} pairs and {validation} for validation")
+    }
+
+    fn memory(&self, plan: &Plan) -> Option<StageMemory> {
+        let Some(policy) = self.policy.as_ref().filter(|_| self.source.is_none()) else {
+            return Some(StageMemory { model: GOLD.to_owned(), parts: judge_parts(plan, GOLD)? });
+        };
+        let rows = product(&[self.prompts_at_once() as u64, self.samples_per_prompt as u64]);
+        let mut parts = vec![frozen(plan, "weights", policy)?];
+        parts.push(cache_apart(plan, policy, rows, self.max_new_tokens)?);
+        parts.extend(judge_parts(plan, GOLD).unwrap_or_default());
+        Some(StageMemory { model: policy.clone(), parts })
+    }
+}
+
+impl Recipe {
+    /// `default` on texts that hold the longest pair of `model`, which has the policy's vocabulary.
+    pub(super) fn room_for_pairs(&self, default: Training, model: &str, sizes: &Sizes) -> Training {
+        let new_tokens =
+            self.preferences.as_ref().map_or(0, |preferences| preferences.max_new_tokens);
+        self.room_for(default, model, new_tokens, sizes)
+    }
+
+    /// The same of a model that may have another vocabulary, in which a response takes half as many
+    /// tokens again.
+    pub(super) fn room_for_responses(
+        &self,
+        default: Training,
+        model: &str,
+        sizes: &Sizes,
+    ) -> Training {
+        let new_tokens = self.preferences.as_ref().map_or(0, |preferences| {
+            let policy = preferences.policy.as_deref();
+            let owner = policy.map(|policy| self.tokenizer_owner(policy));
+            let same = owner == Some(self.tokenizer_owner(model));
+            let more = if same { 0 } else { preferences.max_new_tokens / 2 };
+            preferences.max_new_tokens.saturating_add(more)
+        });
+        self.room_for(default, model, new_tokens, sizes)
+    }
+
+    fn room_for(
+        &self,
+        default: Training,
+        model: &str,
+        new_tokens: usize,
+        sizes: &Sizes,
+    ) -> Training {
+        let is_file = self.preferences.as_ref().is_some_and(|table| table.source.is_some());
+        let longest = match is_file {
+            true => PAIR_FILE_TOKENS,
+            // Prompt, response and an end token.
+            false => self
+                .prompt_bound(model)
+                .map_or(0, |prompt| prompt.saturating_add(new_tokens).saturating_add(1)),
+        };
+        default.roomy(longest, sizes.models.get(model).map(|sizes| sizes.context))
+    }
+}
+
+fn two() -> usize {
+    2
+}

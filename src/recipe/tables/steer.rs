@@ -1,0 +1,274 @@
+//! `[steer]`: what is steered, by which guides, with which methods. The searches are in `search`,
+//! what runs them in `engine`.
+
+use std::fmt::{self, Write};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::super::guide_pairs::GuidePairSource;
+use super::super::memory::{StageMemory, largest};
+use super::super::plan::Plan;
+use super::super::rules::Rules;
+use super::super::stage::StageTable;
+use super::super::words::{grouped, product};
+use super::guide::{GuideTable, pair_rules};
+use super::method::Proposal;
+use super::method_spelling::MethodTable;
+use super::sampling::SamplingTable;
+use crate::search::Semantics;
+
+/// Answers prompts of the test split by each method, for each base and each of `run.seeds`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Steer {
+    /// The models to steer.
+    pub bases: Vec<String>,
+    /// The model that guides as the tuned one; the result of `[dpo]` by default.
+    pub tuned: Option<String>,
+    /// The model that guides as the untuned one, with the same tokenizer; by default the result of
+    /// `[sft]`, or else `preferences.policy`. Given with `tuned` or not at all.
+    pub untuned: Option<String>,
+    /// Several guide pairs with weights, instead of `tuned` and `untuned`.
+    #[serde(default)]
+    pub guide: Vec<GuideTable>,
+    /// Prompts of the test split to answer.
+    pub prompts: usize,
+    /// Tokens of a response, at most. With its prompt it must fit what is sampled: the bases, and
+    /// the guides of `eft`, `tilt`, `tuned` and `untuned`. Guides that only score need room for the
+    /// prompt and one token: of a longer response they score the beginning.
+    #[schemars(range(min = 1), extend("x-also" = ["max_tokens", "max_length"]))]
+    pub max_new_tokens: usize,
+    #[serde(default)]
+    pub sampling: SamplingTable,
+    /// A response ends before the first of these texts.
+    #[serde(default)]
+    #[schemars(extend("x-also" = ["stop_sequences", "stop_strings"]))]
+    pub stop: Vec<String>,
+    /// Whose rules hold where the paper and its released code differ.
+    #[serde(default)]
+    pub semantics: Semantics,
+    /// Prompts searched at once; one that is answered makes room for the next. More are faster and
+    /// take more memory. Texts do not depend on it, the last bits of scores do.
+    #[serde(default = "eight")]
+    #[schemars(range(min = 1), extend("x-also" = ["batch_size"]))]
+    pub prompts_in_flight: usize,
+    /// Whether the search tree and the per-token rewards are written too.
+    #[serde(default)]
+    pub trace: bool,
+    /// The methods, one `[[steer.method]]` for each.
+    pub method: Vec<MethodTable>,
+}
+
+impl Steer {
+    /// The values that the answer to a prompt depends on, by any method and base, with the guides'
+    /// weights; what counts of a method is [`super::Method::settings`].
+    pub fn outcome(&self, pairs: &[GuidePairSource]) -> Value {
+        let Self {
+            bases: _,
+            tuned: _,
+            untuned: _,
+            guide: _,
+            prompts: _,
+            max_new_tokens,
+            sampling,
+            stop,
+            semantics,
+            prompts_in_flight: _,
+            trace: _,
+            method: _,
+        } = self;
+        let weights: Vec<f64> = pairs.iter().map(|pair| pair.weight).collect();
+        json!({
+            "max_new_tokens": max_new_tokens,
+            "sampling": sampling,
+            "stop": stop,
+            "semantics": semantics,
+            "weights": weights,
+        })
+    }
+
+    /// The rules that hold whatever is steered over, those of `w2s steer` too.
+    pub(in crate::recipe) fn settings_rules(&self, rules: &mut Rules) {
+        if self.stop.iter().any(String::is_empty) {
+            rules.problem(
+                "`steer.stop` holds an empty text, which would end every response at once",
+            );
+        }
+        self.guide_rules(rules);
+        self.method_rules(rules);
+    }
+
+    fn guide_rules(&self, rules: &mut Rules) {
+        pair_rules("steer", &self.tuned, &self.untuned, rules);
+        for (index, guide) in self.guide.iter().enumerate() {
+            guide.rules(&self.guide[..index], rules);
+        }
+        if !self.guide.is_empty() && (self.tuned.is_some() || self.untuned.is_some()) {
+            rules.problem_hint(
+                "`steer.tuned` and `steer.untuned` are given beside `[[steer.guide]]`",
+                "name that pair in a `[[steer.guide]]` too",
+            );
+        }
+    }
+
+    fn method_rules(&self, rules: &mut Rules) {
+        if self.method.is_empty() {
+            rules.problem_hint(
+                "`steer.method` is empty, expected one method or more",
+                "add `[[steer.method]]` with `kind = \"base\"`",
+            );
+        }
+        let mut taken: Vec<String> = Vec::new();
+        for (index, method) in self.method.iter().enumerate() {
+            let key = format!("steer.method.{index}");
+            for name in method.names() {
+                rules.folder_name(&format!("{key}.name"), &name);
+                if taken.contains(&name) {
+                    rules.problem_hint(
+                        format!("`{key}`: a method before it has the name `{name}` too"),
+                        "give one of them another `name`",
+                    );
+                }
+            }
+            taken.extend(method.names());
+            let samples = method.search.settings().samples();
+            if self.sampling.temperature == 0.0 && samples > 1 {
+                rules.problem_hint(
+                    format!(
+                        "`{key}` samples {samples} continuations, but \
+                         `steer.sampling.temperature` is 0, so they would all be the same"
+                    ),
+                    "use a temperature above 0, or only methods that sample once",
+                );
+            }
+            method.rules(&key, &self.bases, rules);
+        }
+    }
+
+    /// Guides that are sampled need room for all new tokens; what others cannot read of a response
+    /// they do not score.
+    fn guides_fit(&self, rules: &mut Rules) {
+        let sampled = rules.recipe.sampled_guides();
+        let is_base = |model: &str| self.bases.iter().any(|base| base == model);
+        for model in rules.recipe.guide_models() {
+            if is_base(model) {
+                continue;
+            }
+            if sampled.contains(&model) {
+                rules.fits_context("steer.max_new_tokens", model, self.max_new_tokens);
+            } else {
+                rules.reads_prompts(model);
+            }
+        }
+    }
+
+    fn base_names(&self) -> Vec<&str> {
+        self.bases.iter().map(String::as_str).collect()
+    }
+
+    fn method_words(&self, plan: &Plan, out: &mut String) -> fmt::Result {
+        let (seeds, prompts, tokens) =
+            (plan.recipe.run.seeds.len() as u64, self.prompts, self.max_new_tokens);
+        let mut all = 0_u64;
+        for method in &self.method {
+            let rows = method.search.settings().rows() as u64;
+            let samples = product(&[rows, method.names().len() as u64]);
+            // PPO trains one of them.
+            let is_ppo = method.proposes(|proposal| matches!(proposal, Proposal::Ppo { .. }));
+            let bases = if is_ppo { 1 } else { self.bases.len() as u64 };
+            let sampled = product(&[bases, seeds, prompts as u64, samples, tokens as u64]);
+            all = all.saturating_add(sampled);
+            let sampled = grouped(sampled);
+            write!(out, "     {}: {}; ", method.names().join(", "), method.words())?;
+            write!(out, "bases {bases} × seeds {seeds} × prompts {prompts} × samples {samples} ")?;
+            writeln!(out, "× tokens {tokens} = {sampled}")?;
+        }
+        writeln!(out, "     at most {} sampled tokens in all", grouped(all))
+    }
+}
+
+impl StageTable for Steer {
+    fn rules(&self, rules: &mut Rules) {
+        if self.bases.is_empty() {
+            rules.problem("`steer.bases` is empty, expected one model or more");
+        }
+        for (index, base) in self.bases.iter().enumerate() {
+            if self.bases[..index].contains(base) {
+                rules.problem(format!("`steer.bases` holds `{base}` twice"));
+            } else if rules.known_model("steer.bases", base) {
+                rules.fits_context("steer.max_new_tokens", base, self.max_new_tokens);
+            }
+        }
+        let test = ("data.test", rules.recipe.data.test);
+        rules.prompts("steer.prompts", self.prompts, test);
+        self.guides_fit(rules);
+        self.settings_rules(rules);
+    }
+
+    fn words(&self, plan: &Plan, out: &mut String) -> fmt::Result {
+        let Self { prompts, prompts_in_flight, max_new_tokens, stop, trace, .. } = self;
+        let pair = |pair: &GuidePairSource| {
+            format!("{} over {} with weight {}", pair.tuned, pair.untuned, pair.weight)
+        };
+        let guides = plan.guide_pairs().iter().map(pair).collect::<Vec<_>>().join(", ");
+        let guides = if guides.is_empty() { "none" } else { &guides };
+        writeln!(out, "{}; guides: {guides}", self.bases.join(", "))?;
+        for guide in plan.recipe.guide_models() {
+            plan.write_guide_room(out, guide, &self.base_names(), *max_new_tokens)?;
+        }
+        write!(out, "     {prompts} prompts, {prompts_in_flight} at once, ")?;
+        write!(out, "up to {max_new_tokens} new tokens; {}; ", self.sampling.words())?;
+        let stop = match stop.is_empty() {
+            true => "no stop strings".to_owned(),
+            false => format!("stops at {stop:?}"),
+        };
+        let semantics = match self.semantics {
+            Semantics::Paper => "",
+            Semantics::Official => "; semantics of the official release",
+        };
+        let trace = if *trace { "with trace" } else { "no trace" };
+        writeln!(out, "{stop}; {trace}{semantics}")?;
+        self.method_words(plan, out)
+    }
+
+    fn warnings(&self, plan: &Plan) -> Vec<String> {
+        let recipe = &plan.recipe;
+        let one_model = plan.guide_pairs().into_iter().filter_map(|pair| pair.one_model(recipe));
+        let choose_nothing = one_model.map(|both| {
+            format!(
+                "`steer`: the tuned and the untuned guide are {both}, so every score is 0 and they \
+                 choose nothing"
+            )
+        });
+        let sampled = recipe.sampled_guides();
+        let scoring = recipe.guide_models().into_iter().filter(|guide| !sampled.contains(guide));
+        let (key, bases) = ("steer.max_new_tokens", self.base_names());
+        let short =
+            scoring.filter_map(|guide| plan.short_guide(key, guide, &bases, self.max_new_tokens));
+        choose_nothing.chain(short).collect()
+    }
+
+    fn memory(&self, plan: &Plan) -> Option<StageMemory> {
+        let model =
+            |source: Option<_>| source.and_then(|source| Some(plan.model_of(&source)?.to_owned()));
+        let guides = [plan.tuned(), plan.untuned()].map(model);
+        let cells = self.method.iter().flat_map(|method| {
+            let models: Vec<String> = match method.proposals.first() {
+                Some(Proposal::Tuned) => guides[0].iter().cloned().collect(),
+                Some(Proposal::Untuned) => guides[1].iter().cloned().collect(),
+                _ => self.bases.clone(),
+            };
+            models.into_iter().map(move |model| (method, model))
+        });
+        largest(cells.filter_map(|(method, model)| {
+            let parts = self.method_memory(plan, method, &model)?;
+            Some(StageMemory { model, parts })
+        }))
+    }
+}
+
+fn eight() -> usize {
+    8
+}
