@@ -9,12 +9,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::adapter_options::{MERGE, Purpose, is_off, problems};
-use super::config::read_json;
-use super::lora::BASE;
+use super::json_file::read_json;
 use crate::error::{Error, Result};
 use crate::hub::in_cache;
 use crate::recipe::{Lora, base_folder};
 
+/// The key whose value is the base's folder.
+pub(super) const BASE: &str = "base_model_name_or_path";
 pub(super) const CONFIG: &str = "adapter_config.json";
 
 /// Which layers, by their names in the whole model.

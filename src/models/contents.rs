@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::adapter_config::{CONFIG, base_of_adapter};
-use super::config::read_json;
+use super::adapter_config::{BASE, CONFIG, base_of_adapter};
+use super::json_file::read_json;
 use super::lora;
 use super::weights::weight_files;
 use crate::artifacts::fingerprint;
@@ -31,7 +31,7 @@ pub fn contents(folder: &Path, hash: &dyn Fn(&Path) -> Result<String>) -> Result
         return Ok(json!({ "files": files, "weights": hashes(weight_files(folder)?)? }));
     };
     let mut config = read_json(&folder.join(CONFIG))?;
-    config[lora::BASE] = Value::Null;
+    config[BASE] = Value::Null;
     let weights = hash(&folder.join(lora::WEIGHTS))?;
     Ok(
         json!({ "files": files, "adapter": fingerprint(&[config]), "weights": weights, "base": contents(&base, hash)? }),

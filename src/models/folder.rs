@@ -1,7 +1,6 @@
 //! Models as folders in Hugging Face layout: config.json, generation_config.json and
 //! model.safetensors. Tokenizer files are the caller's.
 
-use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -10,12 +9,14 @@ use tch::{Device, Kind, Tensor};
 
 use super::adapter_config::base_of_adapter;
 use super::adapter_options::Purpose;
-use super::config::{ClassifierConfig, LmConfig, SequenceClassifier, TokenIds, read_json, refuse};
+use super::config::{ClassifierConfig, LmConfig};
+use super::config_keys::{TokenIds, refuse};
+use super::encoder::SequenceClassifier;
+use super::json_file::{read_json, write_json};
 use super::lora::{self, Adapters};
 use super::variables::Variables;
 use super::weights::Headers;
 use super::{CausalLm, LmInfo, init, layers, shapes, weights};
-use crate::artifacts::atomic;
 use crate::error::{Error, Result};
 use crate::kernels::Weight;
 use crate::machine::memory::{self, MainMemory};
@@ -518,8 +519,4 @@ pub(super) fn write_config(
     );
     table.insert("torch_dtype".to_owned(), json!(weights::dtype_name(kind)));
     write_json(&folder.join("config.json"), &Value::Object(table))
-}
-
-pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
-    atomic::write_with(path, |file| writeln!(file, "{value:#}"))
 }

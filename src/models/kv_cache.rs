@@ -14,6 +14,7 @@ use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 use super::attention::{Part, attend_parts, split_fused};
+use super::score_bias::bias;
 use crate::kernels::attention::{New, Reading, Store, attend, reads};
 
 /// Room for this many tokens of a row at first, where libtorch's operators read it; then the room
@@ -510,10 +511,10 @@ fn layout(
         Some(window) => allowed.logical_and(&column.gt_tensor(&(places.unsqueeze(-1) - window))),
         None => allowed,
     };
-    let bias = |allowed: Tensor| super::attention::bias(&allowed.unsqueeze(1), kind);
+    let hidden = |allowed: Tensor| bias(&allowed.unsqueeze(1), kind);
     let own = (width > 1 || !all_same || window.is_some()).then(|| {
         let column = count(columns);
-        bias(seen_by(&column, column.le_tensor(&places.unsqueeze(-1))))
+        hidden(seen_by(&column, column.le_tensor(&places.unsqueeze(-1))))
     });
     let prefix_length = segment.prefix().map_or(0, |prefix| prefix.tokens);
     let prefix = (window.is_some() && prefix_length > 0).then(|| {
@@ -522,7 +523,7 @@ fn layout(
         let rows = lengths.len() as i64;
         let allowed =
             seen_by(&column, Tensor::ones([1, width, prefix_length], (Kind::Bool, device)));
-        bias(allowed.expand([rows, width, prefix_length], false))
+        hidden(allowed.expand([rows, width, prefix_length], false))
     });
     Layout {
         places: if all_same { Places::Same(longest) } else { Places::Each(places) },

@@ -4,7 +4,7 @@
 use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
-use super::lora::{Adapter, adapted};
+use super::adapter::{Adapter, adapted};
 use crate::kernels::{Activation, Weight};
 
 pub(super) struct Linear {

@@ -9,7 +9,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::adapter_config::base_of_adapter;
 use super::adapter_options::{NO_REWARD, Purpose};
-use super::config::{LmConfig, refuse};
+use super::config::LmConfig;
+use super::config_keys::refuse;
 use super::folder::{Lm, write_config};
 use super::lora;
 use super::weights::Headers;
