@@ -46,7 +46,11 @@ pub struct SteerCommand {
     /// trained with
     #[arg(long, requires = "gold")]
     gold_text: Option<String>,
-    #[arg(long, value_parser = PossibleValuesParser::new(base_kinds()), default_value = CbsSettings::KIND.name)]
+    #[arg(
+        long,
+        value_parser = PossibleValuesParser::new(base_kinds()),
+        default_value = CbsSettings::KIND.name
+    )]
     method: String,
     #[command(flatten)]
     search: SearchFlags,

@@ -1,5 +1,5 @@
-//! The low-rank update of one linear layer (arXiv 2106.09685): y = W x + (α / r) B A x. The adapters of
-//! a whole model and PEFT's folders are in `lora.rs`.
+//! The low-rank update of one linear layer (arXiv 2106.09685): y = W x + (α / r) B A x. The
+//! adapters of a whole model and PEFT's folders are in `lora.rs`.
 
 use tch::Tensor;
 

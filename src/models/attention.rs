@@ -57,7 +57,8 @@ impl Mask {
     pub(super) fn keys(valid: &Tensor, kind: Kind) -> Self {
         match padded(Some(valid)) {
             None => Self::None,
-            Some(valid) => Self::Bias(bias(&valid.unsqueeze(1).unsqueeze(1), kind)), // (batch, 1, 1, seq)
+            // (batch, 1, 1, seq)
+            Some(valid) => Self::Bias(bias(&valid.unsqueeze(1).unsqueeze(1), kind)),
         }
     }
 }

@@ -182,7 +182,8 @@ impl CausalLm {
             .collect();
         let ids = Tensor::from_slice(&padded).view([prompts.len() as i64, width]);
         let mut segment = Segment::new(prompts.len());
-        let hidden = self.read(&ids, KvCache::new(vec![&mut segment], lengths.clone())); // (prompts, width, hidden_size)
+        // (prompts, width, hidden_size)
+        let hidden = self.read(&ids, KvCache::new(vec![&mut segment], lengths.clone()));
         let last: Vec<i64> = lengths
             .iter()
             .enumerate()

@@ -1,5 +1,5 @@
-//! What the configs of several families have in common: ids that may be many, default values, and the
-//! sizes that no model has. The families' own keys are in their files.
+//! What the configs of several families have in common: ids that may be many, default values, and
+//! the sizes that no model has. The families' own keys are in their files.
 
 use serde::{Deserialize, Serialize};
 

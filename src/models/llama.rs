@@ -403,7 +403,8 @@ impl Attention {
         cache: Option<(&mut KvCache, usize)>,
         residual: &Tensor,
     ) -> Tensor {
-        let query = rotation.apply(&split_heads(&self.q_proj.forward(hidden), self.heads)); // (batch, heads, seq, head_dim)
+        // (batch, heads, seq, head_dim)
+        let query = rotation.apply(&split_heads(&self.q_proj.forward(hidden), self.heads));
         let key = rotation.apply(&split_heads(&self.k_proj.forward(hidden), self.kv_heads));
         let value = split_heads(&self.v_proj.forward(hidden), self.kv_heads);
         let attended = match cache {

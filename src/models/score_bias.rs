@@ -1,6 +1,6 @@
 //! What is added to attention's scores where a query must not see a key: the kind's lowest finite
-//! number, not minus infinity, so that a query with no real key averages all keys instead of becoming
-//! NaN. Which keys a query sees is said by `attention.rs`, `packing.rs` and `kv_cache.rs`.
+//! number, not minus infinity, so that a query with no real key averages all keys instead of
+//! becoming NaN. Which keys a query sees is said by `attention.rs`, `packing.rs` and `kv_cache.rs`.
 
 use tch::{Kind, Tensor};
 

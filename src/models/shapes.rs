@@ -222,17 +222,18 @@ mod tests {
     /// Every family, with each switch that adds or leaves out tensors, both ways.
     fn language_models() -> Vec<LmConfig> {
         let gpt2 = |tied: bool, inner: Value| {
-            lm(
-                json!({ "model_type": "gpt2", "vocab_size": 11, "n_positions": 7, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_inner": inner,
-                       "tie_word_embeddings": tied }),
-            )
+            lm(json!({
+                "model_type": "gpt2", "vocab_size": 11, "n_positions": 7, "n_embd": 8,
+                "n_layer": 2, "n_head": 2, "n_inner": inner, "tie_word_embeddings": tied
+            }))
         };
         let llama = |family: &str, on: bool, head_dim: Value| {
-            lm(
-                json!({ "model_type": family, "vocab_size": 11, "hidden_size": 8, "intermediate_size": 6, "num_hidden_layers": 2,
-                       "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": head_dim, "attention_bias": on, "mlp_bias": on,
-                       "tie_word_embeddings": on }),
-            )
+            lm(json!({
+                "model_type": family, "vocab_size": 11, "hidden_size": 8, "intermediate_size": 6,
+                "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+                "head_dim": head_dim, "attention_bias": on, "mlp_bias": on,
+                "tie_word_embeddings": on
+            }))
         };
         let mut configs = vec![gpt2(true, Value::Null), gpt2(false, json!(5))];
         for family in ["llama", "mistral", "qwen2"] {
@@ -263,8 +264,9 @@ mod tests {
             ..DistilBertConfig::default()
         };
         let bert: BertConfig = serde_json::from_value(json!({
-            "vocab_size": 11, "max_position_embeddings": 7, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "intermediate_size": 6, "id2label": { "0": "a", "1": "b", "2": "positive" }
+            "vocab_size": 11, "max_position_embeddings": 7, "hidden_size": 8,
+            "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 6,
+            "id2label": { "0": "a", "1": "b", "2": "positive" }
         }))
         .unwrap();
         for config in [ClassifierConfig::DistilBert(distilbert), ClassifierConfig::Bert(bert)] {

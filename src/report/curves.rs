@@ -415,8 +415,9 @@ mod tests {
         assert!(root.attribute("width").is_none() && root.attribute("height").is_none());
         let x = |node: Node| places(&node)[0].0;
         let lines: Vec<f64> = drawn(&svg, "polyline", 0).map(x).collect();
+        let apart = f64::from(PANEL.0 * UNITS);
         assert!(
-            matches!(lines[..], [left, right] if (right - left - f64::from(PANEL.0 * UNITS)).abs() < 1.0),
+            matches!(lines[..], [left, right] if (right - left - apart).abs() < 1.0),
             "side by side: {lines:?}"
         );
     }

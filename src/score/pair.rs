@@ -24,7 +24,8 @@ use crate::models::{KvCache, Lm, Segment};
 use crate::search::{Group, Kept, Node, Nodes, Response, Scored, Scorer, ToScore};
 use crate::text::{PromptTemplate, Tokenizer, VocabularyDifference};
 
-/// A guide pair as it is loaded: the tuned and the untuned model, one tokenizer, one prompt template.
+/// A guide pair as it is loaded: the tuned and the untuned model, one tokenizer, one prompt
+/// template.
 pub struct GuidePair {
     pub tuned: Rc<Lm>,
     pub untuned: Rc<Lm>,
@@ -306,7 +307,9 @@ impl PairScorer {
             let new = work.iter().map(|row| row.fed() as i64).collect();
             let hidden = lm.model.read(&ids, KvCache::new(segments.iter_mut().collect(), new));
             states = Tensor::cat(&[&states, &hidden], 1);
-        } // (rows, 1 + widest, hidden_size): column j predicts the token j places after the cached ones
+        }
+        // (rows, 1 + widest, hidden_size): column j predicts the token j places after the cached
+        // ones.
         let (_, _, hidden_size) = states.size3()?;
         let flat = states.reshape([-1, hidden_size]);
         let at = |row: usize, column: usize| (row * (widest + 1) + column) as i64;

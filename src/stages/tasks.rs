@@ -380,15 +380,24 @@ impl Task {
                     .get(name)
                     .ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))?;
                 let training = plan.training.pretrain.get(name).map(Training::outcome);
-                json!({ "scratch": model.scratch.as_ref().map(Scratch::outcome), "bos": model.bos, "training": training })
+                json!({
+                    "scratch": model.scratch.as_ref().map(Scratch::outcome),
+                    "bos": model.bos,
+                    "training": training
+                })
             }
             Self::Gold => {
                 let gold = recipe.gold.as_ref().ok_or_else(|| absent("gold"))?;
-                json!({ "scratch": gold.scratch_outcome(), "training": plan.training.gold.as_ref().map(Training::outcome), "seed": seed })
+                json!({
+                    "scratch": gold.scratch_outcome(),
+                    "training": plan.training.gold.as_ref().map(Training::outcome),
+                    "seed": seed
+                })
             }
             Self::GoldAccuracy => json!({ "data.test": recipe.data.test }),
             Self::Preferences => {
-                json!({ "preferences": recipe.preferences.as_ref().ok_or_else(|| absent("preferences"))?.outcome(), "seed": seed })
+                let table = recipe.preferences.as_ref().ok_or_else(|| absent("preferences"))?;
+                json!({ "preferences": table.outcome(), "seed": seed })
             }
             Self::Sft(pupil) => {
                 let (on, training) = pupil.tuning(plan)?.sft.ok_or_else(|| absent("sft"))?;
@@ -410,7 +419,11 @@ impl Task {
             Self::PpoReport | Self::Judge { .. } => Value::Null,
             Self::Steer { cell, seed } => {
                 let steer = recipe.steer.as_ref().ok_or_else(|| absent("steer"))?;
-                json!({ "method": cell.method.settings(), "steer": steer.outcome(&plan.guide_pairs()), "seed": seed })
+                json!({
+                    "method": cell.method.settings(),
+                    "steer": steer.outcome(&plan.guide_pairs()),
+                    "seed": seed
+                })
             }
             Self::Evaluate => {
                 // How many prompts there are, and not how many were answered.

@@ -75,7 +75,12 @@ impl Sequence {
     /// Ids and text, for people to look at.
     pub fn describe(&self, tokenizer: &Tokenizer) -> Value {
         let text = |ids: &[i64]| tokenizer.decode(ids).unwrap_or_default();
-        json!({ "prompt": text(self.prompt()), "response": text(self.response()), "ids": self.ids, "scored_from": self.scored_from })
+        json!({
+            "prompt": text(self.prompt()),
+            "response": text(self.response()),
+            "ids": self.ids,
+            "scored_from": self.scored_from
+        })
     }
 
     pub fn scored(&self) -> usize {

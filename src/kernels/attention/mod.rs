@@ -213,7 +213,8 @@ mod tests {
                         let all = Tensor::cat(&[old, &new.get(row as i64)], 0)
                             .to_kind(Kind::Double)
                             .transpose(0, 1);
-                        all.repeat_interleave_self_int(heads / kv_heads, 0, None) // (heads, tokens, head_dim)
+                        // (heads, tokens, head_dim)
+                        all.repeat_interleave_self_int(heads / kv_heads, 0, None)
                     };
                     let (keys, values) = (whole(keys, &key), whole(values, &value));
                     let total = keys.size()[1];
