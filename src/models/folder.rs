@@ -67,7 +67,7 @@ impl Lm {
 
     /// Opens a folder for training by LoRA: its weights frozen in `kind`, and f32 adapters with
     /// gradients that leave the model as it is until they are trained; `seed` decides their values.
-    /// Of a folder that holds an adapter, that one is trained on.
+    /// Where the folder holds an adapter, that one is trained on.
     ///
     /// # Errors
     /// [`Error::Failed`] where a target is no layer of the model, [`Error::Model`] where the

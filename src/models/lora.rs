@@ -37,7 +37,7 @@ pub(super) struct Adapters {
 }
 
 struct AdaptedLayer {
-    /// Of the layer in the whole model, such as `transformer.h.0.attn.c_attn`.
+    /// The layer's name in the whole model, such as `transformer.h.0.attn.c_attn`.
     name: String,
     fan_in_fan_out: bool,
     adapter: Adapter,

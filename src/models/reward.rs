@@ -208,7 +208,7 @@ impl RewardModel {
 
     fn head_of(folder: &Path, headers: &Headers) -> Result<RewardHead> {
         RewardHead::of(headers).ok_or_else(|| {
-            // Of damaged shards that is said.
+            // Damaged shards are told as such.
             if let Err(unread) = headers.whole() {
                 return unread;
             }

@@ -21,8 +21,8 @@ pub(super) struct LinearShape {
     pub n_out: i64,
 }
 
-/// Of the decoder with `head`, the name of the head's weight and its rows, if it has one of its
-/// own.
+/// Shapes of the decoder with `head`, the name of the head's weight and its rows, if it has one of
+/// its own.
 pub(super) fn of_decoder(config: &LmConfig, head: Option<(&str, i64)>) -> Shapes {
     let decoder = match config {
         LmConfig::Gpt2(config) => gpt2(config),
@@ -36,12 +36,12 @@ pub(super) fn of_decoder(config: &LmConfig, head: Option<(&str, i64)>) -> Shapes
     shapes
 }
 
-/// Of a language model; a tied head is the embedding.
+/// Shapes of a language model; a tied head is the embedding.
 pub(super) fn of_lm(config: &LmConfig) -> Shapes {
     of_decoder(config, (!config.tied()).then(|| ("lm_head.weight", config.vocab_size())))
 }
 
-/// Of the token embedding: (vocab_size, hidden_size).
+/// The shape of the token embedding: (vocab_size, hidden_size).
 pub(super) fn embedding(config: &LmConfig) -> [i64; 2] {
     let width = match config {
         LmConfig::Gpt2(config) => config.n_embd,

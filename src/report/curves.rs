@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// One line with its spread: the same quantity measured in several runs.
 pub struct Curve {
     pub label: String,
-    /// Of each run (seed): (x, y) in order of x.
+    /// The points (x, y) of each run (seed), in order of x.
     pub runs: Vec<Vec<(f64, f64)>>,
 }
 
@@ -205,7 +205,7 @@ fn draw_panel(panel: &Panel, area: &Area) -> Drawn {
     Ok(())
 }
 
-/// Of each curve's entry in the legend: where it starts in CSS pixels, and its row.
+/// Where each curve's entry in the legend starts in CSS pixels, and its row.
 fn legend_places(curves: &[Curve]) -> Vec<(i32, i32)> {
     let start = 3 * GAP;
     let (mut x, mut row) = (start, 0);

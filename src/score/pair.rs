@@ -9,7 +9,7 @@
 //! tokenized anew, the longest common token prefix with the parent is kept, and only the tail is
 //! computed.
 //!
-//! Of a response that is longer than the guides' context the guides read the tokens that fit: its
+//! Where a response is longer than the guides' context, they read the tokens that fit: its
 //! score is the sum over these, and the end, with its EOS, earns nothing. The same holds for the
 //! rewards of PPO.
 

@@ -26,7 +26,7 @@ pub struct Pair {
     /// Bradley–Terry probability of the judgement that was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
-    /// Of a pair read from a file: whether the judgement is the other way round than there.
+    /// Whether the judgement is the other way round than in the file that the pair was read from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relabelled: Option<bool>,
     /// Whether the response ended by itself: only then an EOS token is learned after it.

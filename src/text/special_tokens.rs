@@ -34,8 +34,8 @@ impl SpecialTokens {
         self.roles.iter().find(|(name, _)| name == role).map(|(_, token)| token.as_str())
     }
 
-    /// Of a folder; also the tokens that the files declare and `known`, the added tokens of
-    /// `tokenizer.json`, lacks or has otherwise.
+    /// The special tokens of a folder; also the tokens that its files declare and `known`, the
+    /// added tokens of `tokenizer.json`, lacks or has otherwise.
     pub fn read(
         folder: &Path,
         config: &Map<String, Value>,

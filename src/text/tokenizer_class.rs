@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 
 const SPACE: &str = "\u{2581}";
 
-/// Of `Qwen2Tokenizer`.
+/// How `Qwen2Tokenizer` splits words.
 const QWEN2_WORDS: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| \
                            ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 

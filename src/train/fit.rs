@@ -30,7 +30,7 @@ pub struct Fit<'a> {
 pub struct FitReport {
     /// Steps done: fewer than planned where training stopped early.
     pub steps: usize,
-    /// Of these, steps whose batch was skipped.
+    /// Those among the steps whose batch was skipped.
     #[serde(default)]
     pub skipped: usize,
     pub examples: usize,
