@@ -5,8 +5,9 @@ use std::ops::Range;
 use tch::{Device, Tensor};
 
 use super::input::Input;
-use super::kv_cache::{KvCache, Segment};
+use super::kv_cache::KvCache;
 use super::layers::LinearLayer;
+use super::segment::Segment;
 use crate::error::Result;
 use crate::kernels::Weight;
 

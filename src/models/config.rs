@@ -15,7 +15,8 @@ use super::gpt2::{Gpt2, Gpt2Config};
 use super::init::Fill;
 use super::json_file::read_json;
 use super::labels::Labels;
-use super::llama::{Llama, LlamaConfig};
+use super::llama::Llama;
+use super::llama_config::LlamaConfig;
 use super::{Decoder, LmInfo, quantization};
 use crate::error::{Error, Result};
 

@@ -8,7 +8,7 @@ use super::config::{ClassifierConfig, LmConfig};
 use super::distilbert::{self, DistilBertConfig};
 use super::encoder::BlockNames;
 use super::gpt2::Gpt2Config;
-use super::llama::LlamaConfig;
+use super::llama_config::LlamaConfig;
 
 /// Shapes by the names of the variables.
 pub type Shapes = BTreeMap<String, Vec<i64>>;
