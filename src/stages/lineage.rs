@@ -12,8 +12,9 @@ use std::rc::Rc;
 use serde_json::{Map, Value, json};
 use tch::Kind;
 
+use super::inputs::Input;
 use super::placements::Placements;
-use super::tasks::{Input, Task};
+use super::tasks::Task;
 use crate::artifacts::{FileHashes, fingerprint};
 use crate::error::{Error, Result};
 use crate::models::contents;

@@ -44,7 +44,7 @@ impl<'a> Named<'a> {
 }
 
 /// `train` of `train-00000-of-00002` and of `train_3`, but all of `train_iteration_3`.
-pub(super) fn family(stem: &str) -> &str {
+fn family(stem: &str) -> &str {
     let is_shard = |(at, mark): (usize, &str)| {
         let start = stem[..at].rfind('-')?;
         let numbers = [&stem[start + 1..at], &stem[at + mark.len()..]];
@@ -64,7 +64,7 @@ pub(super) fn family(stem: &str) -> &str {
 }
 
 /// `a_b` of `a_b_12`, `a_b-12` and `a_b.12`.
-pub(super) fn without_number(name: &str) -> Option<&str> {
+fn without_number(name: &str) -> Option<&str> {
     let head = name.trim_end_matches(|last: char| last.is_ascii_digit());
     (head.len() < name.len()).then(|| head.strip_suffix(['-', '_', '.'])).flatten()
 }

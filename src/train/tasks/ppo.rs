@@ -8,7 +8,8 @@ use tch::{Kind, Tensor};
 
 use super::super::adamw::AdamW;
 use super::super::metrics::Metrics;
-use super::super::sequences::{PackedStates, Sequence, alone, read_predicting, sequence_logps_at};
+use super::super::sequence::Sequence;
+use super::super::sequences::{PackedStates, alone, read_predicting, sequence_logps_at};
 use super::super::token_logps::TokenLogps;
 use super::super::watchdog::not_finite;
 use super::rewards::sum;
