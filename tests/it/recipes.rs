@@ -164,13 +164,9 @@ mod shipped_recipes {
             assert_eq!(plan.stages, stages, "{}", path.display());
             assert_eq!(plan.recipe.run.name, path.file_stem().unwrap().to_str().unwrap());
             let head = std::fs::read_to_string(&path).unwrap();
-            for promised in [
-                "# Launch:",
-                "# Needs:",
-                "# Takes:",
-                "# Expected:  table in \
-                                                                   recipes/README.md",
-            ] {
+            for promised in
+                ["# Launch:", "# Needs:", "# Takes:", "# Expected:  table in recipes/README.md"]
+            {
                 assert!(head.contains(promised), "{}: no {promised:?}", path.display());
             }
         }
@@ -218,8 +214,7 @@ mod shipped_recipes {
             ];
             assert!(
                 named.iter().any(|form| readme.contains(form)),
-                "recipes/README.md does not \
-                                                                     name `{key}`"
+                "recipes/README.md does not name `{key}`"
             );
         }
     }
@@ -347,8 +342,7 @@ mod plans {
         assert_eq!(
             lengths(&[]),
             [50, 62],
-            "25 tokens of a prompt, 24 new ones or half as many \
-                                            again, and an end token"
+            "25 tokens of a prompt, 24 new ones or half as many again, and an end token"
         );
         assert_eq!(lengths(&["models.base.prompt=Here is a film review: {prompt}"]), [60, 62]);
         assert_eq!(lengths(&["preferences.max_new_tokens=70"]), [96, 96], "no more than they see");
@@ -426,10 +420,11 @@ mod plans {
             (of_base.recipe.reward_model.as_ref().unwrap().head_learning_rate, training.max_length),
             (1e-3, 96)
         );
-        assert!(plan(&[]).describe().contains(
-            "reward_model: a scalar head on sft/; learning rate \
-                                               of the head 1e-3"
-        ));
+        assert!(
+            plan(&[])
+                .describe()
+                .contains("reward_model: a scalar head on sft/; learning rate of the head 1e-3")
+        );
         assert!(of_base.describe().contains("reward_model: a scalar head on models.base; "));
         let memory = |plan: &Plan| {
             memory_estimate(plan)
@@ -442,9 +437,8 @@ mod plans {
             bytes(&of_base) > bytes(&plan(&["reward_model={model='guide'}"])),
             "the base is the larger model"
         );
-        let adapted = plan(&[
-            "reward_model={model='base', lora={rank=2, save='adapter'}, training={activation_checkpointing=true}}",
-        ]);
+        let adapted = plan(&["reward_model={model='base', lora={rank=2, save='adapter'}, \
+                              training={activation_checkpointing=true}}"]);
         let parts: Vec<(&str, u64)> =
             memory(&adapted).parts.iter().map(|part| (part.name, part.bytes)).collect();
         assert!(
@@ -453,8 +447,7 @@ mod plans {
         );
         assert!(
             parts.iter().all(|(name, _)| *name != "logits"),
-            "a head with one output: \
-                                                                  {parts:?}"
+            "a head with one output: {parts:?}"
         );
         let training = adapted.training.reward_model.as_ref().unwrap();
         assert!(
@@ -462,10 +455,9 @@ mod plans {
                 && training.lora.as_ref().is_some_and(|lora| lora.targets == ["c_attn"])
         );
         assert!(
-            adapted.describe().contains(
-                "LoRA of rank 2, alpha 4, on c_attn: 1,536 trainable \
-                                         parameters over "
-            ),
+            adapted
+                .describe()
+                .contains("LoRA of rank 2, alpha 4, on c_attn: 1,536 trainable parameters over "),
             "{}",
             adapted.describe()
         );
@@ -508,12 +500,11 @@ mod plans {
     fn paths_start_from_the_recipe_and_become_absolute() {
         let written = Written::smoke(&[(
             "source = \"builtin:reviews\"",
-            "source = \
-                                                                         \"rows/../rows/all.jsonl\"",
+            "source = \"rows/../rows/all.jsonl\"",
         )]);
         assert!(written.problems(&[])[0].starts_with(
-            "x.toml: `data.source` is `rows/../rows/all.jsonl`, but \
-                              `rows/../rows/all.jsonl` does not exist"
+            "x.toml: `data.source` is `rows/../rows/all.jsonl`, but `rows/../rows/all.jsonl` does \
+             not exist"
         ));
         let rows = written.folder.path().join("rows");
         std::fs::create_dir(&rows).unwrap();
@@ -631,8 +622,8 @@ mod plans {
         let plain = text(&[]);
         assert!(
             plain.contains(
-                "token-level beam search of the base, beam width 3, length penalty 1, \
-                            ends where none can improve"
+                "token-level beam search of the base, beam width 3, length penalty 1, ends where \
+                 none can improve"
             ),
             "{plain}"
         );
@@ -753,8 +744,8 @@ mod reading {
         assert_eq!(
             written.problems(&[]),
             [format!(
-                "x.toml:{line}: unknown key `beam_widht` in `steer.method`\n\nhint: did you \
-                      mean `beam_width`?"
+                "x.toml:{line}: unknown key `beam_widht` in `steer.method`\n\nhint: did you mean \
+                 `beam_width`?"
             )]
         );
     }
@@ -771,8 +762,7 @@ mod reading {
             ("bases = [\"base\", \"other\"]\n", ""),
             (
                 "tokenizer = { kind = \"same_as\", model = \"guide\" }",
-                "tokenizer = \
-                                                                       { kind = \"same\", model = \"guide\" }",
+                "tokenizer = { kind = \"same\", model = \"guide\" }",
             ),
         ]);
         let mut problems = written.problems(&[]);
@@ -817,8 +807,8 @@ mod reading {
         );
         assert!(
             problems[1].contains(
-                "`models.guide.scratch.n_head` = 3 does not divide \
-                                  `models.guide.scratch.n_embd` = 64"
+                "`models.guide.scratch.n_head` = 3 does not divide `models.guide.scratch.n_embd` = \
+                 64"
             ),
             "{problems:#?}"
         );
@@ -850,10 +840,7 @@ mod reading {
         )])
         .problems(&[]);
         assert!(
-            tokenizer[0].ends_with(
-                "`models.base.scratch.tokenizer` is a list, expected a \
-                                        table"
-            ),
+            tokenizer[0].ends_with("`models.base.scratch.tokenizer` is a list, expected a table"),
             "{tokenizer:?}"
         );
     }
@@ -867,17 +854,14 @@ mod reading {
             "{problems:?}"
         );
         assert!(
-            problems.iter().any(|problem| problem.starts_with(
-                "x.toml:5: not TOML: duplicate \
-                                                                   key"
-            )),
+            problems.iter().any(|problem| problem.starts_with("x.toml:5: not TOML: duplicate key")),
             "{problems:?}"
         );
         let problems = Written::new(b"[run]\nname = \"\xff\"\n").problems(&[]);
         assert_eq!(
             problems,
-            ["x.toml:2: byte 14 of the file is not UTF-8\n\nhint: a recipe is \
-                               TOML, a plain text file"]
+            ["x.toml:2: byte 14 of the file is not UTF-8\n\nhint: a recipe is TOML, a plain text \
+              file"]
         );
     }
 
@@ -890,15 +874,11 @@ mod reading {
         );
         assert!(problems[0].ends_with("demo.toml`?"), "{problems:?}");
         assert!(problems_of(&shipped("zzz.toml"), &[])[0].ends_with(
-            "`demo.toml`, `imdb.toml`, `ppo-sentiment-small.toml`, \
-                            `ppo-sentiment.toml`, `sentiment-paper.toml`, \
-                            `sentiment-released.toml`, `smoke.toml`"
+            "`demo.toml`, `imdb.toml`, `ppo-sentiment-small.toml`, `ppo-sentiment.toml`, \
+             `sentiment-paper.toml`, `sentiment-released.toml`, `smoke.toml`"
         ));
         let Err(Error::Recipe(folder)) = load(&shipped(""), &[]) else {
-            panic!(
-                "a folder was read \
-                                                                                as a recipe"
-            )
+            panic!("a folder was read as a recipe")
         };
         assert!(folder[0].contains("is a folder, not a recipe"), "{folder:?}");
     }
@@ -948,7 +928,7 @@ mod overrides {
         assert_eq!(
             smoke_problems(&["steer.method.9.n=8"]),
             ["--set steer.method.9.n=8: `steer.method` is a list of 7, so `9` is no index into \
-                 it\n\nhint: 0 to 6 are there, 7 adds another"]
+              it\n\nhint: 0 to 6 are there, 7 adds another"]
         );
     }
 
@@ -979,8 +959,7 @@ mod overrides {
         let whole_table = smoke_problems(&["modles.guide.id=x"]);
         assert_eq!(
             whole_table[0],
-            "--set modles.guide.id=x: unknown key `modles`\n\nhint: did you \
-                                    mean `models`?"
+            "--set modles.guide.id=x: unknown key `modles`\n\nhint: did you mean `models`?"
         );
     }
 
@@ -1040,14 +1019,12 @@ mod rules {
         only(&["run.threads=0"], "`run.threads` is 0");
         only(
             &["data.source=builtin:books"],
-            "`data.source` is `builtin:books`, but there is no \
-                                              built-in corpus `books`",
+            "`data.source` is `builtin:books`, but there is no built-in corpus `books`",
         );
         only(&["data.validation=0"], "`data.validation` is 0, but the built-in corpus has no end");
         only(
             &["data.source=data/imdb.jsonl"],
-            "`data.source` is `data/imdb.jsonl`, but \
-                                                `data/imdb.jsonl` does not exist",
+            "`data.source` is `data/imdb.jsonl`, but `data/imdb.jsonl` does not exist",
         );
         only(&["data.source=imdb"], "`data.source` is `imdb`, but `imdb` does not exist\n\nhint: ");
         assert!(
@@ -1064,24 +1041,20 @@ mod rules {
         );
         only(
             &["data.prompt.min_words=9"],
-            "`data.prompt.min_words` = 9 is more than \
-                                            `data.prompt.max_words` = 8",
+            "`data.prompt.min_words` = 9 is more than `data.prompt.max_words` = 8",
         );
         only(
             &["data.splits.train=train_sft"],
-            "`data.splits` chooses files of a folder, but \
-                                                `data.source` is `builtin:reviews`",
+            "`data.splits` chooses files of a folder, but `data.source` is `builtin:reviews`",
         );
         only(&["data.prompt.min_words=0"], "`data.prompt.min_words` is 0");
         only(
             &["data.columns.label=text"],
-            "`data.columns.text` and `data.columns.label` are both \
-                                            `text`",
+            "`data.columns.text` and `data.columns.label` are both `text`",
         );
         only(
             &["data.subset=plain_text"],
-            "`data.subset` names a folder below `data.source`, which \
-                                           is not a folder",
+            "`data.subset` names a folder below `data.source`, which is not a folder",
         );
         only(&["data.source=src", "data.subset=recpie"], "`data.subset` is `recpie`, but `");
         for (name, dtype) in
@@ -1108,10 +1081,9 @@ mod rules {
             ],
             "`models.base.chat` is asked of a model made from scratch, which has no chat template",
         );
-        assert!(smoke_problems(&["models.base.chat={sytem='x'}"])[0].contains(
-            "did you mean \
-                                                                               `system`?"
-        ));
+        assert!(
+            smoke_problems(&["models.base.chat={sytem='x'}"])[0].contains("did you mean `system`?")
+        );
         let written = Written::smoke(&[(
             "[pretrain.training]",
             "[models.talking]\nid = \"m\"\nchat = { system = \"Be kind.\" }\n\n[pretrain.training]",
@@ -1119,30 +1091,26 @@ mod rules {
         let folder = written.folder.path().join("m");
         model_folder(&folder, TINY_GPT2);
         assert!(written.problems(&[])[0].starts_with(
-            "x.toml: `models.talking.chat` is asked of `m`, \
-                                                  which has no chat template\n\nhint: "
+            "x.toml: `models.talking.chat` is asked of `m`, which has no chat template\n\nhint: "
         ));
         std::fs::write(
             folder.join("tokenizer_config.json"),
             r#"{"chat_template":[{"name":"rag","template":""}]}"#,
         )
         .unwrap();
-        assert!(written.problems(&[])[0].contains(
-            "has chat templates `rag` and none named \
-                                                   `default`"
-        ));
+        assert!(
+            written.problems(&[])[0].contains("has chat templates `rag` and none named `default`")
+        );
         std::fs::write(folder.join("chat_template.jinja"), "{{ messages }}").unwrap();
         let plan = resolve(&written.path(), &[]).unwrap_or_else(|error| panic!("{error}"));
         let [talking, guide] = ["talking", "guide"].map(|name| &plan.recipe.models[name]);
         assert_eq!(
             (talking.bos, guide.bos),
             (None, Some(true)),
-            "what is made from scratch says \
-                                                                  that it begins with BOS"
+            "what is made from scratch says that it begins with BOS"
         );
         let shown = "prompt \"{prompt}\" as the user's turn of the chat template, after the \
-                     system's \"Be \
-             kind.\", BOS as the template has it";
+                     system's \"Be kind.\", BOS as the template has it";
         assert!(plan.describe().contains(shown), "{}", plan.describe());
         let again: Recipe = toml::from_str(&toml::to_string_pretty(&plan.recipe).unwrap()).unwrap();
         assert_eq!(again, plan.recipe);
@@ -1155,8 +1123,8 @@ mod rules {
         std::fs::remove_file(folder.join("tokenizer.json")).unwrap();
         std::fs::write(folder.join("tokenizer.model"), "").unwrap();
         assert!(written.problems(&[])[0].contains(
-            "holds no `tokenizer.json`\n\nhint: `tokenizer.model` must be converted \
-                           once, with transformers"
+            "holds no `tokenizer.json`\n\nhint: `tokenizer.model` must be converted once, with \
+             transformers"
         ));
     }
 
@@ -1190,8 +1158,7 @@ mod rules {
             ),
             (
                 "n_positions = 96\ntokenizer = { kind = \"same_as\"",
-                "n_positions = 1024\ntokenizer \
-                                                                    = { kind = \"same_as\"",
+                "n_positions = 1024\ntokenizer = { kind = \"same_as\"",
             ),
         ]);
         let text = std::fs::read_to_string(written.path())
@@ -1206,13 +1173,11 @@ mod rules {
         only(&["models.guide.prompt=Review"], "`models.guide.prompt` holds `{prompt}` 0 times");
         only(
             &["models.guide.prompt={prompt} {prompt}"],
-            "`models.guide.prompt` holds `{prompt}` 2 \
-                                                          times",
+            "`models.guide.prompt` holds `{prompt}` 2 times",
         );
         only(
             &["models.other.scratch.n_embd=97"],
-            "`models.other.scratch.n_head` = 2 does not \
-                                                   divide `models.other.scratch.n_embd` = 97",
+            "`models.other.scratch.n_head` = 2 does not divide `models.other.scratch.n_embd` = 97",
         );
         only(&["models.other.scratch.n_layer=0"], "`models.other.scratch.n_layer` is 0");
         only(
@@ -1221,8 +1186,7 @@ mod rules {
         );
         only(
             &["models.other.scratch.n_embd=9223372036854775806"],
-            "`models.other.scratch.n_embd` \
-                                                                    is 9",
+            "`models.other.scratch.n_embd` is 9",
         );
         only(
             &["models.other.scratch.tokenizer.vocab_size=259"],
@@ -1234,8 +1198,7 @@ mod rules {
         );
         only(
             &["models.base.scratch.tokenizer.model=base"],
-            "`models.base.scratch.tokenizer.model` \
-                                                             is the model itself",
+            "`models.base.scratch.tokenizer.model` is the model itself",
         );
         only(
             &["models.other.scratch.tokenizer={kind='same_as', model='base'}"],
@@ -1244,8 +1207,7 @@ mod rules {
         );
         only(
             &["gold.scratch.dim=63"],
-            "`gold.scratch.n_heads` = 2 does not divide \
-                                        `gold.scratch.dim` = 63",
+            "`gold.scratch.n_heads` = 2 does not divide `gold.scratch.dim` = 63",
         );
         only(&["gold.scratch.vocab_size=5"], "`gold.scratch.vocab_size` is 5");
         let set = ["gold.id=lvwerra/distilbert-imdb", "models.other.id=openai-community/gpt2"]
@@ -1257,8 +1219,7 @@ mod rules {
         only(
             &["gold.id=distilbert-imdb"],
             "`gold.id` is `distilbert-imdb`, but `distilbert-imdb` is not a folder\n\nhint: paths \
-             in a recipe are relative to the recipe's \
-             folder; a hub id is `owner/name`",
+             in a recipe are relative to the recipe's folder; a hub id is `owner/name`",
         );
     }
 
@@ -1296,8 +1257,7 @@ mod rules {
         only(&["gold.training.batch_size=0"], "`gold.training.batch_size` is 0");
         only(
             &["dpo.training.max_length=97"],
-            "`dpo.training.max_length` = 97 is more than the 96 \
-                                               tokens that `models.guide` sees",
+            "`dpo.training.max_length` = 97 is more than the 96 tokens that `models.guide` sees",
         );
         only(&["dpo.beta=inf"], "`dpo.beta` is inf");
         assert_eq!(
@@ -1310,8 +1270,7 @@ mod rules {
         );
         only(
             &["dpo.label_smoothing=0.5"],
-            "`dpo.label_smoothing` is 0.5, expected 0 or more and \
-                                            below 0.5",
+            "`dpo.label_smoothing` is 0.5, expected 0 or more and below 0.5",
         );
         only(&["dpo.label_smoothing=nan"], "`dpo.label_smoothing` is NaN");
         only(
@@ -1325,13 +1284,11 @@ mod rules {
     fn preferences_and_steering() {
         only(
             &["preferences.samples_per_prompt=3"],
-            "`preferences.samples_per_prompt` is 3, \
-                                                     expected an even number",
+            "`preferences.samples_per_prompt` is 3, expected an even number",
         );
         only(
             &["preferences.prompts=401"],
-            "`preferences.prompts` = 401 is more than `data.train` \
-                                            = 400",
+            "`preferences.prompts` = 401 is more than `data.train` = 400",
         );
         only(
             &["preferences.policy=gude"],
@@ -1347,8 +1304,7 @@ mod rules {
         only(&["steer.method.2.chunk_len=0"], "`steer.method.2.chunk_len` is 0");
         only(
             &["steer.method.3.name=cbs"],
-            "`steer.method.3`: a method before it has the name \
-                                            `cbs` too",
+            "`steer.method.3`: a method before it has the name `cbs` too",
         );
         only(&["steer.method.3.name='a b'"], "`steer.method.3.name`: `a b` cannot name a folder");
         only(&["steer.sampling.top_p=0"], "`steer.sampling.top_p` is 0");
@@ -1356,8 +1312,7 @@ mod rules {
         only(&["steer.tuned=other"], "`steer.tuned` is given without `steer.untuned`");
         only(
             &["steer.guide=[{tuned='base',untuned='guide',weight=0}]"],
-            "`steer.guide.0.weight` \
-                                                                          is 0",
+            "`steer.guide.0.weight` is 0",
         );
         only(
             &["steer.tuned=guide", "steer.untuned=guide"],
@@ -1375,8 +1330,7 @@ mod rules {
         );
         only(
             &["steer.guide=[{untuned='guide'}]"],
-            "`steer.guide.0.untuned` is given without \
-                                                    `steer.guide.0.tuned`",
+            "`steer.guide.0.untuned` is given without `steer.guide.0.tuned`",
         );
         only(
             &["steer.tuned=base", "steer.untuned=guide", "steer.guide=[{weight=-1}]"],
@@ -1385,8 +1339,7 @@ mod rules {
         let eft = "steer.method.3={kind='eft',weights=[0.5,2]}";
         only(
             &[eft],
-            "`steer.method.3`: `eft` needs one vocabulary, but base `other` and guide \
-                      `guide`",
+            "`steer.method.3`: `eft` needs one vocabulary, but base `other` and guide `guide`",
         );
         let tilted = "steer.method.3={kind='best_of_n',n=2,tilt=0.5,name='tilted'}";
         only(
@@ -1396,9 +1349,7 @@ mod rules {
         );
         only(
             &["steer.bases=['base']", tilted, "steer.method.3.tilt=nan"],
-            "`steer.method.3.tilt` \
-                                                                            is NaN, expected a \
-                                                                            number",
+            "`steer.method.3.tilt` is NaN, expected a number",
         );
         only(
             &[
@@ -1438,8 +1389,8 @@ mod rules {
         assert_eq!(
             plan.warnings(),
             ["`steer.max_new_tokens`: behind a prompt of up to 25 tokens `models.guide` reads \
-                 35, and a response may take 40 and an end token: \
-              of a longer one only the beginning is scored"]
+                 35, and a response may take 40 and an end token: of a longer one only the \
+                 beginning is scored"]
         );
         for method in [
             "{kind='tuned'}",
@@ -1452,8 +1403,7 @@ mod rules {
             assert!(
                 problems.len() == 1
                     && problems[0].contains(
-                        "40 new ones and an end token make 66, \
-                                                             but `models.guide` sees 60"
+                        "40 new ones and an end token make 66, but `models.guide` sees 60"
                     ),
                 "{problems:?}"
             );
@@ -1477,21 +1427,17 @@ mod rules {
         );
         only(
             &["preferences.label=kept"],
-            "`preferences.label` is `kept`, but samples have no \
-                                           labels to keep\n\nhint: ",
+            "`preferences.label` is `kept`, but samples have no labels to keep\n\nhint: ",
         );
         only(
             &["preferences.train_pairs=3"],
-            "`preferences.train_pairs` is about a file of pairs, \
-                                              but there is no `preferences.source`",
+            "`preferences.train_pairs` is about a file of pairs, but there is no \
+             `preferences.source`",
         );
         let without_policy = Written::smoke(&[("policy = \"guide\"\n", "")]).problems(&[]);
         assert!(
-            without_policy[0].starts_with(
-                "x.toml: missing key `policy` in \
-                                               `preferences`\n\nhint: a \
-                                               model"
-            ),
+            without_policy[0]
+                .starts_with("x.toml: missing key `policy` in `preferences`\n\nhint: a model"),
             "{without_policy:?}"
         );
 
@@ -1508,32 +1454,28 @@ mod rules {
         };
         let problems = |keys: &str| table(keys).problems(&[]);
         resolve(&table("policy = 'guide'\nvalidation_pairs = 9").path(), &[]).unwrap();
-        let both = problems(
-            "policy = 'guide'\nvalidation_pairs = 9\nprompts = 3\nmax_new_tokens = \
-                             4",
-        );
+        let both =
+            problems("policy = 'guide'\nvalidation_pairs = 9\nprompts = 3\nmax_new_tokens = 4");
         assert!(
             both[0].contains(
-                "but the recipe gives `preferences.prompts`, \
-                                  `preferences.max_new_tokens`\n\nhint: "
+                "but the recipe gives `preferences.prompts`, `preferences.max_new_tokens`\n\nhint: "
             ),
             "{both:?}"
         );
-        assert!(problems("policy = 'guide'")[0].contains(
-            "`preferences.validation_pairs` is 0, but \
-                                                          one file is split by size"
-        ));
+        assert!(
+            problems("policy = 'guide'")[0]
+                .contains("`preferences.validation_pairs` is 0, but one file is split by size")
+        );
         let nothing = problems("validation_pairs = 9");
         assert!(
             nothing[0].contains(
-                "`[sft]` has no model to tune, because `preferences.source` \
-                                     has no policy"
+                "`[sft]` has no model to tune, because `preferences.source` has no policy"
             ),
             "{nothing:?}"
         );
         let columns = problems(
             "policy = 'guide'\nvalidation_pairs = 9\ncolumns = \
-                                { chosen = 'prompt', rejected = '' }",
+             { chosen = 'prompt', rejected = '' }",
         );
         assert!(
             columns[0].contains("`preferences.columns.rejected` is empty")
@@ -1550,15 +1492,12 @@ mod rules {
         assert_eq!(
             plan.training.dpo.as_ref().unwrap().max_length,
             512,
-            "of a file nothing is \
-                                                                         known before it is read"
+            "of a file nothing is known before it is read"
         );
         assert_eq!(plan.training.direct["base"].dpo.max_length, 64, "no more than the model sees");
         assert!(
-            plan.describe().contains(
-                "columns `prompt`, `chosen`, `rejected`; chosen is as the \
-                                          source has it"
-            ),
+            plan.describe()
+                .contains("columns `prompt`, `chosen`, `rejected`; chosen is as the source has it"),
             "{}",
             plan.describe()
         );
@@ -1568,19 +1507,16 @@ mod rules {
     fn reward_models() {
         only(
             &["reward_model.head_learning_rate=0"],
-            "`reward_model.head_learning_rate` is 0, \
-                                                      expected a number above 0",
+            "`reward_model.head_learning_rate` is 0, expected a number above 0",
         );
         only(
             &["reward_model.training.learning_rate=0"],
-            "`reward_model.training.learning_rate` is \
-                                                          0, expected a number above 0",
+            "`reward_model.training.learning_rate` is 0, expected a number above 0",
         );
-        assert!(smoke_problems(&["reward_model.from=dpo"])[0].ends_with(
-            "`reward_model.from` is \
-                                                                         `dpo`, expected one of \
-                                                                         `model`, `sft`"
-        ));
+        assert!(
+            smoke_problems(&["reward_model.from=dpo"])[0]
+                .ends_with("`reward_model.from` is `dpo`, expected one of `model`, `sft`")
+        );
         only(
             &["reward_model.model=bose", "reward_model.from=model"],
             "`reward_model.model` is `bose`, but there is no `[models.bose]`\n\nhint: did you mean \
@@ -1608,8 +1544,8 @@ mod rules {
         let problems = Written::new(without_sft).problems(&[]);
         assert_eq!(problems.len(), 1, "{problems:#?}");
         assert!(problems[0].ends_with(
-            "`reward_model.from` is `sft`, and there is no \
-                                       `[sft]`\n\nhint: add `[sft]`, or leave `from` out"
+            "`reward_model.from` is `sft`, and there is no `[sft]`\n\nhint: add `[sft]`, or leave \
+             `from` out"
         ));
     }
 
@@ -1628,13 +1564,11 @@ mod rules {
         only(&["direct.beta=0"], "`direct.beta` is 0, expected a number above 0");
         only(
             &["direct.label_smoothing=-0.1"],
-            "`direct.label_smoothing` is -0.1, expected 0 or \
-                                                more",
+            "`direct.label_smoothing` is -0.1, expected 0 or more",
         );
         only(
             &["dpo.loss=hinge", "direct.label_smoothing=0.1"],
-            "`direct.label_smoothing` is 0.1, \
-                                                                 but only the loss `sigmoid`",
+            "`direct.label_smoothing` is 0.1, but only the loss `sigmoid`",
         );
         only(
             &["direct.models=['base']"],
@@ -1643,13 +1577,11 @@ mod rules {
         );
         only(
             &["direct.sft.micro_batch_size=3"],
-            "`direct.sft.micro_batch_size` = 3 does not \
-                                                  divide `direct.sft.batch_size` = 16",
+            "`direct.sft.micro_batch_size` = 3 does not divide `direct.sft.batch_size` = 16",
         );
         only(
             &["dpo.training.micro_batch_size=3"],
-            "`dpo.training.micro_batch_size` = 3 does not \
-                                                    divide",
+            "`dpo.training.micro_batch_size` = 3 does not divide",
         );
         only(&["direct.dpo.epochs=0"], "`direct.dpo.epochs` is 0, expected a number above 0");
         only(
@@ -1670,13 +1602,12 @@ mod rules {
         assert_eq!(
             problems,
             ["x.toml: `steer.method.5`: `direct` samples directly tuned bases, and there is no \
-                 `[direct]`\n\nhint: add `[direct]`; all its \
-              keys have defaults"]
+              `[direct]`\n\nhint: add `[direct]`; all its keys have defaults"]
         );
-        assert!(smoke_problems(&["direct.sft.learnign_rate=1"])[0].contains(
-            "did you mean \
-                                                                             `learning_rate`?"
-        ));
+        assert!(
+            smoke_problems(&["direct.sft.learnign_rate=1"])[0]
+                .contains("did you mean `learning_rate`?")
+        );
     }
 
     #[test]
@@ -1705,10 +1636,8 @@ mod rules {
         let problems = Written::new(format!("{head}{steer}[models{model}")).problems(&[]);
         assert_eq!(problems.len(), 2, "{problems:#?}");
         assert!(
-            problems[0].starts_with(
-                "x.toml: `steer.method.1`: `tuned` needs guides, and there \
-                                         are none"
-            ),
+            problems[0]
+                .starts_with("x.toml: `steer.method.1`: `tuned` needs guides, and there are none"),
             "{problems:#?}"
         );
     }
@@ -1813,8 +1742,8 @@ mod lora {
             ("sft.lora={alpha=inf}", "`sft.lora.alpha` is inf, expected a number above 0"),
             (
                 "sft.lora={targets=[]}",
-                "`sft.lora.targets` is empty\n\nhint: leave it out for the \
-                                       layers that are usual for the model",
+                "`sft.lora.targets` is empty\n\nhint: leave it out for the layers that are usual \
+                 for the model",
             ),
             (
                 "sft.lora={targets=['proj']}",
@@ -1846,18 +1775,14 @@ mod lora {
         let two = smoke_problems(&["sft.lora={save='adapter'}", "dpo.lora={rank=8}"]);
         assert!(
             two.len() == 1
-                && two[0].contains(
-                    "`dpo.lora` goes on training the adapter that \
-                                                   `sft.lora` saves"
-                ),
+                && two[0].contains("`dpo.lora` goes on training the adapter that `sft.lora` saves"),
             "{two:?}"
         );
         let two = smoke_problems(&["sft.lora={save='adapter'}", "reward_model.lora={alpha=1}"]);
         assert!(
             two.len() == 1
                 && two[0].contains(
-                    "`reward_model.lora` goes on training the \
-                                                   adapter that `sft.lora` saves"
+                    "`reward_model.lora` goes on training the adapter that `sft.lora` saves"
                 ),
             "{two:?}"
         );
@@ -1865,8 +1790,7 @@ mod lora {
             ["sft.lora={save='adapter'}", "reward_model.lora={alpha=1}", "reward_model.from=model"];
         assert!(
             resolve(&shipped("smoke.toml"), &own).is_ok(),
-            "it starts from the model's own \
-                                                                weights"
+            "it starts from the model's own weights"
         );
         assert!(
             resolve(&shipped("smoke.toml"), &["sft.lora={save='adapter'}", "dpo.lora={}"]).is_ok()
@@ -1881,8 +1805,7 @@ mod lora {
 mod ppo {
     use super::*;
 
-    const TABLE: &str = "ppo={policy='base',chunk_len=[5,'inf'],prompts=32,validation_prompts=8,max_new_tokens=24,minibatch_size=8,\
-        training={steps=4,batch_size=16,learning_rate=1e-4,eval_every=2,checkpoint_every=2}}";
+    const TABLE: &str = "ppo={policy='base',chunk_len=[5,'inf'],prompts=32,validation_prompts=8,max_new_tokens=24,minibatch_size=8,training={steps=4,batch_size=16,learning_rate=1e-4,eval_every=2,checkpoint_every=2}}";
     const METHOD: &str = "steer.method.6={kind='ppo',chunk_len=[5,'inf']}";
 
     fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
@@ -1963,8 +1886,8 @@ mod ppo {
         assert_eq!(plan(&named).recipe.ppo_guide_models(), ["guide", "base"]);
         only(
             &["ppo.tuned=guide"],
-            "`ppo.tuned` is given without `ppo.untuned`\n\nhint: a guide \
-                                    pair is two models of one origin",
+            "`ppo.tuned` is given without `ppo.untuned`\n\nhint: a guide pair is two models of one \
+             origin",
         );
         only(
             &["ppo.tuned=gide", "ppo.untuned=base"],
@@ -2035,11 +1958,10 @@ mod ppo {
         only(&["ppo.chunk_len=[5,'inf',5]"], "`ppo.chunk_len` holds 5 twice");
         let without_method =
             |set: &str| smoke_problems(&[TABLE, set, "steer.method.6={kind='base',name='b'}"]);
-        assert!(without_method("ppo.chunk_len=[]")[0].contains(
-            "`ppo.chunk_len` is empty, expected \
-                                                                one chunk length or \
-                                                                more\n\nhint: "
-        ));
+        assert!(
+            without_method("ppo.chunk_len=[]")[0]
+                .contains("`ppo.chunk_len` is empty, expected one chunk length or more\n\nhint: ")
+        );
     }
 
     #[test]
@@ -2058,15 +1980,13 @@ mod ppo {
         );
         only(
             &["ppo.validation_prompts=65"],
-            "`ppo.validation_prompts` = 65 is more than \
-                                              `data.validation` = 64",
+            "`ppo.validation_prompts` = 65 is more than `data.validation` = 64",
         );
         plan(&["ppo.validation_prompts=0"]);
         only(&["ppo.max_new_tokens=0"], "`ppo.max_new_tokens` is 0, expected 1 or more");
         only(
             &["ppo.policy=bose"],
-            "`ppo.policy` is `bose`, but there is no \
-                                    `[models.bose]`\n\nhint: did you mean `base`?",
+            "`ppo.policy` is `bose`, but there is no `[models.bose]`\n\nhint: did you mean `base`?",
         );
         let long = problems(&["ppo.max_new_tokens=80"]);
         assert_eq!(long.len(), 1, "the policy: {long:#?}");
@@ -2080,15 +2000,15 @@ mod ppo {
         assert_eq!(plan(&short_guide).warnings(), [""; 0]);
         let other = plan(&[&short_guide[..], &["ppo.policy=other"]].concat());
         let warning = "`ppo.max_new_tokens`: behind a prompt of up to 25 tokens `models.guide` \
-                       reads 39, and a response may take 45 and an end token: \
-             of a longer one only the beginning is scored";
+                       reads 39, and a response may take 45 and an end token: of a longer one only \
+                       the beginning is scored";
         assert_eq!(other.warnings(), [warning]);
         let text = other.describe();
         assert!(text.contains(&format!("\nwarnings\n  {warning}\n")), "{text}");
         assert!(
             text.contains(
-                "     guide reads 39 tokens behind a prompt of up to 25, 1.3 for \
-                               each new token: of a response"
+                "     guide reads 39 tokens behind a prompt of up to 25, 1.3 for each new token: \
+                 of a response"
             ),
             "{text}"
         );
@@ -2098,8 +2018,7 @@ mod ppo {
             "ppo.max_new_tokens=30",
         ]);
         let expected = "`data.prompt.max_words`: a prompt of up to 25 tokens leaves the guide \
-                        `models.guide`, \
-             which sees 25, no token of a response";
+                        `models.guide`, which sees 25, no token of a response";
         assert!(none.iter().any(|problem| problem.contains(expected)), "{none:#?}");
     }
 
@@ -2107,8 +2026,8 @@ mod ppo {
     fn numbers_in_range() {
         only(
             &["ppo.temperature=0"],
-            "`ppo.temperature` is 0, but greedy rollouts have nothing to \
-                                      choose from\n\nhint: 0.7 is the default",
+            "`ppo.temperature` is 0, but greedy rollouts have nothing to choose from\n\nhint: 0.7 \
+             is the default",
         );
         for (set, told) in [
             ("temperature=-1", "`ppo.temperature` is -1, expected a number above 0"),
@@ -2135,13 +2054,12 @@ mod ppo {
             ),
             (
                 "kl.horizon=100",
-                "`ppo.kl.horizon` does nothing without `ppo.kl.target`: the \
-                                coefficient is fixed\n\nhint: name a target",
+                "`ppo.kl.horizon` does nothing without `ppo.kl.target`: the coefficient is \
+                 fixed\n\nhint: name a target",
             ),
             (
                 "kl={target=6,coef=0}",
-                "`ppo.kl.target` adapts `ppo.kl.coef` by factors, so it stays \
-                                      at its 0\n\nhint: ",
+                "`ppo.kl.target` adapts `ppo.kl.coef` by factors, so it stays at its 0\n\nhint: ",
             ),
         ] {
             only(&[&format!("ppo.{set}")], told);
@@ -2166,8 +2084,8 @@ mod ppo {
         let told = smoke_problems(&[&whole, METHOD, "ppo.training.micro_batch_size=3"]);
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].contains(
-            "`ppo.training.micro_batch_size` = 3 does not divide \
-                                  `ppo.training.batch_size` = 16\n\nhint: use one of"
+            "`ppo.training.micro_batch_size` = 3 does not divide `ppo.training.batch_size` = \
+             16\n\nhint: use one of"
         ));
     }
 
@@ -2183,17 +2101,13 @@ mod ppo {
             let key = set.split_once('=').unwrap().0;
             only(
                 &[&format!("ppo.training.{set}")],
-                &format!(
-                    "`ppo.training.{key}` does nothing in \
-                                                              `[ppo]`\n\nhint: {hint}"
-                ),
+                &format!("`ppo.training.{key}` does nothing in `[ppo]`\n\nhint: {hint}"),
             );
         }
         only(&["ppo.training.steps=0"], "`ppo.training.steps` is 0, expected 1 or more");
         only(
             &["ppo.training.learning_rate=0"],
-            "`ppo.training.learning_rate` is 0, expected a \
-                                                 number above 0",
+            "`ppo.training.learning_rate` is 0, expected a number above 0",
         );
         plan(&[
             "ppo.training.keep_checkpoints=2",
@@ -2212,8 +2126,7 @@ mod ppo {
         );
         // 2 layers · 4 · (96 + 288)
         let shown = "LoRA of rank 4, alpha 8, on c_attn: 3,072 trainable parameters over 331,392 \
-                     frozen \
-             ones (0.93 %); saved as a PEFT adapter";
+                     frozen ones (0.93 %); saved as a PEFT adapter";
         let text = plan(&["ppo.lora={rank=4,save='adapter'}"]).describe();
         assert!(text.contains(shown), "{text}");
     }
@@ -2234,9 +2147,7 @@ mod ppo {
         );
         only(
             &["steer.method.6.name=cbs", "steer.method.6.chunk_len=5"],
-            "`steer.method.6`: a \
-                                                                          method before it has the \
-                                                                          name `cbs` too",
+            "`steer.method.6`: a method before it has the name `cbs` too",
         );
         assert_eq!(
             plan(&["steer.method.6={kind='ppo'}"]).recipe.steer.unwrap().method[6].names(),
