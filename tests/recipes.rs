@@ -16,6 +16,10 @@ fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(name)
 }
 
+fn document(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)
+}
+
 fn sets(overrides: &[&str]) -> Vec<String> {
     overrides.iter().map(|text| (*text).to_owned()).collect()
 }
@@ -164,13 +168,9 @@ mod shipped_recipes {
             assert_eq!(plan.stages, stages, "{}", path.display());
             assert_eq!(plan.recipe.run.name, path.file_stem().unwrap().to_str().unwrap());
             let head = std::fs::read_to_string(&path).unwrap();
-            for promised in [
-                "# Launch:",
-                "# Needs:",
-                "# Takes:",
-                "# Expected:  table in \
-                                                                   recipes/README.md",
-            ] {
+            for promised in
+                ["# Launch:", "# Needs:", "# Takes:", "# Expected:  table in docs/results.md"]
+            {
                 assert!(head.contains(promised), "{}: no {promised:?}", path.display());
             }
         }
@@ -178,7 +178,7 @@ mod shipped_recipes {
 
     #[test]
     fn every_key_is_documented() {
-        let readme = std::fs::read_to_string(shipped("README.md")).unwrap();
+        let page = std::fs::read_to_string(document("keys-old.md")).unwrap();
         let file = |name: &str| {
             std::fs::read_to_string(
                 Path::new(env!("CARGO_MANIFEST_DIR")).join("src/recipe").join(name),
@@ -217,9 +217,8 @@ mod shipped_recipes {
                 format!(".{key}]"),
             ];
             assert!(
-                named.iter().any(|form| readme.contains(form)),
-                "recipes/README.md does not \
-                                                                     name `{key}`"
+                named.iter().any(|form| page.contains(form)),
+                "docs/keys-old.md does not name `{key}`"
             );
         }
     }
@@ -1162,8 +1161,8 @@ mod rules {
 
     #[test]
     fn the_few_shot_example_is_a_prompt_with_one_place() {
-        let readme = std::fs::read_to_string(shipped("README.md")).unwrap();
-        let example = readme
+        let page = std::fs::read_to_string(document("prompts.md")).unwrap();
+        let example = page
             .split("```toml\n")
             .skip(1)
             .filter_map(|block| block.split("```").next())
@@ -1179,7 +1178,7 @@ mod rules {
             prompt.starts_with("SUBREDDIT: ") && prompt.ends_with("---\n\n{prompt}"),
             "{prompt}"
         );
-        let tokenizer = Tokenizer::train_bpe([readme.clone()].into_iter(), 600).unwrap();
+        let tokenizer = Tokenizer::train_bpe([page.clone()].into_iter(), 600).unwrap();
         let post = "SUBREDDIT: r/books\n\nTITLE: {prompt}?\n\nPOST: What is {prompt}?\n\nTL;DR:";
         let ids = PromptTemplate::new(prompt, Some(true)).encode(&tokenizer, post).unwrap();
         assert_eq!(tokenizer.decode(&ids[1..]).unwrap(), prompt.replace("{prompt}", "") + post);
