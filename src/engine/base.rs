@@ -19,7 +19,7 @@ pub trait Base: Proposer {
     fn prompt_readers(&self) -> Vec<PromptReader>;
 
     /// What one prompt in flight takes on this machine, `prompt` being the longest.
-    fn footprint(&self, prompt: &str, sizes: &Sizes) -> Result<Vec<Reader<'_>>>;
+    fn footprint(&self, prompt: &str, sizes: &Sizes) -> Result<Vec<Reader>>;
 
     /// Samples from now on from the base and these models of its vocabulary together.
     ///
@@ -48,12 +48,12 @@ impl Base for LocalPolicy {
         self.members().iter().enumerate().map(reader).collect()
     }
 
-    fn footprint(&self, prompt: &str, sizes: &Sizes) -> Result<Vec<Reader<'_>>> {
+    fn footprint(&self, prompt: &str, sizes: &Sizes) -> Result<Vec<Reader>> {
         let mut readers = Vec::new();
         for (index, Member { lm, template, .. }) in self.members().iter().enumerate() {
             readers.push(sampling(
                 index,
-                lm,
+                lm.as_ref().into(),
                 template.encode(self.tokenizer(), prompt)?.len(),
                 sizes,
             ));

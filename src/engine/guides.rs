@@ -76,13 +76,13 @@ impl Guides {
     }
 
     /// What one prompt in flight takes, `prompt` being the longest.
-    pub fn footprint(&self, prompt: &str, sizes: &Sizes) -> Result<Vec<Reader<'_>>> {
+    pub fn footprint(&self, prompt: &str, sizes: &Sizes) -> Result<Vec<Reader>> {
         let mut readers = Vec::new();
         for (index, WeightedPair { pair, same_vocabulary, .. }) in self.pairs.iter().enumerate() {
             let prompt_tokens = pair.template.encode(&pair.tokenizer, prompt)?.len();
             readers.extend(scoring(
                 index,
-                (&pair.tuned, &pair.untuned),
+                [&pair.tuned, &pair.untuned].map(|lm| lm.as_ref().into()),
                 prompt_tokens,
                 *same_vocabulary,
                 sizes,

@@ -134,6 +134,68 @@ impl Node {
         }
     }
 
+    /// The table of that name in the schema's definitions.
+    pub fn of_type(name: &str) -> Self {
+        Self::of(&SCHEMA["$defs"][name])
+    }
+
+    /// Whether its type is the table of that name.
+    pub fn is_of(self, name: &str) -> bool {
+        std::ptr::eq(self.kind, &SCHEMA["$defs"][name])
+    }
+
+    /// The tables that have names of one's own.
+    pub fn named(self) -> Option<Self> {
+        self.kind.get("additionalProperties").filter(|kind| kind.is_object()).map(Self::of)
+    }
+
+    /// An item of a list.
+    pub fn item(self) -> Option<Self> {
+        self.kind.get("items").map(Self::of)
+    }
+
+    /// Whether the table cannot do without the key.
+    pub fn requires(self, key: &str) -> bool {
+        let required = self.kind.get("required").and_then(Value::as_array);
+        required.into_iter().flatten().any(|required| required == key)
+    }
+
+    /// What stands on the field itself.
+    pub fn own_description(self) -> String {
+        description(self.field)
+    }
+
+    /// A value that the key may have: one that is given, or else its default or first choice.
+    pub fn example(self) -> Option<Value> {
+        let given = self.keyword("examples").and_then(|examples| examples.get(0));
+        let default = self.keyword("default").filter(|value| !value.is_null());
+        let choice = || self.choices().first().map(|(choice, _)| Value::from(*choice));
+        given.or(default).cloned().or_else(choice)
+    }
+
+    /// Its type in words.
+    pub fn type_words(self) -> String {
+        if !self.choices().is_empty() {
+            return "one of the words".to_owned();
+        }
+        let word = |name: &Value| match name.as_str() {
+            Some("integer") => "whole number",
+            Some("number") => "number",
+            Some("boolean") => "`true` or `false`",
+            Some("array") => "list",
+            Some("object") => "table",
+            _ => "text",
+        };
+        match self.kind.get("type") {
+            Some(Value::Array(types)) => {
+                let words = types.iter().filter(|name| *name != "null").map(word);
+                words.collect::<Vec<_>>().join(" or ")
+            }
+            Some(one) => word(one).to_owned(),
+            None => "table".to_owned(),
+        }
+    }
+
     /// A keyword of the schema, on the field or in its type.
     pub fn keyword(self, name: &str) -> Option<&'static Value> {
         self.field.get(name).or_else(|| self.kind.get(name))

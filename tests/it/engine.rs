@@ -59,7 +59,7 @@ impl Base for BlackBox {
     fn prompt_readers(&self) -> Vec<PromptReader> {
         Vec::new()
     }
-    fn footprint(&self, _prompt: &str, _sizes: &Sizes) -> Result<Vec<Reader<'_>>> {
+    fn footprint(&self, _prompt: &str, _sizes: &Sizes) -> Result<Vec<Reader>> {
         Ok(Vec::new())
     }
 }

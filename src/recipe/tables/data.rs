@@ -23,9 +23,11 @@ pub struct Data {
     /// `builtin:reviews`, a file (`.jsonl[.gz]`, `.json`, `.csv`, `.parquet`), a folder with such
     /// files for each split, or a hub data set `owner/name[@revision]`.
     #[schemars(extend("x-also" = ["dataset_name", "dataset", "path"]))]
+    #[schemars(example = &"builtin:reviews")]
     pub source: String,
     /// A folder below `source`, where that holds several data sets.
     #[schemars(extend("x-also" = ["dataset_config", "config_name"]))]
+    #[schemars(example = &"plain_text")]
     pub subset: Option<String>,
     #[serde(default)]
     pub splits: DataSplits,
@@ -34,11 +36,14 @@ pub struct Data {
     #[serde(default)]
     pub prompt: PromptRule,
     /// Rows to train on; 0 takes all there are (not of `builtin:`).
+    #[schemars(example = 2000)]
     pub train: usize,
     /// Rows to validate on; 0 takes all there are (not of `builtin:`, nor of a single file).
+    #[schemars(example = 200)]
     pub validation: usize,
     /// Rows whose prompts are steered; 0 takes all there are (not of `builtin:`, nor of a single
     /// file).
+    #[schemars(example = 500)]
     pub test: usize,
 }
 

@@ -23,15 +23,19 @@ use crate::losses::{DpoObjective, PreferenceLoss};
 #[serde(deny_unknown_fields)]
 pub struct Direct {
     /// The models to tune; `steer.bases` by default.
+    #[schemars(example = &["base"])]
     pub models: Option<Vec<String>>,
     /// As `dpo.loss`, and by default the same.
     #[schemars(extend("x-also" = ["loss_type"]))]
+    #[schemars(example = &"ipo")]
     pub loss: Option<PreferenceLoss>,
     /// As `dpo.beta`, and by default the same.
     #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(example = 0.1)]
     pub beta: Option<f64>,
     /// As `dpo.label_smoothing`, and by default the same where the loss is.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 0.5))]
+    #[schemars(example = 0.1)]
     pub label_smoothing: Option<f64>,
     /// The optimisation of SFT; its presence asks for SFT before DPO, as that of `[sft]` does.
     pub sft: Option<TrainingTable>,

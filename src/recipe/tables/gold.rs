@@ -25,15 +25,19 @@ pub struct Gold {
     /// A folder or a hub id: a DistilBERT or BERT sequence classifier with a label called POSITIVE,
     /// or a reward model.
     #[schemars(extend("x-also" = ["reward_model_path"]))]
+    #[schemars(example = &"lvwerra/distilbert-imdb")]
     pub id: Option<String>,
     pub scratch: Option<GoldScratch>,
     /// What the judge reads, with `{prompt}` and `{response}` once each; by default the layout that
     /// its kind was trained with.
+    #[schemars(example = &"{prompt}{response}")]
     pub text: Option<String>,
     /// Where it is put, instead of `run.device`.
+    #[schemars(example = &"cuda")]
     pub device: Option<String>,
     /// The precision of a reward model's weights, instead of `run.dtype`; classifiers are always
     /// f32.
+    #[schemars(example = &"bfloat16")]
     pub dtype: Option<Dtype>,
     #[serde(default)]
     pub training: TrainingTable,
@@ -45,15 +49,19 @@ pub struct Gold {
 pub struct GoldScratch {
     /// Layers.
     #[schemars(range(min = 1, max = 1_048_576), extend("x-also" = ["num_hidden_layers"]))]
+    #[schemars(example = 2)]
     pub n_layers: i64,
     /// Attention heads; divides `dim`.
     #[schemars(range(min = 1, max = 1_048_576), extend("x-also" = ["num_attention_heads"]))]
+    #[schemars(example = 4)]
     pub n_heads: i64,
     /// Width of the hidden states.
     #[schemars(range(min = 1, max = 1_048_576), extend("x-also" = ["hidden_size"]))]
+    #[schemars(example = 128)]
     pub dim: i64,
     /// Width of the feed-forward layers.
     #[schemars(range(min = 1, max = 1_048_576), extend("x-also" = ["intermediate_size"]))]
+    #[schemars(example = 512)]
     pub hidden_dim: i64,
     /// Tokens that it sees.
     #[serde(default = "default_positions")]
@@ -61,6 +69,7 @@ pub struct GoldScratch {
     pub max_position_embeddings: i64,
     /// Tokens of its WordPiece vocabulary.
     #[schemars(range(min = 100, max = 1_048_576))]
+    #[schemars(example = 2000)]
     pub vocab_size: usize,
 }
 

@@ -11,8 +11,10 @@ use super::super::rules::{Rules, is_one_model};
 #[serde(deny_unknown_fields)]
 pub struct GuideTable {
     /// The tuned guide π*, a model of the recipe.
+    #[schemars(example = &"tuned")]
     pub tuned: Option<String>,
     /// The untuned guide π_ref, a model of the recipe with the same tokenizer.
+    #[schemars(example = &"untuned")]
     pub untuned: Option<String>,
     /// What the pair's score is multiplied by; below 0 steers away from what the pair was tuned
     /// for.

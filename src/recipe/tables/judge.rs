@@ -19,13 +19,17 @@ pub const GOLD: &str = "gold";
 #[serde(deny_unknown_fields)]
 pub struct JudgeTable {
     /// A folder or a hub id, as `gold.id`.
+    #[schemars(example = &"../models/reward-model")]
     pub id: String,
     /// What the judge reads, as `gold.text`.
+    #[schemars(example = &"{prompt}{response}")]
     pub text: Option<String>,
     /// Where it is put, instead of `run.device`.
+    #[schemars(example = &"cuda")]
     pub device: Option<String>,
     /// The precision of a reward model's weights, instead of `run.dtype`; classifiers are always
     /// f32.
+    #[schemars(example = &"bfloat16")]
     pub dtype: Option<Dtype>,
 }
 

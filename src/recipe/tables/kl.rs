@@ -20,9 +20,11 @@ pub struct KlTable {
     /// Adapts the coefficient until `objective/kl` is this (arXiv 1909.08593); left out, it is
     /// fixed.
     #[schemars(extend("exclusiveMinimum" = 0, "x-also" = ["target"]))]
+    #[schemars(example = 6.0)]
     pub target: Option<f64>,
     /// Rollouts over which it adapts, 10,000 by default; only with `target`.
     #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(example = 10000.0)]
     pub horizon: Option<f64>,
 }
 

@@ -19,13 +19,16 @@ use super::super::words::{grouped, listed};
 pub struct LoraTable {
     /// Rows of A and columns of B, 16 by default; no more than a layer's inputs and outputs.
     #[schemars(range(min = 1), extend("x-also" = ["r", "lora_r", "lora_rank"]))]
+    #[schemars(example = 16)]
     pub rank: Option<u64>,
     /// The update is scaled by `alpha / rank`; 2 · `rank` by default.
     #[schemars(extend("exclusiveMinimum" = 0, "x-also" = ["lora_alpha"]))]
+    #[schemars(example = 32.0)]
     pub alpha: Option<f64>,
     /// Names of linear layers that get an adapter, or the last parts of them; PEFT's by default:
     /// `["c_attn"]` for GPT-2, `["q_proj", "v_proj"]` for the Llama family.
     #[schemars(extend("x-also" = ["target_modules", "lora_target_modules"]))]
+    #[schemars(example = &["c_attn"])]
     pub targets: Option<Vec<String>>,
     /// How the result is saved.
     #[serde(default)]

@@ -21,6 +21,7 @@ pub struct Model {
     /// A folder in Hugging Face layout (`config.json`, `tokenizer.json` and weights), or a hub id
     /// `owner/name[@revision]`.
     #[schemars(extend("x-also" = ["model_name_or_path", "model_name", "repo_id"]))]
+    #[schemars(example = &"openai-community/gpt2")]
     pub id: Option<String>,
     pub scratch: Option<Scratch>,
     /// What the model reads before the response; `{prompt}` stands in it once, for the raw prompt.
@@ -28,12 +29,15 @@ pub struct Model {
     pub prompt: String,
     /// Where this model is put instead of `run.device`, for inference and training. A guide that
     /// descends from it goes with it.
+    #[schemars(example = &"cuda:1")]
     pub device: Option<String>,
     /// The precision of its weights, instead of `run.dtype`.
+    #[schemars(example = &"bfloat16")]
     pub dtype: Option<Dtype>,
     /// Whether the model's BOS token stands before the prompt, in training and in search alike;
     /// left out, what the tokenizer's own files put there does, or the chat template's.
     #[schemars(extend("x-also" = ["add_bos_token"]))]
+    #[schemars(example = true)]
     pub bos: Option<bool>,
     pub chat: Option<Chat>,
 }
@@ -45,6 +49,7 @@ pub struct Model {
 pub struct Chat {
     /// The system's turn; an empty one is said too, which is not the same as none.
     #[schemars(extend("x-also" = ["system_prompt", "system_message"]))]
+    #[schemars(example = &"Be brief.")]
     pub system: Option<String>,
 }
 

@@ -28,11 +28,14 @@ use super::training::{Training, TrainingTable, largest_divisor};
 #[serde(deny_unknown_fields)]
 pub struct PpoTable {
     /// The model to train.
+    #[schemars(example = &"base")]
     pub policy: String,
     /// The model that rewards as the tuned guide; by default that of the first pair of `[steer]`,
     /// or else the result of `[dpo]`.
+    #[schemars(example = &"tuned")]
     pub tuned: Option<String>,
     /// The model that rewards as the untuned guide; given with `tuned` or not at all.
+    #[schemars(example = &"untuned")]
     pub untuned: Option<String>,
     /// Tokens whose rewards are paid together, `"inf"` for the whole response, or a list of these,
     /// each a training of its own.
@@ -43,6 +46,7 @@ pub struct PpoTable {
     #[serde(default = "one")]
     pub scale: f64,
     /// Prompts of the training split; `training.batch_size` or more.
+    #[schemars(example = 500)]
     pub prompts: usize,
     /// Prompts of the validation split, answered before the first step, every
     /// `training.eval_every` steps and after the last; 0 leaves validation out.
@@ -50,6 +54,7 @@ pub struct PpoTable {
     pub validation_prompts: usize,
     /// Tokens of a rollout, at most.
     #[schemars(range(min = 1), extend("x-also" = ["response_length", "max_tokens"]))]
+    #[schemars(example = 50)]
     pub max_new_tokens: usize,
     /// The temperature of the rollouts, and of every log-probability that PPO compares; above 0.
     /// Rollouts have no top-k and no top-p.
@@ -63,6 +68,7 @@ pub struct PpoTable {
     /// Rollouts of one update of the weights; `training.batch_size` by default, which it must
     /// divide.
     #[schemars(range(min = 1), extend("x-also" = ["num_mini_batches"]))]
+    #[schemars(example = 16)]
     pub minibatch_size: Option<usize>,
     /// γ of generalised advantage estimation (arXiv 1506.02438).
     #[serde(default = "one")]
@@ -101,6 +107,7 @@ pub struct PpoTable {
     /// A step's updates end where the policy has moved this far from the one that sampled, by
     /// `policy/approxkl_avg` of a minibatch.
     #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(example = 0.1)]
     pub target_kl: Option<f64>,
     #[serde(default)]
     pub training: TrainingTable,

@@ -32,9 +32,11 @@ const PAIR_FILE_TOKENS: usize = 512;
 pub struct Preferences {
     /// The model whose samples are judged: the untuned guide. With `source` nothing is sampled, and
     /// it only is the model to tune.
+    #[schemars(example = &"guide")]
     pub policy: Option<String>,
     /// Pairs that are there already: a file (`.jsonl[.gz]`, `.json`, `.csv`, `.parquet`), or a
     /// folder with such files for training and for validation (or test).
+    #[schemars(example = &"../data/pairs")]
     pub source: Option<String>,
     #[serde(default)]
     pub splits: PairSplits,
@@ -42,15 +44,19 @@ pub struct Preferences {
     pub columns: PairColumns,
     /// Pairs of `source` to train on; 0 takes all there are.
     #[serde(default)]
+    #[schemars(example = 1000)]
     pub train_pairs: usize,
     /// Pairs of `source` to validate on; 0 takes all that a folder has for it.
     #[serde(default)]
+    #[schemars(example = 100)]
     pub validation_pairs: usize,
     /// Prompts of the training split to sample from; required without `source`.
     #[serde(default)]
+    #[schemars(example = 500)]
     pub prompts: usize,
     /// Prompts of the validation split to sample from; required without `source`.
     #[serde(default)]
+    #[schemars(example = 50)]
     pub validation_prompts: usize,
     /// Responses sampled to each prompt, an even number for `disjoint`.
     #[serde(default = "two")]
@@ -67,6 +73,7 @@ pub struct Preferences {
     /// Tokens of a sample, at most; required without `source`.
     #[serde(default)]
     #[schemars(extend("x-also" = ["max_tokens", "response_length"]))]
+    #[schemars(example = 50)]
     pub max_new_tokens: usize,
 }
 

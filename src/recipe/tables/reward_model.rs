@@ -24,6 +24,7 @@ use super::{Recipe, Stage};
 pub struct RewardModelTable {
     /// The model that gets the head; by default the one that `[sft]` tunes, or else
     /// `preferences.policy`.
+    #[schemars(example = &"guide")]
     pub model: Option<String>,
     /// The weights below the head.
     #[serde(default)]

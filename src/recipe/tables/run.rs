@@ -13,6 +13,7 @@ use super::super::rules::{Rules, first_twice};
 pub struct Run {
     /// Names the run directory below `checkpoints/`. Letters, digits, `.`, `_` and `-`.
     #[schemars(extend("x-also" = ["run_name", "output_dir"]))]
+    #[schemars(example = &"trial")]
     pub name: String,
     /// The seeds: the first drives data, training and preferences; steering and PPO are repeated
     /// for each.
@@ -33,6 +34,7 @@ pub struct Run {
     /// `OMP_NUM_THREADS` in the environment wins.
     #[schemars(range(min = 1))]
     #[schemars(extend("x-hint" = "leave it out to use all that the machine allows"))]
+    #[schemars(example = 8)]
     pub threads: Option<usize>,
 }
 

@@ -17,14 +17,17 @@ pub struct Scratch {
     /// Layers.
     #[schemars(range(min = 1, max = 1_048_576))]
     #[schemars(extend("x-also" = ["num_hidden_layers"]))]
+    #[schemars(example = 4)]
     pub n_layer: i64,
     /// Attention heads; divides `n_embd`.
     #[schemars(range(min = 1, max = 1_048_576))]
     #[schemars(extend("x-also" = ["num_attention_heads"]))]
+    #[schemars(example = 4)]
     pub n_head: i64,
     /// Width of the hidden states.
     #[schemars(range(min = 1, max = 1_048_576))]
     #[schemars(extend("x-also" = ["hidden_size", "d_model"]))]
+    #[schemars(example = 128)]
     pub n_embd: i64,
     /// Tokens that prompt and response may take together.
     #[serde(default = "default_positions")]
@@ -34,6 +37,7 @@ pub struct Scratch {
     pub tokenizer: ScratchTokenizer,
     /// Optimiser steps for this model, instead of the length in `[pretrain.training]`.
     #[schemars(range(min = 1))]
+    #[schemars(example = 300)]
     pub steps: Option<usize>,
 }
 
@@ -54,11 +58,13 @@ pub enum ScratchTokenizer {
     Bpe {
         /// Tokens of the vocabulary, the special ones included.
         #[schemars(range(min = 260, max = 1_048_576))]
+        #[schemars(example = 2000)]
         vocab_size: usize,
     },
     /// The tokenizer of another model whose kind is `bpe`.
     SameAs {
         /// The name of that model.
+        #[schemars(example = &"guide")]
         model: String,
     },
 }

@@ -21,6 +21,7 @@ use super::{Recipe, Stage};
 #[serde(deny_unknown_fields)]
 pub struct Sft {
     /// The model to tune; `preferences.policy` by default.
+    #[schemars(example = &"guide")]
     pub model: Option<String>,
     /// Which tokens are learned, in `[direct]` too.
     #[serde(default)]

@@ -16,10 +16,13 @@ use super::super::rules::Rules;
 #[serde(deny_unknown_fields, default)]
 pub struct DataSplits {
     /// Names of the files to train on: one, or a list that is read as one split.
+    #[schemars(example = &"train_sft")]
     pub train: Option<SplitNames>,
     /// Names of the files to validate on.
+    #[schemars(example = &"valid")]
     pub validation: Option<SplitNames>,
     /// Names of the files whose prompts are steered.
+    #[schemars(example = &["test_1", "test_2"])]
     pub test: Option<SplitNames>,
 }
 
@@ -28,8 +31,10 @@ pub struct DataSplits {
 #[serde(deny_unknown_fields, default)]
 pub struct PairSplits {
     /// Names of the files with pairs to train on: one, or a list that is read as one split.
+    #[schemars(example = &"train_sft")]
     pub train: Option<SplitNames>,
     /// Names of the files with pairs to validate on.
+    #[schemars(example = &"valid")]
     pub validation: Option<SplitNames>,
 }
 

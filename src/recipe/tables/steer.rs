@@ -24,27 +24,33 @@ use crate::search::Semantics;
 #[serde(deny_unknown_fields)]
 pub struct Steer {
     /// The models to steer.
+    #[schemars(example = &["base"])]
     pub bases: Vec<String>,
     /// The model that guides as the tuned one; the result of `[dpo]` by default.
+    #[schemars(example = &"tuned")]
     pub tuned: Option<String>,
     /// The model that guides as the untuned one, with the same tokenizer; by default the result of
     /// `[sft]`, or else `preferences.policy`. Given with `tuned` or not at all.
+    #[schemars(example = &"untuned")]
     pub untuned: Option<String>,
     /// Several guide pairs with weights, instead of `tuned` and `untuned`.
     #[serde(default)]
     pub guide: Vec<GuideTable>,
     /// Prompts of the test split to answer.
+    #[schemars(example = 100)]
     pub prompts: usize,
     /// Tokens of a response, at most. With its prompt it must fit what is sampled: the bases, and
     /// the guides of `eft`, `tilt`, `tuned` and `untuned`. Guides that only score need room for the
     /// prompt and one token: of a longer response they score the beginning.
     #[schemars(range(min = 1), extend("x-also" = ["max_tokens", "max_length"]))]
+    #[schemars(example = 50)]
     pub max_new_tokens: usize,
     #[serde(default)]
     pub sampling: SamplingTable,
     /// A response ends before the first of these texts.
     #[serde(default)]
     #[schemars(extend("x-also" = ["stop_sequences", "stop_strings"]))]
+    #[schemars(example = &["\n"])]
     pub stop: Vec<String>,
     /// Whose rules hold where the paper and its released code differ.
     #[serde(default)]

@@ -18,68 +18,86 @@ use super::lora::{Lora, LoraTable};
 pub struct TrainingTable {
     /// Optimiser steps; instead of `epochs`.
     #[schemars(range(min = 1), extend("x-also" = ["max_steps", "total_episodes"]))]
+    #[schemars(example = 1000)]
     pub steps: Option<usize>,
     /// Passes over the data, which may be a fraction.
     #[schemars(extend("exclusiveMinimum" = 0, "x-also" = ["num_train_epochs", "num_epochs"]))]
+    #[schemars(example = 1.0)]
     pub epochs: Option<f64>,
     /// Examples of one optimiser step: texts, or pairs for `[dpo]` and `[reward_model]`, or
     /// rollouts for `[ppo]`.
     #[schemars(range(min = 1))]
     #[schemars(extend("x-also" = ["train_batch_size", "gradient_accumulation_steps"]))]
+    #[schemars(example = 64)]
     pub batch_size: Option<usize>,
     /// Examples of one forward pass; divides `batch_size`. By default the largest divisor up to 16.
     #[schemars(range(min = 1))]
     #[schemars(extend("x-also" = ["per_device_train_batch_size", "mini_batch_size"]))]
+    #[schemars(example = 8)]
     pub micro_batch_size: Option<usize>,
     /// The learning rate at its peak.
     #[schemars(extend("exclusiveMinimum" = 0, "x-also" = ["lr"]))]
+    #[schemars(example = 2e-5)]
     pub learning_rate: Option<f64>,
     /// How the rate falls after the warm-up.
     #[schemars(extend("x-also" = ["lr_scheduler_type", "lr_scheduler"]))]
+    #[schemars(example = &"cosine")]
     pub schedule: Option<Schedule>,
     /// The share of the steps in which the rate rises, counted from 1: no step has rate 0, as the
     /// first one has in transformers and TRL.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1, "x-also" = ["warmup_steps"]))]
+    #[schemars(example = 0.05)]
     pub warmup_ratio: Option<f64>,
     /// Decoupled weight decay of AdamW.
     #[schemars(range(min = 0))]
+    #[schemars(example = 0.1)]
     pub weight_decay: Option<f64>,
     /// Gradients are clipped to this norm.
     #[schemars(extend("exclusiveMinimum" = 0, "x-also" = ["grad_clip", "clip_grad_norm"]))]
+    #[schemars(example = 1.0)]
     pub max_grad_norm: Option<f64>,
     /// Whether activations are computed again on the way back instead of being kept: less memory, a
     /// third more arithmetic. Not for the gold classifier.
     #[schemars(extend("x-also" = ["gradient_checkpointing"]))]
+    #[schemars(example = true)]
     pub activation_checkpointing: Option<bool>,
     /// Tokens of one example (prompt and response). For pairs more by default where a prompt and
     /// `preferences.max_new_tokens` need it, and 512 with `preferences.source`; never more than the
     /// model sees.
     #[schemars(range(min = 2), extend("x-also" = ["max_seq_length", "max_seq_len", "block_size"]))]
+    #[schemars(example = 256)]
     pub max_length: Option<usize>,
     /// Steps between validations; the weights of the best of them are kept.
     #[schemars(range(min = 1), extend("x-also" = ["eval_steps"]))]
+    #[schemars(example = 50)]
     pub eval_every: Option<usize>,
     /// Steps between checkpoints that a killed run continues from.
     #[schemars(range(min = 1), extend("x-also" = ["save_steps"]))]
+    #[schemars(example = 50)]
     pub checkpoint_every: Option<usize>,
     /// Checkpoints that stay while the stage runs, the newest included; where that cannot be read,
     /// the one before it is taken.
     #[schemars(range(min = 1), extend("x-also" = ["save_total_limit"]))]
+    #[schemars(example = 2)]
     pub keep_checkpoints: Option<usize>,
     /// What all checkpoints of a stage may take together, in GiB; the oldest go first, the newest
     /// always stays.
     #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(example = 20.0)]
     pub checkpoints_gib: Option<f64>,
     /// Validations without a new best after which training ends.
     #[schemars(range(min = 1), extend("x-also" = ["early_stopping_patience"]))]
+    #[schemars(example = 3)]
     pub early_stop: Option<usize>,
     /// A step's loss above this many times the median of the 32 before it is a spike; before the
     /// ninth step nothing is.
     #[schemars(extend("exclusiveMinimum" = 1))]
+    #[schemars(example = 4.0)]
     pub spike_factor: Option<f64>,
     /// Steps with a spike, or with a loss or gradient that is not finite, that change nothing; at
     /// the next one training stops. The batch of each is written to
     /// `state/<stage>.bad-step-<n>.json` in the run directory.
+    #[schemars(example = 2)]
     pub max_skips: Option<usize>,
 }
 

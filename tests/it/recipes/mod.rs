@@ -4,7 +4,6 @@
 mod chats;
 mod described;
 mod direct;
-mod documented;
 mod lora;
 mod mangled;
 mod memory;
@@ -21,7 +20,7 @@ mod steering;
 use std::path::{Path, PathBuf};
 
 use w2s::error::{Error, Result};
-use w2s::recipe::{Plan, Stage, StageMemory, load, memory_estimate};
+use w2s::recipe::{Plan, Stage, StageMemory, load};
 
 fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(name)
@@ -74,7 +73,8 @@ fn only(overrides: &[&str], starts: &str) {
 
 /// What the plan says of the memory of a stage.
 fn memory_of(plan: &Plan, stage: Stage) -> StageMemory {
-    memory_estimate(plan).into_iter().find(|memory| memory.stage == stage).unwrap()
+    let mut all = plan.memory().into_iter();
+    all.find(|(of, _)| *of == stage).map(|(_, memory)| memory).unwrap()
 }
 
 /// A recipe in a folder of its own.
