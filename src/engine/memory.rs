@@ -182,7 +182,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::recipe::{GuideSource, Method, Plan, Stage, hub_model, load};
+    use crate::recipe::{Data, GuideSource, Method, Plan, Proposal, Stage, hub_model, load};
 
     const TINY: ReaderSizes =
         ReaderSizes { n_layer: 3, kv_size: 16, hidden_size: 8, vocab_size: 100, element: 4 };
@@ -227,6 +227,12 @@ mod tests {
         };
         let prompt = |name: &str| plan.recipe.prompt_bound(name).unwrap();
         let name = |source: &GuideSource| plan.model_of(source).unwrap().to_owned();
+        let half = match method.proposal {
+            Proposal::Tuned => plan.tuned(),
+            Proposal::Untuned => plan.untuned(),
+            _ => None,
+        };
+        let base = &half.map_or_else(|| base.to_owned(), |half| name(&half));
         let mut readers = vec![sampling(0, model(base), prompt(base), &sizes)];
         let mut weights = plan.models[base].parameters;
         for (index, pair) in plan.guide_pairs().iter().enumerate() {
@@ -285,8 +291,18 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(name);
         let sets: Vec<String> = sets.iter().map(|text| (*text).to_owned()).collect();
         let mut recipe = load(&path, &sets).unwrap_or_else(|error| panic!("{error}"));
+        // Data that one must fetch oneself.
+        if !recipe.data.source.starts_with("builtin:") {
+            let rows = |rows: usize| if rows == 0 { 5000 } else { rows };
+            let [train, validation, test] =
+                [recipe.data.train, recipe.data.validation, recipe.data.test].map(rows);
+            let (source, subset) = ("builtin:reviews".to_owned(), None);
+            let splits = Default::default();
+            let kept = recipe.data;
+            recipe.data = Data { source, subset, splits, train, validation, test, ..kept };
+        }
         for model in recipe.ids_mut() {
-            if hub_model(path.parent().unwrap(), model.id).is_none() {
+            if !model.id.starts_with("..") && hub_model(path.parent().unwrap(), model.id).is_none() {
                 continue;
             }
             let place = folder.join(model.id.replace('/', "--"));

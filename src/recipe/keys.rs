@@ -31,17 +31,18 @@ pub fn sentence(path: &str) -> Option<String> {
     Node::at(parts, None).and_then(Node::sentence)
 }
 
-/// Where the key of that name in another program stands here, if one is known by it: below `table`
-/// first, and else anywhere.
+/// Where a key that `table` does not have stands, by its own name or by one that it has in another
+/// program: below `table` by either, or else anywhere by that of the other program.
 pub(super) fn known_elsewhere(table: &[String], name: &str, root: &Toml) -> Option<String> {
     let parts: Vec<&str> = table.iter().map(String::as_str).collect();
-    let below = |path: &str, node: Node| {
+    let below = |path: &str, node: Node, by_its_own: bool| {
         let mut found = Vec::new();
-        node.also_called(name, path, &mut found);
+        node.also_called((name, by_its_own), path, &mut found);
         found.into_iter().min_by_key(|path| path.matches('.').count())
     };
-    let here = Node::at(parts, Some(root)).and_then(|node| below(&table.join("."), node));
-    here.or_else(|| below("", Node::root()))
+    let node = Node::at(parts, Some(root));
+    let here = node.and_then(|node| below(&table.join("."), node, !table.is_empty()));
+    here.or_else(|| below("", Node::root(), false))
 }
 
 impl Node {
@@ -116,12 +117,13 @@ impl Node {
         Some(first.trim_end_matches('.').to_owned()).filter(|first| !first.is_empty())
     }
 
-    fn also_called(self, name: &str, path: &str, found: &mut Vec<String>) {
+    fn also_called(self, name: (&str, bool), path: &str, found: &mut Vec<String>) {
         let tables = [self.kind].into_iter().chain(self.alternatives().map(|(_, kind)| kind));
         for (key, field) in tables.flat_map(|kind| kind.get("properties")?.as_object()).flatten() {
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             let also = field.get("x-also").and_then(Value::as_array);
-            if also.into_iter().flatten().any(|also| also == name) {
+            let is_own = name.1 && key == name.0;
+            if is_own || also.into_iter().flatten().any(|also| also == name.0) {
                 found.push(path.clone());
             }
             Self::of(field).also_called(name, &path, found);
@@ -288,6 +290,7 @@ mod tests {
             ("", "dataset_name", "data.source"),
             ("steer", "num_beams", "steer.method.<number>.beam_width"),
             ("models.guide", "model_name_or_path", "models.guide.id"),
+            ("dpo", "learning_rate", "dpo.training.learning_rate"),
         ] {
             assert_eq!(known(table, name).as_deref(), Some(here), "{table} {name}");
         }

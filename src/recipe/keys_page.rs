@@ -106,7 +106,7 @@ fn add_rows(page: &mut String, prefix: &str, node: Node, all_given: bool) {
         };
         let example = field
             .example()
-            .map_or_else(String::new, |value| format!("`{key} = {}`", in_toml(&value)));
+            .map_or_else(String::new, |value| format!("`{path} = {}`", in_toml(&value)));
         let (kind, said) = (field.type_words(), cell(&said(field)));
         page.push_str(&format!("| `{path}` | {kind} | {default} | {example} | {said} |\n"));
     }

@@ -139,7 +139,7 @@ fn tell(file: &Path, document: &Document, problem: &Problem) -> (usize, String) 
             let place =
                 if table.is_empty() { String::new() } else { format!(" in `{}`", table.join(".")) };
             let hint = match keys::known_elsewhere(&problem.path, key, &document.root) {
-                Some(here) => format!("\n\nhint: that is `{here}` here"),
+                Some(here) => format!("\n\nhint: that is `{here}`"),
                 None => choice_hint(key, expected, "keys here"),
             };
             (at, format!("unknown key `{key}`{place}{hint}"))
@@ -165,10 +165,7 @@ fn tell(file: &Path, document: &Document, problem: &Problem) -> (usize, String) 
         }
         What::Wrong { found, expected } => (
             problem.path.clone(),
-            format!(
-                "`{path}` is {found}, \
-                                                                           expected {expected}"
-            ),
+            format!("`{path}` is {found}, expected {expected}{}", said(&path)),
         ),
         What::Other(message) if path.is_empty() => (Vec::new(), message.clone()),
         What::Other(message) => (problem.path.clone(), format!("`{path}`: {message}")),

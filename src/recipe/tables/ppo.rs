@@ -59,7 +59,8 @@ pub struct PpoTable {
     /// The temperature of the rollouts, and of every log-probability that PPO compares; above 0.
     /// Rollouts have no top-k and no top-p.
     #[serde(default = "default_temperature")]
-    #[schemars(range(min = 0))]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(extend("x-hint" = "greedy rollouts have nothing to choose from; 0.7 is the default"))]
     pub temperature: f64,
     /// Passes over the rollouts of one step.
     #[serde(default = "four")]

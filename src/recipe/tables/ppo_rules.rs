@@ -20,12 +20,6 @@ impl PpoTable {
             let validation = ("data.validation", data.validation);
             rules.prompts("ppo.validation_prompts", self.validation_prompts, validation);
         }
-        if self.temperature == 0.0 {
-            rules.problem_hint(
-                "`ppo.temperature` is 0, but greedy rollouts have nothing to choose from",
-                "0.7 is the default",
-            );
-        }
         if !(self.scale.is_finite() && self.scale != 0.0) {
             rules.problem(format!(
                 "`ppo.scale` is {}, expected a finite number that is not 0",

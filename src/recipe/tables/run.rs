@@ -15,8 +15,8 @@ pub struct Run {
     #[schemars(extend("x-also" = ["run_name", "output_dir"]))]
     #[schemars(example = &"trial")]
     pub name: String,
-    /// The seeds: the first drives data, training and preferences; steering and PPO are repeated
-    /// for each.
+    /// Where the random numbers start: the first seed drives data, training and preferences;
+    /// steering and PPO are repeated for each.
     #[serde(default = "one_seed")]
     #[schemars(extend("x-also" = ["seed"]))]
     pub seeds: Vec<u64>,

@@ -41,7 +41,9 @@ fn judges_are_counted_where_they_are_loaded() {
         memory_of(&plan, stage)
     };
     let alone = of(&[], Stage::Evaluate);
-    assert_eq!((alone.model.as_str(), alone.bytes()), ("gold", 176_066 * 4));
+    assert_eq!((alone.model.as_str(), alone.least_bytes()), ("gold", 176_066 * 4));
+    // As many texts at once as are sampled, of 25 + 36 tokens, and the widest of their activations.
+    assert_eq!(alone.bytes() - alone.least_bytes(), 64 * (25 + 36) * 12 * 64 * 4);
     let steering = of(&[], Stage::Steer);
     assert!(
         steering.parts.iter().all(|part| !["gold", "judge"].contains(&part.name)),

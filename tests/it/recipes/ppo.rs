@@ -150,10 +150,12 @@ fn memory_holds_every_model() {
         ("tuned cache", scored(24)),
         ("untuned", 4 * frozen_guide),
         ("untuned cache", scored(24)),
-        ("gold", 4 * gold),
+        ("judge", 4 * gold),
+        // As many texts at once as are sampled, of 25 + 36 tokens.
+        ("judge activations", 64 * (25 + 36) * 12 * 64 * 4),
     ];
     assert_eq!(float, expected.into_iter().collect());
-    assert!(!parts(&["ppo.validation_prompts=0"]).contains_key("gold"));
+    assert!(!parts(&["ppo.validation_prompts=0"]).contains_key("judge"));
     let half = parts(&["run.dtype=bfloat16"]);
     assert_eq!(
         (half["reference"], half["bf16 weights and gradients"]),

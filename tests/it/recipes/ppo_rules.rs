@@ -105,8 +105,8 @@ fn prompts_and_lengths_fit() {
 fn numbers_in_range() {
     only(
         &["ppo.temperature=0"],
-        "`ppo.temperature` is 0, but greedy rollouts have nothing to choose from\n\nhint: 0.7 is \
-         the default",
+        "`ppo.temperature` is 0, expected a number above 0\n\nhint: greedy rollouts have nothing to \
+         choose from; 0.7 is the default",
     );
     for (set, told) in [
         ("temperature=-1", "`ppo.temperature` is -1, expected a number above 0"),
@@ -171,10 +171,10 @@ fn batches_divide() {
 #[test]
 fn keys_that_do_nothing_are_refused() {
     for (set, hint) in [
-        ("epochs=0", "`steps` counts batches of rollouts"),
-        ("max_length=1", "leave it out: a rollout ends by"),
-        ("early_stop=0", "leave it out: all `steps` are taken"),
-        ("spike_factor=0.5", "leave it out: the level"),
+        ("epochs=1", "`steps` counts batches of rollouts"),
+        ("max_length=32", "leave it out: a rollout ends by"),
+        ("early_stop=2", "leave it out: all `steps` are taken"),
+        ("spike_factor=2", "leave it out: the level"),
         ("max_skips=2", "leave it out: training stops"),
     ] {
         let key = set.split_once('=').unwrap().0;

@@ -47,15 +47,18 @@ fn all_problems_are_told_at_once() {
         "unknown key `sede` in `run`\n\nhint: did you mean `seeds`?",
         "`run.dtype` is `float23`, expected one of `auto`, `f32`, `float32`, `bf16`, `bfloat16`, \
          `f16`, `float16`\n\nhint: did you mean `float32`?",
-        "unknown key `learning_rate` in `dpo`\n\nhint: keys here: `loss`, `beta`, \
-         `label_smoothing`, `training`, `lora`",
-        "`data.train` is the text `many`, expected a whole number, 0 or more",
-        "`data.test` is `-1`, expected a whole number, 0 or more",
-        "`steer.method.1.n` is `4.5`, expected a whole number, 0 or more",
-        "missing key `bases` in `steer`",
+        "unknown key `learning_rate` in `dpo`\n\nhint: that is `dpo.training.learning_rate`",
+        "`data.train` is the text `many`, expected a whole number, 0 or more: rows to train on; 0 \
+         takes all there are (not of `builtin:`)",
+        "`data.test` is `-1`, expected a whole number, 0 or more: rows whose prompts are steered; 0 \
+         takes all there are (not of `builtin:`, nor of a single file)",
+        "`steer.method.1.n` is `4.5`, expected a whole number, 0 or more: responses sampled for each \
+         prompt (N)",
+        "missing key `bases` in `steer`: the models to steer",
         "`models.base.scratch.tokenizer.kind` is `same`, expected one of `bpe`, `same_as`\n\nhint: \
          did you mean `same_as`?",
-        "`run.seeds` is `3`, expected a list",
+        "`run.seeds` is `3`, expected a list: where the random numbers start: the first seed \
+         drives data, training and preferences; steering and PPO are repeated for each",
     ];
     expected.sort_unstable();
     assert_eq!(problems, expected);
@@ -82,11 +85,17 @@ fn broken_rules_are_told_beside_misspelt_keys() {
 fn missing_tables_are_named_without_what_would_be_in_them() {
     assert_eq!(
         Written::new("").problems(&[]),
-        ["x.toml: missing table `[run]`", "x.toml: missing table `[data]`"]
+        [
+            "x.toml: missing table `[run]`",
+            "x.toml: missing table `[data]`",
+            "x.toml: the recipe has no stage\n\nhint: add the table of a stage: `[pretrain]`, \
+             `[gold]`, `[preferences]`, `[sft]`, `[reward_model]`, `[dpo]`, `[direct]`, `[ppo]`, \
+             `[steer]`",
+        ]
     );
     assert_eq!(
         Written::new("run = 1\n[data]\nsource = 'a'\ntrain = 1\nvalidation = 1").problems(&[]),
-        ["x.toml:1: `run` is `1`, expected a table", "x.toml:2: missing key `test` in `data`"]
+        ["x.toml:1: `run` is `1`, expected a table", "x.toml:2: missing key `test` in `data`: rows whose"]
     );
 }
 
