@@ -3,6 +3,7 @@
 mod guide_pair;
 mod judge_model;
 mod logps;
+mod new_states;
 mod no_guide;
 mod pair;
 mod token_rewards;
