@@ -1,5 +1,5 @@
-//! The flags of `w2s steer` as a recipe says them, so that a recipe's rules judge them, and the flags
-//! that are a mistake.
+//! The flags of `w2s steer` as a recipe says them, so that a recipe's rules judge them, and the
+//! flags that are a mistake.
 
 use clap::ValueEnum;
 

@@ -1,4 +1,5 @@
-//! Answers on stdout in the order of the prompts, as they are found, with what the judge says of them.
+//! Answers on stdout in the order of the prompts, as they are found, with what the judge says of
+//! them.
 
 use std::collections::BTreeMap;
 

@@ -10,7 +10,8 @@ pub(super) enum Global {
     Storage(Kind),
 }
 
-/// The global `name` of `module`, if it may be named. `torch.FloatStorage` and its like are names of kinds here, not classes.
+/// The global `name` of `module`, if it may be named. `torch.FloatStorage` and its like are names
+/// of kinds here, not classes.
 pub(super) fn global(module: &str, name: &str) -> Option<Global> {
     Some(match (module, name) {
         ("collections", "OrderedDict") => Global::OrderedDict,
