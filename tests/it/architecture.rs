@@ -274,8 +274,7 @@ fn no_room_has_a_circle_inside() {
             .collect();
         assert!(
             graph.values().any(|imports| !imports.is_empty()),
-            "{room}: the test reads real \
-                                                                    imports: {graph:?}"
+            "{room}: the test reads real imports: {graph:?}"
         );
         let circle =
             graph.keys().find_map(|module| way_back(&graph, module, module, &mut BTreeSet::new()));
