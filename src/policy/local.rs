@@ -309,8 +309,8 @@ impl LocalPolicy {
             let can_go_on = sample.can_go_on();
             let Sample { begins, response: ids, logprobs, drawn, finish, end, .. } = sample;
             let response = self.response(&ids, begins, finish)?;
-            // What a stop string cuts off was sampled too, and the rest may have other tokens than
-            // were sampled.
+            // The tokens that a stop string cuts off were sampled, but are not in the response;
+            // what is left may be tokenized otherwise than it was sampled.
             let counted = if response.finish == Some(Finish::Stop) {
                 response.ids.len()
             } else {

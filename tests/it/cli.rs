@@ -1137,7 +1137,7 @@ fn logits_that_are_no_numbers_stop_the_answer() {
         1,
     );
     assert!(
-        error.contains("the model's logits are no numbers (their log-sum-exp is NaN)")
+        error.contains("the model's logits are not finite (their log-sum-exp is NaN)")
             && error.contains("hint: "),
         "{error}"
     );

@@ -77,7 +77,7 @@ mod ppo;
 /// redoes.
 mod direct;
 /// The stage of PPO: killed and resumed bit for bit, other vocabularies, adapters, value model,
-/// rewards that are no numbers.
+/// rewards that are not finite.
 mod ppo_run;
 /// Pairs of files and of samples: labels, what is left out, the card, killed labelling bit for bit,
 /// bad files.

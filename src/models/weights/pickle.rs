@@ -363,7 +363,7 @@ impl Machine<'_> {
         }
         let size = |item: &Value| match item {
             Value::Int(size) => usize::try_from(*size).map_err(|_| "a negative size".to_owned()),
-            _ => Err("a size that is no number".to_owned()),
+            _ => Err("a size that is not a number".to_owned()),
         };
         items.iter().map(size).collect()
     }
