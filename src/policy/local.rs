@@ -5,11 +5,11 @@
 //! costs no forward pass for it, and a parent's is fed once for all its continuations.
 
 mod next_tokens;
+mod sampling;
 
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::draw::Distribution;
 use super::growing::{Growing, Sample};
 use super::mixture::{Caches, Hidden, Member, Mixture};
 use crate::error::{Error, Result};
@@ -167,27 +167,6 @@ impl LocalPolicy {
         Ok((all, Hidden::cat(&states)))
     }
 
-    /// Draws the next token of a row.
-    fn draw(
-        &self,
-        sample: &mut Sample,
-        request: &Extend,
-        distribution: &Distribution,
-    ) -> Result<()> {
-        let u = request.stream.uniform(sample.response.len() as u64, request.slot);
-        let (token, logprob) = distribution.draw(&self.sampling, u);
-        sample.drawn += 1;
-        sample.logprobs.push(logprob);
-        if self.end_token_ids().contains(&token) {
-            (sample.finish, sample.end) = (Some((Finish::Eos, None)), Some(token));
-            return Ok(());
-        }
-        sample.response.push(token);
-        sample.finish =
-            self.stopped(&sample.response, sample.begins)?.map(|text| (Finish::Stop, Some(text)));
-        Ok(())
-    }
-
     fn end_token_ids(&self) -> &[i64] {
         &self.models.base().lm.model.info().eos_token_ids
     }
@@ -217,87 +196,6 @@ impl LocalPolicy {
             _ => (self.tokenizer.decode_response(ids, begins)?, ids.to_vec()),
         };
         Ok(Response { text, ids, finish: finish.map(|(finish, _)| finish) })
-    }
-
-    /// A sample for each request, in order, and the batches that their rows end up in.
-    fn sample(
-        &self,
-        requests: &[Extend],
-        groups: &[Group<Batch>],
-    ) -> Result<(Vec<Sample>, Vec<Growing>)> {
-        let needed = self.sampling.needed_logits();
-        // 1. Read what is pending, once for all continuations of a parent.
-        let (all, hidden) = self.read_parents(groups)?;
-        let parents = self.models.distributions(&hidden, needed)?;
-        // 2. Each continuation draws its first token from its parent's state, and becomes a row
-        //    that shares what the parent has read.
-        let mut drawn: Vec<(usize, Sample)> = Vec::with_capacity(requests.len());
-        let mut growing = Vec::with_capacity(groups.len());
-        let mut first_parent = 0;
-        for (group, caches) in groups.iter().zip(all) {
-            for &(number, parent) in &group.requests {
-                let OpenResponse { begins, response, logprobs } =
-                    self.kept(&group.parents[parent])?.row.clone();
-                let (parent, request) = (&parents[first_parent + parent], &requests[number]);
-                let (node, budget) = (request.node.clone(), request.max_tokens);
-                let mut sample = Sample {
-                    parent: node,
-                    begins,
-                    response,
-                    logprobs,
-                    drawn: 0,
-                    budget,
-                    finish: None,
-                    end: None,
-                };
-                self.draw(&mut sample, request, parent)?;
-                drawn.push((number, sample));
-            }
-            let rows: Vec<usize> = group.requests.iter().map(|&(_, parent)| parent).collect();
-            // Parents with one continuation each, as chunks of several calls have them, are their
-            // continuations' rows already.
-            let are_rows = rows.iter().copied().eq(0..group.parents.len());
-            let caches = if are_rows { caches } else { caches.select(&rows) };
-            growing.push(Growing {
-                caches,
-                samples: group.requests.iter().map(|&(number, _)| number).collect(),
-            });
-            first_parent += group.parents.len();
-        }
-        drawn.sort_by_key(|(number, _)| *number);
-        let mut samples: Vec<Sample> = drawn.into_iter().map(|(_, sample)| sample).collect();
-        // 3. Rows grow by a token at a time, those of all groups together, until each is finished
-        //    or has used its budget.
-        let mut parted = Vec::new();
-        loop {
-            parted.extend(growing.iter_mut().filter_map(|group| group.part(&samples)));
-            let active: Vec<&mut Growing> =
-                growing.iter_mut().filter(|group| group.grows(&samples)).collect();
-            if active.is_empty() {
-                break;
-            }
-            let fed: Vec<usize> =
-                active.iter().flat_map(|group| group.samples.iter().copied()).collect();
-            // A finished row that is still there reads its last token once more; nobody looks at it
-            // again.
-            let tokens: Vec<i64> = fed
-                .iter()
-                .map(|&sample| samples[sample].response.last().copied().unwrap_or(0))
-                .collect();
-            let hidden = self
-                .models
-                .step(active.into_iter().map(|group| &mut group.caches).collect(), &tokens);
-            let open: Vec<usize> =
-                (0..fed.len()).filter(|&row| samples[fed[row]].grows()).collect();
-            let hidden = if open.len() == fed.len() { hidden } else { hidden.select(&open) };
-            for (&row, distribution) in open.iter().zip(self.models.distributions(&hidden, needed)?)
-            {
-                let sample = fed[row];
-                self.draw(&mut samples[sample], &requests[sample], &distribution)?;
-            }
-        }
-        growing.extend(parted);
-        Ok((samples, growing))
     }
 
     /// Turns samples into nodes; those that can go on keep their rows.
