@@ -1,5 +1,5 @@
 //! What a row of logits says of the next token, reduced to what a draw and its log-probability
-//! need.
+//! need. Temperature and cuts are applied by `sampling.rs` of the crate.
 
 use tch::{Kind, Tensor};
 

@@ -1,4 +1,5 @@
-//! The range of a diagram's axis and the round numbers along it.
+//! The range of a diagram's axis and the round numbers along it. What is drawn along it is in
+//! `curves.rs`.
 
 use std::ops::Range;
 

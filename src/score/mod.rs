@@ -1,4 +1,5 @@
-//! What responses are worth: the implicit reward of guide pairs, and what judges say.
+//! What responses are worth: the implicit reward of guide pairs, and what judges say. Which
+//! responses are kept is left to `search`.
 
 mod guide_pair;
 mod judge_model;

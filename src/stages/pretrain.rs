@@ -1,5 +1,5 @@
 //! Pretrains the recipe's scratch models on the training texts: tokenizer, then causal language
-//! model.
+//! model. The steps are in `train`.
 
 use std::path::Path;
 use std::rc::Rc;

@@ -1,5 +1,5 @@
-//! How a local model samples a batch of continuations: read what is pending, branch, grow. What becomes
-//! of the samples is left to `local.rs`.
+//! How a local model samples a batch of continuations: read what is pending, branch, grow. What
+//! becomes of the samples is left to `local.rs`.
 
 use super::{Batch, LocalPolicy, OpenResponse};
 use crate::error::Result;

@@ -1,4 +1,5 @@
-//! The steps of one PPO training: rollouts, rewards, updates; journals, metrics, validation.
+//! The steps of one PPO training: rollouts, rewards, updates; journals, metrics, validation. The
+//! losses are in `losses`, the update in `train/tasks/ppo.rs`.
 
 use std::path::Path;
 use std::time::Instant;
