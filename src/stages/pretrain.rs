@@ -27,7 +27,7 @@ pub fn train(context: &Context, name: &str) -> Result<()> {
         training.ok_or_else(|| Error::recipe("scratch models need a `[pretrain]` table"))?;
     let folder = context.models.folder(name)?;
     let dataset = context.dataset()?;
-    let tokenizer = tokenizer(context, scratch, &folder, &dataset)?;
+    let tokenizer = tokenizer(context, scratch, &folder, dataset)?;
     tokenizer.save(&folder)?;
     let tokenizer = Rc::new(tokenizer);
     let template = context.models.template(name)?;
@@ -38,7 +38,7 @@ pub fn train(context: &Context, name: &str) -> Result<()> {
         Ok(windows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     };
     let lm = Rc::new(untrained(context, name, scratch, &tokenizer)?);
-    let prompt = sample_prompt(context, &dataset)?;
+    let prompt = sample_prompt(context, dataset)?;
     let mut task = LanguageTask {
         train: sequences(&dataset.train)?,
         validation: sequences(&dataset.validation)?,
