@@ -113,5 +113,7 @@ mod tensorboard;
 // The house.
 /// Imports go down only and in no circle.
 mod architecture;
+/// Files are short and narrow enough to be read.
+mod layout;
 /// The README's tree and glossary are true.
 mod readme;
