@@ -1,9 +1,11 @@
 //! Chats and prompts of models.
 
+use std::path::Path;
+
 use w2s::recipe::{Chat, Recipe};
 use w2s::text::{PromptTemplate, Tokenizer};
 
-use super::{TINY_GPT2, Written, model_folder, only, problems, shipped};
+use super::{TINY_GPT2, Written, model_folder, only, problems};
 
 #[test]
 fn chats() {
@@ -61,8 +63,9 @@ fn chats() {
 
 #[test]
 fn the_few_shot_example_is_a_prompt_with_one_place() {
-    let readme = std::fs::read_to_string(shipped("README.md")).unwrap();
-    let example = readme
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/prompts.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let example = page
         .split("```toml\n")
         .skip(1)
         .filter_map(|block| block.split("```").next())
@@ -72,7 +75,7 @@ fn the_few_shot_example_is_a_prompt_with_one_place() {
     let prompt = models["models"]["base"]["prompt"].as_str().unwrap();
     assert_eq!((prompt.matches("{prompt}").count(), prompt.matches("\nTL;DR: ").count()), (1, 2));
     assert!(prompt.starts_with("SUBREDDIT: ") && prompt.ends_with("---\n\n{prompt}"), "{prompt}");
-    let tokenizer = Tokenizer::train_bpe([readme.clone()].into_iter(), 600).unwrap();
+    let tokenizer = Tokenizer::train_bpe([page.clone()].into_iter(), 600).unwrap();
     let post = "SUBREDDIT: r/books\n\nTITLE: {prompt}?\n\nPOST: What is {prompt}?\n\nTL;DR:";
     let ids = PromptTemplate::new(prompt, Some(true)).encode(&tokenizer, post).unwrap();
     assert_eq!(tokenizer.decode(&ids[1..]).unwrap(), prompt.replace("{prompt}", "") + post);

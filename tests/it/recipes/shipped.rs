@@ -49,7 +49,7 @@ fn every_recipe_parses_and_validates() {
         assert_eq!(plan.stages, stages, "{}", path.display());
         let head = std::fs::read_to_string(&path).unwrap();
         for promised in
-            ["# Launch:", "# Needs:", "# Takes:", "# Expected:  table in recipes/README.md"]
+            ["# Launch:", "# Needs:", "# Takes:", "# Expected:  table in docs/results.md"]
         {
             assert!(head.contains(promised), "{}: no {promised:?}", path.display());
         }
