@@ -16,6 +16,12 @@ pub fn recipe(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(name)
 }
 
+/// One thread of libtorch for a test that computes in this process, as the program has in tests:
+/// tests run side by side already, and threads that wait for each other's cores only spin.
+pub fn one_thread() {
+    tch::set_num_threads(1);
+}
+
 /// The program with plain progress lines and one thread, so that tests run side by side.
 pub fn w2s() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_w2s"));
