@@ -52,10 +52,11 @@ fn a_project_that_is_killed_and_moved_again_and_again_ends_like_an_untouched_one
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        // From the time that the program needs to start, to a fifth of the whole run.
+        // From the time that the program needs to start, to a fifth of the whole run; that start
+        // takes longer where other tests have come since, so each attempt has a little more time.
         let random = Stream::new(7, "kill", "").uniform(attempt, 0);
-        let deadline =
-            Instant::now() + Duration::from_millis(150) + undisturbed.mul_f64(random / 5.0);
+        let start = Duration::from_millis(150 + 25 * attempt);
+        let deadline = Instant::now() + start + undisturbed.mul_f64(random / 5.0);
         let mut ended = None;
         while ended.is_none() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
