@@ -1,4 +1,4 @@
-//! Parse, logging, panic hook, exit code.
+//! Parse, logging, panic hook, exit code. Everything else is the library's.
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -36,33 +36,7 @@ pub fn run(
     dir: &Path,
     options: &RunOptions,
 ) -> Result<Option<Summary>> {
-    let stages: Vec<Stage> = plan
-        .stages
-        .iter()
-        .copied()
-        .filter(|stage| options.only.is_empty() || options.only.contains(stage))
-        .collect();
-    if let Some(absent) =
-        options.only.iter().chain(&options.from).find(|stage| !plan.stages.contains(stage))
-    {
-        return Err(Error::recipe(format!(
-            "the recipe has no stage `{}`; its stages are {}",
-            absent.name(),
-            names(&plan.stages)
-        )));
-    }
-    if let Some(from) = options.from.filter(|from| !stages.contains(from)) {
-        let only = options
-            .only
-            .iter()
-            .map(|stage| format!("--only {stage}"))
-            .collect::<Vec<_>>()
-            .join(" ");
-        return Err(Error::recipe(format!(
-            "`--from {from}` asks for `{from}` anew, but `{only}` leaves it out\n\nhint: add \
-             `--only {from}`, or start from one of those stages"
-        )));
-    }
+    let stages = chosen_stages(&plan, options)?;
     let Preflight { problems, .. } = preflight(&plan.recipe);
     if !problems.is_empty() {
         return Err(Error::Recipe(problems));
@@ -107,6 +81,41 @@ pub fn run(
     context.tell_outdated(&stages)?;
     // Without its stage, a summary that lies there may be another recipe's.
     if stages.contains(&Stage::Evaluate) { read_summary(dir) } else { Ok(None) }
+}
+
+/// The stages of the plan that the options leave.
+///
+/// # Errors
+/// Where a stage is named that the plan does not have, or that `--only` leaves out.
+fn chosen_stages(plan: &Plan, options: &RunOptions) -> Result<Vec<Stage>> {
+    let stages: Vec<Stage> = plan
+        .stages
+        .iter()
+        .copied()
+        .filter(|stage| options.only.is_empty() || options.only.contains(stage))
+        .collect();
+    if let Some(absent) =
+        options.only.iter().chain(&options.from).find(|stage| !plan.stages.contains(stage))
+    {
+        return Err(Error::recipe(format!(
+            "the recipe has no stage `{}`; its stages are {}",
+            absent.name(),
+            names(&plan.stages)
+        )));
+    }
+    if let Some(from) = options.from.filter(|from| !stages.contains(from)) {
+        let only = options
+            .only
+            .iter()
+            .map(|stage| format!("--only {stage}"))
+            .collect::<Vec<_>>()
+            .join(" ");
+        return Err(Error::recipe(format!(
+            "`--from {from}` asks for `{from}` anew, but `{only}` leaves it out\n\nhint: add \
+             `--only {from}`, or start from one of those stages"
+        )));
+    }
+    Ok(stages)
 }
 
 /// What is found before any work.

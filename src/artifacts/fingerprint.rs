@@ -1,4 +1,5 @@
-//! SHA-256 of settings and of files, as lowercase hex.
+//! SHA-256 of settings and of files, as lowercase hex. What is put into one is the stages' choice;
+//! hashes of files are remembered in `hashes.rs`.
 
 use std::fmt::Write as _;
 use std::fs::File;

@@ -1,5 +1,5 @@
 //! Ctrl-C, SIGTERM and SIGHUP: long work asks here at its safe points, finishes the write under
-//! way, and stops with `Error::Interrupted`.
+//! way, and stops with `Error::Interrupted`. Whoever works long asks; nothing here ends a thread.
 
 use std::ffi::c_int;
 use std::io;

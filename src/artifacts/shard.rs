@@ -1,4 +1,5 @@
-//! One share of a run's prompts: shard 2/8 takes every eighth prompt from the second on.
+//! One share of a run's prompts: shard 2/8 takes every eighth prompt from the second on. How shards
+//! lock and merge is in `run_dir.rs` and in the stages.
 
 use std::fmt;
 use std::str::FromStr;

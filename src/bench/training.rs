@@ -75,16 +75,8 @@ pub struct TrainingBenchReport {
 
 /// Trains the model in `folder` for some steps and counts.
 pub fn train(folder: &Path, settings: &TrainingBenchSettings) -> Result<TrainingBenchReport> {
-    let TrainingBenchSettings {
-        dpo,
-        batch_size,
-        micro_batch_size,
-        activation_checkpointing,
-        steps,
-        device,
-        kind,
-        ..
-    } = *settings;
+    let TrainingBenchSettings { dpo, batch_size, micro_batch_size, steps, device, kind, .. } =
+        *settings;
     let rates = MachineRates::measure(device, kind);
     memory::return_unused();
     let lm = Rc::new(open(folder, settings)?);
@@ -100,31 +92,7 @@ pub fn train(folder: &Path, settings: &TrainingBenchSettings) -> Result<Training
     // The first step is not counted, nor are its pairs.
     let reference_seconds = started.elapsed().as_secs_f64() * steps as f64 / (steps + 1) as f64;
     let tokenizer = Rc::new(Tokenizer::numbered(lm.model.info().vocab_size as usize, None)?);
-    let sample: SampleText = Box::new(|| Ok(None));
-    let mut task: Box<dyn Task> = if dpo {
-        Box::new(DpoTask {
-            policy: lm.clone(),
-            tokenizer,
-            train: pairs,
-            validation: Vec::new(),
-            objective: DpoObjective::plain(0.1),
-            batch: micro_batch_size,
-            activation_checkpointing,
-            sample,
-        })
-    } else {
-        let train = pairs.into_iter().map(|pair| pair.chosen).collect();
-        let (lm, validation, batch) = (lm.clone(), Vec::new(), micro_batch_size);
-        Box::new(LanguageTask {
-            lm,
-            tokenizer,
-            train,
-            validation,
-            batch,
-            activation_checkpointing,
-            sample,
-        })
-    };
+    let mut task = task(settings, lm.clone(), tokenizer, pairs);
     let mut optimizer = AdamW::new(task.parameters(), AdamWSettings::with_decay(0.01));
     let mut progress = Progress::start("bench", steps as u64 + 1, 0);
     let mut started = Instant::now();
@@ -180,6 +148,41 @@ fn open(folder: &Path, settings: &TrainingBenchSettings) -> Result<Lm> {
         .trainable());
     }
     Lm::open_trainable(folder, settings.device, settings.kind)
+}
+
+/// What is trained, on `pairs`.
+fn task(
+    settings: &TrainingBenchSettings,
+    lm: Rc<Lm>,
+    tokenizer: Rc<Tokenizer>,
+    pairs: Vec<PairSequences>,
+) -> Box<dyn Task> {
+    let TrainingBenchSettings { dpo, micro_batch_size, activation_checkpointing, .. } = settings;
+    let sample: SampleText = Box::new(|| Ok(None));
+    if *dpo {
+        Box::new(DpoTask {
+            policy: lm,
+            tokenizer,
+            train: pairs,
+            validation: Vec::new(),
+            objective: DpoObjective::plain(0.1),
+            batch: *micro_batch_size,
+            activation_checkpointing: *activation_checkpointing,
+            sample,
+        })
+    } else {
+        let train = pairs.into_iter().map(|pair| pair.chosen).collect();
+        let (validation, batch) = (Vec::new(), *micro_batch_size);
+        Box::new(LanguageTask {
+            lm,
+            tokenizer,
+            train,
+            validation,
+            batch,
+            activation_checkpointing: *activation_checkpointing,
+            sample,
+        })
+    }
 }
 
 /// As many pairs as the steps take; a file that has fewer is read again from its start.

@@ -1,4 +1,5 @@
-//! `w2s bench`.
+//! `w2s bench`: the flags as settings, and the report as a table or JSON. What is measured is in
+//! the room `bench`.
 
 use std::path::PathBuf;
 

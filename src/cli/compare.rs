@@ -1,4 +1,4 @@
-//! `w2s compare`.
+//! `w2s compare`: one table over runs. The table is drawn by `report`.
 
 use std::path::PathBuf;
 

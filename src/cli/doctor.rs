@@ -1,4 +1,5 @@
-//! `w2s doctor`.
+//! `w2s doctor`: what this machine offers and whether models can be opened. What is found comes
+//! from `machine` and `models`.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! `w2s run`.
+//! `w2s run`: a recipe's stages in its run directory. What a run does is in `pipeline.rs`.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
 //! The base of an engine: what proposes responses. [`LocalPolicy`] is one; whatever else can
-//! continue text implements [`Base`].
+//! continue text implements [`Base`]. How local models do it is in the room `policy`.
 
 use super::memory::{Reader, Sizes, sampling};
 use super::prompt_room::{Part, PromptReader};

@@ -1,4 +1,5 @@
-//! What an answer says: the line of a steer journal, and of `w2s steer --json`.
+//! What an answer says: the line of a steer journal, and of `w2s steer --json`. Whoever writes it
+//! down is the desk's business.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! The loss of a reward model.
+//! The loss of a reward model. What its training measures beside it is in `train/tasks/rewards.rs`.
 
 use tch::{Kind, Tensor};
 

@@ -1,4 +1,4 @@
-//! Cross-entropy of a classifier.
+//! Cross-entropy of a classifier. Padding and pooling are the models'.
 
 use tch::{Kind, Tensor};
 

@@ -1,4 +1,5 @@
-//! How far a policy is from its reference, by log-probabilities of tokens.
+//! How far a policy is from its reference, by log-probabilities of tokens. How PPO charges it is in
+//! `ppo.rs`.
 
 use tch::Tensor;
 

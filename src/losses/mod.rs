@@ -1,4 +1,5 @@
-//! Pure functions of tensors, each with its equation: what training minimises.
+//! Pure functions of tensors, each with its equation: what training minimises. Where the tensors
+//! come from, and what is done with gradients, is left to `train`.
 
 mod bradley_terry;
 mod classification;

@@ -1,4 +1,5 @@
-//! How much memory a device has left.
+//! How much memory a device has left. Who bounds the main memory is told; whether a plan fits is
+//! judged by those who plan.
 
 use std::fmt;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The most main memory that the process has had.
+//! The most main memory that the process has had. What is free is in `memory.rs`.
 
 use std::time::{Duration, Instant};
 

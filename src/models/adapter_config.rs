@@ -141,36 +141,13 @@ impl AdapterConfig {
                 )
             })
             .collect();
-        let of_layers = |key: &str,
-                         table: Option<Map<String, Value>>,
-                         problems: &mut Vec<String>| {
-            let rows: Vec<(Regex, Value)> = (table.unwrap_or_default().into_iter())
-                .filter_map(|(name, value)| {
-                    Some((regex(key, &format!(r"^(?:.*\.)?(?:{name})$"), &name, problems)?, value))
-                })
-                .collect();
-            rows
-        };
-        let ranks: Vec<(Regex, u64)> = (of_layers("rank_pattern", keys.rank_pattern, problems)
-            .into_iter())
-        .filter_map(|(name, value)| match value.as_u64().filter(|rank| *rank > 0) {
-            Some(rank) => Some((name, rank)),
-            None => {
-                problems.push(format!("`rank_pattern` holds the rank {value}, expected 1 or more"));
-                None
-            }
-        })
-        .collect();
-        let alphas: Vec<(Regex, f64)> = (of_layers("alpha_pattern", keys.alpha_pattern, problems)
-            .into_iter())
-        .filter_map(|(name, value)| match value.as_f64() {
-            Some(alpha) => Some((name, alpha)),
-            None => {
-                problems.push(format!("`alpha_pattern` holds {value}, expected a number"));
-                None
-            }
-        })
-        .collect();
+        let ranks = by_layer("rank_pattern", keys.rank_pattern, problems, |value| {
+            let rank = value.as_u64().filter(|rank| *rank > 0);
+            rank.ok_or_else(|| format!("holds the rank {value}, expected 1 or more"))
+        });
+        let alphas = by_layer("alpha_pattern", keys.alpha_pattern, problems, |value| {
+            value.as_f64().ok_or_else(|| format!("holds {value}, expected a number"))
+        });
         Some(Self {
             rank: keys.r,
             alpha: keys.lora_alpha,
@@ -289,6 +266,28 @@ fn regex(key: &str, whole: &str, written: &str, problems: &mut Vec<String>) -> O
             ))
         })
         .ok()
+}
+
+/// The values of the layers that the names in `table`, the value of `key`, stand for.
+fn by_layer<T>(
+    key: &str,
+    table: Option<Map<String, Value>>,
+    problems: &mut Vec<String>,
+    read: impl Fn(&Value) -> Result<T, String>,
+) -> Vec<(Regex, T)> {
+    let mut rows = Vec::new();
+    for (name, value) in table.unwrap_or_default() {
+        let whole = format!(r"^(?:.*\.)?(?:{name})$");
+        rows.extend(regex(key, &whole, &name, problems).map(|regex| (regex, value)));
+    }
+    let mut values = Vec::new();
+    for (regex, value) in rows {
+        match read(&value) {
+            Ok(value) => values.push((regex, value)),
+            Err(wrong) => problems.push(format!("`{key}` {wrong}")),
+        }
+    }
+    values
 }
 
 /// A pattern that takes too long does not match; the tensors then tell that they are not expected.

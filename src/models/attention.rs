@@ -1,8 +1,7 @@
 //! Scaled dot-product attention: over a whole padded batch, and over a cache whose rows share their
-//! first keys.
+//! first keys. Attention over caches in main memory is in the room `kernels`.
 //!
-//! Masked scores are the kind's lowest finite number, not minus infinity: a query with no real key
-//! then averages all keys instead of becoming NaN.
+//! Masked scores are the kind's lowest finite number (`score_bias.rs`).
 
 use tch::{Device, Kind, Tensor};
 

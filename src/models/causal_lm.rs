@@ -1,4 +1,5 @@
-//! A decoder-only language model: one family's decoder under the head that all families share.
+//! A decoder-only language model: one family's decoder under the head that all families share. What
+//! the blocks compute is the family's; sampling from logits is left to `policy`.
 
 use std::ops::Range;
 

@@ -1,5 +1,5 @@
-//! A sequence classifier as a folder in Hugging Face layout. Language models are in `folder.rs`; what
-//! the labels mean is said by `labels.rs`.
+//! A sequence classifier as a folder in Hugging Face layout. Language models are in `folder.rs`;
+//! what the labels mean is said by `labels.rs`.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
 //! `config.json` of every supported family: reading it by `model_type`, what it says of names and
-//! sizes, and building what it describes.
+//! sizes, and building what it describes. The families' own keys and rules are in their files.
 
 use std::path::{Path, PathBuf};
 

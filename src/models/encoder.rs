@@ -1,4 +1,5 @@
 //! The post-norm encoder block that BERT and DistilBERT share; only its parameters' names differ.
+//! Embeddings and heads are in the families' files.
 
 use tch::Tensor;
 use tch::nn::Path;

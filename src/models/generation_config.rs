@@ -1,5 +1,5 @@
-//! The end-of-sequence ids of a model folder, by generation_config.json before config.json. Whether the
-//! tokenizer agrees is looked at in `with_tokenizer.rs`.
+//! The end-of-sequence ids of a model folder, by generation_config.json before config.json. Whether
+//! the tokenizer agrees is looked at in `with_tokenizer.rs`.
 
 use std::path::Path;
 

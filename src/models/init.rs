@@ -1,5 +1,5 @@
 //! First values of new models, drawn from our own random stream: the same seed gives the same model
-//! whatever else libtorch has drawn.
+//! whatever else libtorch has drawn. Which value a variable starts from is the config's word.
 
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;

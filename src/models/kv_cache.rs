@@ -1,6 +1,6 @@
 //! Keys and values of the tokens a model has read, so that only new tokens are computed: joins the
-//! rows of several [`Segment`]s for one forward pass. What a segment keeps, and how its rows share it,
-//! is in `segment.rs`.
+//! rows of several [`Segment`]s for one forward pass. What a segment keeps, and how its rows share
+//! it, is in `segment.rs`.
 
 use tch::{Device, Kind, Tensor};
 

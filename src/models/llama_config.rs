@@ -1,5 +1,5 @@
-//! config.json of the Llama family: its keys, which biases and windows a family has, and what keeps a
-//! config from being built. The blocks are in `llama.rs`.
+//! config.json of the Llama family: its keys, which biases and windows a family has, and what keeps
+//! a config from being built. The blocks are in `llama.rs`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

@@ -1,5 +1,5 @@
 //! Several texts behind each other in one row of tokens, without padding and without seeing one
-//! another.
+//! another. Which texts share a row is decided by `train`.
 
 use tch::{Device, Kind, Tensor};
 

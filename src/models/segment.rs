@@ -1,6 +1,6 @@
-//! Rows that continue one prompt: the keys and values of the prompt once, shared by all of them, and
-//! each row's own behind it. Rows may differ in length; a row rolled back is simply shorter. How the
-//! rows of several prompts are read together is the business of `kv_cache.rs`.
+//! Rows that continue one prompt: the keys and values of the prompt once, shared by all of them,
+//! and each row's own behind it. Rows may differ in length; a row rolled back is simply shorter.
+//! How the rows of several prompts are read together is the business of `kv_cache.rs`.
 //!
 //! In main memory rows that go on from others share their keys and values: a row is a path through
 //! blocks, each written once, and [`crate::kernels::attention`] reads along it. libtorch's

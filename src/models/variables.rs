@@ -1,4 +1,5 @@
-//! The variables of a model under their names, and which of them are there packed alone.
+//! The variables of a model under their names, and which of them are there packed alone. Files are
+//! read and written by `weights` and the folders.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;

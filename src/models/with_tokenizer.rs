@@ -1,4 +1,5 @@
-//! A language model together with its tokenizer, checked to belong together.
+//! A language model together with its tokenizer, checked to belong together. Either alone is opened
+//! by `folder.rs` and by `text`.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,5 +1,5 @@
 //! What a row of logits says of the next token, reduced to what a draw and its log-probability
-//! need.
+//! need. Temperature and cuts are applied by `sampling.rs` of the crate.
 
 use tch::{Kind, Tensor};
 
@@ -51,7 +51,7 @@ fn finite_log_sum_exp(logits: &Tensor) -> Result<Vec<f32>> {
     let sums = log_sum_exp(logits)?;
     if let Some(sum) = sums.iter().find(|sum| !sum.is_finite()) {
         return Err(Error::failed(format!(
-            "the model's logits are no numbers (their log-sum-exp is {sum})\n\n\
+            "the model's logits are not finite (their log-sum-exp is {sum})\n\n\
              hint: its weights are damaged, or overflow in {}: try dtype = \"float32\"",
             dtype_name(logits.kind())
         )));

@@ -1,4 +1,5 @@
 //! Rows while their chunks are sampled: which are fed, and which have left the batch that grows.
+//! What is drawn is up to `local/sampling.rs`.
 
 use super::mixture::Caches;
 use crate::search::{Finish, Node};

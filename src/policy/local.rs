@@ -1,13 +1,15 @@
 //! Local models as a [`Proposer`]: samples chunks of many prompts in one batch, with the KV caches
-//! kept across them. Also tells the likeliest [`NextTokens`].
+//! kept across them. The likeliest next tokens are told in `local/next_tokens.rs`.
 //!
 //! The last sampled token of a row is fed only when the row is extended again, so a pruned row
 //! costs no forward pass for it, and a parent's is fed once for all its continuations.
 
+mod next_tokens;
+mod sampling;
+
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::draw::Distribution;
 use super::growing::{Growing, Sample};
 use super::mixture::{Caches, Hidden, Member, Mixture};
 use crate::error::{Error, Result};
@@ -165,27 +167,6 @@ impl LocalPolicy {
         Ok((all, Hidden::cat(&states)))
     }
 
-    /// Draws the next token of a row.
-    fn draw(
-        &self,
-        sample: &mut Sample,
-        request: &Extend,
-        distribution: &Distribution,
-    ) -> Result<()> {
-        let u = request.stream.uniform(sample.response.len() as u64, request.slot);
-        let (token, logprob) = distribution.draw(&self.sampling, u);
-        sample.drawn += 1;
-        sample.logprobs.push(logprob);
-        if self.end_token_ids().contains(&token) {
-            (sample.finish, sample.end) = (Some((Finish::Eos, None)), Some(token));
-            return Ok(());
-        }
-        sample.response.push(token);
-        sample.finish =
-            self.stopped(&sample.response, sample.begins)?.map(|text| (Finish::Stop, Some(text)));
-        Ok(())
-    }
-
     fn end_token_ids(&self) -> &[i64] {
         &self.models.base().lm.model.info().eos_token_ids
     }
@@ -217,87 +198,6 @@ impl LocalPolicy {
         Ok(Response { text, ids, finish: finish.map(|(finish, _)| finish) })
     }
 
-    /// A sample for each request, in order, and the batches that their rows end up in.
-    fn sample(
-        &self,
-        requests: &[Extend],
-        groups: &[Group<Batch>],
-    ) -> Result<(Vec<Sample>, Vec<Growing>)> {
-        let needed = self.sampling.needed_logits();
-        // 1. Read what is pending, once for all continuations of a parent.
-        let (all, hidden) = self.read_parents(groups)?;
-        let parents = self.models.distributions(&hidden, needed)?;
-        // 2. Each continuation draws its first token from its parent's state, and becomes a row
-        //    that shares what the parent has read.
-        let mut drawn: Vec<(usize, Sample)> = Vec::with_capacity(requests.len());
-        let mut growing = Vec::with_capacity(groups.len());
-        let mut first_parent = 0;
-        for (group, caches) in groups.iter().zip(all) {
-            for &(number, parent) in &group.requests {
-                let OpenResponse { begins, response, logprobs } =
-                    self.kept(&group.parents[parent])?.row.clone();
-                let (parent, request) = (&parents[first_parent + parent], &requests[number]);
-                let (node, budget) = (request.node.clone(), request.max_tokens);
-                let mut sample = Sample {
-                    parent: node,
-                    begins,
-                    response,
-                    logprobs,
-                    drawn: 0,
-                    budget,
-                    finish: None,
-                    end: None,
-                };
-                self.draw(&mut sample, request, parent)?;
-                drawn.push((number, sample));
-            }
-            let rows: Vec<usize> = group.requests.iter().map(|&(_, parent)| parent).collect();
-            // Parents with one continuation each, as chunks of several calls have them, are their
-            // continuations' rows already.
-            let are_rows = rows.iter().copied().eq(0..group.parents.len());
-            let caches = if are_rows { caches } else { caches.select(&rows) };
-            growing.push(Growing {
-                caches,
-                samples: group.requests.iter().map(|&(number, _)| number).collect(),
-            });
-            first_parent += group.parents.len();
-        }
-        drawn.sort_by_key(|(number, _)| *number);
-        let mut samples: Vec<Sample> = drawn.into_iter().map(|(_, sample)| sample).collect();
-        // 3. Rows grow by a token at a time, those of all groups together, until each is finished
-        //    or has used its budget.
-        let mut parted = Vec::new();
-        loop {
-            parted.extend(growing.iter_mut().filter_map(|group| group.part(&samples)));
-            let active: Vec<&mut Growing> =
-                growing.iter_mut().filter(|group| group.grows(&samples)).collect();
-            if active.is_empty() {
-                break;
-            }
-            let fed: Vec<usize> =
-                active.iter().flat_map(|group| group.samples.iter().copied()).collect();
-            // A finished row that is still there reads its last token once more; nobody looks at it
-            // again.
-            let tokens: Vec<i64> = fed
-                .iter()
-                .map(|&sample| samples[sample].response.last().copied().unwrap_or(0))
-                .collect();
-            let hidden = self
-                .models
-                .step(active.into_iter().map(|group| &mut group.caches).collect(), &tokens);
-            let open: Vec<usize> =
-                (0..fed.len()).filter(|&row| samples[fed[row]].grows()).collect();
-            let hidden = if open.len() == fed.len() { hidden } else { hidden.select(&open) };
-            for (&row, distribution) in open.iter().zip(self.models.distributions(&hidden, needed)?)
-            {
-                let sample = fed[row];
-                self.draw(&mut samples[sample], &requests[sample], &distribution)?;
-            }
-        }
-        growing.extend(parted);
-        Ok((samples, growing))
-    }
-
     /// Turns samples into nodes; those that can go on keep their rows.
     fn publish(&mut self, samples: Vec<Sample>, batches: Vec<Growing>) -> Result<Vec<Extended>> {
         let mut extended = Vec::with_capacity(samples.len());
@@ -307,8 +207,8 @@ impl LocalPolicy {
             let can_go_on = sample.can_go_on();
             let Sample { begins, response: ids, logprobs, drawn, finish, end, .. } = sample;
             let response = self.response(&ids, begins, finish)?;
-            // What a stop string cuts off was sampled too, and the rest may have other tokens than
-            // were sampled.
+            // The tokens that a stop string cuts off were sampled, but are not in the response;
+            // what is left may be tokenized otherwise than it was sampled.
             let counted = if response.finish == Some(Finish::Stop) {
                 response.ids.len()
             } else {
@@ -382,62 +282,5 @@ impl Proposer for LocalPolicy {
 
     fn next_tokens(&mut self) -> Option<&mut dyn NextTokens> {
         Some(self)
-    }
-}
-
-impl NextTokens for LocalPolicy {
-    fn likeliest(&mut self, nodes: &[Node], count: usize) -> Result<Vec<Vec<(i64, f32)>>> {
-        let _no_grad = tch::no_grad_guard();
-        let groups = self.groups(nodes.iter())?;
-        let (all, hidden) = self.read_parents(&groups)?;
-        let distributions = self.models.distributions(&hidden, Some(count))?;
-        let mut likeliest = vec![Vec::new(); nodes.len()];
-        let mut first = 0;
-        for (Group { parents, requests, .. }, caches) in groups.into_iter().zip(all) {
-            for (request, parent) in requests {
-                likeliest[request] = distributions[first + parent].logprobs();
-            }
-            let read = Read::Whole(hidden.narrow(first, parents.len()));
-            self.nodes.replace(Batch { caches: Rc::new(caches), read }, &parents);
-            first += parents.len();
-        }
-        Ok(likeliest)
-    }
-
-    fn append(&mut self, continuations: &[(Node, i64)]) -> Result<Vec<(Node, Response)>> {
-        let groups = self.groups(continuations.iter().map(|(node, _)| node))?;
-        let mut appended: Vec<Option<(Node, Response)>> = vec![None; continuations.len()];
-        for Group { batch, parents, requests } in groups {
-            let mut rows = Vec::new();
-            for (request, parent) in requests {
-                let (parent, token) = (&parents[parent], continuations[request].1);
-                let Kept { place, row: OpenResponse { begins, response, .. }, .. } =
-                    self.kept(parent)?;
-                let (begins, mut ids) = (*begins, response.clone());
-                let finish = match self.end_token_ids().contains(&token) {
-                    true => Some((Finish::Eos, None)),
-                    false => {
-                        ids.push(token);
-                        self.stopped(&ids, begins)?.map(|text| (Finish::Stop, Some(text)))
-                    }
-                };
-                let response = self.response(&ids, begins, finish)?;
-                let node = self.nodes.child(parent).ok_or_else(not_kept)?;
-                if response.finish.is_none() {
-                    rows.push((
-                        node.clone(),
-                        place,
-                        OpenResponse { begins, response: ids, logprobs: Vec::new() },
-                    ));
-                }
-                appended[request] = Some((node, response));
-            }
-            self.nodes.insert(Batch { caches: batch.caches.clone(), read: Read::ButTheLast }, rows);
-        }
-        Ok(appended.into_iter().flatten().collect())
-    }
-
-    fn end_tokens(&self) -> usize {
-        self.end_token_ids().len()
     }
 }

@@ -1,4 +1,5 @@
-//! What continues text: the frozen models that search steers.
+//! What continues text: the frozen models that search steers. What a response is worth is left to
+//! `score`, which of them go on to `search`.
 
 mod draw;
 mod growing;

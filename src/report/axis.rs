@@ -1,4 +1,5 @@
-//! The range of a diagram's axis and the round numbers along it.
+//! The range of a diagram's axis and the round numbers along it. What is drawn along it is in
+//! `curves.rs`.
 
 use std::ops::Range;
 
@@ -25,7 +26,7 @@ impl Axis {
             });
         let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
         let (range, size) = (high - low, low.abs().max(high.abs()));
-        // Ranges that rounding makes are none.
+        // A range no wider than rounding counts as a single value.
         let margin = match range <= 1e-9 * size || range < 1e-100 {
             true if size < 1e-100 => 1.0,
             true => 0.1 * size,

@@ -1,5 +1,5 @@
 //! Diagrams of quantities over steps, as one SVG: of each curve the mean of its runs and their
-//! spread.
+//! spread. What the curves are of is left to `ppo.rs`.
 
 use plotters::drawing::DrawingAreaErrorKind;
 use plotters::prelude::*;

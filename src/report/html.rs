@@ -1,5 +1,5 @@
 //! `report.html`: the tables and some responses side by side, one page without scripts or outside
-//! resources.
+//! resources. Numbers and figures are made in the files beside it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! Means and their errors.
+//! Means and their errors. Which numbers go together is decided by those who ask.
 
 use std::collections::HashSet;
 

@@ -1,5 +1,6 @@
 //! `evaluate/summary.json`: one row for each base and method, and the paired differences between
-//! the methods of a base.
+//! the methods of a base. Lengths are controlled for in `length_control.rs`; tables and pages are
+//! drawn elsewhere in the room.
 
 use std::collections::{BTreeMap, BTreeSet};
 

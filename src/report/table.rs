@@ -1,4 +1,4 @@
-//! Summaries as text tables for a terminal.
+//! Summaries as text tables for a terminal. The numbers are `summary.rs`'s.
 
 use std::collections::BTreeSet;
 

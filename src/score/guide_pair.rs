@@ -1,4 +1,5 @@
-//! A tuned and an untuned model of one vocabulary. What they say of responses is scored in `pair.rs`.
+//! A tuned and an untuned model of one vocabulary. What they say of responses is scored in
+//! `pair.rs`.
 
 use std::rc::Rc;
 

@@ -1,8 +1,10 @@
-//! What responses are worth: the implicit reward of guide pairs, and what judges say.
+//! What responses are worth: the implicit reward of guide pairs, and what judges say. Which
+//! responses are kept is left to `search`.
 
 mod guide_pair;
 mod judge_model;
 mod logps;
+mod new_states;
 mod no_guide;
 mod pair;
 mod token_rewards;

@@ -19,8 +19,9 @@ use tch::Tensor;
 
 use super::guide_pair::GuidePair;
 use super::logps::frozen_target_logps;
+use super::new_states::NewStates;
 use crate::error::{Error, Result};
-use crate::models::{KvCache, Lm, Segment};
+use crate::models::{Lm, Segment};
 use crate::search::{Group, Kept, Node, Nodes, Response, Scored, Scorer, ToScore};
 
 /// The scorer of one guide pair.
@@ -92,8 +93,9 @@ impl ToRead {
         self.ratios.len()
     }
 
-    fn fed(&self) -> usize {
-        self.ids.len() - self.cached
+    /// The ids that are fed.
+    fn fed(&self) -> &[i64] {
+        &self.ids[self.cached..]
     }
 }
 
@@ -226,10 +228,11 @@ impl PairScorer {
         // 1. What is cached already, and the state behind it.
         let (mut segments, carried) = cached(which, groups, work);
         // 2. What is fed.
-        let states = NewStates::read(lm, &mut segments, &carried, work)?;
+        let fed: Vec<&[i64]> = work.iter().map(ToRead::fed).collect();
+        let states = NewStates::read(lm, &mut segments, &carried, &fed)?;
         // 3. What is scored of it, and where each row ends.
         let logps = self.unknown_logps(lm, &states, work)?;
-        let ends = work.iter().enumerate().map(|(row, of)| states.place(row, of.fed()));
+        let ends = work.iter().enumerate().map(|(row, of)| states.place(row, of.fed().len()));
         let last = states.select(&ends.collect::<Vec<_>>());
         let mut first = 0;
         let settled = segments.into_iter().map(|segment| {
@@ -282,48 +285,6 @@ fn cached(which: usize, groups: &[Group<Batch>], work: &[ToRead]) -> (Vec<Segmen
         segments.push(segment);
     }
     (segments, carried)
-}
-
-/// One guide's states of one forward pass.
-struct NewStates {
-    /// (rows · columns, hidden_size): column j of a row predicts the token j places after the
-    /// cached ones.
-    flat: Tensor,
-    columns: usize,
-}
-
-impl NewStates {
-    /// Feeds what is not cached; shorter rows are padded on the right.
-    fn read(
-        lm: &Lm,
-        segments: &mut [Segment],
-        carried: &[Tensor],
-        work: &[ToRead],
-    ) -> Result<Self> {
-        let widest = work.iter().map(ToRead::fed).max().unwrap_or(0);
-        let mut states = Tensor::cat(carried, 0).unsqueeze(1);
-        if widest > 0 {
-            let padded = |row: &ToRead| -> Vec<i64> {
-                (0..widest).map(|j| row.ids.get(row.cached + j).copied().unwrap_or(0)).collect()
-            };
-            let ids: Vec<i64> = work.iter().flat_map(padded).collect();
-            let ids = Tensor::from_slice(&ids).view([work.len() as i64, widest as i64]);
-            let new = work.iter().map(|row| row.fed() as i64).collect();
-            let hidden = lm.model.read(&ids, KvCache::new(segments.iter_mut().collect(), new));
-            states = Tensor::cat(&[&states, &hidden], 1);
-        }
-        let (_, _, hidden_size) = states.size3()?;
-        Ok(Self { flat: states.reshape([-1, hidden_size]), columns: widest + 1 })
-    }
-
-    fn place(&self, row: usize, column: usize) -> i64 {
-        (row * self.columns + column) as i64
-    }
-
-    /// (places, hidden_size)
-    fn select(&self, places: &[i64]) -> Tensor {
-        self.flat.index_select(0, &Tensor::from_slice(places).to_device(self.flat.device()))
-    }
 }
 
 impl Scorer for PairScorer {
@@ -381,7 +342,7 @@ impl Scorer for PairScorer {
         {
             let mut rows = Vec::with_capacity(requests.len());
             for (place, (number, work)) in work.by_ref().take(requests.len()).enumerate() {
-                let (fed, unknown) = (work.fed() as u64, work.ids.len() - work.known());
+                let (fed, unknown) = (work.fed().len() as u64, work.ids.len() - work.known());
                 let ToRead { parent, mut ratios, ids, ends, is_cut, .. } = work;
                 ratios.extend(new_ratios.by_ref().take(unknown));
                 let eos = if ends { new_ratios.next() } else { None };

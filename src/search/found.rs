@@ -1,4 +1,5 @@
-//! What a search returns: the best response, what it cost, and the way to it.
+//! What a search returns: the best response, what it cost, and the way to it. It is judged and
+//! written down by others.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,5 @@
-//! One prompt in flight: its search, and what is being done for it.
+//! One prompt in flight: its search, and what is being done for it. Who carries out what it asks
+//! for is `drive.rs`.
 
 use super::{Ask, Continue, Extend, Extended, Found, Live, Node, Opened, Searcher, Told};
 use crate::error::{Error, Result};

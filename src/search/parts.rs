@@ -122,8 +122,8 @@ pub trait Scorer {
     /// Scores whole responses, in order.
     fn score(&mut self, requests: &[ToScore]) -> Result<Vec<Scored>>;
 
-    /// The numbers that the score of a live node is the sum of, one for each of the scorer's
-    /// tokens; empty where it is of one piece.
+    /// The terms whose sum is the score of a live node, one for each of the scorer's tokens; empty
+    /// where the scorer gives the sum alone.
     fn token_rewards(&self, _node: &Node) -> Vec<f32> {
         Vec::new()
     }

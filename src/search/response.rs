@@ -1,4 +1,4 @@
-//! Responses, and how they end.
+//! Responses, and how they end. Texts and ids are made by proposers.
 
 use serde::{Deserialize, Serialize};
 

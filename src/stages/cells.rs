@@ -1,4 +1,5 @@
-//! What `[steer]` asks for: each (base, method) is a cell, a folder below `steer/`.
+//! What `[steer]` asks for: each (base, method) is a cell, a folder below `steer/`. How a cell is
+//! answered is in `steer.rs`.
 
 use crate::error::{Error, Result};
 use crate::recipe::{ChunkLen, GuideSource, Method, MethodTable, Plan, Proposal};

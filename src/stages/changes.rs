@@ -1,4 +1,5 @@
-//! What about a task is other than when it was done last, in words.
+//! What about a task is other than when it was done last, in words. Whether it is done again is
+//! decided by fingerprints (`lineage.rs`).
 
 use serde_json::Value;
 

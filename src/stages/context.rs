@@ -1,4 +1,5 @@
-//! What every stage is given: the plan, the run, the models and the data.
+//! What every stage is given: the plan, the run, the models and the data. What a stage makes of it
+//! is the stage's.
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;

@@ -1,4 +1,5 @@
-//! Turns the steer journals into `evaluate/summary.json` and `report.html`.
+//! Turns the steer journals into `evaluate/summary.json` and `report.html`. What judges say is
+//! gathered before, by `judging.rs`; the statistics are in `report`.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,5 +1,5 @@
 //! The gold classifier: trained from scratch on the labelled texts, or opened from a folder; its
-//! held-out accuracy is measured either way.
+//! held-out accuracy is measured either way. What it says of responses is asked in `judging.rs`.
 
 use serde_json::json;
 use tracing::info;

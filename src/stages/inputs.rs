@@ -1,7 +1,7 @@
 //! What each task of a plan reads, and nothing that it does not open: the arrows from task to task.
 //! Made from the plan alone; what an input's fingerprint is, `lineage.rs` says.
 
-use super::cells::{Source, cells};
+use super::cells::{Cell, Source, cells};
 use super::tasks::{Task, absent, judge_task, ppo, tasks};
 use super::tuning_plan::Pupil;
 use crate::error::{Error, Result};
@@ -66,66 +66,22 @@ impl Task {
     /// What it reads, and nothing that it does not open.
     pub fn inputs(&self, plan: &Plan) -> Result<Vec<Input>> {
         let recipe = &plan.recipe;
-        let gold = |is_asked: bool| recipe.gold.as_ref().filter(|_| is_asked).map(|_| gold_input());
         Ok(match self {
             Task::Pretrain(model) => {
                 let owner = Some(recipe.tokenizer_owner(model)).filter(|owner| owner != model);
-                [Input::Texts]
-                    .into_iter()
-                    .chain(owner.map(|owner| Input::Result(Task::Pretrain(owner.to_owned()))))
-                    .collect()
+                let owner = owner.map(|owner| Input::Result(Task::Pretrain(owner.to_owned())));
+                [Input::Texts].into_iter().chain(owner).collect()
             }
             Task::Gold => vec![Input::Texts],
             Task::GoldAccuracy => vec![gold_input(), Input::Texts, Input::TestPrompts],
-            Task::Preferences => {
-                let table = recipe.preferences.as_ref().ok_or_else(|| absent("preferences"))?;
-                let (data, model) = match table.source {
-                    Some(_) => (Input::Pairs, recipe.guide_model()),
-                    None => (Input::Prompts, table.policy.as_deref()),
-                };
-                [data]
-                    .into_iter()
-                    .chain(model.map(|model| Input::Model(model.to_owned())))
-                    .chain(gold(true))
-                    .collect()
-            }
+            Task::Preferences => of_preferences(plan)?,
             Task::Sft(pupil) => vec![
                 Input::Model(pupil.tuning(plan)?.model.to_owned()),
                 Input::Result(Task::Preferences),
             ],
-            Task::Dpo(pupil) => {
-                let tuning = pupil.tuning(plan)?;
-                let reference = match tuning.sft {
-                    Some(_) => Input::Result(Task::Sft(pupil.clone())),
-                    None => Input::Model(tuning.model.to_owned()),
-                };
-                vec![
-                    reference,
-                    Input::Reading(tuning.model.to_owned()),
-                    Input::Result(Task::Preferences),
-                ]
-            }
-            Task::RewardModel => {
-                let table = recipe.reward_model.as_ref().zip(recipe.reward_model_base());
-                let (table, model) = table.ok_or_else(|| absent("reward_model"))?;
-                let start = match table.from {
-                    RewardStart::Model => Input::Model(model.to_owned()),
-                    RewardStart::Sft => Input::Result(Task::Sft(Pupil::Guide)),
-                };
-                vec![start, Input::Reading(model.to_owned()), Input::Result(Task::Preferences)]
-            }
-            Task::Ppo { .. } => {
-                let (table, _) = ppo(plan)?;
-                let pair =
-                    plan.ppo_pair().ok_or_else(|| Error::recipe("`[ppo]` has no guide pair"))?;
-                let first = [Input::Prompts, Input::Model(table.policy.clone())];
-                // Where nothing is validated there is nothing to judge.
-                first
-                    .into_iter()
-                    .chain(pair_inputs(plan, &[pair])?)
-                    .chain(gold(table.validation_prompts > 0))
-                    .collect()
-            }
+            Task::Dpo(pupil) => of_dpo(plan, pupil)?,
+            Task::RewardModel => of_reward_model(plan)?,
+            Task::Ppo { .. } => of_ppo(plan)?,
             Task::PpoReport => {
                 let trainings = tasks(plan, Stage::Ppo)?
                     .into_iter()
@@ -133,64 +89,105 @@ impl Task {
                 trainings.map(Input::Result).collect()
             }
             Task::Steer { cell, seed } => {
-                let sampled = match &cell.source {
-                    Source::Model(name) => vec![Input::Model(name.clone())],
-                    Source::Guide(source) => guide_inputs(plan, source)?,
-                    Source::Direct(name) => {
-                        vec![
-                            Input::Result(Task::Dpo(Pupil::Direct(name.clone()))),
-                            Input::Reading(name.clone()),
-                        ]
-                    }
-                    Source::Ppo(chunk_len) => {
-                        vec![
-                            Input::Result(Task::Ppo { chunk_len: *chunk_len, seed: *seed }),
-                            Input::Reading(cell.base.clone()),
-                        ]
-                    }
-                };
                 let scoring = pair_inputs(plan, &plan.guide_pairs())?;
+                let sampled = source_inputs(plan, cell, *seed)?;
                 [Input::TestPrompts].into_iter().chain(sampled).chain(scoring).collect()
             }
             Task::Judge { judge, cell, seed } => {
-                vec![
-                    Input::Judge(judge.clone()),
-                    Input::Result(Task::Steer { cell: cell.clone(), seed: *seed }),
-                ]
+                let answers = Task::Steer { cell: cell.clone(), seed: *seed };
+                vec![Input::Judge(judge.clone()), Input::Result(answers)]
             }
-            Task::Evaluate => {
-                let shown = [
-                    Stage::Gold,
-                    Stage::Preferences,
-                    Stage::Sft,
-                    Stage::Dpo,
-                    Stage::Direct,
-                    Stage::Ppo,
-                    Stage::Steer,
-                ];
-                let shown = shown
-                    .into_iter()
-                    .map(|stage| tasks(plan, stage))
-                    .collect::<Result<Vec<_>>>()?
-                    .concat();
-                let sampled: Vec<Source> =
-                    cells(plan)?.into_iter().map(|cell| cell.source).collect();
-                let is_shown = |task: &Task| match task {
-                    Task::Gold => false,
-                    Task::Sft(Pupil::Direct(model)) | Task::Dpo(Pupil::Direct(model)) => {
-                        sampled.contains(&Source::Direct(model.clone()))
-                    }
-                    _ => true,
-                };
-                let judged = tasks(plan, Stage::Evaluate)?
-                    .into_iter()
-                    .filter(|task| *task != Task::Evaluate);
-                shown.into_iter().filter(is_shown).chain(judged).map(Input::Result).collect()
-            }
+            Task::Evaluate => of_evaluate(plan)?,
         })
     }
 }
 
+/// Judges the pairs of a source, or those that a policy is sampled for.
+fn of_preferences(plan: &Plan) -> Result<Vec<Input>> {
+    let recipe = &plan.recipe;
+    let table = recipe.preferences.as_ref().ok_or_else(|| absent("preferences"))?;
+    let (data, model) = match table.source {
+        Some(_) => (Input::Pairs, recipe.guide_model()),
+        None => (Input::Prompts, table.policy.as_deref()),
+    };
+    let model = model.map(|model| Input::Model(model.to_owned()));
+    let gold = recipe.gold.as_ref().map(|_| gold_input());
+    Ok([data].into_iter().chain(model).chain(gold).collect())
+}
+
+/// Starts from the pupil's SFT where it has one.
+fn of_dpo(plan: &Plan, pupil: &Pupil) -> Result<Vec<Input>> {
+    let tuning = pupil.tuning(plan)?;
+    let model = || tuning.model.to_owned();
+    let reference = match tuning.sft {
+        Some(_) => Input::Result(Task::Sft(pupil.clone())),
+        None => Input::Model(model()),
+    };
+    Ok(vec![reference, Input::Reading(model()), Input::Result(Task::Preferences)])
+}
+
+fn of_reward_model(plan: &Plan) -> Result<Vec<Input>> {
+    let table = plan.recipe.reward_model.as_ref().zip(plan.recipe.reward_model_base());
+    let (table, model) = table.ok_or_else(|| absent("reward_model"))?;
+    let start = match table.from {
+        RewardStart::Model => Input::Model(model.to_owned()),
+        RewardStart::Sft => Input::Result(Task::Sft(Pupil::Guide)),
+    };
+    Ok(vec![start, Input::Reading(model.to_owned()), Input::Result(Task::Preferences)])
+}
+
+fn of_ppo(plan: &Plan) -> Result<Vec<Input>> {
+    let (table, _) = ppo(plan)?;
+    let pair = plan.ppo_pair().ok_or_else(|| Error::recipe("`[ppo]` has no guide pair"))?;
+    let first = [Input::Prompts, Input::Model(table.policy.clone())];
+    // Where nothing is validated there is nothing to judge.
+    let is_judged = plan.recipe.gold.is_some() && table.validation_prompts > 0;
+    let gold = is_judged.then(gold_input);
+    Ok(first.into_iter().chain(pair_inputs(plan, &[pair])?).chain(gold).collect())
+}
+
+/// What a cell samples from.
+fn source_inputs(plan: &Plan, cell: &Cell, seed: u64) -> Result<Vec<Input>> {
+    Ok(match &cell.source {
+        Source::Model(name) => vec![Input::Model(name.clone())],
+        Source::Guide(source) => guide_inputs(plan, source)?,
+        Source::Direct(name) => {
+            let tuned = Task::Dpo(Pupil::Direct(name.clone()));
+            vec![Input::Result(tuned), Input::Reading(name.clone())]
+        }
+        Source::Ppo(chunk_len) => {
+            let trained = Task::Ppo { chunk_len: *chunk_len, seed };
+            vec![Input::Result(trained), Input::Reading(cell.base.clone())]
+        }
+    })
+}
+
+/// All that the summary and the page show, and what judges say.
+fn of_evaluate(plan: &Plan) -> Result<Vec<Input>> {
+    let shown = [
+        Stage::Gold,
+        Stage::Preferences,
+        Stage::Sft,
+        Stage::Dpo,
+        Stage::Direct,
+        Stage::Ppo,
+        Stage::Steer,
+    ];
+    let shown = shown.into_iter().map(|stage| tasks(plan, stage));
+    let shown = shown.collect::<Result<Vec<_>>>()?.concat();
+    let sampled: Vec<Source> = cells(plan)?.into_iter().map(|cell| cell.source).collect();
+    let is_shown = |task: &Task| match task {
+        Task::Gold => false,
+        Task::Sft(Pupil::Direct(model)) | Task::Dpo(Pupil::Direct(model)) => {
+            sampled.contains(&Source::Direct(model.clone()))
+        }
+        _ => true,
+    };
+    let judged = tasks(plan, Stage::Evaluate)?.into_iter().filter(|task| *task != Task::Evaluate);
+    Ok(shown.into_iter().filter(is_shown).chain(judged).map(Input::Result).collect())
+}
+
+/// The gold as a judge.
 fn gold_input() -> Input {
     Input::Judge(GOLD.to_owned())
 }

@@ -106,19 +106,7 @@ impl Lineage {
                     .judge(name)
                     .ok_or_else(|| Error::recipe(format!("the recipe has no judge `{name}`")))?;
                 let weights = match judge.id {
-                    Some(folder) => {
-                        // A classifier is f32 whatever is asked for.
-                        let folder = Path::new(folder);
-                        let kind = if JudgeModel::is_classifier_folder(folder)? {
-                            Kind::Float
-                        } else {
-                            placements.judge(name)?.kind
-                        };
-                        json!({
-                            "files": self.model_contents(folder)?,
-                            "precision": precision(kind)
-                        })
-                    }
+                    Some(folder) => self.of_judge(name, Path::new(folder), placements)?,
                     None => made()?,
                 };
                 json!({ "text": judge.outcome(), "weights": weights })
@@ -153,6 +141,17 @@ impl Lineage {
                 self.contents(Held::Pairs, source, || pair_files(table, source))?
             }
         })
+    }
+
+    /// A judge that nobody here trains.
+    fn of_judge(&self, name: &str, folder: &Path, placements: &Placements) -> Result<Value> {
+        // A classifier is f32 whatever is asked for.
+        let kind = if JudgeModel::is_classifier_folder(folder)? {
+            Kind::Float
+        } else {
+            placements.judge(name)?.kind
+        };
+        Ok(json!({ "files": self.model_contents(folder)?, "precision": precision(kind) }))
     }
 
     fn data(&self, plan: &Plan) -> Result<Value> {

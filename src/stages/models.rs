@@ -1,5 +1,5 @@
 //! The plan's models on this machine: their folders, how they are prompted, where they are put, and
-//! how they are opened.
+//! how they are opened. How they are read is the room `models`.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

@@ -1,4 +1,5 @@
-//! What stages read of each other, task by task: for `--only`, `--fresh` and shards.
+//! What stages read of each other, task by task: for `--only`, `--fresh` and shards. The arrows
+//! themselves are in `inputs.rs`.
 
 use std::collections::BTreeSet;
 

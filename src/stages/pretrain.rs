@@ -1,6 +1,7 @@
 //! Pretrains the recipe's scratch models on the training texts: tokenizer, then causal language
-//! model.
+//! model. The steps are in `train`.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use tracing::info;
@@ -10,9 +11,9 @@ use super::run::write_json;
 use super::sample_text::sample_text;
 use crate::error::{Error, Result};
 use crate::models::{Gpt2Config, Lm, LmConfig, TokenIds};
-use crate::recipe::ScratchTokenizer;
+use crate::recipe::{Scratch, ScratchTokenizer};
 use crate::sampling::Stream;
-use crate::text::{Example, Tokenizer, first_words_prompt};
+use crate::text::{Dataset, Example, Tokenizer, first_words_prompt};
 use crate::train::tasks::LanguageTask;
 use crate::train::{Fit, Sequence};
 
@@ -26,16 +27,7 @@ pub fn train(context: &Context, name: &str) -> Result<()> {
         training.ok_or_else(|| Error::recipe("scratch models need a `[pretrain]` table"))?;
     let folder = context.models.folder(name)?;
     let dataset = context.dataset()?;
-    let tokenizer = match &scratch.tokenizer {
-        ScratchTokenizer::SameAs { model } => Tokenizer::open(&context.models.folder(model)?)?,
-        ScratchTokenizer::Bpe { .. } if folder.join("tokenizer_config.json").exists() => {
-            Tokenizer::open(&folder)?
-        }
-        ScratchTokenizer::Bpe { vocab_size } => Tokenizer::train_bpe(
-            dataset.train.iter().map(|example| example.text.clone()),
-            *vocab_size,
-        )?,
-    };
+    let tokenizer = tokenizer(context, scratch, &folder, dataset)?;
     tokenizer.save(&folder)?;
     let tokenizer = Rc::new(tokenizer);
     let template = context.models.template(name)?;
@@ -45,27 +37,8 @@ pub fn train(context: &Context, name: &str) -> Result<()> {
         });
         Ok(windows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     };
-    let vocab_size = tokenizer.vocab_size() as i64;
-    let config = Gpt2Config {
-        vocab_size,
-        n_positions: scratch.n_positions,
-        n_embd: scratch.n_embd,
-        n_layer: scratch.n_layer,
-        n_head: scratch.n_head,
-        bos_token_id: tokenizer.bos_id(),
-        eos_token_id: tokenizer.eos_id().map(TokenIds::One),
-        ..Gpt2Config::default()
-    };
-    let seed = Stream::new(context.seed(), "init", name).seed();
-    let lm =
-        Rc::new(Lm::new(LmConfig::Gpt2(config), seed, context.models.placement(name)?.device)?);
-    let first = dataset
-        .validation
-        .first()
-        .or(dataset.train.first())
-        .ok_or_else(|| Error::failed("the data set is empty"))?;
-    let prompt = first_words_prompt(first, &context.recipe().data.prompt, context.seed())
-        .unwrap_or_default();
+    let lm = Rc::new(untrained(context, name, scratch, &tokenizer)?);
+    let prompt = sample_prompt(context, dataset)?;
     let mut task = LanguageTask {
         train: sequences(&dataset.train)?,
         validation: sequences(&dataset.validation)?,
@@ -99,4 +72,53 @@ pub fn train(context: &Context, name: &str) -> Result<()> {
     let (report, _) = fit.run(&mut task)?;
     task.lm.save(&folder)?;
     write_json(&folder.join("training.json"), &report)
+}
+
+/// The tokenizer that the recipe names: another model's, the one that an earlier attempt left, or a
+/// new one.
+fn tokenizer(
+    context: &Context,
+    scratch: &Scratch,
+    folder: &Path,
+    dataset: &Dataset,
+) -> Result<Tokenizer> {
+    Ok(match &scratch.tokenizer {
+        ScratchTokenizer::SameAs { model } => Tokenizer::open(&context.models.folder(model)?)?,
+        ScratchTokenizer::Bpe { .. } if folder.join("tokenizer_config.json").exists() => {
+            Tokenizer::open(folder)?
+        }
+        ScratchTokenizer::Bpe { vocab_size } => Tokenizer::train_bpe(
+            dataset.train.iter().map(|example| example.text.clone()),
+            *vocab_size,
+        )?,
+    })
+}
+
+/// A model of the recipe's sizes, its values decided by the seed.
+fn untrained(
+    context: &Context,
+    name: &str,
+    scratch: &Scratch,
+    tokenizer: &Tokenizer,
+) -> Result<Lm> {
+    let config = Gpt2Config {
+        vocab_size: tokenizer.vocab_size() as i64,
+        n_positions: scratch.n_positions,
+        n_embd: scratch.n_embd,
+        n_layer: scratch.n_layer,
+        n_head: scratch.n_head,
+        bos_token_id: tokenizer.bos_id(),
+        eos_token_id: tokenizer.eos_id().map(TokenIds::One),
+        ..Gpt2Config::default()
+    };
+    let seed = Stream::new(context.seed(), "init", name).seed();
+    Lm::new(LmConfig::Gpt2(config), seed, context.models.placement(name)?.device)
+}
+
+/// The beginning of a held-out text, which the model continues for people to look at.
+fn sample_prompt(context: &Context, dataset: &Dataset) -> Result<String> {
+    let first = dataset.validation.first().or(dataset.train.first());
+    let first = first.ok_or_else(|| Error::failed("the data set is empty"))?;
+    let rule = &context.recipe().data.prompt;
+    Ok(first_words_prompt(first, rule, context.seed()).unwrap_or_default())
 }

@@ -1,5 +1,5 @@
 //! Supervised fine-tuning on both responses of each pair; the result is DPO's reference and, of the
-//! guide, the untuned guide.
+//! guide, the untuned guide. The steps are in `train`.
 
 use super::context::Context;
 use super::tasks::{TRAIN, VALIDATION};

@@ -1,5 +1,6 @@
 //! Steers every base with every method and seed over the test prompts; each (base, method, seed) is
-//! a task with its own journal.
+//! a task with its own journal. The search is the engine's; judges are asked later, by
+//! `judging.rs`.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Every task of a plan: what it is called, where its results lie and which settings they depend on;
-//! what it reads is in `inputs.rs`. Made from the plan alone.
+//! Every task of a plan: what it is called, where its results lie and which settings they depend
+//! on; what it reads is in `inputs.rs`. Made from the plan alone.
 //!
 //! All that has to know what depends on what asks here: the manifest and fingerprints
 //! ([`super::lineage`]), `--only`, `--from`, `--fresh`, shards, and the checks before a stage

@@ -1,4 +1,5 @@
-//! What data was read from where, in sentences for the log and for `w2s check`.
+//! What data was read from where, in sentences for the log and for `w2s check`. What is counted is
+//! up to those who read.
 
 /// Files named in one sentence before the middle ones are left out.
 const MOST_FILES: usize = 6;

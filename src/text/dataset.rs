@@ -1,4 +1,5 @@
 //! Labelled texts in three splits: the built-in corpus, one local file, or a folder of local files.
+//! Which files make a split is told by `splits.rs`, how a file is read by `records.rs`.
 
 use std::collections::HashSet;
 use std::path::Path;

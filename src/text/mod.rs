@@ -1,5 +1,5 @@
 //! Text: tokenizers and their vocabularies, prompts, data sets, preference pairs, and the built-in
-//! corpus.
+//! corpus. Nothing here knows a model's weights.
 
 mod chat;
 mod continuation;

@@ -1,5 +1,6 @@
 //! Preference pairs that others made: one local file, or a folder of local files, with columns for
-//! prompt, chosen and rejected.
+//! prompt, chosen and rejected. Which files make a split is told by `splits.rs`; who judges the
+//! pairs, the stages say.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Preference pairs and prompt files: JSON lines with fixed fields.
+//! Preference pairs and prompt files: JSON lines with fixed fields. Pairs in other people's layouts
+//! are read by `pair_files.rs`.
 
 use std::path::Path;
 

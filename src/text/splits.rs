@@ -1,9 +1,6 @@
 //! Which files of a data folder make a split, told by their names alone, be they of a folder here
-//! or of a list that a hub gave.
-//!
-//! A file's family is its name without the number of a shard, as the `datasets` library has it:
-//! `train_prefs` for `data/train_prefs-00000-of-00001.parquet`. Families are splits: several that
-//! could be meant are never read as one.
+//! or of a list that a hub gave. A name's parts, and its family, are told by `split_file.rs`.
+//! Families are splits: several that could be meant are never read as one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

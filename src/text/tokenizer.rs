@@ -53,8 +53,8 @@ impl Tokenizer {
         let bytes = std::fs::read(&path).map_err(Error::io(&path, "reading the tokenizer"))?;
         let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)
             .map_err(|error| Error::data(&path, None, format!("not a tokenizer: {error}")))?;
-        // What a file stores of these was for somebody's batches; ours are padded and cut by those
-        // who know why.
+        // The file's padding and truncation were set for other batches than ours, which are padded
+        // and cut where they are made.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| Error::Tokenizer(error.to_string()))?;
         let mut config = read_json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();

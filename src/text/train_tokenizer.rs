@@ -1,5 +1,5 @@
 //! Tokenizers for models trained from scratch. The same texts give the same file, whatever the
-//! process and its threads.
+//! process and its threads. Tokenizers of model folders are opened by `tokenizer.rs`.
 
 use std::collections::BTreeSet;
 

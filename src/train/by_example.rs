@@ -1,5 +1,6 @@
-//! The steps of a task that learns from examples: batches in a seeded order, micro-batches accumulated
-//! with their true weights. The loop around them is `run.rs`, what comes of it `fit.rs`.
+//! The steps of a task that learns from examples: batches in a seeded order, micro-batches
+//! accumulated with their true weights. The loop around them is `run.rs`, what comes of it
+//! `fit.rs`.
 
 use std::path::Path;
 use std::time::Instant;

@@ -1,5 +1,5 @@
-//! Training by example to the weights of the least held-out loss, and a report of it. The single step
-//! is in `by_example.rs`, the loop in `run.rs`.
+//! Training by example to the weights of the least held-out loss, and a report of it. The single
+//! step is in `by_example.rs`, the loop in `run.rs`.
 
 use std::path::Path;
 

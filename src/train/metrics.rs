@@ -1,5 +1,5 @@
 //! What is measured on the way: sums under the glossary's names, each with the number of things
-//! that it sums.
+//! that it sums. They are written down by `run.rs` through the monitor.
 
 /// Means of a step or of a validation, in the order in which their names first came.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -1,4 +1,4 @@
-//! The learning rate of a step.
+//! The learning rate of a step. Who steps is left to `run.rs`.
 
 use std::f64::consts::PI;
 

@@ -1,5 +1,5 @@
-//! Log-probabilities of the scored parts of sequences under a model being trained, many sequences in
-//! one pass. How texts become sequences is in `sequence.rs`.
+//! Log-probabilities of the scored parts of sequences under a model being trained, many sequences
+//! in one pass. How texts become sequences is in `sequence.rs`.
 
 use tch::Tensor;
 

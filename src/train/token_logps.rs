@@ -9,10 +9,15 @@ use crate::error::Result;
 use crate::kernels::vocabulary_rows::{log_sum_exp, logps_gradient};
 use crate::models::{CausalLm, gradient_of};
 
-/// Logits made at once.
-const SLICE_BYTES: usize = 64 << 20;
-/// Logits kept for the way back; those of further slices are computed again.
-const KEPT_BYTES: usize = 256 << 20;
+/// How much memory logits may take.
+struct Limits {
+    /// Made at once.
+    slice_bytes: usize,
+    /// Kept for the way back; logits of further slices are computed again.
+    kept_bytes: usize,
+}
+
+const LIMITS: Limits = Limits { slice_bytes: 64 << 20, kept_bytes: 256 << 20 };
 
 pub struct TokenLogps<'a> {
     model: &'a CausalLm,
@@ -41,24 +46,23 @@ impl<'a> TokenLogps<'a> {
         targets: Vec<i64>,
         temperature: f64,
     ) -> Result<Self> {
-        Self::with_limits(model, pass, states, targets, temperature, SLICE_BYTES, KEPT_BYTES)
+        Self::within(&LIMITS, model, pass, states, targets, temperature)
     }
 
-    fn with_limits(
+    fn within(
+        limits: &Limits,
         model: &'a CausalLm,
         pass: HiddenPass<'a>,
         states: Tensor,
         targets: Vec<i64>,
         temperature: f64,
-        slice_bytes: usize,
-        kept_bytes: usize,
     ) -> Result<Self> {
         let hidden =
             if temperature == 1.0 { states.shallow_clone() } else { &states / temperature };
         let learns = hidden.requires_grad();
         let _no_grad = tch::no_grad_guard();
         let row_bytes = model.info().vocab_size as usize * hidden.kind().elt_size_in_bytes();
-        let slice = (slice_bytes / row_bytes).max(1);
+        let slice = (limits.slice_bytes / row_bytes).max(1);
         let (mut logps, mut log_sums, mut kept) =
             (Vec::with_capacity(targets.len()), Vec::with_capacity(targets.len()), Vec::new());
         for (index, targets) in targets.chunks(slice).enumerate() {
@@ -71,7 +75,7 @@ impl<'a> TokenLogps<'a> {
             )?;
             logps.extend(at_targets.iter().zip(&sums).map(|(logit, sum)| logit - sum));
             log_sums.extend(sums);
-            if learns && (index + 1) * slice * row_bytes <= kept_bytes {
+            if learns && (index + 1) * slice * row_bytes <= limits.kept_bytes {
                 kept.push(logits);
             }
         }
@@ -154,14 +158,13 @@ mod tests {
                 false,
             );
             let targets = (0..8).map(|place| 5 * place + 5).collect();
-            let tokens = TokenLogps::with_limits(
+            let tokens = TokenLogps::within(
+                &Limits { slice_bytes, kept_bytes },
                 &lm.model,
                 pass,
                 hidden.squeeze_dim(0),
                 targets,
                 1.0,
-                slice_bytes,
-                kept_bytes,
             )
             .unwrap();
             let values = Vec::<f32>::try_from(tokens.logps.detach()).unwrap();
@@ -175,9 +178,11 @@ mod tests {
                     .collect::<Vec<_>>(),
             )
         };
-        let (values, gradients) = made(SLICE_BYTES, KEPT_BYTES);
+        let (values, gradients) = made(LIMITS.slice_bytes, LIMITS.kept_bytes);
         let row = 97 * 4;
-        for (slice, kept) in [(1, 0), (3 * row, 0), (3 * row, 6 * row), (3 * row, KEPT_BYTES)] {
+        for (slice, kept) in
+            [(1, 0), (3 * row, 0), (3 * row, 6 * row), (3 * row, LIMITS.kept_bytes)]
+        {
             let (other_values, other_gradients) = made(slice, kept);
             assert!(
                 values.iter().zip(&other_values).all(|(a, b)| (a - b).abs() < 1e-5),

@@ -1,4 +1,4 @@
-//! Notices the step that would ruin a run: a loss or gradient that is no number, or a loss far
+//! Notices the step that would ruin a run: a loss or gradient that is not finite, or a loss far
 //! above those before it.
 
 use serde::{Deserialize, Serialize};

@@ -214,7 +214,10 @@ fn bases_of_both_vocabularies_learn_the_pairs() {
         let control = controls.iter().find(|control| control["base"] == base).unwrap();
         let row = |base: &str, method: &str| {
             let rows = summary["rows"].as_array().unwrap();
-            rows.iter().find(|row| row["base"] == base && row["method"] == method).unwrap()["gold_reward"]["mean"].as_f64().unwrap()
+            let is_asked =
+                |row: &&serde_json::Value| row["base"] == base && row["method"] == method;
+            let row = rows.iter().find(is_asked).unwrap();
+            row["gold_reward"]["mean"].as_f64().unwrap()
         };
         assert_eq!(
             (&control["reference"], &control["methods"][1]["method"]),

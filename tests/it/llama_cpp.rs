@@ -25,7 +25,11 @@ fn corpus(folder: &Path) {
         let row = |i: u64| {
             let review = review(1, split, i);
             let sentence = review.text.split_inclusive('.').next().unwrap().to_owned();
-            json!({ "text": format!("{sentence} {}", ["🎬", "Naïve!", "日本語"][i as usize % 3]), "label": review.label }).to_string()
+            json!({
+                "text": format!("{sentence} {}", ["🎬", "Naïve!", "日本語"][i as usize % 3]),
+                "label": review.label
+            })
+            .to_string()
         };
         std::fs::write(
             folder.join(format!("{split}.jsonl")),
@@ -169,8 +173,13 @@ fn llama_cpp_answers_greedily_as_we_do() {
         assert_eq!((found.len(), expected.len()), (texts.len(), texts.len()));
         for ((found, answer), asked) in found.iter().zip(expected).zip(&asked) {
             let expected = json!({
-                "prompt_ids": asked["ids"], "ids": answer.ids, "text": answer.text, "ended": answer.ended,
-                "openai_text": answer.text, "openai_ended": answer.ended, "openai_prompt_tokens": asked["ids"].as_array().unwrap().len(),
+                "prompt_ids": asked["ids"],
+                "ids": answer.ids,
+                "text": answer.text,
+                "ended": answer.ended,
+                "openai_text": answer.text,
+                "openai_ended": answer.ended,
+                "openai_prompt_tokens": asked["ids"].as_array().unwrap().len(),
             });
             println!("{found}");
             if answer.tie {

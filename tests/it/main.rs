@@ -3,8 +3,9 @@
 //! house can see is tested beside it in `src/`.
 //!
 //! Tests share this process. None of them changes what belongs to all of it: the environment, the
-//! current folder, signals, libtorch's threads and its global generator. Whoever needs that runs
-//! the program (`common::w2s`), which has a process of its own.
+//! current folder, signals, libtorch's global generator. Whoever needs that runs the program
+//! (`common::w2s`), which has a process of its own. libtorch has one thread wherever a test makes a
+//! model here (`common::one_thread`).
 
 // What themes share: the program and small parts, goldens, a hub, and other people's programs.
 mod common;
@@ -77,7 +78,7 @@ mod ppo;
 /// redoes.
 mod direct;
 /// The stage of PPO: killed and resumed bit for bit, other vocabularies, adapters, value model,
-/// rewards that are no numbers.
+/// rewards that are not finite.
 mod ppo_run;
 /// Pairs of files and of samples: labels, what is left out, the card, killed labelling bit for bit,
 /// bad files.
@@ -113,5 +114,7 @@ mod tensorboard;
 // The house.
 /// Imports go down only and in no circle.
 mod architecture;
+/// Files are short and narrow enough to be read.
+mod layout;
 /// The README's tree and glossary are true.
 mod readme;

@@ -13,17 +13,22 @@ fn recipe(folder: &Path, tables: &str) {
         tiny_model(folder);
     }
     let pair = |i: usize| {
-        json!({ "prompt": format!("Q{i}:"), "chosen": format!("good {i}"), "rejected": format!("bad \
-                                                                                                {i}") })
+        json!({
+            "prompt": format!("Q{i}:"),
+            "chosen": format!("good {i}"),
+            "rejected": format!("bad {i}")
+        })
     };
     fs::write(
         folder.join("pairs.jsonl"),
         (0..40).map(|i| format!("{}\n", pair(i))).collect::<String>(),
     )
     .unwrap();
-    let head = "[run]\nname='short'\ndtype='float32'\n[data]\nsource='builtin:reviews'\ntrain=20\nvalidation=2\ntest=4\n\
+    let head = "[run]\nname='short'\ndtype='float32'\n[data]\nsource='builtin:reviews'\ntrain=20\n\
+                validation=2\ntest=4\n\
                 prompt={min_words=1,max_words=1}\n[models.guide]\nid='model'\n\
-                [preferences]\nsource='pairs.jsonl'\npolicy='guide'\nlabel='kept'\nvalidation_pairs=4\n";
+                [preferences]\nsource='pairs.jsonl'\npolicy='guide'\nlabel='kept'\n\
+                validation_pairs=4\n";
     fs::write(folder.join("recipe.toml"), format!("{head}{tables}")).unwrap();
 }
 
@@ -99,8 +104,10 @@ fn a_training_that_changes_no_weight_is_told_where_it_happens_and_beside_the_num
     // Rates that no weight in f32 can feel, for all weights and for adapters.
     let tables = |lora: &str| {
         format!(
-            "[gold]\nid='reward'\n[dpo]\n{lora}[dpo.training]\nsteps=3\nbatch_size=4\nlearning_rate=1e-60\n\
-             [steer]\nbases=['guide']\nprompts=2\nmax_new_tokens=4\nmethod=[{{kind='base'}},{{kind='best_of_n',n=2}}]\n[evaluate]\n"
+            "[gold]\nid='reward'\n[dpo]\n{lora}[dpo.training]\nsteps=3\nbatch_size=4\n\
+             learning_rate=1e-60\n\
+             [steer]\nbases=['guide']\nprompts=2\nmax_new_tokens=4\n\
+             method=[{{kind='base'}},{{kind='best_of_n',n=2}}]\n[evaluate]\n"
         )
     };
     for lora in ["", "lora={rank=2}\n"] {
@@ -136,8 +143,11 @@ fn a_training_that_changes_no_weight_is_told_where_it_happens_and_beside_the_num
     // Labels that say the opposite of those that are held out.
     let pair = |i: usize| {
         let (chosen, rejected) = if i < 8 { ("bad", "good") } else { ("good", "bad") };
-        json!({ "prompt": format!("Q{i}:"), "chosen": format!("{chosen} {i}"), "rejected": format!("{rejected} \
-                                                                                                    {i}") })
+        json!({
+            "prompt": format!("Q{i}:"),
+            "chosen": format!("{chosen} {i}"),
+            "rejected": format!("{rejected} {i}")
+        })
     };
     let lines =
         |rows: std::ops::Range<usize>| rows.map(|i| format!("{}\n", pair(i))).collect::<String>();

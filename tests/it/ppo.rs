@@ -12,6 +12,8 @@ use w2s::text::{PromptTemplate, Tokenizer};
 use w2s::train::tasks::{Ppo, PpoSettings, Rollout, Value};
 use w2s::train::{AdamW, AdamWSettings, Metrics, Sequence};
 
+use crate::common::one_thread;
+
 const VOCAB: i64 = 12;
 const EOS: i64 = 0;
 
@@ -50,6 +52,7 @@ fn learner(settings: &PpoSettings) -> Learner<'_> {
 }
 
 fn learner_with(settings: &PpoSettings, value: impl Fn(&Lm, Rc<Lm>) -> Value) -> Learner<'_> {
+    one_thread();
     let config = Gpt2Config {
         vocab_size: VOCAB,
         n_positions: 16,

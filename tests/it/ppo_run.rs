@@ -1,5 +1,5 @@
 //! The PPO stage through the real program: resumed bit-equal, rewarded across vocabularies, with
-//! adapters and a value model, and stopped by rewards that are no numbers.
+//! adapters and a value model, and stopped by rewards that are not finite.
 
 use std::fs;
 use std::path::{Path, PathBuf};

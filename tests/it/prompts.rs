@@ -254,7 +254,8 @@ fn shell_doctor_and_check_say_and_do_the_same() {
     assert!(told.contains("  before a text  nothing\n  after a text   nothing\n"), "{told}");
     assert!(told.contains("  before a text  1 `<s>`\n"), "{told}");
     let recipe = |bos: &str| {
-        let head = "[run]\nname='x'\n[data]\nsource='builtin:reviews'\ntrain=1\nvalidation=1\ntest=1\nprompt={min_words=1,max_words=1}\n";
+        let head = "[run]\nname='x'\n[data]\nsource='builtin:reviews'\ntrain=1\nvalidation=1\n\
+                    test=1\nprompt={min_words=1,max_words=1}\n";
         let models = format!(
             "[models.a]\nid='{}'\n{bos}[models.b]\nid='{}'\n",
             gpt2.path().display(),
@@ -263,7 +264,10 @@ fn shell_doctor_and_check_say_and_do_the_same() {
         let path = gpt2.path().join("recipe.toml");
         std::fs::write(
             &path,
-            format!("{head}{models}[steer]\nbases=['a','b']\nprompts=1\nmax_new_tokens=4\n[[steer.method]]\nkind='base'\n"),
+            format!(
+                "{head}{models}[steer]\nbases=['a','b']\nprompts=1\nmax_new_tokens=4\n\
+                     [[steer.method]]\nkind='base'\n"
+            ),
         )
         .unwrap();
         let mut command = w2s();

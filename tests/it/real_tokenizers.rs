@@ -21,8 +21,12 @@ const SAVED: [&str; 2] = ["zephyr", "bert-base-uncased"];
 const CHATS: [&str; 5] = ["zephyr", "zephyr, saved", "tulu-2", "llama-2", "llama-3"];
 
 /// Turns between marks, a default system turn, as the Qwen2 models have them.
-const MARKED_TURNS: &str = "{% for turn in messages %}{% if loop.first and turn.role != 'system' %}{{ '<|im_start|>system\\nYou answer questions.<|im_end|>\\n' }}{% endif %}{{- '<|im_start|>' ~ turn['role'] ~ '\\n' ~ turn['content'] ~ '<|im_end|>' + '\\n' }}{% endfor %}\n\
-                            {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+const MARKED_TURNS: &str = "{% for turn in messages %}{% if loop.first and turn.role != 'system' \
+                            %}{{ '<|im_start|>system\\nYou answer questions.<|im_end|>\\n' }}{% \
+                            endif %}{{- '<|im_start|>' ~ turn['role'] ~ '\\n' ~ turn['content'] ~ \
+                            '<|im_end|>' + '\\n' }}{% endfor %}\n\
+                            {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% \
+                            endif %}";
 
 /// The first `count` values of `field` in a gzip file of JSON lines.
 fn lines(path: &Path, field: &str, count: usize) -> Vec<String> {
@@ -156,7 +160,10 @@ fn ids_texts_and_chats_equal_transformers() {
     templates.insert("gpt2".into(), json!(MARKED_TURNS));
     let [request, answer] = ["request.json", "answer.json"].map(|name| exchange.path().join(name));
     let asked = json!({
-        "folders": folders, "texts": texts, "templates": templates, "chats": chats.iter().map(|chat| to_json(chat)).collect::<Vec<_>>(),
+        "folders": folders,
+        "texts": texts,
+        "templates": templates,
+        "chats": chats.iter().map(|chat| to_json(chat)).collect::<Vec<_>>(),
     });
     std::fs::write(&request, asked.to_string()).unwrap();
     judge::ask("reference/as_transformers.py", &[&request, &answer]);
@@ -296,7 +303,12 @@ fn greedy_texts_equal_transformers_generate() {
     ];
     let exchange = tempfile::tempdir().unwrap();
     let [request, answer] = ["request.json", "answer.json"].map(|name| exchange.path().join(name));
-    let asked = json!({ "tokenizers": data.join("tokenizers"), "out": exchange.path(), "prompts": prompts, "new_tokens": 12 });
+    let asked = json!({
+        "tokenizers": data.join("tokenizers"),
+        "out": exchange.path(),
+        "prompts": prompts,
+        "new_tokens": 12
+    });
     std::fs::write(&request, asked.to_string()).unwrap();
     judge::ask("reference/generate.py", &[&request, &answer]);
     let expected: BTreeMap<String, Vec<Value>> =

@@ -172,7 +172,12 @@ fn neither_bos_nor_the_end_token_stands_twice() {
             json!({ "Sequence": { "id": "A", "type_id": 0 } }),
         ];
         let special_tokens = json!({ bos: { "id": bos, "ids": [0], "tokens": [bos] } });
-        tokenizer["post_processor"] = json!({ "type": "TemplateProcessing", "single": [special, text], "pair": [special, text], "special_tokens": special_tokens });
+        tokenizer["post_processor"] = json!({
+            "type": "TemplateProcessing",
+            "single": [special, text],
+            "pair": [special, text],
+            "special_tokens": special_tokens
+        });
     });
     let rewards = |text: Option<&str>, response: &str| {
         open(folder.path(), text).rewards(&[("A film: ", response)]).unwrap()[0]

@@ -269,7 +269,8 @@ fn indices_name_files_of_their_folder_only() {
     std::fs::write(&index, json!({ "weight_map": many }).to_string()).unwrap();
     let message = RewardModel::open(target.path(), CPU, Kind::Float).err().unwrap().to_string();
     assert!(message.contains("names 20000 files, more than any model has"), "{message}");
-    std::fs::File::create(&index).unwrap().set_len(1 << 40).unwrap(); // sparse: a file that only looks large
+    // sparse: a file that only looks large
+    std::fs::File::create(&index).unwrap().set_len(1 << 40).unwrap();
     let message = RewardModel::open(target.path(), CPU, Kind::Float).err().unwrap().to_string();
     assert!(
         message.contains("has 1099511627776 bytes, more than any index of weights"),

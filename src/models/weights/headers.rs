@@ -78,7 +78,7 @@ impl Headers {
     ///
     /// # Errors
     /// [`Error::Model`] with all that is unreadable, missing, unexpected, misshapen or of a kind
-    /// that is no number of a model.
+    /// that no weights have.
     pub fn check(
         &self,
         shapes: &BTreeMap<String, Vec<i64>>,

@@ -7,6 +7,8 @@
 mod files;
 mod headers;
 mod pickle;
+mod pickle_bytes;
+mod pickle_globals;
 mod tensor_file;
 
 use std::borrow::Cow;

@@ -10,6 +10,9 @@ use std::rc::Rc;
 
 use tch::Kind;
 
+use super::pickle_bytes::{Bytes, Step};
+use super::pickle_globals::{Global, global};
+
 /// A tensor as the pickle describes it; the numbers lie in the archive's record `storage`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorRecord {
@@ -46,34 +49,6 @@ enum Value {
     Tensor(Rc<TensorRecord>),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Global {
-    OrderedDict,
-    RebuildTensor,
-    RebuildParameter,
-    Storage(Kind),
-}
-
-/// All that may be named. `torch.FloatStorage` and its like are names of kinds here, not classes.
-fn global(module: &str, name: &str) -> Option<Global> {
-    Some(match (module, name) {
-        ("collections", "OrderedDict") => Global::OrderedDict,
-        ("torch._utils", "_rebuild_tensor_v2") => Global::RebuildTensor,
-        ("torch._utils", "_rebuild_parameter") => Global::RebuildParameter,
-        ("torch", "FloatStorage") => Global::Storage(Kind::Float),
-        ("torch", "HalfStorage") => Global::Storage(Kind::Half),
-        ("torch", "BFloat16Storage") => Global::Storage(Kind::BFloat16),
-        ("torch", "DoubleStorage") => Global::Storage(Kind::Double),
-        ("torch", "LongStorage") => Global::Storage(Kind::Int64),
-        ("torch", "IntStorage") => Global::Storage(Kind::Int),
-        ("torch", "ShortStorage") => Global::Storage(Kind::Int16),
-        ("torch", "CharStorage") => Global::Storage(Kind::Int8),
-        ("torch", "ByteStorage") => Global::Storage(Kind::Uint8),
-        ("torch", "BoolStorage") => Global::Storage(Kind::Bool),
-        _ => return None,
-    })
-}
-
 /// The tensors of a pickled state dict by name; entries that are no tensors are left out.
 pub fn state_dict(bytes: &[u8]) -> Result<BTreeMap<String, TensorRecord>, String> {
     if bytes.len() > LARGEST_PICKLE {
@@ -83,16 +58,16 @@ pub fn state_dict(bytes: &[u8]) -> Result<BTreeMap<String, TensorRecord>, String
         ));
     }
     let mut machine = Machine {
-        bytes,
-        at: 0,
+        bytes: Bytes::new(bytes),
         stack: Vec::new(),
         marks: Vec::new(),
         memo: BTreeMap::new(),
         tuples: vec![],
         dicts: vec![],
     };
-    let at =
-        |machine: &Machine, error: String| format!("at byte {} of its pickle: {error}", machine.at);
+    let at = |machine: &Machine, error: String| {
+        format!("at byte {} of its pickle: {error}", machine.bytes.at)
+    };
     let result = machine.run().map_err(|error| at(&machine, error))?;
     let Value::Dict(dict) = result else { return Err("its pickle holds no state dict".to_owned()) };
     let mut tensors = BTreeMap::new();
@@ -106,8 +81,7 @@ pub fn state_dict(bytes: &[u8]) -> Result<BTreeMap<String, TensorRecord>, String
 }
 
 struct Machine<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    bytes: Bytes<'a>,
     stack: Vec<Value>,
     /// Stack heights.
     marks: Vec<usize>,
@@ -116,12 +90,10 @@ struct Machine<'a> {
     dicts: Vec<Vec<(Value, Value)>>,
 }
 
-type Step<T = ()> = Result<T, String>;
-
-impl<'a> Machine<'a> {
+impl Machine<'_> {
     fn run(&mut self) -> Step<Value> {
         loop {
-            match self.byte()? {
+            match self.bytes.byte()? {
                 b'.' => return self.pop(),
                 opcode => self.step(opcode)?,
             }
@@ -130,13 +102,13 @@ impl<'a> Machine<'a> {
 
     fn step(&mut self, opcode: u8) -> Step {
         match opcode {
-            0x80 => match self.byte()? {
+            0x80 => match self.bytes.byte()? {
                 2..=5 => {}
                 version => {
                     return Err(format!("pickle protocol {version} is not one of torch.save"));
                 }
             },
-            0x95 => drop(self.take(8)?), // FRAME
+            0x95 => drop(self.bytes.take(8)?), // FRAME
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
             b'1' => drop(self.pop_mark()?),
@@ -145,12 +117,12 @@ impl<'a> Machine<'a> {
             b'K' => self.unsigned(1)?,
             b'M' => self.unsigned(2)?,
             b'J' => {
-                let value = i32::from_le_bytes(self.array()?);
+                let value = i32::from_le_bytes(self.bytes.array()?);
                 self.stack.push(Value::Int(value.into()));
             }
             0x8a => self.long()?,
             b'G' => {
-                let _float: [u8; 8] = self.array()?;
+                let _float: [u8; 8] = self.bytes.array()?;
                 self.stack.push(Value::None);
             }
             b'X' => self.text(4)?,
@@ -182,24 +154,24 @@ impl<'a> Machine<'a> {
                 self.fill(items)?;
             }
             b'q' => {
-                let index = self.byte()?.into();
+                let index = self.bytes.byte()?.into();
                 self.memorise(index)?;
             }
             b'r' => {
-                let index = u32::from_le_bytes(self.array()?);
+                let index = u32::from_le_bytes(self.bytes.array()?);
                 self.memorise(index)?;
             }
             0x94 => self.memorise(self.memo.len() as u32)?,
             b'h' => {
-                let index = self.byte()?.into();
+                let index = self.bytes.byte()?.into();
                 self.recall(index)?;
             }
             b'j' => {
-                let index = u32::from_le_bytes(self.array()?);
+                let index = u32::from_le_bytes(self.bytes.array()?);
                 self.recall(index)?;
             }
             b'c' => {
-                let (module, name) = (self.line()?, self.line()?);
+                let (module, name) = (self.bytes.line()?, self.bytes.line()?);
                 self.global(module, name)?;
             }
             0x93 => match (self.pop()?, self.pop()?) {
@@ -214,39 +186,16 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn take(&mut self, count: usize) -> Step<&'a [u8]> {
-        let taken = self
-            .at
-            .checked_add(count)
-            .and_then(|end| self.bytes.get(self.at..end))
-            .ok_or("it ends too early")?;
-        self.at += count;
-        Ok(taken)
-    }
-
-    fn byte(&mut self) -> Step<u8> {
-        Ok(self.take(1)?[0])
-    }
-
-    fn array<const N: usize>(&mut self) -> Step<[u8; N]> {
-        let taken = self.take(N)?;
-        Ok(std::array::from_fn(|index| taken[index]))
-    }
-
-    fn little_endian(&mut self, width: usize) -> Step<u64> {
-        Ok(self.take(width)?.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
-    }
-
     fn unsigned(&mut self, width: usize) -> Step {
-        let value = self.little_endian(width)?;
+        let value = self.bytes.little_endian(width)?;
         self.stack.push(Value::Int(value as i64));
         Ok(())
     }
 
     /// LONG1: little-endian two's complement of any width.
     fn long(&mut self) -> Step {
-        let width = self.byte()?.into();
-        let bytes = self.take(width)?;
+        let width = self.bytes.byte()?.into();
+        let bytes = self.bytes.take(width)?;
         if width > 8 {
             return Err("a number of more than 64 bits".to_owned());
         }
@@ -258,18 +207,11 @@ impl<'a> Machine<'a> {
 
     fn text(&mut self, width: usize) -> Step {
         let length =
-            usize::try_from(self.little_endian(width)?).map_err(|_| "it ends too early")?;
-        let text =
-            std::str::from_utf8(self.take(length)?).map_err(|_| "a name that is not UTF-8")?;
+            usize::try_from(self.bytes.little_endian(width)?).map_err(|_| "it ends too early")?;
+        let text = std::str::from_utf8(self.bytes.take(length)?)
+            .map_err(|_| "a name that is not UTF-8")?;
         self.stack.push(Value::Text(text.into()));
         Ok(())
-    }
-
-    fn line(&mut self) -> Step<&'a str> {
-        let rest = &self.bytes[self.at..];
-        let length = rest.iter().position(|&byte| byte == b'\n').ok_or("it ends too early")?;
-        self.at += length + 1;
-        std::str::from_utf8(&rest[..length]).map_err(|_| "a name that is not UTF-8".to_owned())
     }
 
     fn pop(&mut self) -> Step<Value> {
@@ -375,7 +317,7 @@ impl<'a> Machine<'a> {
     fn reduce(&mut self) -> Step {
         let (arguments, function) = (self.pop()?, self.pop()?);
         let (Value::Tuple(arguments), Value::Global(function)) = (arguments, function) else {
-            return Err("a call that is none".to_owned());
+            return Err("a call of something that is no function".to_owned());
         };
         let arguments = self.tuples[arguments].clone();
         match (function, &arguments[..]) {
@@ -421,7 +363,7 @@ impl<'a> Machine<'a> {
         }
         let size = |item: &Value| match item {
             Value::Int(size) => usize::try_from(*size).map_err(|_| "a negative size".to_owned()),
-            _ => Err("a size that is no number".to_owned()),
+            _ => Err("a size that is not a number".to_owned()),
         };
         items.iter().map(size).collect()
     }

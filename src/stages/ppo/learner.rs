@@ -1,4 +1,5 @@
-//! The steps of one PPO training: rollouts, rewards, updates; journals, metrics, validation.
+//! The steps of one PPO training: rollouts, rewards, updates; journals, metrics, validation. The
+//! losses are in `losses`, the update in `train/tasks/ppo.rs`.
 
 use std::path::Path;
 use std::time::Instant;
@@ -135,7 +136,7 @@ impl Trainee for Learner<'_> {
     fn refusal(&self, complaint: &str, step: usize, file: &Path) -> String {
         format!(
             "`{}`: {complaint} at step {step}; the batch is in {}, checkpoints are as they were\n\n\
-             hint: look at the guides where the rewards are no numbers; else lower `learning_rate` \
+             hint: look at the guides where the rewards are not finite; else lower `learning_rate` \
              in `ppo.training`",
             self.cell.task,
             file.display()

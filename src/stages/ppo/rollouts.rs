@@ -1,5 +1,5 @@
 //! Responses of the policy as it stands and what they earn: sampled by the engine of the search,
-//! rewarded by the guide pair.
+//! rewarded by the guide pair. What is learned of them is left to `learner.rs`.
 
 use std::rc::Rc;
 use std::time::Instant;

@@ -1,6 +1,6 @@
 //! What can be said about each aspect of a film, straight and under negation: its names and the
-//! adjectives that fit it. Other words with a polarity are in `words.rs`, aspects that only one genre
-//! has in `genres.rs`.
+//! adjectives that fit it. Other words with a polarity are in `words.rs`, aspects that only one
+//! genre has in `genres.rs`.
 
 use super::words::Opposites;
 

@@ -1,5 +1,5 @@
-//! Word lists with a polarity beside those of a film's aspects (`aspects.rs`): how the lead plays, what
-//! a film is called, and how a viewer reacts to it.
+//! Word lists with a polarity beside those of a film's aspects (`aspects.rs`): how the lead plays,
+//! what a film is called, and how a viewer reacts to it.
 //!
 //! Every pair of lists is used in both classes: straight when the clause has the word's own
 //! polarity, under negation or in the conceded half of a contrast when it has the other.

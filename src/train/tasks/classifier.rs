@@ -1,4 +1,4 @@
-//! The training of a sentiment classifier on labelled texts.
+//! The training of a sentiment classifier on labelled texts. Its texts come from the stage.
 
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};

@@ -1,4 +1,5 @@
 //! Direct preference optimisation of a policy on pairs, against what its reference says of them.
+//! The losses are in `losses`, the reference's part in `reference.rs`.
 
 use std::rc::Rc;
 

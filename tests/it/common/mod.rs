@@ -16,6 +16,12 @@ pub fn recipe(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(name)
 }
 
+/// One thread of libtorch for a test that computes in this process, as the program has in tests:
+/// tests run side by side already, and threads that wait for each other's cores only spin.
+pub fn one_thread() {
+    tch::set_num_threads(1);
+}
+
 /// The program with plain progress lines and one thread, so that tests run side by side.
 pub fn w2s() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_w2s"));
@@ -129,13 +135,25 @@ pub fn tiny_model(folder: &Path) -> PathBuf {
         };
         vocabulary.insert(token, id.into());
     }
+    let end = serde_json::json!({
+        "id": 0, "content": "<|endoftext|>", "single_word": false, "lstrip": false,
+        "rstrip": false, "normalized": false, "special": true
+    });
+    let bytes = |add_prefix_space: bool| {
+        serde_json::json!({
+            "type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": true,
+            "use_regex": true
+        })
+    };
     let tokenizer = serde_json::json!({
-        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
-        "added_tokens": [{"id": 0, "content": "<|endoftext|>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
-        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
-        "model": {"type": "BPE", "dropout": null, "unk_token": "<|endoftext|>", "continuing_subword_prefix": null, "end_of_word_suffix": null,
-                  "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary, "merges": []},
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+        "post_processor": null, "added_tokens": [end],
+        "pre_tokenizer": bytes(false), "decoder": bytes(true),
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": "<|endoftext|>",
+            "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false,
+            "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary, "merges": []
+        }
     });
     std::fs::write(model.join("tokenizer.json"), tokenizer.to_string()).unwrap();
     std::fs::write(

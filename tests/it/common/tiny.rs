@@ -20,6 +20,7 @@ pub fn tokenizer(vocab_size: usize, first: u64) -> Rc<Tokenizer> {
 
 /// A random model whose weights are large enough that its distribution is far from flat.
 pub fn model(tokenizer: &Tokenizer, n_embd: i64, name: &str) -> Rc<Lm> {
+    super::one_thread();
     let config = Gpt2Config {
         vocab_size: tokenizer.vocab_size() as i64,
         n_positions: 128,

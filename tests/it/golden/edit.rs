@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 use w2s::models::Lm;
 
 use super::folder;
+use crate::common::one_thread;
 
 const CPU: Device = Device::Cpu;
 
@@ -27,6 +28,7 @@ pub fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
 }
 
 pub fn open(folder: &Path) -> Lm {
+    one_thread();
     Lm::open(folder, CPU, Kind::Float).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -1,137 +1,17 @@
-//! `--shard`: shares of the prompts answered apart and merged are the unsharded run, whatever is
-//! killed, repeated or left over.
+//! Shares of a run, merged, against the unsharded one.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use crate::common::{
-    assert_same, failure, kill_when, lines, output, recipe, stderr, success, tiny_model, w2s,
-};
-use serde_json::{Value, json};
-use w2s::artifacts::RunDir;
+use serde_json::Value;
 use w2s::models::weights::{read_tensors, write_tensors};
 use w2s::text::Tokenizer;
 
-const PROMPTS: usize = 7;
-
-/// A recipe that steers one tiny model with two others and has a third judge it: nothing to train,
-/// two methods, two seeds.
-struct Tiny {
-    folder: tempfile::TempDir,
-}
-
-impl Tiny {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["base", "tuned", "untuned"] {
-            let weights = tiny_model(&folder.path().join(name)).join("model.safetensors");
-            let mut tensors: Vec<_> = read_tensors(&weights).unwrap().into_iter().collect();
-            let norm =
-                tensors.iter_mut().find(|(name, _)| name == "transformer.ln_f.weight").unwrap();
-            norm.1 = &norm.1 * if name == "untuned" { 0.5 } else { 1.0 };
-            write_tensors(&weights, &tensors, &[]).unwrap();
-        }
-        let gold = folder.path().join("gold");
-        fs::create_dir(&gold).unwrap();
-        let reward = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2-reward");
-        let tokenizer = folder.path().join("base/model");
-        for (from, file) in [
-            (&reward, "config.json"),
-            (&reward, "model.safetensors"),
-            (&tokenizer, "tokenizer.json"),
-            (&tokenizer, "tokenizer_config.json"),
-        ] {
-            fs::copy(from.join(file), gold.join(file)).unwrap();
-        }
-        let model = |name: &str| format!("[models.{name}]\nid = \"{name}/model\"\n");
-        let text = format!(
-            "[run]\nname = \"tiny\"\nseeds = [1, 2]\ndtype = \"float32\"\n\
-             [data]\nsource = \"builtin:reviews\"\ntrain = 1\nvalidation = 1\ntest = 32\nprompt = \
-             {{ min_words = 1, max_words = 2 }}\n\
-             {}{}{}[gold]\nid = \"gold\"\n\
-             [steer]\nbases = [\"base\"]\ntuned = \"tuned\"\nuntuned = \"untuned\"\nprompts = \
-             {PROMPTS}\nmax_new_tokens = 8\nprompts_in_flight = 2\n\
-             method = [{{ kind = \"base\" }}, {{ kind = \"best_of_n\", n = 4 }}]\n[evaluate]\n",
-            model("base"),
-            model("tuned"),
-            model("untuned")
-        );
-        fs::write(folder.path().join("tiny.toml"), text).unwrap();
-        Self { folder }
-    }
-
-    /// A run directory in which all is done that shards read.
-    fn prepared(&self, out: &str) -> PathBuf {
-        success(&mut self.run(out, &["--only", "gold"]));
-        self.out(out)
-    }
-
-    fn out(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn run(&self, out: &str, arguments: &[&str]) -> Command {
-        let mut command = w2s();
-        command
-            .arg("run")
-            .arg(self.folder.path().join("tiny.toml"))
-            .arg("--out")
-            .arg(self.out(out))
-            .args(arguments);
-        command
-    }
-}
-
-/// Every journal below `steer/`, by its path there.
-fn journals(out: &Path) -> Vec<String> {
-    let steer = out.join("steer");
-    let mut found = BTreeSet::new();
-    let mut folders = vec![steer.clone()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.strip_prefix(&steer).unwrap().display().to_string());
-            }
-        }
-    }
-    found.into_iter().collect()
-}
+use super::{Tiny, assert_same_answers, assert_same_summary, journals};
+use crate::common::{failure, kill_when, lines, output, recipe, stderr, success, w2s};
 
 fn ids(path: &Path) -> Vec<String> {
     lines(path).iter().map(|line| line["id"].as_str().unwrap().to_owned()).collect()
-}
-
-/// The same answers to the same prompts in every journal, and no journal more.
-fn assert_same_answers(whole: &Path, merged: &Path) {
-    assert_eq!(journals(whole), journals(merged));
-    for journal in journals(whole) {
-        let sorted = |out: &Path| {
-            let mut lines = lines(&out.join("steer").join(&journal));
-            lines.iter_mut().for_each(|line| drop(line.as_object_mut().unwrap().remove("seconds")));
-            lines.sort_by_key(|line| line["id"].as_str().unwrap().to_owned());
-            json!(lines)
-        };
-        assert_same(&sorted(whole), &sorted(merged), &journal);
-    }
-}
-
-fn assert_same_summary(whole: &str, merged: &str) {
-    let without_time = |text: &str| {
-        let mut summary: Value = serde_json::from_str(text).unwrap();
-        for row in summary["rows"].as_array_mut().unwrap() {
-            row.as_object_mut().unwrap().remove("seconds").unwrap();
-        }
-        for row in summary.get_mut("ppo").and_then(Value::as_array_mut).into_iter().flatten() {
-            row.as_object_mut().unwrap().remove("rollouts_per_second").unwrap();
-        }
-        summary
-    };
-    assert_same(&without_time(whole), &without_time(merged), "summary");
 }
 
 #[test]
@@ -351,74 +231,4 @@ fn a_prompt_without_an_answer_keeps_no_other_from_its_own() {
         );
         assert!(lost > 1 && answered > 2 * lost, "{lost} and {answered}");
     }
-}
-
-#[test]
-fn more_shards_than_prompts() {
-    let tiny = Tiny::new();
-    let expected = success(&mut tiny.run("whole", &["--json"]));
-    tiny.prepared("split");
-    let shards: Vec<String> =
-        (1..=PROMPTS + 2).map(|number| format!("{number}/{}", PROMPTS + 2)).collect();
-    for shard in &shards {
-        success(&mut tiny.run("split", &["--shard", shard]));
-    }
-    assert_same_summary(
-        &expected,
-        &success(&mut tiny.run("split", &["--only", "evaluate", "--json"])),
-    );
-    assert_same_answers(&tiny.out("whole"), &tiny.out("split"));
-}
-
-#[test]
-fn a_directory_is_for_one_run_or_for_different_shards() {
-    let tiny = Tiny::new();
-    let out = tiny.prepared("run");
-    let me = format!("(process {} on ", std::process::id());
-    let run = RunDir::open(&out).unwrap();
-    let error = failure(&mut tiny.run("run", &["--shard", "1/3"]), 1);
-    assert!(error.contains(&format!("another run {me}")), "{error}");
-    drop(run);
-    let shard = RunDir::open_shard(&out, "1/3".parse().unwrap()).unwrap();
-    let error = failure(&mut tiny.run("run", &["--shard", "1/3"]), 1);
-    assert!(error.contains(&format!("another process of shard 1/3 {me}")), "{error}");
-    for arguments in [&[][..], &["--only", "evaluate"], &["--fresh"]] {
-        let error = failure(&mut tiny.run("run", arguments), 1);
-        assert!(
-            error.contains("a shard of this run is using this directory\n\nhint: wait for it"),
-            "{error}"
-        );
-    }
-    success(&mut tiny.run("run", &["--shard", "2/3"]));
-    drop(shard);
-    success(&mut tiny.run("run", &["--fresh"]));
-    assert!(!journals(&out).iter().any(|name| name.contains("shard")));
-}
-
-#[test]
-fn shards_that_cannot_be_are_usage_errors() {
-    let smoke = recipe("smoke.toml");
-    for shard in ["0/4", "5/4", "a", "1/0", "", "1/", "/2", "-1/2", "1/2/3"] {
-        let error = failure(w2s().arg("run").arg(&smoke).arg(format!("--shard={shard}")), 2);
-        assert!(
-            error.contains("--shard <I/N>")
-                && error.contains("expected I/N with whole numbers 1 <= I <= N"),
-            "{error}"
-        );
-    }
-    for other in [
-        &["--from", "steer"][..],
-        &["--fresh"],
-        &["--only", "evaluate"],
-        &["--only", "steer", "--only", "pretrain"],
-    ] {
-        let error = failure(w2s().arg("run").arg(&smoke).args(["--shard", "1/2"]).args(other), 2);
-        assert!(error.contains("cannot be used with"), "{error}");
-    }
-    let tiny = Tiny::new();
-    let recipe = tiny.folder.path().join("tiny.toml");
-    let text = fs::read_to_string(&recipe).unwrap();
-    fs::write(&recipe, text.split("[steer]").next().unwrap()).unwrap();
-    let error = failure(&mut tiny.run("run", &["--shard", "1/2"]), 2);
-    assert!(error.contains("the recipe has no stage `steer`"), "{error}");
 }
