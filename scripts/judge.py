@@ -3,7 +3,7 @@
 
     python3 scripts/judge.py light|heavy
 
-A test says in its #[ignore] which set it needs (tests/judge/mod.rs has the words). `light` runs those without torch, `heavy` all. The set's
+A test says in its #[ignore] which set it needs (tests/it/judge.rs has the words). `light` runs those without torch, `heavy` all. The set's
 packages, pinned in tests/judge/<set>.txt, are put into a virtual environment in .judge/<set>/, which is made anew only when the pins or the
 Python change; a W2S_PYTHON that is set wins, and nothing is installed. Exits with 1 unless every test of the set ran and passed.
 
@@ -21,6 +21,7 @@ from recent_pip import pip, recent_pip
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".judge"
 PINS = ROOT / "tests" / "judge"
+TESTS = ROOT / "tests" / "it"
 OLDEST = {"light": (3, 10), "heavy": (3, 11)}
 GIB_NEEDED = {"light": 1, "heavy": 8}
 MARK = re.compile(r'#\[ignore = "needs Python( with torch)?(, and W2S_SHARED_DATA)?: make judge(-heavy)?"\]\s*fn (\w+)\(')
@@ -31,19 +32,21 @@ def fail(what, hint):
 
 
 def declared():
-    """(file, test, set, whether it needs W2S_SHARED_DATA) of each test that needs Python."""
+    """(test as cargo names it, set, whether it needs W2S_SHARED_DATA) of each test that needs Python."""
     found = []
-    for file in sorted((ROOT / "tests").glob("*.rs")):
+    for file in sorted(TESTS.rglob("*.rs")):
         text = file.read_text()
+        if file == TESTS / "judge.rs":
+            continue
         marks = MARK.findall(text)
         if len(marks) != text.count("#[ignore") or any(bool(torch) != bool(heavy) for torch, _, heavy, _ in marks):
-            fail(f"{file.relative_to(ROOT)} ignores a test without saying what it needs", "tests/judge/mod.rs has the words that are read")
+            fail(f"{file.relative_to(ROOT)} ignores a test without saying what it needs", "tests/it/judge.rs has the words that are read")
         if "W2S_PYTHON" in text:
-            fail(f"{file.relative_to(ROOT)} reads W2S_PYTHON itself, so that a test may do nothing and pass", "use `judge::ask` of tests/judge/mod.rs")
-        found += [(file.stem, name, "heavy" if torch else "light", bool(data)) for torch, data, _, name in marks]
-    names = [name for _, name, _, _ in found]
-    if not names or len(set(names)) != len(names):
-        fail("the tests that need Python must have one name each, and there must be some", f"found {', '.join(names)}")
+            fail(f"{file.relative_to(ROOT)} reads W2S_PYTHON itself, so that a test may do nothing and pass", "use `judge::ask` of tests/it/judge.rs")
+        modules = [part for part in file.relative_to(TESTS).with_suffix("").parts if part != "mod"]
+        found += [("::".join([*modules, name]), "heavy" if torch else "light", bool(data)) for torch, data, _, name in marks]
+    if not found:
+        fail("no test says that it needs Python", "tests/it/judge.rs has the words that are read")
     return found
 
 
@@ -89,14 +92,12 @@ def environment(kind):
 
 def run(tests, python):
     """Runs the tests; the names of those that passed, and cargo's exit code."""
-    files = [argument for file in sorted({file for file, _, _, _ in tests}) for argument in ("--test", file)]
-    names = [name for _, name, _, _ in tests]
-    command = ["cargo", "test", "--release", "--locked", "--no-fail-fast", *files, "--", "--ignored", "--exact", *names]
+    command = ["cargo", "test", "--release", "--locked", "--test", "it", "--", "--ignored", "--exact", *tests]
     passed = set()
     with subprocess.Popen(command, cwd=ROOT, env=dict(os.environ, W2S_PYTHON=python), stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             print(line, end="", flush=True)
-            passed.update(re.findall(r"^test (\w+) \.\.\. ok$", line))
+            passed.update(re.findall(r"^test ([\w:]+) \.\.\. ok$", line))
     return passed, process.returncode
 
 
@@ -105,18 +106,17 @@ def main():
         sys.exit(__doc__)
     kind = sys.argv[1]
     tests, left_out = [], []
-    for test in declared():
-        file, name, needs, data = test
+    for name, needs, data in declared():
         if needs == "heavy" and kind == "light":
-            left_out.append(f"{file}::{name} needs torch: make judge-heavy")
+            left_out.append(f"{name} needs torch: make judge-heavy")
         elif data and not os.environ.get("W2S_SHARED_DATA"):
-            left_out.append(f"{file}::{name} needs W2S_SHARED_DATA, a folder of real files (CONTRIBUTING.md)")
+            left_out.append(f"{name} needs W2S_SHARED_DATA, a folder of real files (CONTRIBUTING.md)")
         else:
-            tests.append(test)
+            tests.append(name)
     passed, code = run(tests, environment(kind))
     for reason in left_out:
         print(f"judge: NOT RUN: {reason}")
-    missing = [f"{file}::{name}" for file, name, _, _ in tests if name not in passed]
+    missing = [name for name in tests if name not in passed]
     if missing or code:
         sys.exit(f"judge: {len(missing)} of {len(tests)} tests of the {kind} set did not pass: {', '.join(missing)} (cargo ended with {code})")
     print(f"judge: all {len(tests)} tests of the {kind} set ran and passed")

@@ -143,8 +143,7 @@ fn join(problems: &[String]) -> String {
 fn io_hint(error: &std::io::Error) -> &'static str {
     match error.kind() {
         std::io::ErrorKind::StorageFull => {
-            "\n\nhint: free some space; the same command continues \
-                                            from the last finished write"
+            "\n\nhint: free some space; the same command continues from the last finished write"
         }
         std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
             "\n\nhint: choose a writable folder with --out"
@@ -163,7 +162,7 @@ fn clean_torch_message(message: &str) -> String {
     if line.contains("out of memory") || line.contains("can't allocate memory") {
         format!(
             "{line}\n\nhint: lower the batch size or the prompts in flight, or choose dtype = \
-                 \"bfloat16\""
+             \"bfloat16\""
         )
     } else if line.contains("CUDA error") {
         format!("{line}\n\nhint: the CUDA context is lost; start the same command again")
@@ -189,14 +188,10 @@ mod tests {
         assert!(!clean.contains("frame #0"), "{clean}");
         // The allocator's has no such words before its stack.
         let clean = clean_torch_message(
-            "DefaultCPUAllocator: can't allocate memory: error code \
-                                         12\nframe #31: foo\n",
+            "DefaultCPUAllocator: can't allocate memory: error code 12\nframe #31: foo\n",
         );
         assert!(
-            clean.starts_with(
-                "DefaultCPUAllocator: can't allocate memory: error code \
-                                   12\n\nhint"
-            ),
+            clean.starts_with("DefaultCPUAllocator: can't allocate memory: error code 12\n\nhint"),
             "{clean}"
         );
     }

@@ -1,17 +1,19 @@
 //! Weak-to-strong search (arXiv 2405.19262): tune a small guide pair, steer larger frozen models
 //! with it at test time.
 //!
-//! Imports go down only (checked by `tests/architecture.rs`): `cli → {pipeline, bench} → stages →
-//! engine → {policy, score, train, report} → {search, models, text, recipe, artifacts, monitor} →
-//! {kernels, losses, prompt, sampling} → error`.
+//! Imports go down only (checked by `tests/architecture.rs`): `cli → pipeline → {stages, bench} →
+//! engine → {policy, score, train, report} → models → {text, hub, machine} → {recipe, monitor} →
+//! {search, artifacts} → {kernels, losses, prompt, sampling} → error`.
 
 pub mod artifacts;
 pub mod bench;
 pub mod cli;
 pub mod engine;
 pub mod error;
+pub mod hub;
 pub mod kernels;
 pub mod losses;
+pub mod machine;
 pub mod models;
 pub mod monitor;
 pub mod pipeline;

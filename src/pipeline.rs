@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::models::{check_lm_folder, check_resumes};
 use crate::recipe::{Counts, LmSizes, Lora, Plan, Recipe, Stage, config_folder};
 use crate::report::Summary;
-use crate::score::GoldReward;
+use crate::score::JudgeModel;
 use crate::stages::tasks::SUMMARY;
 use crate::stages::{self, Context, shards};
 use crate::text::{DataReport, bos_problems, load_pair_rows, mixture_problems};
@@ -170,7 +170,7 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
     for judge in recipe.judges() {
         let Some(folder) = folder(&judge.id.map(str::to_owned)) else { continue };
         problems.extend(
-            GoldReward::check_folder(&folder)
+            JudgeModel::check_folder(&folder)
                 .err()
                 .map(|error| format!("`{}.id`: {error}", judge.table())),
         );

@@ -115,10 +115,7 @@ fn read<T: DeserializeOwned>(
             Error::data(
                 path,
                 Some(count),
-                format!(
-                    "not an entry of this journal: \
-                                                    {error}\n\n{hint}"
-                ),
+                format!("not an entry of this journal: {error}\n\n{hint}"),
             )
         })?;
         found(entry, &line);
@@ -186,8 +183,7 @@ mod tests {
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             text,
-            "a file that is not understood is \
-                                                              left alone"
+            "a file that is not understood is left alone"
         );
     }
 

@@ -34,12 +34,12 @@ struct Task {
     #[serde(default, skip_serializing_if = "Value::is_null")]
     origin: Value,
     #[serde(flatten)]
-    state: State,
+    state: TaskState,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
-enum State {
+enum TaskState {
     Begun,
     /// To be done anew, whatever lies there.
     Forgotten,
@@ -109,11 +109,9 @@ impl Manifest {
 
     fn finished(&self, task: &str, fingerprint: &str) -> Option<(&[Output], &Reach)> {
         match self.tasks.get(task)? {
-            Task { fingerprint: recorded, state: State::Done { outputs, reach, .. }, .. }
-                if recorded == fingerprint =>
-            {
-                Some((outputs, reach))
-            }
+            Task {
+                fingerprint: recorded, state: TaskState::Done { outputs, reach, .. }, ..
+            } if recorded == fingerprint => Some((outputs, reach)),
             _ => None,
         }
     }
@@ -132,12 +130,12 @@ impl Manifest {
 
     /// Whether `task` was finished, with whatever settings.
     pub fn was_done(&self, task: &str) -> bool {
-        self.tasks.get(task).is_some_and(|task| matches!(task.state, State::Done { .. }))
+        self.tasks.get(task).is_some_and(|task| matches!(task.state, TaskState::Done { .. }))
     }
 
     /// Whether `task` was begun and not finished, with whatever settings.
     pub fn was_begun(&self, task: &str) -> bool {
-        self.tasks.get(task).is_some_and(|task| task.state == State::Begun)
+        self.tasks.get(task).is_some_and(|task| task.state == TaskState::Begun)
     }
 
     /// True: an attempt with this very fingerprint left partial work, which may be continued: it
@@ -160,7 +158,7 @@ impl Manifest {
     pub fn is_under_way(&self, task: &str, fingerprint: &str) -> bool {
         self.tasks
             .get(task)
-            .is_some_and(|task| task.fingerprint == fingerprint && task.state == State::Begun)
+            .is_some_and(|task| task.fingerprint == fingerprint && task.state == TaskState::Begun)
     }
 
     /// Records `task` as begun: what lies at `owns`, paths relative to the run directory, is its
@@ -181,7 +179,7 @@ impl Manifest {
                 fingerprint: fingerprint.to_owned(),
                 owns: owns.to_vec(),
                 origin: origin.clone(),
-                state: State::Begun,
+                state: TaskState::Begun,
             },
         )
     }
@@ -211,7 +209,7 @@ impl Manifest {
                 fingerprint,
                 owns,
                 origin,
-                state: State::Done { seconds, outputs, reach: reach.clone() },
+                state: TaskState::Done { seconds, outputs, reach: reach.clone() },
             },
         )
     }
@@ -220,7 +218,7 @@ impl Manifest {
     pub fn forget(&mut self, which: impl Fn(&str) -> bool) -> Result<()> {
         let mut tasks = self.tasks.clone();
         for (_, task) in tasks.iter_mut().filter(|(name, _)| which(name)) {
-            task.state = State::Forgotten;
+            task.state = TaskState::Forgotten;
         }
         self.store(tasks)
     }
@@ -243,14 +241,9 @@ impl Manifest {
     fn describe(&self, file: &Path, hashes: &FileHashes) -> Result<Output> {
         let path = self.folder.join(file);
         let bytes = fs::metadata(&path).map_err(Error::io(&path, "reading"))?.len();
-        let name = file.to_str().ok_or_else(|| {
-            Error::data(
-                &path,
-                None,
-                "the name of an output \
-                                                                         must be UTF-8",
-            )
-        })?;
+        let name = file
+            .to_str()
+            .ok_or_else(|| Error::data(&path, None, "the name of an output must be UTF-8"))?;
         Ok(Output { path: name.to_owned(), bytes, sha256: hashes.of(&path)? })
     }
 
@@ -423,9 +416,7 @@ mod tests {
         fs::write(&journal, "other lines").unwrap();
         assert!(
             !manifest.continues("steer", "f1", &reach(10, 0), &hashes),
-            "what was tampered \
-                                                                             with is not \
-                                                                             continued"
+            "what was tampered with is not continued"
         );
     }
 
@@ -475,8 +466,7 @@ mod tests {
         );
         assert!(
             !manifest.was_done("sft") && !manifest.was_begun("sft"),
-            "that is how it was asked \
-                                                                          for"
+            "that is how it was asked for"
         );
         assert_eq!(
             manifest.owned().collect::<Vec<_>>(),

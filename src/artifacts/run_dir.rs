@@ -190,8 +190,7 @@ fn take(path: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> Result<Take
         Err(TryLockError::WouldBlock) => Ok(Taken::Others(file)),
         Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
             tracing::warn!(
-                "{}: this file system has no locks; start nothing twice in this \
-                            directory",
+                "{}: this file system has no locks; start nothing twice in this directory",
                 path.display()
             );
             Ok(Taken::Mine(file))

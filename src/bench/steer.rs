@@ -14,14 +14,14 @@ use super::refuse_long;
 use crate::artifacts::{Journal, interrupt};
 use crate::engine::{Desk, Engine, SteerLine, SteerSettings};
 use crate::error::{Error, Result};
-use crate::kernels::rates::MachineRates;
-use crate::models::{Lm, LmConfig, check_lm_folders, memory, open_with_tokenizer};
-use crate::monitor::peak_rss_bytes;
+use crate::machine::rates::MachineRates;
+use crate::machine::{memory, peak_rss_bytes};
+use crate::models::{Lm, LmConfig, check_lm_folders, open_with_tokenizer};
 use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
 use crate::recipe::Method;
 use crate::sampling::{Sampling, Stream};
-use crate::score::Guide;
+use crate::score::GuidePair;
 use crate::search::Semantics;
 use crate::text::{PromptTemplate, Tokenizer};
 
@@ -77,7 +77,7 @@ pub struct BenchReport {
 /// Models of a bench: the base, and the guides where the method compares.
 pub struct BenchModels {
     base: (Rc<Lm>, Rc<Tokenizer>),
-    guide: Option<Rc<Guide>>,
+    guide: Option<Rc<GuidePair>>,
 }
 
 impl BenchModels {
@@ -114,7 +114,7 @@ impl BenchModels {
                 let ((tuned, tokenizer), (untuned, _)) = (open(tuned, 2)?, open(untuned, 3)?);
                 let template = PromptTemplate::new("{prompt}", settings.guide_bos);
                 template.before(&tokenizer)?;
-                Some(Rc::new(Guide { tuned, untuned, tokenizer, template }))
+                Some(Rc::new(GuidePair { tuned, untuned, tokenizer, template }))
             }
             None => None,
         };

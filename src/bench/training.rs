@@ -12,11 +12,12 @@ use tch::{Device, Kind};
 use super::refuse_long;
 use crate::artifacts::interrupt;
 use crate::error::{Error, Result};
-use crate::kernels::rates::MachineRates;
 use crate::losses::DpoObjective;
-use crate::models::{Lm, LmConfig, memory};
+use crate::machine::rates::MachineRates;
+use crate::machine::{memory, peak_rss_bytes};
+use crate::models::{Lm, LmConfig};
+use crate::monitor::Progress;
 use crate::monitor::glossary::LOSS;
-use crate::monitor::{Progress, peak_rss_bytes};
 use crate::sampling::Stream;
 use crate::text::{PromptTemplate, Tokenizer, read_responses};
 use crate::train::tasks::{DpoTask, LanguageTask, PairSequences, SampleText, fill_reference};
@@ -235,10 +236,7 @@ fn pairs(folder: &Path, lm: &Lm, settings: &TrainingBenchSettings) -> Result<Vec
         return Err(Error::data(
             file,
             None,
-            format!(
-                "no pair with two responses that fit the \
-                                                    model's context of {context} tokens"
-            ),
+            format!("no pair with two responses that fit the model's context of {context} tokens"),
         ));
     }
     Ok((0..count)

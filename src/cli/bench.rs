@@ -12,7 +12,7 @@ use crate::bench::{
     self, BenchModels, BenchReport, BenchSettings, TrainingBenchReport, TrainingBenchSettings,
 };
 use crate::error::{Error, Result};
-use crate::models::device;
+use crate::machine::device;
 use crate::recipe::{Method, MethodTable, bytes_in_words};
 
 #[derive(Debug, Args)]
@@ -171,8 +171,7 @@ impl BenchCommand {
         });
         if !self.batch_size.is_multiple_of(micro_batch_size) {
             return Err(Error::recipe(format!(
-                "--micro-batch-size {micro_batch_size} does not \
-                                              divide --batch-size {}",
+                "--micro-batch-size {micro_batch_size} does not divide --batch-size {}",
                 self.batch_size
             )));
         }

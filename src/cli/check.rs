@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{hub, print};
 use crate::error::{Error, Result};
-use crate::models::hub::Files;
+use crate::hub::Files;
 use crate::pipeline::{self, Preflight};
 use crate::recipe::{self, Counts, Plan, Recipe, hub_dataset, hub_model};
 use crate::text::{DataReport, load_dataset, plan_report};

@@ -24,8 +24,7 @@ impl CompareCommand {
         let summaries = self.runs.iter().map(|run| {
             read_summary(run)?.ok_or_else(|| {
                 Error::failed(format!(
-                    "{}: no evaluate/summary.json\n\nhint: finish \
-                                                      the run with `w2s run`",
+                    "{}: no evaluate/summary.json\n\nhint: finish the run with `w2s run`",
                     run.display()
                 ))
             })

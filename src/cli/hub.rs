@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::hub::{Files, Hub};
 use crate::models::check_lm_config;
-use crate::models::hub::{Files, Hub};
 use crate::recipe::{ModelId, Recipe, hub_dataset, hub_model, validate};
-use crate::score::GoldReward;
+use crate::score::JudgeModel;
 use crate::text::chosen_files;
 
 /// The folder that `--base` and its like name: a path as it is, a hub id as its folder in the
@@ -50,7 +50,7 @@ pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recip
     for (ModelId { key, is_judge, .. }, hub_id) in &models {
         let folder = hub.model(hub_id, Files::WithoutWeights)?;
         let misfit =
-            if *is_judge { GoldReward::check_config(&folder) } else { check_lm_config(&folder) };
+            if *is_judge { JudgeModel::check_config(&folder) } else { check_lm_config(&folder) };
         problems.extend(misfit.err().map(|error| format!("`{key}`: {error}")));
     }
     if !problems.is_empty() {

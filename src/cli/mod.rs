@@ -13,7 +13,7 @@ mod steer;
 use clap::{Parser, Subcommand};
 
 use crate::error::Result;
-use crate::models::threads::Threads;
+use crate::machine::threads::Threads;
 use crate::monitor::progress;
 
 /// Weak-to-strong search: tune a small guide pair, steer larger frozen language models with it at

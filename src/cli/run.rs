@@ -8,8 +8,8 @@ use tracing::info;
 use super::{hub, print, to_json};
 use crate::artifacts::{Shard, interrupt};
 use crate::error::{Error, Result};
-use crate::models::hub::Files;
-use crate::models::threads::Threads;
+use crate::hub::Files;
+use crate::machine::threads::Threads;
 use crate::pipeline::{self, RunOptions};
 use crate::recipe::{self, Plan, Stage};
 use crate::report::table;
@@ -53,8 +53,7 @@ impl RunCommand {
             self.only.iter().find(|stage| **stage != Stage::Steer && self.shard.is_some())
         {
             return Err(Error::recipe(format!(
-                "`--shard` does stage `steer` alone, so it cannot be \
-                                              used with `--only {other}`"
+                "`--shard` does stage `steer` alone, so it cannot be used with `--only {other}`"
             )));
         }
         let only = if self.shard.is_some() { vec![Stage::Steer] } else { self.only };

@@ -14,11 +14,12 @@ use super::{hub, print, to_json};
 use crate::artifacts::interrupt;
 use crate::engine::{Desk, Engine, PromptReader, SteerLine, SteerSettings, check_prompts};
 use crate::error::{Error, Result};
-use crate::models::{check_lm_folders, device, open_with_tokenizer};
+use crate::machine::device;
+use crate::models::{check_lm_folders, open_with_tokenizer};
 use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
 use crate::recipe::{Dtype, EFT, Proposal, Recipe, base_kinds, takes_tilt};
-use crate::score::{GoldReward, Guide};
+use crate::score::{GuidePair, JudgeModel};
 use crate::search::{CbsSettings, Kind, Search};
 use crate::text::{PromptTemplate, Tokenizer, read_prompts, tilt_problems};
 
@@ -168,8 +169,7 @@ impl SteerCommand {
         }
         if prompts.is_empty() {
             return Err(Error::recipe(
-                "no prompt given\n\nhint: `w2s steer --base M … \"The \
-                                      film\"`, or --prompts FILE",
+                "no prompt given\n\nhint: `w2s steer --base M … \"The film\"`, or --prompts FILE",
             ));
         }
         let device = device::parse(&self.device)?;
@@ -194,7 +194,7 @@ impl SteerCommand {
             .iter()
             .flat_map(|(tuned, untuned)| [tuned.as_path(), untuned])
             .chain([base.as_path()]);
-        let judge = gold.as_deref().map_or(Ok(()), GoldReward::check_folder);
+        let judge = gold.as_deref().map_or(Ok(()), JudgeModel::check_folder);
         // A tokenizer that does not open is told with its model.
         let chats = |folder: &Path, template: &PromptTemplate| {
             Tokenizer::open(folder)
@@ -220,12 +220,12 @@ impl SteerCommand {
         for (pair, (tuned, untuned)) in steer.guide.iter().zip(&pairs) {
             guides.push((
                 pair.weight,
-                Rc::new(Guide::new(open(tuned)?, open(untuned)?, guide_template.clone())?),
+                Rc::new(GuidePair::new(open(tuned)?, open(untuned)?, guide_template.clone())?),
             ));
         }
         let gold = gold
             .as_ref()
-            .map(|folder| GoldReward::open(folder, device, kind, self.gold_text.as_deref()))
+            .map(|folder| JudgeModel::open(folder, device, kind, self.gold_text.as_deref()))
             .transpose()?;
         let base =
             LocalPolicy::new(base, tokenizer, template, settings.sampling, settings.stop.clone());
@@ -372,8 +372,7 @@ impl SteerCommand {
         for (flag, kinds) in self.search.given().into_iter().chain(flags) {
             if !kinds.contains(&self.method.as_str()) {
                 let meant = if flag == "--weight" {
-                    "; the weight of a guide pair is \
-                                                     --guide-weight"
+                    "; the weight of a guide pair is --guide-weight"
                 } else {
                     ""
                 };
@@ -389,7 +388,7 @@ impl SteerCommand {
 
 /// An answer, and what the judge says of it.
 #[derive(Serialize)]
-struct Judged {
+struct RewardedLine {
     #[serde(flatten)]
     line: SteerLine,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -399,23 +398,23 @@ struct Judged {
 /// Prompts whose answers come as they are found and are printed in the order of the prompts.
 struct Printed {
     due: std::vec::IntoIter<Prompt>,
-    gold: Option<GoldReward>,
+    gold: Option<JudgeModel>,
     json: bool,
     /// Outcomes by the prompts' numbers, those without an answer too.
-    waiting: BTreeMap<usize, Option<Judged>>,
+    waiting: BTreeMap<usize, Option<RewardedLine>>,
     next: usize,
     /// Those without an answer, and why.
     lost: Vec<String>,
 }
 
 impl Printed {
-    fn print(&mut self, number: usize, outcome: Option<Judged>) -> Result<()> {
+    fn print(&mut self, number: usize, outcome: Option<RewardedLine>) -> Result<()> {
         self.waiting.insert(number, outcome);
         while let Some(outcome) = self.waiting.remove(&self.next) {
-            if let Some(judged) = outcome {
-                let line = &judged.line;
+            if let Some(rewarded) = outcome {
+                let line = &rewarded.line;
                 print(&if self.json {
-                    to_json(&judged)?
+                    to_json(&rewarded)?
                 } else {
                     format!("{}{}", line.prompt, line.response)
                 })?;
@@ -440,7 +439,7 @@ impl Desk for Printed {
             Some(gold) => Some(gold.rewards(&[(&line.prompt, &line.response)])?[0]),
             None => None,
         };
-        self.print(number, Some(Judged { line, gold_reward }))
+        self.print(number, Some(RewardedLine { line, gold_reward }))
     }
 
     fn lost(&mut self, number: usize, prompt: Prompt, error: Error) -> Result<()> {

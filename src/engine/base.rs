@@ -27,8 +27,7 @@ pub trait Base: Proposer {
     /// [`Error::Recipe`] where its distributions are not at hand.
     fn mix(&mut self, _members: Vec<Member>) -> Result<()> {
         Err(Error::recipe(
-            "the base does not tell its next tokens, so nothing can be mixed into \
-                           what it samples",
+            "the base does not tell its next tokens, so nothing can be mixed into what it samples",
         ))
     }
 }

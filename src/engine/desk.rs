@@ -98,12 +98,9 @@ impl<'a> Asking<'a> {
     }
 
     fn take(&mut self, number: usize) -> Result<Asked> {
-        self.asked.remove(&number).ok_or_else(|| {
-            Error::failed(
-                "an answer came to a prompt that \
-                                                                was not asked",
-            )
-        })
+        self.asked
+            .remove(&number)
+            .ok_or_else(|| Error::failed("an answer came to a prompt that was not asked"))
     }
 }
 
@@ -189,7 +186,7 @@ impl Cuts {
         if cut > 0 && self.prompts == 0 {
             warn!(
                 "prompt `{id}`: {cut} candidates are longer than the guides can read; each is \
-                   worth what its beginning is"
+                 worth what its beginning is"
             );
         }
         self.asked += 1;

@@ -9,7 +9,7 @@ use tch::Device;
 use tracing::warn;
 
 use crate::error::{Error, Result};
-use crate::models::memory::{self, Bound, MainMemory};
+use crate::machine::memory::{self, Bound, MainMemory};
 use crate::models::{Lm, LmInfo};
 use crate::recipe::{ReaderSizes, Reading, bytes_in_words, guide_tokens};
 use crate::search::Search;

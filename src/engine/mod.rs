@@ -30,10 +30,10 @@ pub use prompt_room::{Part, PromptReader, check as check_prompts, refuse_long};
 pub use settings::SteerSettings;
 
 use crate::error::{Error, Result};
-use crate::models::memory::free_bytes;
+use crate::machine::memory::free_bytes;
 use crate::prompt::Prompt;
 use crate::recipe::{Method, two_vocabularies};
-use crate::score::{Guide, NoGuide};
+use crate::score::{GuidePair, NoGuide};
 use crate::search::{Drive, Scorer};
 use desk::{Asking, Manner};
 
@@ -56,12 +56,11 @@ impl Engine {
         method: Method,
         settings: SteerSettings,
         mut base: Box<dyn Base>,
-        pairs: Vec<(f64, Rc<Guide>)>,
+        pairs: Vec<(f64, Rc<GuidePair>)>,
     ) -> Result<Self> {
         if method.needs_guides() && pairs.is_empty() {
             return Err(Error::recipe(
-                "this method needs a guide pair\n\nhint: give a tuned and an \
-                                      untuned model",
+                "this method needs a guide pair\n\nhint: give a tuned and an untuned model",
             ));
         }
         let vocabulary = base.vocabulary();

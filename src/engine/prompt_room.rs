@@ -70,13 +70,13 @@ impl PromptReader {
         let Self { name, context, .. } = self;
         match self.part {
             Part::Samples => format!(
-                "prompt `{id}`: {tokens} tokens and {new_tokens} new ones do \
-                                      not fit {name}'s context of {context}"
+                "prompt `{id}`: {tokens} tokens and {new_tokens} new ones do not fit {name}'s \
+                 context of {context}"
             ),
             Part::Scores { .. } => {
                 format!(
-                    "prompt `{id}`: {tokens} tokens leave {name} no token of a response to \
-                         read in a context of {context}"
+                    "prompt `{id}`: {tokens} tokens leave {name} no token of a response to read in \
+                     a context of {context}"
                 )
             }
         }
@@ -143,8 +143,7 @@ fn short_room(
     Ok(least.map(|(room, id)| {
         format!(
             "{} of {} prompts leave {} room for fewer than the {expected} tokens that a response \
-             may take ({room} after prompt `{id}`); of a \
-             longer one only the beginning is scored",
+             may take ({room} after prompt `{id}`); of a longer one only the beginning is scored",
             short.len(),
             prompts.len(),
             reader.name

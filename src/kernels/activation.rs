@@ -127,8 +127,7 @@ mod tests {
                 let worst = (error / scale).max().double_value(&[]);
                 assert!(
                     worst < if exact { 2e-6 } else { 1e-12 },
-                    "{activation:?} {kind:?}: \
-                                                                   {worst}"
+                    "{activation:?} {kind:?}: {worst}"
                 );
             }
             let learned = numbers.copy().set_requires_grad(true);

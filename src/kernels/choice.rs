@@ -61,8 +61,8 @@ fn wins(kind: Kind, layout: Layout) -> bool {
 /// bf16 needs AVX512.
 fn works(kind: Kind) -> bool {
     static FLOAT: OnceLock<bool> = OnceLock::new();
-    static BRAIN: OnceLock<bool> = OnceLock::new();
-    let answer = if kind == Kind::Float { &FLOAT } else { &BRAIN };
+    static BF16: OnceLock<bool> = OnceLock::new();
+    let answer = if kind == Kind::Float { &FLOAT } else { &BF16 };
     *answer.get_or_init(|| onednn::pack(&Tensor::zeros([64, 64], (kind, Device::Cpu)), 64).is_ok())
 }
 

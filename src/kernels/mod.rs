@@ -8,12 +8,11 @@
 pub mod attention;
 pub mod choice;
 pub mod product;
-pub mod rates;
 pub mod vocabulary_rows;
 
 mod activation;
 mod lanes;
-mod onednn;
+pub(crate) mod onednn;
 pub(crate) mod parallel;
 pub(crate) mod simd;
 

@@ -100,7 +100,7 @@ pub fn logps_gradient(
 /// `on_row` of each row where the processor can read them, else `on_tensor` of all.
 fn on_rows<T: Send>(
     logits: &Tensor,
-    on_row: impl Fn(Row) -> T + Sync,
+    on_row: impl Fn(LogitRow) -> T + Sync,
     on_tensor: impl Fn(&Tensor) -> Result<Vec<T>>,
 ) -> Result<Vec<T>> {
     if !readable(logits) || logits.numel() == 0 {
@@ -111,17 +111,17 @@ fn on_rows<T: Send>(
     let (rows, vocab) = (rows as usize, vocab as usize);
     let start = logits.data_ptr() as usize;
     let is_float = logits.kind() == Kind::Float;
-    let row = |index: usize| -> Row<'_> {
+    let row = |index: usize| -> LogitRow<'_> {
         // SAFETY: a contiguous tensor in main memory of `rows` times `vocab` numbers of this kind,
         // alive until the threads are joined.
         unsafe {
             if is_float {
-                Row::Float(std::slice::from_raw_parts(
+                LogitRow::Float(std::slice::from_raw_parts(
                     (start as *const f32).add(index * vocab),
                     vocab,
                 ))
             } else {
-                Row::Brain(std::slice::from_raw_parts(
+                LogitRow::Bf16(std::slice::from_raw_parts(
                     (start as *const u16).add(index * vocab),
                     vocab,
                 ))
@@ -163,23 +163,23 @@ impl<T: Copy, R: Fn(T) -> f32 + Copy, W: Fn(f32) -> T + Copy> Work for Scale<'_,
 }
 
 /// One row, in f32 or in bf16 (the upper halves of f32).
-enum Row<'a> {
+enum LogitRow<'a> {
     Float(&'a [f32]),
-    Brain(&'a [u16]),
+    Bf16(&'a [u16]),
 }
 
-impl Row<'_> {
+impl LogitRow<'_> {
     fn largest(&self, k: usize) -> Vec<(f32, i64)> {
         match self {
             Self::Float(row) => pass(Largest { k }, row, |x| x),
-            Self::Brain(row) => pass(Largest { k }, row, widen),
+            Self::Bf16(row) => pass(Largest { k }, row, widen),
         }
     }
 
     fn log_sum_exp(&self) -> f32 {
         match self {
             Self::Float(row) => pass(LogSumExp, row, |x| x),
-            Self::Brain(row) => pass(LogSumExp, row, widen),
+            Self::Bf16(row) => pass(LogSumExp, row, widen),
         }
     }
 }

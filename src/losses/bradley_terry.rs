@@ -59,8 +59,7 @@ mod tests {
         }
         assert!(
             gradients[2] < -0.8 && gradients[3] > -1e-6,
-            "what is ordered wrongly is what \
-                                                              moves: {gradients:?}"
+            "what is ordered wrongly is what moves: {gradients:?}"
         );
     }
 }

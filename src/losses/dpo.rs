@@ -54,11 +54,9 @@ impl fmt::Display for DpoObjective {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { loss, beta, label_smoothing } = *self;
         match loss {
-            PreferenceLoss::Sigmoid => write!(
-                out,
-                "beta {beta}, sigmoid loss, label smoothing \
-                                                    {label_smoothing}"
-            ),
+            PreferenceLoss::Sigmoid => {
+                write!(out, "beta {beta}, sigmoid loss, label smoothing {label_smoothing}")
+            }
             PreferenceLoss::Ipo => write!(out, "beta {beta}, ipo loss"),
             PreferenceLoss::Hinge => write!(out, "beta {beta}, hinge loss"),
         }
@@ -150,8 +148,7 @@ mod tests {
             let value = output.losses.double_value(&[0]);
             assert!(
                 (value - expected).abs() < 1e-12,
-                "{loss:?} {smoothing}: {value}, expected \
-                                                       {expected}"
+                "{loss:?} {smoothing}: {value}, expected {expected}"
             );
             let rewards = [&output.chosen_rewards, &output.rejected_rewards, &output.accuracies]
                 .map(|tensor| tensor.double_value(&[0]));
@@ -186,9 +183,7 @@ mod tests {
                 for (gradient, numeric) in gradients.into_iter().zip(numeric) {
                     assert!(
                         (gradient - numeric).abs() < 1e-8,
-                        "{loss:?} {smoothing} {beta} \
-                                                                {chosen}: {gradient} against \
-                                                                {numeric}"
+                        "{loss:?} {smoothing} {beta} {chosen}: {gradient} against {numeric}"
                     );
                 }
             }

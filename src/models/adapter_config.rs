@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 
 use super::adapter_options::{MERGE, Purpose, is_off, problems};
 use super::config::read_json;
-use super::hub::in_cache;
 use super::lora::BASE;
 use crate::error::{Error, Result};
+use crate::hub::in_cache;
 use crate::recipe::{Lora, base_folder};
 
 pub(super) const CONFIG: &str = "adapter_config.json";
@@ -126,8 +126,7 @@ impl AdapterConfig {
         let layers = keys.layers_to_transform.map(OneOrMany::into_vec).unwrap_or_default();
         if !layers.is_empty() && !matches!(targets, Some(Targets::Names(_)) | None) {
             problems.push(
-                "`layers_to_transform` needs a list of names as `target_modules`, in \
-                           PEFT too"
+                "`layers_to_transform` needs a list of names as `target_modules`, in PEFT too"
                     .to_owned(),
             );
         }
@@ -156,10 +155,7 @@ impl AdapterConfig {
         .filter_map(|(name, value)| match value.as_u64().filter(|rank| *rank > 0) {
             Some(rank) => Some((name, rank)),
             None => {
-                problems.push(format!(
-                    "`rank_pattern` holds the rank {value}, expected 1 or \
-                                           more"
-                ));
+                problems.push(format!("`rank_pattern` holds the rank {value}, expected 1 or more"));
                 None
             }
         })
@@ -266,8 +262,7 @@ impl Targets {
                 Ok(names) => Some(Self::Names(names)),
                 Err(_) => {
                     problems.push(format!(
-                        "`{key}` is neither a list of names nor a regular \
-                                           expression"
+                        "`{key}` is neither a list of names nor a regular expression"
                     ));
                     None
                 }
@@ -288,8 +283,8 @@ fn regex(key: &str, whole: &str, written: &str, problems: &mut Vec<String>) -> O
     Regex::new(whole)
         .map_err(|error| {
             problems.push(format!(
-                "`{key}`: `{written}` is no regular expression that \
-                                                can be read here: {error}\n\n{MERGE}"
+                "`{key}`: `{written}` is no regular expression that can be read here: \
+                 {error}\n\n{MERGE}"
             ))
         })
         .ok()
@@ -319,8 +314,8 @@ pub fn base_of_adapter(folder: &Path) -> Result<Option<PathBuf>> {
         return Err(Error::model(
             &path,
             format!(
-                "{what}\n\nhint: put the folder of the base model there, its full path or from \
-                     the adapter's"
+                "{what}\n\nhint: put the folder of the base model there, its full path or from the \
+                 adapter's"
             ),
         ));
     }
@@ -328,8 +323,8 @@ pub fn base_of_adapter(folder: &Path) -> Result<Option<PathBuf>> {
         return Err(Error::model(
             &path,
             format!(
-                "`base_model_name_or_path` is `{name}`, which is an adapter itself\n\nhint: \
-                     merge that one"
+                "`base_model_name_or_path` is `{name}`, which is an adapter itself\n\nhint: merge \
+                 that one"
             ),
         ));
     }
@@ -424,8 +419,7 @@ mod tests {
             (
                 "task_type",
                 json!("SEQ_CLS"),
-                "`task_type` is `SEQ_CLS`, only adapters of language \
-                                             models",
+                "`task_type` is `SEQ_CLS`, only adapters of language models",
                 MERGED,
             ),
             ("use_dora", json!(true), "`use_dora` = true is not supported: ", MERGED),
@@ -435,15 +429,13 @@ mod tests {
             (
                 "modules_to_save",
                 json!(["lm_head"]),
-                "`modules_to_save` = [\"lm_head\"] is not \
-                                                     supported: ",
+                "`modules_to_save` = [\"lm_head\"] is not supported: ",
                 MERGED,
             ),
             (
                 "trainable_token_indices",
                 json!([1]),
-                "`trainable_token_indices` = [1] is not \
-                                                     supported: ",
+                "`trainable_token_indices` = [1] is not supported: ",
                 MERGED,
             ),
             (
@@ -455,52 +447,44 @@ mod tests {
             (
                 "layer_replication",
                 json!([[0, 2]]),
-                "`layer_replication` = [[0,2]] is not \
-                                                    supported: ",
+                "`layer_replication` = [[0,2]] is not supported: ",
                 MERGED,
             ),
             (
                 "kasa_config",
                 json!({ "beta": 1e-4 }),
-                "`kasa_config` = {\"beta\":0.0001} is not \
-                                                      supported: ",
+                "`kasa_config` = {\"beta\":0.0001} is not supported: ",
                 MERGED,
             ),
             (
                 "use_bdlora",
                 json!({ "nblocks": 2 }),
-                "`use_bdlora` = {\"nblocks\":2} is not \
-                                                     supported: ",
+                "`use_bdlora` = {\"nblocks\":2} is not supported: ",
                 MERGED,
             ),
             (
                 "monteclora_config",
                 json!({ "num_samples": 8 }),
-                "`monteclora_config` = \
-                                                                {\"num_samples\":8} is not \
-                                                                supported: ",
+                "`monteclora_config` = {\"num_samples\":8} is not supported: ",
                 MERGED,
             ),
             ("kasa_config", json!({}), "`kasa_config` = {} is not supported: ", MERGED),
             (
                 "velora_config",
                 json!({ "scale": 1.0 }),
-                "`velora_config` = {\"scale\":1.0} is not \
-                                                        supported: ",
+                "`velora_config` = {\"scale\":1.0} is not supported: ",
                 MERGED,
             ),
             (
                 "alora_invocation_tokens",
                 json!([4, 5]),
-                "`alora_invocation_tokens` = [4,5] is not \
-                                                        supported: it acts only from",
+                "`alora_invocation_tokens` = [4,5] is not supported: it acts only from",
                 PLAIN,
             ),
             (
                 "arrow_config",
                 json!({ "top_k": 3 }),
-                "`arrow_config` = {\"top_k\":3} is not \
-                                                     supported: ",
+                "`arrow_config` = {\"top_k\":3} is not supported: ",
                 PLAIN,
             ),
             ("use_qalora", json!(true), "`use_qalora` = true is not supported: ", PLAIN),
@@ -515,8 +499,7 @@ mod tests {
             (
                 "init_lora_weights",
                 json!("pissa_niter_16"),
-                "\"pissa_niter_16\" is not supported: \
-                                                            it changed",
+                "\"pissa_niter_16\" is not supported: it changed",
                 CONVERTED,
             ),
             (
@@ -553,29 +536,25 @@ mod tests {
             (
                 "target_modules",
                 json!("c_(attn"),
-                "`target_modules`: `c_(attn` is no regular \
-                                                  expression that can be read here",
+                "`target_modules`: `c_(attn` is no regular expression that can be read here",
                 MERGED,
             ),
             (
                 "target_modules",
                 json!(3),
-                "`target_modules` is neither a list of names nor a \
-                                          regular expression",
+                "`target_modules` is neither a list of names nor a regular expression",
                 "",
             ),
             (
                 "rank_pattern",
                 json!({ "c_attn": 0 }),
-                "`rank_pattern` holds the rank 0, expected 1 \
-                                                      or more",
+                "`rank_pattern` holds the rank 0, expected 1 or more",
                 "",
             ),
             (
                 "alpha_pattern",
                 json!({ "c_attn": "x" }),
-                "`alpha_pattern` holds \"x\", expected a \
-                                                         number",
+                "`alpha_pattern` holds \"x\", expected a number",
                 "",
             ),
             ("r", json!(0), "`r` is 0, expected 1 or more", ""),
@@ -594,17 +573,11 @@ mod tests {
             config[key] = value.clone();
             let message = read(&config)
                 .err()
-                .unwrap_or_else(|| {
-                    panic!(
-                        "{key} = {value} is \
-                                                                        accepted"
-                    )
-                })
+                .unwrap_or_else(|| panic!("{key} = {value} is accepted"))
                 .to_string();
             assert!(
                 message.contains(expected) && message.contains(way_out),
-                "{key} = {value}: \
-                                                                              {message}"
+                "{key} = {value}: {message}"
             );
         }
         for (key, value) in [

@@ -4,13 +4,13 @@
 use serde_json::{Map, Value};
 
 pub(super) const MERGE: &str = "hint: merge it in PEFT, `PeftModel.from_pretrained(base, \
-     adapter).merge_and_unload().save_pretrained(folder)`, and name that folder";
+                                adapter).merge_and_unload().save_pretrained(folder)`, and name \
+                                that folder";
 pub(super) const NO_REWARD: &str = "hint: a language model's `lm_head` gives no reward";
 const NOT_MERGEABLE: &str = "hint: it cannot be merged into the weights either: train a plain LoRA";
 const BASE_CHANGED: &str = "hint: merge it where it was trained (`merge_and_unload`), or save it \
-                            from there with \
-                            `path_initial_model_for_weight_conversion`, which makes a plain LoRA \
-                            of PiSSA, OLoRA, CorDA and LoRA-GA";
+                            from there with `path_initial_model_for_weight_conversion`, which \
+                            makes a plain LoRA of PiSSA, OLoRA, CorDA and LoRA-GA";
 
 /// Options that must be off, what they do, and the way out.
 pub(super) const REFUSED: [(&str, &str, &str); 15] = [
@@ -105,8 +105,8 @@ pub(super) fn problems(
 ) -> Vec<String> {
     if peft_type != "LORA" {
         return vec![format!(
-            "`peft_type` is `{peft_type}`, only `LORA` is supported\n\n{MERGE}, if \
-                             its kind can be merged"
+            "`peft_type` is `{peft_type}`, only `LORA` is supported\n\n{MERGE}, if its kind can be \
+             merged"
         )];
     }
     let mut problems = Vec::new();
@@ -116,8 +116,7 @@ pub(super) fn problems(
             Purpose::Reward => ("reward models", purpose.task_type(), NO_REWARD),
         };
         problems.push(format!(
-            "`task_type` is `{task}`, only adapters of {of} (`{known}`) are \
-                               supported\n\n{way_out}"
+            "`task_type` is `{task}`, only adapters of {of} (`{known}`) are supported\n\n{way_out}"
         ));
     }
     problems.extend(initialisation_problem(initialisation));
@@ -133,14 +132,12 @@ pub(super) fn problems(
             continue;
         }
         problems.push(match refused {
-            Some((_, what, way_out)) => format!(
-                "`{key}` = {} is not supported: \
-                                                 {what}\n\n{way_out}",
-                shown(value)
-            ),
+            Some((_, what, way_out)) => {
+                format!("`{key}` = {} is not supported: {what}\n\n{way_out}", shown(value))
+            }
             None => format!(
                 "`{key}` = {} is no option that this version knows, and may change the \
-                             answer\n\n{MERGE}",
+                 answer\n\n{MERGE}",
                 shown(value)
             ),
         });
@@ -166,15 +163,10 @@ fn initialisation_problem(value: &Value) -> Option<String> {
     let what = if changes {
         "it changed the weights of its base"
     } else {
-        "no initialisation that \
-                                                                           this version knows"
+        "no initialisation that this version knows"
     };
     (!leaves_the_base).then(|| {
-        format!(
-            "`init_lora_weights` = {} is not supported: \
-                                        {what}\n\n{BASE_CHANGED}",
-            shown(value)
-        )
+        format!("`init_lora_weights` = {} is not supported: {what}\n\n{BASE_CHANGED}", shown(value))
     })
 }
 

@@ -85,10 +85,8 @@ pub(super) fn attend(
         Mask::Bias(bias) => (Some(bias), false),
         Mask::Packed(packed) => return packed.attend(query, key, value, scale),
     };
-    let (batch, heads, queries, head_dim) = query.size4().expect(
-        "queries are (batch, heads, \
-                                                                  queries, head_dim)",
-    );
+    let (batch, heads, queries, head_dim) =
+        query.size4().expect("queries are (batch, heads, queries, head_dim)");
     let (_, kv_heads, _, _) = key.size4().expect("keys are (batch, kv_heads, keys, head_dim)");
     if kv_heads < heads && queries == 1 {
         // The heads of a group ask the same keys: as its queries, without a copy of the keys for
@@ -155,10 +153,8 @@ pub(super) fn attend_parts(
     own: &Part,
     scale: f64,
 ) -> Tensor {
-    let (rows, heads, queries, head_dim) = query.size4().expect(
-        "queries are (rows, heads, \
-                                                                 queries, head_dim)",
-    );
+    let (rows, heads, queries, head_dim) =
+        query.size4().expect("queries are (rows, heads, queries, head_dim)");
     let kv_heads = own.key.size()[1];
     let group = heads / kv_heads;
     // The heads of a group ask the same keys: as its queries.

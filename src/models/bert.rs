@@ -56,8 +56,7 @@ impl BertConfig {
         if self.num_attention_heads > 0 && self.hidden_size % self.num_attention_heads != 0 {
             let (heads, size) = (self.num_attention_heads, self.hidden_size);
             problems.push(format!(
-                "`num_attention_heads` = {heads} does not divide `hidden_size` = \
-                                   {size}"
+                "`num_attention_heads` = {heads} does not divide `hidden_size` = {size}"
             ));
         }
         if self.hidden_act != "gelu" {
@@ -68,8 +67,7 @@ impl BertConfig {
         }
         if self.position_embedding_type != "absolute" {
             problems.push(format!(
-                "`position_embedding_type` = `{}` is not supported, only \
-                                   `absolute`",
+                "`position_embedding_type` = `{}` is not supported, only `absolute`",
                 self.position_embedding_type
             ));
         }

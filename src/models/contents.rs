@@ -7,11 +7,11 @@ use serde_json::{Map, Value, json};
 
 use super::adapter_config::{CONFIG, base_of_adapter};
 use super::config::read_json;
-use super::hub::MODEL_FILES;
 use super::lora;
 use super::weights::weight_files;
 use crate::artifacts::fingerprint;
 use crate::error::Result;
+use crate::hub::MODEL_FILES;
 
 /// What a model is, by the contents of its files alone; `hash` gives that of one of them. A page
 /// about the model, or weights for other programs that lie beside its own, are no part of it, and

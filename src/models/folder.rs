@@ -12,13 +12,13 @@ use super::adapter_config::base_of_adapter;
 use super::adapter_options::Purpose;
 use super::config::{ClassifierConfig, LmConfig, SequenceClassifier, TokenIds, read_json, refuse};
 use super::lora::{self, Adapters};
-use super::memory::{self, MainMemory};
 use super::variables::Variables;
 use super::weights::Headers;
 use super::{CausalLm, LmInfo, init, layers, shapes, weights};
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
 use crate::kernels::Weight;
+use crate::machine::memory::{self, MainMemory};
 use crate::recipe::{Lora, bytes_in_words};
 
 /// The variable of a language head that is not the embedding.
@@ -197,8 +197,8 @@ impl Lm {
             return Err(Error::model(
                 folder,
                 format!(
-                    "{what}\n\nhint: transformers 5 takes them as two: set \
-                         `tie_word_embeddings` to false"
+                    "{what}\n\nhint: transformers 5 takes them as two: set `tie_word_embeddings` \
+                     to false"
                 ),
             ));
         }
@@ -215,15 +215,12 @@ impl Lm {
         let other = again.filter(|shape| !shape.iter().map(|&size| size as i64).eq(embedding));
         let tied = other.map(|shape| {
             let what = format!(
-                "tensor `lm_head.weight` has shape {shape:?}, the embedding that it \
-                                is tied to {embedding:?}"
+                "tensor `lm_head.weight` has shape {shape:?}, the embedding that it is tied to \
+                 {embedding:?}"
             );
             Error::model(
                 folder,
-                format!(
-                    "{what}\n\nhint: is `tie_word_embeddings` in config.json \
-                                          right?"
-                ),
+                format!("{what}\n\nhint: is `tie_word_embeddings` in config.json right?"),
             )
         });
         Error::all(folder, fits.err().into_iter().chain(tied))
@@ -393,8 +390,7 @@ impl Classifier {
             Error::model(
                 folder,
                 format!(
-                    "its weights are of {rows} labels, `id2label` in \
-                                          config.json names {labels}"
+                    "its weights are of {rows} labels, `id2label` in config.json names {labels}"
                 ),
             )
         });

@@ -98,10 +98,8 @@ impl Segment {
         // Room for what comes, so that the next tokens do not copy everything once more.
         let capacity = used + FIRST_CAPACITY / 2;
         let pick = |from: &Tensor| {
-            let (_, _, kv_heads, head_dim) = from.size4().expect(
-                "keys and values have 4 \
-                                                                  dimensions",
-            );
+            let (_, _, kv_heads, head_dim) =
+                from.size4().expect("keys and values have 4 dimensions");
             let picked = Tensor::empty(
                 [rows.len() as i64, capacity, kv_heads, head_dim],
                 (from.kind(), from.device()),
@@ -261,39 +259,38 @@ impl Segment {
 
     /// Writes a layer's keys and values of the new tokens, (rows, new, kv_heads, head_dim), behind
     /// each row's own.
-    fn write(&mut self, index: usize, key: &Tensor, value: &Tensor, plan: &Plan) {
+    fn write(&mut self, index: usize, key: &Tensor, value: &Tensor, layout: &Layout) {
         let block = self.own_block();
         if index == block.layers.len() {
             let (rows, _, kv_heads, head_dim) = key.size4().expect("keys have 4 dimensions");
             let room = || {
                 Tensor::zeros(
-                    [rows, plan.columns.max(FIRST_CAPACITY), kv_heads, head_dim],
+                    [rows, layout.columns.max(FIRST_CAPACITY), kv_heads, head_dim],
                     (key.kind(), key.device()),
                 )
             };
             block.layers.push(Store::new(room(), room()));
         }
         let layer = &mut block.layers[index];
-        *layer = Store::new(appended(&layer.key, key, plan), appended(&layer.value, value, plan));
+        *layer =
+            Store::new(appended(&layer.key, key, layout), appended(&layer.value, value, layout));
     }
 }
 
-fn appended(store: &Tensor, new: &Tensor, plan: &Plan) -> Tensor {
+fn appended(store: &Tensor, new: &Tensor, layout: &Layout) -> Tensor {
     let mut store = store.shallow_clone();
-    let (rows, capacity, kv_heads, head_dim) = store.size4().expect(
-        "keys and values have 4 \
-                                                                     dimensions",
-    );
+    let (rows, capacity, kv_heads, head_dim) =
+        store.size4().expect("keys and values have 4 dimensions");
     let (_, added, _, _) = new.size4().expect("keys and values have 4 dimensions");
-    if plan.columns > capacity {
+    if layout.columns > capacity {
         let grown = Tensor::zeros(
-            [rows, plan.columns.max(2 * capacity), kv_heads, head_dim],
+            [rows, layout.columns.max(2 * capacity), kv_heads, head_dim],
             (store.kind(), store.device()),
         );
         grown.narrow(1, 0, capacity).copy_(&store);
         store = grown;
     }
-    match &plan.places {
+    match &layout.places {
         Places::Same(before) => store.narrow(1, *before, added).copy_(new),
         Places::Each(places) => {
             let capacity = store.size()[1];
@@ -312,7 +309,7 @@ fn appended(store: &Tensor, new: &Tensor, plan: &Plan) -> Tensor {
 
 /// Where one segment's new tokens go and what they see; the same for all layers.
 #[derive(Debug)]
-struct Plan {
+struct Layout {
     places: Places,
     /// Columns in use once the new tokens are there.
     columns: i64,
@@ -338,9 +335,9 @@ pub struct KvCache<'a> {
     /// Real new tokens of each row; shorter rows are padded on the right.
     new: Vec<i64>,
     width: i64,
-    plans: Vec<Plan>,
+    layouts: Vec<Layout>,
     /// For layers that look through a window, where that hides something.
-    windowed: Vec<Plan>,
+    windowed: Vec<Layout>,
 }
 
 impl<'a> KvCache<'a> {
@@ -355,7 +352,7 @@ impl<'a> KvCache<'a> {
             "one number of new tokens for each row"
         );
         let width = new.iter().copied().max().unwrap_or(0);
-        Self { segments, new, width, plans: Vec::new(), windowed: Vec::new() }
+        Self { segments, new, width, layouts: Vec::new(), windowed: Vec::new() }
     }
 
     /// Positions of the new tokens, (rows, width) i64; padding repeats its row's last, which may be
@@ -391,23 +388,23 @@ impl<'a> KvCache<'a> {
             return self.attend_along_paths(index, &new, scale, window);
         }
         if index == 0 {
-            self.plans = self.plan(None, query.kind(), query.device());
+            self.layouts = self.layout(None, query.kind(), query.device());
         }
         if window.is_some() && self.windowed.is_empty() {
-            self.windowed = self.plan(window, query.kind(), query.device());
+            self.windowed = self.layout(window, query.kind(), query.device());
         }
-        let plans = if window.is_some() { &self.windowed } else { &self.plans };
+        let layouts = if window.is_some() { &self.windowed } else { &self.layouts };
         let mut first = 0;
         let mut attended = Vec::with_capacity(self.segments.len());
-        for (segment, plan) in self.segments.iter_mut().zip(plans) {
+        for (segment, layout) in self.segments.iter_mut().zip(layouts) {
             let rows = segment.rows() as i64;
             let part = |of: &Tensor| of.narrow(0, first, rows);
-            segment.write(index, &part(key).transpose(1, 2), &part(value).transpose(1, 2), plan);
+            segment.write(index, &part(key).transpose(1, 2), &part(value).transpose(1, 2), layout);
             let layer = &segment.own.layers[index];
-            let own = Part::of(&layer.key, &layer.value, plan.columns, plan.own.as_ref());
+            let own = Part::of(&layer.key, &layer.value, layout.columns, layout.own.as_ref());
             let prefix = segment.prefix().map(|prefix| {
                 let layer = &prefix.block.layers[index];
-                Part::of(&layer.key, &layer.value, prefix.tokens, plan.prefix.as_ref())
+                Part::of(&layer.key, &layer.value, prefix.tokens, layout.prefix.as_ref())
             });
             attended.push(attend_parts(&part(query), prefix.as_ref(), &own, scale));
             first += rows;
@@ -484,15 +481,21 @@ impl<'a> KvCache<'a> {
             + self.width
     }
 
-    fn plan(&self, window: Option<i64>, kind: Kind, device: Device) -> Vec<Plan> {
+    fn layout(&self, window: Option<i64>, kind: Kind, device: Device) -> Vec<Layout> {
         self.segments
             .iter()
-            .map(|segment| plan(segment, self.width, window, kind, device))
+            .map(|segment| layout(segment, self.width, window, kind, device))
             .collect()
     }
 }
 
-fn plan(segment: &Segment, width: i64, window: Option<i64>, kind: Kind, device: Device) -> Plan {
+fn layout(
+    segment: &Segment,
+    width: i64,
+    window: Option<i64>,
+    kind: Kind,
+    device: Device,
+) -> Layout {
     let lengths: Vec<i64> = segment.rows.iter().map(|row| row.length).collect();
     let longest = lengths.iter().copied().max().unwrap_or(0);
     let columns = longest + width;
@@ -521,7 +524,7 @@ fn plan(segment: &Segment, width: i64, window: Option<i64>, kind: Kind, device: 
             seen_by(&column, Tensor::ones([1, width, prefix_length], (Kind::Bool, device)));
         bias(allowed.expand([rows, width, prefix_length], false))
     });
-    Plan {
+    Layout {
         places: if all_same { Places::Same(longest) } else { Places::Each(places) },
         columns,
         own,

@@ -66,8 +66,7 @@ impl<'de> Deserialize<'de> for Labels {
         let by_number = by_text.into_iter().map(|(id, name)| match id.parse() {
             Ok(id) => Ok((id, name)),
             Err(_) => Err(D::Error::custom(format!(
-                "`id2label` has the key `{id}`, which is not a \
-                                                    number"
+                "`id2label` has the key `{id}`, which is not a number"
             ))),
         });
         by_number.collect::<Result<_, _>>().map(Self)

@@ -123,15 +123,14 @@ impl LlamaConfig {
         if self.head_dim.is_none() && self.hidden_size % self.num_attention_heads != 0 {
             let (heads, size) = (self.num_attention_heads, self.hidden_size);
             problems.push(format!(
-                "`num_attention_heads` = {heads} does not divide `hidden_size` = \
-                                   {size}, and there is no `head_dim`"
+                "`num_attention_heads` = {heads} does not divide `hidden_size` = {size}, and there \
+                 is no `head_dim`"
             ));
         }
         if self.num_attention_heads % self.kv_heads() != 0 {
             let (kv_heads, heads) = (self.kv_heads(), self.num_attention_heads);
             problems.push(format!(
-                "`num_key_value_heads` = {kv_heads} does not divide \
-                                   `num_attention_heads` = {heads}"
+                "`num_key_value_heads` = {kv_heads} does not divide `num_attention_heads` = {heads}"
             ));
         }
         if self.head_dim() < 2 || self.head_dim() % 2 != 0 {
@@ -160,7 +159,7 @@ impl LlamaConfig {
             {
                 problems.push(format!(
                     "`layer_types` names `{other}`; supported: `full_attention`, \
-                                       `sliding_attention`"
+                     `sliding_attention`"
                 ));
             }
         }

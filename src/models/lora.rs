@@ -227,13 +227,8 @@ fn adapters<'a>(
     for layer in layers {
         let name = format!("{prefix}.{}", layer.name);
         let Some((rank, scale)) = choose(&name) else { continue };
-        let rank = i64::try_from(rank).map_err(|_| {
-            Error::failed(format!(
-                "LoRA's rank is {rank}, \
-                                                                          larger than any \
-                                                                          layer"
-            ))
-        })?;
+        let rank = i64::try_from(rank)
+            .map_err(|_| Error::failed(format!("LoRA's rank is {rank}, larger than any layer")))?;
         let (n_out, n_in) = layer.weight.size();
         let adapter = Adapter { a: zeros([rank, n_in])?, b: zeros([n_out, rank])?, scale };
         let fan_in_fan_out = layer.weight.is_transposed();
@@ -336,8 +331,8 @@ fn same_settings<'a>(
             (Some((rank, scale)), Some((asked, factor))) => {
                 return differs(format!(
                     "whose rank on `{name}` is {rank} and its scale {scale}, and training would go \
-                     on with it; `lora` has one rank, {asked}, and \
-                     one scale, alpha / rank = {factor}\n\n{MERGE}"
+                     on with it; `lora` has one rank, {asked}, and one scale, alpha / rank = \
+                     {factor}\n\n{MERGE}"
                 ));
             }
             (own, _) => {
@@ -395,13 +390,10 @@ pub(super) fn check(folder: &Path, config: &LmConfig, purpose: Purpose) -> Resul
              other is adapted here\n\n{MERGE}"
         ));
     } else if adapted == 0 {
-        let target = adapter.idle_targets(&names).next().map(|target| {
-            format!(
-                ": LoRA's target `{target}` \
-                                                                      is no linear layer of the \
-                                                                      model"
-            )
-        });
+        let target = adapter
+            .idle_targets(&names)
+            .next()
+            .map(|target| format!(": LoRA's target `{target}` is no linear layer of the model"));
         problems.push(format!(
             "it stands on no layer of its base{}\n\nhint: its layers: {}",
             target.unwrap_or_default(),
@@ -413,10 +405,7 @@ pub(super) fn check(folder: &Path, config: &LmConfig, purpose: Purpose) -> Resul
     let tensors = if !path.is_file() {
         Some(Error::model(
             folder,
-            format!(
-                "has `{CONFIG}`, but no `{WEIGHTS}`\n\nhint: save the \
-                                           adapter again with PEFT"
-            ),
+            format!("has `{CONFIG}`, but no `{WEIGHTS}`\n\nhint: save the adapter again with PEFT"),
         ))
     } else if own.is_none() {
         Headers::of_file(&path)

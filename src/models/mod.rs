@@ -7,19 +7,14 @@
 
 pub mod bert;
 pub mod config;
-pub mod control_group;
-pub mod device;
 pub mod distilbert;
 pub mod folder;
 pub mod gpt2;
-pub mod hub;
 pub mod init;
 pub mod kv_cache;
 pub mod llama;
-pub mod memory;
 pub mod packing;
 pub mod reward;
-pub mod threads;
 pub mod weights;
 
 mod adapter_config;

@@ -99,10 +99,8 @@ impl PackedMask {
         value: &Tensor,
         scale: f64,
     ) -> Tensor {
-        let (_, heads, tokens, head_dim) = query.size4().expect(
-            "queries are (1, heads, tokens, \
-                                                                 head_dim)",
-        );
+        let (_, heads, tokens, head_dim) =
+            query.size4().expect("queries are (1, heads, tokens, head_dim)");
         let grouped = key.size()[1] < heads;
         let [queries, keys, values] =
             [query, key, value].map(|of| of.split_with_sizes(&self.lengths, 2));

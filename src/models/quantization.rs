@@ -22,8 +22,7 @@ const METHODS: [(&str, &str); 8] = [
 ];
 
 const WAY_OUT: &str = "hint: name the model that it was made of; what transformers can dequantise \
-                       (`model.dequantize()`) can be saved and \
-                       named, too";
+                       (`model.dequantize()`) can be saved and named, too";
 
 /// What the `config` of the model in `folder` says of quantised weights.
 pub(super) fn problem(folder: &Path, config: &Value) -> Option<String> {
@@ -39,7 +38,7 @@ pub(super) fn problem(folder: &Path, config: &Value) -> Option<String> {
     };
     Some(format!(
         "{source}: the weights are quantised{how}, and only F16, BF16, F32 and F64 are \
-                  read\n\n{WAY_OUT}"
+         read\n\n{WAY_OUT}"
     ))
 }
 
@@ -82,8 +81,7 @@ mod tests {
             ),
             (
                 json!({ "quantization_config": { "load_in_8bit": true } }),
-                "quantised by \
-                                                                          bitsandbytes to 8 bits,",
+                "quantised by bitsandbytes to 8 bits,",
             ),
             (
                 json!({ "quantization_config": { "quant_method": "gptq", "bits": 4, "group_size": 128 } }),
@@ -115,10 +113,7 @@ mod tests {
             let problem = problem(folder.path(), &config).unwrap();
             assert!(
                 problem.contains(expected)
-                    && problem.contains(
-                        "\n\nhint: name the model that \
-                                                                    it was made of"
-                    ),
+                    && problem.contains("\n\nhint: name the model that it was made of"),
                 "{problem}"
             );
         }
@@ -128,10 +123,8 @@ mod tests {
         std::fs::write(folder.path().join("quantize_config.json"), "{}").unwrap();
         let problem = problem(folder.path(), &json!({})).unwrap();
         assert!(
-            problem.starts_with(
-                "`quantize_config.json` lies beside it: the weights are \
-                                     quantised,"
-            ),
+            problem
+                .starts_with("`quantize_config.json` lies beside it: the weights are quantised,"),
             "{problem}"
         );
     }

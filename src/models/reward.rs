@@ -194,8 +194,8 @@ impl RewardModel {
             Error::model(
                 folder,
                 format!(
-                    "{what}\n\nhint: a classifier of this family is not supported; `[gold]` \
-                         takes DistilBERT and BERT"
+                    "{what}\n\nhint: a classifier of this family is not supported; `[gold]` takes \
+                     DistilBERT and BERT"
                 ),
             )
         });
@@ -214,10 +214,7 @@ impl RewardModel {
             let heads = RewardHead::ALL.map(|head| format!("`{}`", head.tensor())).join(", ");
             Error::model(
                 folder,
-                format!(
-                    "is no reward model: its weights hold none of \
-                                          {heads}\n\n{NO_REWARD}"
-                ),
+                format!("is no reward model: its weights hold none of {heads}\n\n{NO_REWARD}"),
             )
         })
     }
@@ -256,10 +253,8 @@ impl RewardModel {
     /// Rewards (batch) f32 of right-padded texts, each read at its token `at[row]`, (batch) i64.
     pub fn rewards(&self, input: &Input, at: &Tensor) -> Tensor {
         let hidden = self.lm.model.hidden(input); // (batch, seq, hidden_size)
-        let (batch, _, hidden_size) = hidden.size3().expect(
-            "hidden states are (batch, seq, \
-                                                             hidden_size)",
-        );
+        let (batch, _, hidden_size) =
+            hidden.size3().expect("hidden states are (batch, seq, hidden_size)");
         self.rewards_of_states(
             &hidden
                 .gather(1, &at.view([batch, 1, 1]).expand([batch, 1, hidden_size], false), false)

@@ -52,13 +52,8 @@ impl RopeSettings {
             return Self { theta: theta.unwrap_or(DEFAULT_THETA), scaling: Scaling::None }
                 .checked();
         };
-        let fields: Fields = serde_json::from_value(parameters.clone()).map_err(|error| {
-            format!(
-                "the rope settings \
-                                                                                {parameters}: \
-                                                                                {error}"
-            )
-        })?;
+        let fields: Fields = serde_json::from_value(parameters.clone())
+            .map_err(|error| format!("the rope settings {parameters}: {error}"))?;
         let theta = fields.rope_theta.or(theta).unwrap_or(DEFAULT_THETA);
         let need = |value: Option<f64>, name: &str| {
             value.ok_or_else(|| format!("the rope settings have no `{name}`"))
@@ -77,8 +72,8 @@ impl RopeSettings {
             },
             other => {
                 return Err(format!(
-                    "rope scaling of type `{other}` is not supported, only \
-                                         `default`, `linear` and `llama3`"
+                    "rope scaling of type `{other}` is not supported, only `default`, `linear` and \
+                     `llama3`"
                 ));
             }
         };
@@ -100,10 +95,9 @@ impl RopeSettings {
             }
         };
         match numbers.iter().find(|number| !(number.is_finite() && **number > 0.0)) {
-            Some(number) => Err(format!(
-                "the rope settings hold {number}, expected positive \
-                                         numbers"
-            )),
+            Some(number) => {
+                Err(format!("the rope settings hold {number}, expected positive numbers"))
+            }
             None => Ok(self),
         }
     }

@@ -7,8 +7,8 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
 use super::layers::LinearLayer;
-use super::memory;
 use crate::kernels::Weight;
+use crate::machine::memory;
 
 /// The variables of one model.
 pub struct Variables {

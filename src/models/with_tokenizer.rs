@@ -22,7 +22,7 @@ use crate::text::Tokenizer;
 pub fn open_with_tokenizer(folder: &Path, device: Device, kind: Kind) -> Result<(Lm, Tokenizer)> {
     let tokenizer = check(folder, true)?;
     let mut lm = Lm::open(folder, device, kind)?.packed();
-    fit(folder, &mut lm, &tokenizer)?;
+    settle_eos(folder, &mut lm, &tokenizer)?;
     Ok((lm, tokenizer))
 }
 
@@ -34,7 +34,7 @@ pub fn open_trainable_with_tokenizer(
 ) -> Result<(Lm, Tokenizer)> {
     let tokenizer = check(folder, true)?;
     let mut lm = Lm::open_trainable(folder, device, kind)?;
-    fit(folder, &mut lm, &tokenizer)?;
+    settle_eos(folder, &mut lm, &tokenizer)?;
     Ok((lm, tokenizer))
 }
 
@@ -48,7 +48,7 @@ pub fn open_lora_with_tokenizer(
 ) -> Result<(Lm, Tokenizer)> {
     let tokenizer = check(folder, true)?;
     let mut lm = Lm::open_lora(folder, device, kind, lora, seed)?;
-    fit(folder, &mut lm, &tokenizer)?;
+    settle_eos(folder, &mut lm, &tokenizer)?;
     Ok((lm, tokenizer))
 }
 
@@ -144,8 +144,8 @@ fn check(folder: &Path, generates: bool) -> Result<Tokenizer> {
             (Some(head), _) => Some(Error::model(
                 folder,
                 format!(
-                    "is a reward model (it has `{}`), not a language model\n\nhint: it can be \
-                         the `gold`",
+                    "is a reward model (it has `{}`), not a language model\n\nhint: it can be the \
+                     `gold`",
                     head.tensor()
                 ),
             )),
@@ -175,7 +175,8 @@ pub fn check_vocabulary(folder: &Path, tokenizer: &Tokenizer, vocab_size: i64) -
     ))
 }
 
-fn fit(folder: &Path, lm: &mut Lm, tokenizer: &Tokenizer) -> Result<()> {
+/// Has the model end at the ids that [`end_ids`] settles on, after a look at both vocabularies.
+fn settle_eos(folder: &Path, lm: &mut Lm, tokenizer: &Tokenizer) -> Result<()> {
     let vocab_size = lm.model.info().vocab_size;
     check_vocabulary(folder, tokenizer, vocab_size)?;
     lm.model.set_eos(end_ids(
@@ -217,8 +218,7 @@ fn end_ids(
     }
     if let Some(id) = ids.iter().find(|id| !(0..vocab_size).contains(*id)) {
         problems.push(format!(
-            "the end-of-sequence id {id} is not among the {vocab_size} of the \
-                               embedding"
+            "the end-of-sequence id {id} is not among the {vocab_size} of the embedding"
         ));
     }
     if problems.is_empty() {

@@ -6,13 +6,11 @@
 
 pub mod glossary;
 pub mod logging;
-mod memory;
 pub mod progress;
 mod records;
 mod run;
 mod tensorboard;
 
-pub use memory::{PeakMemory, peak_rss_bytes};
 pub use progress::Progress;
 pub use run::RunMonitor;
 

@@ -282,8 +282,7 @@ mod tests {
         let (slow, started) = meter(10_000, 0, 2, "");
         assert_eq!(
             slow.line(started + Duration::from_secs(25)),
-            "sft 2/10000 (0%) 12.5 s each, \
-                                                                  34h42m left"
+            "sft 2/10000 (0%) 12.5 s each, 34h42m left"
         );
         let (over, started) = meter(10, 0, 12, "");
         assert_eq!(over.line(started + Duration::from_secs(1)), "sft 12/10 (120%) 12.0/s, 0s left");

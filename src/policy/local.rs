@@ -26,7 +26,7 @@ pub struct LocalPolicy {
     tokenizer: Rc<Tokenizer>,
     sampling: Sampling,
     stop: Vec<String>,
-    nodes: Nodes<Batch, Row>,
+    nodes: Nodes<Batch, OpenResponse>,
     submitted: Vec<(Ticket, Extend)>,
 }
 
@@ -45,7 +45,7 @@ enum Read {
 
 /// A response that may be continued.
 #[derive(Clone)]
-struct Row {
+struct OpenResponse {
     /// Whether the prompt is empty, so that the response begins the text.
     begins: bool,
     response: Vec<i64>,
@@ -95,8 +95,10 @@ impl LocalPolicy {
     /// extended together.
     pub fn open_rows(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
         let (caches, hidden) = self.models.read_prompts_as_rows(&self.tokenizer, prompts)?;
-        let rows =
-            prompts.iter().map(|prompt| self.empty_row(prompt)).collect::<Result<Vec<Row>>>()?;
+        let rows = prompts
+            .iter()
+            .map(|prompt| self.empty_row(prompt))
+            .collect::<Result<Vec<OpenResponse>>>()?;
         Ok(self.nodes.open(Batch { caches: Rc::new(caches), read: Read::Whole(hidden) }, rows))
     }
 
@@ -112,12 +114,12 @@ impl LocalPolicy {
         self.publish(samples, batches)
     }
 
-    fn empty_row(&self, prompt: &str) -> Result<Row> {
+    fn empty_row(&self, prompt: &str) -> Result<OpenResponse> {
         let begins = self.models.base().template.is_empty(&self.tokenizer, prompt)?;
-        Ok(Row { begins, response: Vec::new(), logprobs: Vec::new() })
+        Ok(OpenResponse { begins, response: Vec::new(), logprobs: Vec::new() })
     }
 
-    fn kept(&self, node: &Node) -> Result<Kept<'_, Batch, Row>> {
+    fn kept(&self, node: &Node) -> Result<Kept<'_, Batch, OpenResponse>> {
         self.nodes.get(node).ok_or_else(not_kept)
     }
 
@@ -232,7 +234,7 @@ impl LocalPolicy {
         let mut first_parent = 0;
         for (group, caches) in groups.iter().zip(all) {
             for &(number, parent) in &group.requests {
-                let Row { begins, response, logprobs } =
+                let OpenResponse { begins, response, logprobs } =
                     self.kept(&group.parents[parent])?.row.clone();
                 let (parent, request) = (&parents[first_parent + parent], &requests[number]);
                 let (node, budget) = (request.node.clone(), request.max_tokens);
@@ -320,7 +322,9 @@ impl LocalPolicy {
                 sampled: drawn as u64,
                 logprob,
             });
-            rows.push(can_go_on.then_some((node, Row { begins, response: ids, logprobs })));
+            rows.push(
+                can_go_on.then_some((node, OpenResponse { begins, response: ids, logprobs })),
+            );
         }
         for Growing { caches, samples } in batches {
             let kept = samples.into_iter().enumerate().filter_map(|(place, sample)| {
@@ -407,7 +411,8 @@ impl NextTokens for LocalPolicy {
             let mut rows = Vec::new();
             for (request, parent) in requests {
                 let (parent, token) = (&parents[parent], continuations[request].1);
-                let Kept { place, row: Row { begins, response, .. }, .. } = self.kept(parent)?;
+                let Kept { place, row: OpenResponse { begins, response, .. }, .. } =
+                    self.kept(parent)?;
                 let (begins, mut ids) = (*begins, response.clone());
                 let finish = match self.end_token_ids().contains(&token) {
                     true => Some((Finish::Eos, None)),
@@ -422,7 +427,7 @@ impl NextTokens for LocalPolicy {
                     rows.push((
                         node.clone(),
                         place,
-                        Row { begins, response: ids, logprobs: Vec::new() },
+                        OpenResponse { begins, response: ids, logprobs: Vec::new() },
                     ));
                 }
                 appended[request] = Some((node, response));

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use super::answer::Answer;
 use super::ppo::{PpoReport, ppo_table};
-use super::summary::{Answer, Reward, Row, Summary};
+use super::summary::{Reward, Summary, SummaryRow};
 use super::table::table;
 
 /// Some responses of one base and method, to be read by people.
@@ -19,9 +20,7 @@ pub fn html(summary: &Summary, samples: &[Sample], ppo: Option<&PpoReport>) -> S
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width\">\n<title>{0}</title>\n\
-         <style>body{{font:15px/1.5 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 1em}}table{{border-collapse:collapse}}\
-         td,th{{padding:.3em .7em;border-bottom:1px solid #ccc;text-align:left;vertical-align:top}}td.n,th.n{{text-align:right}}\
-         .bar{{background:#48a;height:.8em;display:inline-block}}.neg{{background:#b54}}pre{{overflow-x:auto}}b{{font-weight:600}}</style></head><body>\n\
+         <style>body{{font:15px/1.5 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 1em}}table{{border-collapse:collapse}}td,th{{padding:.3em .7em;border-bottom:1px solid #ccc;text-align:left;vertical-align:top}}td.n,th.n{{text-align:right}}.bar{{background:#48a;height:.8em;display:inline-block}}.neg{{background:#b54}}pre{{overflow-x:auto}}b{{font-weight:600}}</style></head><body>\n\
          <h1>{0}</h1>\n",
         escape(&summary.run)
     );
@@ -56,7 +55,7 @@ fn rewards(
     page: &mut String,
     title: &str,
     summary: &Summary,
-    of: impl Fn(&Row) -> Option<&Reward>,
+    of: impl Fn(&SummaryRow) -> Option<&Reward>,
 ) {
     let _ = writeln!(
         page,
@@ -93,9 +92,8 @@ fn length_control(page: &mut String, summary: &Summary) {
          reward = α + gain of the method + slope · words. The reference has no gain; standard \
          errors are paired by prompt.</p>\n\
          <table><tr><th>base</th><th>method</th><th class=\"n\">gold reward</th><th \
-         class=\"n\">words</th><th class=\"n\">gain</th>\
-         <th class=\"n\">gain at equal length</th><th class=\"n\">± 2 s.e.</th><th \
-         class=\"n\">slope</th></tr>\n",
+         class=\"n\">words</th><th class=\"n\">gain</th><th class=\"n\">gain at equal \
+         length</th><th class=\"n\">± 2 s.e.</th><th class=\"n\">slope</th></tr>\n",
     );
     let number =
         |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:+.3}"));
@@ -119,8 +117,7 @@ fn length_control(page: &mut String, summary: &Summary) {
             let _ = writeln!(
                 page,
                 "<tr><td>{}</td><td>{}</td><td class=\"n\">{:.3}</td><td class=\"n\">{:.1}</td><td \
-                 class=\"n\">{gain}</td>\
-                 <td class=\"n\">{left}</td><td class=\"n\">{error}</td><td \
+                 class=\"n\">{gain}</td><td class=\"n\">{left}</td><td class=\"n\">{error}</td><td \
                  class=\"n\">{slope}</td></tr>",
                 escape(&control.base),
                 escape(&row.method),
@@ -212,10 +209,7 @@ mod tests {
         // Both texts are one word long, so all of the gain is left.
         assert!(
             page.contains("reference")
-                && page.contains(
-                    "<td class=\"n\">+1.500</td><td \
-                                                             class=\"n\">+1.500</td>"
-                ),
+                && page.contains("<td class=\"n\">+1.500</td><td class=\"n\">+1.500</td>"),
             "{page}"
         );
         assert!(

@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::answer::Answer;
 use super::pairs::words;
 use super::statistics::{mean, standard_error};
-use super::summary::Answer;
 
 /// The methods of one base.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

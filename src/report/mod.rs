@@ -1,6 +1,7 @@
 //! What came out: the summary's numbers, its tables, curves, and the HTML page; what preference
 //! pairs are like, and their data set card.
 
+mod answer;
 mod axis;
 mod curves;
 mod html;
@@ -12,6 +13,7 @@ mod statistics;
 mod summary;
 mod table;
 
+pub use answer::Answer;
 pub use curves::{Curve, Panel, curves_svg, smoothed};
 pub use html::{Sample, html};
 pub use length_control::{LengthControl, LengthControlled};
@@ -19,5 +21,5 @@ pub use pair_card::PairCard;
 pub use pairs::PairReport;
 pub use ppo::{PpoReport, PpoRow, PpoTraining, ppo_figure, ppo_rows};
 pub use statistics::distinct;
-pub use summary::{Answer, Comparison, Reward, Row, Summary};
+pub use summary::{Comparison, Reward, Summary, SummaryRow};
 pub use table::{compare, table};

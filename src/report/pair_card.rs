@@ -15,9 +15,9 @@ pub struct PairCard<'a> {
 
 impl PairCard<'_> {
     pub fn markdown(&self) -> String {
-        let mut card = "---\ntags:\n- preference\nconfigs:\n- config_name: default\n  \
-                        data_files:\n"
-            .to_owned();
+        let mut card =
+            "---\ntags:\n- preference\nconfigs:\n- config_name: default\n  data_files:\n"
+                .to_owned();
         for (split, _) in self.splits() {
             // Writing to a `String` cannot fail.
             let _ = writeln!(card, "  - split: {split}\n    path: {split}.jsonl");
@@ -66,8 +66,7 @@ impl PairCard<'_> {
                 };
                 format!(
                     "Each prompt is the beginning of a text, answered {} times by {model} \
-                     (temperature {}, top-k {}, top-p {}, up to {} new \
-                     tokens), {pairing}. ",
+                     (temperature {}, top-k {}, top-p {}, up to {} new tokens), {pairing}. ",
                     preferences.samples_per_prompt,
                     sampling.temperature,
                     sampling.top_k,
@@ -85,8 +84,7 @@ impl PairCard<'_> {
                  r2); `probability` is that of the judgement made."
             }
             PreferenceLabel::Argmax => {
-                "The chosen response is the one with the higher reward; \
-                                        ties are left out."
+                "The chosen response is the one with the higher reward; ties are left out."
             }
             PreferenceLabel::Kept => "The labels are those of the source.",
         });
@@ -100,19 +98,18 @@ impl PairCard<'_> {
 }
 
 const FIELDS: &str = "Fields: `id`, `prompt`, `chosen`, `rejected`; where there is a reward \
-                      `reward_chosen`, `reward_rejected` and `probability`; \
-`relabelled` (of pairs that had labels: whether the reward turned them round); `chosen_complete` \
-and `rejected_complete` (whether the response \
-ended by itself, not by the token budget). Responses follow the prompt as they stand, spaces \
-included. What was left out is listed in \
-`*.left_out.jsonl` with its reason; `report.json` holds the numbers below.\n";
+                      `reward_chosen`, `reward_rejected` and `probability`; `relabelled` (of pairs \
+                      that had labels: whether the reward turned them round); `chosen_complete` \
+                      and `rejected_complete` (whether the response ended by itself, not by the \
+                      token budget). Responses follow the prompt as they stand, spaces included. \
+                      What was left out is listed in `*.left_out.jsonl` with its reason; \
+                      `report.json` holds the numbers below.\n";
 
 fn split_words(report: &PairReport) -> String {
     let shared = match report.pairs_of_training_prompts {
-        Some(shared) if shared > 0 => format!(
-            ", {shared} of them of prompts that training pairs \
-                                               have too"
-        ),
+        Some(shared) if shared > 0 => {
+            format!(", {shared} of them of prompts that training pairs have too")
+        }
         _ => String::new(),
     };
     let mut text = format!(

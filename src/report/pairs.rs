@@ -224,8 +224,7 @@ mod tests {
         assert_eq!((report.pairs, report.left_out, report.tied), (4, 3, 1));
         assert_eq!(
             report.left_out_words(),
-            "3 left out: 2 with equal responses, 1 with equal \
-                                             rewards"
+            "3 left out: 2 with equal responses, 1 with equal rewards"
         );
         assert_eq!(
             (report.label_agreement, report.longer_chosen, report.relabelled),

@@ -124,9 +124,8 @@ pub fn ppo_figure(trainings: &[PpoTraining]) -> Result<String> {
 pub(super) fn ppo_table(rows: &[PpoRow]) -> String {
     let mut table =
         "<table><tr><th>L</th><th class=\"n\">steps</th><th class=\"n\">return</th><th \
-         class=\"n\">steps to the return of L = inf</th>\
-         <th class=\"n\">gold reward</th><th class=\"n\">kl</th><th class=\"n\">distinct-2</th><th \
-         class=\"n\">rollouts/s</th></tr>\n"
+         class=\"n\">steps to the return of L = inf</th><th class=\"n\">gold reward</th><th \
+         class=\"n\">kl</th><th class=\"n\">distinct-2</th><th class=\"n\">rollouts/s</th></tr>\n"
             .to_owned();
     for row in rows {
         let change = |first: &[f64], last: &[f64]| {
@@ -143,8 +142,8 @@ pub(super) fn ppo_table(rows: &[PpoRow]) -> String {
         let _ = writeln!(
             table,
             "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td \
-             class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
-             <td class=\"n\">{}</td><td class=\"n\">{:.1}</td></tr>",
+             class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td \
+             class=\"n\">{}</td><td class=\"n\">{:.1}</td></tr>",
             row.chunk_len,
             row.steps,
             change(&row.first_return, &row.last_return),

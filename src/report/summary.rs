@@ -6,34 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::answer::Answer;
 use super::length_control::{LengthControl, Responses};
 use super::ppo::PpoRow;
 use super::statistics::{distinct, mean, standard_deviation, standard_error};
 
-/// One response as evaluation sees it.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    pub seed: u64,
-    pub id: String,
-    pub prompt: String,
-    pub response: String,
-    /// Ended by itself, not by the token budget.
-    pub complete: bool,
-    pub score: Option<f64>,
-    pub gold_reward: Option<f64>,
-    /// What judges beside the gold say, by their names.
-    pub judges: BTreeMap<String, f64>,
-    pub base_logprob_per_token: Option<f64>,
-    pub response_tokens: usize,
-    pub base_tokens: u64,
-    pub guide_tokens: u64,
-    pub seconds: f64,
-}
-
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     pub run: String,
-    pub rows: Vec<Row>,
+    pub rows: Vec<SummaryRow>,
     #[serde(default)]
     pub comparisons: Vec<Comparison>,
     /// For each base with a reference method; see [`Self::control_for_length`].
@@ -59,7 +40,7 @@ pub struct Summary {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Row {
+pub struct SummaryRow {
     pub base: String,
     pub method: String,
     pub settings: Value,
@@ -146,7 +127,7 @@ impl Summary {
         }
         let over =
             |value: &dyn Fn(&Answer) -> f64| mean(&answers.iter().map(value).collect::<Vec<_>>());
-        self.rows.push(Row {
+        self.rows.push(SummaryRow {
             base: base.to_owned(),
             method: method.to_owned(),
             settings,
@@ -169,8 +150,8 @@ impl Summary {
                 .len(),
         });
         let note = format!(
-            "{base}: every score is 0, so the guides chose nothing: tuned and \
-                            untuned are the same as they were loaded"
+            "{base}: every score is 0, so the guides chose nothing: tuned and untuned are the same \
+             as they were loaded"
         );
         if !answers.is_empty()
             && answers.iter().all(|answer| answer.score == Some(0.0))
@@ -189,15 +170,14 @@ impl Summary {
             .and_then(|values| values.first()?.as_array()?.get(1)?.as_f64());
         if training["changed"] == Value::Bool(false) {
             self.notes.push(format!(
-                "{stage}: nothing was learned, the result is bit for bit what \
-                                     training started from"
+                "{stage}: nothing was learned, the result is bit for bit what training started from"
             ));
         } else if let (Some(loss), Some(start)) = (held_out, training["loss_at_start"].as_f64())
             && loss >= start
         {
             self.notes.push(format!(
-                "{stage}: the held-out loss {loss:.4} is no lower than \
-                                     {start:.4}, what it is before training"
+                "{stage}: the held-out loss {loss:.4} is no lower than {start:.4}, what it is \
+                 before training"
             ));
         }
     }
@@ -298,15 +278,13 @@ mod tests {
         assert_eq!((reward.mean, reward.seeds), (2.0, vec![1.0, 3.0]));
         assert!(
             (reward.ci95 - 1.96 * 1.0).abs() < 1e-12,
-            "prompts x: 1, y: 3 have the standard \
-                                                           error 1"
+            "prompts x: 1, y: 3 have the standard error 1"
         );
         let kind = &summary.rows[0].judges["kind"];
         assert_eq!(
             (kind.mean, &kind.seeds[..]),
             (4.0, &[2.0, 6.0][..]),
-            "another judge has its \
-                                                                          own numbers"
+            "another judge has its own numbers"
         );
         // per prompt: x 5 − 1 = 4, y 7 − 3 = 4
         let comparison = &summary.comparisons[0];
@@ -337,10 +315,10 @@ mod tests {
         summary.note_training("dpo", &serde_json::json!({ "changed": false }));
         summary.note_training("direct/m/dpo", &of_pairs(0.7));
         assert_eq!(summary.notes.len(), 3);
-        assert!(summary.notes[2].starts_with(
-            "direct/m/dpo: the held-out loss 0.7000 is no lower \
-                                              than 0.6931"
-        ));
+        assert!(
+            summary.notes[2]
+                .starts_with("direct/m/dpo: the held-out loss 0.7000 is no lower than 0.6931")
+        );
         assert!(
             summary.notes[0].starts_with("m: every score is 0")
                 && summary.notes[1].starts_with("dpo: nothing was learned")

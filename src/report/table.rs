@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
-use super::summary::{Reward, Row, Summary};
+use super::summary::{Reward, Summary, SummaryRow};
 use crate::search::Search;
 
 /// The rows of one run and the paired differences of its methods.
@@ -46,7 +46,7 @@ pub fn compare(summaries: &[Summary]) -> String {
 }
 
 /// The judges beside the gold that any of these rows knows.
-fn judges<'a>(rows: impl Iterator<Item = &'a Row>) -> BTreeSet<&'a str> {
+fn judges<'a>(rows: impl Iterator<Item = &'a SummaryRow>) -> BTreeSet<&'a str> {
     rows.flat_map(|row| row.judges.keys().map(String::as_str)).collect()
 }
 
@@ -62,7 +62,7 @@ fn headers(with_run: bool, judges: &BTreeSet<&str>) -> Vec<String> {
     run.into_iter().chain(before).chain(judges.iter().flat_map(of_judge)).chain(after).collect()
 }
 
-fn cells(row: &Row, judges: &BTreeSet<&str>) -> Vec<String> {
+fn cells(row: &SummaryRow, judges: &BTreeSet<&str>) -> Vec<String> {
     let number = |value: Option<f64>, digits: usize| {
         value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
     };

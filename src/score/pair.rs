@@ -24,15 +24,15 @@ use crate::models::{KvCache, Lm, Segment};
 use crate::search::{Group, Kept, Node, Nodes, Response, Scored, Scorer, ToScore};
 use crate::text::{PromptTemplate, Tokenizer, VocabularyDifference};
 
-/// The tuned and the untuned model: one tokenizer, one prompt template.
-pub struct Guide {
+/// A guide pair as it is loaded: the tuned and the untuned model, one tokenizer, one prompt template.
+pub struct GuidePair {
     pub tuned: Rc<Lm>,
     pub untuned: Rc<Lm>,
     pub tokenizer: Rc<Tokenizer>,
     pub template: PromptTemplate,
 }
 
-impl Guide {
+impl GuidePair {
     /// # Errors
     /// [`Error::Recipe`] where the two have different vocabularies: one's ids would mean something
     /// else to the other.
@@ -74,18 +74,19 @@ pub fn two_vocabularies(difference: &VocabularyDifference) -> String {
     format!("the tuned and the untuned guide of a pair have two vocabularies: {difference}")
 }
 
-pub struct GuidePair {
-    guide: Rc<Guide>,
+/// The scorer of one guide pair.
+pub struct PairScorer {
+    pair: Rc<GuidePair>,
     /// The base's ids are the guides' ids.
     same_vocabulary: bool,
     /// At least one; the first is scored.
     ends: Vec<i64>,
-    nodes: Nodes<Batch, Row>,
+    nodes: Nodes<Batch, ReadResponse>,
 }
 
 /// What one `score` call left for the rows of one prompt.
 struct Batch {
-    prompt: Rc<Prompt>,
+    prompt: Rc<ReadPrompt>,
     models: [ModelState; 2],
 }
 
@@ -96,7 +97,7 @@ struct ModelState {
 }
 
 /// Hidden states after the prompt, (1, hidden_size) for each guide, and its length in tokens.
-struct Prompt {
+struct ReadPrompt {
     length: i64,
     /// Whether it is empty, so that responses begin the text.
     is_empty: bool,
@@ -105,7 +106,7 @@ struct Prompt {
 
 /// What was read of a response.
 #[derive(Clone, Default)]
-struct Row {
+struct ReadResponse {
     ids: Vec<i64>,
     /// Log-ratio of each id.
     ratios: Vec<f32>,
@@ -123,7 +124,7 @@ struct Readable {
 }
 
 /// What one row needs from the guides.
-struct Work {
+struct ToRead {
     parent: Node,
     /// The parent's row in its batch.
     place: usize,
@@ -136,7 +137,7 @@ struct Work {
     cached: usize,
 }
 
-impl Work {
+impl ToRead {
     /// Leading ids whose log-ratios are known from the parent.
     fn known(&self) -> usize {
         self.ratios.len()
@@ -147,22 +148,22 @@ impl Work {
     }
 }
 
-impl GuidePair {
-    pub fn new(guide: Rc<Guide>, same_vocabulary: bool) -> Result<Self> {
-        guide.warn_if_same();
-        let ends = guide.tuned.model.info().eos_token_ids.clone();
+impl PairScorer {
+    pub fn new(pair: Rc<GuidePair>, same_vocabulary: bool) -> Result<Self> {
+        pair.warn_if_same();
+        let ends = pair.tuned.model.info().eos_token_ids.clone();
         if ends.is_empty() {
             return Err(Error::failed(
-                "the guides have no end-of-sequence token\n\nhint: set \
-                                      `eos_token_id` in the guide's config.json",
+                "the guides have no end-of-sequence token\n\nhint: set `eos_token_id` in the \
+                 guide's config.json",
             ));
         }
-        Ok(Self { guide, same_vocabulary, ends, nodes: Nodes::default() })
+        Ok(Self { pair, same_vocabulary, ends, nodes: Nodes::default() })
     }
 
     /// Whether `prompt` is nothing to the guides, so that responses begin the text.
     pub(super) fn is_empty(&self, prompt: &str) -> Result<bool> {
-        self.guide.template.is_empty(&self.guide.tokenizer, prompt)
+        self.pair.template.is_empty(&self.pair.tokenizer, prompt)
     }
 
     /// log π* − log π_ref of each guide token of a response that the guides can read, with the EOS
@@ -173,7 +174,7 @@ impl GuidePair {
         response: &Response,
         ends: bool,
     ) -> Result<Vec<f32>> {
-        let mut ids = self.guide.template.encode(&self.guide.tokenizer, prompt)?;
+        let mut ids = self.pair.template.encode(&self.pair.tokenizer, prompt)?;
         let prompt_len = ids.len();
         let readable = self.readable(prompt_len, response, self.is_empty(prompt)?, ends)?;
         ids.extend(readable.ids);
@@ -183,8 +184,8 @@ impl GuidePair {
         if ids.len() == prompt_len {
             return Ok(Vec::new());
         }
-        let tuned = super::response_logps(&self.guide.tuned.model, &ids, prompt_len)?;
-        let untuned = super::response_logps(&self.guide.untuned.model, &ids, prompt_len)?;
+        let tuned = super::response_logps(&self.pair.tuned.model, &ids, prompt_len)?;
+        let untuned = super::response_logps(&self.pair.untuned.model, &ids, prompt_len)?;
         Ok(tuned.iter().zip(&untuned).map(|(tuned, untuned)| tuned - untuned).collect())
     }
 
@@ -195,7 +196,7 @@ impl GuidePair {
     }
 
     fn models(&self) -> [&Lm; 2] {
-        [&self.guide.tuned, &self.guide.untuned]
+        [&self.pair.tuned, &self.pair.untuned]
     }
 
     /// The guide's ids of a response, without its EOS where it `ends`. After an empty prompt it
@@ -215,10 +216,10 @@ impl GuidePair {
         // A chunk may end inside a multi-byte character; its bytes are scored with the chunk that
         // completes it.
         let text = match ends {
-            true => self.guide.tokenizer.split_end(&response.text, &self.ends).0,
+            true => self.pair.tokenizer.split_end(&response.text, &self.ends).0,
             false => response.text.trim_end_matches('\u{FFFD}'),
         };
-        self.guide.tokenizer.encode_response(text, begins)
+        self.pair.tokenizer.encode_response(text, begins)
     }
 
     /// What the guides read of a response behind a prompt of `prompt_len` tokens; after an empty
@@ -231,13 +232,14 @@ impl GuidePair {
         ends: bool,
     ) -> Result<Readable> {
         let mut ids = self.response_ids(response, begins, ends)?;
-        let room = self.guide.context().saturating_sub(prompt_len);
+        let room = self.pair.context().saturating_sub(prompt_len);
         let is_cut = ids.len() + usize::from(ends) > room;
         ids.truncate(room);
         Ok(Readable { ids, ends: ends && !is_cut, is_cut })
     }
 
-    fn plan(&self, request: &ToScore) -> Result<Work> {
+    /// What the guides must read for `request`, beyond what they know from its parent.
+    fn to_read(&self, request: &ToScore) -> Result<ToRead> {
         let Kept { batch, place, row: parent } =
             self.nodes.get(&request.parent).ok_or_else(pruned)?;
         let prompt = &batch.prompt;
@@ -251,7 +253,7 @@ impl GuidePair {
         // The hidden state that predicts the first new token is at hand after the whole parent and
         // after the prompt; elsewhere the last common token is fed once more.
         let cached = if known == parent.ids.len() { known } else { known.saturating_sub(1) };
-        Ok(Work {
+        Ok(ToRead {
             parent: request.parent.clone(),
             place,
             ratios: parent.ratios[..known].to_vec(),
@@ -265,11 +267,11 @@ impl GuidePair {
     /// One guide's forward pass over all that is new, the `work` of each group's requests in their
     /// order: the log-probabilities of the unknown tokens, row by row with each row's EOS last, and
     /// the guide's new state of each group.
-    fn read(
+    fn read_new(
         &self,
         which: usize,
         groups: &[Group<Batch>],
-        work: &[Work],
+        work: &[ToRead],
     ) -> Result<(Vec<f32>, Vec<ModelState>)> {
         let lm = self.models()[which];
         let (mut segments, mut carried) = (Vec::new(), Vec::new());
@@ -336,18 +338,18 @@ impl GuidePair {
     }
 }
 
-impl Scorer for GuidePair {
+impl Scorer for PairScorer {
     fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
         let ids = prompts
             .iter()
-            .map(|prompt| self.guide.template.encode(&self.guide.tokenizer, prompt))
+            .map(|prompt| self.pair.template.encode(&self.pair.tokenizer, prompt))
             .collect::<Result<Vec<Vec<i64>>>>()?;
         if let Some(longest) =
-            ids.iter().map(Vec::len).max().filter(|longest| *longest > self.guide.context())
+            ids.iter().map(Vec::len).max().filter(|longest| *longest > self.pair.context())
         {
             return Err(Error::failed(format!(
                 "a prompt of {longest} tokens does not fit the guides' context of {}",
-                self.guide.context()
+                self.pair.context()
             )));
         }
         let [tuned, untuned] = self.models().map(|lm| lm.model.read_prompts(&ids));
@@ -356,9 +358,11 @@ impl Scorer for GuidePair {
         {
             let after = [tuned.1.shallow_clone(), untuned.1.shallow_clone()];
             let models = [tuned, untuned].map(|(segment, last)| ModelState { segment, last });
-            let prompt = Prompt { length: ids.len() as i64, is_empty: self.is_empty(text)?, after };
+            let prompt =
+                ReadPrompt { length: ids.len() as i64, is_empty: self.is_empty(text)?, after };
             nodes.extend(
-                self.nodes.open(Batch { prompt: Rc::new(prompt), models }, [Row::default()]),
+                self.nodes
+                    .open(Batch { prompt: Rc::new(prompt), models }, [ReadResponse::default()]),
             );
         }
         Ok(nodes)
@@ -377,10 +381,10 @@ impl Scorer for GuidePair {
             .collect();
         let work = order
             .iter()
-            .map(|&number| self.plan(&requests[number]))
-            .collect::<Result<Vec<Work>>>()?;
-        let (tuned, tuned_states) = self.read(0, &groups, &work)?;
-        let (untuned, untuned_states) = self.read(1, &groups, &work)?;
+            .map(|&number| self.to_read(&requests[number]))
+            .collect::<Result<Vec<ToRead>>>()?;
+        let (tuned, tuned_states) = self.read_new(0, &groups, &work)?;
+        let (untuned, untuned_states) = self.read_new(1, &groups, &work)?;
         let mut new_ratios = tuned.iter().zip(&untuned).map(|(tuned, untuned)| tuned - untuned);
         let mut work = order.into_iter().zip(work);
         let mut scored = vec![None; requests.len()];
@@ -390,13 +394,13 @@ impl Scorer for GuidePair {
             let mut rows = Vec::with_capacity(requests.len());
             for (place, (number, work)) in work.by_ref().take(requests.len()).enumerate() {
                 let (fed, unknown) = (work.fed() as u64, work.ids.len() - work.known());
-                let Work { parent, mut ratios, ids, ends, is_cut, .. } = work;
+                let ToRead { parent, mut ratios, ids, ends, is_cut, .. } = work;
                 ratios.extend(new_ratios.by_ref().take(unknown));
                 let eos = if ends { new_ratios.next() } else { None };
                 let score = ratios.iter().sum::<f32>() + eos.unwrap_or(0.0);
                 let node = self.nodes.child(&parent).ok_or_else(pruned)?;
                 scored[number] = Some(Scored { node: node.clone(), score, fed, is_cut });
-                rows.push((node, place, Row { ids, ratios, eos }));
+                rows.push((node, place, ReadResponse { ids, ratios, eos }));
             }
             self.nodes
                 .insert(Batch { prompt: batch.prompt.clone(), models: [tuned, untuned] }, rows);

@@ -10,13 +10,13 @@
 
 use std::rc::Rc;
 
-use super::{Guide, GuidePair};
+use super::{GuidePair, PairScorer};
 use crate::error::Result;
 use crate::search::{Response, Scorer, ToScore};
 use crate::text::Tokenizer;
 
 pub struct TokenRewards {
-    pair: GuidePair,
+    pair: PairScorer,
     policy: Rc<Tokenizer>,
     guide: Rc<Tokenizer>,
     same_vocabulary: bool,
@@ -28,12 +28,12 @@ impl TokenRewards {
     ///
     /// # Errors
     /// If the guides have no end-of-sequence token.
-    pub fn new(guide: Rc<Guide>, policy: Rc<Tokenizer>) -> Result<Self> {
+    pub fn new(guide: Rc<GuidePair>, policy: Rc<Tokenizer>) -> Result<Self> {
         let same_vocabulary =
             policy.vocabulary().difference(&guide.tokenizer.vocabulary()).is_none();
         let tokenizer = guide.tokenizer.clone();
         Ok(Self {
-            pair: GuidePair::new(guide, same_vocabulary)?,
+            pair: PairScorer::new(guide, same_vocabulary)?,
             policy,
             guide: tokenizer,
             same_vocabulary,

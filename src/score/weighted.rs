@@ -2,18 +2,18 @@
 //! weight steers away from what its pair was tuned for. Each pair has its own vocabulary and prompt
 //! template.
 
-use super::GuidePair;
+use super::PairScorer;
 use crate::error::{Error, Result};
 use crate::search::{Node, Nodes, Scored, Scorer, ToScore};
 
 pub struct WeightedPairs {
-    pairs: Vec<(f32, GuidePair)>,
+    pairs: Vec<(f32, PairScorer)>,
     /// Each pair's node for a response.
     nodes: Nodes<(), Vec<Node>>,
 }
 
 impl WeightedPairs {
-    pub fn new(pairs: Vec<(f32, GuidePair)>) -> Self {
+    pub fn new(pairs: Vec<(f32, PairScorer)>) -> Self {
         Self { pairs, nodes: Nodes::default() }
     }
 

@@ -77,7 +77,7 @@ impl SearchSettings for BeamSettings {
         };
         format!(
             "token-level beam search of {proposal}, beam width {beam_width}, length penalty \
-                 {length_penalty}, ends {ends}"
+             {length_penalty}, ends {ends}"
         )
     }
 

@@ -72,8 +72,8 @@ impl SearchSettings for CbsSettings {
     fn words(&self, _proposal: &str) -> String {
         let Self { beam_width, successors, chunk_len } = self;
         format!(
-            "chunk-level beam search, beam width {beam_width}, {successors} successors, chunks \
-                 of {chunk_len} tokens"
+            "chunk-level beam search, beam width {beam_width}, {successors} successors, chunks of \
+             {chunk_len} tokens"
         )
     }
 

@@ -301,8 +301,7 @@ impl Round<'_, '_> {
 fn next_tokens(proposer: &mut dyn Proposer) -> Result<&mut dyn NextTokens> {
     let unable = || {
         Error::failed(
-            "the base does not tell its next tokens, which token-level beam \
-                                   search chooses from",
+            "the base does not tell its next tokens, which token-level beam search chooses from",
         )
     };
     proposer.next_tokens().ok_or_else(unable)

@@ -58,20 +58,11 @@ pub fn cells(plan: &Plan) -> Result<Vec<Cell>> {
             Proposal::Untuned => plan.untuned(),
             _ => continue,
         };
-        let source = source.ok_or_else(|| {
-            Error::recipe(format!(
-                "method `{name}` needs a guide \
-                                                                 pair"
-            ))
-        })?;
+        let source =
+            source.ok_or_else(|| Error::recipe(format!("method `{name}` needs a guide pair")))?;
         let base = plan
             .model_of(&source)
-            .ok_or_else(|| {
-                Error::recipe(
-                    "the recipe has no model to \
-                                                                       tune",
-                )
-            })?
+            .ok_or_else(|| Error::recipe("the recipe has no model to tune"))?
             .to_owned();
         cells.push(Cell { base, method_name: name, method, source: Source::Guide(source) });
     }

@@ -77,8 +77,7 @@ mod tests {
         assert_eq!(changes(&before, &before), "");
         assert_eq!(
             changes(&before, &of(0.3, json!(null), &hash("a"))),
-            "settings.objective.beta \
-                                                                         0.1 → 0.3"
+            "settings.objective.beta 0.1 → 0.3"
         );
         assert_eq!(changes(&before, &of(0.1, json!(null), &hash("b"))), "inputs.texts");
         assert_eq!(

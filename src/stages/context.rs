@@ -99,7 +99,7 @@ impl Context {
             let named = left[..left.len().min(NAMED)].join(", ");
             info!(
                 "results of settings that the recipe no longer has lie here too ({named}{more}); \
-                   --fresh removes them with all others"
+                 --fresh removes them with all others"
             );
         }
         Ok(())
@@ -122,7 +122,7 @@ impl Context {
             let named: Vec<String> = outdated.iter().map(|stage| format!("`{stage}`")).collect();
             warn!(
                 "{} hold results of other settings than these; a run without --only makes them \
-                   anew",
+                 anew",
                 named.join(", ")
             );
         }

@@ -13,12 +13,8 @@ use crate::train::tasks::{DpoTask, PairSequences, reference_of};
 /// `name`: of the task, its metrics and its folder.
 pub fn train(context: &Context, pupil: &Pupil, name: &str) -> Result<()> {
     let tuning = pupil.tuning(&context.plan)?;
-    let (objective, training) = tuning.dpo.ok_or_else(|| {
-        Error::recipe(
-            "the recipe has no `[dpo]` \
-                                                                        table",
-        )
-    })?;
+    let (objective, training) =
+        tuning.dpo.ok_or_else(|| Error::recipe("the recipe has no `[dpo]` table"))?;
     // What DPO starts from and keeps as its reference: the result of SFT, or else the model itself.
     let reference = match tuning.sft {
         Some(_) => context.run.path(&pupil.folder("sft")),
@@ -26,7 +22,7 @@ pub fn train(context: &Context, pupil: &Pupil, name: &str) -> Result<()> {
     };
     let model = Trainable::open(context, tuning.model, &reference, name, training.lora.as_ref())?;
     let read = |file: &str| -> Result<Vec<PairSequences>> {
-        let both = model.read(context, file, training.max_length)?;
+        let both = model.read_sequences(context, file, training.max_length)?;
         let pairs = both.len();
         let whole = both.into_iter().filter_map(|[chosen, rejected]| {
             chosen.zip(rejected).map(|(chosen, rejected)| PairSequences::new(chosen, rejected))

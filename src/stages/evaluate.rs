@@ -35,7 +35,7 @@ pub fn run(context: &Context) -> Result<()> {
     let prompts: HashSet<String> =
         steer::test_prompts(context)?.into_iter().map(|prompt| prompt.id).collect();
     for cell in cells {
-        let responses = read(context, &cell, &prompts)?;
+        let responses = answers(context, &cell, &prompts)?;
         if cell.method.proposal == Proposal::Direct {
             let pupil = Pupil::Direct(cell.base.clone());
             let [sft, dpo] =
@@ -91,7 +91,7 @@ fn references(cells: &[Cell]) -> Vec<(String, String)> {
 }
 
 /// All responses of one cell to these prompts, seed after seed; the journal may hold more.
-fn read(context: &Context, cell: &Cell, prompts: &HashSet<String>) -> Result<Vec<Answer>> {
+fn answers(context: &Context, cell: &Cell, prompts: &HashSet<String>) -> Result<Vec<Answer>> {
     let mut all = Vec::new();
     let judges = context.recipe().judges();
     for &seed in &context.recipe().run.seeds {

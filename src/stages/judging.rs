@@ -14,7 +14,7 @@ use crate::engine::SteerLine;
 use crate::error::{Error, Result};
 use crate::monitor::Progress;
 use crate::prompt::Prompt;
-use crate::score::GoldReward;
+use crate::score::JudgeModel;
 
 /// Responses judged together, in the order of the prompts, so that rewards do not depend on where a
 /// run stopped.
@@ -34,7 +34,7 @@ pub struct JudgeLine {
 /// The judges at work: one is open at a time, for all that it has to say.
 pub struct Judging<'a> {
     context: &'a Context,
-    open: Option<(String, GoldReward)>,
+    open: Option<(String, JudgeModel)>,
     /// Those of all cells, once they were asked for.
     prompts: Option<Rc<[Prompt]>>,
 }
@@ -67,10 +67,7 @@ impl<'a> Judging<'a> {
             interrupt::check()?;
             if group.iter().any(|prompt| !known.contains(&prompt.id)) {
                 let unanswered = |id: &str| {
-                    Error::failed(format!(
-                        "{name}: there is no response to \
-                                                                   prompt `{id}`"
-                    ))
+                    Error::failed(format!("{name}: there is no response to prompt `{id}`"))
                 };
                 let response =
                     |id: &str| responses.get(id).map(String::as_str).ok_or_else(|| unanswered(id));
@@ -91,7 +88,7 @@ impl<'a> Judging<'a> {
     }
 
     /// The judge of this name, open.
-    fn judge(&mut self, name: &str) -> Result<&GoldReward> {
+    fn judge(&mut self, name: &str) -> Result<&JudgeModel> {
         let open = match self.open.take().filter(|(open, _)| open == name) {
             Some(open) => open,
             // The one before has gone by now.

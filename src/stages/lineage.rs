@@ -18,7 +18,7 @@ use crate::artifacts::{FileHashes, fingerprint};
 use crate::error::{Error, Result};
 use crate::models::contents;
 use crate::recipe::{Model, Plan};
-use crate::score::GoldReward;
+use crate::score::JudgeModel;
 use crate::text::{dataset_files, pair_files};
 
 /// Enters every fingerprint: raised when the program's results change for the same recipe.
@@ -102,7 +102,7 @@ impl Lineage {
                     Some(folder) => {
                         // A classifier is f32 whatever is asked for.
                         let folder = Path::new(folder);
-                        let kind = if GoldReward::is_classifier_folder(folder)? {
+                        let kind = if JudgeModel::is_classifier_folder(folder)? {
                             Kind::Float
                         } else {
                             placements.judge(name)?.kind
@@ -131,12 +131,8 @@ impl Lineage {
                     .preferences
                     .as_ref()
                     .and_then(|table| Some((table, Path::new(table.source.as_ref()?))));
-                let (table, source) = table.ok_or_else(|| {
-                    Error::recipe(
-                        "`[preferences]` has no \
-                                                                         `source`",
-                    )
-                })?;
+                let (table, source) =
+                    table.ok_or_else(|| Error::recipe("`[preferences]` has no `source`"))?;
                 self.contents(Held::Pairs, source, || pair_files(table, source))?
             }
         })
@@ -186,12 +182,10 @@ impl Lineage {
 }
 
 fn model<'a>(plan: &'a Plan, name: &str) -> Result<&'a Model> {
-    plan.recipe.models.get(name).ok_or_else(|| {
-        Error::recipe(format!(
-            "no model `{name}` in the \
-                                                                      recipe"
-        ))
-    })
+    plan.recipe
+        .models
+        .get(name)
+        .ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))
 }
 
 /// The precision of weights at inference; where they are is no part of a result.

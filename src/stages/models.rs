@@ -9,7 +9,7 @@ use super::tuning_plan::Pupil;
 use crate::error::{Error, Result};
 use crate::models::{Lm, open_with_tokenizer};
 use crate::recipe::{GOLD, GuidePairSource, GuideSource, Plan, Recipe};
-use crate::score::{GoldReward, Guide};
+use crate::score::{GuidePair, JudgeModel};
 use crate::text::{PromptTemplate, Tokenizer};
 
 /// A model and its tokenizer.
@@ -84,26 +84,26 @@ impl Models {
         &self,
         pair: &GuidePairSource,
         open: &mut dyn FnMut(&Path, &str) -> Result<Opened>,
-    ) -> Result<Rc<Guide>> {
+    ) -> Result<Rc<GuidePair>> {
         let [tuned_name, untuned_name] =
             [self.of_guide(&pair.tuned)?, self.of_guide(&pair.untuned)?];
         let tuned = open(&self.guide_folder(&pair.tuned)?, tuned_name)?;
         let untuned = open(&self.guide_folder(&pair.untuned)?, untuned_name)?;
-        Ok(Rc::new(Guide::new(tuned, untuned, self.template(tuned_name)?)?))
+        Ok(Rc::new(GuidePair::new(tuned, untuned, self.template(tuned_name)?)?))
     }
 
-    pub fn open_judge(&self, name: &str) -> Result<GoldReward> {
+    pub fn open_judge(&self, name: &str) -> Result<JudgeModel> {
         let judge = self
             .recipe()
             .judge(name)
             .ok_or_else(|| Error::recipe(format!("the recipe has no judge `{name}`")))?;
         let folder = judge.id.map_or_else(|| self.run_dir.join(GOLD), PathBuf::from);
         let Placement { device, kind } = self.placements.judge(name)?;
-        GoldReward::open(&folder, device, kind, judge.text)
+        JudgeModel::open(&folder, device, kind, judge.text)
     }
 
     /// The judge of `[gold]`.
-    pub fn open_gold(&self) -> Result<GoldReward> {
+    pub fn open_gold(&self) -> Result<JudgeModel> {
         self.open_judge(GOLD)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind};
 
 use crate::error::{Error, Result};
-use crate::models::device;
+use crate::machine::device;
 use crate::recipe::{Dtype, Plan};
 
 /// Where a model is put, and the kind of its weights at inference.
@@ -45,20 +45,16 @@ impl Placements {
 
     /// Where the model `name` of the recipe is put; what descends from it goes with it.
     pub fn model(&self, name: &str) -> Result<Placement> {
-        self.models.get(name).copied().ok_or_else(|| {
-            Error::recipe(format!(
-                "no model `{name}` in \
-                                                                            the recipe"
-            ))
-        })
+        self.models
+            .get(name)
+            .copied()
+            .ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))
     }
 
     pub fn judge(&self, name: &str) -> Result<Placement> {
-        self.judges.get(name).copied().ok_or_else(|| {
-            Error::recipe(format!(
-                "no judge `{name}` in \
-                                                                            the recipe"
-            ))
-        })
+        self.judges
+            .get(name)
+            .copied()
+            .ok_or_else(|| Error::recipe(format!("no judge `{name}` in the recipe")))
     }
 }

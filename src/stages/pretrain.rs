@@ -19,12 +19,8 @@ use crate::train::{Fit, Sequence};
 /// Makes the recipe's model `name`.
 pub fn train(context: &Context, name: &str) -> Result<()> {
     let scratch = context.recipe().models.get(name).and_then(|model| model.scratch.as_ref());
-    let scratch = scratch.ok_or_else(|| {
-        Error::recipe(format!(
-            "`models.{name}` is not made from \
-                                                               scratch"
-        ))
-    })?;
+    let scratch = scratch
+        .ok_or_else(|| Error::recipe(format!("`models.{name}` is not made from scratch")))?;
     let training = context.plan.training.pretrain.get(name);
     let training =
         training.ok_or_else(|| Error::recipe("scratch models need a `[pretrain]` table"))?;

@@ -13,7 +13,7 @@ use super::tasks::{TRAIN, VALIDATION};
 use super::tuning::{lora_seed, tell_lora};
 use super::tuning_plan::Pupil;
 use crate::error::{Error, Result};
-use crate::models::device::training_kind;
+use crate::machine::device::training_kind;
 use crate::models::{
     RewardHead, RewardModel, lora_reward_model_with_tokenizer, reward_model_with_tokenizer,
 };
@@ -26,22 +26,22 @@ use crate::train::tasks::{PairTexts, RewardTask};
 
 const NAME: &str = "reward_model";
 
-struct Settings<'a> {
+struct RewardTraining<'a> {
     table: &'a RewardModelTable,
     model: &'a str,
     training: &'a Training,
 }
 
-fn settings(context: &Context) -> Result<Settings<'_>> {
+fn from_plan(context: &Context) -> Result<RewardTraining<'_>> {
     let absent = || Error::recipe("the recipe has no `[reward_model]` table");
-    Ok(Settings {
+    Ok(RewardTraining {
         table: context.recipe().reward_model.as_ref().ok_or_else(absent)?,
         model: context.recipe().reward_model_base().ok_or_else(absent)?,
         training: context.plan.training.reward_model.as_ref().ok_or_else(absent)?,
     })
 }
 
-fn start_folder(context: &Context, settings: &Settings) -> Result<PathBuf> {
+fn start_folder(context: &Context, settings: &RewardTraining) -> Result<PathBuf> {
     match settings.table.from {
         RewardStart::Model => context.models.folder(settings.model),
         RewardStart::Sft => Ok(context.run.path(&Pupil::Guide.folder("sft"))),
@@ -49,12 +49,12 @@ fn start_folder(context: &Context, settings: &Settings) -> Result<PathBuf> {
 }
 
 pub fn train(context: &Context) -> Result<()> {
-    let settings = settings(context)?;
+    let settings = from_plan(context)?;
     let training = settings.training;
     let (model, tokenizer) = open(context, &settings)?;
     let (train, validation) = (
-        read(context, &tokenizer, TRAIN, training.max_length)?,
-        read(context, &tokenizer, VALIDATION, training.max_length)?,
+        read_texts(context, &tokenizer, TRAIN, training.max_length)?,
+        read_texts(context, &tokenizer, VALIDATION, training.max_length)?,
     );
     if train.is_empty() {
         return Err(Error::failed(format!(
@@ -66,7 +66,7 @@ pub fn train(context: &Context) -> Result<()> {
     if validation.is_empty() {
         warn!(
             "{NAME}: no pair of {VALIDATION} can be used, so there is no held-out accuracy, and \
-               the last weights are kept"
+             the last weights are kept"
         );
     }
     info!("{NAME}: {} training and {} validation pairs", train.len(), validation.len());
@@ -99,7 +99,7 @@ pub fn train(context: &Context) -> Result<()> {
 
 /// The language model that the head is put on, and the head: all weights learn, or adapters and the
 /// head.
-fn open(context: &Context, settings: &Settings) -> Result<(RewardModel, Tokenizer)> {
+fn open(context: &Context, settings: &RewardTraining) -> Result<(RewardModel, Tokenizer)> {
     let folder = start_folder(context, settings)?;
     let Placement { device, kind } = context.models.placement(settings.model)?;
     let kind = training_kind(kind);
@@ -120,7 +120,7 @@ fn open(context: &Context, settings: &Settings) -> Result<(RewardModel, Tokenize
 }
 
 /// The pairs of `file` that can be learned from; a warning counts the others.
-fn read(
+fn read_texts(
     context: &Context,
     tokenizer: &Tokenizer,
     file: &str,
@@ -151,8 +151,8 @@ fn read(
     if kept.len() < pairs.len() {
         let left_out = pairs.len() - kept.len();
         warn!(
-            "{NAME}: {left_out} of {} pairs of {file} are equal, empty or longer than \
-               `max_length` and left out",
+            "{NAME}: {left_out} of {} pairs of {file} are equal, empty or longer than `max_length` \
+             and left out",
             pairs.len()
         );
     }

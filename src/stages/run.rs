@@ -110,13 +110,13 @@ impl Run {
             let changed = if changed.is_empty() { changed } else { format!(" ({changed})") };
             if manifest.was_done(name) {
                 warn!(
-                    "{name}: was done with other settings, inputs or files{changed}; what it \
-                       left is replaced"
+                    "{name}: was done with other settings, inputs or files{changed}; what it left \
+                     is replaced"
                 );
             } else if manifest.was_begun(name) {
                 warn!(
                     "{name}: was interrupted under other settings or inputs{changed}; it starts \
-                       anew"
+                     anew"
                 );
             }
             drop(manifest);

@@ -18,7 +18,7 @@ pub fn train(context: &Context, pupil: &Pupil, name: &str) -> Result<()> {
     let folder = context.models.folder(tuning.model)?;
     let model = Trainable::open(context, tuning.model, &folder, name, training.lora.as_ref())?;
     let sequences = |file: &str| -> Result<Vec<Sequence>> {
-        let both = model.read(context, file, training.max_length)?;
+        let both = model.read_sequences(context, file, training.max_length)?;
         let responses = 2 * both.len();
         let kept = both.into_iter().flatten().flatten().map(|sequence| match on {
             LossOn::Response => sequence,

@@ -21,7 +21,7 @@ use crate::prompt::Prompt;
 use crate::recipe::{GuidePairSource, GuideSource, Steer};
 use crate::text::{Prompts, Split};
 
-fn settings(context: &Context) -> Result<&Steer> {
+fn table(context: &Context) -> Result<&Steer> {
     context
         .recipe()
         .steer
@@ -76,7 +76,7 @@ impl<'a> Steering<'a> {
     /// The cell's base and its guides, joined.
     fn engine(&mut self, cell: &Cell, seed: u64) -> Result<Engine> {
         let context = self.context;
-        let settings = SteerSettings::of(settings(context)?);
+        let settings = SteerSettings::of(table(context)?);
         self.keep_for(cell, seed)?;
         let (lm, tokenizer) = self.get(&folder(context, cell, seed)?, &cell.base)?;
         let template = context.models.template(&cell.base)?;
@@ -214,7 +214,7 @@ pub fn asked(context: &Context) -> Result<Asked> {
     }
     Ok(Asked {
         prompts: test_prompts(context)?,
-        new_tokens: settings(context)?.max_new_tokens,
+        new_tokens: table(context)?.max_new_tokens,
         models,
     })
 }
@@ -223,7 +223,7 @@ pub fn asked(context: &Context) -> Result<Asked> {
 /// Prompts that training or validation texts make too come last, and only where the others are too
 /// few.
 pub fn test_prompts(context: &Context) -> Result<Vec<Prompt>> {
-    let count = settings(context)?.prompts;
+    let count = table(context)?.prompts;
     let rule = &context.recipe().data.prompt;
     let Prompts { mut prompts, seen } = context.prompts(Split::Test, count)?;
     prompts.extend(seen.into_iter().take(count - prompts.len()));
@@ -240,18 +240,17 @@ pub fn test_prompts(context: &Context) -> Result<Vec<Prompt>> {
 
 /// Says how many prompts were not new to what was trained.
 pub fn tell_seen(context: &Context) -> Result<()> {
-    let count = settings(context)?.prompts;
+    let count = table(context)?.prompts;
     let Prompts { prompts, seen } = context.prompts(Split::Test, count)?;
     match (count - prompts.len(), seen.len()) {
         (0, 0) => {}
         (0, seen) => info!(
-            "steer: {seen} test texts are passed over, for training or validation \
-                            texts make the same prompts"
+            "steer: {seen} test texts are passed over, for training or validation texts make the \
+             same prompts"
         ),
         (taken, _) => warn!(
             "steer: {taken} of {count} prompts are those of training or validation texts too; \
-             other `data.prompt.min_words` or more test \
-             texts make new ones"
+             other `data.prompt.min_words` or more test texts make new ones"
         ),
     }
     Ok(())

@@ -7,7 +7,7 @@ use tracing::warn;
 use super::context::Context;
 use super::tasks::Task;
 use crate::error::{Error, Result};
-use crate::models::memory::{self, MainMemory};
+use crate::machine::memory::{self, MainMemory};
 use crate::recipe::{Stage, bytes_in_words, memory_estimate};
 
 /// Refuses a training whose weights, gradients and moments do not fit into main memory, with the

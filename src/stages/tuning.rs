@@ -12,7 +12,7 @@ use super::run::write_json;
 use super::sample_text::sample_text;
 use super::tasks::TRAIN;
 use crate::error::Result;
-use crate::models::device::training_kind;
+use crate::machine::device::training_kind;
 use crate::models::{Lm, open_lora_with_tokenizer, open_trainable_with_tokenizer};
 use crate::recipe::{Lora, Training};
 use crate::sampling::Stream;
@@ -72,7 +72,7 @@ impl Trainable {
 
     /// Chosen and rejected of each pair of `file`, after their prompt; `None` for a response that
     /// is empty or does not fit `max_length` tokens with it.
-    pub fn read(
+    pub fn read_sequences(
         &self,
         context: &Context,
         file: &str,
@@ -156,7 +156,7 @@ pub fn warn_left_out(task: &str, file: &str, what: &str, left_out: usize, all: u
     if left_out > 0 {
         warn!(
             "{task}: {left_out} of {all} {what} of {file} are empty or longer than `max_length` \
-               and left out"
+             and left out"
         );
     }
 }

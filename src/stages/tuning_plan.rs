@@ -27,12 +27,9 @@ impl<'a> Tuning<'a> {
     fn of_guide(plan: &'a Plan) -> Result<Self> {
         let (recipe, training) = (&plan.recipe, &plan.training);
         Ok(Self {
-            model: recipe.guide_model().ok_or_else(|| {
-                Error::recipe(
-                    "the recipe has no model to \
-                                                                     tune",
-                )
-            })?,
+            model: recipe
+                .guide_model()
+                .ok_or_else(|| Error::recipe("the recipe has no model to tune"))?,
             sft: training.sft.as_ref().map(|training| (recipe.sft_on(), training)),
             dpo: recipe.dpo.as_ref().map(Dpo::objective).zip(training.dpo.as_ref()),
         })
@@ -40,12 +37,8 @@ impl<'a> Tuning<'a> {
 
     fn of_direct(plan: &'a Plan, model: &'a str) -> Result<Self> {
         let training = plan.training.direct.get(model);
-        let training = training.ok_or_else(|| {
-            Error::recipe(format!(
-                "the recipe does not tune \
-                                                                     `{model}` directly"
-            ))
-        })?;
+        let training = training
+            .ok_or_else(|| Error::recipe(format!("the recipe does not tune `{model}` directly")))?;
         Ok(Self {
             model,
             sft: training.sft.as_ref().map(|training| (plan.recipe.sft_on(), training)),

@@ -12,7 +12,6 @@ use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 
 use super::jinja_python::{self, Clock};
-use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 
 const NAME: &str = "chat";
@@ -52,11 +51,6 @@ impl fmt::Display for Raised {
 impl std::error::Error for Raised {}
 
 impl ChatTemplate {
-    /// Of a tokenizer folder; `None` where it has none.
-    pub fn open(folder: &Path) -> Result<Option<Self>> {
-        Ok(Tokenizer::open(folder)?.chat_template()?.cloned())
-    }
-
     /// `special` are the tokens that the template may name, by role (`bos_token`, …); those of no
     /// role are undefined in it.
     pub fn new(path: &Path, source: &str, special: &[(String, String)]) -> Result<Self> {
@@ -194,10 +188,13 @@ mod tests {
         let template = template(source).unwrap();
         assert_eq!(template.render(&chat(), true).unwrap(), "<s>>system:S\nuser:U\nassistant:");
         assert_eq!(template.render(&chat(), false).unwrap(), "<s>>system:S\nuser:U\n");
-        assert!(template.render(&[], true).unwrap_err().to_string().ends_with(
-            "a chat needs one \
-                                                                               message or more"
-        ));
+        assert!(
+            template
+                .render(&[], true)
+                .unwrap_err()
+                .to_string()
+                .ends_with("a chat needs one message or more")
+        );
     }
 
     #[test]
@@ -213,8 +210,7 @@ mod tests {
         let raising = "{% macro no(m) %}{{ raise_exception('no ' + m.role + ' turn') }}{% endmacro %}{{ no(messages[0]) }}";
         assert_eq!(
             error(raising),
-            "model/chat_template.jinja: the chat template refuses this \
-                                    chat: no system turn"
+            "model/chat_template.jinja: the chat template refuses this chat: no system turn"
         );
         let error = error("a\n{{ eos_token + 'x' }}");
         assert!(

@@ -9,8 +9,7 @@
 use serde_json::Value;
 use tokenizers::PreTokenizerWrapper;
 
-use super::Tokenizer;
-use super::tokenizer::ids_of;
+use super::encoding::{ids_of, text_of};
 use crate::error::{Error, Result};
 
 /// How a tokenizer encodes and decodes what continues other text.
@@ -24,20 +23,45 @@ pub(super) enum Continuing {
 }
 
 impl Continuing {
-    pub fn of(tokenizer: &Tokenizer) -> Result<Self> {
+    pub fn of(tokenizer: &tokenizers::Tokenizer) -> Result<Self> {
         if let Some(anchor) = Anchor::of(tokenizer)? {
             return Ok(Self::Behind(anchor));
         }
         let failed = |error: serde_json::Error| Error::Tokenizer(error.to_string());
-        let mut words =
-            serde_json::to_value(tokenizer.inner.get_pre_tokenizer()).map_err(failed)?;
+        let mut words = serde_json::to_value(tokenizer.get_pre_tokenizer()).map_err(failed)?;
         if !without_prefix_space(&mut words) {
             return Ok(Self::Plain);
         }
-        let mut unprefixed = tokenizer.inner.clone();
+        let mut unprefixed = tokenizer.clone();
         let words: PreTokenizerWrapper = serde_json::from_value(words).map_err(failed)?;
         unprefixed.with_pre_tokenizer(Some(words));
         Ok(Self::Unprefixed(Box::new(unprefixed)))
+    }
+
+    /// Ids of a text that continues other text; `tokenizer` is the one that this was made of.
+    pub fn encode(&self, tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<i64>> {
+        match self {
+            Self::Plain => {}
+            Self::Behind(anchor) => {
+                let all = ids_of(tokenizer, &format!("{}{text}", anchor.text))?;
+                if let Some(ids) = all.strip_prefix(&anchor.ids[..]) {
+                    return Ok(ids.to_vec());
+                }
+            }
+            Self::Unprefixed(unprefixed) => return ids_of(unprefixed, text),
+        }
+        ids_of(tokenizer, text)
+    }
+
+    /// The text of ids that continue others, special tokens left out.
+    pub fn decode(&self, tokenizer: &tokenizers::Tokenizer, ids: &[i64]) -> Result<String> {
+        if let Self::Behind(anchor) = self {
+            let text = text_of(tokenizer, &[&anchor.ids[..], ids].concat(), true)?;
+            if let Some(text) = text.strip_prefix(&anchor.text) {
+                return Ok(text.to_owned());
+            }
+        }
+        text_of(tokenizer, ids, true)
     }
 }
 
@@ -66,22 +90,22 @@ const SPACE: char = '\u{2581}';
 
 impl Anchor {
     /// The anchor that this tokenizer needs, if it needs one.
-    pub fn of(tokenizer: &Tokenizer) -> Result<Option<Self>> {
+    pub fn of(tokenizer: &tokenizers::Tokenizer) -> Result<Option<Self>> {
         let marks = |ids: &[i64]| {
             ids.first()
-                .and_then(|&id| tokenizer.token(id))
+                .and_then(|&id| tokenizer.id_to_token(u32::try_from(id).ok()?))
                 .is_some_and(|token| token.starts_with(SPACE))
         };
-        if !marks(&tokenizer.encode("x")?) {
+        if !marks(&ids_of(tokenizer, "x")?) {
             return Ok(None);
         }
         for candidate in CANDIDATES {
-            let ids = tokenizer.encode(candidate)?;
-            let text = tokenizer.decode(&ids)?;
+            let ids = ids_of(tokenizer, candidate)?;
+            let text = text_of(tokenizer, &ids, true)?;
             let follows = |after: &str, spaced: bool| -> Result<bool> {
-                let all = tokenizer.encode(&format!("{candidate}{after}"))?;
+                let all = ids_of(tokenizer, &format!("{candidate}{after}"))?;
                 Ok(all.strip_prefix(&ids[..]).is_some_and(|rest| marks(rest) == spaced)
-                    && tokenizer.decode(&all)? == format!("{text}{after}"))
+                    && text_of(tokenizer, &all, true)? == format!("{text}{after}"))
             };
             if text == candidate && follows("x", false)? && follows(" x", true)? {
                 return Ok(Some(Self { ids, text }));
@@ -91,49 +115,12 @@ impl Anchor {
     }
 }
 
-impl Tokenizer {
-    /// Ids of a response: a continuation, unless the prompt is empty, so that it `begins` the text.
-    pub fn encode_response(&self, text: &str, begins: bool) -> Result<Vec<i64>> {
-        if begins { self.encode(text) } else { self.encode_continuation(text) }
-    }
-
-    /// The text of the ids of a response, special tokens left out.
-    pub fn decode_response(&self, ids: &[i64], begins: bool) -> Result<String> {
-        if begins { self.decode(ids) } else { self.decode_continuation(ids) }
-    }
-
-    /// Ids of a text that continues other text.
-    pub fn encode_continuation(&self, text: &str) -> Result<Vec<i64>> {
-        match self.continuing()? {
-            Continuing::Plain => {}
-            Continuing::Behind(anchor) => {
-                let all = self.encode(&format!("{}{text}", anchor.text))?;
-                if let Some(ids) = all.strip_prefix(&anchor.ids[..]) {
-                    return Ok(ids.to_vec());
-                }
-            }
-            Continuing::Unprefixed(tokenizer) => return ids_of(tokenizer, text),
-        }
-        self.encode(text)
-    }
-
-    /// The text of ids that continue others, special tokens left out.
-    pub fn decode_continuation(&self, ids: &[i64]) -> Result<String> {
-        if let Continuing::Behind(anchor) = self.continuing()? {
-            let text = self.decode(&[&anchor.ids[..], ids].concat())?;
-            if let Some(text) = text.strip_prefix(&anchor.text) {
-                return Ok(text.to_owned());
-            }
-        }
-        self.decode(ids)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::super::special_tokens::SpecialTokens;
+    use super::super::tokenizer::Tokenizer;
     use super::*;
 
     /// A BPE as llama's: spaces are marked, one is put in front of every text, unknown characters
@@ -213,7 +200,7 @@ mod tests {
     fn byte_level_tokenizers_need_no_anchor() {
         let tokenizer =
             Tokenizer::train_bpe(["good film good film".to_owned()].into_iter(), 270).unwrap();
-        assert!(matches!(Continuing::of(&tokenizer).unwrap(), Continuing::Plain));
+        assert!(matches!(Continuing::of(&tokenizer.inner).unwrap(), Continuing::Plain));
         for text in [" good", "good", "\n film"] {
             assert_eq!(
                 tokenizer.encode_continuation(text).unwrap(),

@@ -28,8 +28,8 @@ impl DataReport {
         if !names.is_empty() {
             let names = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             self.warnings.push(format!(
-                "{split}: files called {names} are other splits and not \
-                                        read; `{table}.splits.{split}` chooses"
+                "{split}: files called {names} are other splits and not read; \
+                 `{table}.splits.{split}` chooses"
             ));
         }
     }
@@ -38,8 +38,7 @@ impl DataReport {
     pub(super) fn held_out(&mut self, key: &str, asked: usize, found: usize, together: &str) {
         if found != asked {
             self.warnings.push(format!(
-                "`{key}` asks for {asked}, and {found} are held out: \
-                                        {together} stay together"
+                "`{key}` asks for {asked}, and {found} are held out: {together} stay together"
             ));
         }
     }

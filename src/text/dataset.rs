@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::data_report::DataReport;
 use super::hold_out::hold_out;
-use super::records::{self, Record};
+use super::record::{Record, shorten};
+use super::records;
 use super::reviews;
 use super::splits::{self, SplitFiles};
 use crate::error::{Error, Result};
@@ -87,8 +88,7 @@ fn folder(root: &Path, data: &Data, seed: u64) -> Result<Dataset> {
                 root,
                 None,
                 format!(
-                    "no file for the validation split, and \
-                                                        `data.validation` is 0\n\nhint: {hint}"
+                    "no file for the validation split, and `data.validation` is 0\n\nhint: {hint}"
                 ),
             ));
         }
@@ -237,8 +237,8 @@ pub(super) fn too_few(path: &Path, key: &str, asked: usize, found: usize) -> Err
         path,
         None,
         format!(
-            "`{key}` asks for {asked} rows; the file has {found}\n\nhint: \
-                                     lower it, or 0 for all there are"
+            "`{key}` asks for {asked} rows; the file has {found}\n\nhint: lower it, or 0 for all \
+             there are"
         ),
     )
 }
@@ -259,16 +259,12 @@ pub(super) fn too_few_groups(
         format!("they have only {groups} {what}s")
     };
     let problem = format!(
-        "`{key}` asks for {asked} of {rows} rows, but rows of one {what} stay \
-                           together, and {have}"
+        "`{key}` asks for {asked} of {rows} rows, but rows of one {what} stay together, and {have}"
     );
     Error::data(
         path,
         None,
-        format!(
-            "{problem}\n\nhint: ask for fewer, or give what is held out in \
-                                     a file of its own"
-        ),
+        format!("{problem}\n\nhint: ask for fewer, or give what is held out in a file of its own"),
     )
 }
 
@@ -276,13 +272,12 @@ fn example(path: &Path, columns: &Columns, id: String, record: &Record) -> Resul
     let text = record.text(path, &columns.text, "data.columns.text")?;
     let value = record.column(path, &columns.label, "data.columns.label")?;
     let label = label(value).ok_or_else(|| {
-        let what = records::shorten(&value.to_string());
+        let what = shorten(&value.to_string());
         Error::data(
             path,
             Some(record.line),
             format!(
-                "`{}` is `{what}`; expected 0, 1, true, \
-                                                      false, positive or negative",
+                "`{}` is `{what}`; expected 0, 1, true, false, positive or negative",
                 columns.label
             ),
         )
@@ -422,8 +417,7 @@ mod tests {
             (with(b"[1]\n"), "x.jsonl:2: a JSON object was expected, not `[1]`"),
             (
                 with(b"{\"body\":\"b\",\"label\":0}\n"),
-                "x.jsonl:2: no column `text`; found `body`, \
-                                                       `label`",
+                "x.jsonl:2: no column `text`; found `body`, `label`",
             ),
             (with(b"{\"text\":\"b\",\"label\":7}\n"), "x.jsonl:2: `label` is `7`; expected 0, 1"),
             (with(b"{\"text\":3,\"label\":1}\n"), "x.jsonl:2: `text` must be a string"),
@@ -433,13 +427,12 @@ mod tests {
             assert!(error.starts_with(message), "{error}\nexpected {message}");
         }
         assert!(failure("x.jsonl", good, [2, 1, 1]).starts_with(
-            "x.jsonl: `data.train + data.validation + data.test` asks for 4 rows; \
-                              the file has 1"
+            "x.jsonl: `data.train + data.validation + data.test` asks for 4 rows; the file has 1"
         ));
-        assert!(failure("x.arrow", good, all).contains(
-            "supported: .jsonl, .jsonl.gz, .json, .csv, \
-                                                        .parquet"
-        ));
+        assert!(
+            failure("x.arrow", good, all)
+                .contains("supported: .jsonl, .jsonl.gz, .json, .csv, .parquet")
+        );
         assert!(
             failure("x.csv", b"text,label\na,1\nb,0,extra\n", all)
                 .starts_with("x.csv:3: not valid CSV")
@@ -543,14 +536,14 @@ mod tests {
 
         let error =
             |sizes: [usize; 3]| load(&data(folder.path(), sizes), 5).unwrap_err().to_string();
-        assert!(error([0, 0, 1]).contains(
-            "no file for the validation split, and `data.validation` \
-                                           is 0"
-        ));
-        assert!(error([10, 3, 1]).contains(
-            "`data.train + data.validation` asks for 13 rows; the \
-                                            file has 12"
-        ));
+        assert!(
+            error([0, 0, 1])
+                .contains("no file for the validation split, and `data.validation` is 0")
+        );
+        assert!(
+            error([10, 3, 1])
+                .contains("`data.train + data.validation` asks for 13 rows; the file has 12")
+        );
         assert!(error([0, 12, 1]).contains("asks for 13 rows"));
         std::fs::copy(below.join("test-00000-of-00001.parquet"), below.join("dev-0.parquet"))
             .unwrap();
@@ -569,11 +562,12 @@ mod tests {
         let subset =
             |subset: &str| Data { subset: Some(subset.into()), ..data(folder.path(), [0, 0, 0]) };
         assert!(load(&subset("plain_text"), 5).unwrap() == inner);
-        assert!(load(&subset("text"), 5).unwrap_err().to_string().contains(
-            "`data.subset` is \
-                                                                            `text`, but there is \
-                                                                            no such folder"
-        ));
+        assert!(
+            load(&subset("text"), 5)
+                .unwrap_err()
+                .to_string()
+                .contains("`data.subset` is `text`, but there is no such folder")
+        );
         std::fs::remove_file(below.join("test-00000-of-00001.parquet")).unwrap();
         assert!(error([0, 0, 0]).contains("no file for the test split; looked for `test.…`"));
     }
@@ -623,8 +617,7 @@ mod tests {
             );
             assert_eq!(
                 report.lines,
-                ["41 rows of `x.csv`, split by the seed: train 26, validation \
-                                       5, test 10"]
+                ["41 rows of `x.csv`, split by the seed: train 26, validation 5, test 10"]
             );
         }
         // Out of the training files of a folder, too.
@@ -664,16 +657,14 @@ mod tests {
         assert_eq!((train.len(), validation.len(), test.len()), (8, 2, 1));
         assert_eq!(
             report.warnings,
-            ["`data.validation` asks for 1, and 2 are held out: rows of \
-                                      one text stay together"]
+            ["`data.validation` asks for 1, and 2 are held out: rows of one text stay together"]
         );
     }
 
     #[test]
     fn reviews_and_prompts_are_not_shared_by_splits() {
         let data: Data = toml::from_str(
-            "source = 'builtin:reviews'\ntrain = 3000\nvalidation = \
-                                         300\ntest = 300",
+            "source = 'builtin:reviews'\ntrain = 3000\nvalidation = 300\ntest = 300",
         )
         .unwrap();
         let dataset = load(&data, 1).unwrap();

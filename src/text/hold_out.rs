@@ -63,8 +63,7 @@ mod tests {
         assert_eq!(
             hold_out(&[1, 0], &["a", "a"], &[1]),
             [vec![1, 0], vec![]],
-            "one group leaves \
-                                                                                nothing"
+            "one group leaves nothing"
         );
     }
 

@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::data_report::DataReport;
 use super::dataset::{too_few, too_few_groups};
 use super::hold_out::hold_out;
-use super::records::{self, Record};
+use super::record::Record;
+use super::records;
 use super::splits::{self, SplitFiles};
 use crate::error::{Error, Result};
 use crate::recipe::{PairColumns, Preferences};
@@ -61,7 +62,7 @@ fn of_folder(settings: &Preferences, source: &Path) -> Result<[SplitFiles; 2]> {
 pub fn load(settings: &Preferences, source: &Path, seed: u64) -> Result<PairRows> {
     let mut report = DataReport::default();
     let mut read = |folder: &Path, split: &str, files: &SplitFiles| {
-        read(folder, files, &settings.columns, split, &mut report)
+        read_split(folder, files, &settings.columns, split, &mut report)
     };
     let all = if source.is_dir() {
         let [files, held_out] = of_folder(settings, source)?;
@@ -123,8 +124,7 @@ fn hold_out_pairs(
     let distinct =
         validation.iter().map(|&row| all[row].prompt.as_str()).collect::<HashSet<_>>().len();
     report.lines.push(format!(
-        "validation: {} of these pairs, all those of {distinct} prompts, \
-                               held out by the seed",
+        "validation: {} of these pairs, all those of {distinct} prompts, held out by the seed",
         validation.len()
     ));
     report.held_out(
@@ -167,8 +167,7 @@ fn tell_shared(report: &mut DataReport, train: &[PairRow], validation: &[PairRow
     let same = shared.iter().filter(|pair| pairs.contains(&texts(pair))).count();
     report.warnings.push(format!(
         "{} of {} validation pairs have a prompt that training pairs have too, and {same} are \
-         training pairs: accuracy on them says little of \
-         new prompts",
+         training pairs: accuracy on them says little of new prompts",
         shared.len(),
         validation.len()
     ));
@@ -182,7 +181,7 @@ fn first(mut pairs: Vec<PairRow>, count: usize, file: &Path, key: &str) -> Resul
     Ok(pairs)
 }
 
-fn read(
+fn read_split(
     folder: &Path,
     split_files: &SplitFiles,
     columns: &PairColumns,
@@ -225,8 +224,8 @@ mod tests {
 
     fn settings(train_pairs: usize, validation_pairs: usize) -> Preferences {
         let table = format!(
-            "train_pairs = {train_pairs}\nvalidation_pairs = \
-                             {validation_pairs}\ncolumns = {{ prompt = \"question\" }}"
+            "train_pairs = {train_pairs}\nvalidation_pairs = {validation_pairs}\ncolumns = \
+             {{ prompt = \"question\" }}"
         );
         toml::from_str(&table).unwrap()
     }
@@ -276,13 +275,11 @@ mod tests {
         assert_eq!((fewer.train.len(), &fewer.validation), (4, &validation));
         assert_eq!(files(&settings(0, 0), root).unwrap().len(), 2);
         assert!(error_of(root, 0, 0).contains(
-            "no file for the validation split, and \
-                                               `preferences.validation_pairs` is 0\n\nhint: "
+            "no file for the validation split, and `preferences.validation_pairs` is 0\n\nhint: "
         ));
         assert!(error_of(root, 8, 3).contains(
-            "`preferences.train_pairs + \
-                                           preferences.validation_pairs` asks for 11 rows; the \
-                                           file has 10"
+            "`preferences.train_pairs + preferences.validation_pairs` asks for 11 rows; the file \
+             has 10"
         ));
 
         write(root, "test.csv", 20..24);
@@ -316,12 +313,8 @@ mod tests {
 
     /// 16 prompts with 6 pairs each, and a prompt of its own that stands three times.
     fn ranked(folder: &Path) -> PathBuf {
-        let pair = |prompt: usize, pair: usize| {
-            format!(
-                "question {prompt},better {pair},worse \
-                                                         {pair}\n"
-            )
-        };
+        let pair =
+            |prompt: usize, pair: usize| format!("question {prompt},better {pair},worse {pair}\n");
         let rows =
             (0..96).map(|row| pair(row / 6, row % 6)).collect::<String>() + &pair(99, 0).repeat(3);
         let path = folder.join("pairs.csv");
@@ -382,13 +375,11 @@ mod tests {
         std::fs::write(&one, format!("question,chosen,rejected\n{}", "a,b,c\n".repeat(9))).unwrap();
         let error = error_of(&one, 0, 3);
         let expected = "`preferences.train_pairs + preferences.validation_pairs` asks for 4 of 9 \
-                        rows, but \
-             rows of one prompt stay together";
+                        rows, but rows of one prompt stay together";
         assert!(
             error.contains(expected)
                 && error.contains(
-                    "\n\nhint: ask for fewer, or give what is \
-                                                        held out in a file of its own"
+                    "\n\nhint: ask for fewer, or give what is held out in a file of its own"
                 ),
             "{error}"
         );
@@ -401,18 +392,13 @@ mod tests {
         let header = "question,chosen,rejected\n";
         std::fs::write(
             folder.path().join("validation.csv"),
-            format!(
-                "{header}question \
-                                                                      3,other,no\nquestion \
-                                                                      4,\"yes, 4\",no\nnew,a,b\n"
-            ),
+            format!("{header}question 3,other,no\nquestion 4,\"yes, 4\",no\nnew,a,b\n"),
         )
         .unwrap();
         let PairRows { validation, report, .. } = load(&settings(0, 0), folder.path(), 1).unwrap();
         assert_eq!(validation.len(), 3);
         let warning = "2 of 3 validation pairs have a prompt that training pairs have too, and 1 \
-                       are training pairs: accuracy on them says \
-                       little of new prompts";
+                       are training pairs: accuracy on them says little of new prompts";
         assert_eq!(report.warnings, [warning]);
         assert_eq!(
             load(&settings(3, 0), folder.path(), 1).unwrap().report.warnings.len(),

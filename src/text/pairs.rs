@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::record::Record;
 use super::records;
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;
@@ -71,16 +72,13 @@ pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
 
 /// Prompt, chosen and rejected of each row of a data file of any kind, whatever else its rows hold.
 pub fn read_responses(path: &Path) -> Result<Vec<[String; 3]>> {
-    let row = |record: records::Record| {
+    let row = |record: Record| {
         let field = |name: &str| match record.fields.get(name) {
             Some(Value::String(text)) => Ok(text.clone()),
             _ => Err(Error::data(
                 path,
                 Some(record.line),
-                format!(
-                    "a preference pair needs the \
-                                                                   text `{name}`"
-                ),
+                format!("a preference pair needs the text `{name}`"),
             )),
         };
         Ok([field("prompt")?, field("chosen")?, field("rejected")?])
@@ -108,7 +106,7 @@ pub fn read_prompts(path: &Path) -> Result<Vec<Prompt>> {
 }
 
 fn rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    let parse = |record: records::Record| {
+    let parse = |record: Record| {
         serde_json::from_value(Value::Object(record.fields))
             .map_err(|error| Error::data(path, Some(record.line), error.to_string()))
     };

@@ -11,7 +11,7 @@ use ::parquet::record::{Field, Row};
 use ::parquet::schema::types::{Type, TypePtr};
 use serde_json::{Map, Value};
 
-use super::records::Record;
+use super::record::Record;
 use crate::error::{Error, Result};
 
 /// The first `limit` rows; a record's line is its row, from 1.
@@ -39,8 +39,7 @@ pub fn read(path: &Path, file: File, limit: usize) -> Result<Vec<Record>> {
         return Err(Error::data(
             path,
             None,
-            "all columns are nested; expected one of text, numbers \
-                                            or booleans",
+            "all columns are nested; expected one of text, numbers or booleans",
         ));
     }
     let rows = reader.get_row_iter(Some(columns)).map_err(wrong(None))?.take(limit).enumerate();

@@ -52,11 +52,7 @@ impl PromptTemplate {
             return Err(Error::data(
                 tokenizer.folder(),
                 None,
-                format!(
-                    "a chat was asked of it, but \
-                                                                      it has no chat \
-                                                                      template\n\n{hint}"
-                ),
+                format!("a chat was asked of it, but it has no chat template\n\n{hint}"),
             ));
         };
         let system = chat.system.iter().map(|system| Message::new("system", system.as_str()));
@@ -79,7 +75,7 @@ impl PromptTemplate {
             (None, Some(_)) | (Some(false), _) => Ok(Vec::new()),
             (Some(true), _) => tokenizer.bos_id().map(|bos| vec![bos]).ok_or_else(|| {
                 let what = "`bos = true` asks for a BOS token, but neither the tokenizer nor \
-                     generation_config.json nor config.json names one";
+                            generation_config.json nor config.json names one";
                 Error::data(tokenizer.folder(), None, format!("{what}\n\nhint: leave `bos` out"))
             }),
         }
@@ -107,8 +103,7 @@ impl PromptTemplate {
                 "give a prompt"
             };
             Error::failed(format!(
-                "an empty prompt without a BOS token gives a model nothing to \
-                                   read\n\nhint: {hint}"
+                "an empty prompt without a BOS token gives a model nothing to read\n\nhint: {hint}"
             ))
         })
     }

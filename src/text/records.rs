@@ -1,54 +1,17 @@
-//! Rows of local files: JSON lines (plain or gzip), a JSON array, CSV, or Parquet. Every error
-//! names file and line.
+//! Reads the rows of local files: JSON lines (plain or gzip), a JSON array, CSV, or Parquet
+//! (`parquet.rs`). Every error names file and line. What a row is, `record.rs` says; what its columns
+//! mean is left to those who ask for them.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::parquet;
+use super::record::{Record, shorten};
 use crate::error::{Error, Result};
-
-/// One row: its line or number (from 1) and its fields.
-pub struct Record {
-    pub line: usize,
-    pub fields: Map<String, Value>,
-}
-
-impl Record {
-    /// The value in `column`; `key` is the recipe's key that names it.
-    ///
-    /// # Errors
-    /// Where there is no such column: names the file, the line and the columns that are there.
-    pub fn column(&self, path: &Path, column: &str, key: &str) -> Result<&Value> {
-        self.fields.get(column).ok_or_else(|| {
-            let found =
-                self.fields.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            Error::data(
-                path,
-                Some(self.line),
-                format!(
-                    "no column `{column}`; found \
-                                                        {found}\n\nhint: set `{key}`"
-                ),
-            )
-        })
-    }
-
-    /// The text in `column`, as [`Self::column`].
-    pub fn text(&self, path: &Path, column: &str, key: &str) -> Result<&str> {
-        let value = self.column(path, column, key)?;
-        value.as_str().ok_or_else(|| {
-            Error::data(
-                path,
-                Some(self.line),
-                format!("`{column}` must be a string, not `{}`", shorten(&value.to_string())),
-            )
-        })
-    }
-}
 
 pub const EXTENSIONS: [&str; 5] = [".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet"];
 
@@ -96,8 +59,8 @@ fn json_lines(path: &Path, mut reader: impl BufRead, limit: usize) -> Result<Vec
                 path,
                 Some(line),
                 format!(
-                    "the gzip data is damaged or cut short: {error}\n\nhint: download or copy \
-                         the file again"
+                    "the gzip data is damaged or cut short: {error}\n\nhint: download or copy the \
+                     file again"
                 ),
             ),
             _ => Error::io(path, "reading")(error),
@@ -119,8 +82,7 @@ fn json_lines(path: &Path, mut reader: impl BufRead, limit: usize) -> Result<Vec
             return Err(Error::data(
                 path,
                 Some(line),
-                "an empty line where a JSON object should \
-                                                      be\n\nhint: remove the line",
+                "an empty line where a JSON object should be\n\nhint: remove the line",
             ));
         }
         let value: Value = serde_json::from_str(text).map_err(|error| {
@@ -139,14 +101,7 @@ fn json_lines(path: &Path, mut reader: impl BufRead, limit: usize) -> Result<Vec
 fn json_array(path: &Path, limit: usize) -> Result<Vec<Record>> {
     let bytes = std::fs::read(path).map_err(Error::io(path, "reading"))?;
     let rows: Vec<Value> = serde_json::from_slice(&bytes).map_err(|error| {
-        Error::data(
-            path,
-            Some(error.line()),
-            format!(
-                "not a JSON array of \
-                                                                        objects: {error}"
-            ),
-        )
+        Error::data(path, Some(error.line()), format!("not a JSON array of objects: {error}"))
     })?;
     rows.into_iter()
         .take(limit)
@@ -183,12 +138,4 @@ fn csv_rows(path: &Path, file: File, limit: usize) -> Result<Vec<Record>> {
         Ok(Record { line, fields: fields.collect() })
     });
     rows.collect()
-}
-
-pub fn shorten(text: &str) -> String {
-    if text.chars().count() <= 60 {
-        text.to_owned()
-    } else {
-        text.chars().take(57).chain("…".chars()).collect()
-    }
 }

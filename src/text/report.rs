@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::tokenizer::read_json;
+use super::json_file::read_json;
 use super::{PromptTemplate, Tokenizer, VocabularyDifference};
 use crate::error::Result;
 use crate::recipe::{GuidePairSource, Plan, Recipe, config_folder, two_vocabularies};
@@ -91,8 +91,7 @@ pub fn mixture_problems(recipe: &Recipe) -> Vec<String> {
         };
         if let Some(difference) = tokenizers.difference(recipe, mine, theirs) {
             let problem = format!(
-                "the guides {tuned} and {untuned} of a pair have two \
-                                   vocabularies: {difference}"
+                "the guides {tuned} and {untuned} of a pair have two vocabularies: {difference}"
             );
             problems.extend(Some(problem.clone()).filter(|_| !problems.contains(&problem)));
         }
@@ -241,10 +240,7 @@ fn describe(folder: &Path, tokenizer: &Tokenizer) -> Result<String> {
             "family",
             field("model_type")
                 .and_then(Value::as_str)
-                .unwrap_or(
-                    "unknown, no `model_type` \
-                                                                          in config.json",
-                )
+                .unwrap_or("unknown, no `model_type` in config.json")
                 .to_owned(),
         ),
         ("vocabulary", format!("{size} tokens, largest id {largest}")),

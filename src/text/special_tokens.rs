@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
-use super::tokenizer::read_json;
+use super::json_file::read_json;
 use crate::error::Result;
 
 /// The roles that every tokenizer may have, in the order in which transformers adds their tokens.

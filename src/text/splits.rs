@@ -101,10 +101,7 @@ pub(super) fn root(data: &Data) -> Result<PathBuf> {
         Err(Error::data(
             source,
             None,
-            format!(
-                "`data.subset` is `{subset}`, but there is no such \
-                                               folder"
-            ),
+            format!("`data.subset` is `{subset}`, but there is no such folder"),
         ))
     }
 }
@@ -141,14 +138,13 @@ fn apart(splits: &[(&str, &SplitFiles)]) -> Result<(), Trouble> {
         for (other, others) in &splits[..index] {
             if let Some(file) = files.files.iter().find(|file| others.files.contains(file)) {
                 let problem = format!(
-                    "`{file}` would be read for the {other} split and for the \
-                                       {split} split"
+                    "`{file}` would be read for the {other} split and for the {split} split"
                 );
                 return Err(Trouble::new(
                     problem,
                     format!(
-                        "name other files for one of them, under \
-                                                          `splits.{other}` or `splits.{split}`"
+                        "name other files for one of them, under `splits.{other}` or \
+                         `splits.{split}`"
                     ),
                 ));
             }
@@ -260,8 +256,7 @@ impl<'a> Files<'a> {
             return Ok(chosen);
         }
         let looked = format!(
-            "looked for `{split}.…`, `{split}-…` and `{split}_…` here and up to \
-                              two folders down"
+            "looked for `{split}.…`, `{split}-…` and `{split}_…` here and up to two folders down"
         );
         let kinds = records::EXTENSIONS.join(", ");
         let hint = if self.named.is_empty() {
@@ -288,8 +283,7 @@ impl<'a> Files<'a> {
             let is_called = |name: &String| self.named.iter().any(|file| file.is_called(name));
             if let Some(absent) = asked.iter().find(|name| !is_called(name)) {
                 let problem = format!(
-                    "`{}.splits.{split}` is `{absent}`, but no data file is \
-                                       called so",
+                    "`{}.splits.{split}` is `{absent}`, but no data file is called so",
                     self.table
                 );
                 let names = if self.named.is_empty() {
@@ -299,10 +293,7 @@ impl<'a> Files<'a> {
                 };
                 return Err(Trouble::new(
                     problem,
-                    format!(
-                        "names of data files here, without \
-                                                          numbers and endings: {names}"
-                    ),
+                    format!("names of data files here, without numbers and endings: {names}"),
                 ));
             }
             let found = self
@@ -355,8 +346,8 @@ impl<'a> Files<'a> {
         Trouble::new(
             format!("the {split} split could be any of {}: {words}", families.len()),
             format!(
-                "choose in `[{table}]`, such as `splits.{split} = \"{first}\"`; a list of \
-                     names is read as one split"
+                "choose in `[{table}]`, such as `splits.{split} = \"{first}\"`; a list of names is \
+                 read as one split"
             ),
         )
     }
@@ -526,8 +517,8 @@ mod tests {
     fn several_families_are_several_splits() {
         let error = pairs(&HUB, "").unwrap_err();
         let families = "`train_gen` (`data/train_gen-00000-of-00001.parquet`), `train_prefs` \
-                        (`data/train_prefs-00000-of-00001.parquet`), \
-                        `train_sft` (`data/train_sft-00000-of-00001.parquet`)";
+                        (`data/train_prefs-00000-of-00001.parquet`), `train_sft` \
+                        (`data/train_sft-00000-of-00001.parquet`)";
         assert!(
             error.contains(&format!("the train split could be any of 3: {families}\n\nhint: ")),
             "{error}"
@@ -563,18 +554,14 @@ mod tests {
         assert_eq!(
             found(
                 &["my_train_part.csv", "b.csv"],
-                "splits = \
-                                                           { train = 'my_train_part', test = 'b' }"
+                "splits = { train = 'my_train_part', test = 'b' }"
             )
             .unwrap()[2],
             ["b.csv"]
         );
         let error = found(&["a.csv", "test.csv"], "splits = { train = 'test' }").unwrap_err();
         assert!(
-            error.contains(
-                "`test.csv` would be read for the train split and for the test \
-                                split"
-            ),
+            error.contains("`test.csv` would be read for the train split and for the test split"),
             "{error}"
         );
     }
@@ -585,10 +572,11 @@ mod tests {
         assert_eq!(found(&shards, "").unwrap()[0], shards[..2]);
         let rounds =
             ["train_iteration_1.csv", "train_iteration_2.csv", "train_iteration_3.csv", "test.csv"];
-        assert!(found(&rounds, "").unwrap_err().contains(
-            "could be any of 3: `train_iteration_1` \
-                                                          (`train_iteration_1.csv`)"
-        ));
+        assert!(
+            found(&rounds, "")
+                .unwrap_err()
+                .contains("could be any of 3: `train_iteration_1` (`train_iteration_1.csv`)")
+        );
         assert_eq!(
             found(&rounds, "splits = { train = 'train_iteration_2' }").unwrap()[0],
             rounds[1..2]
@@ -632,15 +620,16 @@ mod tests {
         assert_eq!(
             chosen(
                 "subset = 'data'\nsplits = \
-                    { train = 'train_sft', test = 'test_sft', validation = 'test_prefs' }"
+                 { train = 'train_sft', test = 'test_sft', validation = 'test_prefs' }"
             )
             .unwrap(),
             [HUB[4], HUB[0], HUB[1]]
         );
         assert!(chosen("").unwrap_err().contains("several folders: `data`, `more`"));
-        assert!(chosen("subset = 'other'").unwrap_err().contains(
-            "no data file lies in a folder of \
-                                                                  that name"
-        ));
+        assert!(
+            chosen("subset = 'other'")
+                .unwrap_err()
+                .contains("no data file lies in a folder of that name")
+        );
     }
 }

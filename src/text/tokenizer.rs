@@ -9,6 +9,8 @@ use tokenizers::{AddedToken, Encoding, Token};
 
 use super::chat::ChatTemplate;
 use super::continuation::Continuing;
+use super::encoding::{ids_of, text_of};
+use super::json_file::read_json;
 use super::special_tokens::SpecialTokens;
 use super::tokenizer_class::TokenizerClass;
 use super::vocabulary::Vocabulary;
@@ -205,30 +207,41 @@ impl Tokenizer {
     /// The text of all ids together, special tokens left out. Ids that end inside a multi-byte
     /// character end in U+FFFD.
     pub fn decode(&self, ids: &[i64]) -> Result<String> {
-        let ids: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
-        self.inner.decode(&ids, true).map_err(|error| {
-            Error::Tokenizer(format!(
-                "cannot decode: \
-                                                                                {error}"
-            ))
-        })
+        text_of(&self.inner, ids, true)
     }
 
     /// As [`Self::decode`], special tokens included.
     pub fn decode_with_special(&self, ids: &[i64]) -> Result<String> {
-        let ids: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
-        self.inner
-            .decode(&ids, false)
-            .map_err(|error| Error::Tokenizer(format!("cannot decode: {error}")))
+        text_of(&self.inner, ids, false)
     }
 
     /// How continuations are encoded and decoded; found out once.
-    pub(super) fn continuing(&self) -> Result<&Continuing> {
+    fn continuing(&self) -> Result<&Continuing> {
         if let Some(known) = self.continuing.get() {
             return Ok(known);
         }
-        let found = Continuing::of(self)?;
+        let found = Continuing::of(&self.inner)?;
         Ok(self.continuing.get_or_init(|| found))
+    }
+
+    /// Ids of a response: a continuation, unless the prompt is empty, so that it `begins` the text.
+    pub fn encode_response(&self, text: &str, begins: bool) -> Result<Vec<i64>> {
+        if begins { self.encode(text) } else { self.encode_continuation(text) }
+    }
+
+    /// The text of the ids of a response, special tokens left out.
+    pub fn decode_response(&self, ids: &[i64], begins: bool) -> Result<String> {
+        if begins { self.decode(ids) } else { self.decode_continuation(ids) }
+    }
+
+    /// Ids of a text that continues other text.
+    pub fn encode_continuation(&self, text: &str) -> Result<Vec<i64>> {
+        self.continuing()?.encode(&self.inner, text)
+    }
+
+    /// The text of ids that continue others, special tokens left out.
+    pub fn decode_continuation(&self, ids: &[i64]) -> Result<String> {
+        self.continuing()?.decode(&self.inner, ids)
     }
 
     /// Added tokens included.
@@ -317,29 +330,7 @@ impl Tokenizer {
     }
 }
 
-pub(super) fn ids_of(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<i64>> {
-    let encoding = tokenizer
-        .encode_fast(text, false)
-        .map_err(|error| Error::Tokenizer(format!("cannot tokenize `{text}`: {error}")))?;
-    Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
-}
-
 /// `ids` after `before`, unless they begin with it.
 pub(super) fn behind(before: Vec<i64>, ids: Vec<i64>) -> Vec<i64> {
     if ids.starts_with(&before) { ids } else { [before, ids].concat() }
-}
-
-/// The object in a JSON file; `None` where there is no such file.
-pub(super) fn read_json(path: &Path) -> Result<Option<Map<String, Value>>> {
-    let bytes = match std::fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        bytes => bytes.map_err(Error::io(path, "reading"))?,
-    };
-    match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(fields)) => Ok(Some(fields)),
-        Ok(_) => Err(Error::data(path, None, "a JSON object was expected")),
-        Err(error) => {
-            Err(Error::data(path, Some(error.line()), format!("not valid JSON: {error}")))
-        }
-    }
 }

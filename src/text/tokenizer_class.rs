@@ -18,7 +18,7 @@ const SPACE: &str = "\u{2581}";
 
 /// Of `Qwen2Tokenizer`.
 const QWEN2_WORDS: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| \
-     ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+                           ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum TokenizerClass {

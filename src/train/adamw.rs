@@ -278,9 +278,7 @@ mod tests {
         assert_eq!(
             [&body, &head],
             [&run(0.25, 1.0)[1], &run(1.0, 1.0)[0]],
-            "0.25 is a power of \
-                                                                             two, so the products \
-                                                                             are exact"
+            "0.25 is a power of two, so the products are exact"
         );
         assert!(
             body.iter().zip(&head).all(|(body, head)| (body - head).abs() > 0.01),
@@ -327,8 +325,7 @@ mod tests {
             .map(|optimizer| Vec::<f32>::try_from(&optimizer.weights()[0].1).unwrap());
         assert!(
             masters.iter().zip(&exact).all(|(a, b)| (a - b).abs() < 1e-6),
-            "{masters:?} \
-                                                                                {exact:?}"
+            "{masters:?} {exact:?}"
         );
         assert!((masters[0] - 0.99).abs() < 1e-4, "{masters:?}");
         let moments = [&half, &full]

@@ -147,22 +147,12 @@ impl Checkpoint {
 fn load(path: &Path, optimizer: &mut AdamW) -> Result<(Position, Option<Vec<Tensor>>)> {
     let _no_grad = tch::no_grad_guard();
     let unusable = |what: String| {
-        Error::model(
-            path,
-            format!(
-                "{what}\n\nhint: start this stage \
-                                                              anew with --from"
-            ),
-        )
+        Error::model(path, format!("{what}\n\nhint: start this stage anew with --from"))
     };
     let metadata = read_metadata(path)?;
-    let position = metadata.get("position").ok_or_else(|| {
-        unusable(
-            "no `position` in the \
-                                                                    checkpoint"
-                .into(),
-        )
-    })?;
+    let position = metadata
+        .get("position")
+        .ok_or_else(|| unusable("no `position` in the checkpoint".into()))?;
     let position: Position =
         toml::from_str(position).map_err(|error| unusable(format!("`position`: {error}")))?;
     let tensors: BTreeMap<String, Tensor> = read_tensors(path)?;
@@ -270,8 +260,7 @@ mod tests {
         std::fs::write(checkpoint.earlier(1), b"half").unwrap();
         assert!(
             checkpoint.load(&mut optimizer()).is_err(),
-            "with nothing to fall back to it is an \
-                                                             error"
+            "with nothing to fall back to it is an error"
         );
     }
 }

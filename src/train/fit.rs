@@ -174,9 +174,8 @@ impl Trainee for ByExample<'_> {
             "stage `{stage}`: {complaint} at step {step}; the last checkpoint is intact, the batch \
              is in {}\n\n\
              hint: in the stage's `training` lower `learning_rate`, raise `warmup_ratio`, or let \
-             more batches pass: `max_skips` is {max_skips}{}. \
-             With more `max_skips` it goes on from its checkpoint, with another of these it starts \
-             anew",
+             more batches pass: `max_skips` is {max_skips}{}. With more `max_skips` it goes on \
+             from its checkpoint, with another of these it starts anew",
             file.display(),
             spike_factor.map_or_else(String::new, |factor| format!(", `spike_factor` {factor}"))
         )
@@ -410,8 +409,7 @@ mod tests {
         assert_eq!(dump["examples"], json!(expected));
         assert!(
             dir.path().join("state/line.safetensors").exists(),
-            "the checkpoint of step 8 \
-                                                                     stays"
+            "the checkpoint of step 8 stays"
         );
 
         let dir = tempfile::tempdir().unwrap();

@@ -15,7 +15,8 @@ use super::schedule::learning_rate;
 use super::unchanged::Start;
 use crate::artifacts::{atomic, interrupt};
 use crate::error::{Error, Result};
-use crate::monitor::{Monitor, PeakMemory, Progress, RunMonitor, glossary};
+use crate::machine::PeakMemory;
+use crate::monitor::{Monitor, Progress, RunMonitor, glossary};
 use crate::recipe::Training;
 
 /// Something that is trained step by step.
@@ -106,7 +107,7 @@ pub struct Trained {
 }
 
 /// All that moves while it runs.
-struct State {
+struct RunState {
     optimizer: AdamW,
     position: Position,
     /// The best weights so far.
@@ -145,7 +146,7 @@ impl Run<'_> {
                 let since_best = state.position.since_best;
                 info!(
                     "{}: stopped early at step {step} of {}, {since_best} validations without a \
-                       new best",
+                     new best",
                     self.stage, self.steps
                 );
             }
@@ -158,7 +159,7 @@ impl Run<'_> {
             }
         }
         progress.finish();
-        let State { mut optimizer, position, best, .. } = state;
+        let RunState { mut optimizer, position, best, .. } = state;
         best.iter().for_each(|best| optimizer.set_weights(best));
         let weights = result(trainee, &optimizer);
         let changed =
@@ -167,7 +168,7 @@ impl Run<'_> {
     }
 
     /// Where the checkpoint left it; metrics that were recorded after that are gone.
-    fn resume(&self, trainee: &mut dyn Trainee, mut optimizer: AdamW) -> Result<State> {
+    fn resume(&self, trainee: &mut dyn Trainee, mut optimizer: AdamW) -> Result<RunState> {
         let (position, best) = self.checkpoint.load(&mut optimizer)?.unwrap_or_default();
         trainee.begin(position.step)?;
         let resumed = (position.step > 0).then_some(position.step as u64);
@@ -175,7 +176,7 @@ impl Run<'_> {
             info!("{}: continues after step {step} of {}", self.stage, self.steps);
         }
         let monitor = RunMonitor::open(self.run_dir, self.stage, resumed)?;
-        Ok(State { optimizer, position, best, monitor, memory: PeakMemory::default() })
+        Ok(RunState { optimizer, position, best, monitor, memory: PeakMemory::default() })
     }
 
     fn stops_early(&self, position: &Position) -> bool {
@@ -186,7 +187,7 @@ impl Run<'_> {
     fn step(
         &self,
         trainee: &mut dyn Trainee,
-        State { optimizer, position, monitor, memory, .. }: &mut State,
+        RunState { optimizer, position, monitor, memory, .. }: &mut RunState,
     ) -> Result<String> {
         let step = position.step;
         let rate = learning_rate(self.training, step, self.steps);
@@ -230,7 +231,10 @@ impl Run<'_> {
         Err(Error::failed(trainee.refusal(&complaint, step, &file)))
     }
 
-    fn save(&self, State { optimizer, position, best, monitor, .. }: &mut State) -> Result<()> {
+    fn save(
+        &self,
+        RunState { optimizer, position, best, monitor, .. }: &mut RunState,
+    ) -> Result<()> {
         let bytes = self.training.checkpoints_gib.map(|gib| (gib * (1u64 << 30) as f64) as u64);
         self.checkpoint.save(
             position,
@@ -255,7 +259,7 @@ fn result(trainee: &dyn Trainee, optimizer: &AdamW) -> Vec<(String, Tensor)> {
 /// Records what held-out data say, and keeps the weights if they are the best so far.
 fn validate(
     trainee: &mut dyn Trainee,
-    State { optimizer, position, best, monitor, .. }: &mut State,
+    RunState { optimizer, position, best, monitor, .. }: &mut RunState,
 ) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     let Some(Validation { metrics, sample }) = trainee.validate(position.step)? else {

@@ -56,15 +56,11 @@ mod tests {
                         (0..steps).map(|step| learning_rate(&training, step, steps)).collect();
                     assert!(
                         rates.iter().all(|rate| *rate > 0.0),
-                        "{schedule:?}, warm-up \
-                                                                   {warmup_ratio}, {steps} steps: \
-                                                                   {rates:?}"
+                        "{schedule:?}, warm-up {warmup_ratio}, {steps} steps: {rates:?}"
                     );
                     assert!(
                         rates.contains(&training.learning_rate),
-                        "{schedule:?}, warm-up \
-                                                                      {warmup_ratio}, {steps} \
-                                                                      steps: {rates:?}"
+                        "{schedule:?}, warm-up {warmup_ratio}, {steps} steps: {rates:?}"
                     );
                 }
             }

@@ -166,7 +166,7 @@ pub(super) fn read_predicting<'a>(
     groups: &[Vec<&Sequence>],
     recompute: bool,
 ) -> Result<PackedStates<'a>> {
-    read(model, groups, recompute, |packed| packed.predicting())
+    read_states(model, groups, recompute, |packed| packed.predicting())
 }
 
 /// The state of the last token of each sequence, row after row, by such a pass.
@@ -175,11 +175,11 @@ pub(super) fn read_last<'a>(
     groups: &[Vec<&Sequence>],
     recompute: bool,
 ) -> Result<PackedStates<'a>> {
-    read(model, groups, recompute, |packed| packed.last())
+    read_states(model, groups, recompute, |packed| packed.last())
 }
 
 /// The states at the `places` of each sequence.
-fn read<'a>(
+fn read_states<'a>(
     model: &'a CausalLm,
     groups: &[Vec<&Sequence>],
     recompute: bool,
@@ -206,8 +206,7 @@ fn check_group(group: &[&Sequence], context: i64) -> Result<()> {
     }
     match group.iter().map(|sequence| sequence.ids.len() as i64).max() {
         Some(longest) if longest > context => Err(Error::failed(format!(
-            "a sequence of {longest} tokens does not fit the model's \
-                                       context of {context}"
+            "a sequence of {longest} tokens does not fit the model's context of {context}"
         ))),
         _ => Ok(()),
     }
@@ -277,13 +276,9 @@ mod tests {
             windows.into_iter().map(|window| window.ids).collect::<Vec<_>>().concat()
         };
         let [a, b] = ["a", "b"].map(|text| tokenizer.encode(text).unwrap()[0]);
-        for document in [
-            "ab",
-            "ab<|endoftext|>",
-            "ab<|endoftext|>\n",
-            "ab<|endoftext|> \
-                                                                        <|endoftext|>",
-        ] {
+        for document in
+            ["ab", "ab<|endoftext|>", "ab<|endoftext|>\n", "ab<|endoftext|> <|endoftext|>"]
+        {
             assert_eq!(ids(Some(true), document), [0, a, b, 0], "{document:?}");
             assert_eq!(ids(None, document), [a, b, 0], "{document:?}");
         }
@@ -291,8 +286,7 @@ mod tests {
         assert_eq!(
             ids(Some(true), "a<|endoftext|>b"),
             [0, a, 0, b, 0],
-            "documents in one text \
-                                                                         stay apart"
+            "documents in one text stay apart"
         );
     }
 

@@ -31,15 +31,15 @@ impl Start {
             (0, skipped) if skipped > 0 => format!("all {skipped} steps were skipped"),
             (0, _) => "no step was made".to_owned(),
             (steps, _) => format!(
-                "{steps} optimiser steps at rates up to {peak_rate:e} were too \
-                                   small to move one weight"
+                "{steps} optimiser steps at rates up to {peak_rate:e} were too small to move one \
+                 weight"
             ),
         };
         let hint = "hint: raise `learning_rate` or the number of steps, or see in metrics.jsonl \
                     whether `grad_norm` is 0";
         warn!(
             "{stage}: nothing was learned, the result is bit for bit what training started from: \
-               {reason}\n\n{hint}"
+             {reason}\n\n{hint}"
         );
         false
     }

@@ -28,8 +28,7 @@ impl Watchdog {
             spike_factor.zip(self.usual()).filter(|(factor, usual)| loss > factor * usual)
         {
             return Some(format!(
-                "loss {loss:.4}, more than {factor} times the median {usual:.4} of \
-                                 the last {}",
+                "loss {loss:.4}, more than {factor} times the median {usual:.4} of the last {}",
                 self.recent.len()
             ));
         }
@@ -49,12 +48,8 @@ impl Watchdog {
 
 /// What is wrong with a loss and a gradient norm of which one is not finite.
 pub fn not_finite(loss: f64, norm: f64) -> Option<String> {
-    (!(loss.is_finite() && norm.is_finite())).then(|| {
-        format!(
-            "loss {loss} and gradient norm \
-                                                               {norm}"
-        )
-    })
+    (!(loss.is_finite() && norm.is_finite()))
+        .then(|| format!("loss {loss} and gradient norm {norm}"))
 }
 
 #[cfg(test)]
@@ -74,11 +69,7 @@ mod tests {
         assert_eq!(watchdog.complaint(3.5, 1.0, Some(3.0)), None, "3 times the median 1.2 is 3.6");
         let spike = watchdog.complaint(3.7, 1.0, Some(3.0)).unwrap();
         assert!(
-            spike.contains("3.7000")
-                && spike.contains(
-                    "3 times the median 1.2000 of the last \
-                                                            32"
-                ),
+            spike.contains("3.7000") && spike.contains("3 times the median 1.2000 of the last 32"),
             "{spike}"
         );
         assert_eq!(watchdog.complaint(1e9, 1.0, None), None, "without a factor nothing is a spike");

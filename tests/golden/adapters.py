@@ -1,7 +1,7 @@
 """What PEFT makes of every option of LoRA that it writes. Needs torch, transformers and peft (0.21).
 
     python tests/golden/adapters.py                 makes tests/golden/adapters.json
-    python tests/golden/adapters.py FOLDER          makes adapters for tests/lora.rs to open, below FOLDER
+    python tests/golden/adapters.py FOLDER          makes adapters for tests/it/lora.rs to open, below FOLDER
 
 adapters.json: `defaults`, the adapter_config.json of a LoRA without options, and `cases`: a model's family, options, and rank and scale of
 each layer that then has an adapter. FOLDER/accepted.json: {name: logits} of the adapter FOLDER/name on the ids 0 to 23 in two rows;

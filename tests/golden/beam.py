@@ -1,4 +1,4 @@
-"""Makes beam.json, which tests/beam.rs compares with: transformers' beam search of two tiny models; needs torch and transformers.
+"""Makes beam.json, which tests/it/beam.rs compares with: transformers' beam search of two tiny models; needs torch and transformers.
 
     python tests/golden/beam.py
 

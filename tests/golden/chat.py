@@ -1,4 +1,4 @@
-"""Makes chat.json, which tests/chat.rs compares with: what transformers renders for the templates below; needs transformers.
+"""Makes chat.json, which tests/it/chat.rs compares with: what transformers renders for the templates below; needs transformers.
 
     python tests/golden/chat.py
 

@@ -1,4 +1,4 @@
-"""Opens the adapters that tests/lora.rs saved below FOLDER with PEFT and compares logits; makes adapters for it to open. Needs torch,
+"""Opens the adapters that tests/it/lora.rs saved below FOLDER with PEFT and compares logits; makes adapters for it to open. Needs torch,
 transformers and peft.
 
     python tests/golden/check_adapter.py FOLDER

@@ -1,4 +1,4 @@
-"""Opens the adapters of reward models that tests/reward_model.rs saved below FOLDER with PEFT and compares rewards; makes such adapters for it to
+"""Opens the adapters of reward models that tests/it/reward_model.rs saved below FOLDER with PEFT and compares rewards; makes such adapters for it to
 open. Needs torch, transformers and peft.
 
     python tests/golden/check_reward_adapter.py FOLDER

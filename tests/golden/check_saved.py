@@ -1,4 +1,4 @@
-"""Opens the models that tests/models.rs saved below FOLDER in transformers and compares logits; needs torch and transformers.
+"""Opens the models that tests/it/models.rs saved below FOLDER in transformers and compares logits; needs torch and transformers.
 
     python tests/golden/check_saved.py FOLDER
 

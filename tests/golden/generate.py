@@ -1,4 +1,4 @@
-"""Makes tokenizers/ and generate.json, which tests/prompts.rs compares with: the ids that transformers reads of a prompt, and its greedy text.
+"""Makes tokenizers/ and generate.json, which tests/it/prompts.rs compares with: the ids that transformers reads of a prompt, and its greedy text.
 
     python tests/golden/generate.py
 

@@ -1,4 +1,4 @@
-"""Makes losses.json, which tests/losses.rs compares with: what TRL's and transformers' own code computes; needs torch, transformers and trl.
+"""Makes losses.json, which tests/it/losses.rs compares with: what TRL's and transformers' own code computes; needs torch, transformers and trl.
 
     python tests/golden/losses.py
 

@@ -1,4 +1,4 @@
-"""Makes the tiny models and the expected answers that tests/models.rs and tests/rewards.rs compare with; needs torch and transformers.
+"""Makes the tiny models and the expected answers that tests/it/models.rs and tests/it/rewards.rs compare with; needs torch and transformers.
 
     python tests/golden/make.py [NAME]...
 

@@ -1,4 +1,4 @@
-"""Makes ppo.json, which tests/losses.rs compares with: what the PPO of trl 0.11.4 computes; needs torch, transformers and datasets.
+"""Makes ppo.json, which tests/it/losses.rs compares with: what the PPO of trl 0.11.4 computes; needs torch, transformers and datasets.
 
     python -m pip install --target trl-0.11.4 --no-deps trl==0.11.4 tyro docstring_parser shtab typeguard
     PYTHONPATH=trl-0.11.4 python tests/golden/ppo.py

@@ -1,5 +1,5 @@
 """Trains the tiny gpt2 of this folder with TRL's SFTTrainer and DPOTrainer and writes the loss of every step to training.json, which a test of
-tests/parity.rs compares with; needs torch, transformers, trl and datasets.
+tests/it/parity.rs compares with; needs torch, transformers, trl and datasets.
 
     python tests/golden/training.py
 

@@ -1,4 +1,4 @@
-"""Greedy answers of llama.cpp's server to GPT-2 folders, for tests/llama_cpp.rs; needs xllamacpp, openai and what to_gguf.py needs.
+"""Greedy answers of llama.cpp's server to GPT-2 folders, for tests/it/llama_cpp.rs; needs xllamacpp, openai and what to_gguf.py needs.
 
     python tests/judge/ask_llama_cpp.py REQUEST ANSWER
 

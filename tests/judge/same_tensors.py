@@ -1,4 +1,4 @@
-"""Compares model.safetensors of folders two by two, as the `safetensors` package reads it, for tests/model_folders.rs; needs safetensors.
+"""Compares model.safetensors of folders two by two, as the `safetensors` package reads it, for tests/it/model_folders.rs; needs safetensors.
 
     python tests/judge/same_tensors.py OURS THEIRS [OURS THEIRS …]
 

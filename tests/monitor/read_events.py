@@ -1,6 +1,6 @@
 """Print what TensorBoard itself reads from a folder of event files, as JSON: {tag: [[step, value], …]}.
 
-Used by tests/tensorboard.rs; needs a Python with tensorboard: python tests/monitor/read_events.py FOLDER
+Used by tests/it/tensorboard.rs; needs a Python with tensorboard: python tests/monitor/read_events.py FOLDER
 """
 import json
 import sys

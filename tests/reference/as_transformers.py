@@ -1,4 +1,4 @@
-"""What transformers makes of texts and chats, for tests/real_tokenizers.rs; needs transformers.
+"""What transformers makes of texts and chats, for tests/it/real_tokenizers.rs; needs transformers.
 
     python tests/reference/as_transformers.py REQUEST ANSWER
 

@@ -1,4 +1,4 @@
-"""Tiny random models with real tokenizers, and their greedy texts, for tests/real_tokenizers.rs; needs torch and transformers.
+"""Tiny random models with real tokenizers, and their greedy texts, for tests/it/real_tokenizers.rs; needs torch and transformers.
 
     python tests/reference/generate.py REQUEST ANSWER
 

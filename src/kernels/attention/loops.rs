@@ -80,9 +80,9 @@ impl Number for f32 {
 /// A bf16.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub(super) struct Brain(u16);
+pub(super) struct Bf16(u16);
 
-impl Number for Brain {
+impl Number for Bf16 {
     #[inline(always)]
     fn get(self) -> f32 {
         widen(self.0)

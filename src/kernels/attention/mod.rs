@@ -11,7 +11,7 @@ mod store;
 use tch::{Device, Kind, Tensor};
 
 use super::parallel::in_parallel;
-use loops::{Brain, LEAST_PAIRS, Numbers, Task};
+use loops::{Bf16, LEAST_PAIRS, Numbers, Task};
 pub use store::{Reading, Store};
 
 /// Whether the loops here can read tensors of this kind.
@@ -33,10 +33,8 @@ pub struct New {
 impl New {
     /// Of query (rows, heads, width, head_dim), key and value (rows, kv_heads, width, head_dim).
     pub fn separate(query: &Tensor, key: &Tensor, value: &Tensor) -> Self {
-        let (rows, heads, width, head_dim) = query.size4().expect(
-            "queries are (rows, heads, \
-                                                                   width, head_dim)",
-        );
+        let (rows, heads, width, head_dim) =
+            query.size4().expect("queries are (rows, heads, width, head_dim)");
         let (_, kv_heads, _, _) = key.size4().expect("keys are (rows, kv_heads, width, head_dim)");
         assert!(
             heads % kv_heads == 0
@@ -122,7 +120,7 @@ pub fn attend(new: &New, reading: &Reading, scale: f64, window: Option<i64>) -> 
     let least = (LEAST_PAIRS * units).div_ceil(pairs.max(1));
     in_parallel(units, least, |share| match kind {
         Kind::Float => task.on_this_processor::<f32>(share),
-        _ => task.on_this_processor::<Brain>(share),
+        _ => task.on_this_processor::<Bf16>(share),
     });
     output
 }
@@ -241,8 +239,8 @@ mod tests {
                         .double_value(&[]);
                     assert!(
                         error < bound,
-                        "{kind:?}, {heads} heads of {head_dim}, window \
-                                            {window:?}, row {row}: {error}"
+                        "{kind:?}, {heads} heads of {head_dim}, window {window:?}, row {row}: \
+                         {error}"
                     );
                 }
                 // The new tokens have been stored.

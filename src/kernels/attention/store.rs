@@ -20,10 +20,8 @@ pub struct Store {
 
 impl Store {
     pub fn new(key: Tensor, value: Tensor) -> Self {
-        let (rows, capacity, kv_heads, head_dim) = key.size4().expect(
-            "keys are (rows, capacity, \
-                                                                       kv_heads, head_dim)",
-        );
+        let (rows, capacity, kv_heads, head_dim) =
+            key.size4().expect("keys are (rows, capacity, kv_heads, head_dim)");
         assert!(
             key.is_contiguous()
                 && value.is_contiguous()
@@ -37,10 +35,8 @@ impl Store {
 
     /// Of numbers that are not written yet, for keys and values as these.
     pub fn room(&self, rows: usize, capacity: usize) -> Self {
-        let (_, _, kv_heads, head_dim) = self.key.size4().expect(
-            "keys are (rows, capacity, \
-                                                                  kv_heads, head_dim)",
-        );
+        let (_, _, kv_heads, head_dim) =
+            self.key.size4().expect("keys are (rows, capacity, kv_heads, head_dim)");
         Self::unwritten([rows as i64, capacity as i64, kv_heads, head_dim], self.key.kind())
     }
 

@@ -28,8 +28,8 @@ pub fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Err(Error::model(
         folder,
         format!(
-            "holds neither {}\n\nhint: open the model in transformers and save it again if it \
-                 has other weights",
+            "holds neither {}\n\nhint: open the model in transformers and save it again if it has \
+             other weights",
             names.join(" nor ")
         ),
     ))
@@ -42,10 +42,7 @@ fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
         return Err(Error::data(
             index,
             None,
-            format!(
-                "has {size} bytes, more than any index of \
-                                                     weights"
-            ),
+            format!("has {size} bytes, more than any index of weights"),
         ));
     }
     let text = std::fs::read_to_string(index).map_err(Error::io(index, "reading"))?;
@@ -63,11 +60,7 @@ fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
             Error::data(
                 index,
                 None,
-                format!(
-                    "`weight_map` names \
-                                                                        {shard}, which is no file \
-                                                                        of this folder"
-                ),
+                format!("`weight_map` names {shard}, which is no file of this folder"),
             )
         })?;
         shards.push(folder.join(name));

@@ -28,7 +28,7 @@ pub struct Headers {
 pub(super) type Places<'a> = BTreeMap<String, (usize, &'a Stored)>;
 
 impl Headers {
-    /// Of a model folder. Shards that are missing or damaged are told by [`Self::fit`], together
+    /// Of a model folder. Shards that are missing or damaged are told by [`Self::places`], together
     /// with what does not fit in the others.
     ///
     /// # Errors
@@ -85,11 +85,11 @@ impl Headers {
         asker: &str,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<()> {
-        self.fit(shapes, asker, variable).map(drop)
+        self.places(shapes, asker, variable).map(drop)
     }
 
     /// [`Self::check`], and where each tensor lies.
-    pub(super) fn fit(
+    pub(super) fn places(
         &self,
         shapes: &BTreeMap<String, Vec<i64>>,
         asker: &str,
@@ -109,8 +109,7 @@ impl Headers {
             };
             if !expected.iter().map(|&size| size as usize).eq(stored.shape.iter().copied()) {
                 misshapen.push(format!(
-                    "tensor `{name}` has shape {:?}, {asker} asks for \
-                                        {expected:?}",
+                    "tensor `{name}` has shape {:?}, {asker} asks for {expected:?}",
                     stored.shape
                 ));
             }
@@ -128,14 +127,8 @@ impl Headers {
         // What is not found may lie in a file that could not be read.
         let absent =
             shapes.iter().filter(|(name, _)| self.unread.is_empty() && !places.contains_key(*name));
-        let absent: Vec<String> = absent
-            .map(|(name, shape)| {
-                format!(
-                    "missing tensor `{name}` \
-                                                                      {shape:?}"
-                )
-            })
-            .collect();
+        let absent: Vec<String> =
+            absent.map(|(name, shape)| format!("missing tensor `{name}` {shape:?}")).collect();
         let problems: Vec<String> = [
             bounded(misshapen, "tensors have another shape"),
             bounded(unusable, "tensors are stored as no floating-point numbers"),
@@ -175,8 +168,7 @@ fn bounded(mut problems: Vec<String>, are: &str) -> Vec<String> {
 fn quantised(told: &[String], is_quantised: bool) -> &'static str {
     let first = is_quantised && !told.iter().any(|problem| problem.contains("hint: "));
     if first {
-        "\n\nhint: these are quantised weights: name the folder of the model that they were \
-                made of"
+        "\n\nhint: these are quantised weights: name the folder of the model that they were made of"
     } else {
         ""
     }

@@ -167,7 +167,7 @@ fn copy_all(
 ) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     let shapes = variables.iter().map(|(name, variable)| (name.clone(), variable.size())).collect();
-    let places = headers.fit(&shapes, asker, variable)?;
+    let places = headers.places(&shapes, asker, variable)?;
     // In the order of the disk.
     let mut in_order: Vec<(usize, &Stored, &Tensor)> =
         places.iter().map(|(name, &(file, stored))| (file, stored, &variables[name])).collect();

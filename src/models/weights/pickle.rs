@@ -78,8 +78,7 @@ fn global(module: &str, name: &str) -> Option<Global> {
 pub fn state_dict(bytes: &[u8]) -> Result<BTreeMap<String, TensorRecord>, String> {
     if bytes.len() > LARGEST_PICKLE {
         return Err(format!(
-            "its pickle has {} bytes, more than the {LARGEST_PICKLE} that any model \
-                            needs",
+            "its pickle has {} bytes, more than the {LARGEST_PICKLE} that any model needs",
             bytes.len()
         ));
     }
@@ -314,10 +313,7 @@ impl<'a> Machine<'a> {
     /// Keys and values, by turns, for the dict on top of the stack.
     fn fill(&mut self, items: Vec<Value>) -> Step {
         let Some(Value::Dict(dict)) = self.stack.last() else {
-            return Err("items for something \
-                                                                           that is no \
-                                                                           dict"
-                .to_owned());
+            return Err("items for something that is no dict".to_owned());
         };
         if !items.len().is_multiple_of(2) {
             return Err("a key without a value".to_owned());
@@ -345,8 +341,8 @@ impl<'a> Machine<'a> {
     fn global(&mut self, module: &str, name: &str) -> Step {
         let global = global(module, name).ok_or_else(|| {
             format!(
-                "it asks for `{module}.{name}`, which no file of plain weights \
-                                    needs; nothing of it was executed"
+                "it asks for `{module}.{name}`, which no file of plain weights needs; nothing of \
+                 it was executed"
             )
         })?;
         self.stack.push(Value::Global(global));
@@ -411,8 +407,7 @@ impl<'a> Machine<'a> {
             }
             (function, _) => {
                 return Err(format!(
-                    "`{function:?}` with arguments that torch.save \
-                                                 does not write"
+                    "`{function:?}` with arguments that torch.save does not write"
                 ));
             }
         }

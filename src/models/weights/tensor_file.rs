@@ -53,8 +53,9 @@ impl TensorFile {
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "mapping"))?;
         let is_safetensors = path.extension().is_some_and(|extension| extension == "safetensors");
         let (tensors, metadata) = if is_safetensors {
-            safetensors(&map).map_err(|error| Error::model(path, format!("not a whole safetensors \
-                                                                          file: {error}\n\n{DAMAGED}")))?
+            safetensors(&map).map_err(|error| {
+                Error::model(path, format!("not a whole safetensors file: {error}\n\n{DAMAGED}"))
+            })?
         } else {
             (torch_zip(&map).map_err(|error| Error::model(path, error))?, BTreeMap::new())
         };
@@ -145,8 +146,7 @@ fn torch_zip(map: &[u8]) -> Result<BTreeMap<String, Stored>, String> {
     let mut archive = zip::ZipArchive::new(Cursor::new(map)).map_err(|error| {
         if map.starts_with(&[0x80, 2]) {
             return format!(
-                "is a file of torch before version 1.6, which is not \
-                            supported\n\n{HINT}"
+                "is a file of torch before version 1.6, which is not supported\n\n{HINT}"
             );
         }
         format!("not a whole zip archive of torch.save: {error}\n\n{DAMAGED}")
@@ -179,13 +179,8 @@ fn torch_zip(map: &[u8]) -> Result<BTreeMap<String, Stored>, String> {
         return Err(format!("is a file of a big-endian machine, which is not supported\n\n{HINT}"));
     }
     let (start, end) = records[&format!("{folder}/data.pkl")];
-    let tensors = pickle::state_dict(&map[start..end]).map_err(|error| {
-        format!(
-            "not the weights of \
-                                                                                a model: \
-                                                                                {error}\n\n{HINT}"
-        )
-    })?;
+    let tensors = pickle::state_dict(&map[start..end])
+        .map_err(|error| format!("not the weights of a model: {error}\n\n{HINT}"))?;
     let locate = |(name, tensor): (String, TensorRecord)| {
         let range = records.get(&format!("{folder}/data/{}", tensor.storage));
         let stored = range.and_then(|&range| within(&tensor, range));

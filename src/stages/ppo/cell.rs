@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::recipe::{ChunkLen, GuidePairSource, Plan, PpoTable, Training};
 use crate::stages::tasks;
 
-pub struct Cell<'a> {
+pub struct PpoCell<'a> {
     /// Its name: of the task, of its metrics, and of its folder below the run directory.
     pub task: String,
     pub chunk_len: ChunkLen,
@@ -14,7 +14,7 @@ pub struct Cell<'a> {
     pub pair: GuidePairSource,
 }
 
-impl<'a> Cell<'a> {
+impl<'a> PpoCell<'a> {
     pub fn new(plan: &'a Plan, chunk_len: ChunkLen, seed: u64, name: &str) -> Result<Self> {
         let (table, training) = tasks::ppo(plan)?;
         Ok(Self { task: name.to_owned(), chunk_len, seed, table, training, pair: pair(plan)? })

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::{Value as Json, json};
 use tch::Tensor;
 
-use super::cell::Cell;
+use super::cell::PpoCell;
 use super::journals::Journals;
 use super::records::{RolloutLine, Seconds, StepLine, ValidationLine};
 use super::rollouts::{Batch, Sampler};
@@ -16,20 +16,20 @@ use crate::monitor::glossary;
 use crate::prompt::Prompt;
 use crate::report::distinct;
 use crate::sampling::Stream;
-use crate::score::GoldReward;
+use crate::score::JudgeModel;
 use crate::search::Finish;
 use crate::train::tasks::Ppo;
 use crate::train::{BadStep, Metrics, Stepped, Stride, Trainee, Validation};
 
 /// A policy that learns from its own rollouts.
 pub struct Learner<'a> {
-    pub cell: &'a Cell<'a>,
+    pub cell: &'a PpoCell<'a>,
     pub ppo: Ppo<'a>,
     pub sampler: Sampler<'a>,
     pub train: Vec<Prompt>,
     pub validation: Vec<Prompt>,
     /// What judges the answers to the validation prompts.
-    pub gold: Option<GoldReward>,
+    pub gold: Option<JudgeModel>,
     pub journals: Journals,
 }
 
@@ -39,7 +39,7 @@ impl Trainee for Learner<'_> {
     }
 
     fn learning_rate_factor(&self, name: &str) -> f64 {
-        let Cell { table, training, .. } = self.cell;
+        let PpoCell { table, training, .. } = self.cell;
         if name.starts_with("value_head.") {
             table.head_learning_rate / training.learning_rate
         } else {
@@ -57,7 +57,7 @@ impl Trainee for Learner<'_> {
     }
 
     fn step(&mut self, Stride { step, rate, optimizer, position }: Stride) -> Result<Stepped> {
-        let Cell { task, table, seed, .. } = self.cell;
+        let PpoCell { task, table, seed, .. } = self.cell;
         // 1. A response to each prompt of the step, and what its tokens earn.
         let asked = of_step(self.cell, &self.train, step);
         let batch = self.sampler.sample("ppo", step + 1, &asked)?;
@@ -145,7 +145,7 @@ impl Trainee for Learner<'_> {
 
 /// The prompts of a step (from 0): each pass over all of them is a fresh permutation, of which a
 /// rest that fills no batch is left out.
-fn of_step<'a>(cell: &Cell, prompts: &'a [Prompt], step: usize) -> Vec<&'a Prompt> {
+fn of_step<'a>(cell: &PpoCell, prompts: &'a [Prompt], step: usize) -> Vec<&'a Prompt> {
     let batch = cell.training.batch_size;
     let per_pass = prompts.len() / batch;
     // The same for every chunk length.
@@ -200,7 +200,7 @@ fn add_step(
 /// Means over the answers of a validation after `step` steps.
 fn validation_line(
     batch: &Batch,
-    gold: Option<&GoldReward>,
+    gold: Option<&JudgeModel>,
     step: usize,
 ) -> Result<ValidationLine> {
     let answers: Vec<(&str, &str)> =

@@ -3,16 +3,16 @@
 //! journals of how it came about.
 
 mod cell;
-mod fit;
 mod journals;
 mod learner;
 mod records;
 mod report;
 mod rollouts;
+mod train;
 
-pub use report::{read as report, write as write_report};
+pub use report::{report, write_report};
 
-use cell::Cell;
+use cell::PpoCell;
 
 use super::context::Context;
 use super::prompt_room::{Asked, Model};
@@ -24,7 +24,7 @@ use crate::text::Split;
 /// Trains the policy with chunks of this length; `name` is that of the task, of its metrics and of
 /// its folder.
 pub fn train(context: &Context, chunk_len: ChunkLen, seed: u64, name: &str) -> Result<()> {
-    fit::train(context, &Cell::new(&context.plan, chunk_len, seed, name)?)
+    train::train(context, &PpoCell::new(&context.plan, chunk_len, seed, name)?)
 }
 
 /// The prompts of the stage, and what reads them.

@@ -12,7 +12,7 @@ use crate::stages::run::write_json;
 use crate::stages::tasks::{self, Task};
 
 /// `None` where the recipe has no `[ppo]`. All trainings must be done.
-pub fn read(context: &Context) -> Result<Option<PpoReport>> {
+pub fn report(context: &Context) -> Result<Option<PpoReport>> {
     let mut trainings = Vec::new();
     for task in tasks::tasks(&context.plan, Stage::Ppo)? {
         if let Task::Ppo { chunk_len, .. } = task {
@@ -29,8 +29,8 @@ pub fn read(context: &Context) -> Result<Option<PpoReport>> {
 }
 
 /// `report.json` and `curves.svg` beside the trainings.
-pub fn write(context: &Context) -> Result<()> {
-    let (Some(report), Some(table)) = (read(context)?, &context.recipe().ppo) else {
+pub fn write_report(context: &Context) -> Result<()> {
+    let (Some(report), Some(table)) = (report(context)?, &context.recipe().ppo) else {
         return Ok(());
     };
     let folder = context.run.path(&tasks::ppo_folder(&context.plan));

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tracing::warn;
 
-use super::cell::Cell;
+use super::cell::PpoCell;
 use super::records::{RolloutLine, Seconds};
 use crate::error::Result;
 use crate::losses::pay_by_chunk;
@@ -23,7 +23,7 @@ use crate::train::Sequence;
 use crate::train::tasks::Rollout;
 
 pub struct Sampler<'a> {
-    cell: &'a Cell<'a>,
+    cell: &'a PpoCell<'a>,
     policy: LocalPolicy,
     rewards: TokenRewards,
     tokenizer: Rc<Tokenizer>,
@@ -41,7 +41,7 @@ pub struct Batch {
 }
 
 impl<'a> Sampler<'a> {
-    pub fn open(context: &Context, cell: &'a Cell, model: &Trainable) -> Result<Self> {
+    pub fn open(context: &Context, cell: &'a PpoCell, model: &Trainable) -> Result<Self> {
         let sampling = Sampling::new(cell.table.temperature, 0, 1.0);
         let policy = LocalPolicy::new(
             model.lm.clone(),
@@ -107,8 +107,7 @@ impl<'a> Sampler<'a> {
         if self.rewards.cut() > 0 && !was_cut {
             warn!(
                 "{}: a response of step {step} is longer than the guides can read; of such \
-                 responses, here and later, the beginning earns its \
-                 score and the rest nothing",
+                 responses, here and later, the beginning earns its score and the rest nothing",
                 self.cell.task
             );
         }

@@ -10,32 +10,32 @@ use crate::stages::context::Context;
 use crate::stages::tasks::left_out_file;
 use crate::text::{LeftOut, Pair};
 
-/// One pair that was asked for: made, or left out.
-pub enum Judged {
-    Pair(Box<Pair>),
+/// One pair that was asked for: labelled and kept, or left out.
+pub enum Labelled {
+    Kept(Box<Pair>),
     LeftOut(LeftOut),
 }
 
-impl Judged {
+impl Labelled {
     fn id(&self) -> &str {
         match self {
-            Self::Pair(pair) => &pair.id,
+            Self::Kept(pair) => &pair.id,
             Self::LeftOut(left_out) => &left_out.id,
         }
     }
 }
 
-/// Judges what is left of `items` (an id, and what it stands for) in groups of `group_size`, and
+/// Labels what is left of `items` (an id, and what it stands for) in groups of `group_size`, and
 /// appends the results to the journals of `file` in the order of the items. Ids of results are an
 /// item's id, or that and `/` and more. Groups do not depend on where a run stopped, so neither do
 /// rewards.
-pub fn judge_all<T>(
+pub fn label_all<T>(
     context: &Context,
     file: &str,
     items: &[T],
     id: impl Fn(&T) -> &str,
     group_size: usize,
-    mut judge: impl FnMut(&[T]) -> Result<Vec<Judged>>,
+    mut label: impl FnMut(&[T]) -> Result<Vec<Labelled>>,
 ) -> Result<()> {
     let (mut pairs, done) = Journal::<Pair>::open(context.run.path(file))?;
     let (mut left_out, skipped) = Journal::<LeftOut>::open(context.run.path(&left_out_file(file)))?;
@@ -60,11 +60,11 @@ pub fn judge_all<T>(
     for (g, group) in items.chunks(group_size).enumerate() {
         interrupt::check()?;
         if g * group_size + group.len() > resume_at {
-            for judged in judge(group)? {
-                match judged {
+            for labelled in label(group)? {
+                match labelled {
                     known_one if known.contains(known_one.id()) => {}
-                    Judged::Pair(pair) => pairs.append(&pair)?,
-                    Judged::LeftOut(one) => left_out.append(&one)?,
+                    Labelled::Kept(pair) => pairs.append(&pair)?,
+                    Labelled::LeftOut(one) => left_out.append(&one)?,
                 }
             }
         }

@@ -3,9 +3,9 @@
 //! says what they are like.
 
 mod journal;
-mod judge;
 mod relabel;
 mod sample;
+mod verdict;
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ use crate::report::{PairCard, PairReport};
 
 /// Makes or judges the pairs, and describes them.
 pub fn make(context: &Context) -> Result<()> {
-    let settings = settings(context)?;
+    let settings = table(context)?;
     match &settings.source {
         Some(source) => relabel::run(context, settings, Path::new(source))?,
         None => sample::run(context, settings)?,
@@ -35,8 +35,8 @@ pub fn make(context: &Context) -> Result<()> {
     if train.pairs == 0 {
         let hint = match settings.source {
             Some(_) => {
-                "a pair needs two different responses with text, and a prompt that fits the \
-                        model to tune"
+                "a pair needs two different responses with text, and a prompt that fits the model \
+                 to tune"
             }
             None => "raise `preferences.sampling.temperature`",
         };
@@ -70,18 +70,17 @@ pub fn make(context: &Context) -> Result<()> {
 
 /// The prompts of the stage, and what reads them; `None` where nothing is sampled.
 pub fn asked(context: &Context) -> Result<Option<Asked>> {
-    let settings = settings(context)?;
+    let settings = table(context)?;
     match settings.policy.as_ref().filter(|_| settings.source.is_none()) {
         Some(policy) => sample::asked(context, settings, policy).map(Some),
         None => Ok(None),
     }
 }
 
-fn settings(context: &Context) -> Result<&Preferences> {
-    context.recipe().preferences.as_ref().ok_or_else(|| {
-        Error::recipe(
-            "the recipe has no \
-                                                                       `[preferences]` table",
-        )
-    })
+fn table(context: &Context) -> Result<&Preferences> {
+    context
+        .recipe()
+        .preferences
+        .as_ref()
+        .ok_or_else(|| Error::recipe("the recipe has no `[preferences]` table"))
 }

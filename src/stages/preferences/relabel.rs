@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use super::journal::{Judged, judge_all};
-use super::judge::{fault, verdict};
+use super::journal::{Labelled, label_all};
+use super::verdict::{fault, verdict};
 use crate::error::{Error, Result};
 use crate::models::end_token_ids;
 use crate::recipe::Preferences;
 use crate::sampling::Stream;
-use crate::score::GoldReward;
+use crate::score::JudgeModel;
 use crate::stages::context::{Context, tell};
 use crate::stages::tasks::{TRAIN, VALIDATION};
 use crate::text::{
@@ -32,13 +32,13 @@ pub fn run(context: &Context, settings: &Preferences, source: &Path) -> Result<(
         }
         let rows: Vec<(String, PairRow)> =
             rows.into_iter().map(|row| (row.id.clone(), row)).collect();
-        judge_all(
+        label_all(
             context,
             file,
             &rows,
             |(id, _)| id,
             PAIRS,
-            |group| judge_group(settings, context.seed(), group, limit.as_ref(), reward.as_ref()),
+            |group| label_group(settings, context.seed(), group, limit.as_ref(), reward.as_ref()),
         )?;
     }
     Ok(())
@@ -92,13 +92,13 @@ impl PromptLimit {
     }
 }
 
-fn judge_group(
+fn label_group(
     settings: &Preferences,
     seed: u64,
     group: &[(String, PairRow)],
     limit: Option<&PromptLimit>,
-    reward: Option<&GoldReward>,
-) -> Result<Vec<Judged>> {
+    reward: Option<&JudgeModel>,
+) -> Result<Vec<Labelled>> {
     let reason = |row: &PairRow| -> Result<Option<Reason>> {
         let too_long = || limit.map_or(Ok(false), |limit| limit.has_room(row).map(|room| !room));
         Ok(match fault(&row.chosen, &row.rejected) {
@@ -130,7 +130,7 @@ fn judge_group(
             }
         };
         all.push(match judgement {
-            Err(reason) => Judged::LeftOut(LeftOut { id: id.clone(), reason }),
+            Err(reason) => Labelled::LeftOut(LeftOut { id: id.clone(), reason }),
             Ok((verdict, rewards)) => {
                 let as_in_file = Pair {
                     id: id.clone(),
@@ -144,7 +144,7 @@ fn judge_group(
                     chosen_complete: row.chosen_complete,
                     rejected_complete: row.rejected_complete,
                 };
-                Judged::Pair(Box::new(if verdict.first_wins {
+                Labelled::Kept(Box::new(if verdict.first_wins {
                     as_in_file
                 } else {
                     swapped(as_in_file)

@@ -2,14 +2,14 @@
 
 use tracing::{info, warn};
 
-use super::journal::{Judged, judge_all};
-use super::judge::{pair_up, verdict};
+use super::journal::{Labelled, label_all};
+use super::verdict::{pair_up, verdict};
 use crate::error::{Error, Result};
 use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
 use crate::recipe::Preferences;
 use crate::sampling::{Sampling, Stream};
-use crate::score::GoldReward;
+use crate::score::JudgeModel;
 use crate::search::{Extend, Finish, Proposer, Response};
 use crate::stages::context::Context;
 use crate::stages::prompt_room::{Asked, Model};
@@ -17,12 +17,10 @@ use crate::stages::tasks::{TRAIN, VALIDATION};
 use crate::text::{LeftOut, Pair, Prompts, Reason, Split};
 
 pub fn run(context: &Context, settings: &Preferences) -> Result<()> {
-    let name = settings.policy.as_deref().ok_or_else(|| {
-        Error::recipe(
-            "`[preferences]` has no \
-                                                                       `policy` to sample from",
-        )
-    })?;
+    let name = settings
+        .policy
+        .as_deref()
+        .ok_or_else(|| Error::recipe("`[preferences]` has no `policy` to sample from"))?;
     let reward = context.models.open_gold()?;
     let (lm, tokenizer) = context.models.open(&context.models.folder(name)?, name)?;
     let sampling = Sampling::new(
@@ -35,13 +33,13 @@ pub fn run(context: &Context, settings: &Preferences) -> Result<()> {
     for (file, split, count) in splits(settings) {
         let prompts = prompts(context, split, count, file)?;
         let group_size = settings.prompts_at_once();
-        judge_all(
+        label_all(
             context,
             file,
             &prompts,
             |prompt| &prompt.id,
             group_size,
-            |group| judge_group(settings, context.seed(), group, &mut policy, &reward),
+            |group| label_group(settings, context.seed(), group, &mut policy, &reward),
         )?;
     }
     Ok(())
@@ -96,7 +94,7 @@ fn prompts(context: &Context, split: Split, count: usize, file: &str) -> Result<
     if prompts.len() < count {
         warn!(
             "{file}: only {} texts make prompts of {least} words or more; {count} were asked \
-               for{passed_over}",
+             for{passed_over}",
             prompts.len()
         );
     } else if !seen.is_empty() {
@@ -106,13 +104,13 @@ fn prompts(context: &Context, split: Split, count: usize, file: &str) -> Result<
 }
 
 /// Samples for all prompts of a group in one batch, then rewards, labels and pairs.
-fn judge_group(
+fn label_group(
     settings: &Preferences,
     seed: u64,
     group: &[Prompt],
     policy: &mut LocalPolicy,
-    reward: &GoldReward,
-) -> Result<Vec<Judged>> {
+    reward: &JudgeModel,
+) -> Result<Vec<Labelled>> {
     let samples = settings.samples_per_prompt;
     let prompts: Vec<&str> = group.iter().map(|prompt| prompt.text.as_str()).collect();
     let nodes = policy.open_rows(&prompts)?;
@@ -148,8 +146,8 @@ fn judge_group(
             });
             let id = format!("{id}/{k}");
             all.push(match judgement {
-                Err(reason) => Judged::LeftOut(LeftOut { id, reason }),
-                Ok(((chosen, rejected), probability)) => Judged::Pair(Box::new(Pair {
+                Err(reason) => Labelled::LeftOut(LeftOut { id, reason }),
+                Ok(((chosen, rejected), probability)) => Labelled::Kept(Box::new(Pair {
                     id,
                     prompt: prompt.clone(),
                     chosen: responses[chosen].text.clone(),

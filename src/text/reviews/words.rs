@@ -6,12 +6,12 @@
 
 /// Words of both polarities that fit the same place in a sentence.
 #[derive(Clone, Copy)]
-pub struct Pair {
+pub struct Opposites {
     pub good: &'static [&'static str],
     pub bad: &'static [&'static str],
 }
 
-impl Pair {
+impl Opposites {
     pub fn side(&self, positive: bool) -> &'static [&'static str] {
         if positive { self.good } else { self.bad }
     }
@@ -21,7 +21,7 @@ impl Pair {
 /// fit it.
 pub struct Aspect {
     pub names: &'static [(&'static str, bool)],
-    pub adjectives: Pair,
+    pub adjectives: Opposites,
 }
 
 const fn aspect(
@@ -29,7 +29,7 @@ const fn aspect(
     good: &'static [&'static str],
     bad: &'static [&'static str],
 ) -> Aspect {
-    Aspect { names, adjectives: Pair { good, bad } }
+    Aspect { names, adjectives: Opposites { good, bad } }
 }
 
 /// The cast as a whole; left out once the lead has been judged.
@@ -360,7 +360,7 @@ pub static COMMON: &[Aspect] = &[
 ];
 
 /// How the lead plays the part.
-pub static PERFORMANCE: Pair = Pair {
+pub static PERFORMANCE: Opposites = Opposites {
     good: &[
         "brilliant",
         "superb",
@@ -381,13 +381,13 @@ pub static PERFORMANCE: Pair = Pair {
 };
 
 /// Nouns for an aspect: "the score is a …".
-pub static NOUN: Pair = Pair {
+pub static NOUN: Opposites = Opposites {
     good: &["delight", "joy", "triumph", "treat", "pleasure", "success", "highlight", "strength"],
     bad: &["mess", "chore", "failure", "disaster", "bore", "letdown", "weakness", "nuisance"],
 };
 
 /// Nouns for a whole film.
-pub static FILM_NOUN: Pair = Pair {
+pub static FILM_NOUN: Opposites = Opposites {
     good: &[
         "gem",
         "delight",
@@ -403,7 +403,7 @@ pub static FILM_NOUN: Pair = Pair {
 };
 
 /// What a film does to the viewer, in the base form.
-pub static EFFECT: Pair = Pair {
+pub static EFFECT: Opposites = Opposites {
     good: &[
         "hold my attention",
         "move me",
@@ -431,7 +431,7 @@ pub static EFFECT: Pair = Pair {
 };
 
 /// How the viewer feels.
-pub static FELT: Pair = Pair {
+pub static FELT: Opposites = Opposites {
     good: &[
         "moved",
         "charmed",
@@ -455,24 +455,28 @@ pub static FELT: Pair = Pair {
 };
 
 /// Verbs of liking, in the base form.
-pub static LIKE: Pair = Pair {
+pub static LIKE: Opposites = Opposites {
     good: &["love", "enjoy", "admire", "like", "adore", "praise", "treasure"],
     bad: &["hate", "dislike", "resent", "mock", "loathe", "scorn", "despise"],
 };
 
 /// Verbs of liking in the past, for reported opinions.
-pub static LIKED: Pair = Pair {
+pub static LIKED: Opposites = Opposites {
     good: &["loved", "enjoyed", "adored", "praised"],
     bad: &["hated", "disliked", "loathed", "mocked"],
 };
 
 /// What one aspect does to the whole film.
-pub static CHANGE: Pair =
-    Pair { good: &["save", "rescue", "lift", "redeem"], bad: &["spoil", "ruin", "sink", "wreck"] };
+pub static CHANGE: Opposites = Opposites {
+    good: &["save", "rescue", "lift", "redeem"],
+    bad: &["spoil", "ruin", "sink", "wreck"],
+};
 
 /// Advice, in the base form; the film follows.
-pub static ADVICE: Pair =
-    Pair { good: &["see", "watch", "try", "catch"], bad: &["skip", "avoid", "forget", "ignore"] };
+pub static ADVICE: Opposites = Opposites {
+    good: &["see", "watch", "try", "catch"],
+    bad: &["skip", "avoid", "forget", "ignore"],
+};
 
 /// What a film may be worth.
 pub static WORTH: &[&str] =

@@ -72,7 +72,7 @@ const fn own(
     good: &'static [&'static str],
     bad: &'static [&'static str],
 ) -> Aspect {
-    Aspect { names, adjectives: super::words::Pair { good, bad } }
+    Aspect { names, adjectives: super::words::Opposites { good, bad } }
 }
 
 pub static GENRES: &[Genre] = &[
@@ -203,8 +203,7 @@ pub static GENRES: &[Genre] = &[
         aims: &[
             "hears voices behind the wall",
             "wakes an ancient curse",
-            "meets a ghost in the \
-                                                                           cellar",
+            "meets a ghost in the cellar",
             "cannot leave the house",
         ],
         places: &["in an old mansion", "at a deserted hospital", "deep in the woods"],

@@ -10,7 +10,7 @@ use super::grammar::{
 };
 use super::words::{
     ACTING, ADVERBS, ADVICE, Aspect, CHANGE, COMMON, COMPANY, EFFECT, FELT, FILM, FILM_NOUN,
-    HEDGES, LIKE, LIKED, NOUN, OTHERS, PERFORMANCE, Pair, WORTH,
+    HEDGES, LIKE, LIKED, NOUN, OTHERS, Opposites, PERFORMANCE, WORTH,
 };
 use super::world::{Film, Person};
 
@@ -33,7 +33,7 @@ pub struct Writer {
     unsaid: Vec<&'static Aspect>,
     /// The aspect being judged: its name with the article, its adjectives, whether it is a plural.
     noun: String,
-    adjectives: Pair,
+    adjectives: Opposites,
     plural: bool,
     others_plural: bool,
     others_pronoun: &'static str,

@@ -199,7 +199,7 @@ impl Ppo<'_> {
         let mut known = vec![Known::default(); rollouts.len()];
         for minibatch in order.chunks(self.settings.minibatch_size) {
             for micro_batch in minibatch.chunks(self.settings.micro_batch_size) {
-                let tokens = self.read(&self.policy, rollouts, micro_batch)?;
+                let tokens = self.read_logps(&self.policy, rollouts, micro_batch)?;
                 let logps = Vec::<f32>::try_from(tokens.logps.detach())?;
                 let values = match self.value.body() {
                     None => self.value.of_states(&tokens.states).detach(),
@@ -213,7 +213,7 @@ impl Ppo<'_> {
                 let values = Vec::<f32>::try_from(values)?;
                 drop(tokens);
                 let reference = Vec::<f32>::try_from(
-                    tch::no_grad(|| self.read(&self.reference, rollouts, micro_batch))?.logps,
+                    tch::no_grad(|| self.read_logps(&self.reference, rollouts, micro_batch))?.logps,
                 )?;
                 let mut start = 0;
                 for &rollout in micro_batch {
@@ -228,7 +228,7 @@ impl Ppo<'_> {
         Ok(known)
     }
 
-    fn read<'a>(
+    fn read_logps<'a>(
         &self,
         lm: &'a Lm,
         rollouts: &[Rollout],
@@ -261,7 +261,7 @@ impl Ppo<'_> {
         which: &[usize],
         metrics: &mut Metrics,
     ) -> Result<f64> {
-        let tokens = self.read(&self.policy, rollouts, which)?;
+        let tokens = self.read_logps(&self.policy, rollouts, which)?;
         let device = tokens.states.device();
         let gather = |of: fn(&Known) -> &[f32]| {
             Tensor::from_slice(
@@ -338,8 +338,7 @@ fn check(rollouts: &[Rollout]) -> Result<()> {
         Some((number, Rollout { sequence, rewards })) => {
             let tokens = sequence.scored();
             Err(Error::failed(format!(
-                "rollout {number} of {tokens} tokens has the rewards \
-                                       {rewards:?}"
+                "rollout {number} of {tokens} tokens has the rewards {rewards:?}"
             )))
         }
     }

@@ -1,0 +1,168 @@
+//! Where the hub and its cache are, and who asks: the environment variables that all programs of
+//! the Hugging Face world share.
+//!
+//! `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` (or the file that `HF_TOKEN_PATH` names, or
+//! `token` in `HF_HOME`), `HF_HUB_OFFLINE`.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+const ENDPOINT: &str = "https://huggingface.co";
+
+#[derive(Clone)]
+pub struct HubSettings {
+    /// The folder of `models--owner--name` and `datasets--owner--name`.
+    pub cache: PathBuf,
+    pub endpoint: String,
+    pub token: Option<String>,
+    /// Asks nothing of the network.
+    pub offline: bool,
+    /// Failures in a row, without a byte between them, after which a request is given up.
+    pub attempts: u32,
+    /// The wait after the first failure; each further one doubles it, and a `Retry-After` replaces
+    /// it.
+    pub first_wait: Duration,
+}
+
+impl HubSettings {
+    pub fn from_env() -> Result<Self> {
+        Self::from_variables(|name| std::env::var_os(name))
+    }
+
+    /// As [`Self::from_env`], from any other place that has variables. Empty ones count as not set.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
+        let path = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let text = |name: &str| {
+            variable(name)
+                .and_then(|value| value.into_string().ok())
+                .filter(|value| !value.trim().is_empty())
+        };
+        let home = path("HF_HOME")
+            .or_else(|| path("XDG_CACHE_HOME").map(|cache| cache.join("huggingface")))
+            .or_else(|| path("HOME").map(|home| home.join(".cache/huggingface")));
+        let Some(home) = home else {
+            return Err(Error::failed(
+                "no folder for the hub cache: neither HF_HOME nor HOME is set\n\nhint: set HF_HOME",
+            ));
+        };
+        let token_file = path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
+        let token = text("HF_TOKEN").or_else(|| std::fs::read_to_string(token_file).ok());
+        Ok(Self {
+            cache: path("HF_HUB_CACHE").unwrap_or_else(|| home.join("hub")),
+            endpoint: text("HF_ENDPOINT").map_or(ENDPOINT.to_owned(), |endpoint| {
+                endpoint.trim().trim_end_matches('/').to_owned()
+            }),
+            token: token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()),
+            offline: text("HF_HUB_OFFLINE").is_some_and(|value| is_true(value.trim())),
+            attempts: 5,
+            first_wait: Duration::from_secs(1),
+        })
+    }
+}
+
+/// The folder of the cache that `path` was when the cache lay elsewhere.
+pub fn in_cache(path: &Path) -> Option<PathBuf> {
+    let is_repository =
+        |part: &&OsStr| part.to_str().is_some_and(|part| part.starts_with("models--"));
+    let below: PathBuf = path.iter().skip_while(|part| !is_repository(part)).collect();
+    let folder = HubSettings::from_env().ok()?.cache.join(&below);
+    (below.components().count() > 0 && folder.is_dir()).then_some(folder)
+}
+
+/// As huggingface_hub reads its switches.
+fn is_true(value: &str) -> bool {
+    ["1", "on", "yes", "true"].iter().any(|word| value.eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn settings(variables: &[(&str, &str)]) -> HubSettings {
+        let find = |name: &str| {
+            variables
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| OsString::from(value))
+        };
+        HubSettings::from_variables(find).unwrap()
+    }
+
+    #[test]
+    fn the_cache_is_where_other_programs_look() {
+        let cache = |variables: &[(&str, &str)]| settings(variables).cache;
+        assert_eq!(cache(&[("HOME", "/h")]), Path::new("/h/.cache/huggingface/hub"));
+        assert_eq!(
+            cache(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]),
+            Path::new("/x/huggingface/hub")
+        );
+        assert_eq!(
+            cache(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x"), ("HF_HOME", "/f")]),
+            Path::new("/f/hub")
+        );
+        assert_eq!(
+            cache(&[("HOME", "/h"), ("HF_HOME", "/f"), ("HF_HUB_CACHE", "/c")]),
+            Path::new("/c")
+        );
+        assert_eq!(
+            cache(&[("HOME", "/h"), ("HF_HOME", "")]),
+            Path::new("/h/.cache/huggingface/hub")
+        );
+        assert!(
+            HubSettings::from_variables(|_| None)
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("hint: set HF_HOME")
+        );
+    }
+
+    #[test]
+    fn switches_and_endpoints_are_read_as_they_are_written() {
+        for (value, offline) in [
+            ("1", true),
+            ("TRUE", true),
+            ("yes", true),
+            ("0", false),
+            ("false", false),
+            ("", false),
+        ] {
+            assert_eq!(
+                settings(&[("HOME", "/h"), ("HF_HUB_OFFLINE", value)]).offline,
+                offline,
+                "{value}"
+            );
+        }
+        assert_eq!(settings(&[("HOME", "/h")]).endpoint, "https://huggingface.co");
+        assert_eq!(
+            settings(&[("HOME", "/h"), ("HF_ENDPOINT", "http://mirror:8080/")]).endpoint,
+            "http://mirror:8080"
+        );
+    }
+
+    #[test]
+    fn a_token_in_the_environment_wins_over_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().to_str().unwrap();
+        assert_eq!(settings(&[("HF_HOME", home)]).token, None);
+        std::fs::write(folder.path().join("token"), "hf_file\n").unwrap();
+        assert_eq!(settings(&[("HF_HOME", home)]).token.as_deref(), Some("hf_file"));
+        assert_eq!(
+            settings(&[("HF_HOME", home), ("HF_TOKEN", " hf_variable ")]).token.as_deref(),
+            Some("hf_variable")
+        );
+        let other = folder.path().join("other");
+        std::fs::write(&other, "hf_other").unwrap();
+        assert_eq!(
+            settings(&[("HF_HOME", home), ("HF_TOKEN_PATH", other.to_str().unwrap())])
+                .token
+                .as_deref(),
+            Some("hf_other")
+        );
+    }
+}
