@@ -18,7 +18,7 @@ pub enum Error {
     Io { path: PathBuf, doing: &'static str, source: std::io::Error },
 
     /// A data file holds something that cannot be used; `line` counts from 1.
-    #[error("{}{}: {message}", .path.display(), .line.map(|line| format!(":{line}")).unwrap_or_default())]
+    #[error("{}{}: {message}", .path.display(), behind_colon(*.line))]
     Data { path: PathBuf, line: Option<usize>, message: String },
 
     /// A model folder does not hold what its config promises; every misfit at once.
@@ -138,6 +138,10 @@ fn join(problems: &[String]) -> String {
         [one] => one.clone(),
         many => format!("{} problems\n  {}", many.len(), many.join("\n").replace('\n', "\n  ")),
     }
+}
+
+fn behind_colon(line: Option<usize>) -> String {
+    line.map(|line| format!(":{line}")).unwrap_or_default()
 }
 
 fn io_hint(error: &std::io::Error) -> &'static str {

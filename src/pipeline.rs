@@ -113,7 +113,7 @@ pub fn run(
 pub struct Preflight {
     pub problems: Vec<String>,
     pub counts: Counts,
-    /// Of the preference pairs that a source holds.
+    /// What was found of the preference pairs that a source holds.
     pub pairs: Option<DataReport>,
 }
 

@@ -92,10 +92,8 @@ mod tests {
             File::options().write(true).open("/dev/full")?.write_all(b"rest")
         })
         .unwrap_err();
-        assert!(
-            matches!(&error, Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull),
-            "{error}"
-        );
+        let Error::Io { source, .. } = &error else { panic!("{error}") };
+        assert_eq!(source.kind(), io::ErrorKind::StorageFull, "{error}");
         let message = error.to_string();
         assert!(
             message.contains("model.safetensors: writing: ")

@@ -15,7 +15,7 @@ impl Shard {
         (1..=count).contains(&number).then_some(Self { count, number })
     }
 
-    /// Of `count` shards, the one that takes the item `index` (from 0).
+    /// The one of `count` shards that takes the item `index` (from 0).
     pub fn of_item(index: usize, count: usize) -> Self {
         Self { count, number: index % count + 1 }
     }

@@ -32,7 +32,7 @@ pub struct BenchSettings {
     /// As [`PromptTemplate::new`] takes them.
     pub base_bos: Option<bool>,
     pub guide_bos: Option<bool>,
-    /// Of the text, before which BOS may stand.
+    /// Tokens of the text, before which BOS may stand.
     pub prompt_tokens: usize,
     pub new_tokens: usize,
     pub prompts: usize,
@@ -70,7 +70,7 @@ pub struct BenchReport {
     pub memory_bytes_per_s: f64,
     pub memory_work: &'static str,
     pub limit_seconds_per_prompt: f64,
-    /// Of the limit's speed; 1 is the machine's.
+    /// Share of the limit's speed that was reached; 1 is the machine's.
     pub limit_fraction: f64,
 }
 

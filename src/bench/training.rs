@@ -62,14 +62,14 @@ pub struct TrainingBenchReport {
     /// Prompt and response of each sequence, as other trainers read them, padding not counted.
     pub text_tokens: u64,
     pub text_tokens_per_s: f64,
-    /// Of DPO: the reference's forward pass over all pairs, part of the time.
+    /// The reference's forward pass over all pairs in DPO, part of the time.
     pub reference_seconds: f64,
     pub peak_rss_bytes: u64,
     pub matmul_flops_per_s: f64,
     /// The library that reached it.
     pub matmul_kernel: &'static str,
     pub limit_seconds_per_step: f64,
-    /// Of the limit's speed; 1 is the machine's.
+    /// Share of the limit's speed that was reached; 1 is the machine's.
     pub limit_fraction: f64,
 }
 

@@ -60,7 +60,7 @@ pub struct BenchCommand {
     /// Pairs of an optimiser step of dpo, responses of sft
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
-    /// Of a forward and backward pass; divides the batch [default: the whole batch, up to 8]
+    /// Rows of one forward and backward pass; divides the batch [default: the whole batch, up to 8]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     micro_batch_size: Option<u32>,
     /// Compute activations again on the way back instead of keeping them, in sft and dpo

@@ -23,7 +23,12 @@ pub struct RunCommand {
     /// The run directory [default: checkpoints/<run.name>]
     #[arg(long)]
     out: Option<PathBuf>,
-    #[arg(long, value_name = "STAGE", value_parser = stage, help = format!("Only these stages: {}", Stage::names()))]
+    #[arg(
+        long,
+        value_name = "STAGE",
+        value_parser = stage,
+        help = format!("Only these stages: {}", Stage::names())
+    )]
     only: Vec<Stage>,
     /// Do this stage and all after it anew
     #[arg(long, value_name = "STAGE", value_parser = stage)]

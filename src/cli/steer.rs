@@ -46,19 +46,23 @@ pub struct SteerCommand {
     /// trained with
     #[arg(long, requires = "gold")]
     gold_text: Option<String>,
-    #[arg(long, value_parser = PossibleValuesParser::new(base_kinds()), default_value = CbsSettings::KIND.name)]
+    #[arg(
+        long,
+        value_parser = PossibleValuesParser::new(base_kinds()),
+        default_value = CbsSettings::KIND.name
+    )]
     method: String,
     #[command(flatten)]
     search: SearchFlags,
-    /// Of eft: 1 is the tuned guide's distribution where the base is the untuned guide, 0 the
+    /// For eft: 1 is the tuned guide's distribution where the base is the untuned guide, 0 the
     /// base's own [default: 1]
     #[arg(long)]
     weight: Option<f64>,
-    /// Of best_of_n and cbs: their samples are those of eft with this weight, instead of the base's
-    /// own
+    /// For best_of_n and cbs: their samples are those of eft with this weight, instead of the
+    /// base's own
     #[arg(long, value_name = "WEIGHT")]
     tilt: Option<f64>,
-    /// Of best_of_n and cbs; official: the edge cases as in the authors' release [default: paper]
+    /// For best_of_n and cbs; official: the edge cases as in the authors' release [default: paper]
     #[arg(long, value_enum)]
     semantics: Option<SemanticsName>,
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]

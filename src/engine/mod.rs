@@ -3,9 +3,12 @@
 //! has prompts.
 //!
 //! ```text
-//! let mut engine = Engine::open(method, settings, Box::new(policy), pairs)?;   // a base and guides, once
-//! let in_flight = engine.plan(&prompts)?;                                     // as many at once as memory has room for
-//! engine.answer(seed, in_flight, &mut desk)?;                                 // prompts are pulled, answers come as they are found
+//! // A base and guides, opened once.
+//! let mut engine = Engine::open(method, settings, Box::new(policy), pairs)?;
+//! // As many prompts at once as memory has room for.
+//! let in_flight = engine.plan(&prompts)?;
+//! // Prompts are pulled, and answers come as they are found.
+//! engine.answer(seed, in_flight, &mut desk)?;
 //! ```
 //!
 //! Judges are none of its parts: what an answer is worth to others is asked of its text, at any

@@ -21,7 +21,7 @@ pub struct PromptReader {
     /// In messages.
     pub name: String,
     pub tokenizer: Rc<Tokenizer>,
-    /// Of prompt and response together, in tokens.
+    /// The most tokens of prompt and response together.
     pub context: usize,
     pub template: PromptTemplate,
     pub part: Part,

@@ -1,5 +1,6 @@
-//! The program as a caller of the hub: its settings, hf-hub's own interface, and requests that follow
-//! no redirect; patience with a busy hub. What is asked for is left to `repository.rs` and `fetch.rs`.
+//! The program as a caller of the hub: its settings, hf-hub's own interface, and requests that
+//! follow no redirect; patience with a busy hub. What is asked for is left to `repository.rs` and
+//! `fetch.rs`.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! One repository of the hub and its folder in the cache: whether that is whole, and how it becomes so.
-//! Single files are fetched by `fetch.rs`; which ones are needed is told by `files.rs`.
+//! One repository of the hub and its folder in the cache: whether that is whole, and how it becomes
+//! so. Single files are fetched by `fetch.rs`; which ones are needed is told by `files.rs`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -37,7 +37,8 @@ const RULES: [(Option<Maker>, Kind, Layout); 3] = [
     (None, Kind::BFloat16, Layout::Packed),
 ];
 
-/// Of weights smaller than this a call costs more than the product: numbers, and the shorter side.
+/// The least weight: a call costs more than the product of a smaller one. Numbers, and the shorter
+/// side.
 const LEAST: (i64, i64) = (1 << 15, 32);
 
 /// Whether oneDNN makes the products of a weight (out, in) or (in, out) of this kind and layout.

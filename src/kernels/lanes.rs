@@ -13,7 +13,7 @@ pub trait Lanes: Copy {
     /// There are [`Self::WIDTH`] numbers, and the processor has these registers; so everywhere
     /// below.
     unsafe fn load(from: *const f32) -> Self;
-    /// Of bf16.
+    /// Loads numbers that are bf16.
     ///
     /// # Safety
     /// As [`Self::load`].

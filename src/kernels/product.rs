@@ -12,7 +12,7 @@ use super::onednn::{self, Then};
 /// few rows is not.
 const PACKED_FOR_ROWS: i64 = 512;
 
-/// Of a gradient that is added up, made at once.
+/// So many numbers of a gradient that is added up are made at once.
 const GRADIENT_NUMBERS: i64 = 4 << 20;
 
 /// The weight of a linear layer.
@@ -21,14 +21,14 @@ pub struct Weight {
     /// (out, in), or (in, out) where `transposed`. `None` where only `packed` is left.
     plain: Option<Tensor>,
     transposed: bool,
-    /// Of a frozen weight, where oneDNN is faster.
+    /// The packed form of a frozen weight, where oneDNN is faster.
     packed: Option<Tensor>,
     /// (out, in)
     size: (i64, i64),
 }
 
 impl Weight {
-    /// Of a tensor (out, in), or (in, out) where `transposed`, which it aliases.
+    /// The weight of a tensor (out, in), or (in, out) where `transposed`, which it aliases.
     pub fn new(plain: &Tensor, transposed: bool) -> Self {
         let (rows, columns) = plain.size2().expect("a weight has two dimensions");
         let size = if transposed { (columns, rows) } else { (rows, columns) };

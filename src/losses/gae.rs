@@ -71,22 +71,33 @@ mod tests {
     proptest! {
         #[test]
         fn advantages_are_those_of_the_definition(
-            tokens in prop::collection::vec((-3.0..3.0f64, -3.0f32..3.0), 0..40), gamma in 0.5..1.0f64, lambda in 0.0..1.0f64
+            tokens in prop::collection::vec((-3.0..3.0f64, -3.0f32..3.0), 0..40),
+            gamma in 0.5..1.0f64,
+            lambda in 0.0..1.0f64,
         ) {
             let (rewards, values): (Vec<f64>, Vec<f32>) = tokens.into_iter().unzip();
             let (advantages, returns) = gae(&rewards, &values, gamma, lambda);
-            for (t, exact) in by_definition(&rewards, &values, gamma, lambda).into_iter().enumerate() {
+            let exact = by_definition(&rewards, &values, gamma, lambda);
+            for (t, exact) in exact.into_iter().enumerate() {
                 prop_assert!((f64::from(advantages[t]) - exact).abs() < 1e-4);
                 prop_assert!((returns[t] - advantages[t] - values[t]).abs() < 1e-4);
             }
         }
 
         #[test]
-        fn chunks_pay_the_whole_sum(rewards in prop::collection::vec(-3.0..3.0f64, 0..30), length in 1usize..12) {
+        fn chunks_pay_the_whole_sum(
+            rewards in prop::collection::vec(-3.0..3.0f64, 0..30),
+            length in 1usize..12,
+        ) {
             for chunk_len in [Some(length), None] {
                 let paid = pay_by_chunk(&rewards, chunk_len);
-                prop_assert!((paid.iter().sum::<f64>() - rewards.iter().sum::<f64>()).abs() < 1e-12);
-                prop_assert!(paid.iter().enumerate().all(|(t, &paid)| paid == 0.0 || t + 1 == rewards.len() || chunk_len.is_some_and(|length| (t + 1) % length == 0)));
+                let difference = paid.iter().sum::<f64>() - rewards.iter().sum::<f64>();
+                prop_assert!(difference.abs() < 1e-12);
+                let is_due = |t: usize| {
+                    t + 1 == rewards.len()
+                        || chunk_len.is_some_and(|length| (t + 1).is_multiple_of(length))
+                };
+                prop_assert!(paid.iter().enumerate().all(|(t, &paid)| paid == 0.0 || is_due(t)));
             }
         }
     }

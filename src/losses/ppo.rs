@@ -60,7 +60,7 @@ pub enum KlEstimator {
 }
 
 impl KlEstimator {
-    /// Of one token.
+    /// The estimate from one token.
     pub fn estimate(self, logp: f32, reference: f32) -> f32 {
         let difference = reference - logp;
         match self {

@@ -40,7 +40,8 @@ const V2: Version = Version {
     caches: ["inactive_file", "active_file"],
 };
 
-/// Of this process; `root` is `/`. `None` without a limit, or where the kernel does not tell.
+/// The tightest limit of this process's groups; `root` is `/`. `None` without a limit, or where the
+/// kernel does not tell.
 pub fn memory_limit(root: &Path) -> Option<MemoryLimit> {
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
     let mounts = fs::read_to_string(root.join("proc/self/mountinfo")).ok()?;
@@ -98,7 +99,7 @@ impl Mount {
         })
     }
 
-    /// Of the group at `path` and of all above it that can be seen.
+    /// The limits of the group at `path` and of all above it that can be seen.
     fn limits(&self, root: &Path, path: &Path, version: &Version) -> Vec<MemoryLimit> {
         // A container may see its own group at the mount point while its path is still told as the
         // machine names it.

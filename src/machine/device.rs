@@ -50,8 +50,8 @@ pub fn load_cuda_backend() -> Result<()> {
     load_once().clone().map_err(Error::Failed)
 }
 
-/// Of the forward and backward passes in training, where inference runs in `inference`: the small
-/// gradients of f16 would need scaling.
+/// The kind of forward and backward passes in training, where inference runs in `inference`: the
+/// small gradients of f16 would need scaling.
 pub fn training_kind(inference: Kind) -> Kind {
     match inference {
         Kind::Half => Kind::Float,
@@ -79,9 +79,9 @@ pub struct DeviceReport {
     pub libtorch: Option<PathBuf>,
     /// Number of CUDA devices, or why there are none.
     pub cuda: Result<usize, String>,
-    /// Of libtorch's CPU operators.
+    /// Threads of libtorch's CPU operators.
     pub threads: Threads,
-    /// Of the main memory; `None` where the kernel does not tell.
+    /// The main memory; `None` where the kernel does not tell.
     pub memory: Option<MainMemory>,
     /// The processor's bf16 instructions.
     pub bf16: Option<&'static str>,
@@ -185,7 +185,7 @@ fn path_in_maps(maps: &str) -> Option<PathBuf> {
     line.find('/').map(|start| PathBuf::from(&line[start..]))
 }
 
-/// Of the libtorch in use, which `LD_LIBRARY_PATH` may have changed since the build.
+/// The version of the libtorch in use, which `LD_LIBRARY_PATH` may have changed since the build.
 fn libtorch_version() -> Option<String> {
     type AbiVersion = unsafe extern "C" fn() -> u64;
     const SYMBOL: &CStr = c"aoti_torch_abi_version";

@@ -104,7 +104,7 @@ fn address_space() -> Option<(u64, u64)> {
     Some((limit.rlim_cur, limit.rlim_cur.saturating_sub(used)))
 }
 
-/// Of the CUDA runtime that libtorch has loaded.
+/// Free bytes of a device, by the CUDA runtime that libtorch has loaded.
 fn cuda_memory(index: usize) -> Option<u64> {
     type SetDevice = unsafe extern "C" fn(i32) -> i32;
     type MemGetInfo = unsafe extern "C" fn(*mut usize, *mut usize) -> i32;

@@ -33,7 +33,7 @@ impl MachineRates {
     }
 }
 
-/// Of each library's product, by its name.
+/// The rate of each library's product, by its name.
 fn matmul_rates(device: Device, kind: Kind) -> Vec<(&'static str, f64)> {
     let [rows, inner, columns] = SHAPE;
     let random = |shape: [i64; 2]| Tensor::randn(shape, (Kind::Float, device)).to_kind(kind);

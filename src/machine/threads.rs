@@ -52,8 +52,8 @@ impl Threads {
         }
     }
 
-    /// Of libtorch's `count`, those that the quota of the control groups leaves, which allows whole
-    /// cores. libtorch counts two hardware threads of a core as one.
+    /// Those of libtorch's `count` threads that the quota of the control groups leaves, which
+    /// allows whole cores. libtorch counts two hardware threads of a core as one.
     fn within(count: usize, available: usize, allowed: usize, cores: usize) -> Self {
         let source = if available < count {
             format!("the CPU quota of the control group; the machine has {cores} cores")
@@ -80,7 +80,7 @@ fn is_number_of_threads(text: &str) -> bool {
         .is_some_and(|first| first.trim().parse::<u32>().is_ok_and(|count| count > 0))
 }
 
-/// Of the machine.
+/// Cores of the machine.
 fn cores() -> usize {
     // SAFETY: asks for a number.
     usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1).max(1)
@@ -149,7 +149,7 @@ mod before_start {
             if libc::readlink(c"/proc/self/exe".as_ptr(), path.as_mut_ptr(), path.len() - 1) <= 0 {
                 return;
             }
-            // Of zeros, with which it ends.
+            // Fresh memory is zeros, with which the vector ends.
             let bytes = (count + 2) * size_of::<*const c_char>();
             let memory = libc::mmap(
                 ptr::null_mut(),

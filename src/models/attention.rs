@@ -6,8 +6,9 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::Input;
+use super::input::Input;
 use super::packing::PackedMask;
+use super::score_bias::bias;
 
 pub(super) enum Mask {
     /// Every query sees every key.
@@ -56,7 +57,8 @@ impl Mask {
     pub(super) fn keys(valid: &Tensor, kind: Kind) -> Self {
         match padded(Some(valid)) {
             None => Self::None,
-            Some(valid) => Self::Bias(bias(&valid.unsqueeze(1).unsqueeze(1), kind)), // (batch, 1, 1, seq)
+            // (batch, 1, 1, seq)
+            Some(valid) => Self::Bias(bias(&valid.unsqueeze(1).unsqueeze(1), kind)),
         }
     }
 }
@@ -234,16 +236,6 @@ fn by_matrix_products(
 /// Query q sees the keys 0 ..= q: (seq, seq) bool.
 fn triangle(seq: i64, device: Device) -> Tensor {
     Tensor::ones([seq, seq], (Kind::Bool, device)).tril(0)
-}
-
-pub(super) fn bias(allowed: &Tensor, kind: Kind) -> Tensor {
-    let lowest = match kind {
-        Kind::Half => -65504.0,
-        Kind::BFloat16 => -3.3895313892515355e38,
-        _ => f64::from(f32::MIN),
-    };
-    Tensor::zeros(allowed.size(), (kind, allowed.device()))
-        .masked_fill(&allowed.logical_not(), lowest)
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use tch::nn::Path;
 use tch::{Kind, Tensor};
 
 use super::attention::Mask;
-use super::config::{SequenceClassifier, default_range, gelu, size_problems};
-use super::encoder::{BlockNames, BlockSizes, EncoderBlock};
+use super::config_keys::{default_range, gelu, size_problems};
+use super::encoder::{BlockNames, BlockSizes, EncoderBlock, SequenceClassifier};
 use super::init::Fill;
 use super::labels::Labels;
 use super::layers::{Embedding, LayerNorm, Linear, LinearLayer};

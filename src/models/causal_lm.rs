@@ -4,27 +4,15 @@ use std::ops::Range;
 
 use tch::{Device, Tensor};
 
+use super::input::Input;
+use super::kv_cache::KvCache;
 use super::layers::LinearLayer;
-use super::{KvCache, Packing, Segment};
+use super::segment::Segment;
 use crate::error::Result;
 use crate::kernels::Weight;
 
 /// Tokens of prompts, padding included, that are read in one forward pass.
 const PROMPT_TOKENS: usize = 8192;
-
-/// One batch of new tokens. Positions are explicit, so padding may lie anywhere in a row.
-pub struct Input<'a> {
-    /// Token ids, (batch, seq) i64, each below `vocab_size` (also where padded).
-    pub ids: &'a Tensor,
-    /// Positions, (batch, seq) i64, each below `context` (also where padded).
-    pub positions: &'a Tensor,
-    /// Which tokens are real, (batch, seq) bool; `None` when all are. What stands at padded tokens
-    /// is never attended to, and their own hidden states are finite but mean nothing.
-    pub valid: Option<&'a Tensor>,
-    /// Which tokens of the one row see which, where several texts share it; every token is real
-    /// then, and there is no cache.
-    pub packing: Option<&'a Packing>,
-}
 
 /// What callers must know of a language model to feed it.
 #[derive(Debug, Clone, PartialEq)]
@@ -195,7 +183,8 @@ impl CausalLm {
             .collect();
         let ids = Tensor::from_slice(&padded).view([prompts.len() as i64, width]);
         let mut segment = Segment::new(prompts.len());
-        let hidden = self.read(&ids, KvCache::new(vec![&mut segment], lengths.clone())); // (prompts, width, hidden_size)
+        // (prompts, width, hidden_size)
+        let hidden = self.read(&ids, KvCache::new(vec![&mut segment], lengths.clone()));
         let last: Vec<i64> = lengths
             .iter()
             .enumerate()

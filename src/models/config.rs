@@ -3,17 +3,20 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use tch::nn;
 
 use super::bert::{Bert, BertConfig};
+use super::config_keys::TokenIds;
 use super::distilbert::{DistilBert, DistilBertConfig};
+use super::encoder::SequenceClassifier;
 use super::gpt2::{Gpt2, Gpt2Config};
 use super::init::Fill;
+use super::json_file::read_json;
 use super::labels::Labels;
-use super::layers::LinearLayer;
-use super::llama::{Llama, LlamaConfig};
+use super::llama::Llama;
+use super::llama_config::LlamaConfig;
 use super::{Decoder, LmInfo, quantization};
 use crate::error::{Error, Result};
 
@@ -34,38 +37,8 @@ pub enum ClassifierConfig {
     Bert(BertConfig),
 }
 
-/// Some configs name one end-of-sequence token, some a list.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum TokenIds {
-    One(i64),
-    Many(Vec<i64>),
-}
-
 pub const LM_TYPES: [&str; 4] = ["gpt2", "llama", "mistral", "qwen2"];
 pub const CLASSIFIER_TYPES: [&str; 2] = ["distilbert", "bert"];
-
-/// From token ids to the logits of labels.
-pub trait SequenceClassifier {
-    /// ids (batch, seq) i64, mask (batch, seq) bool with the real tokens true and the first always
-    /// real; (batch, num_labels) in the weights' kind.
-    ///
-    /// # Panics
-    /// Where libtorch does: ids out of range, or more tokens than `max_position_embeddings`.
-    fn forward(&self, ids: &tch::Tensor, mask: &tch::Tensor) -> tch::Tensor;
-
-    /// All linear layers, under their names in the whole model.
-    fn linears(&mut self) -> Vec<LinearLayer<'_>>;
-}
-
-impl TokenIds {
-    pub fn to_vec(&self) -> Vec<i64> {
-        match self {
-            Self::One(id) => vec![*id],
-            Self::Many(ids) => ids.clone(),
-        }
-    }
-}
 
 impl LmConfig {
     /// Reads config.json of `folder`.
@@ -311,13 +284,6 @@ fn usable<T>(
     }
 }
 
-pub(super) fn refuse(
-    problems: Vec<String>,
-    error: impl FnOnce(Vec<String>) -> Error,
-) -> Result<()> {
-    if problems.is_empty() { Ok(()) } else { Err(error(problems)) }
-}
-
 fn read_json_config(folder: &Path) -> Result<(PathBuf, Value)> {
     let path = folder.join("config.json");
     if !path.is_file() {
@@ -354,32 +320,4 @@ fn supported<'a>(
             format!("`model_type` is `{found}`; supported {what}: {}", names()),
         )),
     }
-}
-
-pub(super) fn read_json(path: &Path) -> Result<Value> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path, "reading"))?;
-    serde_json::from_str(&text)
-        .map_err(|error| Error::data(path, Some(error.line()), error.to_string()))
-}
-
-/// Sizes that are not positive, or beyond any model's; names and shapes of that many layers would
-/// fill the memory.
-pub(super) fn size_problems(layers: (&str, i64), sizes: &[(&str, i64)]) -> Vec<String> {
-    const MOST_LAYERS: i64 = 1 << 12;
-    const LARGEST: i64 = 1 << 24;
-    let all = sizes.iter().map(|size| (*size, LARGEST)).chain([(layers, MOST_LAYERS)]);
-    let problem = |((name, size), most): ((&str, i64), i64)| match size {
-        ..1 => Some(format!("`{name}` must be positive, not {size}")),
-        _ if size > most => Some(format!("`{name}` is {size}, more than any model has")),
-        _ => None,
-    };
-    all.filter_map(problem).collect()
-}
-
-pub(super) fn default_range() -> f64 {
-    0.02
-}
-
-pub(super) fn gelu() -> String {
-    "gelu".to_owned()
 }

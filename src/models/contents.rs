@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::adapter_config::{CONFIG, base_of_adapter};
-use super::config::read_json;
+use super::adapter_config::{BASE, CONFIG, base_of_adapter};
+use super::json_file::read_json;
 use super::lora;
 use super::weights::weight_files;
 use crate::artifacts::fingerprint;
@@ -31,11 +31,14 @@ pub fn contents(folder: &Path, hash: &dyn Fn(&Path) -> Result<String>) -> Result
         return Ok(json!({ "files": files, "weights": hashes(weight_files(folder)?)? }));
     };
     let mut config = read_json(&folder.join(CONFIG))?;
-    config[lora::BASE] = Value::Null;
+    config[BASE] = Value::Null;
     let weights = hash(&folder.join(lora::WEIGHTS))?;
-    Ok(
-        json!({ "files": files, "adapter": fingerprint(&[config]), "weights": weights, "base": contents(&base, hash)? }),
-    )
+    Ok(json!({
+        "files": files,
+        "adapter": fingerprint(&[config]),
+        "weights": weights,
+        "base": contents(&base, hash)?
+    }))
 }
 
 #[cfg(test)]
@@ -105,7 +108,13 @@ mod tests {
     fn an_adapter_is_itself_and_its_base_wherever_that_lies() {
         let scratch = tempfile::tempdir().unwrap();
         let adapter = |base: &str| {
-            let config = json!({ "peft_type": "LORA", "r": 2, "lora_alpha": 4.0, "target_modules": ["c_attn"], "base_model_name_or_path": base });
+            let config = json!({
+                "peft_type": "LORA",
+                "r": 2,
+                "lora_alpha": 4.0,
+                "target_modules": ["c_attn"],
+                "base_model_name_or_path": base
+            });
             write(
                 &scratch.path().join("adapter"),
                 &[

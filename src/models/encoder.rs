@@ -6,6 +6,19 @@ use tch::nn::Path;
 use super::attention::{Mask, attend, split_heads};
 use super::layers::{LayerNorm, Linear, LinearLayer};
 
+/// From token ids to the logits of labels.
+pub trait SequenceClassifier {
+    /// ids (batch, seq) i64, mask (batch, seq) bool with the real tokens true and the first always
+    /// real; (batch, num_labels) in the weights' kind.
+    ///
+    /// # Panics
+    /// Where libtorch does: ids out of range, or more tokens than `max_position_embeddings`.
+    fn forward(&self, ids: &tch::Tensor, mask: &tch::Tensor) -> tch::Tensor;
+
+    /// All linear layers, under their names in the whole model.
+    fn linears(&mut self) -> Vec<LinearLayer<'_>>;
+}
+
 /// Names of a block's parameters below the block, with `.` between levels.
 pub(super) struct BlockNames {
     pub query: &'static str,

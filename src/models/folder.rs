@@ -1,21 +1,23 @@
-//! Models as folders in Hugging Face layout: config.json, generation_config.json and
-//! model.safetensors. Tokenizer files are the caller's.
+//! Language models as folders in Hugging Face layout: config.json, generation_config.json and
+//! model.safetensors, with or without an adapter. Tokenizer files are the business of
+//! `with_tokenizer.rs`, classifiers of `classifier.rs`, rewards of `reward.rs`.
 
-use std::io::Write;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 
 use super::adapter_config::base_of_adapter;
 use super::adapter_options::Purpose;
-use super::config::{ClassifierConfig, LmConfig, SequenceClassifier, TokenIds, read_json, refuse};
+use super::config::LmConfig;
+use super::config_keys::refuse;
+use super::generation_config::eos_token_ids;
+use super::json_file::write_json;
 use super::lora::{self, Adapters};
 use super::variables::Variables;
 use super::weights::Headers;
 use super::{CausalLm, LmInfo, init, layers, shapes, weights};
-use crate::artifacts::atomic;
 use crate::error::{Error, Result};
 use crate::kernels::Weight;
 use crate::machine::memory::{self, MainMemory};
@@ -34,14 +36,6 @@ pub struct Lm {
 
 /// Makes a model of a config with these end-of-sequence ids, all of its weights zero.
 type Build = fn(LmConfig, Vec<i64>, Device, Kind) -> Lm;
-
-/// A sequence classifier with its variables.
-pub struct Classifier {
-    model: Box<dyn SequenceClassifier>,
-    pub config: ClassifierConfig,
-    variables: Variables,
-    positive: i64,
-}
 
 impl Lm {
     /// Opens a folder for inference: frozen, its weights converted to `kind` whatever they are
@@ -66,7 +60,7 @@ impl Lm {
 
     /// Opens a folder for training by LoRA: its weights frozen in `kind`, and f32 adapters with
     /// gradients that leave the model as it is until they are trained; `seed` decides their values.
-    /// Of a folder that holds an adapter, that one is trained on.
+    /// Where the folder holds an adapter, that one is trained on.
     ///
     /// # Errors
     /// [`Error::Failed`] where a target is no layer of the model, [`Error::Model`] where the
@@ -342,123 +336,9 @@ impl Lm {
     }
 }
 
-impl Classifier {
-    /// Opens a folder for inference: frozen, its weights converted to `kind` whatever they are
-    /// stored as. Fails if the labels' names do not say which one is positive.
-    pub fn open(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        let mut classifier = Self::read(folder, device, kind)?;
-        classifier.variables.freeze();
-        Ok(classifier)
-    }
-
-    /// Opens a folder for training: f32, with gradients.
-    pub fn open_trainable(folder: &Path, device: Device) -> Result<Self> {
-        Self::read(folder, device, Kind::Float)
-    }
-
-    /// A fresh model for training: f32, with gradients, its values decided by `seed` alone.
-    ///
-    /// # Errors
-    /// `Error::Recipe` with everything that is wrong with the config.
-    pub fn new(config: ClassifierConfig, seed: u64, device: Device) -> Result<Self> {
-        refuse(config.problems(), Error::Recipe)?;
-        let classifier = Self::build(config, device, Kind::Float)?;
-        init::fill(&classifier.variables.all(), seed, |name| classifier.config.initial(name))?;
-        Ok(classifier)
-    }
-
-    /// Whether the folder holds a classifier that can be opened, as far as its config and the
-    /// headers of its weights tell.
-    pub fn check_folder(folder: &Path) -> Result<()> {
-        let (config, headers) = (ClassifierConfig::read(folder), Headers::open(folder));
-        let (config, headers) = match (config, headers) {
-            (Ok(config), Ok(headers)) => (config, headers),
-            (config, headers) => {
-                return Error::all(folder, config.err().into_iter().chain(headers.err()));
-            }
-        };
-        let mut wanted = shapes::of_classifier(&config);
-        let labels = config.labels().count();
-        let rows = headers
-            .shape("classifier.weight")
-            .and_then(|shape| shape.first())
-            .map(|&rows| rows as i64);
-        let other = rows.filter(|rows| *rows != labels).map(|rows| {
-            // Said once, and better than by shapes.
-            wanted.entry("classifier.weight".to_owned()).and_modify(|shape| shape[0] = rows);
-            wanted.entry("classifier.bias".to_owned()).and_modify(|shape| shape[0] = rows);
-            Error::model(
-                folder,
-                format!(
-                    "its weights are of {rows} labels, `id2label` in config.json names {labels}"
-                ),
-            )
-        });
-        let fits = headers.check(&wanted, "config.json", |name| config.variable(name));
-        Error::all(folder, other.into_iter().chain(fits.err()))
-    }
-
-    fn read(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        let config = ClassifierConfig::read(folder)?;
-        check_room(folder, device, kind)?;
-        let classifier = Self::build(config, device, kind)?;
-        weights::load(folder, &classifier.variables.all(), |name| {
-            classifier.config.variable(name)
-        })?;
-        Ok(classifier)
-    }
-
-    fn build(config: ClassifierConfig, device: Device, kind: Kind) -> Result<Self> {
-        let positive = config.labels().positive().map_err(Error::failed)?;
-        let variables = Variables::new(device, kind);
-        Ok(Self { model: config.build(&variables.root()), config, variables, positive })
-    }
-
-    /// The frozen model for inference alone, as [`Lm::packed`].
-    pub fn packed(mut self) -> Self {
-        self.variables.pack(self.model.linears(), "");
-        self
-    }
-
-    /// [`SequenceClassifier::forward`].
-    pub fn logits(&self, ids: &Tensor, mask: &Tensor) -> Tensor {
-        self.model.forward(ids, mask)
-    }
-
-    /// Index of the label that means positive, by its name in the config.
-    pub fn positive_label(&self) -> i64 {
-        self.positive
-    }
-
-    /// All weights under their Hugging Face names, sorted. They alias the model's own.
-    pub fn parameters(&self) -> Vec<(String, Tensor)> {
-        self.variables.all().into_iter().collect()
-    }
-
-    pub fn device(&self) -> Device {
-        self.variables.device()
-    }
-
-    pub fn kind(&self) -> Kind {
-        self.variables.kind()
-    }
-
-    /// Saves config.json and model.safetensors, each atomically and the config last.
-    pub fn save(&self, folder: &Path) -> Result<()> {
-        weights::write_tensors(&folder.join("model.safetensors"), &self.parameters(), &[])?;
-        write_config(
-            folder,
-            &self.config,
-            self.config.model_type(),
-            self.config.architecture(),
-            self.kind(),
-        )
-    }
-}
-
 /// Refuses weights that do not fit into main memory, before they are asked of a kernel that would
 /// end the program instead.
-fn check_room(folder: &Path, device: Device, kind: Kind) -> Result<()> {
+pub(super) fn check_room(folder: &Path, device: Device, kind: Kind) -> Result<()> {
     let (numbers, element) = (weights::stored_numbers(folder)?, kind.elt_size_in_bytes() as u64);
     let bytes = numbers.saturating_mul(element);
     let lacking = || MainMemory::now().filter(|memory| memory.free < bytes);
@@ -477,26 +357,7 @@ fn check_room(folder: &Path, device: Device, kind: Kind) -> Result<()> {
     })
 }
 
-/// The end-of-sequence ids of the model in `folder`, whose config this is.
-pub(super) fn eos_token_ids(folder: &Path, config: &LmConfig) -> Result<Vec<i64>> {
-    Ok(generation_eos(folder)?.unwrap_or_else(|| config.eos_token_ids()))
-}
-
-/// The end-of-sequence ids of generation_config.json, which replace those of the config.
-pub(super) fn generation_eos(folder: &Path) -> Result<Option<Vec<i64>>> {
-    #[derive(Deserialize)]
-    struct GenerationConfig {
-        eos_token_id: Option<TokenIds>,
-    }
-    let path = folder.join("generation_config.json");
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let parsed: GenerationConfig = serde_json::from_value(read_json(&path)?)
-        .map_err(|error| Error::data(&path, None, error.to_string()))?;
-    Ok(parsed.eos_token_id.map(|ids| ids.to_vec()))
-}
-
+/// Writes config.json with what names its class to transformers.
 pub(super) fn write_config(
     folder: &Path,
     config: &impl Serialize,
@@ -518,8 +379,4 @@ pub(super) fn write_config(
     );
     table.insert("torch_dtype".to_owned(), json!(weights::dtype_name(kind)));
     write_json(&folder.join("config.json"), &Value::Object(table))
-}
-
-pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
-    atomic::write_with(path, |file| writeln!(file, "{value:#}"))
 }

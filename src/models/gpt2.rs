@@ -9,10 +9,12 @@ use tch::nn::Path;
 use tch::{Kind, Tensor};
 
 use super::attention::{Mask, attend, split_fused};
-use super::config::{TokenIds, default_range, size_problems};
+use super::causal_lm::Decoder;
+use super::config_keys::{TokenIds, default_range, size_problems};
 use super::init::Fill;
+use super::input::Input;
+use super::kv_cache::KvCache;
 use super::layers::{Embedding, LayerNorm, Linear, LinearLayer};
-use super::{Decoder, Input, KvCache};
 use crate::kernels::Activation;
 
 /// `config.json` under its own names. Keys that do not matter here are kept in `extra` and saved

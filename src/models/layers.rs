@@ -4,7 +4,7 @@
 use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
-use super::lora::{Adapter, adapted};
+use super::adapter::{Adapter, adapted};
 use crate::kernels::{Activation, Weight};
 
 pub(super) struct Linear {
@@ -15,7 +15,7 @@ pub(super) struct Linear {
 
 /// A linear layer as LoRA and packing see it.
 pub struct LinearLayer<'a> {
-    /// Of the layer below the decoder, such as `h.0.attn.c_attn`.
+    /// The layer's name below the decoder, such as `h.0.attn.c_attn`.
     pub(super) name: String,
     /// Transposed, that is (in, out), where PEFT says `fan_in_fan_out`.
     pub(super) weight: &'a mut Weight,

@@ -11,54 +11,22 @@ use rand::RngExt;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
+use super::adapter::Adapter;
 use super::adapter_config::{AdapterConfig, CONFIG, base_of_adapter};
 use super::adapter_options::{MERGE, Purpose};
 use super::config::LmConfig;
-use super::folder::write_json;
+use super::json_file::write_json;
 use super::layers::LinearLayer;
 use super::shapes::{self, LinearShape, Shapes};
 use super::weights::{self, Headers};
 use crate::error::{Error, Result};
-use crate::kernels::Weight;
 use crate::recipe::{BASE_FROM_HERE, Lora, LoraSave};
 use crate::sampling::Stream;
 
 pub(super) const WEIGHTS: &str = "adapter_model.safetensors";
-/// In the config: the base's folder.
-pub(super) const BASE: &str = "base_model_name_or_path";
 
 /// The head of a reward model in PEFT's files.
 pub(super) const SCORE: &str = "base_model.model.score.weight";
-
-/// The update of one linear layer.
-pub struct Adapter {
-    a: Tensor, // (rank, in)
-    b: Tensor, // (out, rank)
-    /// α / r
-    scale: f64,
-}
-
-impl Adapter {
-    fn alias(&self) -> Self {
-        Self { a: self.a.shallow_clone(), b: self.b.shallow_clone(), scale: self.scale }
-    }
-
-    /// What it adds to a weight, (out, in), or (in, out) where `fan_in_fan_out`; f32.
-    fn update(&self, fan_in_fan_out: bool) -> Tensor {
-        let update =
-            Weight::new(&self.a.detach(), true).product(&self.b.detach(), None) * self.scale;
-        if fan_in_fan_out { update.transpose(0, 1) } else { update }
-    }
-}
-
-/// `output` (.., out) of a layer for `input` (.., in) with what its adapter adds, in the kind of
-/// `output`; the sum is taken in f32.
-pub(super) fn adapted(adapter: Option<&Adapter>, input: &Tensor, output: Tensor) -> Tensor {
-    let Some(Adapter { a, b, scale }) = adapter else { return output };
-    let low = Weight::new(a, false).product(&input.to_kind(a.kind()), None) * *scale; // (.., rank)
-    let kind = output.kind();
-    (output + Weight::new(b, false).product(&low, None)).to_kind(kind)
-}
 
 /// The adapters of one model; they alias those in its layers.
 pub(super) struct Adapters {
@@ -69,7 +37,7 @@ pub(super) struct Adapters {
 }
 
 struct AdaptedLayer {
-    /// Of the layer in the whole model, such as `transformer.h.0.attn.c_attn`.
+    /// The layer's name in the whole model, such as `transformer.h.0.attn.c_attn`.
     name: String,
     fan_in_fan_out: bool,
     adapter: Adapter,

@@ -3,7 +3,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::attention::bias;
+use super::score_bias::bias;
 
 /// Neighbouring tokens that see those among themselves up to themselves, and all of the span named
 /// by `after`.

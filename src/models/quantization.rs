@@ -76,7 +76,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for (config, expected) in [
             (
-                json!({ "quantization_config": { "quant_method": "bitsandbytes", "load_in_4bit": true } }),
+                json!({
+                    "quantization_config": { "quant_method": "bitsandbytes", "load_in_4bit": true }
+                }),
                 "`quantization_config`: the weights are quantised by bitsandbytes to 4 bits,",
             ),
             (
@@ -84,7 +86,9 @@ mod tests {
                 "quantised by bitsandbytes to 8 bits,",
             ),
             (
-                json!({ "quantization_config": { "quant_method": "gptq", "bits": 4, "group_size": 128 } }),
+                json!({
+                    "quantization_config": { "quant_method": "gptq", "bits": 4, "group_size": 128 }
+                }),
                 "quantised by GPTQ to 4 bits,",
             ),
             (
@@ -92,7 +96,12 @@ mod tests {
                 "quantised by AWQ to 4 bits,",
             ),
             (
-                json!({ "quantization_config": { "quant_method": "fp8", "weight_block_size": [128, 128] } }),
+                json!({
+                    "quantization_config": {
+                        "quant_method": "fp8",
+                        "weight_block_size": [128, 128],
+                    }
+                }),
                 "quantised by FP8,",
             ),
             (

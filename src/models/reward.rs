@@ -9,7 +9,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::adapter_config::base_of_adapter;
 use super::adapter_options::{NO_REWARD, Purpose};
-use super::config::{LmConfig, refuse};
+use super::config::LmConfig;
+use super::config_keys::refuse;
 use super::folder::{Lm, write_config};
 use super::lora;
 use super::weights::Headers;
@@ -207,7 +208,7 @@ impl RewardModel {
 
     fn head_of(folder: &Path, headers: &Headers) -> Result<RewardHead> {
         RewardHead::of(headers).ok_or_else(|| {
-            // Of damaged shards that is said.
+            // Damaged shards are told as such.
             if let Err(unread) = headers.whole() {
                 return unread;
             }

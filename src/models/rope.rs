@@ -153,7 +153,8 @@ impl Rope {
 
     /// positions: (batch, seq) i64.
     pub fn rotation(&self, positions: &Tensor, kind: Kind) -> Rotation {
-        let angles = positions.to_kind(Kind::Float).unsqueeze(-1) * &self.frequencies; // (batch, seq, head_dim / 2)
+        // (batch, seq, head_dim / 2)
+        let angles = positions.to_kind(Kind::Float).unsqueeze(-1) * &self.frequencies;
         let angles = angles.unsqueeze(1);
         Rotation { cos: angles.cos().to_kind(kind), sin: angles.sin().to_kind(kind) }
     }

@@ -8,7 +8,7 @@ use super::config::{ClassifierConfig, LmConfig};
 use super::distilbert::{self, DistilBertConfig};
 use super::encoder::BlockNames;
 use super::gpt2::Gpt2Config;
-use super::llama::LlamaConfig;
+use super::llama_config::LlamaConfig;
 
 /// Shapes by the names of the variables.
 pub type Shapes = BTreeMap<String, Vec<i64>>;
@@ -21,8 +21,8 @@ pub(super) struct LinearShape {
     pub n_out: i64,
 }
 
-/// Of the decoder with `head`, the name of the head's weight and its rows, if it has one of its
-/// own.
+/// Shapes of the decoder with `head`, the name of the head's weight and its rows, if it has one of
+/// its own.
 pub(super) fn of_decoder(config: &LmConfig, head: Option<(&str, i64)>) -> Shapes {
     let decoder = match config {
         LmConfig::Gpt2(config) => gpt2(config),
@@ -36,12 +36,12 @@ pub(super) fn of_decoder(config: &LmConfig, head: Option<(&str, i64)>) -> Shapes
     shapes
 }
 
-/// Of a language model; a tied head is the embedding.
+/// Shapes of a language model; a tied head is the embedding.
 pub(super) fn of_lm(config: &LmConfig) -> Shapes {
     of_decoder(config, (!config.tied()).then(|| ("lm_head.weight", config.vocab_size())))
 }
 
-/// Of the token embedding: (vocab_size, hidden_size).
+/// The shape of the token embedding: (vocab_size, hidden_size).
 pub(super) fn embedding(config: &LmConfig) -> [i64; 2] {
     let width = match config {
         LmConfig::Gpt2(config) => config.n_embd,
@@ -222,17 +222,18 @@ mod tests {
     /// Every family, with each switch that adds or leaves out tensors, both ways.
     fn language_models() -> Vec<LmConfig> {
         let gpt2 = |tied: bool, inner: Value| {
-            lm(
-                json!({ "model_type": "gpt2", "vocab_size": 11, "n_positions": 7, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_inner": inner,
-                       "tie_word_embeddings": tied }),
-            )
+            lm(json!({
+                "model_type": "gpt2", "vocab_size": 11, "n_positions": 7, "n_embd": 8,
+                "n_layer": 2, "n_head": 2, "n_inner": inner, "tie_word_embeddings": tied
+            }))
         };
         let llama = |family: &str, on: bool, head_dim: Value| {
-            lm(
-                json!({ "model_type": family, "vocab_size": 11, "hidden_size": 8, "intermediate_size": 6, "num_hidden_layers": 2,
-                       "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": head_dim, "attention_bias": on, "mlp_bias": on,
-                       "tie_word_embeddings": on }),
-            )
+            lm(json!({
+                "model_type": family, "vocab_size": 11, "hidden_size": 8, "intermediate_size": 6,
+                "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+                "head_dim": head_dim, "attention_bias": on, "mlp_bias": on,
+                "tie_word_embeddings": on
+            }))
         };
         let mut configs = vec![gpt2(true, Value::Null), gpt2(false, json!(5))];
         for family in ["llama", "mistral", "qwen2"] {
@@ -263,8 +264,9 @@ mod tests {
             ..DistilBertConfig::default()
         };
         let bert: BertConfig = serde_json::from_value(json!({
-            "vocab_size": 11, "max_position_embeddings": 7, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "intermediate_size": 6, "id2label": { "0": "a", "1": "b", "2": "positive" }
+            "vocab_size": 11, "max_position_embeddings": 7, "hidden_size": 8,
+            "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 6,
+            "id2label": { "0": "a", "1": "b", "2": "positive" }
         }))
         .unwrap();
         for config in [ClassifierConfig::DistilBert(distilbert), ClassifierConfig::Bert(bert)] {

@@ -6,7 +6,7 @@ use std::path::Path;
 use tch::{Device, Kind};
 
 use super::adapter_options::Purpose;
-use super::folder::eos_token_ids;
+use super::generation_config::eos_token_ids;
 use super::lora::check as check_adapter;
 use super::weights::Headers;
 use super::{Lm, LmConfig, RewardHead, RewardModel, base_of_adapter};

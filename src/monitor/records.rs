@@ -1,7 +1,7 @@
 //! Reads and trims TensorBoard event files: a file is records of `length, crc, event, crc`, an
 //! event is a protobuf message.
 //!
-//! Of an event only its step is understood here; writing is tensorboard-rs's work.
+//! Only the step of an event is understood here; writing is tensorboard-rs's work.
 
 use std::fs;
 use std::io::Write;

@@ -15,7 +15,7 @@ pub struct Distribution {
     ids: Option<Vec<i64>>,
     /// The base's own logits of the candidates, where these are not what is drawn from.
     base: Option<Vec<f32>>,
-    /// Of the base's own logits.
+    /// log Σ exp of the base's own logits.
     log_sum_exp: f32,
 }
 

@@ -16,11 +16,19 @@ pub struct Sample {
     pub responses: Vec<Answer>,
 }
 
+/// The page's style sheet.
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:75em;margin:2em auto;\
+    padding:0 1em}\
+    table{border-collapse:collapse}\
+    td,th{padding:.3em .7em;border-bottom:1px solid #ccc;text-align:left;vertical-align:top}\
+    td.n,th.n{text-align:right}.bar{background:#48a;height:.8em;display:inline-block}\
+    .neg{background:#b54}pre{overflow-x:auto}b{font-weight:600}";
+
 pub fn html(summary: &Summary, samples: &[Sample], ppo: Option<&PpoReport>) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width\">\n<title>{0}</title>\n\
-         <style>body{{font:15px/1.5 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 1em}}table{{border-collapse:collapse}}td,th{{padding:.3em .7em;border-bottom:1px solid #ccc;text-align:left;vertical-align:top}}td.n,th.n{{text-align:right}}.bar{{background:#48a;height:.8em;display:inline-block}}.neg{{background:#b54}}pre{{overflow-x:auto}}b{{font-weight:600}}</style></head><body>\n\
+         <style>{STYLE}</style></head><body>\n\
          <h1>{0}</h1>\n",
         escape(&summary.run)
     );

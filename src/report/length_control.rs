@@ -1,7 +1,7 @@
 //! How much of a method's gold reward is more than length: ordinary least squares of the reward on
 //! the method and on the response's length.
 //!
-//! Of one base, over all responses i of all its methods, prompts and seeds:
+//! For one base, over all responses i of all its methods, prompts and seeds:
 //!
 //! > reward_i = α + Σ_m gain_m · \[method_i = m\] + slope · words_i + ε_i
 //!
@@ -39,8 +39,8 @@ pub struct LengthControlled {
     /// What is left of `gain` at equal length; `None` where the slope is unknown and the mean
     /// lengths differ.
     pub gain_at_equal_length: Option<f64>,
-    /// Of `gain_at_equal_length`, paired by prompt (seeds averaged first), the slope taken as
-    /// known.
+    /// The standard error of `gain_at_equal_length`, paired by prompt (seeds averaged first), the
+    /// slope taken as known.
     pub standard_error: Option<f64>,
 }
 

@@ -11,14 +11,14 @@ use crate::artifacts::journal::complete_lines;
 use crate::error::Result;
 use crate::text::{LeftOut, Pair, Reason, read_pairs};
 
-/// Of one split. What needs rewards is `None` where the pairs have none, and what needs pairs where
-/// there are none.
+/// What the pairs of one split are like. What needs rewards is `None` where the pairs have none,
+/// and what needs pairs where there are none.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PairReport {
     pub pairs: usize,
     /// Distinct ones, exact to the byte.
     pub prompts: usize,
-    /// Of validation pairs: those whose prompt training pairs have too.
+    /// Validation pairs whose prompt training pairs have too; `None` for training pairs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pairs_of_training_prompts: Option<usize>,
     /// Pairs left out, for whatever reason.
@@ -63,7 +63,7 @@ pub struct Distribution {
 }
 
 impl PairReport {
-    /// Of a split's pairs and the journal of what it does without; of validation beside the
+    /// Reads a split's pairs and the journal of what it does without; validation is held beside the
     /// training pairs.
     pub fn read(pairs: &Path, left_out: &Path, training: Option<&Path>) -> Result<Self> {
         let left_out = complete_lines::<LeftOut>(left_out)?;

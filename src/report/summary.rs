@@ -306,7 +306,13 @@ mod tests {
         summary.add("m", "base", Value::Null, &[answer(1, "x", 0.0)]);
         summary.note_training("sft", &serde_json::json!({ "changed": true }));
         summary.note_training("dpo", &Value::Null);
-        let of_pairs = |loss: f64| serde_json::json!({ "changed": true, "loss_at_start": 2f64.ln(), "validation": [["validation/loss", loss]] });
+        let of_pairs = |loss: f64| {
+            serde_json::json!({
+                "changed": true,
+                "loss_at_start": 2f64.ln(),
+                "validation": [["validation/loss", loss]]
+            })
+        };
         summary.note_training("dpo", &of_pairs(0.69));
         assert_eq!(summary.notes, Vec::<String>::new());
         for method in ["best_of_n", "tuned"] {

@@ -22,7 +22,8 @@ pub fn frozen_target_logps(
     let mut logps = Vec::with_capacity(positions as usize);
     for start in (0..positions).step_by(SLICE as usize) {
         let length = SLICE.min(positions - start);
-        let logits = model.logits(&hidden.narrow(0, start, length)); // (length, vocab), in the weights' kind
+        // (length, vocab), in the weights' kind
+        let logits = model.logits(&hidden.narrow(0, start, length));
         let chosen = logits
             .gather(-1, &targets.narrow(0, start, length).unsqueeze(-1), false)
             .squeeze_dim(-1);

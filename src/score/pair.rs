@@ -9,70 +9,19 @@
 //! tokenized anew, the longest common token prefix with the parent is kept, and only the tail is
 //! computed.
 //!
-//! Of a response that is longer than the guides' context the guides read the tokens that fit: its
+//! Where a response is longer than the guides' context, they read the tokens that fit: its
 //! score is the sum over these, and the end, with its EOS, earns nothing. The same holds for the
 //! rewards of PPO.
 
 use std::rc::Rc;
 
 use tch::Tensor;
-use tracing::warn;
 
+use super::guide_pair::GuidePair;
 use super::logps::frozen_target_logps;
 use crate::error::{Error, Result};
 use crate::models::{KvCache, Lm, Segment};
 use crate::search::{Group, Kept, Node, Nodes, Response, Scored, Scorer, ToScore};
-use crate::text::{PromptTemplate, Tokenizer, VocabularyDifference};
-
-/// A guide pair as it is loaded: the tuned and the untuned model, one tokenizer, one prompt template.
-pub struct GuidePair {
-    pub tuned: Rc<Lm>,
-    pub untuned: Rc<Lm>,
-    pub tokenizer: Rc<Tokenizer>,
-    pub template: PromptTemplate,
-}
-
-impl GuidePair {
-    /// # Errors
-    /// [`Error::Recipe`] where the two have different vocabularies: one's ids would mean something
-    /// else to the other.
-    pub fn new(
-        tuned: (Rc<Lm>, Rc<Tokenizer>),
-        untuned: (Rc<Lm>, Rc<Tokenizer>),
-        template: PromptTemplate,
-    ) -> Result<Self> {
-        let ((tuned, tokenizer), (untuned, other)) = (tuned, untuned);
-        match tokenizer.vocabulary().difference(&other.vocabulary()) {
-            None => Ok(Self { tuned, untuned, tokenizer, template }),
-            Some(difference) => Err(Error::recipe(two_vocabularies(&difference))),
-        }
-    }
-
-    /// Positions that both models have.
-    pub fn context(&self) -> usize {
-        self.tuned.model.info().context.min(self.untuned.model.info().context) as usize
-    }
-
-    /// Says so where both models hold the same weights as they were loaded, which makes every score
-    /// 0. In bf16 that may be so although they differ in their folders.
-    fn warn_if_same(&self) {
-        if !self.tuned.has_weights_of(&self.untuned) {
-            return;
-        }
-        let kind = format!("{:?}", self.tuned.kind()).to_lowercase();
-        warn!(
-            "the tuned and the untuned guide hold the same weights as they were loaded ({kind}), \
-             so every score is 0 and they choose nothing\n\n\
-             hint: name two different models, train longer or at a higher rate, or keep small \
-             differences with dtype float32"
-        );
-    }
-}
-
-/// What is wrong with a pair whose guides differ so.
-pub fn two_vocabularies(difference: &VocabularyDifference) -> String {
-    format!("the tuned and the untuned guide of a pair have two vocabularies: {difference}")
-}
 
 /// The scorer of one guide pair.
 pub struct PairScorer {
@@ -274,67 +223,106 @@ impl PairScorer {
         work: &[ToRead],
     ) -> Result<(Vec<f32>, Vec<ModelState>)> {
         let lm = self.models()[which];
-        let (mut segments, mut carried) = (Vec::new(), Vec::new());
-        let mut rest = work;
-        for Group { batch, requests, .. } in groups {
-            let rows;
-            (rows, rest) = rest.split_at(requests.len());
-            let state = &batch.models[which];
-            let mut segment =
-                state.segment.select(&rows.iter().map(|row| row.place).collect::<Vec<_>>());
-            for (number, row) in rows.iter().enumerate() {
-                segment.truncate(number, batch.prompt.length + row.cached as i64);
-                // The state before the row's first fed token: after its whole parent, or after the
-                // prompt.
-                carried.push(match row.cached {
-                    0 => batch.prompt.after[which].shallow_clone(),
-                    _ => state.last.narrow(0, row.place as i64, 1),
-                });
-            }
-            segments.push(segment);
-        }
-        let widest = work.iter().map(|row| row.fed()).max().unwrap_or(0);
-        let mut states = Tensor::cat(&carried, 0).unsqueeze(1);
-        if widest > 0 {
-            let ids: Vec<i64> = work
-                .iter()
-                .flat_map(|row| {
-                    (0..widest).map(|j| row.ids.get(row.cached + j).copied().unwrap_or(0))
-                })
-                .collect();
-            let ids = Tensor::from_slice(&ids).view([work.len() as i64, widest as i64]);
-            let new = work.iter().map(|row| row.fed() as i64).collect();
-            let hidden = lm.model.read(&ids, KvCache::new(segments.iter_mut().collect(), new));
-            states = Tensor::cat(&[&states, &hidden], 1);
-        } // (rows, 1 + widest, hidden_size): column j predicts the token j places after the cached ones
-        let (_, _, hidden_size) = states.size3()?;
-        let flat = states.reshape([-1, hidden_size]);
-        let at = |row: usize, column: usize| (row * (widest + 1) + column) as i64;
-        let on = |values: &[i64]| Tensor::from_slice(values).to_device(flat.device());
+        // 1. What is cached already, and the state behind it.
+        let (mut segments, carried) = cached(which, groups, work);
+        // 2. What is fed.
+        let states = NewStates::read(lm, &mut segments, &carried, work)?;
+        // 3. What is scored of it, and where each row ends.
+        let logps = self.unknown_logps(lm, &states, work)?;
+        let ends = work.iter().enumerate().map(|(row, of)| states.place(row, of.fed()));
+        let last = states.select(&ends.collect::<Vec<_>>());
+        let mut first = 0;
+        let settled = segments.into_iter().map(|segment| {
+            let rows = segment.rows() as i64;
+            first += rows;
+            ModelState { segment, last: last.narrow(0, first - rows, rows).copy() }
+        });
+        Ok((logps, settled.collect()))
+    }
+
+    /// The log-probabilities of the tokens that the parents do not know, row by row with each row's
+    /// EOS last.
+    fn unknown_logps(&self, lm: &Lm, states: &NewStates, work: &[ToRead]) -> Result<Vec<f32>> {
         let (mut places, mut targets) = (Vec::new(), Vec::new());
         for (r, row) in work.iter().enumerate() {
             let unknown =
                 row.ids[row.known()..].iter().copied().chain(row.ends.then_some(self.ends[0]));
             for (j, id) in unknown.enumerate() {
-                places.push(at(r, row.known() - row.cached + j));
+                places.push(states.place(r, row.known() - row.cached + j));
                 targets.push(id);
             }
         }
-        let logps = match targets.is_empty() {
-            true => Vec::new(),
-            false => {
-                frozen_target_logps(&lm.model, &flat.index_select(0, &on(&places)), &on(&targets))?
-            }
-        };
-        let ends: Vec<i64> = work.iter().enumerate().map(|(r, row)| at(r, row.fed())).collect();
-        let last = flat.index_select(0, &on(&ends));
-        let mut first = 0;
-        let states = segments.into_iter().map(|segment| {
-            let rows = segment.rows() as i64;
-            first += rows;
-            ModelState { segment, last: last.narrow(0, first - rows, rows).copy() }
-        });
-        Ok((logps, states.collect()))
+        if targets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let targets = Tensor::from_slice(&targets).to_device(states.flat.device());
+        frozen_target_logps(&lm.model, &states.select(&places), &targets)
+    }
+}
+
+/// Each group's rows cut to the ids that are cached, and the state before each row's first fed
+/// token, (1, hidden_size).
+fn cached(which: usize, groups: &[Group<Batch>], work: &[ToRead]) -> (Vec<Segment>, Vec<Tensor>) {
+    let (mut segments, mut carried) = (Vec::new(), Vec::new());
+    let mut rest = work;
+    for Group { batch, requests, .. } in groups {
+        let rows;
+        (rows, rest) = rest.split_at(requests.len());
+        let state = &batch.models[which];
+        let mut segment =
+            state.segment.select(&rows.iter().map(|row| row.place).collect::<Vec<_>>());
+        for (number, row) in rows.iter().enumerate() {
+            segment.truncate(number, batch.prompt.length + row.cached as i64);
+            // After the row's whole parent, or after the prompt.
+            carried.push(match row.cached {
+                0 => batch.prompt.after[which].shallow_clone(),
+                _ => state.last.narrow(0, row.place as i64, 1),
+            });
+        }
+        segments.push(segment);
+    }
+    (segments, carried)
+}
+
+/// One guide's states of one forward pass.
+struct NewStates {
+    /// (rows · columns, hidden_size): column j of a row predicts the token j places after the
+    /// cached ones.
+    flat: Tensor,
+    columns: usize,
+}
+
+impl NewStates {
+    /// Feeds what is not cached; shorter rows are padded on the right.
+    fn read(
+        lm: &Lm,
+        segments: &mut [Segment],
+        carried: &[Tensor],
+        work: &[ToRead],
+    ) -> Result<Self> {
+        let widest = work.iter().map(ToRead::fed).max().unwrap_or(0);
+        let mut states = Tensor::cat(carried, 0).unsqueeze(1);
+        if widest > 0 {
+            let padded = |row: &ToRead| -> Vec<i64> {
+                (0..widest).map(|j| row.ids.get(row.cached + j).copied().unwrap_or(0)).collect()
+            };
+            let ids: Vec<i64> = work.iter().flat_map(padded).collect();
+            let ids = Tensor::from_slice(&ids).view([work.len() as i64, widest as i64]);
+            let new = work.iter().map(|row| row.fed() as i64).collect();
+            let hidden = lm.model.read(&ids, KvCache::new(segments.iter_mut().collect(), new));
+            states = Tensor::cat(&[&states, &hidden], 1);
+        }
+        let (_, _, hidden_size) = states.size3()?;
+        Ok(Self { flat: states.reshape([-1, hidden_size]), columns: widest + 1 })
+    }
+
+    fn place(&self, row: usize, column: usize) -> i64 {
+        (row * self.columns + column) as i64
+    }
+
+    /// (places, hidden_size)
+    fn select(&self, places: &[i64]) -> Tensor {
+        self.flat.index_select(0, &Tensor::from_slice(places).to_device(self.flat.device()))
     }
 }
 
@@ -422,29 +410,4 @@ impl Scorer for PairScorer {
 
 fn pruned() -> Error {
     Error::failed("the parent of a response to score was pruned")
-}
-
-/// Where there is no guide pair: every response is worth 0, so only methods that compare nothing
-/// may use it.
-#[derive(Debug, Default)]
-pub struct NoGuide;
-
-impl Scorer for NoGuide {
-    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
-        Ok(vec![Node::of_prompt(0); prompts.len()])
-    }
-
-    fn score(&mut self, requests: &[ToScore]) -> Result<Vec<Scored>> {
-        Ok(requests
-            .iter()
-            .map(|request| Scored {
-                node: request.parent.clone(),
-                score: 0.0,
-                fed: 0,
-                is_cut: false,
-            })
-            .collect())
-    }
-
-    fn retain(&mut self, _root: &Node, _live: &[Node]) {}
 }

@@ -108,7 +108,7 @@ struct Prefix {
     is_cut: bool,
 }
 
-/// Of the first token, the first two, … all tokens of `text`.
+/// What the first token, the first two, … all tokens say of `text`.
 fn prefixes(tokenizer: &Tokenizer, ids: &[i64], text: &str) -> Result<Vec<Prefix>> {
     let mut prefixes: Vec<Prefix> = Vec::with_capacity(ids.len());
     for count in 1..=ids.len() {

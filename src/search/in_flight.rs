@@ -161,7 +161,8 @@ impl InFlight {
             _ => Vec::new(),
         };
         // Those that have not been back once yet continue any text.
-        if matches!(&self.doing, Doing::Extending(continuations) if !growing.is_empty() && growing.len() < continuations.len())
+        if let Doing::Extending(continuations) = &self.doing
+            && (1..continuations.len()).contains(&growing.len())
         {
             return None;
         }

@@ -63,7 +63,7 @@ pub trait Proposer {
     /// Where no request can be answered any more.
     fn collect(&mut self, patience: Duration) -> Result<Vec<(Ticket, Result<Extended>)>>;
 
-    /// Of the responses to the prompt that `root` stands for, frees all but `live`.
+    /// Frees all responses to the prompt that `root` stands for but `live`.
     fn retain(&mut self, root: &Node, live: &[Node]);
 
     /// Frees all of the prompt that `root` stands for; its requests that are on their way need not
@@ -128,7 +128,7 @@ pub trait Scorer {
         Vec::new()
     }
 
-    /// Of the responses to the prompt that `root` stands for, frees all but `live`.
+    /// Frees all responses to the prompt that `root` stands for but `live`.
     fn retain(&mut self, root: &Node, live: &[Node]);
 
     /// Frees all of the prompt that `root` stands for.

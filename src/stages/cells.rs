@@ -24,7 +24,7 @@ pub enum Source {
 }
 
 impl Cell {
-    /// Of the task that answers with this seed.
+    /// The name of the task that answers with this seed.
     pub fn name(&self, seed: u64) -> String {
         format!("steer/{}/{}/seed-{seed}", self.base, self.method_name)
     }

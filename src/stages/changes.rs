@@ -72,7 +72,12 @@ mod tests {
     #[test]
     fn what_differs_is_named_by_its_place_and_short_values_are_told() {
         let hash = |digit: &str| digit.repeat(64);
-        let of = |beta: f64, lora: serde_json::Value, texts: &str| json!({ "settings": { "objective": { "beta": beta }, "training": { "lora": lora } }, "inputs": { "texts": texts } });
+        let of = |beta: f64, lora: serde_json::Value, texts: &str| {
+            json!({
+                "settings": { "objective": { "beta": beta }, "training": { "lora": lora } },
+                "inputs": { "texts": texts }
+            })
+        };
         let before = of(0.1, json!(null), &hash("a"));
         assert_eq!(changes(&before, &before), "");
         assert_eq!(
@@ -84,7 +89,16 @@ mod tests {
             changes(&before, &of(0.1, json!({ "rank": 8 }), &hash("a"))),
             "settings.training.lora"
         );
-        let many = |offset: u32| json!({ "a": offset, "b": offset, "c": offset, "d": offset, "e": offset, "f": 0 });
+        let many = |offset: u32| {
+            json!({
+                "a": offset,
+                "b": offset,
+                "c": offset,
+                "d": offset,
+                "e": offset,
+                "f": 0
+            })
+        };
         assert_eq!(changes(&many(0), &many(1)), "a 0 → 1, b 0 → 1, c 0 → 1, d 0 → 1, 1 more");
         assert_eq!(changes(&json!(null), &json!({ "a": 1 })), "");
     }

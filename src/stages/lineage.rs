@@ -12,8 +12,9 @@ use std::rc::Rc;
 use serde_json::{Map, Value, json};
 use tch::Kind;
 
+use super::inputs::Input;
 use super::placements::Placements;
-use super::tasks::{Input, Task};
+use super::tasks::Task;
 use crate::artifacts::{FileHashes, fingerprint};
 use crate::error::{Error, Result};
 use crate::models::contents;
@@ -89,10 +90,16 @@ impl Lineage {
                     Some(folder) => self.model_contents(Path::new(folder))?,
                     None => made()?,
                 };
-                json!({ "weights": weights, "reading": self.of_input(&Input::Reading(name.clone()), plan, placements)? })
+                json!({
+                    "weights": weights,
+                    "reading": self.of_input(&Input::Reading(name.clone()), plan, placements)?
+                })
             }
             Input::Reading(name) => {
-                json!({ "prompt": model(plan, name)?.prompt_outcome(), "precision": precision(placements.model(name)?.kind) })
+                json!({
+                    "prompt": model(plan, name)?.prompt_outcome(),
+                    "precision": precision(placements.model(name)?.kind)
+                })
             }
             Input::Judge(name) => {
                 let judge = recipe
@@ -107,7 +114,10 @@ impl Lineage {
                         } else {
                             placements.judge(name)?.kind
                         };
-                        json!({ "files": self.model_contents(folder)?, "precision": precision(kind) })
+                        json!({
+                            "files": self.model_contents(folder)?,
+                            "precision": precision(kind)
+                        })
                     }
                     None => made()?,
                 };
@@ -115,10 +125,17 @@ impl Lineage {
             }
             Input::Texts => {
                 let is_one_file = Path::new(&recipe.data.source).is_file();
-                json!({ "data": recipe.data.texts_outcome(is_one_file), "files": self.data(plan)?, "seed": recipe.run.seed() })
+                json!({
+                    "data": recipe.data.texts_outcome(is_one_file),
+                    "files": self.data(plan)?,
+                    "seed": recipe.run.seed()
+                })
             }
             Input::Prompts => {
-                json!({ "texts": self.of_input(&Input::Texts, plan, placements)?, "prompt": recipe.data.prompt.outcome() })
+                json!({
+                    "texts": self.of_input(&Input::Texts, plan, placements)?,
+                    "prompt": recipe.data.prompt.outcome()
+                })
             }
             Input::TestPrompts => json!({
                 "data": recipe.data.test_outcome(),

@@ -7,6 +7,7 @@ mod context;
 mod dpo;
 mod evaluate;
 mod gold;
+mod inputs;
 mod judging;
 mod lineage;
 mod models;

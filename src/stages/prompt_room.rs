@@ -25,7 +25,7 @@ pub struct Model {
 }
 
 impl Asked {
-    /// Of the models whose folders are there.
+    /// The readers that can be asked: those whose folders are there.
     fn readers(&self, context: &Context) -> Result<Vec<PromptReader>> {
         let mut readers: Vec<PromptReader> = Vec::new();
         for (index, Model { name, folder, samples }) in self.models.iter().enumerate() {

@@ -207,7 +207,8 @@ mod tests {
         );
         let error =
             |source: &str| template(source).unwrap().render(&chat(), true).unwrap_err().to_string();
-        let raising = "{% macro no(m) %}{{ raise_exception('no ' + m.role + ' turn') }}{% endmacro %}{{ no(messages[0]) }}";
+        let raising = "{% macro no(m) %}{{ raise_exception('no ' + m.role + ' turn') }}\
+                       {% endmacro %}{{ no(messages[0]) }}";
         assert_eq!(
             error(raising),
             "model/chat_template.jinja: the chat template refuses this chat: no system turn"

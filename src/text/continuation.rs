@@ -151,7 +151,8 @@ mod tests {
                 { "type": "Strip", "content": " ", "start": 1, "stop": 0 }
             ] },
             "model": {
-                "type": "BPE", "unk_token": "<unk>", "fuse_unk": true, "byte_fallback": true, "vocab": vocab,
+                "type": "BPE", "unk_token": "<unk>", "fuse_unk": true, "byte_fallback": true,
+                "vocab": vocab,
                 "merges": [["\u{2581}", "\u{2581}"], ["\u{2581}", "g"], ["o", "o"]]
             }
         });

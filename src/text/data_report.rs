@@ -3,7 +3,7 @@
 /// Files named in one sentence before the middle ones are left out.
 const MOST_FILES: usize = 6;
 
-/// Of one data set.
+/// What was read of one data set, and what a user should know of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DataReport {
     /// Which files were read for which split, with their rows.

@@ -1,5 +1,5 @@
-//! Texts and ids by the tokenizers library alone, with its errors in our words. What a folder adds to
-//! that, special tokens and continuations, is the business of `tokenizer.rs`.
+//! Texts and ids by the tokenizers library alone, with its errors in our words. What a folder adds
+//! to that, special tokens and continuations, is the business of `tokenizer.rs`.
 
 use crate::error::{Error, Result};
 

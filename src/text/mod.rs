@@ -18,6 +18,7 @@ mod records;
 mod report;
 pub mod reviews;
 mod special_tokens;
+mod split_file;
 mod splits;
 mod tokenizer;
 mod tokenizer_class;

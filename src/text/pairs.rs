@@ -26,7 +26,7 @@ pub struct Pair {
     /// Bradley–Terry probability of the judgement that was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
-    /// Of a pair read from a file: whether the judgement is the other way round than there.
+    /// Whether the judgement is the other way round than in the file that the pair was read from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relabelled: Option<bool>,
     /// Whether the response ended by itself: only then an EOS token is learned after it.
@@ -121,7 +121,10 @@ mod tests {
     fn a_pair_without_a_field_is_named_with_its_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pairs.jsonl");
-        let pair = r#"{"id":"a","prompt":"p","chosen":"c","rejected":"r","reward_chosen":1.0,"reward_rejected":0}"#;
+        let pair = concat!(
+            r#"{"id":"a","prompt":"p","chosen":"c","rejected":"r","#,
+            r#""reward_chosen":1.0,"reward_rejected":0}"#
+        );
         std::fs::write(&path, format!("{pair}\n")).unwrap();
         let pairs = read_pairs(&path).unwrap();
         assert!(pairs[0].chosen_complete && pairs[0].probability.is_none());

@@ -90,8 +90,9 @@ pub(super) mod tests {
     /// Columns `text`, `label` (no label for a negative one), `good` and a list `words`; row groups
     /// of two.
     pub fn write(path: &Path, rows: &[(&str, i64)], compression: Compression) {
-        let schema = "message rows { required binary text (UTF8); optional int64 label; required boolean good;
-                      optional group words (LIST) { repeated group list { optional binary element (UTF8); } } }";
+        let schema = "message rows { required binary text (UTF8); optional int64 label; \
+                      required boolean good; optional group words (LIST) { \
+                      repeated group list { optional binary element (UTF8); } } }";
         let properties = WriterProperties::builder().set_compression(compression).build();
         let file = File::create(path).unwrap();
         let mut writer = SerializedFileWriter::new(

@@ -37,7 +37,7 @@ impl PromptTemplate {
         Self { bos, ..self }
     }
 
-    /// Of a model of a recipe.
+    /// The template that a recipe gives a model.
     pub fn of(model: &Model) -> Self {
         Self { template: model.prompt.clone(), bos: model.bos, chat: model.chat.clone() }
     }

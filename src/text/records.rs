@@ -1,6 +1,6 @@
 //! Reads the rows of local files: JSON lines (plain or gzip), a JSON array, CSV, or Parquet
-//! (`parquet.rs`). Every error names file and line. What a row is, `record.rs` says; what its columns
-//! mean is left to those who ask for them.
+//! (`parquet.rs`). Every error names file and line. What a row is, `record.rs` says; what its
+//! columns mean is left to those who ask for them.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};

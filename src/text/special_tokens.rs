@@ -34,8 +34,8 @@ impl SpecialTokens {
         self.roles.iter().find(|(name, _)| name == role).map(|(_, token)| token.as_str())
     }
 
-    /// Of a folder; also the tokens that the files declare and `known`, the added tokens of
-    /// `tokenizer.json`, lacks or has otherwise.
+    /// The special tokens of a folder; also the tokens that its files declare and `known`, the
+    /// added tokens of `tokenizer.json`, lacks or has otherwise.
     pub fn read(
         folder: &Path,
         config: &Map<String, Value>,
@@ -168,9 +168,15 @@ mod tests {
     fn declared_tokens_are_added_in_transformers_order() {
         let plain = |content: &str| json!({ "content": content, "special": true });
         let config = json!({
-            "added_tokens_decoder": { "10": plain("<b>"), "2": plain("</s>"), "9": { "content": "<a>", "lstrip": true } },
-            "eos_token": "</s>", "bos_token": { "__type": "AddedToken", "content": "<a>", "normalized": true }, "pad_token": null,
-            "image_token": "<image>", "add_bos_token": true, "additional_special_tokens": ["<b>", "<c>"],
+            "added_tokens_decoder": {
+                "10": plain("<b>"), "2": plain("</s>"), "9": { "content": "<a>", "lstrip": true }
+            },
+            "eos_token": "</s>",
+            "bos_token": { "__type": "AddedToken", "content": "<a>", "normalized": true },
+            "pad_token": null,
+            "image_token": "<image>",
+            "add_bos_token": true,
+            "additional_special_tokens": ["<b>", "<c>"],
         });
         let stale = json!({ "pad_token": "<stale>" });
         let (special, added) = read(&[("special_tokens_map.json", stale)], config);
@@ -191,7 +197,10 @@ mod tests {
 
     #[test]
     fn the_older_layout_lets_the_map_win() {
-        let map = json!({ "eos_token": { "content": "<end>", "rstrip": true }, "additional_special_tokens": ["<x>"] });
+        let map = json!({
+            "eos_token": { "content": "<end>", "rstrip": true },
+            "additional_special_tokens": ["<x>"]
+        });
         let files = [
             ("special_tokens_map.json", map),
             ("added_tokens.json", json!({ "<x>": 7, "<word>": 8 })),

@@ -304,7 +304,10 @@ impl Tokenizer {
         let definition =
             self.inner.to_string(true).map_err(|error| Error::Tokenizer(error.to_string()))?;
         atomic::write(&folder.join("tokenizer.json"), definition.as_bytes())?;
-        let mut config = json!({ "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false });
+        let mut config = json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": false
+        });
         for (key, value) in &self.kept {
             config[key] = value.clone();
         }

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 
 const SPACE: &str = "\u{2581}";
 
-/// Of `Qwen2Tokenizer`.
+/// How `Qwen2Tokenizer` splits words.
 const QWEN2_WORDS: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| \
                            ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
@@ -83,7 +83,14 @@ impl TokenizerClass {
         let flag = |key: &str, otherwise: bool| {
             config.get(key).and_then(Value::as_bool).unwrap_or(otherwise)
         };
-        let byte_level = |add_prefix_space: bool, use_regex: bool| json!({ "type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": true, "use_regex": use_regex });
+        let byte_level = |add_prefix_space: bool, use_regex: bool| {
+            json!({
+                "type": "ByteLevel",
+                "add_prefix_space": add_prefix_space,
+                "trim_offsets": true,
+                "use_regex": use_regex
+            })
+        };
         let (normalizer, pre_tokenizer, decoder) = match self {
             Self::Plain => return Ok(()),
             Self::Gpt2 => (
@@ -92,7 +99,12 @@ impl TokenizerClass {
                 byte_level(true, true),
             ),
             Self::Qwen2 => {
-                let words = json!({ "type": "Split", "pattern": { "Regex": QWEN2_WORDS }, "behavior": "Isolated", "invert": false });
+                let words = json!({
+                    "type": "Split",
+                    "pattern": { "Regex": QWEN2_WORDS },
+                    "behavior": "Isolated",
+                    "invert": false
+                });
                 let bytes = byte_level(flag("add_prefix_space", false), false);
                 (
                     json!({ "type": "NFC" }),
@@ -116,7 +128,12 @@ impl TokenizerClass {
                     decoders
                         .push(json!({ "type": "Strip", "content": " ", "start": 1, "stop": 0 }));
                 }
-                let spaces = json!({ "type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": false });
+                let spaces = json!({
+                    "type": "Metaspace",
+                    "replacement": SPACE,
+                    "prepend_scheme": scheme,
+                    "split": false
+                });
                 (Value::Null, spaces, json!({ "type": "Sequence", "decoders": decoders }))
             }
         };

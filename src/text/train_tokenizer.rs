@@ -35,7 +35,12 @@ impl Tokenizer {
         let split = ByteLevel::new(false, true, true);
         let model =
             train(trainer.build(), texts, |text| pieces(&split, NormalizedString::from(text)))?;
-        let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
+        let byte_level = json!({
+            "type": "ByteLevel",
+            "add_prefix_space": false,
+            "trim_offsets": true,
+            "use_regex": true
+        });
         let definition = definition(
             &to_value(&model)?,
             &[END_OF_TEXT],
@@ -99,7 +104,13 @@ impl Tokenizer {
             "pair": [piece("[CLS]"), sequence("A"), piece("[SEP]"), sequence("B"), piece("[SEP]")],
             "special_tokens": { "[CLS]": around(cls, "[CLS]"), "[SEP]": around(sep, "[SEP]") },
         });
-        let lower = json!({ "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true });
+        let lower = json!({
+            "type": "BertNormalizer",
+            "clean_text": true,
+            "handle_chinese_chars": true,
+            "strip_accents": null,
+            "lowercase": true
+        });
         let decoder = json!({ "type": "WordPiece", "prefix": "##", "cleanup": true });
         let definition = definition(
             &model,
@@ -159,7 +170,15 @@ fn definition(
     decoder: Value,
 ) -> Value {
     let added = special.iter().enumerate().map(|(id, token)| {
-        json!({ "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true })
+        json!({
+            "id": id,
+            "content": token,
+            "single_word": false,
+            "lstrip": false,
+            "rstrip": false,
+            "normalized": false,
+            "special": true
+        })
     });
     json!({
         "version": "1.0",

@@ -15,7 +15,7 @@ const BLOCK: usize = 1 << 14;
 /// One update with everything that is the same for all numbers of a tensor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
-    /// Of the gradient.
+    /// What the gradient is multiplied by.
     pub scale: f64,
     pub beta1: f64,
     pub beta2: f64,

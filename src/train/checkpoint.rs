@@ -28,7 +28,7 @@ pub struct Position {
     pub since_best: usize,
     #[serde(default)]
     pub watchdog: Watchdog,
-    /// Of PPO: what adapts beside the weights.
+    /// What adapts in PPO beside the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kl_coef: Option<f64>,
 }

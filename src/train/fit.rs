@@ -1,20 +1,19 @@
-//! Training by example: batches in a seeded order, micro-batches accumulated with their true
-//! weights, the weights of the least held-out loss.
+//! Training by example to the weights of the least held-out loss, and a report of it. The single step
+//! is in `by_example.rs`, the loop in `run.rs`.
 
 use std::path::Path;
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use tracing::{info, warn};
 
+use super::by_example::ByExample;
 use super::checkpoint::Checkpoint;
-use super::run::{BadStep, Run, Stepped, Stride, Trained, Trainee, Validation};
-use super::task::{StepLoss, Task, accumulate};
+use super::run::{Run, Trained};
+use super::task::Task;
 use crate::error::{Error, Result};
 use crate::monitor::glossary;
 use crate::recipe::Training;
-use crate::sampling::Stream;
 
 /// One training run of one stage.
 pub struct Fit<'a> {
@@ -30,7 +29,7 @@ pub struct Fit<'a> {
 pub struct FitReport {
     /// Steps done: fewer than planned where training stopped early.
     pub steps: usize,
-    /// Of these, steps whose batch was skipped.
+    /// Those among the steps whose batch was skipped.
     #[serde(default)]
     pub skipped: usize,
     pub examples: usize,
@@ -55,11 +54,11 @@ impl Fit<'_> {
                 self.stage
             )));
         }
-        let Self { stage, training, run_dir, checkpoint, .. } = *self;
+        let Self { stage, training, seed, run_dir, checkpoint } = *self;
         let steps = training.steps(examples);
         let run = Run { stage, training, run_dir, checkpoint, steps };
         let Trained { position, changed, weights } =
-            run.run(&mut ByExample { fit: self, task, steps })?;
+            run.run(&mut ByExample { stage, training, seed, task, steps })?;
         let (steps, skipped) = (position.step, position.watchdog.skipped);
         let (best_step, validation) = position.best.unwrap_or((steps, Vec::new()));
         let report = FitReport {
@@ -112,91 +111,14 @@ impl FitReport {
     }
 }
 
-/// A task whose steps are batches of its examples.
-struct ByExample<'a> {
-    fit: &'a Fit<'a>,
-    task: &'a mut dyn Task,
-    steps: usize,
-}
-
-impl Trainee for ByExample<'_> {
-    fn parameters(&self) -> Vec<(String, Tensor)> {
-        self.task.parameters()
-    }
-
-    fn learning_rate_factor(&self, name: &str) -> f64 {
-        self.task.learning_rate_factor(name)
-    }
-
-    fn begin(&mut self, _done: usize) -> Result<()> {
-        let (Fit { stage, training, .. }, examples, steps) =
-            (self.fit, self.task.examples(), self.steps);
-        info!(
-            "{stage}: {steps} optimiser steps, {examples} examples in batches of {}",
-            training.batch_size
-        );
-        if let Some(doubt) = training.doubt(examples) {
-            warn!("{stage}: {doubt}");
-        }
-        Ok(())
-    }
-
-    fn step(&mut self, Stride { step, rate, optimizer, position }: Stride) -> Result<Stepped> {
-        let (Fit { stage, training, seed, .. }, started) = (self.fit, Instant::now());
-        let batch = batch(*seed, stage, self.task.examples(), training.batch_size, step);
-        let StepLoss { mut metrics, tokens } =
-            accumulate(self.task, optimizer, &batch, training.micro_batch_size)?;
-        let (loss, weight) = metrics.sum(glossary::LOSS);
-        let norm = optimizer.finish_gradients(weight, training.max_grad_norm)?;
-        let complaint = position.watchdog.complaint(loss / weight, norm, training.spike_factor);
-        if complaint.is_none() {
-            optimizer.step(rate)?;
-        }
-        metrics.set(glossary::GRAD_NORM, norm);
-        metrics.set(glossary::LEARNING_RATE, rate);
-        metrics.set(glossary::TOKENS_PER_SECOND, tokens as f64 / started.elapsed().as_secs_f64());
-        let examples = || batch.iter().map(|&example| self.task.describe(example)).collect();
-        let bad = complaint.map(|complaint| BadStep { complaint, batch: ("examples", examples()) });
-        Ok(Stepped { metrics, note: format!("loss {:.4}", loss / weight), bad })
-    }
-
-    fn validate(&mut self, _done: usize) -> Result<Option<Validation>> {
-        Ok(Some(Validation { metrics: self.task.validate()?, sample: self.task.sample()? }))
-    }
-
-    fn minimises(&self) -> Option<&'static str> {
-        Some(glossary::LOSS)
-    }
-
-    fn refusal(&self, complaint: &str, step: usize, file: &Path) -> String {
-        let Fit { stage, training: Training { max_skips, spike_factor, .. }, .. } = self.fit;
-        format!(
-            "stage `{stage}`: {complaint} at step {step}; the last checkpoint is intact, the batch \
-             is in {}\n\n\
-             hint: in the stage's `training` lower `learning_rate`, raise `warmup_ratio`, or let \
-             more batches pass: `max_skips` is {max_skips}{}. With more `max_skips` it goes on \
-             from its checkpoint, with another of these it starts anew",
-            file.display(),
-            spike_factor.map_or_else(String::new, |factor| format!(", `spike_factor` {factor}"))
-        )
-    }
-}
-
-/// The examples of optimiser step `step`: each epoch is a fresh permutation from (seed, stage,
-/// epoch); its last batch may be smaller.
-fn batch(seed: u64, stage: &str, examples: usize, batch_size: usize, step: usize) -> Vec<usize> {
-    let per_epoch = examples.div_ceil(batch_size);
-    let (epoch, within) = (step / per_epoch, step % per_epoch);
-    let order = Stream::new(seed, stage, &format!("epoch-{epoch}")).permutation(examples);
-    order[within * batch_size..examples.min((within + 1) * batch_size)].to_vec()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
     use tch::{Device, Kind};
 
+    use super::super::by_example::batch;
     use super::super::metrics::Metrics;
+    use super::super::task::StepLoss;
     use super::*;
 
     /// Fits y = x·w by least squares, with weights per example as token counts would be.

@@ -31,9 +31,9 @@ pub struct TokenLogps<'a> {
 }
 
 impl<'a> TokenLogps<'a> {
-    /// Of `targets` (tokens) under softmax(logits / `temperature`), each predicted by its row of
-    /// `states` (tokens, hidden_size), in the weights' kind, which come from `pass`. Where they
-    /// have a graph, [`Self::learn`] may follow.
+    /// The log-probabilities of `targets` (tokens) under softmax(logits / `temperature`), each
+    /// predicted by its row of `states` (tokens, hidden_size), in the weights' kind, which come
+    /// from `pass`. Where they have a graph, [`Self::learn`] may follow.
     pub fn new(
         model: &'a CausalLm,
         pass: HiddenPass<'a>,

@@ -119,7 +119,7 @@ fn search_imports_neither_policy_nor_score_and_knows_no_tensor() {
 }
 
 /// Rooms whose files import each other in one direction only.
-const WITHOUT_CIRCLES: [&str; 15] = [
+const WITHOUT_CIRCLES: [&str; 16] = [
     "stages",
     "engine",
     "search",
@@ -127,6 +127,7 @@ const WITHOUT_CIRCLES: [&str; 15] = [
     "score",
     "train",
     "report",
+    "models",
     "text",
     "hub",
     "artifacts",
@@ -273,8 +274,7 @@ fn no_room_has_a_circle_inside() {
             .collect();
         assert!(
             graph.values().any(|imports| !imports.is_empty()),
-            "{room}: the test reads real \
-                                                                    imports: {graph:?}"
+            "{room}: the test reads real imports: {graph:?}"
         );
         let circle =
             graph.keys().find_map(|module| way_back(&graph, module, module, &mut BTreeSet::new()));

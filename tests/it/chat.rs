@@ -41,18 +41,15 @@ fn every_template_and_chat_renders_as_in_transformers() {
                     (Ok(text), Some(expected), _) => text == expected,
                     (Err(error), _, Some(raised)) => {
                         error.to_string()
-                            == format!(
-                                "template: the chat template refuses this \
-                                                      chat: {raised}"
-                            )
+                            == format!("template: the chat template refuses this chat: {raised}")
                     }
                     _ => false,
                 };
                 compared += 1;
                 if !equal {
                     wrong.push(format!(
-                        "{name}, {chat}, {add_generation_prompt}:\n found    \
-                                        {found:?}\n expected {expected}"
+                        "{name}, {chat}, {add_generation_prompt}:\n found    {found:?}\n expected \
+                         {expected}"
                     ));
                 }
             }

@@ -56,11 +56,9 @@ fn recipes_with_mistakes() {
     let path = folder.path().join("bad.toml");
     fs::write(
         &path,
-        smoke.replace("beam_width = 2", "beam_widht = 2").replace(
-            "n_head = 2\nn_embd \
-                                                                                = 96",
-            "n_head = 5\nn_embd = 96",
-        ),
+        smoke
+            .replace("beam_width = 2", "beam_widht = 2")
+            .replace("n_head = 2\nn_embd = 96", "n_head = 5\nn_embd = 96"),
     )
     .unwrap();
     for command in ["check", "run"] {
@@ -113,23 +111,21 @@ fn flags_that_would_do_nothing_are_refused() {
         (
             "cbs",
             &["--weight", "3"],
-            "--weight is of --method eft, not of cbs; the weight of a \
-                                     guide pair is --guide-weight",
+            "--weight is of --method eft, not of cbs; the weight of a guide pair is --guide-weight",
         ),
         ("eft", &["--tilt", "1"], "--tilt is of --method best_of_n and cbs"),
         ("cbs", &["--n", "4"], "--n is of --method best_of_n, not of cbs"),
         (
             "beam",
             &["--temperature", "0.2"],
-            "--temperature is of --method base and best_of_n and \
-                                             cbs and ",
+            "--temperature is of --method base and best_of_n and cbs and ",
         ),
         ("eft", &["--semantics", "official"], "--semantics is of --method best_of_n and cbs"),
         (
             "cbs",
             &["--temperature", "0"],
-            "--method cbs samples 16 continuations, but --temperature \
-                                          is 0, so they would all be the same",
+            "--method cbs samples 16 continuations, but --temperature is 0, so they would all be \
+             the same",
         ),
         ("cbs", &["--chunk-len", "-5"], "-5 is not in 1..="),
     ] {
@@ -346,8 +342,7 @@ fn the_shell_and_a_recipe_have_one_set_of_rules() {
             &["steer.guide=[{tuned='base',untuned='guide'},{tuned='base',untuned='guide'}]"],
             [
                 "pair 2 is a pair that stands before it too",
-                "`steer.guide.1` is a pair that stands \
-                                                            before",
+                "`steer.guide.1` is a pair that stands before",
             ],
         ),
     ];
@@ -372,8 +367,7 @@ fn the_shell_and_a_recipe_have_one_set_of_rules() {
         let keys = ["steer.", "models.", "`run.", "[dpo]"];
         assert!(
             !keys.iter().any(|key| shell.contains(key)),
-            "keys of a recipe in the shell's \
-                                                              words:\n{shell}"
+            "keys of a recipe in the shell's words:\n{shell}"
         );
     }
     // A pair of one model is of use to measure with, and to nobody else: both say so.
@@ -393,11 +387,7 @@ fn the_shell_and_a_recipe_have_one_set_of_rules() {
         ]));
         assert!(
             told.status.success()
-                && stderr(&told).contains(
-                    "so every score is 0 and \
-                                                                         they choose \
-                                                                         nothing"
-                ),
+                && stderr(&told).contains("so every score is 0 and they choose nothing"),
             "{told:?}"
         );
         let twins =
@@ -412,8 +402,8 @@ fn the_shell_and_a_recipe_have_one_set_of_rules() {
         let warnings = plan([twins.clone(), pair("steer")].concat()).unwrap_err().to_string();
         assert!(
             warnings.contains(
-                "the tuned and the untuned guide of `[ppo]` are `twin` and \
-                                   `first`, which are one model"
+                "the tuned and the untuned guide of `[ppo]` are `twin` and `first`, which are one \
+                 model"
             ),
             "{warnings}"
         );
@@ -435,18 +425,15 @@ fn the_shell_and_a_recipe_have_one_set_of_rules() {
             .map(|plan| plan.warnings().join("\n"))
             .unwrap_or_else(|error| error.to_string());
         assert!(
-            warnings.contains(
-                "are `twin` and `first`, which are one model, so every score is \
-                                   0"
-            ),
+            warnings.contains("are `twin` and `first`, which are one model, so every score is 0"),
             "{warnings}"
         );
     }
     let error = failure(w2s().args(["steer", "--base", model, "ok"]), 2);
     assert!(
         error.contains(
-            "--method cbs: `cbs` needs guides, and there are none\n\nhint: give \
-                            --tuned and --untuned"
+            "--method cbs: `cbs` needs guides, and there are none\n\nhint: give --tuned and \
+             --untuned"
         ),
         "{error}"
     );
@@ -531,10 +518,8 @@ fn a_tilt_by_guides_of_another_vocabulary_is_refused() {
         let sets: Vec<String> = sets.flat_map(|set| ["--set".to_owned(), set]).collect();
         let recipe = failure(w2s().arg("check").arg(recipe("smoke.toml")).args(&sets), 2);
         let shell = failure(&mut steer(flags), 2);
-        let said = format!(
-            "{what} needs one vocabulary, but base `other` and guide `first` have \
-                            two: "
-        );
+        let said =
+            format!("{what} needs one vocabulary, but base `other` and guide `first` have two: ");
         let (_, said) = recipe.split_once(&said).unwrap_or_else(|| panic!("{recipe}"));
         let (difference, hint) = said.split_once("hint: ").unwrap();
         let difference = difference.trim();
@@ -542,10 +527,7 @@ fn a_tilt_by_guides_of_another_vocabulary_is_refused() {
         let hint = hint.lines().next().unwrap().replace("`tilt`", "--tilt");
         let what = what.replace("`tilt`", "--tilt");
         for expected in [
-            format!(
-                "{what} needs one vocabulary, but --base and --tuned have two: \
-                                  {difference}"
-            ),
+            format!("{what} needs one vocabulary, but --base and --tuned have two: {difference}"),
             format!("hint: {hint}"),
         ] {
             assert!(shell.contains(&expected), "{expected}\nis not in\n{shell}");
@@ -602,15 +584,15 @@ fn a_text_that_the_guides_cannot_read_to_its_end_ends_no_search() {
         assert!(output.status.success(), "{told}");
         assert!(
             told.contains(
-                "2 of 2 prompts leave the guide room for fewer than the 20 tokens \
-                               that a response may take"
+                "2 of 2 prompts leave the guide room for fewer than the 20 tokens that a response \
+                 may take"
             ),
             "{told}"
         );
         assert!(
             told.contains(
-                "candidates are longer than the guides can read; each is worth what \
-                               its beginning is"
+                "candidates are longer than the guides can read; each is worth what its beginning \
+                 is"
             ),
             "{told}"
         );
@@ -626,8 +608,7 @@ fn a_text_that_the_guides_cannot_read_to_its_end_ends_no_search() {
     let error = failure(steer("eft").args(["ok"]), 1);
     assert!(
         error.contains(
-            "prompt `prompt-0`: 3 tokens and 20 new ones do not fit the guide's \
-                            context of 12"
+            "prompt `prompt-0`: 3 tokens and 20 new ones do not fit the guide's context of 12"
         ),
         "{error}"
     );
@@ -677,11 +658,7 @@ fn prompts_that_are_too_long_are_all_named_before_any_stage() {
     let error = failure(w2s().arg("run").arg(&path).arg("--out").arg(&out), 1);
     assert!(
         error.contains("3 prompts are too long\n")
-            && error.contains(
-                "new ones do not fit \
-                                                                          `base`'s context of \
-                                                                          32"
-            ),
+            && error.contains("new ones do not fit `base`'s context of 32"),
         "{error}"
     );
     assert_eq!(
@@ -718,8 +695,7 @@ fn a_prompt_longer_than_the_context_is_refused_before_any_work() {
     let error = failure(steer(&model).args(["ok", &"x".repeat(40)]), 1);
     assert!(
         error.contains(
-            "prompt `prompt-1`: 40 tokens and 5 new ones do not fit the model's \
-                            context of 32"
+            "prompt `prompt-1`: 40 tokens and 5 new ones do not fit the model's context of 32"
         ),
         "{error}"
     );
@@ -764,8 +740,7 @@ fn a_chat_is_rendered_by_the_models_own_template() {
         error.contains("model: a chat was asked of it, but it has no chat template"),
         "{error}"
     );
-    let template = "{% for m in messages %}{% if m.role == 'system' %}({{ m.content }}){% elif m.content == 'no' %}{{ raise_exception('not that') }}\
-        {% else %}<{{ m.content }}>{% endif %}{% endfor %}";
+    let template = "{% for m in messages %}{% if m.role == 'system' %}({{ m.content }}){% elif m.content == 'no' %}{{ raise_exception('not that') }}{% else %}<{{ m.content }}>{% endif %}{% endfor %}";
     fs::write(model.join("chat_template.jinja"), template).unwrap();
     let error = failure(steer(&model).args(["--base-chat", "no"]), 1);
     assert!(
@@ -841,8 +816,7 @@ fn vocabularies_are_compared_before_any_work() {
     let plan = success(w2s().arg("check").arg(recipe("smoke.toml")));
     assert!(
         plan.contains(
-            "vocabularies\n  base, guided by guide: one tokenizer, so ids pass \
-                           straight through\n"
+            "vocabularies\n  base, guided by guide: one tokenizer, so ids pass straight through\n"
         ),
         "{plan}"
     );
@@ -858,17 +832,14 @@ fn vocabularies_are_compared_before_any_work() {
         "steer.method.6={kind='base',name='b'}",
     ]));
     assert!(
-        rewarded.contains(
-            "  other, rewarded by guide: each trains its own, so the guides read \
-                               text"
-        ),
+        rewarded
+            .contains("  other, rewarded by guide: each trains its own, so the guides read text"),
         "{rewarded}"
     );
     let mixed = check(&model, &[]);
     assert!(
         mixed.contains(
-            "  base, guided by guide: one is still to be trained, so the guides \
-                            read text"
+            "  base, guided by guide: one is still to be trained, so the guides read text"
         ),
         "{mixed}"
     );
@@ -877,8 +848,7 @@ fn vocabularies_are_compared_before_any_work() {
     let differing = check(&model, &steered);
     assert!(
         differing.contains(&format!(
-            "  base, guided by guide: not the same, so the guides read \
-                                         text: {difference}\n"
+            "  base, guided by guide: not the same, so the guides read text: {difference}\n"
         )),
         "{differing}"
     );
@@ -1011,15 +981,15 @@ fn stages_alone_take_only_inputs_of_the_same_recipe() {
     let error = failure(&mut run(&["--only", "dpo"]), 1);
     assert!(
         error.contains(
-            "stage `dpo` reads the results of `sft`, and `sft` has not been done \
-                            with these settings"
+            "stage `dpo` reads the results of `sft`, and `sft` has not been done with these \
+             settings"
         ),
         "{error}"
     );
     assert!(
         error.contains(
-            "hint: run without --only, or with --only pretrain --only gold --only \
-                        preferences --only sft --only dpo"
+            "hint: run without --only, or with --only pretrain --only gold --only preferences \
+             --only sft --only dpo"
         ),
         "{error}"
     );
@@ -1030,8 +1000,7 @@ fn stages_alone_take_only_inputs_of_the_same_recipe() {
     let error = failure(&mut run(&["--only", "steer", "--set", "dpo.beta=0.9"]), 1);
     assert!(
         error.contains(
-            "reads the results of `dpo`, and `dpo` has not been done with these \
-                            settings"
+            "reads the results of `dpo`, and `dpo` has not been done with these settings"
         ),
         "{error}"
     );
@@ -1039,8 +1008,7 @@ fn stages_alone_take_only_inputs_of_the_same_recipe() {
     assert_eq!(
         success(&mut run(&["--only", "gold"])),
         "",
-        "a table that this command did not make \
-                                                            is not its result"
+        "a table that this command did not make is not its result"
     );
     let other = success(&mut run(&["--set", changed]));
     assert!(other.contains("n 1 ") && other != table, "{other}");
@@ -1050,15 +1018,14 @@ fn stages_alone_take_only_inputs_of_the_same_recipe() {
     let error = failure(&mut run(&["--fresh", "--only", "evaluate"]), 2);
     assert!(
         error.contains(
-            "`--fresh` would remove the results of `gold`, which `--only evaluate` \
-                        reads\n\nhint: `--from evaluate`"
+            "`--fresh` would remove the results of `gold`, which `--only evaluate` reads\n\nhint: \
+             `--from evaluate`"
         ),
         "{error}"
     );
     assert!(
         out.join("dpo/model.safetensors").exists(),
-        "nothing is removed where the run cannot \
-                                                         start"
+        "nothing is removed where the run cannot start"
     );
     let elsewhere = folder.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
@@ -1069,8 +1036,7 @@ fn stages_alone_take_only_inputs_of_the_same_recipe() {
     );
     assert!(
         error.contains(
-            "is no run directory (it holds no `manifest.json`), and --fresh empties \
-                            nothing else"
+            "is no run directory (it holds no `manifest.json`), and --fresh empties nothing else"
         ),
         "{error}"
     );
@@ -1134,15 +1100,15 @@ fn folders_that_cannot_do_their_part_are_refused_before_any_work() {
     );
     let whole = fs::read(model.join("model.safetensors")).unwrap();
     fs::write(model.join("model.safetensors"), &whole[..whole.len() - 9]).unwrap();
-    assert!(refused(&[format!("models.base.id={}", model.display())]).contains(
-        "not a whole \
-                                                                                safetensors file"
-    ));
+    assert!(
+        refused(&[format!("models.base.id={}", model.display())])
+            .contains("not a whole safetensors file")
+    );
     fs::remove_file(model.join("model.safetensors")).unwrap();
-    assert!(refused(&[format!("models.base.id={}", model.display())]).contains(
-        "holds neither \
-                                                                                `model.safetensors`"
-    ));
+    assert!(
+        refused(&[format!("models.base.id={}", model.display())])
+            .contains("holds neither `model.safetensors`")
+    );
     let error = failure(
         w2s()
             .args(["steer", "--method", "base", "--base"])

@@ -98,8 +98,7 @@ fn reported(run: &Path, task: &str, metric: &str) -> f64 {
 fn assert_near(found: f64, expected: f64) {
     assert!(
         (found - expected).abs() < 1e-4 * expected.abs().max(1.0),
-        "{found}, expected \
-                                                                        {expected}"
+        "{found}, expected {expected}"
     );
 }
 
@@ -119,9 +118,7 @@ fn bases_of_both_vocabularies_learn_the_pairs() {
         );
         assert!(
             untuned.len() == dpo.len() && untuned != sft && sft != dpo,
-            "{base}: each stage \
-                                                                             changes weights, not \
-                                                                             shapes"
+            "{base}: each stage changes weights, not shapes"
         );
 
         let preference = |folder: String| preference(&out, &folder, template);
@@ -132,8 +129,7 @@ fn bases_of_both_vocabularies_learn_the_pairs() {
         );
         assert!(
             dpo > sft + 1.0 && dpo > untuned + 1.0,
-            "{base}: DPO must move towards the chosen, \
-                                                         {untuned} {sft} {dpo}"
+            "{base}: DPO must move towards the chosen, {untuned} {sft} {dpo}"
         );
 
         // What training said of its last steps is what the weights say: β times the mean
@@ -145,15 +141,13 @@ fn bases_of_both_vocabularies_learn_the_pairs() {
             .collect();
         assert!(
             margins.len() == 12 && margins[0].abs() < 1e-5,
-            "it starts at its reference: \
-                                                                 {margins:?}"
+            "it starts at its reference: {margins:?}"
         );
         let last = margins[8..].iter().sum::<f64>() / 4.0;
         let found = 0.1 * (dpo - sft);
         assert!(
             last > 0.1 && (last / found - 1.0).abs() < 0.5,
-            "{base}: {last} in training, \
-                                                                 {found} by the weights"
+            "{base}: {last} in training, {found} by the weights"
         );
 
         // And of its distance, token by token.
@@ -238,8 +232,8 @@ fn bases_of_both_vocabularies_learn_the_pairs() {
     let error = failure(&mut run(&out, &["--only", "steer", "--set", "direct.beta=0.2"]), 1);
     assert!(
         error.contains(
-            "reads the results of `direct`, and `direct/base/dpo` has not been done \
-                            with these settings"
+            "reads the results of `direct`, and `direct/base/dpo` has not been done with these \
+             settings"
         ),
         "{error}"
     );
@@ -318,8 +312,8 @@ fn bases_of_both_vocabularies_learn_the_pairs() {
             .as_u64()
             .unwrap() as usize;
         let told = format!(
-            "direct/base/{stage}: {} of {all} {what} of preferences/train.jsonl are \
-                            empty or longer",
+            "direct/base/{stage}: {} of {all} {what} of preferences/train.jsonl are empty or \
+             longer",
             all - kept
         );
         assert!(kept < all && log.contains(&told), "{told}\n{log}");

@@ -185,8 +185,7 @@ fn a_base_with_latency_is_kept_busy_and_says_the_same() {
         let seconds = started.elapsed().as_secs_f64();
         let share = slow.busy_share(timed.1.unwrap());
         println!(
-            "{name}: {:.1} % of {SLOTS} slots busy, {} requests, {seconds:.1} s, the tail \
-                  left out",
+            "{name}: {:.1} % of {SLOTS} slots busy, {} requests, {seconds:.1} s, the tail left out",
             100.0 * share,
             slow.busy.len()
         );

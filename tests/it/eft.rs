@@ -61,8 +61,7 @@ fn weight_0_is_the_base_and_weight_1_from_the_untuned_model_is_the_tuned_one() {
                 assert_eq!(
                     steered(&untuned, 1.0, chunk_len),
                     plain(&tuned),
-                    "{sampling:?} seed \
-                                                                              {seed}"
+                    "{sampling:?} seed {seed}"
                 );
                 assert_eq!(
                     steered(&base, 0.5, chunk_len),
@@ -202,16 +201,14 @@ fn a_tilted_search_that_samples_once_is_emulated_fine_tuning() {
             assert_eq!(
                 tilted(Search::BestOfN(BestOfN { n: 1 })),
                 sampled,
-                "{sampling:?}, weight \
-                                                                            {weight}"
+                "{sampling:?}, weight {weight}"
             );
             // Scores of chunks sum up to that of the whole but for rounding.
             for (chunked, whole) in tilted(cbs(1, 1, 5)).into_iter().zip(sampled) {
                 assert_eq!(
                     (chunked.0, chunked.1),
                     (whole.0, whole.1),
-                    "{sampling:?}, weight \
-                                                                        {weight}"
+                    "{sampling:?}, weight {weight}"
                 );
                 assert!((chunked.2 - whole.2).abs() < 1e-4, "{} and {}", chunked.2, whole.2);
             }

@@ -168,18 +168,13 @@ fn a_prompt_that_does_not_fit_is_lost_and_the_others_are_answered() {
     assert_eq!(
         outcomes[2].as_ref().unwrap().response,
         alone.response,
-        "answered as alone, by its \
-                                                                        id"
+        "answered as alone, by its id"
     );
     for (place, id) in [(1, "p1"), (3, "p3")] {
         let error = outcomes[place].as_ref().unwrap_err().to_string();
         assert!(
             error.contains(&format!("prompt `{id}`: "))
-                && error.contains(
-                    "do not fit the \
-                                                                               model's context of \
-                                                                               128"
-                ),
+                && error.contains("do not fit the model's context of 128"),
             "{error}"
         );
         assert_eq!(error, engine.check(&prompts[place]).unwrap_err().to_string());

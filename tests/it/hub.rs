@@ -189,10 +189,7 @@ fn an_id_works_where_a_folder_does_and_is_fetched_once() {
         failure(place.steer(ID).env("HF_HUB_CACHE", other.path()).env("HF_HUB_OFFLINE", "true"), 1);
     assert!(
         error.contains("owner/tiny: not in the cache")
-            && error.contains(
-                "hint: unset \
-                                                                              HF_HUB_OFFLINE"
-            ),
+            && error.contains("hint: unset HF_HUB_OFFLINE"),
         "{error}"
     );
 }
@@ -275,9 +272,7 @@ fn shards_are_fetched_by_their_index_and_missed_when_one_is_gone() {
     place.fetch().unwrap();
     assert!(
         bodies(&place.server.requests(), ".safetensors").is_empty(),
-        "the blob was still \
-                                                                          there, only its link was \
-                                                                          not"
+        "the blob was still there, only its link was not"
     );
 
     files.insert(
@@ -287,10 +282,8 @@ fn shards_are_fetched_by_their_index_and_missed_when_one_is_gone() {
     place.server.publish(MODEL, "main", files);
     let error = place.fetch().unwrap_err();
     assert!(
-        error.contains(
-            "names model-00009-of-00009.safetensors, which the repository does not \
-                            have"
-        ),
+        error
+            .contains("names model-00009-of-00009.safetensors, which the repository does not have"),
         "{error}"
     );
 }
@@ -341,8 +334,7 @@ fn a_branch_that_moved_is_followed_and_the_old_state_stays_until_the_new_one_is_
     assert_eq!(
         place.fetch().unwrap(),
         old,
-        "the connection fails, and the cache has a whole state \
-                                             of this branch"
+        "the connection fails, and the cache has a whole state of this branch"
     );
     place.server.heal();
     let new = place.fetch().unwrap();
@@ -446,8 +438,7 @@ fn a_hub_that_stays_busy_is_given_up() {
     let error = place.fetch().unwrap_err();
     assert!(
         error.contains(
-            "owner/tiny: the hub refuses: too many requests (429)\n\nhint: wait \
-                            some minutes"
+            "owner/tiny: the hub refuses: too many requests (429)\n\nhint: wait some minutes"
         ),
         "{error}"
     );
@@ -490,8 +481,7 @@ fn bytes_that_come_renew_patience_and_the_next_run_resumes_too() {
     );
     assert!(
         place.fetch_as(ID, hub::Files::All, place.offline()).is_err(),
-        "half a model is no \
-                                                                            model"
+        "half a model is no model"
     );
     place.server.heal();
     place.server.requests();
@@ -514,8 +504,7 @@ fn a_file_that_ends_early_as_if_whole_is_not_taken_for_whole() {
     let error = place.fetch().unwrap_err();
     assert!(
         error.contains(
-            "only 20000 of 50000 bytes of model.safetensors came: the answer ended \
-                            early"
+            "only 20000 of 50000 bytes of model.safetensors came: the answer ended early"
         ),
         "{error}"
     );
@@ -646,8 +635,7 @@ fn names_that_lead_out_of_the_cache_are_refused_before_anything_is_written() {
         let error = place.fetch().unwrap_err();
         assert!(
             error.contains(&format!(
-                "model.safetensors.index.json names \"{shard}\", which is \
-                                         no file beside it"
+                "model.safetensors.index.json names \"{shard}\", which is no file beside it"
             )),
             "{error}"
         );
@@ -798,8 +786,7 @@ fn of_several_splits_only_the_chosen_one_is_fetched() {
                     (`data/train_sft-00000-of-00001.jsonl`)";
     assert!(
         error.contains(&format!(
-            "owner/reviews: the train split could be any of 2: \
-                                     {families}\n\nhint: "
+            "owner/reviews: the train split could be any of 2: {families}\n\nhint: "
         )),
         "{error}"
     );
@@ -824,8 +811,7 @@ fn of_several_splits_only_the_chosen_one_is_fetched() {
         failure(run(&["train=\"train_gen\"", "test=\"test_sft\""]).env("HF_HUB_OFFLINE", "1"), 1);
     assert!(
         error.contains(
-            "`data.splits.train` is `train_gen`, but no data file is called so, and \
-                            HF_HUB_OFFLINE"
+            "`data.splits.train` is `train_gen`, but no data file is called so, and HF_HUB_OFFLINE"
         ),
         "{error}"
     );
@@ -873,11 +859,7 @@ fn a_recipe_takes_ids_and_check_fetches_no_weights_and_no_data() {
         let error = String::from_utf8(std::mem::take(&mut command.stderr)).unwrap();
         assert!(
             error.contains("`models.base.id`: ")
-                && error.contains(
-                    "the weights are quantised \
-                                                                        by GPTQ to 4 \
-                                                                        bits"
-                ),
+                && error.contains("the weights are quantised by GPTQ to 4 bits"),
             "{error}"
         );
         assert!(
@@ -899,11 +881,7 @@ fn a_recipe_takes_ids_and_check_fetches_no_weights_and_no_data() {
     assert_eq!(lines(&out.join("steer/base/base/seed-1.jsonl")).len(), 1);
     let written = fs::read_to_string(out.join("recipe.toml")).unwrap();
     assert!(
-        written.contains("id = \"owner/tiny\"")
-            && written.contains(
-                "source = \
-                                                                         \"owner/reviews\""
-            ),
+        written.contains("id = \"owner/tiny\"") && written.contains("source = \"owner/reviews\""),
         "{written}"
     );
     let plan = fs::read_to_string(out.join("plan.json")).unwrap();

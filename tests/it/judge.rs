@@ -11,10 +11,8 @@ use std::process::Command;
 
 /// What the script, a path below `tests/`, prints. It must end well.
 pub fn ask(script: &str, arguments: &[&Path]) -> String {
-    let python = std::env::var_os("W2S_PYTHON").expect(
-        "W2S_PYTHON names the judges' Python: run \
-                                                        `make judge` or `make judge-heavy`",
-    );
+    let python = std::env::var_os("W2S_PYTHON")
+        .expect("W2S_PYTHON names the judges' Python: run `make judge` or `make judge-heavy`");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(script);
     let output =
         Command::new(python).arg(&script).args(arguments).output().expect("W2S_PYTHON starts");

@@ -396,8 +396,7 @@ fn keys_that_change_no_result_do_nothing_anew_and_others_what_depends_on_them() 
     // What is other than it was is named: the key itself, and where it comes from for what builds
     // on it.
     let said = [
-        "dpo: was done with other settings, inputs or files (settings.objective.beta 0.1 → \
-                 0.3)",
+        "dpo: was done with other settings, inputs or files (settings.objective.beta 0.1 → 0.3)",
         "inputs.dpo); what it left",
     ];
     assert!(said.iter().all(|said| log.contains(said)), "{log}");
@@ -539,8 +538,8 @@ fn a_stage_asks_only_for_what_it_reads() {
     let validated = stderr(&output(project.run(&named[..6]).args(["--only", "ppo"])));
     assert!(
         validated.contains(
-            "stage `ppo` reads the results of `gold`, and `gold` has not been \
-                                done with these settings"
+            "stage `ppo` reads the results of `gold`, and `gold` has not been done with these \
+             settings"
         ),
         "{validated}"
     );

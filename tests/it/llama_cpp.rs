@@ -40,10 +40,10 @@ fn pretrained(scratch: &Path) -> PathBuf {
     corpus(&scratch.join("data"));
     let recipe = "[run]\nname = 'served'\ndtype = 'float32'\n[data]\nsource = 'data'\ntrain = \
                   0\nvalidation = 40\ntest = 40\n\
-        [models.m.scratch]\narchitecture = 'gpt2'\nn_layer = 2\nn_head = 2\nn_embd = \
-        64\nn_positions = 96\n\
-        tokenizer = { kind = 'bpe', vocab_size = 600 }\n[pretrain.training]\nsteps = \
-        400\nbatch_size = 8\nlearning_rate = 3e-3\n";
+                  [models.m.scratch]\narchitecture = 'gpt2'\nn_layer = 2\nn_head = 2\nn_embd = \
+                  64\nn_positions = 96\n\
+                  tokenizer = { kind = 'bpe', vocab_size = 600 }\n[pretrain.training]\nsteps = \
+                  400\nbatch_size = 8\nlearning_rate = 3e-3\n";
     std::fs::write(scratch.join("served.toml"), recipe).unwrap();
     success(
         w2s().arg("run").arg(scratch.join("served.toml")).arg("--out").arg(scratch.join("run")),

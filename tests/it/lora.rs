@@ -285,10 +285,8 @@ fn adapters_that_do_not_fit_are_one_clear_error() {
         "{message}"
     );
     assert!(
-        message.contains(
-            "hint: its layers: `attn.c_attn`, `attn.c_proj`, `mlp.c_fc`, \
-                              `mlp.c_proj`"
-        ),
+        message
+            .contains("hint: its layers: `attn.c_attn`, `attn.c_proj`, `mlp.c_fc`, `mlp.c_proj`"),
         "{message}"
     );
 
@@ -317,50 +315,43 @@ fn adapters_that_do_not_fit_are_one_clear_error() {
         (
             "alora_invocation_tokens",
             json!([1, 2]),
-            "`alora_invocation_tokens` = [1,2] is not \
-                                                    supported",
+            "`alora_invocation_tokens` = [1,2] is not supported",
         ),
         (
             "rank_pattern",
             json!({"c_attn": 2}),
-            "lora_A.weight` has shape [4, 16], \
-                                                adapter_config.json asks for [2, 16]",
+            "lora_A.weight` has shape [4, 16], adapter_config.json asks for [2, 16]",
         ),
         (
             "target_modules",
             json!(["c_attn", "lm_head"]),
-            "`target_modules` takes in `lm_head`, \
-                                                          which is no linear layer of a block",
+            "`target_modules` takes in `lm_head`, which is no linear layer of a block",
         ),
         (
             "target_modules",
             json!(["wte", "c_attn"]),
-            "`target_modules` takes in `transformer.wte`, \
-                                                      which is no linear layer of a block",
+            "`target_modules` takes in `transformer.wte`, which is no linear layer of a block",
         ),
         (
             "target_modules",
             json!(["ln_1", "c_attn"]),
-            "`target_modules` takes in \
-                                                       `transformer.h.0.ln_1`",
+            "`target_modules` takes in `transformer.h.0.ln_1`",
         ),
         (
             "target_modules",
             json!("transformer.*"),
-            "`target_modules` takes in \
-                                                    `transformer.h.0.ln_1`",
+            "`target_modules` takes in `transformer.h.0.ln_1`",
         ),
         (
             "target_modules",
             json!(["q_proj"]),
-            "it stands on no layer of its base: LoRA's target \
-                                               `q_proj` is no linear layer of the model",
+            "it stands on no layer of its base: LoRA's target `q_proj` is no linear layer of the \
+             model",
         ),
         (
             "target_modules",
             json!(["c_attn", "c_fc"]),
-            "missing tensor \
-                                                       `base_model.model.transformer.h.0.mlp.c_fc.lora_A.weight` [4, 16]",
+            "missing tensor `base_model.model.transformer.h.0.mlp.c_fc.lora_A.weight` [4, 16]",
         ),
         (
             "target_modules",
@@ -374,17 +365,14 @@ fn adapters_that_do_not_fit_are_one_clear_error() {
         (
             "base_model_name_or_path",
             json!("meta-llama/Llama-2-7b"),
-            "is `meta-llama/Llama-2-7b`, \
-                                                                     which is no folder \
-                                                                     here\n\nhint: ",
+            "is `meta-llama/Llama-2-7b`, which is no folder here\n\nhint: ",
         ),
         ("base_model_name_or_path", Value::Null, "is ``, which is no folder here"),
         ("base_model_name_or_path", json!("../adapter"), "which is an adapter itself"),
         (
             "base_model_name_or_path",
             json!(folder("llama")),
-            "LoRA's target `c_attn` is no linear \
-                                                             layer",
+            "LoRA's target `c_attn` is no linear layer",
         ),
         ("base_model_name_or_path", json!(base), ""),
     ] {
@@ -424,16 +412,16 @@ fn adapters_that_do_not_fit_are_one_clear_error() {
     let message = with("r", json!(4));
     assert!(
         message.contains(
-            "unexpected tensor `base_model.model.transformer.wte.weight` [97, \
-                          16]\n\nhint: merge it in PEFT"
+            "unexpected tensor `base_model.model.transformer.wte.weight` [97, 16]\n\nhint: merge \
+             it in PEFT"
         ),
         "{message}"
     );
     std::fs::remove_file(path).unwrap();
-    assert!(with("r", json!(4)).contains(
-        "has `adapter_config.json`, but no \
-                                          `adapter_model.safetensors`"
-    ));
+    assert!(
+        with("r", json!(4))
+            .contains("has `adapter_config.json`, but no `adapter_model.safetensors`")
+    );
 }
 
 /// An adapter whose weights do not answer to its scale alone: of each option that is followed, what
@@ -532,8 +520,7 @@ fn every_option_of_peft_gives_its_answer_or_is_refused_by_name() {
     let new: Vec<&String> = keys.iter().filter(|key| !known.contains_key(*key)).collect();
     assert!(
         new.is_empty(),
-        "this PEFT has options that 0.21 has not: {new:?}; remake \
-                             adapters.json and decide on each"
+        "this PEFT has options that 0.21 has not: {new:?}; remake adapters.json and decide on each"
     );
 }
 
@@ -572,8 +559,7 @@ fn peft_opens_our_adapters_and_we_open_its() {
         );
         let error = difference(&found, &expected) / expected.abs().max().double_value(&[]);
         println!(
-            "{name}: an adapter of PEFT merged here differs by {error:.1e} of the largest \
-                  logit"
+            "{name}: an adapter of PEFT merged here differs by {error:.1e} of the largest logit"
         );
         assert!(error < 1e-4, "{name}: {error}");
     }
@@ -664,8 +650,7 @@ fn a_killed_run_ends_like_an_untouched_one_and_its_adapters_steer() {
             .collect();
         assert!(
             margins[0].abs() < 1e-5 && margins[margins.len() - 1] > 0.05,
-            "{stage}: \
-                                                                               {margins:?}"
+            "{stage}: {margins:?}"
         );
     }
     let weights = |folder: &str| {
@@ -720,8 +705,8 @@ fn a_killed_run_ends_like_an_untouched_one_and_its_adapters_steer() {
     );
     assert!(
         error.contains(
-            "holds no `config.json`\n\nhint: it is a PEFT adapter: its \
-                            adapter_config.json must name"
+            "holds no `config.json`\n\nhint: it is a PEFT adapter: its adapter_config.json must \
+             name"
         ),
         "{error}"
     );
@@ -739,8 +724,7 @@ fn a_killed_run_ends_like_an_untouched_one_and_its_adapters_steer() {
     let error = failure(&mut run(&whole, &["--set", "dpo.lora.targets=['c_fc','q_proj']"]), 2);
     assert!(
         error.contains(
-            "`dpo.lora.targets` holds `q_proj`, but `models.guide` has no linear \
-                            layer of that name"
+            "`dpo.lora.targets` holds `q_proj`, but `models.guide` has no linear layer of that name"
         ),
         "{error}"
     );

@@ -172,8 +172,7 @@ fn cross_entropy_on_responses_and_on_everything_equals_that_of_trl_and_transform
             println!("{on}: {found}, {theirs} {expected}: {:.1e}", error(found, expected));
             assert!(
                 error(found, expected) < TOLERANCE,
-                "{on}: {found} against {theirs}' \
-                                                         {expected}"
+                "{on}: {found} against {theirs}' {expected}"
             );
         }
     }

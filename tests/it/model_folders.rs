@@ -146,8 +146,7 @@ fn new_models_start_as_gpt2_does_and_only_the_seed_decides() {
         assert!((mean - expected_mean).abs() <= 4.5 * standard_error, "{name}: mean {mean}");
         assert!(
             (deviation - expected).abs() <= 4.5 * standard_error,
-            "{name}: deviation \
-                                                                       {deviation}"
+            "{name}: deviation {deviation}"
         );
     }
 }
@@ -179,12 +178,11 @@ fn configs_that_cannot_be_built_are_refused_with_every_reason() {
         refusal(target.path())
     };
     assert!(message(&|c| c["model_type"] = json!("bloom")).ends_with(
-        "config.json: `model_type` is `bloom`; supported language models: `gpt2`, \
-                        `llama`, `mistral`, `qwen2`"
+        "config.json: `model_type` is `bloom`; supported language models: `gpt2`, `llama`, \
+         `mistral`, `qwen2`"
     ));
     assert!(message(&|c| c["model_type"] = Value::Null).ends_with(
-        "there is no `model_type`; supported language models: `gpt2`, `llama`, \
-                        `mistral`, `qwen2`"
+        "there is no `model_type`; supported language models: `gpt2`, `llama`, `mistral`, `qwen2`"
     ));
     assert!(message(&|c| c["n_embd"] = json!("wide")).contains("invalid type: string \"wide\""));
     let several = message(&|c| {
@@ -205,11 +203,13 @@ fn configs_that_cannot_be_built_are_refused_with_every_reason() {
     std::fs::remove_file(&config).unwrap();
     assert!(refusal(target.path()).contains("there is no `config.json`\n\nhint: "));
     let impossible = LmConfig::Gpt2(Gpt2Config { n_head: 7, ..small() });
-    assert!(Lm::new(impossible, 1, CPU).err().unwrap().to_string().contains(
-        "`n_head` = 7 does not \
-                                                                             divide `n_embd` = \
-                                                                             24"
-    ));
+    assert!(
+        Lm::new(impossible, 1, CPU)
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("`n_head` = 7 does not divide `n_embd` = 24")
+    );
 }
 
 #[test]
@@ -228,31 +228,31 @@ fn the_positive_label_is_found_by_name_or_refused() {
     for labels in
         [json!({ "0": "bad", "1": "good" }), json!({ "0": "not positive", "1": "positive!" })]
     {
-        assert!(open(labels).unwrap_err().contains(
-            "`id2label` does not say which label is the \
-                                                    positive one: "
-        ));
+        assert!(
+            open(labels)
+                .unwrap_err()
+                .contains("`id2label` does not say which label is the positive one: ")
+        );
     }
     assert!(
         open(json!({ "0": "NEGATIVE", "2": "POSITIVE" }))
             .unwrap_err()
             .contains("must name the labels 0, 1, …")
     );
-    assert!(open(json!({ "zero": "NEGATIVE" })).unwrap_err().contains(
-        "key `zero`, which is not a \
-                                                                       number"
-    ));
+    assert!(
+        open(json!({ "zero": "NEGATIVE" }))
+            .unwrap_err()
+            .contains("key `zero`, which is not a number")
+    );
     let three = open(json!({ "0": "NEGATIVE", "1": "POSITIVE", "2": "NEUTRAL" })).unwrap_err();
     assert!(
-        three.contains(
-            "tensor `classifier.weight` has shape [2, 16], config.json asks for [3, \
-                            16]"
-        ),
+        three
+            .contains("tensor `classifier.weight` has shape [2, 16], config.json asks for [3, 16]"),
         "{three}"
     );
     assert!(refusal(target.path()).contains(
-        "`model_type` is `distilbert`; supported language models: \
-                                         `gpt2`, `llama`, `mistral`, `qwen2`"
+        "`model_type` is `distilbert`; supported language models: `gpt2`, `llama`, `mistral`, \
+         `qwen2`"
     ));
 }
 
@@ -313,34 +313,29 @@ fn configs_of_the_llama_family_are_checked() {
         (
             "num_key_value_heads",
             json!(3),
-            "`num_key_value_heads` = 3 does not divide \
-                                           `num_attention_heads` = 4",
+            "`num_key_value_heads` = 3 does not divide `num_attention_heads` = 4",
         ),
         ("head_dim", json!(5), "`head_dim` = 5 must be even"),
         ("hidden_act", json!("relu"), "`hidden_act` = `relu` is not supported"),
         (
             "rope_parameters",
             json!({ "rope_type": "yarn" }),
-            "rope scaling of type `yarn` is not \
-                                                             supported",
+            "rope scaling of type `yarn` is not supported",
         ),
         (
             "layer_types",
             json!(["full_attention"]),
-            "`layer_types` names 1 layers, \
-                                                    `num_hidden_layers` is 2",
+            "`layer_types` names 1 layers, `num_hidden_layers` is 2",
         ),
         (
             "vocab_size",
             json!(96),
-            "tensor `lm_head.weight` has shape [97, 16], config.json asks \
-                                   for [96, 16]",
+            "tensor `lm_head.weight` has shape [97, 16], config.json asks for [96, 16]",
         ),
         (
             "num_hidden_layers",
             json!(1),
-            "unexpected tensor `model.layers.1.input_layernorm.weight` \
-                                         [16]",
+            "unexpected tensor `model.layers.1.input_layernorm.weight` [16]",
         ),
         ("tie_word_embeddings", json!("yes"), "invalid type: string \"yes\""),
     ] {
@@ -370,8 +365,7 @@ fn a_tokenizer_must_fit_its_model() {
     assert_eq!(
         Some(lm.model.info().eos_token_ids[0]),
         tokenizer.eos_id(),
-        "the tokenizer's, where \
-                                                                            the configs name none"
+        "the tokenizer's, where the configs name none"
     );
     edit_json(&target.path().join("generation_config.json"), |config| {
         config["eos_token_id"] = json!(300)

@@ -86,9 +86,7 @@ fn logits_in_bf16_equal_those_of_transformers() {
         assert!(error < 2e-2 * largest, "{name}: {error}");
         assert!(
             difference(&ours, &exact) < 1.5 * difference(&theirs, &exact),
-            "{name}: no further \
-                                                                                from f32 than \
-                                                                                transformers is"
+            "{name}: no further from f32 than transformers is"
         );
         for (parameter_name, parameter) in lm.parameters() {
             let before = parameter.copy();
@@ -180,8 +178,7 @@ fn rewards_equal_the_references() {
         let elsewhere = ids.where_self(&mask, &(&ids + 1).remainder(97));
         assert!(
             difference(&rewards(&elsewhere), &expected) < 1e-4,
-            "{name}: padding does not \
-                                                                     matter"
+            "{name}: padding does not matter"
         );
         for (row, length) in Vec::<i64>::try_from(&lengths).unwrap().into_iter().enumerate() {
             let alone = ids.get(row as i64).narrow(0, 0, length).unsqueeze(0);
@@ -209,8 +206,7 @@ fn rewards_equal_the_references() {
         );
         assert!(
             difference(&again, &input(&expected)) < 1e-4,
-            "{name}: the order of a batch does \
-                                                               not matter"
+            "{name}: the order of a batch does not matter"
         );
         assert_tolerance_bites(&model.parameters(), 1e-4, error);
         assert!(Lm::open(&folder(name), CPU, Kind::Float).is_err(), "{name} is no language model");
@@ -340,8 +336,7 @@ fn padding_anywhere_changes_nothing() {
             });
             assert!(
                 bool::try_from(hidden.isfinite().all()).unwrap(),
-                "{family} {name}: padded \
-                                                                       queries are finite"
+                "{family} {name}: padded queries are finite"
             );
             let error = layout.error(&lm, &rows, &lm.model.logits(&hidden));
             assert!(error < 1e-5, "{family} {name}: {error}");
@@ -571,8 +566,7 @@ fn long_paths_are_joined_and_go_on() {
                     );
                     assert!(
                         difference(&other, &alone) > 1e-4,
-                        "{family}: the first token of a \
-                                                                long path matters"
+                        "{family}: the first token of a long path matters"
                     );
                 }
             }

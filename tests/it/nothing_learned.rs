@@ -12,7 +12,10 @@ fn recipe(folder: &Path, tables: &str) {
     if !folder.join("model").exists() {
         tiny_model(folder);
     }
-    let pair = |i: usize| json!({ "prompt": format!("Q{i}:"), "chosen": format!("good {i}"), "rejected": format!("bad {i}") });
+    let pair = |i: usize| {
+        json!({ "prompt": format!("Q{i}:"), "chosen": format!("good {i}"), "rejected": format!("bad \
+                                                                                                {i}") })
+    };
     fs::write(
         folder.join("pairs.jsonl"),
         (0..40).map(|i| format!("{}\n", pair(i))).collect::<String>(),
@@ -107,16 +110,12 @@ fn a_training_that_changes_no_weight_is_told_where_it_happens_and_beside_the_num
                        from";
         assert!(
             log.contains(&format!(
-                "{nothing}: 3 optimiser steps at rates up to 1e-60 were too \
-                                       small"
+                "{nothing}: 3 optimiser steps at rates up to 1e-60 were too small"
             )),
             "{log}"
         );
         assert!(
-            log.contains(
-                "hold the same weights as they were loaded (float), so every score is \
-                              0"
-            ),
+            log.contains("hold the same weights as they were loaded (float), so every score is 0"),
             "{log}"
         );
         assert!(
@@ -130,18 +129,15 @@ fn a_training_that_changes_no_weight_is_told_where_it_happens_and_beside_the_num
     recipe(folder.path(), &tables("").replace("1e-60", "1e-3"));
     let (table, log) = run(folder.path());
     assert!(
-        !log.contains("nothing was learned, the result")
-            && !log.contains(
-                "hold the same \
-                                                                               weights"
-            ),
+        !log.contains("nothing was learned, the result") && !log.contains("hold the same weights"),
         "{log}"
     );
     assert!(!table.contains("every score is 0"), "{table}");
     // Labels that say the opposite of those that are held out.
     let pair = |i: usize| {
         let (chosen, rejected) = if i < 8 { ("bad", "good") } else { ("good", "bad") };
-        json!({ "prompt": format!("Q{i}:"), "chosen": format!("{chosen} {i}"), "rejected": format!("{rejected} {i}") })
+        json!({ "prompt": format!("Q{i}:"), "chosen": format!("{chosen} {i}"), "rejected": format!("{rejected} \
+                                                                                                    {i}") })
     };
     let lines =
         |rows: std::ops::Range<usize>| rows.map(|i| format!("{}\n", pair(i))).collect::<String>();
@@ -158,8 +154,8 @@ fn a_training_that_changes_no_weight_is_told_where_it_happens_and_beside_the_num
     let (table, log) = run(folder.path());
     assert!(
         log.contains(
-            "is no lower than 0.6931, what it is before training: nothing was learned \
-                          that holds there"
+            "is no lower than 0.6931, what it is before training: nothing was learned that holds \
+             there"
         ),
         "{log}"
     );

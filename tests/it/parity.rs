@@ -117,14 +117,12 @@ fn assert_equal(ours: &[f64], theirs: &[f64]) {
     for (step, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
         assert!(
             (ours - theirs).abs() < 1e-4 * theirs.abs().max(1.0),
-            "step {step}: {ours} against \
-                                                                       TRL's {theirs}"
+            "step {step}: {ours} against TRL's {theirs}"
         );
     }
     assert!(
         theirs.iter().any(|loss| (loss - theirs[0]).abs() > 0.1),
-        "nothing was learned, so \
-                                                                       nothing is shown"
+        "nothing was learned, so nothing is shown"
     );
 }
 

@@ -182,8 +182,7 @@ fn tokens_that_copy_the_prompt_are_learned_with_dense_and_with_sparse_pay() {
             .fold(f64::NEG_INFINITY, f64::max);
         assert!(
             known > 0.5,
-            "{chunk_len:?}: the values never said more than {known} of the \
-                              returns"
+            "{chunk_len:?}: the values never said more than {known} of the returns"
         );
     }
 }
@@ -238,8 +237,7 @@ fn before_anything_is_learned_every_ratio_is_one_to_the_bit() {
         assert_eq!(metric(&metrics, "val/first_ratio_error"), 0.0);
         assert!(
             metric(&metrics, "policy/approxkl_avg") > 0.0,
-            "later minibatches are of another \
-                                                                policy"
+            "later minibatches are of another policy"
         );
     }
 }

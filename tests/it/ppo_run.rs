@@ -114,8 +114,7 @@ fn a_killed_training_ends_like_an_unbroken_one() {
         assert_eq!(
             lines(&whole.join("validation.jsonl")).len(),
             4,
-            "before the first step and \
-                                                                     after each second one"
+            "before the first step and after each second one"
         );
     }
     let metrics = |run: &Path| -> Vec<f64> {
@@ -200,8 +199,8 @@ fn what_comes_out_is_a_base_and_each_training_stands_for_itself() {
     let error = failure(&mut run(&out, &["steer"], &[method, "ppo.scale=2"]), 1);
     assert!(
         error.contains(
-            "reads the results of `ppo`, and `ppo/base/L-5/seed-1` has not been \
-                            done with these settings"
+            "reads the results of `ppo`, and `ppo/base/L-5/seed-1` has not been done with these \
+             settings"
         ),
         "{error}"
     );
@@ -273,8 +272,7 @@ fn adapters_and_a_value_model_learn_too() {
     let learned = fs::read(merged.join("model.safetensors")).unwrap();
     assert!(
         learned.len().abs_diff(base.len()) < 1000 && learned != base,
-        "the value model is no \
-                                                                           part of the policy"
+        "the value model is no part of the policy"
     );
     assert!(open_with_tokenizer(&merged, Device::Cpu, Kind::Float).is_ok());
     success(&mut run(&out, &["ppo"], &[sets[0], "ppo.lora={rank=4, save='adapter'}"]));

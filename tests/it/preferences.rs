@@ -187,8 +187,7 @@ fn a_pair_file_is_judged_by_the_gold_reward() {
     }
     assert!(
         !card.contains(bench.folder.path().to_str().unwrap()),
-        "a card goes elsewhere: no \
-                                                                    paths of this machine\n{card}"
+        "a card goes elsewhere: no paths of this machine\n{card}"
     );
 }
 
@@ -196,7 +195,8 @@ fn a_pair_file_is_judged_by_the_gold_reward() {
 fn labels_are_kept_without_a_gold_reward_and_trained_on() {
     let bench = Bench::new();
     write_pairs(&bench.path("pairs.jsonl"), pairs(20));
-    let tables = "[preferences]\nsource='pairs.jsonl'\npolicy='guide'\nlabel='kept'\nvalidation_pairs=5\n[sft]\n[dpo.training]\nbatch_size=4\n#no gold\n";
+    let tables = "[preferences]\nsource='pairs.jsonl'\npolicy='guide'\nlabel='kept'\nvalidation_pairs=5\n[sft]\n[dpo.training]\nbatch_size=4\n#no \
+                  gold\n";
     success(&mut bench.run("run", tables));
     let written = lines(&bench.path("run/preferences/train.jsonl"));
     let validation = lines(&bench.path("run/preferences/validation.jsonl"));
@@ -331,8 +331,7 @@ fn a_prompt_of_training_is_not_held_out() {
         (prompts("preferences/train.jsonl"), prompts("preferences/validation.jsonl"));
     assert!(
         train.len() > 20 && !validation.is_empty(),
-        "reviews begin with one of few words: \
-                                                         {train:?} {validation:?}"
+        "reviews begin with one of few words: {train:?} {validation:?}"
     );
     assert!(train.is_disjoint(&validation), "{train:?} {validation:?}");
     let steered = prompts("steer/guide/base/seed-1.jsonl");
@@ -362,8 +361,8 @@ fn a_prompt_of_training_is_not_held_out() {
     );
     assert!(
         error.contains(
-            "preferences/validation.jsonl: no prompt is left that training texts do \
-                            not make too; 6 texts"
+            "preferences/validation.jsonl: no prompt is left that training texts do not make too; \
+             6 texts"
         ),
         "{error}"
     );
@@ -415,8 +414,7 @@ fn one_split_of_several_is_read_only_where_it_is_chosen() {
     let plan = success(w2s().arg("check").arg(bench.path("run.toml")));
     for line in [
         "train: 5 pairs of `train_prefs-00000-of-00001.jsonl`\n",
-        "validation: 2 pairs of \
-                                                                            `test_prefs-00000-of-00001.jsonl`\n",
+        "validation: 2 pairs of `test_prefs-00000-of-00001.jsonl`\n",
     ] {
         assert!(
             format!("{plan}\n").contains(line) && stderr(&run).contains(line),
@@ -431,8 +429,8 @@ fn one_split_of_several_is_read_only_where_it_is_chosen() {
     let error = failure(&mut bench.run("twice", &chosen.replace("test_prefs", "train_prefs")), 2);
     assert!(
         error.contains(
-            "`preferences.splits.validation` is `train_prefs`, which \
-                            `preferences.splits.train` names too"
+            "`preferences.splits.validation` is `train_prefs`, which `preferences.splits.train` \
+             names too"
         ),
         "{error}"
     );
@@ -440,8 +438,8 @@ fn one_split_of_several_is_read_only_where_it_is_chosen() {
     let error = failure(&mut bench.run("file", &chosen.replace("source='data'", file)), 2);
     assert!(
         error.contains(
-            "`preferences.splits` chooses files of a folder, but \
-                            `preferences.source` is `data/test_sft"
+            "`preferences.splits` chooses files of a folder, but `preferences.source` is \
+             `data/test_sft"
         ),
         "{error}"
     );
@@ -499,17 +497,15 @@ fn a_killed_labelling_ends_with_the_same_bytes() {
                 |out: &str| fs::read(bench.path(out).join("preferences").join(file)).unwrap();
             assert!(read(&whole) == read(&killed), "{name}: {file} differs");
         }
-        assert!(stderr(&output(&mut bench.run(&killed, tables))).contains(
-            "preferences: done \
-                                                                           already"
-        ));
+        assert!(
+            stderr(&output(&mut bench.run(&killed, tables))).contains("preferences: done already")
+        );
     }
     // Another file is other pairs.
     write_pairs(&bench.path("data/validation.jsonl"), pairs(10));
-    assert!(stderr(&output(&mut bench.run("file-killed", of_file))).contains(
-        "preferences: \
-                                                                              starting"
-    ));
+    assert!(
+        stderr(&output(&mut bench.run("file-killed", of_file))).contains("preferences: starting")
+    );
     assert_eq!(bench.report("file-killed")["validation"]["pairs"], 8);
 }
 
@@ -655,7 +651,8 @@ fn a_reward_model_that_is_the_only_model_learns_texts_without_their_end_tokens()
     let learned = |out: &str| {
         let training = "[reward_model]\nmodel='guide'\n[reward_model.training]\nsteps=3\nbatch_size=4\neval_every=3\n";
         let tables = format!(
-            "#no gold\n[preferences]\nsource='{out}.jsonl'\nlabel='kept'\nvalidation_pairs=2\n{training}"
+            "#no \
+             gold\n[preferences]\nsource='{out}.jsonl'\nlabel='kept'\nvalidation_pairs=2\n{training}"
         );
         success(&mut bench.run(out, &tables));
         fs::read(bench.path(out).join("reward_model/model.safetensors")).unwrap()

@@ -75,8 +75,7 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     let (status, told) = run_signalled(all, all);
     assert!(
         status.success() && !told.contains("stopping"),
-        "nohup, trap '' and a script's \
-                                                             background job: {status}\n{told}"
+        "nohup, trap '' and a script's background job: {status}\n{told}"
     );
     let (status, told) = run_signalled(&[libc::SIGHUP], &[libc::SIGHUP, libc::SIGTERM]);
     assert_eq!(status.code(), Some(1), "the others still stop it\n{told}");
@@ -114,11 +113,7 @@ fn threads_spin_shortly_unless_the_user_has_decided() {
             .env_remove("OMP_WAIT_POLICY");
         let output = output(command.envs(set.iter().copied()));
         assert!(
-            output.status.success()
-                && stdout(&output).contains(
-                    "threads    1 \
-                                                                     (`OMP_NUM_THREADS`)"
-                ),
+            output.status.success() && stdout(&output).contains("threads    1 (`OMP_NUM_THREADS`)"),
             "{}",
             stderr(&output)
         );
@@ -129,10 +124,7 @@ fn threads_spin_shortly_unless_the_user_has_decided() {
     let active = told(&[("OMP_WAIT_POLICY", "active")]);
     assert!(
         active.contains("OMP_WAIT_POLICY = 'ACTIVE'")
-            && !active.contains(
-                "GOMP_SPINCOUNT = \
-                                                                               '2000'"
-            ),
+            && !active.contains("GOMP_SPINCOUNT = '2000'"),
         "{active}"
     );
     let through_the_loader = "/lib64/ld-linux-x86-64.so.2";
@@ -171,8 +163,8 @@ impl Group {
             Ok(()) => Some(group),
             Err(error) => {
                 eprintln!(
-                    "SKIPPED: no control group for {controller} can be made here ({error}), \
-                           so its limits stay untried"
+                    "SKIPPED: no control group for {controller} can be made here ({error}), so its \
+                     limits stay untried"
                 );
                 None
             }

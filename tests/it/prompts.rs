@@ -206,8 +206,7 @@ fn a_saved_tokenizer_reads_as_its_source_and_gains_no_bos() {
             assert_eq!(
                 read(saved.path(), None, prompt),
                 ids(&answer["ids"]),
-                "{name}, saved: \
-                                                                               {prompt:?}"
+                "{name}, saved: {prompt:?}"
             );
             let new = ids(&answer["new_ids"]);
             assert_eq!(
@@ -288,11 +287,7 @@ fn shell_doctor_and_check_say_and_do_the_same() {
     std::fs::write(gpt2.path().join("tokenizer_config.json"), r#"{"bos_token": null}"#).unwrap();
     let error = failure(&mut recipe("bos=true\n"), 2);
     assert!(
-        error.contains("`models.a.bos`: ")
-            && error.contains(
-                "asks for a BOS token, but \
-                                                                  neither"
-            ),
+        error.contains("`models.a.bos`: ") && error.contains("asks for a BOS token, but neither"),
         "{error}"
     );
 }

@@ -21,10 +21,8 @@ const SAVED: [&str; 2] = ["zephyr", "bert-base-uncased"];
 const CHATS: [&str; 5] = ["zephyr", "zephyr, saved", "tulu-2", "llama-2", "llama-3"];
 
 /// Turns between marks, a default system turn, as the Qwen2 models have them.
-const MARKED_TURNS: &str = "{% for turn in messages %}{% if loop.first and turn.role != 'system' %}\
-    {{ '<|im_start|>system\\nYou answer questions.<|im_end|>\\n' }}{% endif %}\
-    {{- '<|im_start|>' ~ turn['role'] ~ '\\n' ~ turn['content'] ~ '<|im_end|>' + '\\n' }}{% endfor %}\n\
-    {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+const MARKED_TURNS: &str = "{% for turn in messages %}{% if loop.first and turn.role != 'system' %}{{ '<|im_start|>system\\nYou answer questions.<|im_end|>\\n' }}{% endif %}{{- '<|im_start|>' ~ turn['role'] ~ '\\n' ~ turn['content'] ~ '<|im_end|>' + '\\n' }}{% endfor %}\n\
+                            {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
 /// The first `count` values of `field` in a gzip file of JSON lines.
 fn lines(path: &Path, field: &str, count: usize) -> Vec<String> {
@@ -54,9 +52,9 @@ fn texts(data: &Path) -> Vec<String> {
     }
     // Special tokens in the text, and what normalizers and byte fallbacks trip over.
     let tricky = "|\u{20}|\u{20}\u{20}a|a\u{20}\n\n\u{20}b\t|<s>a</s> b<unk>|[CLS] \
-                  [MASK]x[SEP]|<|endoftext|>a|<|eot_id|><|begin_of_text|>b|\
-        ＡＢＣ ﬁ naïve é e\u{301}|日本語 🎬👩‍👩‍👧 \u{200b}|\u{85}a\u{a0}b\u{2028}c|\u{7}\u{0}x|▁a ▁ \
-        b|<0x0A>|ĠaĊ";
+                  [MASK]x[SEP]|<|endoftext|>a|<|eot_id|><|begin_of_text|>b|ＡＢＣ ﬁ naïve é \
+                  e\u{301}|日本語 🎬👩‍👩‍👧 \u{200b}|\u{85}a\u{a0}b\u{2028}c|\u{7}\u{0}x|▁a ▁ \
+                  b|<0x0A>|ĠaĊ";
     texts.extend(tricky.split('|').map(str::to_owned));
     texts.extend(
         ["<|endoftext|>", "<|start_header_id|>user<|end_header_id|>\n\n", "</s>\n<|user|>\n"]
@@ -136,11 +134,10 @@ impl Comparison {
 #[test]
 #[ignore = "needs Python with torch, and W2S_SHARED_DATA: make judge-heavy"]
 fn ids_texts_and_chats_equal_transformers() {
-    let data = PathBuf::from(std::env::var_os("W2S_SHARED_DATA").expect(
-        "W2S_SHARED_DATA names a \
-                                                                         folder of real tokenizers \
-                                                                         and texts",
-    ));
+    let data = PathBuf::from(
+        std::env::var_os("W2S_SHARED_DATA")
+            .expect("W2S_SHARED_DATA names a folder of real tokenizers and texts"),
+    );
     let (texts, chats) = (texts(&data), chats());
     assert!(texts.len() >= 1000, "{} texts", texts.len());
     let exchange = tempfile::tempdir().unwrap();
@@ -278,11 +275,10 @@ fn ids_texts_and_chats_equal_transformers() {
 #[test]
 #[ignore = "needs Python with torch, and W2S_SHARED_DATA: make judge-heavy"]
 fn greedy_texts_equal_transformers_generate() {
-    let data = PathBuf::from(std::env::var_os("W2S_SHARED_DATA").expect(
-        "W2S_SHARED_DATA names a \
-                                                                         folder of real tokenizers \
-                                                                         and texts",
-    ));
+    let data = PathBuf::from(
+        std::env::var_os("W2S_SHARED_DATA")
+            .expect("W2S_SHARED_DATA names a folder of real tokenizers and texts"),
+    );
     let review = lines(&data.join("imdb/test.jsonl.gz"), "text", 1).remove(0);
     let review = review.split_whitespace().take(12).collect::<Vec<_>>().join(" ");
     let special = "a</s> b<|endoftext|> c<|eot_id|>d";

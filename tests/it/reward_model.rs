@@ -58,10 +58,7 @@ fn a_head_of_zeros_stands_on_the_weights_of_the_language_model() {
             .to_string()
     };
     assert!(
-        refusal("distilbert").contains(
-            "`model_type` is `distilbert`; supported language \
-                                            models: "
-        ),
+        refusal("distilbert").contains("`model_type` is `distilbert`; supported language models: "),
         "{}",
         refusal("distilbert")
     );
@@ -230,8 +227,7 @@ fn a_reward_model_learns_the_pairs_and_becomes_a_gold() {
     println!("accuracy {accuracy:.3} on {count} pairs");
     assert!(
         count >= 150.0 && accuracy > 0.5 + 4.0 * 0.5 / count.sqrt(),
-        "{accuracy} of {count} is \
-                                                                          chance\n{log}"
+        "{accuracy} of {count} is chance\n{log}"
     );
     assert_eq!(right + swapped, count, "swapped pairs turn the accuracy round");
     let report = json(&folder.join("training.json"));
@@ -328,8 +324,7 @@ fn a_reward_model_learns_the_pairs_and_becomes_a_gold() {
         failure(w2s().args(["steer", "--method", "base", "--base"]).arg(&folder).arg("A film"), 1);
     assert!(
         error.contains(
-            "`task_type` is `SEQ_CLS`, only adapters of language models \
-                            (`CAUSAL_LM`) are supported"
+            "`task_type` is `SEQ_CLS`, only adapters of language models (`CAUSAL_LM`) are supported"
         ),
         "{error}"
     );
@@ -344,8 +339,8 @@ fn a_reward_model_learns_the_pairs_and_becomes_a_gold() {
     let log = stderr(&output(&mut run(&out, &["--set", "reward_model.training.max_length=4"])));
     assert!(
         log.contains(&format!(
-            "{count} of {count} pairs of preferences/train.jsonl are equal, \
-                               empty or longer than `max_length`"
+            "{count} of {count} pairs of preferences/train.jsonl are equal, empty or longer than \
+             `max_length`"
         )),
         "{log}"
     );
@@ -393,8 +388,7 @@ fn a_file_of_pairs_is_enough() {
     let error = failure(w2s().arg("check").arg(&path), 2);
     assert!(
         error.contains(
-            "`[reward_model]` has no model to stand on, because \
-                            `preferences.source` has no policy"
+            "`[reward_model]` has no model to stand on, because `preferences.source` has no policy"
         ),
         "{error}"
     );
@@ -488,10 +482,8 @@ fn an_adapter_of_a_reward_model_comes_back_with_its_head() {
         write_tensors(&path, &without.collect::<Vec<_>>(), &[]).unwrap();
         let message = RewardModel::check_folder(folder.path()).unwrap_err().to_string();
         assert!(
-            message.contains(&format!(
-                "missing tensor `base_model.model.score.weight` [1, \
-                                           {width}]"
-            )),
+            message
+                .contains(&format!("missing tensor `base_model.model.score.weight` [1, {width}]")),
             "{message}"
         );
         assert!(RewardModel::open(folder.path(), CPU, Kind::Float).is_err());

@@ -84,8 +84,7 @@ fn many_prompts_at_once_are_each_searched_as_alone() {
         .collect();
     assert!(
         alone.iter().any(|found| found.trace.len() < 6),
-        "some end early, and others take \
-                                                              their place"
+        "some end early, and others take their place"
     );
     for in_flight in [1, 2, 4, 20] {
         let (mut proposer, mut scorer, mut queue) =
@@ -115,8 +114,7 @@ fn many_prompts_at_once_are_each_searched_as_alone() {
     assert!(matches!(stopped, Err(w2s::error::Error::Interrupted)));
     assert!(
         proposer.responses.is_empty() && scorer.texts.is_empty(),
-        "nor where it was \
-                                                                       interrupted"
+        "nor where it was interrupted"
     );
 }
 
@@ -153,8 +151,7 @@ fn equals_algorithm_1() {
     }
     assert!(
         finishes.len() == 2 && finishes.values().all(|&count| count > 20),
-        "both endings \
-                                                                                occur: {finishes:?}"
+        "both endings occur: {finishes:?}"
     );
     assert!(improved > 100, "search finds better responses than one sample: {improved}");
 }
@@ -226,8 +223,7 @@ fn official_semantics_are_those_of_the_released_code() {
     }
     assert!(
         differ > 20 && duplicated > 20 && truncated > 20,
-        "the rules matter: {differ} \
-                                                               {duplicated} {truncated}"
+        "the rules matter: {differ} {duplicated} {truncated}"
     );
 }
 

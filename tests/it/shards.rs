@@ -50,8 +50,7 @@ impl Tiny {
             "[run]\nname = \"tiny\"\nseeds = [1, 2]\ndtype = \"float32\"\n\
              [data]\nsource = \"builtin:reviews\"\ntrain = 1\nvalidation = 1\ntest = 32\nprompt = \
              {{ min_words = 1, max_words = 2 }}\n\
-             {}{}{}\
-             [gold]\nid = \"gold\"\n\
+             {}{}{}[gold]\nid = \"gold\"\n\
              [steer]\nbases = [\"base\"]\ntuned = \"tuned\"\nuntuned = \"untuned\"\nprompts = \
              {PROMPTS}\nmax_new_tokens = 8\nprompts_in_flight = 2\n\
              method = [{{ kind = \"base\" }}, {{ kind = \"best_of_n\", n = 4 }}]\n[evaluate]\n",
@@ -157,8 +156,8 @@ fn a_trained_run_in_shards_is_the_unsharded_one() {
     let due = failure(&mut run(&split, &["--shard", "1/3"]), 1);
     assert!(
         due.contains(
-            "have not been done with these settings: `pretrain`, `gold`, `preferences`, \
-                      `sft`, `dpo`, `direct`, `ppo`\n"
+            "have not been done with these settings: `pretrain`, `gold`, `preferences`, `sft`, \
+             `dpo`, `direct`, `ppo`\n"
         ),
         "{due}"
     );
@@ -195,10 +194,7 @@ fn a_trained_run_in_shards_is_the_unsharded_one() {
         "{unfinished}"
     );
     assert!(
-        unfinished.contains(
-            " of 12 tasks lack some; shards that have not finished: 1 of 3 \
-                                 (2)\n"
-        ),
+        unfinished.contains(" of 12 tasks lack some; shards that have not finished: 1 of 3 (2)\n"),
         "{unfinished}"
     );
 
@@ -208,8 +204,7 @@ fn a_trained_run_in_shards_is_the_unsharded_one() {
     assert_eq!(
         continued[..whole_lines],
         killed[..whole_lines],
-        "what was answered before the kill \
-                                                                 stands"
+        "what was answered before the kill stands"
     );
     let merged = success(&mut run(&split, &["--only", "evaluate", "--json"]));
     assert_same_summary(&expected, &merged);
@@ -243,15 +238,13 @@ fn layouts_mix_and_a_run_answers_the_rest() {
         assert_eq!(run.status.code(), Some(1), "{log}");
         assert!(
             log.contains(
-                "seed-1.shard-2-of-2.jsonl: answers given with other settings are \
-                              left out"
+                "seed-1.shard-2-of-2.jsonl: answers given with other settings are left out"
             ),
             "{log}"
         );
         let error = "error: `steer/base/base/seed-1` lacks the answers to 1 of 7 prompts, and 4 of \
-                     4 tasks lack some; \
-                     shards that have not finished: 1 of 2 (2), 1 of 4 (4)\n\nhint: run these \
-                     shards again";
+                     4 tasks lack some; shards that have not finished: 1 of 2 (2), 1 of 4 \
+                     (4)\n\nhint: run these shards again";
         assert!(log.contains(error), "{log}");
     }
     let merged = out.join("steer/base/best_of_n/seed-2.jsonl");
@@ -342,14 +335,11 @@ fn a_prompt_without_an_answer_keeps_no_other_from_its_own() {
                 let id = line["id"].as_str().unwrap();
                 assert!(
                     kept.contains(&id.to_owned()) != is_lost(&file, id),
-                    "{file}: `{id}` is in \
-                                                                              the journal or in \
-                                                                              the error: {error}"
+                    "{file}: `{id}` is in the journal or in the error: {error}"
                 );
                 assert!(
                     !is_lost(&file, id) || tokens(&line) == longest,
-                    "only the longest: \
-                                                                          {error}"
+                    "only the longest: {error}"
                 );
                 if is_lost(&file, id) { lost += 1 } else { answered += 1 }
             }
@@ -412,10 +402,7 @@ fn shards_that_cannot_be_are_usage_errors() {
         let error = failure(w2s().arg("run").arg(&smoke).arg(format!("--shard={shard}")), 2);
         assert!(
             error.contains("--shard <I/N>")
-                && error.contains(
-                    "expected I/N with whole numbers \
-                                                                   1 <= I <= N"
-                ),
+                && error.contains("expected I/N with whole numbers 1 <= I <= N"),
             "{error}"
         );
     }

@@ -635,18 +635,14 @@ fn an_end_that_does_not_fit_is_not_scored() {
             assert_eq!(
                 found.len(),
                 room.min(tokens + usize::from(ends)),
-                "{tokens} tokens, ends \
-                                                                           {ends}"
+                "{tokens} tokens, ends {ends}"
             );
             assert!((judged.score - expected.iter().sum::<f32>()).abs() < 1e-3);
         }
         let error = pair.open(&["A film", &"~^".repeat(80)]).unwrap_err().to_string();
         assert!(
             error.contains("a prompt of")
-                && error.contains(
-                    "does not fit the guides' context \
-                                                                 of 128"
-                ),
+                && error.contains("does not fit the guides' context of 128"),
             "{error}"
         );
     }
@@ -728,9 +724,7 @@ fn weighted_pairs_add_their_scores() {
     let against = found(&[-1.0]).best;
     assert!(
         score(&alone, &against.response) < score(&alone, &best.response),
-        "a negative weight \
-                                                                               steers the other \
-                                                                               way"
+        "a negative weight steers the other way"
     );
 }
 

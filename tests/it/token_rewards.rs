@@ -147,8 +147,7 @@ fn what_the_guides_cannot_see_earns_nothing() {
         let expected_sum: f64 = expected.iter().map(|&ratio| f64::from(ratio)).sum();
         assert!(
             (rewards.iter().sum::<f64>() - expected_sum).abs() < 1e-4,
-            "{rewards:?}, \
-                                                                            {expected:?}"
+            "{rewards:?}, {expected:?}"
         );
         let last = rewards.iter().rposition(|reward| *reward != 0.0).unwrap();
         let said = tokenizer.decode_continuation(&response.ids[..=last]).unwrap().len();

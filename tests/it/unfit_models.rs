@@ -71,8 +71,7 @@ fn quantise(model: &Path) {
 }
 
 const QUANTISED: &str = "`quantization_config`: the weights are quantised by bitsandbytes to 4 \
-                         bits, and only F16, \
-     BF16, F32 and F64 are read";
+                         bits, and only F16, BF16, F32 and F64 are read";
 
 #[test]
 fn one_check_tells_every_problem_of_every_model() {
@@ -128,13 +127,7 @@ fn one_check_tells_every_problem_of_every_model() {
     let write = |models: &[(&str, &PathBuf)]| {
         let tables: Vec<String> = models
             .iter()
-            .map(|(name, folder)| {
-                format!(
-                    "[models.{name}]\nid \
-                                                                              = \"{}\"\n",
-                    folder.display()
-                )
-            })
+            .map(|(name, folder)| format!("[models.{name}]\nid = \"{}\"\n", folder.display()))
             .collect();
         let text = format!(
             "[run]\nname = \"x\"\n[data]\nsource = \"builtin:reviews\"\ntrain = 8\nvalidation = \
@@ -171,8 +164,7 @@ fn one_check_tells_every_problem_of_every_model() {
         assert!(error.contains("8 problems") && !error.contains("models.sound"), "{error}");
         assert!(
             !error.contains("missing tensor `transformer.h."),
-            "what lies in shards that are \
-                                                                    gone is not missing: {error}"
+            "what lies in shards that are gone is not missing: {error}"
         );
     }
     // What the recipe's own rules find hides nothing.
@@ -258,10 +250,10 @@ fn quantised_tensors_are_told_as_such_without_a_word_in_the_config() {
     // Old tools write a file beside the config.
     let target = copy("llama");
     fs::write(target.path().join("quantize_config.json"), r#"{"bits": 4}"#).unwrap();
-    assert!(refusal(target.path()).contains(
-        "`quantize_config.json` lies beside it: the weights \
-                                             are quantised"
-    ));
+    assert!(
+        refusal(target.path())
+            .contains("`quantize_config.json` lies beside it: the weights are quantised")
+    );
 }
 
 #[test]
@@ -279,24 +271,21 @@ fn a_head_that_is_tied_and_another_is_refused() {
     let message = refusal(target.path());
     assert!(
         message.contains(
-            "`tie_word_embeddings` in config.json is true, but its \
-                              `lm_head.weight` is not the embedding"
+            "`tie_word_embeddings` in config.json is true, but its `lm_head.weight` is not the \
+             embedding"
         ),
         "{message}"
     );
     assert!(
-        message.contains(
-            "hint: transformers 5 takes them as two: set `tie_word_embeddings` to \
-                              false"
-        ),
+        message
+            .contains("hint: transformers 5 takes them as two: set `tie_word_embeddings` to false"),
         "{message}"
     );
     with_head(&|embedding| embedding.narrow(0, 0, 90).copy());
     let message = refusal(target.path());
     assert!(
         message.contains(
-            "tensor `lm_head.weight` has shape [90, 16], the embedding that it is \
-                              tied to [97, 16]"
+            "tensor `lm_head.weight` has shape [90, 16], the embedding that it is tied to [97, 16]"
         ),
         "{message}"
     );
@@ -319,12 +308,7 @@ fn judges_are_checked_by_their_headers() {
         target
     };
     let refused = |folder: &Path| {
-        JudgeModel::check_folder(folder)
-            .expect_err(
-                "this folder must be \
-                                                                               refused",
-            )
-            .to_string()
+        JudgeModel::check_folder(folder).expect_err("this folder must be refused").to_string()
     };
     let reward = judge("gpt2-reward");
     JudgeModel::check_folder(&reward).unwrap();
@@ -356,16 +340,14 @@ fn judges_are_checked_by_their_headers() {
         config["base_model_name_or_path"] = json!(folder("distilbert"))
     });
     assert!(refused(&adapters).contains(
-        "hint: it is a PEFT adapter, and only language and reward \
-                                         models may be one here: merge it"
+        "hint: it is a PEFT adapter, and only language and reward models may be one here: merge it"
     ));
     let adapters = scratch.path().join("adapters of a language model");
     adapter(&folder("gpt2"), &adapters, |_| {});
     let message = refused(&adapters);
     assert!(
         message.contains(
-            "`task_type` is `CAUSAL_LM`, only adapters of reward models \
-                              (`SEQ_CLS`) are supported"
+            "`task_type` is `CAUSAL_LM`, only adapters of reward models (`SEQ_CLS`) are supported"
         ),
         "{message}"
     );
@@ -406,17 +388,13 @@ fn an_adapter_that_training_cannot_go_on_with_is_told_before_any_work() {
     let error = failure(&mut check("{ rank = 3, alpha = 6.0 }"), 2);
     assert!(
         error.contains("`models.guide.id`: ")
-            && error.contains(
-                "holds an adapter of rank 4 \
-                                                                     and alpha 6"
-            ),
+            && error.contains("holds an adapter of rank 4 and alpha 6"),
         "{error}"
     );
     let error = failure(&mut check("{ rank = 4, alpha = 6.0, targets = ['c_attn', 'c_fc'] }"), 2);
     assert!(
         error.contains(
-            "that stands not on `transformer.h.0.mlp.c_fc`, and training would go \
-                            on with it"
+            "that stands not on `transformer.h.0.mlp.c_fc`, and training would go on with it"
         ),
         "{error}"
     );
@@ -493,8 +471,7 @@ fn the_shards_of_a_70b_model_are_checked_by_their_headers() {
     let message = check_lm_folder(&target, true).err().unwrap().to_string();
     assert!(
         message.contains(
-            "self_attn.k_proj.weight` has shape [1024, 8192], config.json asks \
-                              for [8192, 8192]"
+            "self_attn.k_proj.weight` has shape [1024, 8192], config.json asks for [8192, 8192]"
         ),
         "{message}"
     );

@@ -165,16 +165,13 @@ fn files_of_torch_save_are_data_and_never_code() {
     let message = refusal(edited(&|_| attack.clone()).path());
     assert!(
         message.contains(
-            "it asks for `posix.system`, which no file of plain weights needs; \
-                              nothing of it was executed"
+            "it asks for `posix.system`, which no file of plain weights needs; nothing of it was \
+             executed"
         ),
         "{message}"
     );
     assert!(
-        message.contains(
-            "hint: open the model in transformers and save it again as \
-                              safetensors"
-        ),
+        message.contains("hint: open the model in transformers and save it again as safetensors"),
         "{message}"
     );
     assert!(!marker.exists());
@@ -200,8 +197,7 @@ fn files_of_torch_save_are_data_and_never_code() {
         (Box::new(|_| b"\x80\x02]\x85\x85\x85.".to_vec()), "its pickle holds no state dict"),
         (
             Box::new(|_| [&b"\x80\x02"[..], &[b')'; 100_000], b"."].concat()),
-            "its pickle holds no \
-                                                                             state dict",
+            "its pickle holds no state dict",
         ),
         (Box::new(|_| b"\x80\x02}(X\x02\x00\x00\x00aa".to_vec()), "it ends too early"),
         (Box::new(|_| b"\x80\x02Ioops\n.".to_vec()), "opcode 0x49 has no place in a state dict"),
@@ -228,10 +224,8 @@ fn files_of_torch_save_are_data_and_never_code() {
         [&bytes[..shape + 3], &[99], &bytes[shape + 4..]].concat()
     });
     assert!(
-        refusal(target.path()).contains(
-            "tensor `regression_head.weight` is not within its \
-                                             storage"
-        ),
+        refusal(target.path())
+            .contains("tensor `regression_head.weight` is not within its storage"),
         "{}",
         refusal(target.path())
     );
@@ -244,8 +238,7 @@ fn files_of_torch_save_are_data_and_never_code() {
         (Vec::new(), "not a whole zip archive of torch.save"),
         (
             b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.".to_vec(),
-            "is a file of torch before \
-                                                                  version 1.6",
+            "is a file of torch before version 1.6",
         ),
     ] {
         std::fs::write(&bin, damaged).unwrap();

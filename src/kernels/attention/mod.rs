@@ -31,7 +31,8 @@ pub struct New {
 }
 
 impl New {
-    /// Of query (rows, heads, width, head_dim), key and value (rows, kv_heads, width, head_dim).
+    /// The new tokens of query (rows, heads, width, head_dim), key and value (rows, kv_heads,
+    /// width, head_dim).
     pub fn separate(query: &Tensor, key: &Tensor, value: &Tensor) -> Self {
         let (rows, heads, width, head_dim) =
             query.size4().expect("queries are (rows, heads, width, head_dim)");
@@ -59,7 +60,8 @@ impl New {
         }
     }
 
-    /// Of (rows, width, 3 · heads · head_dim), queries, keys and values side by side.
+    /// The new tokens of (rows, width, 3 · heads · head_dim), queries, keys and values side by
+    /// side.
     pub fn fused(fused: &Tensor, heads: usize) -> Self {
         let (rows, width, size) = fused.size3().expect("(rows, width, size)");
         let tensor = fused.contiguous();
@@ -82,7 +84,7 @@ impl New {
         }
     }
 
-    /// Of numbers that are not written yet, for keys and values as these.
+    /// A store for keys and values as these, whose numbers are not written yet.
     pub fn room(&self, rows: usize, capacity: usize) -> Store {
         Store::unwritten(
             [rows, capacity, self.kv_heads, self.head_dim].map(|size| size as i64),
@@ -213,7 +215,8 @@ mod tests {
                         let all = Tensor::cat(&[old, &new.get(row as i64)], 0)
                             .to_kind(Kind::Double)
                             .transpose(0, 1);
-                        all.repeat_interleave_self_int(heads / kv_heads, 0, None) // (heads, tokens, head_dim)
+                        // (heads, tokens, head_dim)
+                        all.repeat_interleave_self_int(heads / kv_heads, 0, None)
                     };
                     let (keys, values) = (whole(keys, &key), whole(values, &value));
                     let total = keys.size()[1];

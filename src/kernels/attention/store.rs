@@ -33,7 +33,7 @@ impl Store {
         Self { rows: rows as usize, capacity: capacity as usize, at, token, key, value }
     }
 
-    /// Of numbers that are not written yet, for keys and values as these.
+    /// A store for keys and values as these, whose numbers are not written yet.
     pub fn room(&self, rows: usize, capacity: usize) -> Self {
         let (_, _, kv_heads, head_dim) =
             self.key.size4().expect("keys are (rows, capacity, kv_heads, head_dim)");

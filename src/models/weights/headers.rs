@@ -10,7 +10,7 @@ use super::files::weight_files;
 use super::tensor_file::{Stored, TensorFile};
 use crate::error::{Error, Result};
 
-/// Of one kind of misfit that many are named; a model that is another has hundreds.
+/// So many misfits of one kind are named; a model that is another has hundreds.
 const NAMED: usize = 8;
 
 const FLOATS: [Kind; 4] = [Kind::Half, Kind::BFloat16, Kind::Float, Kind::Double];
@@ -28,8 +28,8 @@ pub struct Headers {
 pub(super) type Places<'a> = BTreeMap<String, (usize, &'a Stored)>;
 
 impl Headers {
-    /// Of a model folder. Shards that are missing or damaged are told by [`Self::places`], together
-    /// with what does not fit in the others.
+    /// The headers of a model folder. Shards that are missing or damaged are told by
+    /// [`Self::places`], together with what does not fit in the others.
     ///
     /// # Errors
     /// [`Error::Model`] where the folder holds no weights, [`Error::Data`] where their index cannot
@@ -47,7 +47,7 @@ impl Headers {
         Ok(headers)
     }
 
-    /// Of one file.
+    /// The headers of one file.
     pub fn of_file(path: &Path) -> Self {
         let mut headers = Self { path: path.to_owned(), files: Vec::new(), unread: Vec::new() };
         headers.add(path);

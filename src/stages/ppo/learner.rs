@@ -169,7 +169,13 @@ fn refused(complaint: String, batch: &Batch) -> Stepped {
     let of_rollout = |(line, rewards): (&RolloutLine, &Vec<f64>)| -> Json {
         // JSON has no word for NaN.
         let rewards: Vec<String> = rewards.iter().map(f64::to_string).collect();
-        json!({ "id": line.id, "prompt": line.prompt, "response": line.response, "finish": line.finish, "rewards": rewards })
+        json!({
+            "id": line.id,
+            "prompt": line.prompt,
+            "response": line.response,
+            "finish": line.finish,
+            "rewards": rewards
+        })
     };
     let rewards = batch.rollouts.iter().map(|rollout| &rollout.rewards);
     let rollouts = batch.lines.iter().zip(rewards).map(of_rollout).collect();

@@ -34,7 +34,7 @@ pub struct Sampler<'a> {
 #[derive(Default)]
 pub struct Batch {
     pub rollouts: Vec<Rollout>,
-    /// Of each rollout.
+    /// One line for each rollout.
     pub lines: Vec<RolloutLine>,
     /// Without those of the update.
     pub seconds: Seconds,

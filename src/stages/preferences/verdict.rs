@@ -25,7 +25,8 @@ pub fn pair_up(
             .collect()
         }
         Pairing::BestWorst => {
-            // Of equal rewards the first sample; ties of the whole set are the label's business.
+            // Among equal rewards the first sample counts; ties of the whole set are the label's
+            // business.
             let with_text = || (0..texts.len()).filter(|&sample| !texts[sample].trim().is_empty());
             let best = with_text()
                 .reduce(|best, sample| if rewards[sample] > rewards[best] { sample } else { best });
@@ -60,8 +61,8 @@ pub fn fault(first: &str, second: &str) -> Option<Reason> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Verdict {
     pub first_wins: bool,
-    /// Of this verdict, under the Bradley–Terry model: σ(r_chosen − r_rejected); `None` without
-    /// rewards.
+    /// The probability of this verdict under the Bradley–Terry model, σ(r_chosen − r_rejected);
+    /// `None` without rewards.
     pub probability: Option<f64>,
 }
 

@@ -16,7 +16,9 @@
 //! wherever they occur. A good result on it shows that the machinery works, not how well it does on
 //! real reviews.
 
+mod aspects;
 mod draw;
+mod genres;
 mod grammar;
 #[cfg(test)]
 mod tests;

@@ -129,7 +129,7 @@ fn the_grammar_has_more_than_a_billion_texts() {
         * 70
         * (world::FEMALE.len() + world::MALE.len()) as u64
         * world::LAST.len() as u64;
-    let judgement: u64 = words::COMMON
+    let judgement: u64 = aspects::COMMON
         .iter()
         .map(|aspect| {
             (aspect.names.len() * aspect.adjectives.good.len() * (aspect.adjectives.good.len() - 1))
@@ -176,10 +176,10 @@ fn judgements_agree_with_the_label_in_the_large_majority() {
 
 #[test]
 fn opinion_starts_early() {
-    let opinions: HashSet<&str> = words::COMMON
+    let opinions: HashSet<&str> = aspects::COMMON
         .iter()
-        .chain(world::GENRES.iter().map(|genre| &genre.own))
-        .chain([&words::FILM, &words::ACTING])
+        .chain(genres::GENRES.iter().map(|genre| &genre.own))
+        .chain([&aspects::FILM, &aspects::ACTING])
         .map(|aspect| aspect.adjectives)
         .chain([
             words::NOUN,

@@ -2,6 +2,7 @@
 //! been said: no aspect is judged twice, words are not repeated where another will do, people go by
 //! their last name once they have been introduced.
 
+use super::aspects::{ACTING, Aspect, COMMON, FILM};
 use super::draw::Draw;
 use super::grammar::{
     BAD_VERDICTS, CONTRAST, DIRECT, GOOD_VERDICTS, MY_DIRECT, MY_NEGATED, NEGATED, OPENINGS,
@@ -9,8 +10,8 @@ use super::grammar::{
     REPORT_WRONG, REPORTED, TURNED, VERDICTS,
 };
 use super::words::{
-    ACTING, ADVERBS, ADVICE, Aspect, CHANGE, COMMON, COMPANY, EFFECT, FELT, FILM, FILM_NOUN,
-    HEDGES, LIKE, LIKED, NOUN, OTHERS, Opposites, PERFORMANCE, WORTH,
+    ADVERBS, ADVICE, CHANGE, COMPANY, EFFECT, FELT, FILM_NOUN, HEDGES, LIKE, LIKED, NOUN, OTHERS,
+    Opposites, PERFORMANCE, WORTH,
 };
 use super::world::{Film, Person};
 

@@ -102,7 +102,10 @@ impl Task for DpoTask {
 
     fn describe(&self, example: usize) -> Value {
         let PairSequences { chosen, rejected, .. } = &self.train[example];
-        json!({ "chosen": chosen.describe(&self.tokenizer), "rejected": rejected.describe(&self.tokenizer) })
+        json!({
+            "chosen": chosen.describe(&self.tokenizer),
+            "rejected": rejected.describe(&self.tokenizer)
+        })
     }
 
     fn validate(&mut self) -> Result<Metrics> {

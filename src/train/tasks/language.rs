@@ -7,7 +7,8 @@ use serde_json::Value;
 use tch::{Kind, Tensor};
 
 use super::super::metrics::Metrics;
-use super::super::sequences::{Sequence, alone, length_batches, sequence_logps};
+use super::super::sequence::Sequence;
+use super::super::sequences::{alone, length_batches, sequence_logps};
 use super::super::task::{StepLoss, Task};
 use crate::error::Result;
 use crate::models::Lm;

@@ -8,7 +8,8 @@ use tch::{Kind, Tensor};
 
 use super::super::adamw::AdamW;
 use super::super::metrics::Metrics;
-use super::super::sequences::{PackedStates, Sequence, alone, read_predicting, sequence_logps_at};
+use super::super::sequence::Sequence;
+use super::super::sequences::{PackedStates, alone, read_predicting, sequence_logps_at};
 use super::super::token_logps::TokenLogps;
 use super::super::watchdog::not_finite;
 use super::rewards::sum;
@@ -21,7 +22,7 @@ use crate::monitor::glossary;
 /// How a batch of rollouts becomes updates of the weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PpoSettings {
-    /// Of the rollouts, and of all log-probabilities.
+    /// The temperature of the rollouts, and of all log-probabilities.
     pub temperature: f64,
     /// Passes over one batch of rollouts.
     pub epochs: usize,
@@ -33,7 +34,7 @@ pub struct PpoSettings {
     /// ε of the policy's ratio, and of the value's move.
     pub cliprange: f64,
     pub cliprange_value: f64,
-    /// Of the value loss beside the policy's.
+    /// The weight of the value loss beside the policy's.
     pub vf_coef: f64,
     pub kl_estimator: KlEstimator,
     /// The rest of a batch is left where a minibatch's approximate divergence from the policy that
@@ -48,7 +49,7 @@ pub struct PpoSettings {
 pub struct Rollout {
     /// The response is scored; its EOS is part of it where the policy drew one.
     pub sequence: Sequence,
-    /// Of each response token, paid where it is due.
+    /// The reward of each response token, paid where it is due.
     pub rewards: Vec<f64>,
 }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use tch::Tensor;
 
-use super::super::sequences::{Sequence, sequence_logps};
+use super::super::sequence::Sequence;
+use super::super::sequences::sequence_logps;
 use super::super::token_logps::TokenLogps;
 use crate::error::Result;
 use crate::losses::sum_by_row;

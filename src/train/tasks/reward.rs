@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use super::super::metrics::Metrics;
-use super::super::sequences::{PackedStates, Sequence, read_last};
+use super::super::sequence::Sequence;
+use super::super::sequences::{PackedStates, read_last};
 use super::super::task::{StepLoss, Task};
 use super::rewards::{add_rewards, sum};
 use crate::error::Result;

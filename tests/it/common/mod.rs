@@ -103,8 +103,7 @@ pub fn assert_same(left: &Value, right: &Value, place: &str) {
             let (left, right) = (left.as_f64().unwrap(), right.as_f64().unwrap());
             assert!(
                 (left - right).abs() < 1e-5 * left.abs().max(1.0),
-                "{place}: {left} and \
-                                                                        {right}"
+                "{place}: {left} and {right}"
             );
         }
         _ => assert_eq!(left, right, "{place}"),

@@ -1,0 +1,175 @@
+//! Tests of `pair_files.rs`.
+
+use super::*;
+
+fn settings(train_pairs: usize, validation_pairs: usize) -> Preferences {
+    let table = format!(
+        "train_pairs = {train_pairs}\nvalidation_pairs = {validation_pairs}\ncolumns = \
+         {{ prompt = \"question\" }}"
+    );
+    toml::from_str(&table).unwrap()
+}
+
+fn write(folder: &Path, name: &str, rows: std::ops::Range<usize>) {
+    let rows: String = rows.map(|row| format!("question {row},\"yes, {row}\",no\n")).collect();
+    std::fs::write(folder.join(name), format!("question,chosen,rejected\n{rows}")).unwrap();
+}
+
+fn ids(pairs: &[PairRow]) -> Vec<&str> {
+    pairs.iter().map(|pair| pair.id.as_str()).collect()
+}
+
+#[test]
+fn splits_come_from_files_or_from_the_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    write(root, "train-0.csv", 0..7);
+    write(root, "train-1.csv", 7..10);
+    let PairRows { train, validation, report } = load(&settings(0, 3), root, 1).unwrap();
+    assert_eq!((train.len(), validation.len()), (7, 3));
+    let said = [
+        "train: 10 pairs of 2 files: `train-0.csv` (7), `train-1.csv` (3)",
+        "validation: 3 of these pairs, all those of 3 prompts, held out by the seed",
+    ];
+    assert_eq!((report.lines, report.warnings.len()), (said.map(str::to_owned).to_vec(), 0));
+    let mut prompts: Vec<&str> =
+        train.iter().chain(&validation).map(|pair| pair.prompt.as_str()).collect();
+    prompts.sort_unstable();
+    prompts.dedup();
+    assert_eq!(prompts.len(), 10);
+    assert!(
+        train.iter().all(|pair| pair.id == pair.prompt.replace("question ", "train-")),
+        "ids tell rows: {train:?}"
+    );
+    assert_eq!(
+        (train[0].chosen.split(", ").next(), train[0].rejected.as_str(), train[0].chosen_complete),
+        (Some("yes"), "no", true)
+    );
+    assert_eq!(load(&settings(0, 3), root, 1).unwrap().validation, validation);
+    assert_ne!(load(&settings(0, 3), root, 2).unwrap().validation, validation);
+    let fewer = load(&settings(4, 3), root, 1).unwrap();
+    assert_eq!((fewer.train.len(), &fewer.validation), (4, &validation));
+    assert_eq!(files(&settings(0, 0), root).unwrap().len(), 2);
+    assert!(error_of(root, 0, 0).contains(
+        "no file for the validation split, and `preferences.validation_pairs` is 0\n\nhint: "
+    ));
+    assert!(error_of(root, 8, 3).contains(
+        "`preferences.train_pairs + preferences.validation_pairs` asks for 11 rows; the file has 10"
+    ));
+
+    write(root, "test.csv", 20..24);
+    let PairRows { train, validation: test, .. } = load(&settings(0, 0), root, 1).unwrap();
+    assert_eq!(
+        (train.len(), ids(&test)),
+        (10, vec!["validation-0", "validation-1", "validation-2", "validation-3"])
+    );
+    let PairRows { train, validation: test, .. } = load(&settings(2, 1), root, 1).unwrap();
+    assert_eq!((ids(&train), test[0].prompt.as_str()), (vec!["train-0", "train-1"], "question 20"));
+    assert!(error_of(root, 11, 0).contains("`preferences.train_pairs` asks for 11 rows"));
+    write(root, "dev.csv", 30..31);
+    assert_eq!(
+        load(&settings(0, 0), root, 1).unwrap().validation[0].prompt,
+        "question 30",
+        "validation files before test files"
+    );
+    assert_eq!(files(&settings(0, 0), root).unwrap().len(), 3);
+    assert!(error_of(&root.join("dev.csv"), 0, 1).contains("asks for 2 rows; the file has 1"));
+    std::fs::remove_file(root.join("train-0.csv")).unwrap();
+    std::fs::remove_file(root.join("train-1.csv")).unwrap();
+    assert!(error_of(root, 0, 0).contains("no file for the train split; looked for `train.…`"));
+}
+
+fn error_of(source: &Path, train: usize, validation: usize) -> String {
+    load(&settings(train, validation), source, 1).unwrap_err().to_string()
+}
+
+/// 16 prompts with 6 pairs each, and a prompt of its own that stands three times.
+fn ranked(folder: &Path) -> PathBuf {
+    let pair =
+        |prompt: usize, pair: usize| format!("question {prompt},better {pair},worse {pair}\n");
+    let rows =
+        (0..96).map(|row| pair(row / 6, row % 6)).collect::<String>() + &pair(99, 0).repeat(3);
+    let path = folder.join("pairs.csv");
+    std::fs::write(&path, format!("question,chosen,rejected\n{rows}")).unwrap();
+    path
+}
+
+#[test]
+fn a_prompt_is_held_out_with_all_its_pairs() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = ranked(folder.path());
+    for (asked, seed) in (1..90).map(|asked| (asked, asked as u64)) {
+        let PairRows { train, validation, report } =
+            load(&settings(0, asked), &source, seed).unwrap();
+        assert_eq!(train.len() + validation.len(), 99);
+        let prompts: HashSet<&str> = train.iter().map(|pair| pair.prompt.as_str()).collect();
+        assert!(
+            validation.iter().all(|pair| !prompts.contains(pair.prompt.as_str())),
+            "{asked}: {validation:?}"
+        );
+        // Groups of 6 and one of 3: at most what was asked for, and as near as they come.
+        let nearest = if asked < 3 { 3 } else { asked / 3 * 3 };
+        assert!(
+            validation.len() == nearest || validation.len() + 3 == nearest,
+            "{asked}: {}",
+            validation.len()
+        );
+        assert_eq!(report.warnings.is_empty(), validation.len() == asked, "{asked}: {report:?}");
+    }
+    let warning = "`preferences.validation_pairs` asks for 20, and 18 are held out: pairs of one \
+                   prompt stay together";
+    let found: HashSet<Vec<String>> = (0..20)
+        .map(|seed| load(&settings(0, 20), &source, seed).unwrap().report.warnings)
+        .collect();
+    assert!(found.contains(&vec![warning.to_owned()]), "{found:?}");
+    assert_eq!(load(&settings(30, 24), &source, 1).unwrap().train.len(), 30);
+
+    // An empty prompt says nothing: there only the same two responses stay together.
+    let none = folder.path().join("none.csv");
+    let rows =
+        (0..20).map(|row| format!(",{0},{1}\n,{1},{0}\n", row, row + 100)).collect::<String>();
+    std::fs::write(&none, format!("question,chosen,rejected\n{rows}")).unwrap();
+    let PairRows { train, validation, .. } = load(&settings(0, 6), &none, 1).unwrap();
+    let responses = |pairs: &[PairRow]| {
+        pairs
+            .iter()
+            .flat_map(|pair| [pair.chosen.clone(), pair.rejected.clone()])
+            .collect::<HashSet<_>>()
+    };
+    assert_eq!((train.len(), validation.len()), (34, 6));
+    assert!(responses(&train).is_disjoint(&responses(&validation)));
+
+    let one = folder.path().join("one.csv");
+    std::fs::write(&one, format!("question,chosen,rejected\n{}", "a,b,c\n".repeat(9))).unwrap();
+    let error = error_of(&one, 0, 3);
+    let expected = "`preferences.train_pairs + preferences.validation_pairs` asks for 4 of 9 rows, \
+                    but rows of one prompt stay together";
+    assert!(
+        error.contains(expected)
+            && error
+                .contains("\n\nhint: ask for fewer, or give what is held out in a file of its own"),
+        "{error}"
+    );
+}
+
+#[test]
+fn prompts_that_the_user_s_files_share_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "train.csv", 0..10);
+    let header = "question,chosen,rejected\n";
+    std::fs::write(
+        folder.path().join("validation.csv"),
+        format!("{header}question 3,other,no\nquestion 4,\"yes, 4\",no\nnew,a,b\n"),
+    )
+    .unwrap();
+    let PairRows { validation, report, .. } = load(&settings(0, 0), folder.path(), 1).unwrap();
+    assert_eq!(validation.len(), 3);
+    let warning = "2 of 3 validation pairs have a prompt that training pairs have too, and 1 are \
+                   training pairs: accuracy on them says little of new prompts";
+    assert_eq!(report.warnings, [warning]);
+    assert_eq!(
+        load(&settings(3, 0), folder.path(), 1).unwrap().report.warnings.len(),
+        0,
+        "of what is trained on"
+    );
+}
