@@ -1,7 +1,7 @@
 //! Weak-to-strong search (arXiv 2405.19262): tune a small guide pair, steer larger frozen models
 //! with it at test time.
 //!
-//! Imports go down only (checked by `tests/architecture.rs`): `cli → pipeline → {stages, bench} →
+//! Imports go down only (checked by `tests/it/architecture.rs`): `cli → pipeline → {stages, bench} →
 //! engine → {policy, score, train, report} → models → {text, hub, machine} → {recipe, monitor} →
 //! {search, artifacts} → {kernels, losses, prompt, sampling} → error`.
 
