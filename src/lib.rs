@@ -27,3 +27,16 @@ pub mod search;
 pub mod stages;
 pub mod text;
 pub mod train;
+
+/// The guides' examples, which `cargo test --doc` compiles and runs.
+#[cfg(doctest)]
+mod guides {
+    #[doc = include_str!("../docs/add-a-base.md")]
+    struct Base;
+    #[doc = include_str!("../docs/add-a-family.md")]
+    struct Family;
+    #[doc = include_str!("../docs/add-a-judge.md")]
+    struct Judge;
+    #[doc = include_str!("../docs/add-a-method.md")]
+    struct Method;
+}

@@ -13,8 +13,9 @@ pub struct Hypothesis {
     pub score: f32,
     /// See [`super::Extended::logprob`].
     pub logprob: Option<f64>,
-    pub(super) proposer: Node,
-    pub(super) scorer: Node,
+    /// What the proposer and the scorer keep of it.
+    pub proposer: Node,
+    pub scorer: Node,
 }
 
 /// The best response, the way to it when a trace was asked for, and what it cost.
