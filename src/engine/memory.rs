@@ -302,7 +302,8 @@ mod tests {
             recipe.data = Data { source, subset, splits, train, validation, test, ..kept };
         }
         for model in recipe.ids_mut() {
-            if !model.id.starts_with("..") && hub_model(path.parent().unwrap(), model.id).is_none() {
+            if !model.id.starts_with("..") && hub_model(path.parent().unwrap(), model.id).is_none()
+            {
                 continue;
             }
             let place = folder.join(model.id.replace('/', "--"));

@@ -24,11 +24,12 @@ pub fn schema() -> &'static Value {
     &SCHEMA
 }
 
-/// The first sentence on the key at `path`, such as `steer.prompts`; items of lists and names of
-/// one's own go by any word.
+/// The first sentence on the key at `path`, such as `steer.prompts`, if it is not a table; items of
+/// lists and names of one's own go by any word.
 pub fn sentence(path: &str) -> Option<String> {
     let parts: Vec<&str> = path.split('.').collect();
-    Node::at(parts, None).and_then(Node::sentence)
+    let key = Node::at(parts, None).filter(|node| !node.is_table());
+    key.and_then(Node::sentence)
 }
 
 /// Where a key that `table` does not have stands, by its own name or by one that it has in another
@@ -144,6 +145,10 @@ impl Node {
     /// Whether its type is the table of that name.
     pub fn is_of(self, name: &str) -> bool {
         std::ptr::eq(self.kind, &SCHEMA["$defs"][name])
+    }
+
+    pub fn is_table(self) -> bool {
+        !self.keys().is_empty() || self.alternatives().next().is_some()
     }
 
     /// The tables that have names of one's own.

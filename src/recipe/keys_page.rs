@@ -51,7 +51,7 @@ fn section(page: &mut String, name: &str, node: Node) {
     heading(page, &title, &Node { field: node.kind, ..node }.description());
     rows(page, node);
     for (key, inner) in node.keys() {
-        let Some(item) = inner.item().filter(|item| is_table(*item)) else { continue };
+        let Some(item) = inner.item().filter(|item| item.is_table()) else { continue };
         let title = format!("`[[{name}.{key}]]`");
         let said = Node { field: item.kind, ..item }.description();
         page.push_str(&format!("\n### {title}\n\n{said}\n"));
@@ -66,10 +66,6 @@ fn section(page: &mut String, name: &str, node: Node) {
             rows(page, table);
         }
     }
-}
-
-fn is_table(node: Node) -> bool {
-    !node.keys().is_empty() || node.alternatives().next().is_some()
 }
 
 /// The keys of a table, those of tables that it alone holds among them.

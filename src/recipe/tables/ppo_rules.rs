@@ -20,11 +20,8 @@ impl PpoTable {
             let validation = ("data.validation", data.validation);
             rules.prompts("ppo.validation_prompts", self.validation_prompts, validation);
         }
-        if !(self.scale.is_finite() && self.scale != 0.0) {
-            rules.problem(format!(
-                "`ppo.scale` is {}, expected a finite number that is not 0",
-                self.scale
-            ));
+        if self.scale == 0.0 {
+            rules.problem("`ppo.scale` is 0, so that every reward would be 0");
         }
         if let Some(training) = &rules.training.ppo {
             self.kl.rules(training.batch_size, rules);
