@@ -198,8 +198,8 @@ glossary! {
 /// `docs/metrics.md`: a table for each group, each metric with its held-out twin behind it.
 pub fn metrics_page() -> String {
     let mut page = String::from(
-        "# Metrics\n\nWhat `metrics.jsonl` and TensorBoard record, under the same names, and what a \
-         healthy run shows.\nThis page is made from `src/monitor/glossary.rs`.\n",
+        "# Metrics\n\nWhat `metrics.jsonl` and TensorBoard record, under the same names, and what \
+         a healthy run shows.\nThis page is made from `src/monitor/glossary.rs`.\n",
     );
     for Group { title, about, metrics } in GLOSSARY {
         page += &format!("\n## {title}\n\n");

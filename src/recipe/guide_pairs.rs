@@ -6,7 +6,6 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::rules::is_one_model;
 use super::tables::{Proposal, Recipe};
 
 /// Where the weights of a guide come from.
@@ -161,4 +160,12 @@ impl Recipe {
         }
         models
     }
+}
+
+/// Whether two models of the recipe, whose paths start from `folder`, have one name or lie in one
+/// folder.
+pub(super) fn is_one_model(recipe: &Recipe, folder: &Path, one: &str, other: &str) -> bool {
+    let id = |name: &str| recipe.models.get(name).and_then(|model| model.id.as_ref());
+    let place = |id: &String| folder.join(id).canonicalize().unwrap_or_else(|_| id.into());
+    one == other || id(one).zip(id(other)).is_some_and(|(one, other)| place(one) == place(other))
 }

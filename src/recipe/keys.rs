@@ -268,8 +268,7 @@ mod tests {
     fn the_first_sentence_is_what_is_said_in_short() {
         assert_eq!(
             sentence("steer.stop").unwrap(),
-            "A response ends before the first of these \
-                                                     texts"
+            "A response ends before the first of these texts"
         );
         assert_eq!(sentence("models.any.chat.system").unwrap(), {
             "The system's turn; an empty one is said too, which is not the same as none"

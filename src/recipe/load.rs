@@ -72,8 +72,8 @@ fn read_text(path: &Path) -> Result<String> {
         let good = error.utf8_error().valid_up_to();
         let line = line_of(error.as_bytes(), good);
         Error::recipe(format!(
-            "{file}:{line}: byte {good} of the file is not UTF-8\n\nhint: a \
-                               recipe is TOML, a plain text file"
+            "{file}:{line}: byte {good} of the file is not UTF-8\n\nhint: a recipe is TOML, a \
+             plain text file"
         ))
     })
 }

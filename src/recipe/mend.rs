@@ -177,12 +177,9 @@ fn tell(file: &Path, document: &Document, problem: &Problem) -> (usize, String) 
             let is_value = get(&document.root, &problem.path)
                 .is_some_and(|value| !value.is_table() && !value.is_array());
             let hint = match argument.split_once('=') {
-                Some((key, value)) if wants_text && is_value => format!(
-                    "\n\nhint: --set \
-                                                                         '{key}=\"{}\"' makes it \
-                                                                         text",
-                    value.trim()
-                ),
+                Some((key, value)) if wants_text && is_value => {
+                    format!("\n\nhint: --set '{key}=\"{}\"' makes it text", value.trim())
+                }
                 _ => String::new(),
             };
             (usize::MAX, format!("--set {argument}: {what}{hint}"))

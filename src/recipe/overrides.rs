@@ -31,7 +31,7 @@ impl Document {
         Self { root: Value::Table(values), origins }
     }
 
-    /// Of the value at `path`, or of the innermost table around it that is written somewhere.
+    /// The origin of the value at `path`, or of the innermost table around it that is written somewhere.
     pub fn origin(&self, path: &[String]) -> Option<&Origin> {
         (0..=path.len()).rev().find_map(|length| self.origins.get(&path[..length]))
     }
@@ -40,15 +40,15 @@ impl Document {
     pub fn set(&mut self, argument: &str) -> Result<Option<String>, String> {
         let (key, text) = argument.split_once('=').ok_or_else(|| {
             format!(
-                "--set {argument}: not of the form key=value\n\nhint: for \
-                                    example --set run.name=trial"
+                "--set {argument}: not of the form key=value\n\nhint: for example --set \
+                 run.name=trial"
             )
         })?;
         let path: Vec<String> = key.trim().split('.').map(|part| part.trim().to_owned()).collect();
         if path.len() > DEEPEST || path.iter().any(String::is_empty) {
             return Err(format!(
-                "--set {argument}: `{key}` is no key of a recipe\n\nhint: for \
-                                example steer.method.0.n"
+                "--set {argument}: `{key}` is no key of a recipe\n\nhint: for example \
+                 steer.method.0.n"
             ));
         }
         let value = relative_to_here(&path, parse_value(text.trim()));
@@ -67,7 +67,8 @@ impl Document {
                 }
                 Value::Array(items) => {
                     let count = items.len();
-                    let index = part.parse::<usize>().ok().filter(|index| *index <= count).ok_or_else(|| {
+                    let index = part.parse::<usize>().ok().filter(|index| *index <= count);
+                    let index = index.ok_or_else(|| {
                         format!(
                             "--set {argument}: `{known}` is a list of {count}, so `{part}` is no \
                              index into it\n\nhint: {}",
@@ -82,8 +83,7 @@ impl Document {
                 }
                 _ => {
                     return Err(format!(
-                        "--set {argument}: `{known}` is a single value, not a \
-                                         table"
+                        "--set {argument}: `{known}` is a single value, not a table"
                     ));
                 }
             };

@@ -33,7 +33,7 @@ pub struct ReaderSizes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
     pub sizes: ReaderSizes,
-    /// Of the longest prompt and of a response, in this model's tokens.
+    /// Tokens of the longest prompt and of a response, as this model reads them.
     pub prompt_tokens: u64,
     pub new_tokens: u64,
     pub rows: u64,

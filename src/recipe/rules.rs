@@ -8,7 +8,7 @@ use super::adapter_folder::config_folder;
 use super::hub_id::hub_model;
 use super::plan::StageTraining;
 use super::sizes::Sizes;
-use super::tables::{DeviceName, Recipe, Training, TrainingTable};
+use super::tables::{ChunkLen, ChunkLens, DeviceName, Recipe, Training, TrainingTable};
 use super::tokenizer_folder::conversion_hint;
 use super::words::{listed, nearest};
 
@@ -261,6 +261,24 @@ impl Rules<'_> {
         }
     }
 
+    pub(super) fn chunk_lens(&mut self, key: &str, ChunkLens(lengths): &ChunkLens) {
+        if lengths.is_empty() {
+            self.problem_hint(
+                format!("`{key}` is empty, expected one chunk length or more"),
+                "a number of tokens, or \"inf\"",
+            );
+        }
+        if lengths.contains(&ChunkLen::Tokens(0)) {
+            self.problem_hint(
+                format!("`{key}` holds 0, expected 1 or more"),
+                "\"inf\" makes the whole response one chunk",
+            );
+        }
+        if let Some(twice) = first_twice(lengths) {
+            self.problem(format!("`{key}` holds {twice} twice"));
+        }
+    }
+
     pub(super) fn is_scratch(&self, model: &str) -> bool {
         self.recipe.models.get(model).is_some_and(|model| model.scratch.is_some())
     }
@@ -276,12 +294,4 @@ impl Rules<'_> {
 pub(super) fn first_twice<T: PartialEq>(items: &[T]) -> Option<&T> {
     let mut all = items.iter().enumerate();
     all.find(|(index, item)| items[..*index].contains(item)).map(|(_, item)| item)
-}
-
-/// Whether two models of the recipe, whose paths start from `folder`, have one name or lie in one
-/// folder.
-pub(super) fn is_one_model(recipe: &Recipe, folder: &Path, one: &str, other: &str) -> bool {
-    let id = |name: &str| recipe.models.get(name).and_then(|model| model.id.as_ref());
-    let place = |id: &String| folder.join(id).canonicalize().unwrap_or_else(|_| id.into());
-    one == other || id(one).zip(id(other)).is_some_and(|(one, other)| place(one) == place(other))
 }

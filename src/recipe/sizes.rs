@@ -63,7 +63,7 @@ pub struct ClassifierSizes {
 }
 
 impl LmSizes {
-    /// Of the model whose `config.json` lies in `folder`; the error says what it lacks.
+    /// The sizes of the model whose `config.json` lies in `folder`; the error says what it lacks.
     pub fn of_folder(folder: &Path) -> Result<Self, String> {
         let config = read_config(folder)?;
         let context = config.first(&["n_positions", "max_position_embeddings", "n_ctx"])?;
@@ -220,8 +220,8 @@ impl Config {
             Some(value) => match value.as_i64().and_then(in_range) {
                 Some(size) => Ok(Some(size)),
                 None => Err(format!(
-                    "`{key}` in its config.json is {value}, expected a size from 1 \
-                                     to {LARGEST_SIZE}"
+                    "`{key}` in its config.json is {value}, expected a size from 1 to \
+                     {LARGEST_SIZE}"
                 )),
             },
         }
@@ -264,20 +264,24 @@ mod tests {
     #[test]
     fn published_sizes_give_published_parameter_counts() {
         let gpt2 = folder_with(
-            r#"{"vocab_size":50257,"n_positions":1024,"n_embd":768,"n_layer":12,"n_head":12,"n_inner":null}"#,
+            r#"{"vocab_size":50257,"n_positions":1024,"n_embd":768,
+                "n_layer":12,"n_head":12,"n_inner":null}"#,
         );
         assert_eq!(LmSizes::of_folder(gpt2.path()).unwrap().parameters, 124_439_808);
         let llama = folder_with(
-            r#"{"vocab_size":32000,"max_position_embeddings":4096,"hidden_size":4096,"intermediate_size":11008,
+            r#"{"vocab_size":32000,"max_position_embeddings":4096,"hidden_size":4096,
+                "intermediate_size":11008,
                 "num_hidden_layers":32,"num_attention_heads":32,"tie_word_embeddings":false}"#,
         );
         assert_eq!(LmSizes::of_folder(llama.path()).unwrap().parameters, 6_738_415_616);
         let distilbert = folder_with(
-            r#"{"vocab_size":30522,"max_position_embeddings":512,"dim":768,"n_layers":6,"n_heads":12,"hidden_dim":3072}"#,
+            r#"{"vocab_size":30522,"max_position_embeddings":512,"dim":768,"n_layers":6,
+                "n_heads":12,"hidden_dim":3072}"#,
         );
         assert_eq!(ClassifierSizes::of_folder(distilbert.path()).unwrap().parameters, 66_955_010);
         let bert = folder_with(
-            r#"{"model_type":"bert","vocab_size":30522,"max_position_embeddings":512,"hidden_size":768,"num_hidden_layers":12,
+            r#"{"model_type":"bert","vocab_size":30522,"max_position_embeddings":512,"hidden_size":768,
+                "num_hidden_layers":12,
                 "num_attention_heads":12,"intermediate_size":3072}"#,
         );
         assert_eq!(ClassifierSizes::of_folder(bert.path()).unwrap().parameters, 109_483_778);
@@ -288,13 +292,13 @@ mod tests {
         let folder = folder_with(r#"{"n_positions":128}"#);
         assert_eq!(
             LmSizes::of_folder(folder.path()).unwrap_err(),
-            "its config.json has no \
-                                                                    `vocab_size`"
+            "its config.json has no `vocab_size`"
         );
         let folder = folder_with(r#"{"n_positions":-1}"#);
-        assert!(LmSizes::of_folder(folder.path()).unwrap_err().starts_with(
-            "`n_positions` in its \
-                                                                            config.json is -1"
-        ));
+        assert!(
+            LmSizes::of_folder(folder.path())
+                .unwrap_err()
+                .starts_with("`n_positions` in its config.json is -1")
+        );
     }
 }

@@ -15,13 +15,8 @@ use super::words::listed;
 pub fn chat_template(folder: &Path) -> Result<Option<(PathBuf, String)>, String> {
     let path = folder.join("chat_template.jinja");
     if path.is_file() {
-        let text = std::fs::read_to_string(&path).map_err(|error| {
-            format!(
-                "`{}` cannot be read: \
-                                                                           {error}",
-                path.display()
-            )
-        })?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| format!("`{}` cannot be read: {error}", path.display()))?;
         return Ok(Some((path, text)));
     }
     for name in ["tokenizer_config.json", "chat_template.json"] {
@@ -50,8 +45,7 @@ pub fn chat_template(folder: &Path) -> Result<Option<(PathBuf, String)>, String>
             }
             _ => {
                 return Err(format!(
-                    "`chat_template` in `{}` is neither text nor a list of \
-                                     templates",
+                    "`chat_template` in `{}` is neither text nor a list of templates",
                     path.display()
                 ));
             }
@@ -68,8 +62,7 @@ pub fn conversion_hint(folder: &Path) -> Option<String> {
         .find(|name| folder.join(name).is_file())?;
     Some(format!(
         "`{other}` must be converted once, with transformers: python3 -c \"from transformers \
-         import AutoTokenizer; \
-         AutoTokenizer.from_pretrained('{0}').save_pretrained('{0}')\"",
+         import AutoTokenizer; AutoTokenizer.from_pretrained('{0}').save_pretrained('{0}')\"",
         folder.display()
     ))
 }
@@ -92,7 +85,8 @@ mod tests {
         assert_eq!(found(), Ok(Some("c".into())));
         write(
             "tokenizer_config.json",
-            r#"{"chat_template":[{"name":"rag","template":"r"},{"name":"default","template":"d"}]}"#,
+            r#"{"chat_template":[{"name":"rag","template":"r"},
+                {"name":"default","template":"d"}]}"#,
         );
         assert_eq!(found(), Ok(Some("d".into())));
         write("tokenizer_config.json", r#"{"chat_template":[{"name":"rag","template":"r"}]}"#);
@@ -103,9 +97,10 @@ mod tests {
         assert_eq!(found(), Ok(Some("j".into())));
         assert_eq!(conversion_hint(folder.path()), None);
         write("tokenizer.model", "");
-        assert!(conversion_hint(folder.path()).unwrap().starts_with(
-            "`tokenizer.model` must be \
-                                                                     converted once"
-        ));
+        assert!(
+            conversion_hint(folder.path())
+                .unwrap()
+                .starts_with("`tokenizer.model` must be converted once")
+        );
     }
 }

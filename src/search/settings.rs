@@ -127,7 +127,10 @@ macro_rules! searches {
             ///
             /// # Errors
             /// Those of `D` where a key is unknown, missing, or not of its type.
-            pub fn read<'de, D: serde::Deserializer<'de>>(kind: &str, keys: D) -> Option<Result<Self, D::Error>> {
+            pub fn read<'de, D: serde::Deserializer<'de>>(
+                kind: &str,
+                keys: D,
+            ) -> Option<Result<Self, D::Error>> {
                 $(if kind == $settings::KIND.name {
                     return Some(serde::Deserialize::deserialize(keys).map(Self::$variant));
                 })*

@@ -7,8 +7,6 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::super::rules::{Rules, first_twice};
-
 const WHOLE: &str = "inf";
 
 /// A number of tokens, or the whole response.
@@ -24,25 +22,6 @@ pub enum ChunkLen {
 pub struct ChunkLens(pub Vec<ChunkLen>);
 
 impl ChunkLens {
-    pub(super) fn rules(&self, key: &str, rules: &mut Rules) {
-        let Self(lengths) = self;
-        if lengths.is_empty() {
-            rules.problem_hint(
-                format!("`{key}` is empty, expected one chunk length or more"),
-                "a number of tokens, or \"inf\"",
-            );
-        }
-        if lengths.contains(&ChunkLen::Tokens(0)) {
-            rules.problem_hint(
-                format!("`{key}` holds 0, expected 1 or more"),
-                "\"inf\" makes the whole response one chunk",
-            );
-        }
-        if let Some(twice) = first_twice(lengths) {
-            rules.problem(format!("`{key}` holds {twice} twice"));
-        }
-    }
-
     /// `5, inf`.
     pub(super) fn words(&self) -> String {
         self.0.iter().map(ChunkLen::to_string).collect::<Vec<_>>().join(", ")

@@ -184,8 +184,8 @@ impl Data {
                  `owner/name`, or `{BUILTIN}`"
             )
         } else {
-            "paths in a recipe are relative to the recipe's folder; --set data.source=PATH \
-             chooses another, and a hub data set is `owner/name`"
+            "paths in a recipe are relative to the recipe's folder; --set data.source=PATH chooses \
+             another, and a hub data set is `owner/name`"
                 .to_owned()
         }
     }

@@ -13,7 +13,7 @@ use super::super::rules::Rules;
 use super::super::sizes::{ClassifierSizes, in_range};
 use super::super::stage::StageTable;
 use super::super::words::grouped;
-use super::judge::GOLD;
+use super::GOLD;
 use super::run::Dtype;
 use super::training::{Training, TrainingTable};
 

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::rules::{Rules, is_one_model};
+use super::super::guide_pairs::is_one_model;
+use super::super::rules::Rules;
 
 /// One guide pair with its weight: two models of the recipe, or the results of `[dpo]` and `[sft]`
 /// where neither is named. Scores are the weighted sums over all pairs.

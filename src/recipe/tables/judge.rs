@@ -6,12 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::super::rules::Rules;
-use super::Recipe;
 use super::gold::Gold;
 use super::run::Dtype;
-
-/// The name of the judge that `[gold]` is.
-pub const GOLD: &str = "gold";
+use super::{GOLD, Recipe};
 
 /// A further judge that `[evaluate]` asks beside `[gold]` about every response: a sequence
 /// classifier or a reward model. Nothing is steered or learned by what it says.

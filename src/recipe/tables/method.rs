@@ -86,15 +86,13 @@ impl Method {
 /// search.
 pub fn two_vocabularies(search: &Search, base: &str, guide: &str, how: &str) -> String {
     let (what, hint) = match search {
-        Search::Sample(_) => (
-            "eft",
-            "steer this base with `cbs` or `best_of_n`, whose guides read \
-                                      text",
-        ),
+        Search::Sample(_) => {
+            ("eft", "steer this base with `cbs` or `best_of_n`, whose guides read text")
+        }
         _ => (
             "tilt",
-            "leave `tilt` out, for guides that only score read text, or give this base a \
-                       recipe of its own",
+            "leave `tilt` out, for guides that only score read text, or give this base a recipe of \
+             its own",
         ),
     };
     format!("`{what}` needs one vocabulary, but {base} and {guide} have {how}\n\nhint: {hint}")

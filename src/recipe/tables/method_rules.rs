@@ -71,7 +71,7 @@ impl MethodTable {
 
 /// A method `ppo` samples what `[ppo]` made of its policy.
 fn made_by_ppo(key: &str, chunk_len: &ChunkLens, bases: &[String], rules: &mut Rules) {
-    chunk_len.rules(&format!("{key}.chunk_len"), rules);
+    rules.chunk_lens(&format!("{key}.chunk_len"), chunk_len);
     let Some(ppo) = &rules.recipe.ppo else {
         return rules.problem_hint(
             format!("`{key}`: `ppo` samples what PPO made of a base, and there is no `[ppo]`"),

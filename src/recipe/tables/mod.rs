@@ -29,6 +29,7 @@
 
 mod chunk_len;
 mod data;
+mod device;
 mod direct;
 mod dpo;
 mod evaluate;
@@ -38,6 +39,7 @@ mod judge;
 mod kl;
 mod length;
 mod lora;
+mod lora_rules;
 mod method;
 mod method_rules;
 mod method_schema;
@@ -67,12 +69,13 @@ use serde::{Deserialize, Serialize};
 
 pub use chunk_len::{ChunkLen, ChunkLens};
 pub use data::{Columns, Data, PromptRule};
+pub use device::DeviceName;
 pub use direct::Direct;
 pub use dpo::Dpo;
 pub use evaluate::Evaluate;
 pub use gold::{Gold, GoldScratch};
 pub use guide::GuideTable;
-pub use judge::{GOLD, Judge, JudgeTable, ModelId};
+pub use judge::{Judge, JudgeTable, ModelId};
 pub use kl::KlTable;
 pub use length::Length;
 pub use lora::{Lora, LoraSave, LoraTable};
@@ -84,13 +87,16 @@ pub use ppo::{PpoTable, ValueSource};
 pub use preferences::{Pairing, PreferenceLabel, Preferences};
 pub use pretrain::Pretrain;
 pub use reward_model::{RewardModelTable, RewardStart};
-pub use run::{DeviceName, Dtype, Run};
+pub use run::{Dtype, Run};
 pub use sampling::SamplingTable;
 pub use scratch::{Architecture, Scratch, ScratchTokenizer};
 pub use sft::{LossOn, Sft};
 pub use splits::{DataSplits, PairSplits, SplitNames};
 pub use steer::Steer;
 pub use training::{Schedule, Training, TrainingTable};
+
+/// The name of the judge that `[gold]` is.
+pub const GOLD: &str = "gold";
 
 /// All that a recipe says. A stage runs if its table is there; `[pretrain]` runs if there is a
 /// model to make from scratch.

@@ -13,12 +13,11 @@ use super::super::rules::Rules;
 use super::super::sizes::Sizes;
 use super::super::stage::StageTable;
 use super::super::words::{grouped, product};
-use super::Recipe;
 use super::chunk_len::{ChunkLen, ChunkLens};
-use super::judge::GOLD;
 use super::kl::KlTable;
 use super::lora::LoraTable;
 use super::training::{Training, TrainingTable, largest_divisor};
+use super::{GOLD, Recipe};
 
 /// Proximal policy optimisation of a base on the guide pair's dense reward (paper C.3), once for
 /// each chunk length and each of `run.seeds`. Each step samples one response to each of
@@ -60,7 +59,7 @@ pub struct PpoTable {
     /// Rollouts have no top-k and no top-p.
     #[serde(default = "default_temperature")]
     #[schemars(extend("exclusiveMinimum" = 0))]
-    #[schemars(extend("x-hint" = "greedy rollouts have nothing to choose from; 0.7 is the default"))]
+    #[schemars(extend("x-hint" = "greedy rollouts leave no choice; 0.7 is the default"))]
     pub temperature: f64,
     /// Passes over the rollouts of one step.
     #[serde(default = "four")]

@@ -1,7 +1,7 @@
 //! The rules between the keys of `[ppo]`.
 
-use super::super::guide_pairs::{GuidePairSource, GuideSource, ppo_pair};
-use super::super::rules::{Rules, is_one_model};
+use super::super::guide_pairs::{GuidePairSource, GuideSource, is_one_model, ppo_pair};
+use super::super::rules::Rules;
 use super::guide::pair_rules;
 use super::ppo::PpoTable;
 use super::training::Training;
@@ -13,7 +13,7 @@ impl PpoTable {
             rules.fits_context("ppo.max_new_tokens", &self.policy, self.max_new_tokens);
         }
         self.rewarding_pair(rules);
-        self.chunk_len.rules("ppo.chunk_len", rules);
+        rules.chunk_lens("ppo.chunk_len", &self.chunk_len);
         let data = &rules.recipe.data;
         rules.prompts("ppo.prompts", self.prompts, ("data.train", data.train));
         if self.validation_prompts > 0 {

@@ -14,12 +14,11 @@ use super::super::rules::Rules;
 use super::super::sizes::Sizes;
 use super::super::stage::StageTable;
 use super::super::words::{grouped, product};
-use super::judge::GOLD;
 use super::pair_columns::PairColumns;
 use super::sampling::SamplingTable;
 use super::splits::{self, PairSplits};
 use super::training::Training;
-use super::{Recipe, Stage};
+use super::{GOLD, Recipe, Stage};
 
 /// Tokens of prompt and response that are trained on by default where the pairs come from a file.
 const PAIR_FILE_TOKENS: usize = 512;
@@ -191,8 +190,7 @@ impl Preferences {
         ];
         for (key, _) in of_a_source.iter().filter(|(_, given)| *given) {
             rules.problem(format!(
-                "`preferences.{key}` is about a file of pairs, but there is no \
-                 `preferences.source`"
+                "`preferences.{key}` is about a file of pairs, but there is no `preferences.source`"
             ));
         }
         match &self.policy {

@@ -94,8 +94,8 @@ impl RewardModelTable {
         } else if let (Some(model), Some(tuned)) = (named, tuned) {
             rules.problem_hint(
                 format!(
-                    "`reward_model.from` is `sft`, which tunes `{tuned}`, but \
-                     `reward_model.model` is `{model}`"
+                    "`reward_model.from` is `sft`, which tunes `{tuned}`, but `reward_model.model` \
+                     is `{model}`"
                 ),
                 "leave one of them out",
             );

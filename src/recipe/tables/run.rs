@@ -38,13 +38,6 @@ pub struct Run {
     pub threads: Option<usize>,
 }
 
-/// The device that a word of a recipe names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceName {
-    Cpu,
-    Cuda(usize),
-}
-
 /// The precision of a model's weights.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -61,21 +54,6 @@ pub enum Dtype {
     /// f16.
     #[serde(alias = "f16")]
     Float16,
-}
-
-impl DeviceName {
-    /// `cpu`, `cuda` or `cuda:N`.
-    pub fn parse(word: &str) -> Option<Self> {
-        match word {
-            "cpu" => Some(Self::Cpu),
-            "cuda" => Some(Self::Cuda(0)),
-            other => {
-                let is_digit = |byte: u8| byte.is_ascii_digit();
-                let index = other.strip_prefix("cuda:").filter(|index| index.bytes().all(is_digit));
-                Some(Self::Cuda(index?.parse().ok()?))
-            }
-        }
-    }
 }
 
 impl Run {

@@ -143,8 +143,8 @@ impl Steer {
             if self.sampling.temperature == 0.0 && samples > 1 {
                 rules.problem_hint(
                     format!(
-                        "`{key}` samples {samples} continuations, but \
-                         `steer.sampling.temperature` is 0, so they would all be the same"
+                        "`{key}` samples {samples} continuations, but `steer.sampling.temperature` \
+                         is 0, so they would all be the same"
                     ),
                     "use a temperature above 0, or only methods that sample once",
                 );

@@ -138,6 +138,18 @@ pub struct Training {
 }
 
 impl Training {
+    /// Optimiser steps for `examples` training examples; at least one. A last, smaller batch of an
+    /// epoch counts.
+    pub fn steps(&self, examples: usize) -> usize {
+        self.length.steps(self.batch_size, examples)
+    }
+
+    /// What is doubtful about training on so many examples, if anything is. Steps that were asked
+    /// for as such are taken at their word.
+    pub fn doubt(&self, examples: usize) -> Option<String> {
+        self.length.doubt(self.batch_size, examples)
+    }
+
     /// `table` over `default`; naming `steps` or `epochs` replaces the default length, and a
     /// micro-batch not given is the largest divisor of the batch up to the default one.
     pub fn resolve(table: &TrainingTable, default: Self) -> Self {

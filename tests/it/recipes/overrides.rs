@@ -65,8 +65,8 @@ fn wrong_ones_are_told_as_they_were_typed() {
             "--set run..name=x: `run..name` is no key of a recipe\n\nhint: for example \
              steer.method.0.n",
             "--set dpo.bata=1: unknown key `bata` in `dpo`\n\nhint: did you mean `beta`?",
-            "--set run.name=2024: `run.name` is `2024`, expected text: names the run directory below `checkpoints/`\n\nhint: --set \
-             'run.name=\"2024\"' makes it text",
+            "--set run.name=2024: `run.name` is `2024`, expected text: names the run directory \
+             below `checkpoints/`\n\nhint: --set 'run.name=\"2024\"' makes it text",
             "--set steer.method.2.chunk_length=5: unknown key `chunk_length` in \
              `steer.method`\n\nhint: did you mean `chunk_len`?",
         ]
@@ -92,8 +92,7 @@ fn an_id_takes_the_place_of_scratch_and_the_other_way_round() {
     let written = Written::new(
         "[run]\nname='a'\n[data]\nsource='s'\ntrain=1\nvalidation=1\ntest=1\n[models.m]\nid='x'\n",
     );
-    let scratch = "models.m.scratch={architecture='gpt2',n_layer=1,n_head=1,n_embd=8,\
-                   tokenizer={kind='bpe',vocab_size=300}}";
+    let scratch = "models.m.scratch={architecture='gpt2',n_layer=1,n_head=1,n_embd=8,tokenizer={kind='bpe',vocab_size=300}}";
     assert_eq!(load(&written.path(), &sets(&[scratch])).unwrap().models["m"].id, None);
 }
 

@@ -105,8 +105,8 @@ fn prompts_and_lengths_fit() {
 fn numbers_in_range() {
     only(
         &["ppo.temperature=0"],
-        "`ppo.temperature` is 0, expected a number above 0\n\nhint: greedy rollouts have nothing to \
-         choose from; 0.7 is the default",
+        "`ppo.temperature` is 0, expected a number above 0\n\nhint: greedy rollouts leave no \
+         choice; 0.7 is the default",
     );
     for (set, told) in [
         ("temperature=-1", "`ppo.temperature` is -1, expected a number above 0"),

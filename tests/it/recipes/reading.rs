@@ -50,10 +50,10 @@ fn all_problems_are_told_at_once() {
         "unknown key `learning_rate` in `dpo`\n\nhint: that is `dpo.training.learning_rate`",
         "`data.train` is the text `many`, expected a whole number, 0 or more: rows to train on; 0 \
          takes all there are (not of `builtin:`)",
-        "`data.test` is `-1`, expected a whole number, 0 or more: rows whose prompts are steered; 0 \
-         takes all there are (not of `builtin:`, nor of a single file)",
-        "`steer.method.1.n` is `4.5`, expected a whole number, 0 or more: responses sampled for each \
-         prompt (N)",
+        "`data.test` is `-1`, expected a whole number, 0 or more: rows whose prompts are steered; \
+         0 takes all there are (not of `builtin:`, nor of a single file)",
+        "`steer.method.1.n` is `4.5`, expected a whole number, 0 or more: responses sampled for \
+         each prompt (N)",
         "missing key `bases` in `steer`: the models to steer",
         "`models.base.scratch.tokenizer.kind` is `same`, expected one of `bpe`, `same_as`\n\nhint: \
          did you mean `same_as`?",
