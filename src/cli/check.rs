@@ -17,6 +17,9 @@ pub struct CheckCommand {
     /// Override a key of the recipe, for example `steer.prompts=50`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Print every key with its value and what it means, instead of the plan
+    #[arg(long)]
+    keys: bool,
 }
 
 impl CheckCommand {
@@ -37,6 +40,10 @@ impl CheckCommand {
         let Some(mut plan) = plan.filter(|_| problems.is_empty()) else {
             return Err(Error::Recipe(problems));
         };
+        if self.keys {
+            plan.recipe = hub::as_written(&plan.recipe, &asked, &self.recipe);
+            return print(plan.explain().trim_end());
+        }
         plan.counts = counts;
         let vocabularies = plan_report(&plan)?;
         plan.recipe = hub::as_written(&plan.recipe, &asked, &self.recipe);

@@ -5,7 +5,16 @@
 use toml::{Table, Value};
 
 use crate::error::{Error, Result};
-use crate::recipe::{Recipe, steer_problems};
+use crate::recipe::{Recipe, default_value, sentence, steer_problems};
+
+/// What the help says of a flag that stands for the key at `path`.
+pub(super) fn key_help(path: &str) -> String {
+    let said = sentence(path).unwrap_or_default();
+    match default_value(path) {
+        Some(value) => format!("{said} [default: {}]", value.trim_matches('"')),
+        None => said,
+    }
+}
 
 /// A recipe that steers `models.base` with one method, under way.
 pub(super) struct Settings {

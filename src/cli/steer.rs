@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use self::printed::Printed;
 use super::hub;
 use super::search_flags::SearchFlags;
-use super::settings::Words;
+use super::settings::{Words, key_help};
 use crate::artifacts::interrupt;
 use crate::engine::{Engine, PromptReader, SteerSettings, check_prompts};
 use crate::error::{Error, Result};
@@ -65,22 +65,26 @@ pub struct SteerCommand {
     /// base's own
     #[arg(long, value_name = "WEIGHT")]
     tilt: Option<f64>,
-    /// For best_of_n and cbs; official: the edge cases as in the authors' release [default: paper]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help = key_help("steer.semantics"))]
     semantics: Option<SemanticsName>,
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        help = key_help("steer.max_new_tokens"),
+        default_value_t = 50,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     max_new_tokens: u32,
-    /// Prompts searched at once: more are faster and take more memory [default: 8]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        help = key_help("steer.prompts_in_flight"),
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     prompts_in_flight: Option<u32>,
-    /// 0 is greedy [default: 0.7]
-    #[arg(long)]
+    #[arg(long, help = key_help("steer.sampling.temperature"))]
     temperature: Option<f64>,
-    /// 0 is off [default: 50]
-    #[arg(long)]
+    #[arg(long, help = key_help("steer.sampling.top_k"))]
     top_k: Option<u32>,
-    /// 1 is off [default: 1]
-    #[arg(long)]
+    #[arg(long, help = key_help("steer.sampling.top_p"))]
     top_p: Option<f64>,
     /// A response ends before this text; may be repeated
     #[arg(long)]

@@ -14,7 +14,8 @@ use crate::models::{Lm, LmInfo};
 use crate::recipe::{ReaderSizes, Reading, bytes_in_words, guide_tokens};
 use crate::search::Search;
 
-/// The share of what is free that is planned with; the rest is for the allocator's slack and other programs.
+/// The share of what is free that is planned with; the rest is for the allocator's slack and other
+/// programs.
 const SHARE: f64 = 0.9;
 
 /// How much of a search goes through its models, for one prompt.

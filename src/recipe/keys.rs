@@ -7,6 +7,7 @@ use serde_json::Value;
 use toml::Value as Toml;
 
 use super::tables::Recipe;
+use super::words::in_toml;
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| schemars::schema_for!(Recipe).to_value());
 
@@ -30,6 +31,12 @@ pub fn sentence(path: &str) -> Option<String> {
     let parts: Vec<&str> = path.split('.').collect();
     let key = Node::at(parts, None).filter(|node| !node.is_table());
     key.and_then(Node::sentence)
+}
+
+/// The value of the key at `path` where it is left out, as a recipe writes it, if it has one.
+pub fn default_value(path: &str) -> Option<String> {
+    let node = Node::at(path.split('.'), None)?;
+    node.keyword("default").filter(|value| !value.is_null()).map(in_toml)
 }
 
 /// Where a key that `table` does not have stands, by its own name or by one that it has in another
@@ -112,7 +119,7 @@ impl Node {
         if own.is_empty() { description(self.kind) } else { own }
     }
 
-    fn sentence(self) -> Option<String> {
+    pub fn sentence(self) -> Option<String> {
         let all = self.description();
         let first = all.split_once(". ").map_or(all.as_str(), |(first, _)| first);
         Some(first.trim_end_matches('.').to_owned()).filter(|first| !first.is_empty())

@@ -1,9 +1,10 @@
 //! The page of all keys, `docs/keys.md`, as Markdown made of the definitions.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::keys::Node;
 use super::tables::Training;
+use super::words::in_toml;
 
 /// Tables that several others hold, which have a section of their own, and what they are for.
 const SHARED: [(&str, &str); 3] =
@@ -148,25 +149,6 @@ fn code(value: &Value) -> String {
     format!("`{}`", in_toml(value))
 }
 
-/// A value as a recipe writes it.
-fn in_toml(value: &Value) -> String {
-    match value {
-        Value::Number(number) if number.is_f64() => {
-            let number = number.as_f64().unwrap_or_default();
-            let is_small = number != 0.0 && number.abs() < 1e-3;
-            if is_small { format!("{number:e}") } else { format!("{number:?}") }
-        }
-        Value::Array(items) => {
-            format!("[{}]", items.iter().map(in_toml).collect::<Vec<_>>().join(", "))
-        }
-        Value::Object(table) => {
-            let keys = table.iter().map(|(key, value)| format!("{key} = {}", in_toml(value)));
-            format!("{{ {} }}", keys.collect::<Vec<_>>().join(", "))
-        }
-        other => other.to_string(),
-    }
-}
-
 /// What is left out of a `training` table in each stage.
 fn training_defaults(page: &mut String, node: Node) {
     let stages = [
@@ -182,7 +164,7 @@ fn training_defaults(page: &mut String, node: Node) {
     page.push_str("\nThe defaults of the stages; those of `[direct]` are the guide's:\n\n");
     page.push_str(&format!("| key | {} |\n| {lines} |\n", names.join(" | ")));
     let settled: Vec<Map<String, Value>> =
-        stages.iter().map(|(_, training)| as_keys(training)).collect();
+        stages.iter().map(|(_, training)| training.as_keys()).collect();
     for (key, _) in node.keys() {
         let cells: Vec<String> = settled
             .iter()
@@ -191,16 +173,4 @@ fn training_defaults(page: &mut String, node: Node) {
             .collect();
         page.push_str(&format!("| `{key}` | {} |\n", cells.join(" | ")));
     }
-}
-
-/// The settled values by the keys of the table.
-fn as_keys(training: &Training) -> Map<String, Value> {
-    let mut keys = match json!(training) {
-        Value::Object(keys) => keys,
-        _ => Map::new(),
-    };
-    if let Some(Value::Object(length)) = keys.remove("length") {
-        keys.extend(length);
-    }
-    keys
 }

@@ -31,7 +31,8 @@ impl Document {
         Self { root: Value::Table(values), origins }
     }
 
-    /// The origin of the value at `path`, or of the innermost table around it that is written somewhere.
+    /// The origin of the value at `path`, or of the innermost table around it that is written
+    /// somewhere.
     pub fn origin(&self, path: &[String]) -> Option<&Origin> {
         (0..=path.len()).rev().find_map(|length| self.origins.get(&path[..length]))
     }

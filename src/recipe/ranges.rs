@@ -39,7 +39,12 @@ fn tell(node: Node, number: f64, path: &[String], rules: &mut Rules) {
     if range.holds(number) {
         return;
     }
-    let what = format!("`{}` is {number}, expected {}", path.join("."), range.words());
+    // A number of a list is told by the list.
+    let (key, is) = match path.split_last() {
+        Some((last, list)) if last.parse::<usize>().is_ok() => (list.join("."), "holds"),
+        _ => (path.join("."), "is"),
+    };
+    let what = format!("`{key}` {is} {number}, expected {}", range.words());
     match node.keyword("x-hint").and_then(Value::as_str) {
         Some(hint) => rules.problem_hint(what, hint),
         None => rules.problem(what),

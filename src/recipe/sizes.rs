@@ -280,7 +280,8 @@ mod tests {
         );
         assert_eq!(ClassifierSizes::of_folder(distilbert.path()).unwrap().parameters, 66_955_010);
         let bert = folder_with(
-            r#"{"model_type":"bert","vocab_size":30522,"max_position_embeddings":512,"hidden_size":768,
+            r#"{"model_type":"bert","vocab_size":30522,"max_position_embeddings":512,
+                "hidden_size":768,
                 "num_hidden_layers":12,
                 "num_attention_heads":12,"intermediate_size":3072}"#,
         );

@@ -1,5 +1,7 @@
 //! Numbers, lists and near misses as people read them.
 
+use serde_json::Value;
+
 /// `1234567` as `1,234,567`.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -51,6 +53,25 @@ pub fn bytes_in_words(bytes: u64) -> String {
 /// The product, or the largest number where it is beyond.
 pub(super) fn product(factors: &[u64]) -> u64 {
     factors.iter().fold(1, |product, factor| product.saturating_mul(*factor))
+}
+
+/// A value as a recipe writes it.
+pub(super) fn in_toml(value: &Value) -> String {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let number = number.as_f64().unwrap_or_default();
+            let is_small = number != 0.0 && number.abs() < 1e-3;
+            if is_small { format!("{number:e}") } else { format!("{number:?}") }
+        }
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(in_toml).collect::<Vec<_>>().join(", "))
+        }
+        Value::Object(table) => {
+            let keys = table.iter().map(|(key, value)| format!("{key} = {}", in_toml(value)));
+            format!("{{ {} }}", keys.collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::super::sizes::LmSizes;
 use super::super::words::{grouped, product};
@@ -222,6 +222,15 @@ impl Training {
             "spike_factor": spike_factor,
             "lora": lora,
         })
+    }
+
+    /// The settled values by the keys of the table.
+    pub(in crate::recipe) fn as_keys(&self) -> Map<String, Value> {
+        let Value::Object(mut keys) = json!(self) else { return Map::new() };
+        if let Some(Value::Object(length)) = keys.remove("length") {
+            keys.extend(length);
+        }
+        keys
     }
 
     /// Pretraining of a small model on windows of the texts.

@@ -141,3 +141,33 @@ fn describe_shows_every_setting_of_steering() {
         assert_ne!(text(&[key]), plain, "{key} is not shown");
     }
 }
+
+#[test]
+fn every_key_is_explained_with_its_settled_value() {
+    let text = plan(&["dpo.training.epochs=2", "direct={}", "steer.stop=['.']"]).explain();
+    for line in [
+        "[run]",
+        "  seeds = [1]",
+        "  threads  ",
+        "[models.guide]",
+        "  scratch.tokenizer.vocab_size = 1024  ",
+        "[dpo]",
+        "  beta = 0.1  ",
+        "  training.epochs = 2.0  ",
+        "  training.learning_rate = ",
+        "  lora  ",
+        "[direct]",
+        "  dpo.batch_size = ",
+        "[steer]",
+        "  sampling.top_k = 50  ",
+        "  stop = [\".\"]  ",
+        "  method.1.n = 4  ",
+        "  method.2.chunk_len = ",
+    ] {
+        assert!(text.lines().any(|told| told.starts_with(line)), "{line:?} in\n{text}");
+    }
+    let said = "  A response ends before the first of these texts\n";
+    assert!(text.contains(said), "{text}");
+    let tables = text.lines().filter(|line| line.starts_with('['));
+    assert!(tables.count() >= 10, "{text}");
+}

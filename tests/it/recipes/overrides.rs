@@ -92,7 +92,8 @@ fn an_id_takes_the_place_of_scratch_and_the_other_way_round() {
     let written = Written::new(
         "[run]\nname='a'\n[data]\nsource='s'\ntrain=1\nvalidation=1\ntest=1\n[models.m]\nid='x'\n",
     );
-    let scratch = "models.m.scratch={architecture='gpt2',n_layer=1,n_head=1,n_embd=8,tokenizer={kind='bpe',vocab_size=300}}";
+    let scratch = "models.m.scratch={architecture='gpt2',n_layer=1,n_head=1,n_embd=8,\
+                   tokenizer={kind='bpe',vocab_size=300}}";
     assert_eq!(load(&written.path(), &sets(&[scratch])).unwrap().models["m"].id, None);
 }
 

@@ -192,7 +192,8 @@ fn stages_need_what_comes_before_them() {
     assert!(Written::new(head).problems(&[])[0].starts_with("x.toml: the recipe has no stage"));
 
     let steer = "[pretrain]\n[steer]\nbases=['m']\nprompts=1\nmax_new_tokens=5\n\
-                 method=[{kind='base'},{kind='tuned'},{kind='cbs',beam_width=1,successors=1,chunk_len=1}]\n";
+                 method=[{kind='base'},{kind='tuned'},\
+                 {kind='cbs',beam_width=1,successors=1,chunk_len=1}]\n";
     let model = stages.split_once("[models").unwrap().1;
     let problems = Written::new(format!("{head}{steer}[models{model}")).problems(&[]);
     assert_eq!(problems.len(), 2, "{problems:#?}");

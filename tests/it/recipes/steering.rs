@@ -105,10 +105,9 @@ fn room_for_responses() {
     let plan = plan(&short);
     assert_eq!(
         plan.warnings(),
-        [
-            "`steer.max_new_tokens`: behind a prompt of up to 25 tokens `models.guide` reads 35, and \
-          a response may take 40 and an end token: of a longer one only the beginning is scored"
-        ]
+        ["`steer.max_new_tokens`: behind a prompt of up to 25 tokens `models.guide` reads 35, \
+             and a response may take 40 and an end token: of a longer one only the beginning is \
+             scored"]
     );
     for method in [
         "{kind='tuned'}",
