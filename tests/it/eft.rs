@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use crate::common::lines::Lines;
+use crate::common::searches::{best_of, cbs_of};
 use crate::common::tiny::{guide, model, stream, tokenizer};
 use w2s::engine::{Base, Engine, SteerSettings};
 use w2s::models::Lm;
@@ -12,7 +13,7 @@ use w2s::prompt::Prompt;
 use w2s::recipe::{Method, Proposal};
 use w2s::sampling::Sampling;
 use w2s::score::{GuidePair, NoGuide, response_logps};
-use w2s::search::{BestOfN, Cbs, CbsSettings, Extend, Finish, Proposer, Response, Search};
+use w2s::search::{Cbs, Extend, Finish, Proposer, Response, Search};
 use w2s::text::{PromptTemplate, Tokenizer};
 
 fn sample(mut policy: LocalPolicy, seed: u64, chunk_len: Option<usize>) -> Response {
@@ -170,15 +171,11 @@ fn answers(
         .collect()
 }
 
-fn cbs(beam_width: usize, successors: usize, chunk_len: usize) -> Search {
-    Search::Cbs(CbsSettings { beam_width, successors, chunk_len })
-}
-
 #[test]
 fn a_search_with_tilt_0_is_the_search() {
     let tokenizer = tokenizer(400, 0);
     let random = Sampling::Random { temperature: 0.7, top_k: 50, top_p: 1.0 };
-    for search in [cbs(2, 3, 5), cbs(4, 1, 3), Search::BestOfN(BestOfN { n: 4 })] {
+    for search in [cbs_of(2, 3, 5), cbs_of(4, 1, 3), best_of(4)] {
         let tilted = |weight| answers(&tokenizer, Proposal::Tilted { weight }, &search, random);
         let plain = answers(&tokenizer, Proposal::Base, &search, random);
         assert_eq!(tilted(0.0), plain, "{search:?}");
@@ -198,13 +195,9 @@ fn a_tilted_search_that_samples_once_is_emulated_fine_tuning() {
             let sampled = eft(weight, sampling);
             let tilted =
                 |search| answers(&tokenizer, Proposal::Tilted { weight }, &search, sampling);
-            assert_eq!(
-                tilted(Search::BestOfN(BestOfN { n: 1 })),
-                sampled,
-                "{sampling:?}, weight {weight}"
-            );
+            assert_eq!(tilted(best_of(1)), sampled, "{sampling:?}, weight {weight}");
             // Scores of chunks sum up to that of the whole but for rounding.
-            for (chunked, whole) in tilted(cbs(1, 1, 5)).into_iter().zip(sampled) {
+            for (chunked, whole) in tilted(cbs_of(1, 1, 5)).into_iter().zip(sampled) {
                 assert_eq!(
                     (chunked.0, chunked.1),
                     (whole.0, whole.1),
@@ -235,11 +228,11 @@ fn guides_of_another_vocabulary_are_refused_with_the_first_difference() {
     let sample = || Method::sampled(Proposal::Base).search;
     assert!(
         propose(&base_tokenizer, sample()).is_ok()
-            && propose(&base_tokenizer, cbs(2, 2, 2)).is_ok()
+            && propose(&base_tokenizer, cbs_of(2, 2, 2)).is_ok()
     );
     for (search, what, hint) in [
         (sample(), "`eft` needs one", "hint: steer this base with `cbs`"),
-        (cbs(2, 2, 2), "`tilt` needs one", "hint: leave `tilt` out"),
+        (cbs_of(2, 2, 2), "`tilt` needs one", "hint: leave `tilt` out"),
     ] {
         let error = propose(&guide_tokenizer, search).unwrap_err().to_string();
         assert!(

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::common::lines::Lines;
 use crate::common::scripted::Scripted;
+use crate::common::searches::{best_of, cbs_of};
 use crate::common::tiny::{guide, model, tokenizer};
 use w2s::engine::{Base, Engine, PromptReader, Reader, Sizes, SteerLine, SteerSettings};
 use w2s::error::{Error, Result};
@@ -12,9 +13,7 @@ use w2s::policy::LocalPolicy;
 use w2s::prompt::Prompt;
 use w2s::recipe::{Method, Proposal};
 use w2s::sampling::Sampling;
-use w2s::search::{
-    BestOfN, CbsSettings, Extend, Extended, Finish, Node, Proposer, Search, Semantics, Ticket,
-};
+use w2s::search::{Extend, Extended, Finish, Node, Proposer, Search, Semantics, Ticket};
 use w2s::text::{PromptTemplate, Vocabulary};
 
 /// Whoever continues text: no vocabulary, no size, and one prompt that it fails for.
@@ -84,7 +83,7 @@ fn method(search: Search) -> Method {
 }
 
 fn cbs() -> Method {
-    method(Search::Cbs(CbsSettings { beam_width: 2, successors: 2, chunk_len: 3 }))
+    method(cbs_of(2, 2, 3))
 }
 
 fn prompts(texts: &[&str]) -> Vec<Prompt> {
@@ -184,10 +183,7 @@ fn a_prompt_that_does_not_fit_is_lost_and_the_others_are_answered() {
 #[test]
 fn one_prompt_is_cancelled_and_the_others_do_not_notice() {
     let prompts = prompts(&["A film", "naïve", "I saw", "It was"]);
-    for method in [
-        method(Search::Cbs(CbsSettings { beam_width: 1, successors: 3, chunk_len: 2 })),
-        Method::sampled(Proposal::Base),
-    ] {
+    for method in [method(cbs_of(1, 3, 2)), Method::sampled(Proposal::Base)] {
         let mut engine = local(&[], 40, method);
         let (mut whole, mut lines) = (Lines::new(prompts.clone()), Lines::new(prompts.clone()));
         answer(&mut engine, &prompts, &mut whole);
@@ -210,10 +206,7 @@ fn one_prompt_is_cancelled_and_the_others_do_not_notice() {
 #[test]
 fn what_is_streamed_begins_the_answer_also_where_a_stop_string_ends_it() {
     let prompts = prompts(&["A film", "naïve", "I saw"]);
-    let methods = [
-        method(Search::BestOfN(BestOfN { n: 1 })),
-        method(Search::Cbs(CbsSettings { beam_width: 1, successors: 2, chunk_len: 1 })),
-    ];
+    let methods = [method(best_of(1)), method(cbs_of(1, 2, 1))];
     let mut stopped = 0;
     for method in methods {
         let mut free = Lines::new(prompts.clone());

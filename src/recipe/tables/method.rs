@@ -101,11 +101,11 @@ pub fn two_vocabularies(search: &Search, base: &str, guide: &str, how: &str) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::search::CbsSettings;
 
     #[test]
     fn settings_tell_methods_apart() {
-        let cbs = Search::Cbs(CbsSettings { beam_width: 4, successors: 3, chunk_len: 5 });
+        let keys = json!({ "beam_width": 4, "successors": 3, "chunk_len": 5 });
+        let cbs = Search::read("cbs", keys).unwrap().unwrap();
         let of = |proposal, search: &Search| Method { proposal, search: search.clone() }.settings();
         assert_eq!(
             of(Proposal::Base, &cbs),

@@ -4,6 +4,7 @@
 pub mod desk;
 pub mod lines;
 pub mod scripted;
+pub mod searches;
 pub mod tiny;
 
 use std::path::{Path, PathBuf};
