@@ -13,40 +13,48 @@ use crate::text::{DataReport, load_dataset, plan_report};
 
 #[derive(Debug, Args)]
 pub struct CheckCommand {
-    recipe: PathBuf,
+    #[arg(required_unless_present = "schema")]
+    recipe: Option<PathBuf>,
     /// Override a key of the recipe, for example `steer.prompts=50`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Print every key with its value and what it means, instead of the plan
     #[arg(long)]
     keys: bool,
+    /// Print the JSON schema of recipes, by which editors complete and check them
+    #[arg(long, conflicts_with_all = ["recipe", "set", "keys"])]
+    schema: bool,
 }
 
 impl CheckCommand {
     pub fn execute(self) -> Result<()> {
-        let asked = recipe::load(&self.recipe, &self.set)?;
-        let planned = hub::resolve(&asked, &self.recipe, Files::WithoutWeights)
-            .and_then(|recipe| Plan::new(recipe, &self.recipe));
+        let Some(path) = self.recipe else {
+            let schema = serde_json::to_string_pretty(recipe::schema());
+            return print(&schema.map_err(|error| Error::failed(error.to_string()))?);
+        };
+        let asked = recipe::load(&path, &self.set)?;
+        let planned = hub::resolve(&asked, &path, Files::WithoutWeights)
+            .and_then(|recipe| Plan::new(recipe, &path));
         let (told, plan) = match planned {
             Ok(plan) => (Vec::new(), Some(plan)),
             Err(Error::Recipe(problems)) => (problems, None),
             Err(other) => return Err(other),
         };
         let Findings { problems, counts, data, pairs } = match &plan {
-            Some(plan) => find(&asked, &plan.recipe, &self.recipe),
-            None => find(&asked, &recipe::with_joined_paths(&asked, &self.recipe), &self.recipe),
+            Some(plan) => find(&asked, &plan.recipe, &path),
+            None => find(&asked, &recipe::with_joined_paths(&asked, &path), &path),
         };
         let problems = pipeline::with_more(told, problems);
         let Some(mut plan) = plan.filter(|_| problems.is_empty()) else {
             return Err(Error::Recipe(problems));
         };
         if self.keys {
-            plan.recipe = hub::as_written(&plan.recipe, &asked, &self.recipe);
+            plan.recipe = hub::as_written(&plan.recipe, &asked, &path);
             return print(plan.explain().trim_end());
         }
         plan.counts = counts;
         let vocabularies = plan_report(&plan)?;
-        plan.recipe = hub::as_written(&plan.recipe, &asked, &self.recipe);
+        plan.recipe = hub::as_written(&plan.recipe, &asked, &path);
         let read = [("data files", data), ("pair files", pairs)]
             .map(|(what, report)| report.map_or_else(String::new, |report| words(what, &report)));
         let parts =
