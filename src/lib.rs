@@ -39,4 +39,6 @@ mod guides {
     struct Judge;
     #[doc = include_str!("../docs/add-a-method.md")]
     struct Method;
+    #[doc = include_str!("../docs/add-a-stage.md")]
+    struct Stage;
 }
