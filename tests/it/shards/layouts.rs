@@ -69,7 +69,7 @@ fn shards_that_cannot_be_are_usage_errors() {
     ] {
         let mut command = w2s();
         command.arg("run").arg(&smoke).args(["--shard", "1/2"]).args(other);
-        let error = usage_error(&command).unwrap_or_else(|| panic!("{other:?} are taken"));
+        let error = usage_error(&command).unwrap_or_else(|| failure(&mut command, 2));
         assert!(error.contains("cannot be used with"), "{error}");
     }
     let tiny = Tiny::new();
