@@ -35,8 +35,8 @@ pub fn w2s() -> Command {
     command
 }
 
-/// The smoke recipe run to `out` with a few steps in the trainings that take longest, for tests that
-/// need what its stages leave and not what they learn.
+/// The smoke recipe run to `out` with a few steps in the trainings that take longest, for tests
+/// that need what its stages leave and not what they learn.
 pub fn short_smoke(out: &Path) -> Command {
     let mut command = w2s();
     command.arg("run").arg(recipe("smoke.toml")).arg("--out").arg(out);
