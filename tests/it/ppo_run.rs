@@ -23,7 +23,7 @@ fn run(out: &Path, stages: &[&str], sets: &[&str]) -> Command {
     command.args(stages.iter().flat_map(|stage| ["--only", stage]));
     let settled = [
         "pretrain.training.steps=40",
-        "gold.training.steps=20",
+        "gold.training.steps=4",
         "ppo.training.steps=6",
         "steer.method=[{kind='base'}]",
     ];

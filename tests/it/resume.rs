@@ -12,6 +12,9 @@ fn run(out: &Path) -> std::process::Command {
     let mut command = w2s();
     command.arg("run").arg(recipe("smoke.toml")).arg("--out").arg(out);
     for set in [
+        "pretrain.training.steps=28",
+        "gold.training.steps=4",
+        "ppo.training.steps=1",
         "pretrain.training.checkpoint_every=7",
         "reward_model.training.batch_size=4",
         "reward_model.training.checkpoint_every=3",

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::common::{failure, recipe, success, w2s};
+use crate::common::{failure, recipe, short_smoke, success, w2s};
 
 /// The smoke recipe reading `source`.
 fn check_data(source: &Path, out: &Path) -> std::process::Command {
@@ -145,7 +145,7 @@ fn a_full_disk_stops_the_run_with_one_line_and_it_continues_afterwards() {
         // SIGXFSZ must be ignored for the write to fail instead of the process.
         let script = format!(
             "trap '' XFSZ; ulimit -f {limit}; exec {program} --no-progress run {} --out {}/run \
-             --only pretrain",
+             --only pretrain --set pretrain.training.steps=2",
             recipe("smoke.toml").display(),
             folder.path().display()
         );
@@ -164,8 +164,8 @@ fn stages_alone_take_only_inputs_of_the_same_recipe() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let run = |arguments: &[&str]| {
-        let mut command = w2s();
-        command.arg("run").arg(recipe("smoke.toml")).arg("--out").arg(&out).args(arguments);
+        let mut command = short_smoke(&out);
+        command.args(arguments);
         command
     };
     let error = failure(&mut run(&["--only", "dpo"]), 1);

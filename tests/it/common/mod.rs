@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use serde_json::Value;
 
 pub fn recipe(name: &str) -> PathBuf {
@@ -33,6 +34,26 @@ pub fn w2s() -> Command {
         .env("NO_COLOR", "1")
         .stdin(Stdio::null());
     command
+}
+
+/// The smoke recipe run to `out` with a few steps in the trainings that take longest, for tests
+/// that need what its stages leave and not what they learn.
+pub fn short_smoke(out: &Path) -> Command {
+    let mut command = w2s();
+    command.arg("run").arg(recipe("smoke.toml")).arg("--out").arg(out);
+    for set in ["pretrain.training.steps=4", "gold.training.steps=4", "ppo.training.steps=1"] {
+        command.args(["--set", set]);
+    }
+    command
+}
+
+/// What the program says of arguments that its command line refuses by itself, without its start;
+/// nothing where it takes them.
+pub fn usage_error(command: &Command) -> Option<String> {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let error = w2s::cli::Cli::try_parse_from(words).err()?;
+    assert_eq!(error.exit_code(), 2, "{error}");
+    Some(error.to_string())
 }
 
 pub fn output(command: &mut Command) -> Output {

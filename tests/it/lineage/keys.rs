@@ -52,9 +52,9 @@ fn idle_keys() -> Vec<String> {
     keys
 }
 
-/// Keys that `src/recipe/outcome.rs` takes as `_` and that `idle_keys` does not change, with the
+/// Keys that `src/recipe/tables` takes as `_` and that `idle_keys` does not change, with the
 /// place where they count, if at all.
-const ELSEWHERE: [(&str, &str); 45] = [
+const ELSEWHERE: [(&str, &str); 51] = [
     ("Run.name", "the page alone"),
     ("Run.device", "`cuda` is not everywhere"),
     ("Run.dtype", "as the precision of each model"),
@@ -74,6 +74,12 @@ const ELSEWHERE: [(&str, &str); 45] = [
     ("Judge<'_>.dtype", ""),
     ("Gold.training", "settled"),
     ("Preferences.policy", "the outcome of that model"),
+    ("Dpo.training", "settled"),
+    ("Dpo.lora", "settled"),
+    ("Direct.models", "one by one"),
+    ("Direct.sft", "settled"),
+    ("Direct.dpo", "settled"),
+    ("Direct.lora", "settled"),
     ("RewardModelTable.model", "the outcome of that model"),
     ("RewardModelTable.from", "the outcome of what it names"),
     ("RewardModelTable.training", "settled"),
@@ -103,17 +109,21 @@ const ELSEWHERE: [(&str, &str); 45] = [
     ("Training.max_skips", ""),
 ];
 
-/// `Table.key` of all that the list takes as `_`.
+/// `Table.key` of all that the functions which say what a result is filed under take as `_`.
 fn taken_as_nothing() -> BTreeSet<String> {
-    let source =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/recipe/outcome.rs"))
-            .unwrap();
-    let (mut table, mut found) = (String::new(), BTreeSet::new());
+    let tables = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/recipe/tables");
+    let files = fs::read_dir(tables).unwrap().map(|file| file.unwrap().path());
+    let source: String = files.map(|file| fs::read_to_string(file).unwrap()).collect();
+    let (mut table, mut is_outcome, mut found) = (String::new(), false, BTreeSet::new());
     for line in source.lines() {
+        if let Some((_, function)) = line.split_once("fn ") {
+            let name = function.split(['(', '<']).next().unwrap();
+            is_outcome = name.ends_with("outcome") || ["objective", "seed"].contains(&name);
+        }
         if let Some(name) = line.strip_prefix("impl ") {
             table = name.trim_end_matches(" {").to_owned();
         }
-        for (at, _) in line.match_indices(": _") {
+        for (at, _) in line.match_indices(": _").filter(|_| is_outcome) {
             let key =
                 line[..at].rsplit(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap();
             let table =

@@ -36,9 +36,7 @@ fn journals(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 #[test]
 fn a_project_that_is_killed_and_moved_again_and_again_ends_like_an_untouched_one() {
     let (whole, mut killed) = (Project::new(), Project::new());
-    let started = Instant::now();
     success(&mut whole.run(&[]));
-    let undisturbed = started.elapsed();
 
     let mut done: Vec<String> = Vec::new();
     let mut kills = 0;
@@ -52,15 +50,20 @@ fn a_project_that_is_killed_and_moved_again_and_again_ends_like_an_untouched_one
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        // From the time that the program needs to start, to a fifth of the whole run; that start
-        // takes longer where other tests have come since, so each attempt has a little more time.
-        let random = Stream::new(7, "kill", "").uniform(attempt, 0);
-        let start = Duration::from_millis(150 + 25 * attempt);
-        let deadline = Instant::now() + start + undisturbed.mul_f64(random / 5.0);
+        // It is killed some time after some tasks, however long the program takes to come to them.
+        let random = |of: &str, up_to: f64| up_to * Stream::new(7, of, "").uniform(attempt, 0);
+        let (ends_before, patience) = (random("tasks", 5.0) as usize, random("time", 0.15));
+        let said = |what: &str| fs::read_to_string(&log).unwrap().matches(what).count();
+        let is_due = || {
+            said(": done in ") >= ends_before
+                && said(": starting") + said(": continuing") > ends_before
+        };
+        let mut due: Option<Instant> = None;
         let mut ended = None;
-        while ended.is_none() && Instant::now() < deadline {
+        while ended.is_none() && due.is_none_or(|due| due.elapsed().as_secs_f64() < patience) {
             std::thread::sleep(Duration::from_millis(5));
             ended = child.try_wait().unwrap();
+            due = due.or_else(|| is_due().then(Instant::now));
         }
         if ended.is_none() {
             child.kill().unwrap();

@@ -75,7 +75,8 @@ fn run(out: &Path, arguments: &[&str]) -> std::process::Command {
     command.arg("run").arg(recipe("smoke.toml")).arg("--out").arg(out);
     for set in [
         "pretrain.training.steps=20",
-        "gold.training.steps=20",
+        "gold.training.steps=4",
+        "ppo.training.steps=1",
         "sft.lora={rank=4}",
         "dpo.lora={rank=2, alpha=8, targets=['attn.c_proj','c_fc'], save='adapter'}",
         "reward_model.lora={rank=3, save='adapter'}",

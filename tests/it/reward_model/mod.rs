@@ -28,6 +28,7 @@ fn run(out: &Path, arguments: &[&str]) -> std::process::Command {
         "data.validation=200",
         "models.base.scratch.steps=1",
         "models.other.scratch.steps=1",
+        "pretrain.training.steps=20",
         "gold.training.steps=100",
         "sft.training.steps=8",
         "preferences.prompts=300",

@@ -16,7 +16,7 @@ fn assert_is_gold_of_another(judged: &Path, folder: &Path) {
     let only = ["--only", "pretrain", "--only", "gold", "--only", "preferences", "--set", &gold];
     let fewer = [
         "--set",
-        "pretrain.training.steps=5",
+        "pretrain.training.steps=4",
         "--set",
         "preferences.prompts=8",
         "--set",
@@ -195,7 +195,7 @@ fn a_file_of_pairs_is_enough() {
          300\nvalidation = 20\ntest = 20\n\
          [models.m.scratch]\narchitecture = 'gpt2'\nn_layer = 2\nn_head = 2\nn_embd = \
          64\nn_positions = 192\n\
-         tokenizer = {{ kind = 'bpe', vocab_size = 1024 }}\n[pretrain.training]\nsteps = 20\n\
+         tokenizer = {{ kind = 'bpe', vocab_size = 1024 }}\n[pretrain.training]\nsteps = 4\n\
          [preferences]\nsource = {:?}\nvalidation_pairs = 150\nlabel = 'kept'\n\
          [reward_model]\nmodel = 'm'\nhead_learning_rate = \
          1e-2\n[reward_model.training]\nlearning_rate = 1e-3\nepochs = 2\nbatch_size = 16\n",

@@ -5,7 +5,7 @@ use std::fs;
 use w2s::artifacts::RunDir;
 
 use super::{PROMPTS, Tiny, assert_same_answers, assert_same_summary, journals};
-use crate::common::{failure, recipe, success, w2s};
+use crate::common::{failure, recipe, success, usage_error, w2s};
 
 #[test]
 fn more_shards_than_prompts() {
@@ -53,7 +53,8 @@ fn a_directory_is_for_one_run_or_for_different_shards() {
 fn shards_that_cannot_be_are_usage_errors() {
     let smoke = recipe("smoke.toml");
     for shard in ["0/4", "5/4", "a", "1/0", "", "1/", "/2", "-1/2", "1/2/3"] {
-        let error = failure(w2s().arg("run").arg(&smoke).arg(format!("--shard={shard}")), 2);
+        let error = usage_error(w2s().arg("run").arg(&smoke).arg(format!("--shard={shard}")));
+        let error = error.unwrap_or_else(|| panic!("`{shard}` is taken"));
         assert!(
             error.contains("--shard <I/N>")
                 && error.contains("expected I/N with whole numbers 1 <= I <= N"),
@@ -66,7 +67,9 @@ fn shards_that_cannot_be_are_usage_errors() {
         &["--only", "evaluate"],
         &["--only", "steer", "--only", "pretrain"],
     ] {
-        let error = failure(w2s().arg("run").arg(&smoke).args(["--shard", "1/2"]).args(other), 2);
+        let mut command = w2s();
+        command.arg("run").arg(&smoke).args(["--shard", "1/2"]).args(other);
+        let error = usage_error(&command).unwrap_or_else(|| failure(&mut command, 2));
         assert!(error.contains("cannot be used with"), "{error}");
     }
     let tiny = Tiny::new();

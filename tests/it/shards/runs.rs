@@ -8,7 +8,7 @@ use w2s::models::weights::{read_tensors, write_tensors};
 use w2s::text::Tokenizer;
 
 use super::{Tiny, assert_same_answers, assert_same_summary, journals};
-use crate::common::{failure, kill_when, lines, output, recipe, stderr, success, w2s};
+use crate::common::{failure, kill_when, lines, output, short_smoke, stderr, success, w2s};
 
 fn ids(path: &Path) -> Vec<String> {
     lines(path).iter().map(|line| line["id"].as_str().unwrap().to_owned()).collect()
@@ -19,16 +19,9 @@ fn a_trained_run_in_shards_is_the_unsharded_one() {
     let scratch = tempfile::tempdir().unwrap();
     let (whole, split) = (scratch.path().join("whole"), scratch.path().join("split"));
     let run = |out: &Path, arguments: &[&str]| {
-        let mut command = w2s();
-        command.arg("run").arg(recipe("smoke.toml")).arg("--out").arg(out).args(arguments);
-        for set in [
-            "pretrain.training.steps=20",
-            "gold.training.steps=20",
-            "steer.prompts=12",
-            "steer.prompts_in_flight=2",
-        ] {
-            command.args(["--set", set]);
-        }
+        let mut command = short_smoke(out);
+        command.args(arguments);
+        command.args(["--set", "steer.prompts=12", "--set", "steer.prompts_in_flight=2"]);
         command
     };
     let expected = success(&mut run(&whole, &["--json"]));
