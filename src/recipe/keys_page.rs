@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::keys::Node;
+use super::ranges::range_words;
 use super::tables::Training;
 use super::words::in_toml;
 
@@ -131,6 +132,9 @@ fn said(field: Node) -> String {
     let mut text = field.description();
     for (choice, said) in field.choices() {
         text.push_str(&format!(" `{choice}`: {said}"));
+    }
+    if let Some(range) = range_words(field) {
+        text.push_str(&format!(" Must be {range}."));
     }
     let also = field.keyword("x-also").and_then(Value::as_array).into_iter().flatten();
     let also: Vec<String> = also.filter_map(|name| Some(format!("`{}`", name.as_str()?))).collect();

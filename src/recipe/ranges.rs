@@ -51,6 +51,15 @@ fn tell(node: Node, number: f64, path: &[String], rules: &mut Rules) {
     }
 }
 
+/// The numbers that a key may be, in words; `None` where any will do.
+pub(super) fn range_words(node: Node) -> Option<String> {
+    let range = Range::of(node);
+    let bounds = [range.least, range.above, range.most, range.below];
+    // A count that cannot be below 0 is said by its type.
+    let says_more = bounds != [Some(0.0), None, None, None] || node.type_words() == "number";
+    (says_more && bounds.iter().any(Option::is_some)).then(|| range.words())
+}
+
 /// The numbers that a key may be.
 struct Range {
     least: Option<f64>,
