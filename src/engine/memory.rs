@@ -294,7 +294,7 @@ mod tests {
         let mut recipe = load(&path, &sets).unwrap_or_else(|error| panic!("{error}"));
         // Data that one must fetch oneself.
         if !recipe.data.source.starts_with("builtin:") {
-            let rows = |rows: usize| if rows == 0 { 5000 } else { rows };
+            let rows = |rows: usize| if rows == 0 { 1_000_000 } else { rows };
             let [train, validation, test] =
                 [recipe.data.train, recipe.data.validation, recipe.data.test].map(rows);
             let (source, subset) = ("builtin:reviews".to_owned(), None);
