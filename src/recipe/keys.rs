@@ -295,6 +295,7 @@ mod tests {
         };
         for (table, name, here) in [
             ("ppo", "kl_coef", "ppo.kl.coef"),
+            ("dpo", "kl_coef", "dpo.beta"),
             ("sft", "num_train_epochs", "sft.training.epochs"),
             ("dpo.training", "per_device_train_batch_size", "dpo.training.micro_batch_size"),
             ("sft.lora", "lora_alpha", "sft.lora.alpha"),

@@ -72,7 +72,13 @@ fn mend(document: &mut Document, problem: &Problem, made_up: &mut Vec<Vec<String
     let path = &problem.path;
     match &problem.what {
         What::UnknownKey { key, expected } => {
+            // The value of another program's key is not one of ours.
+            let is_elsewhere = keys::known_elsewhere(path, key, &document.root).is_some();
             let Some(Value::Table(table)) = get_mut(&mut document.root, path) else { return false };
+            if is_elsewhere {
+                table.remove(key);
+                return true;
+            }
             match nearest(key, expected.iter().copied()).filter(|right| !table.contains_key(*right))
             {
                 Some(right) => document.rename(path, key, right),

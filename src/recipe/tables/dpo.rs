@@ -28,7 +28,7 @@ pub struct Dpo {
     pub loss: PreferenceLoss,
     /// β: the strength of the pull to the reference.
     #[serde(default = "default_beta")]
-    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(extend("exclusiveMinimum" = 0, "x-also" = ["kl_coef"]))]
     pub beta: f64,
     /// The chance that a label is wrong, for the loss `sigmoid` alone.
     #[serde(default)]

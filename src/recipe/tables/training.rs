@@ -27,7 +27,7 @@ pub struct TrainingTable {
     /// Examples of one optimiser step: texts, or pairs for `[dpo]` and `[reward_model]`, or
     /// rollouts for `[ppo]`.
     #[schemars(range(min = 1))]
-    #[schemars(extend("x-also" = ["train_batch_size", "gradient_accumulation_steps"]))]
+    #[schemars(extend("x-also" = ["train_batch_size"]))]
     #[schemars(example = 64)]
     pub batch_size: Option<usize>,
     /// Examples of one forward pass; divides `batch_size`. By default the largest divisor up to 16.

@@ -164,3 +164,11 @@ fn a_missing_file_points_at_its_neighbours() {
     };
     assert!(folder[0].contains("is a folder, not a recipe"), "{folder:?}");
 }
+
+#[test]
+fn the_value_of_another_programs_key_is_not_taken_for_ours() {
+    let written = Written::edited(&[("[dpo.training]", "[dpo.training]\nwarmup_steps = 100")]);
+    let problems = written.problems(&[]);
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert!(problems[0].ends_with("hint: that is `dpo.training.warmup_ratio`"), "{problems:#?}");
+}
