@@ -80,18 +80,15 @@ impl Node {
 
     /// The key of that name, or an item, of a table or list whose value is `value`.
     pub fn child(self, key: &str, value: Option<&Toml>) -> Option<Self> {
-        if let Some(items) = self.kind.get("items") {
-            return Some(Self::of(items));
+        if let Some(item) = self.item() {
+            return Some(item);
         }
         let named = |kind: &'static Value| kind.get("properties").and_then(|keys| keys.get(key));
         let kind = value.and_then(|value| value.get("kind")).and_then(Toml::as_str);
         let of_kind = self.alternatives().find(|(name, _)| Some(*name) == kind);
         let any_kind = || self.alternatives().find_map(|(_, kind)| named(kind));
-        let field = named(self.kind)
-            .or_else(|| named(of_kind?.1))
-            .or_else(any_kind)
-            .or_else(|| self.kind.get("additionalProperties").filter(|kind| kind.is_object()));
-        field.map(Self::of)
+        let field = named(self.kind).or_else(|| named(of_kind?.1)).or_else(any_kind);
+        field.map(Self::of).or_else(|| self.named())
     }
 
     /// The tables that have a `kind` of their own, with it.
@@ -136,11 +133,9 @@ impl Node {
             }
             Self::of(field).also_called(name, &path, found);
         }
-        let named = self.kind.get("additionalProperties").filter(|kind| kind.is_object());
-        let items = self.kind.get("items");
-        for (part, kind) in [("<name>", named), ("<number>", items)] {
-            let Some(kind) = kind else { continue };
-            Self::of(kind).also_called(name, &format!("{path}.{part}"), found);
+        for (part, node) in [("<name>", self.named()), ("<number>", self.item())] {
+            let Some(node) = node else { continue };
+            node.also_called(name, &format!("{path}.{part}"), found);
         }
     }
 
@@ -247,10 +242,8 @@ mod tests {
             visit(&path, Node::of(field));
             every_key(Node::of(field), &path, visit);
         }
-        for part in ["additionalProperties", "items"] {
-            if let Some(kind) = node.kind.get(part).filter(|kind| kind.is_object()) {
-                every_key(Node::of(kind), path, visit);
-            }
+        for below in [node.named(), node.item()].into_iter().flatten() {
+            every_key(below, path, visit);
         }
     }
 

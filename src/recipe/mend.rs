@@ -12,6 +12,9 @@ use super::overrides::{Document, Origin};
 use super::tables::Recipe;
 use super::words::{listed, nearest};
 
+/// What stands between a problem and its way out.
+const HINT: &str = "\n\nhint: ";
+
 /// More than a recipe has keys; bounds the mending.
 const MOST_PROBLEMS: usize = 200;
 
@@ -51,14 +54,7 @@ pub(super) fn read_mending(
 impl MadeUp {
     /// Whether a broken rule names one of the values, a table around it or a key below it.
     pub fn concerns(&self, problem: &str) -> bool {
-        let rule = problem
-            .split(
-                "
-
-hint: ",
-            )
-            .next()
-            .unwrap_or_default();
+        let rule = problem.split_once(HINT).map_or(problem, |(rule, _)| rule);
         let named = rule.split('`').skip(1).step_by(2).map(|word| word.trim_matches(['[', ']']));
         let named: Vec<Vec<&str>> = named.map(|key| key.split('.').collect()).collect();
         let concerns = |path: &Vec<String>| {

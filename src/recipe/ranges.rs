@@ -88,21 +88,19 @@ impl Range {
     }
 
     fn words(&self) -> String {
-        let least = match (self.least, self.above) {
-            (Some(least), _) => Some(format!("{least} or more")),
-            (None, Some(above)) => Some(format!("a number above {above}")),
-            (None, None) => None,
-        };
-        match (least, self.most, self.below) {
-            (Some(_), Some(most), _) if self.least.is_some() => {
-                format!("{} to {most}", self.least.unwrap_or_default())
-            }
-            (Some(least), Some(most), _) => format!("{least} and up to {most}"),
-            (Some(least), None, Some(below)) => format!("{least} and below {below}"),
-            (Some(least), None, None) => least,
-            (None, Some(most), _) => format!("{most} or less"),
-            (None, None, Some(below)) => format!("a number below {below}"),
-            (None, None, None) => "a number".to_owned(),
+        if let (Some(least), Some(most)) = (self.least, self.most) {
+            return format!("{least} to {most}");
         }
+        let from = match (self.least, self.above) {
+            (Some(least), _) => format!("{least} or more"),
+            (None, Some(above)) => format!("a number above {above}"),
+            (None, None) => "a number".to_owned(),
+        };
+        let to = match (self.most, self.below) {
+            (Some(most), _) => format!(" and up to {most}"),
+            (None, Some(below)) => format!(" and below {below}"),
+            (None, None) => String::new(),
+        };
+        from + &to
     }
 }
