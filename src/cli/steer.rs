@@ -211,7 +211,8 @@ impl SteerCommand {
     fn all_prompts(&self) -> Result<Vec<Prompt>> {
         let numbered = self.prompt.iter().enumerate();
         let mut prompts: Vec<Prompt> =
-            numbered.map(|(i, prompt)| Prompt::new(format!("prompt-{i}"), prompt)).collect();
+            numbered.map(|(i, prompt)| Prompt::new(format!("prompt-{i}"), prompt.as_str()))
+                .collect();
         if let Some(file) = &self.prompts {
             prompts.extend(read_prompts(file)?);
         }

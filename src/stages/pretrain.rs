@@ -48,7 +48,7 @@ pub fn train(context: &Context, name: &str) -> Result<()> {
             lm.clone(),
             tokenizer.clone(),
             template,
-            prompt,
+            prompt.into(),
             (training.max_length / 2).min(48),
         ),
         lm,

@@ -13,7 +13,7 @@ use super::records;
 use super::reviews;
 use super::splits::{self, SplitFiles};
 use crate::error::{Error, Result};
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, PromptText};
 use crate::recipe::{Columns, Data, PromptRule};
 use crate::sampling::Stream;
 
@@ -346,7 +346,7 @@ impl Dataset {
             Split::Validation => (&self.validation, &[&self.train]),
             Split::Test => (&self.test, &[&self.train, &self.validation]),
         };
-        let known: HashSet<String> =
+        let known: HashSet<PromptText> =
             earlier.iter().flat_map(|examples| of(examples)).map(|prompt| prompt.text).collect();
         let mut found = Prompts::default();
         for prompt in of(examples) {

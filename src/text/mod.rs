@@ -9,7 +9,9 @@ mod encoding;
 mod hold_out;
 mod jinja_python;
 mod json_file;
+mod messages;
 mod pair_files;
+mod pair_layout;
 mod pairs;
 mod parquet;
 mod prompt;
@@ -25,11 +27,11 @@ mod tokenizer_class;
 mod train_tokenizer;
 mod vocabulary;
 
-pub use chat::{ChatTemplate, Message};
+pub use chat::ChatTemplate;
 pub use data_report::DataReport;
 pub use dataset::{Dataset, Example, Prompts, Split, first_words_prompt, load as load_dataset};
-pub use pair_files::{PairRow, PairRows, files as pair_files, load as load_pair_rows};
-pub use pairs::{LeftOut, Pair, Reason, read_pairs, read_prompts, read_responses};
+pub use pair_files::{PairRow, PairRows, files as pair_files, load as load_pair_rows, read_responses};
+pub use pairs::{LeftOut, Pair, Reason, read_pairs, read_prompts};
 pub use prompt::PromptTemplate;
 pub use report::{
     bos_problems, folder_reports, indented, mixture_problems, plan_report, tilt_problems,

@@ -14,7 +14,7 @@ use super::rollouts::{Batch, Sampler};
 use crate::error::{Error, Result};
 use crate::losses::adapt_kl_coefficient;
 use crate::monitor::glossary;
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, PromptText};
 use crate::report::distinct;
 use crate::sampling::Stream;
 use crate::score::JudgeModel;
@@ -210,8 +210,8 @@ fn validation_line(
     gold: Option<&JudgeModel>,
     step: usize,
 ) -> Result<ValidationLine> {
-    let answers: Vec<(&str, &str)> =
-        batch.lines.iter().map(|line| (line.prompt.as_str(), line.response.as_str())).collect();
+    let answers: Vec<(&PromptText, &str)> =
+        batch.lines.iter().map(|line| (&line.prompt, line.response.as_str())).collect();
     let mean = |of: &dyn Fn(&RolloutLine) -> f64| {
         batch.lines.iter().map(of).sum::<f64>() / batch.lines.len() as f64
     };

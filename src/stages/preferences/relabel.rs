@@ -6,6 +6,7 @@ use super::journal::{Labelled, label_all};
 use super::verdict::{fault, verdict};
 use crate::error::{Error, Result};
 use crate::models::end_token_ids;
+use crate::prompt::PromptText;
 use crate::recipe::Preferences;
 use crate::sampling::Stream;
 use crate::score::JudgeModel;
@@ -101,7 +102,7 @@ fn label_group(
 ) -> Result<Vec<Labelled>> {
     let reason = |row: &PairRow| -> Result<Option<Reason>> {
         let too_long = || limit.map_or(Ok(false), |limit| limit.has_room(row).map(|room| !room));
-        Ok(match fault(&row.chosen, &row.rejected) {
+        Ok(match row.unfit.or_else(|| fault(&row.chosen, &row.rejected)) {
             None if too_long()? => Some(Reason::PromptTooLong),
             reason => reason,
         })
@@ -110,9 +111,9 @@ fn label_group(
     let usable = || {
         group.iter().zip(&reasons).filter(|(_, reason)| reason.is_none()).map(|((_, row), _)| row)
     };
-    let answers: Vec<(&str, &str)> = usable()
+    let answers: Vec<(&PromptText, &str)> = usable()
         .flat_map(|row| {
-            [&row.chosen, &row.rejected].map(|response| (row.prompt.as_str(), response.as_str()))
+            [&row.chosen, &row.rejected].map(|response| (&row.prompt, response.as_str()))
         })
         .collect();
     let rewards = reward.map(|reward| reward.rewards_by_length(&answers, TEXTS)).transpose()?;
