@@ -19,7 +19,7 @@ impl Prompt {
 }
 
 /// What a prompt says. In JSON a string, or a list of `{"role", "content"}`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum PromptText {
     /// A text, which a response continues.
@@ -29,7 +29,7 @@ pub enum PromptText {
 }
 
 /// One turn; roles are `system`, `user` and `assistant`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Message {
     pub role: String,
     pub content: String,

@@ -210,9 +210,9 @@ impl SteerCommand {
     /// The prompts of the command line, then those of the file.
     fn all_prompts(&self) -> Result<Vec<Prompt>> {
         let numbered = self.prompt.iter().enumerate();
-        let mut prompts: Vec<Prompt> =
-            numbered.map(|(i, prompt)| Prompt::new(format!("prompt-{i}"), prompt.as_str()))
-                .collect();
+        let mut prompts: Vec<Prompt> = numbered
+            .map(|(i, prompt)| Prompt::new(format!("prompt-{i}"), prompt.as_str()))
+            .collect();
         if let Some(file) = &self.prompts {
             prompts.extend(read_prompts(file)?);
         }

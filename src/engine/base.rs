@@ -4,8 +4,8 @@
 use super::memory::{Reader, Sizes, sampling};
 use super::prompt_room::{Part, PromptReader};
 use crate::error::{Error, Result};
-use crate::prompt::PromptText;
 use crate::policy::{LocalPolicy, Member};
+use crate::prompt::PromptText;
 use crate::search::Proposer;
 use crate::text::Vocabulary;
 

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use super::memory::{Reader, Sizes, scoring};
 use super::prompt_room::{Part, PromptReader};
 use crate::error::Result;
-use crate::prompt::PromptText;
 use crate::policy::Member;
+use crate::prompt::PromptText;
 use crate::score::{GuidePair, PairScorer, WeightedPairs};
 use crate::text::{Vocabulary, VocabularyDifference};
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 use super::growing::{Growing, Sample};
 use super::mixture::{Caches, Hidden, Member, Mixture};
 use crate::error::{Error, Result};
-use crate::prompt::PromptText;
 use crate::models::Lm;
+use crate::prompt::PromptText;
 use crate::sampling::Sampling;
 use crate::search::{
     Extend, Extended, Finish, Group, Kept, NextTokens, Node, Nodes, Proposer, Response, Ticket,

@@ -13,8 +13,8 @@ use tch::{Kind, Tensor};
 
 use super::draw::{Distribution, distributions};
 use crate::error::Result;
-use crate::prompt::PromptText;
 use crate::models::{KvCache, Lm, Segment};
+use crate::prompt::PromptText;
 use crate::text::{PromptTemplate, Tokenizer};
 
 /// A model, what it reads before the response, and the weight of its logits.

@@ -8,12 +8,12 @@ use tch::{Device, Kind, Tensor};
 
 use super::Reading;
 use crate::error::{Error, Result};
-use crate::prompt::PromptText;
 use crate::models::config::{self, CLASSIFIER_TYPES};
 use crate::models::{
     Classifier, ClassifierConfig, LmConfig, RewardHead, RewardModel, base_of_adapter,
     check_vocabulary,
 };
+use crate::prompt::PromptText;
 use crate::text::Tokenizer;
 
 /// A classifier or a reward model that tells how good responses are.
@@ -102,8 +102,7 @@ impl JudgeModel {
             Network::Classifier(classifier) => {
                 let rows = answers.iter().map(|&(prompt, response)| {
                     let text = self.reading.text(&self.tokenizer, prompt, said(response))?;
-                    self.tokenizer
-                        .encode_classifier(&text, classifier.config.context() as usize)
+                    self.tokenizer.encode_classifier(&text, classifier.config.context() as usize)
                 });
                 log_odds(classifier, &self.tokenizer, &rows.collect::<Result<Vec<_>>>()?)
             }
@@ -127,12 +126,17 @@ impl JudgeModel {
 
     /// [`Self::rewards`] of any number of answers, `batch` of like length in one pass, so that
     /// little of it is padding.
-    pub fn rewards_by_length(&self, answers: &[(&PromptText, &str)], batch: usize) -> Result<Vec<f64>> {
+    pub fn rewards_by_length(
+        &self,
+        answers: &[(&PromptText, &str)],
+        batch: usize,
+    ) -> Result<Vec<f64>> {
         let mut order: Vec<usize> = (0..answers.len()).collect();
         order.sort_by_key(|&answer| answers[answer].0.len() + answers[answer].1.len());
         let mut rewards = vec![0.0; answers.len()];
         for batch in order.chunks(batch) {
-            let texts: Vec<(&PromptText, &str)> = batch.iter().map(|&answer| answers[answer]).collect();
+            let texts: Vec<(&PromptText, &str)> =
+                batch.iter().map(|&answer| answers[answer]).collect();
             for (&answer, found) in batch.iter().zip(self.rewards(&texts)?) {
                 rewards[answer] = found;
             }

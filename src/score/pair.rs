@@ -21,8 +21,8 @@ use super::guide_pair::GuidePair;
 use super::logps::frozen_target_logps;
 use super::new_states::NewStates;
 use crate::error::{Error, Result};
-use crate::prompt::PromptText;
 use crate::models::{Lm, Segment};
+use crate::prompt::PromptText;
 use crate::search::{Group, Kept, Node, Nodes, Response, Scored, Scorer, ToScore};
 
 /// The scorer of one guide pair.

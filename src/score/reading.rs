@@ -114,10 +114,7 @@ mod tests {
         );
         assert_eq!(text(reading(None), &bare, &one), Ok("q {response}r {prompt}".to_owned()));
         let given = reading(Some("Q: {prompt} A: {response}"));
-        assert_eq!(
-            text(given, &chatting, &one),
-            Ok("Q: q {response} A: r {prompt}".to_owned())
-        );
+        assert_eq!(text(given, &chatting, &one), Ok("Q: q {response} A: r {prompt}".to_owned()));
         assert_eq!(text(reading(None), &chatting, &"q".into()), Ok("qr {prompt}".to_owned()));
         let two: PromptText = vec![Message::new("system", "s"), Message::new("user", "q")].into();
         let error = text(reading(None), &bare, &two).unwrap_err();

@@ -17,7 +17,6 @@ use crate::prompt::Message;
 
 const NAME: &str = "chat";
 
-
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     environment: Environment<'static>,

@@ -83,8 +83,10 @@ mod tests {
                 { "role": "user", "content": [{ "type": "text", "text": "q" }] },
                 { "role": "assistant", "content": "a", "tool_calls": null }
             ]),
-            json!("[{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"assistant\", \
-                    \"content\": \"a\"}]"),
+            json!(
+                "[{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"assistant\", \
+                    \"content\": \"a\"}]"
+            ),
         ] {
             assert_eq!(turns(&value), Ok(Some(chat.clone())), "{value}");
         }

@@ -30,7 +30,9 @@ mod vocabulary;
 pub use chat::ChatTemplate;
 pub use data_report::DataReport;
 pub use dataset::{Dataset, Example, Prompts, Split, first_words_prompt, load as load_dataset};
-pub use pair_files::{PairRow, PairRows, files as pair_files, load as load_pair_rows, read_responses};
+pub use pair_files::{
+    PairRow, PairRows, files as pair_files, load as load_pair_rows, read_responses,
+};
 pub use pairs::{LeftOut, Pair, Reason, read_pairs, read_prompts};
 pub use prompt::PromptTemplate;
 pub use report::{

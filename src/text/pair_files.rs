@@ -127,8 +127,7 @@ fn hold_out_pairs(
         return Err(too_few_groups(source, key, asked, &keys, "prompt"));
     }
     train.truncate(if settings.train_pairs == 0 { train.len() } else { settings.train_pairs });
-    let distinct =
-        validation.iter().map(|&row| &all[row].prompt).collect::<HashSet<_>>().len();
+    let distinct = validation.iter().map(|&row| &all[row].prompt).collect::<HashSet<_>>().len();
     report.lines.push(format!(
         "validation: {} of these pairs, all those of {distinct} prompts, held out by the seed",
         validation.len()

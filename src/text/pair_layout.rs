@@ -88,11 +88,7 @@ pub(super) fn read(file: &Path, columns: &PairColumns, record: &Record) -> Resul
 
 /// Responses that are turns. A prompt that is a text beside responses that hold it as a turn says
 /// nothing new. `None` where no turn comes before the responses.
-fn of_turns(
-    prompt: Option<Column>,
-    chosen: Vec<Message>,
-    rejected: Vec<Message>,
-) -> Option<Said> {
+fn of_turns(prompt: Option<Column>, chosen: Vec<Message>, rejected: Vec<Message>) -> Option<Said> {
     let most = chosen.len().min(rejected.len()).saturating_sub(1);
     let common = chosen.iter().zip(&rejected).take(most).take_while(|(a, b)| a == b).count();
     let before = match prompt {

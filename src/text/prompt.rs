@@ -1,8 +1,8 @@
 //! What a model reads before a response: the one function that training and search both use, so BOS
 //! and template cannot differ.
 
-use super::tokenizer::behind;
 use super::Tokenizer;
+use super::tokenizer::behind;
 use crate::error::{Error, Result};
 use crate::prompt::{Message, PromptText};
 use crate::recipe::{Chat, Model};
@@ -177,8 +177,9 @@ mod tests {
     #[test]
     fn bos_and_template_stand_before_the_prompt() {
         let tokenizer = tokenizer();
-        let with =
-            PromptTemplate::new("Review: {prompt}", Some(true)).encode(&tokenizer, &"good".into()).unwrap();
+        let with = PromptTemplate::new("Review: {prompt}", Some(true))
+            .encode(&tokenizer, &"good".into())
+            .unwrap();
         let without = PromptTemplate::new("Review: {prompt}", Some(false))
             .encode(&tokenizer, &"good".into())
             .unwrap();

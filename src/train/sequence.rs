@@ -126,9 +126,15 @@ mod tests {
         let [a, b] = ["a", "b"].map(|text| tokenizer.encode(text).unwrap()[0]);
         let template = PromptTemplate::new("{prompt}", None);
         let response = |text: &str, complete: bool, ends: &[i64]| {
-            let sequence =
-                Sequence::of_response(&tokenizer, &template, "a", (text, complete), ends, 99)
-                    .unwrap();
+            let sequence = Sequence::of_response(
+                &tokenizer,
+                &template,
+                &"a".into(),
+                (text, complete),
+                ends,
+                99,
+            )
+            .unwrap();
             sequence.map(|sequence| sequence.response().to_vec())
         };
         for text in

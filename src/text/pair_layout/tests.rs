@@ -57,10 +57,7 @@ fn texts_and_chats_with_a_prompt_or_without() {
             said(asked(), "a", "b"),
         ),
         // A text, answered by a turn each.
-        (
-            json!({ "prompt": "q", "chosen": chosen, "rejected": rejected }),
-            said(asked(), "a", "b"),
-        ),
+        (json!({ "prompt": "q", "chosen": chosen, "rejected": rejected }), said(asked(), "a", "b")),
         // A chat, answered by texts.
         (json!({ "prompt": [user("q")], "chosen": "a", "rejected": "b" }), said(asked(), "a", "b")),
         // Answers as single objects.

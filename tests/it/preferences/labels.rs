@@ -38,10 +38,10 @@ fn a_pair_file_is_judged_by_the_gold_reward() {
         let (prompt, chosen, rejected) =
             &originals[pair.id.strip_prefix("train-").unwrap().parse::<usize>().unwrap()];
         assert_eq!(
-            (&pair.prompt, &pair.chosen, &pair.rejected, pair.relabelled),
-            (prompt, chosen, rejected, Some(false))
+            (pair.prompt.to_string(), &pair.chosen, &pair.rejected, pair.relabelled),
+            (prompt.clone(), chosen, rejected, Some(false))
         );
-        let found = reward.rewards(&[(prompt, chosen), (prompt, rejected)]).unwrap();
+        let found = reward.rewards(&[(&pair.prompt, chosen), (&pair.prompt, rejected)]).unwrap();
         assert!(
             (pair.reward_chosen.unwrap() - found[0]).abs() < 1e-5
                 && (pair.reward_rejected.unwrap() - found[1]).abs() < 1e-5
