@@ -6,6 +6,7 @@ mod continuation;
 mod data_report;
 mod dataset;
 mod encoding;
+mod examples;
 mod hold_out;
 mod jinja_python;
 mod json_file;
@@ -29,7 +30,8 @@ mod vocabulary;
 
 pub use chat::ChatTemplate;
 pub use data_report::DataReport;
-pub use dataset::{Dataset, Example, Prompts, Split, first_words_prompt, load as load_dataset};
+pub use dataset::load as load_dataset;
+pub use examples::{Dataset, Example, Prompts, Split, first_words_prompt};
 pub use pair_files::{
     PairRow, PairRows, files as pair_files, load as load_pair_rows, read_responses,
 };

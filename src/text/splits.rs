@@ -100,9 +100,16 @@ pub(super) fn root(data: &Data) -> Result<PathBuf> {
 /// Train, validation and test of these files of a folder; validation may be empty.
 pub(super) fn of_data(names: &[String], data: &Data) -> Result<[SplitFiles; 3], Trouble> {
     let files = Files::of(names, "data");
-    let train = files.some("train", TRAIN, data.splits.train.as_ref())?;
-    let validation = files.choose("validation", VALIDATION, data.splits.validation.as_ref())?;
-    let test = files.some("test", TEST, data.splits.test.as_ref())?;
+    let (mut train, mut validation, mut test) = Default::default();
+    if data.train.is_some() {
+        train = files.some("train", TRAIN, data.splits.train.as_ref())?;
+    }
+    if data.validation.is_some() {
+        validation = files.choose("validation", VALIDATION, data.splits.validation.as_ref())?;
+    }
+    if data.test.is_some() {
+        test = files.some("test", TEST, data.splits.test.as_ref())?;
+    }
     apart(&[("train", &train), ("validation", &validation), ("test", &test)])?;
     Ok([train, validation, test])
 }

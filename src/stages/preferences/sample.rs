@@ -71,7 +71,7 @@ fn splits(settings: &Preferences) -> [(&'static str, Split, usize); 2] {
 /// The prompts of the first `count` texts that are long enough for one, of validation without the
 /// prompts that training texts make too.
 fn prompts(context: &Context, split: Split, count: usize, file: &str) -> Result<Vec<Prompt>> {
-    let least = context.recipe().data.prompt.min_words;
+    let least = context.recipe().data()?.prompt.min_words;
     let Prompts { prompts, seen } = context.prompts(split, count)?;
     let passed_over = match seen.len() {
         0 => String::new(),

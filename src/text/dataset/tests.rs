@@ -4,9 +4,10 @@ use std::io::Write;
 
 use parquet::basic::Compression;
 
+use super::super::examples::{Prompts, Split, first_words_prompt};
 use super::super::parquet::tests::write;
 use super::*;
-use crate::recipe::DataSplits;
+use crate::recipe::{DataSplits, PromptRule};
 
 fn data(source: &Path, sizes: [usize; 3]) -> Data {
     let [train, validation, test] = sizes;
@@ -17,9 +18,9 @@ fn data(source: &Path, sizes: [usize; 3]) -> Data {
         splits: DataSplits::default(),
         columns: Columns::default(),
         prompt: PromptRule::default(),
-        train,
-        validation,
-        test,
+        train: Some(train),
+        validation: Some(validation),
+        test: Some(test),
     }
 }
 
@@ -27,7 +28,13 @@ fn failure(name: &str, content: &[u8], sizes: [usize; 3]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     std::fs::write(&path, content).unwrap();
-    let error = load(&data(&path, sizes), 1).unwrap_err().to_string();
+    let labels = |dataset: Dataset| {
+        [Split::Train, Split::Validation, Split::Test]
+            .map(|split| dataset.labels(split).map(drop))
+            .into_iter()
+            .collect::<Result<Vec<_>>>()
+    };
+    let error = load(&data(&path, sizes), 1).and_then(labels).unwrap_err().to_string();
     error.replace(&format!("{}/", folder.path().display()), "")
 }
 
@@ -191,8 +198,12 @@ fn a_folder_of_shards_is_read_in_order_and_lends_validation_rows() {
 #[test]
 fn prompts_are_the_first_words() {
     let rule = PromptRule { min_words: 2, max_words: 4 };
-    let example =
-        |text: &str, id: usize| Example { id: format!("test-{id}"), text: text.into(), label: 0 };
+    let example = |text: &str, id: usize| Example {
+        id: format!("test-{id}"),
+        text: text.into(),
+        label: None,
+        prompt: None,
+    };
     let mut lengths = std::collections::BTreeSet::new();
     for id in 0..50 {
         let prompt =
@@ -304,4 +315,46 @@ fn reviews_and_prompts_are_not_shared_by_splits() {
     let few = dataset.prompts(Split::Test, &data.prompt, 1, 20);
     assert_eq!(few.prompts, test.prompts[..20], "the first of them, in the order of the texts");
     assert!(test.seen.starts_with(&few.seen));
+}
+
+#[test]
+fn what_is_not_read_need_not_be_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("asked.jsonl");
+    let write = |row: &dyn Fn(usize) -> String| {
+        std::fs::write(&path, (0..3).map(|i| row(i) + "\n").collect::<String>()).unwrap();
+    };
+    let alone = Data { train: None, validation: None, ..data(&path, [0, 0, 0]) };
+    write(&|i| format!(r#"{{"text":"one two three {i}","label":-1}}"#));
+    let dataset = load(&alone, 7).unwrap();
+    let texts: Vec<&str> = dataset.test.iter().map(|row| row.text.as_str()).collect();
+    assert_eq!(texts, ["one two three 0", "one two three 1", "one two three 2"], "as they stand");
+    let error = dataset.labels(Split::Test).unwrap_err().to_string();
+    assert!(error.contains("asked.jsonl:1: `label` is `-1`; expected 0, 1"), "{error}");
+    let two = load(&Data { test: Some(2), ..alone.clone() }, 7).unwrap();
+    assert_eq!((two.test.len(), two.train.len()), (2, 0));
+
+    write(&|i| format!(r#"{{"instruction":"do {i}","label":"x"}}"#));
+    let mut asking = alone;
+    asking.columns.prompt = Some("instruction".to_owned());
+    let dataset = load(&asking, 7).unwrap();
+    let rule = PromptRule::default();
+    let Prompts { prompts, .. } = dataset.prompts(Split::Test, &rule, 7, 9);
+    let said: Vec<String> = prompts.iter().map(|prompt| prompt.text.to_string()).collect();
+    assert_eq!(
+        (said, prompts[2].id.as_str()),
+        (["do 0", "do 1", "do 2"].map(String::from).into(), "test-2")
+    );
+    let error = dataset.texts(Split::Test).unwrap_err().to_string();
+    assert!(error.contains("asked.jsonl:1: no column `text`"), "{error}");
+
+    let turn = |role: &str, i: usize| format!(r#"{{"role":"{role}","content":"{role} {i}"}}"#);
+    write(&|i| format!(r#"{{"messages":[{},{}]}}"#, turn("user", i), turn("assistant", i)));
+    asking.columns.prompt = Some("messages".to_owned());
+    let dataset = load(&asking, 7).unwrap();
+    let asked = vec![crate::prompt::Message::new("user", "user 1")];
+    assert_eq!(dataset.test[1].prompt, Some(asked.into()), "the answer is none of the prompt");
+    write(&|i| format!(r#"{{"messages":[{}]}}"#, turn("assistant", i)));
+    let error = load(&asking, 7).unwrap_err().to_string();
+    assert!(error.contains("asked.jsonl:1: `messages`, a chat without a turn of"), "{error}");
 }
