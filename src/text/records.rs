@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::rc::Rc;
 
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
@@ -112,7 +113,7 @@ fn json_array(path: &Path, limit: usize) -> Result<Vec<Record>> {
 
 fn record(path: &Path, line: usize, value: Value) -> Result<Record> {
     match value {
-        Value::Object(fields) => Ok(Record { line, fields }),
+        Value::Object(fields) => Ok(Record { line, fields, unread: Rc::default() }),
         other => Err(Error::data(
             path,
             Some(line),
@@ -135,7 +136,7 @@ fn csv_rows(path: &Path, file: File, limit: usize) -> Result<Vec<Record>> {
             .iter()
             .zip(row.iter())
             .map(|(name, value)| (name.to_owned(), Value::from(value)));
-        Ok(Record { line, fields: fields.collect() })
+        Ok(Record { line, fields: fields.collect(), unread: Rc::default() })
     });
     rows.collect()
 }
