@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::data_report::DataReport;
 use super::hold_out::hold_out;
-use super::record::{Record, shorten};
+use super::record::{Record, shorten, truth};
 use super::records;
 use super::reviews;
 use super::splits::{self, SplitFiles};
@@ -287,17 +287,11 @@ fn example(path: &Path, columns: &Columns, id: String, record: &Record) -> Resul
 }
 
 fn label(value: &Value) -> Option<u8> {
-    match value {
-        Value::Bool(positive) => Some(u8::from(*positive)),
-        Value::Number(number) => {
-            number.as_u64().filter(|label| *label < 2).map(|label| label as u8)
-        }
-        Value::String(name) => match name.trim().to_lowercase().as_str() {
-            "1" | "positive" | "pos" | "true" => Some(1),
-            "0" | "negative" | "neg" | "false" => Some(0),
-            _ => None,
-        },
-        _ => None,
+    let name = value.as_str().map(|name| name.trim().to_lowercase());
+    match name.as_deref() {
+        Some("positive" | "pos") => Some(1),
+        Some("negative" | "neg") => Some(0),
+        _ => truth(value).map(u8::from),
     }
 }
 

@@ -3,12 +3,16 @@
 
 mod chat;
 mod continuation;
+mod csv_rows;
 mod data_report;
 mod dataset;
 mod encoding;
+mod file_kind;
 mod hold_out;
 mod jinja_python;
 mod json_file;
+mod json_rows;
+mod lines;
 mod pair_files;
 mod pairs;
 mod parquet;
@@ -23,11 +27,13 @@ mod splits;
 mod tokenizer;
 mod tokenizer_class;
 mod train_tokenizer;
+mod unpacked;
 mod vocabulary;
 
 pub use chat::{ChatTemplate, Message};
 pub use data_report::DataReport;
 pub use dataset::{Dataset, Example, Prompts, Split, first_words_prompt, load as load_dataset};
+pub use file_kind::extension as data_extension;
 pub use pair_files::{PairRow, PairRows, files as pair_files, load as load_pair_rows};
 pub use pairs::{LeftOut, Pair, Reason, read_pairs, read_prompts, read_responses};
 pub use prompt::PromptTemplate;

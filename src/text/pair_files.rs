@@ -5,8 +5,6 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use super::data_report::DataReport;
 use super::dataset::{too_few, too_few_groups};
 use super::hold_out::hold_out;
@@ -207,15 +205,14 @@ fn pair(file: &Path, columns: &PairColumns, id: String, record: &Record) -> Resu
     let text = |column: &str, key: &str| {
         Ok::<_, Error>(record.text(file, column, &format!("preferences.columns.{key}"))?.to_owned())
     };
-    let complete =
-        |column: &str| record.fields.get(column).and_then(Value::as_bool).unwrap_or(true);
+    let complete = |column: &str| Ok::<_, Error>(record.truth(file, column)?.unwrap_or(true));
     Ok(PairRow {
         id,
         prompt: text(&columns.prompt, "prompt")?,
         chosen: text(&columns.chosen, "chosen")?,
         rejected: text(&columns.rejected, "rejected")?,
-        chosen_complete: complete("chosen_complete"),
-        rejected_complete: complete("rejected_complete"),
+        chosen_complete: complete("chosen_complete")?,
+        rejected_complete: complete("rejected_complete")?,
     })
 }
 
