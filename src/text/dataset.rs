@@ -11,7 +11,7 @@ use super::data_report::DataReport;
 use super::examples::{Dataset, Example};
 use super::hold_out::hold_out;
 use super::messages::turns;
-use super::record::{Record, shorten};
+use super::record::{Record, shorten, truth};
 use super::records;
 use super::reviews;
 use super::splits::{self, SplitFiles};
@@ -352,17 +352,11 @@ fn label_of(path: &Path, columns: &Columns, record: &Record) -> Result<u8> {
 }
 
 fn label(value: &Value) -> Option<u8> {
-    match value {
-        Value::Bool(positive) => Some(u8::from(*positive)),
-        Value::Number(number) => {
-            number.as_u64().filter(|label| *label < 2).map(|label| label as u8)
-        }
-        Value::String(name) => match name.trim().to_lowercase().as_str() {
-            "1" | "positive" | "pos" | "true" => Some(1),
-            "0" | "negative" | "neg" | "false" => Some(0),
-            _ => None,
-        },
-        _ => None,
+    let name = value.as_str().map(|name| name.trim().to_lowercase());
+    match name.as_deref() {
+        Some("positive" | "pos") => Some(1),
+        Some("negative" | "neg") => Some(0),
+        _ => truth(value).map(u8::from),
     }
 }
 

@@ -3,13 +3,17 @@
 
 mod chat;
 mod continuation;
+mod csv_rows;
 mod data_report;
 mod dataset;
 mod encoding;
 mod examples;
+mod file_kind;
 mod hold_out;
 mod jinja_python;
 mod json_file;
+mod json_rows;
+mod lines;
 mod messages;
 mod pair_files;
 mod pair_layout;
@@ -26,12 +30,14 @@ mod splits;
 mod tokenizer;
 mod tokenizer_class;
 mod train_tokenizer;
+mod unpacked;
 mod vocabulary;
 
 pub use chat::ChatTemplate;
 pub use data_report::DataReport;
 pub use dataset::load as load_dataset;
 pub use examples::{Dataset, Example, Prompts, Split, first_words_prompt};
+pub use file_kind::extension as data_extension;
 pub use pair_files::{
     PairRow, PairRows, files as pair_files, load as load_pair_rows, read_responses,
 };

@@ -5,8 +5,6 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use super::data_report::DataReport;
 use super::dataset::{too_few, too_few_groups};
 use super::hold_out::hold_out;
@@ -221,15 +219,14 @@ pub fn read_responses(path: &Path) -> Result<Vec<(PromptText, [String; 2])>> {
 
 fn pair(file: &Path, columns: &PairColumns, id: String, record: &Record) -> Result<PairRow> {
     let Said { prompt, chosen, rejected, unfit } = pair_layout::read(file, columns, record)?;
-    let complete =
-        |column: &str| record.fields.get(column).and_then(Value::as_bool).unwrap_or(true);
+    let complete = |column: &str| Ok::<_, Error>(record.truth(file, column)?.unwrap_or(true));
     Ok(PairRow {
         id,
         prompt,
         chosen,
         rejected,
-        chosen_complete: complete("chosen_complete"),
-        rejected_complete: complete("rejected_complete"),
+        chosen_complete: complete("chosen_complete")?,
+        rejected_complete: complete("rejected_complete")?,
         unfit,
     })
 }

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::records;
-use super::split_file::{DEPTH, Named, TEST, TRAIN, VALIDATION, extension};
+use super::file_kind::{KINDS, extension};
+use super::split_file::{DEPTH, Named, TEST, TRAIN, VALIDATION};
 use crate::error::{Error, Result};
 use crate::recipe::{Data, Preferences, SplitNames};
 
@@ -200,12 +200,11 @@ impl<'a> Files<'a> {
         let looked = format!(
             "looked for `{split}.…`, `{split}-…` and `{split}_…` here and up to two folders down"
         );
-        let kinds = records::EXTENSIONS.join(", ");
         let hint = if self.named.is_empty() {
-            format!("supported kinds: {kinds}")
+            format!("supported kinds: {KINDS}")
         } else {
             format!(
-                "`{}.splits.{split}` chooses one of {}; supported kinds: {kinds}",
+                "`{}.splits.{split}` chooses one of {}; supported kinds: {KINDS}",
                 self.table,
                 self.families()
             )
@@ -319,7 +318,8 @@ impl<'a> Files<'a> {
         found: &[&Named],
         passed_over: Vec<String>,
     ) -> Result<SplitFiles, Trouble> {
-        if found.iter().any(|file| extension(file.path) != extension(found[0].path)) {
+        let kind = |file: &Named| extension(file.path).map(str::to_lowercase);
+        if found.iter().any(|file| kind(file) != kind(found[0])) {
             let names = listed(found.iter().map(|file| file.path));
             return Err(Trouble::new(
                 format!("the {split} split has files of several kinds: {names}"),

@@ -44,7 +44,7 @@ fn bad_files_are_named_with_their_line() {
     let with = |second: &[u8]| [&good[..], b"\n", second].concat();
     let all = [0, 0, 0];
     for (content, message) in [
-        (with(b"\n{}\n"), "x.jsonl:2: an empty line"),
+        (with(b"\n\r\n \n7\n"), "x.jsonl:5: a JSON object was expected, not `7`"),
         (with(b"{\"text\":\"\xff\",\"label\":0}\n"), "x.jsonl:2: not UTF-8 at byte 10"),
         (with(b"{\"text\":\"b\",\"lab"), "x.jsonl:2: a half-written last line"),
         (with(b"{\"text\":\"b\" 7}\n"), "x.jsonl:2: not valid JSON"),
@@ -64,19 +64,49 @@ fn bad_files_are_named_with_their_line() {
         "x.jsonl: `data.train + data.validation + data.test` asks for 4 rows; the file has 1"
     ));
     assert!(
-        failure("x.arrow", good, all)
-            .contains("supported: .jsonl, .jsonl.gz, .json, .csv, .parquet")
+        failure("x.orc", b"ORC", all).contains("supported: .jsonl, .ndjson, .json, .csv and .tsv,")
     );
     assert!(
         failure("x.csv", b"text,label\na,1\nb,0,extra\n", all)
-            .starts_with("x.csv:3: not valid CSV")
+            .starts_with("x.csv:3: not valid CSV: 3 fields, but the header names 2 columns")
     );
     assert!(
         failure("x.json", b"[{\"text\":\"a\",\n\"label\":1},", all)
-            .starts_with("x.json:2: not a JSON array of objects")
+            .starts_with("x.json:2: the file may be cut short: it ends where a value is expected")
     );
     let error = load(&data(Path::new("nowhere.jsonl"), all), 1).unwrap_err().to_string();
     assert!(error.starts_with("nowhere.jsonl: opening the data: No such file"), "{error}");
+}
+
+#[test]
+fn labels_are_read_as_tables_write_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.csv");
+    let labels = ["1", "1.0", " 1 ", "True", "true", "POSITIVE", "pos", "\"1\""];
+    let others = ["0", "0.0", " 0 ", "False", "false", "Negative", "neg", "-0.0"];
+    let row = |row: usize| format!("{row},a{row},{}\n{row},b{row},{}\n", labels[row], others[row]);
+    let rows: String = (0..labels.len()).map(row).collect();
+    std::fs::write(&path, format!(",text,label\n{rows}")).unwrap();
+    let examples = load(&data(&path, [0, 0, 0]), 1).unwrap().train;
+    assert_eq!(examples.len(), 16);
+    for example in examples {
+        assert_eq!(
+            example.label,
+            Some(u8::from(example.text.starts_with('a'))),
+            "{}",
+            example.text
+        );
+    }
+    for label in ["", "2", "0.5", "nan", "-1", "yes"] {
+        let error =
+            failure("x.csv", format!("text,label\r\na,1\r\nb,{label}\r\n").as_bytes(), [0; 3]);
+        assert!(error.starts_with(&format!("x.csv:3: `label` is `\"{label}\"`")), "{error}");
+    }
+    let json = b"{\"text\":\"a\",\"label\":1.0}\n{\"text\":\"b\",\"label\":null}\n";
+    let error = failure("x.jsonl", json, [0; 3]);
+    assert!(error.starts_with("x.jsonl:2: `label` is `null`; expected 0, 1, true"), "{error}");
+    let error = failure("x.csv", b"text;a|b;label\na;b;1\n", [0; 3]);
+    assert!(error.contains("hint: the columns seem to be separated by semicolons"), "{error}");
 }
 
 #[test]

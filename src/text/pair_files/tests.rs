@@ -173,3 +173,23 @@ fn prompts_that_the_user_s_files_share_are_counted() {
         "of what is trained on"
     );
 }
+
+#[test]
+fn whether_a_response_ended_is_read_as_tables_write_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.csv");
+    let write = |endings: &[&str]| {
+        let rows = endings.iter().enumerate();
+        let rows: String = rows.map(|(row, end)| format!("q{row},yes,no,{end}\n")).collect();
+        std::fs::write(&path, format!("question,chosen,rejected,chosen_complete\n{rows}")).unwrap();
+    };
+    write(&["True", "False", "1.0", "0.0", "0", "", "false"]);
+    let pairs = load(&settings(0, 1), &path, 1).unwrap();
+    let mut pairs = [pairs.train, pairs.validation].concat();
+    pairs.sort_by(|one, other| one.prompt.cmp(&other.prompt));
+    let complete: Vec<bool> = pairs.iter().map(|pair| pair.chosen_complete).collect();
+    assert_eq!(complete, [true, false, true, false, false, true, false]);
+    write(&["True", "perhaps"]);
+    let error = load(&settings(0, 1), &path, 1).unwrap_err().to_string();
+    assert!(error.contains("pairs.csv:3: `chosen_complete` is `\"perhaps\"`; expected"), "{error}");
+}
