@@ -8,12 +8,13 @@ use tracing::{info, warn};
 use crate::artifacts::{RunDir, Shard, atomic};
 use crate::error::{Error, Result};
 use crate::models::{check_lm_folder, check_resumes};
+use crate::prompt::PromptText;
 use crate::recipe::{Counts, LmSizes, Lora, Plan, Recipe, Stage, config_folder};
 use crate::report::Summary;
 use crate::score::JudgeModel;
 use crate::stages::tasks::SUMMARY;
 use crate::stages::{self, Context, shards};
-use crate::text::{DataReport, bos_problems, load_pair_rows, mixture_problems};
+use crate::text::{DataReport, PairRow, PairRows, bos_problems, load_pair_rows, mixture_problems};
 
 /// What `w2s run` was asked beyond the recipe.
 #[derive(Debug, Clone, Default)]
@@ -171,6 +172,7 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
         match load_pair_rows(preferences, source, *seed) {
             Ok(rows) => {
                 counts.pairs = Some(rows.train.len());
+                problems.extend(without_chat(recipe, &rows));
                 read = Some(rows.report);
             }
             Err(error) => problems.push(format!("`preferences.source`: {error}")),
@@ -185,6 +187,27 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
         );
     }
     Preflight { problems, counts, pairs: read }
+}
+
+/// Models that are tuned on pairs that are chats, and are given texts wherever else they read.
+fn without_chat(recipe: &Recipe, rows: &PairRows) -> Vec<String> {
+    let is_chat = |row: &PairRow| matches!(row.prompt, PromptText::Chat(_));
+    if !rows.train.iter().chain(&rows.validation).any(is_chat) {
+        return Vec::new();
+    }
+    let tuned =
+        recipe.guide_model().into_iter().chain(recipe.direct_models().iter().map(String::as_str));
+    let mut tuned: Vec<&str> = tuned.collect();
+    tuned.dedup();
+    tuned.retain(|name| recipe.models.get(*name).is_some_and(|model| model.chat.is_none()));
+    let told = |name: &str| {
+        format!(
+            "`models.{name}.chat` is missing, but the pairs of `preferences.source`, on which it \
+             is tuned, are chats\n\nhint: `chat = {{}}` has it read prompts by its tokenizer's \
+             chat template, in training as in search"
+        )
+    };
+    tuned.into_iter().map(told).collect()
 }
 
 /// `told`, what the recipe's rules find wrong, and of `more` (`` `key`: … ``) what they do not say

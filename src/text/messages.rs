@@ -102,7 +102,7 @@ mod tests {
         let said = json!({ "role": "user", "content": "q" });
         assert_eq!(
             problem(json!([said, { "speaker": "user", "content": "q" }])),
-            "turn 2: no `role`; found `content`, `speaker`"
+            "turn 2: no `role`; found `speaker`, `content`"
         );
         assert_eq!(
             problem(json!([{ "role": "user", "content": [{ "type": "image" }] }])),

@@ -137,7 +137,6 @@ fn no_common_turn(columns: &PairColumns) -> String {
 
 fn no_prompt(columns: &PairColumns, record: &Record, other: Option<&str>) -> String {
     let PairColumns { prompt, chosen, rejected } = columns;
-    let found: Vec<String> = record.fields.keys().map(|name| format!("`{name}`")).collect();
     let (why, hint) = match other {
         Some(other) => (String::new(), format!("set `preferences.columns.prompt = \"{other}\"`")),
         None => (
@@ -145,7 +144,7 @@ fn no_prompt(columns: &PairColumns, record: &Record, other: Option<&str>) -> Str
             "set `preferences.columns.prompt`".to_owned(),
         ),
     };
-    format!("no column `{prompt}`{why}; found {}\n\nhint: {hint}", found.join(", "))
+    format!("no column `{prompt}`{why}; found {}\n\nhint: {hint}", record.columns())
 }
 
 #[cfg(test)]

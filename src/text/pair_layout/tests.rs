@@ -113,7 +113,7 @@ fn what_cannot_be_read_says_what_is_there() {
     let error = |row: Value| read_row(row).unwrap_err();
     let message = error(json!({ "question": "q", "chosen": "so a", "rejected": "so b" }));
     assert!(
-        message.contains("p.jsonl:3: no column `prompt`; found `chosen`, `question`, `rejected`")
+        message.contains("p.jsonl:3: no column `prompt`; found `question`, `chosen`, `rejected`")
             && message.contains("hint: set `preferences.columns.prompt = \"question\"`"),
         "{message}"
     );
