@@ -103,8 +103,8 @@ fn folder(root: &Path, data: &Data, seed: u64) -> Result<Dataset> {
     Ok(Dataset { train, validation, test, report })
 }
 
-/// Validation rows out of the training rows, as many as `sizes` say of training (0 for the rest) and
-/// of validation, and the rest of these, each in their order.
+/// The training rows (0 for the rest) and the validation rows that are asked for, out of `all`, each
+/// in their order.
 fn from_training(
     root: &Path,
     [train, held_out]: [usize; 2],

@@ -14,8 +14,8 @@ use crate::common::{failure, lines, success, w2s};
 const TEMPLATE: &str = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}|{% endfor %}\
                         {% if add_generation_prompt %}a:{% endif %}";
 
-/// Runs `tables` on pairs that `row` makes of a prompt and two answers; no stage reads `[data]`, and
-/// there is none.
+/// Runs `tables` on pairs that `row` makes of a prompt and two answers. No stage reads `[data]`, and
+/// the recipe has none.
 fn run(bench: &Bench, out: &str, tables: &str, row: impl Fn(&str, &str, &str) -> Value) -> Command {
     let rows = (0..24).map(|i| format!("{}\n", row(&format!("q{i}"), &format!("y{i}"), "no")));
     fs::write(bench.path(&format!("{out}.jsonl")), rows.collect::<String>()).unwrap();

@@ -71,7 +71,8 @@ fn a_pair_file_is_judged_by_the_gold_reward() {
     );
 
     let report = bench.report("argmax")["train"].clone();
-    let reasons = json!({ "empty": 4, "equal": 4, "prompt_too_long": 2, "tied": 0 });
+    let reasons =
+        json!({ "empty": 4, "equal": 4, "prompt_too_long": 2, "tied": 0, "not_one_answer": 0 });
     assert_eq!(
         (&report["pairs"], &report["left_out"], &report["left_out_reasons"]),
         (&json!(32), &json!(10), &reasons)
