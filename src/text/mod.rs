@@ -17,6 +17,7 @@ mod pair_files;
 mod pairs;
 mod parquet;
 mod prompt;
+mod prompt_files;
 mod record;
 mod records;
 mod report;
@@ -35,8 +36,9 @@ pub use data_report::DataReport;
 pub use dataset::{Dataset, Example, Prompts, Split, first_words_prompt, load as load_dataset};
 pub use file_kind::extension as data_extension;
 pub use pair_files::{PairRow, PairRows, files as pair_files, load as load_pair_rows};
-pub use pairs::{LeftOut, Pair, Reason, read_pairs, read_prompts, read_responses};
+pub use pairs::{LeftOut, Pair, Reason, read_pairs, read_responses};
 pub use prompt::PromptTemplate;
+pub use prompt_files::read_prompts;
 pub use report::{
     bos_problems, folder_reports, indented, mixture_problems, plan_report, tilt_problems,
 };
