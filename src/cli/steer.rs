@@ -127,9 +127,13 @@ pub struct SteerCommand {
     /// With --json: the search tree and the per-token rewards too
     #[arg(long, requires = "json")]
     trace: bool,
-    /// JSONL of {"id", "prompt"}
+    /// A file of prompts, `-` for standard input: rows in any layout that data files have, with
+    /// `prompt` or `instruction` and perhaps `id`; a JSON array of texts; or a prompt on each line
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
+    /// The column of the prompts in that file
+    #[arg(long, value_name = "NAME", requires = "prompts")]
+    prompt_column: Option<String>,
     #[arg(value_name = "PROMPT")]
     prompt: Vec<String>,
 }
@@ -214,7 +218,15 @@ impl SteerCommand {
             .map(|(i, prompt)| Prompt::new(format!("prompt-{i}"), prompt.as_str()))
             .collect();
         if let Some(file) = &self.prompts {
-            prompts.extend(read_prompts(file)?);
+            let read = read_prompts(file, self.prompt_column.as_deref())?;
+            if let Some(twice) = read.iter().find(|read| prompts.iter().any(|p| p.id == read.id)) {
+                return Err(Error::recipe(format!(
+                    "a prompt of {} has the id `{}`, which one of the command line has",
+                    file.display(),
+                    twice.id
+                )));
+            }
+            prompts.extend(read);
         }
         if prompts.is_empty() {
             return Err(Error::recipe(

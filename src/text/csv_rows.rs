@@ -58,7 +58,8 @@ fn separator(text: &str, named: u8) -> u8 {
     };
     let splits = |separator: &u8| {
         let names = names(*separator);
-        names.len() > 1 && names.iter().all(|name| !name.is_empty())
+        // The first has no name where pandas wrote its index.
+        names.len() > 1 && names.iter().skip(1).all(|name| !name.is_empty())
     };
     let mut others = SEPARATORS.into_iter().filter(|other| *other != named).filter(splits);
     match (names(named).len(), others.next(), others.next()) {

@@ -10,13 +10,12 @@ use serde_json::Value;
 use super::data_report::DataReport;
 use super::examples::{Dataset, Example};
 use super::hold_out::hold_out;
-use super::messages::turns;
+use super::messages::asked;
 use super::record::{Record, shorten, truth};
 use super::records;
 use super::reviews;
 use super::splits::{self, SplitFiles};
 use crate::error::{Error, Result};
-use crate::prompt::PromptText;
 use crate::recipe::{Columns, Data};
 use crate::sampling::Stream;
 
@@ -297,7 +296,7 @@ fn example(
     report: &mut DataReport,
 ) -> Result<Example> {
     let prompt = match &columns.prompt {
-        Some(column) => Some(prompt(path, column, record)?),
+        Some(column) => Some(asked(path, record, column, "data.columns.prompt")?),
         None => None,
     };
     let text = match record.text(path, &columns.text, "data.columns.text") {
@@ -316,24 +315,6 @@ fn example(
         }
     };
     Ok(Example { id, text, label, prompt })
-}
-
-/// A text, or the turns of a chat up to the user's last.
-fn prompt(path: &Path, column: &str, record: &Record) -> Result<PromptText> {
-    let key = "data.columns.prompt";
-    let wrong =
-        |problem: String| Error::data(path, Some(record.line), format!("`{column}`, {problem}"));
-    match turns(record.column(path, column, key)?).map_err(wrong)? {
-        None => Ok(record.text(path, column, key)?.into()),
-        Some(mut turns) => {
-            let asked = turns.iter().rposition(|turn| turn.role == "user");
-            turns.truncate(asked.map_or(0, |last| last + 1));
-            match turns.is_empty() {
-                true => Err(wrong("a chat without a turn of `user`".to_owned())),
-                false => Ok(turns.into()),
-            }
-        }
-    }
 }
 
 fn label_of(path: &Path, columns: &Columns, record: &Record) -> Result<u8> {

@@ -1,10 +1,13 @@
 //! The turns of a chat as data files have them: `{"role", "content"}` of transformers and TRL, or
 //! `{"from", "value"}` of ShareGPT.
 
+use std::path::Path;
+
 use serde_json::{Map, Value};
 
-use super::record::shorten;
-use crate::prompt::Message;
+use super::record::{Record, shorten};
+use crate::error::{Error, Result};
+use crate::prompt::{Message, PromptText};
 
 /// The turns that a value holds; `None` where it is none: a list of objects, one such object, or
 /// either written as a JSON text, as CSV has it.
@@ -23,6 +26,26 @@ pub fn turns(value: &Value) -> Result<Option<Vec<Message>>, String> {
         }
         Value::String(text) if text.trim_start().starts_with("[{") => written(text),
         _ => Ok(None),
+    }
+}
+
+/// What a column asks: a text, or the turns of a chat up to the user's last. `key` names the column.
+///
+/// # Errors
+/// Where there is no such column, or nothing is asked in it.
+pub fn asked(path: &Path, record: &Record, column: &str, key: &str) -> Result<PromptText> {
+    let wrong =
+        |problem: String| Error::data(path, Some(record.line), format!("`{column}`, {problem}"));
+    match turns(record.column(path, column, key)?).map_err(wrong)? {
+        None => Ok(record.text(path, column, key)?.into()),
+        Some(mut turns) => {
+            let last = turns.iter().rposition(|turn| turn.role == "user");
+            turns.truncate(last.map_or(0, |last| last + 1));
+            match turns.is_empty() {
+                true => Err(wrong("a chat without a turn of `user`".to_owned())),
+                false => Ok(turns.into()),
+            }
+        }
     }
 }
 

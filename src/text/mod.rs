@@ -20,6 +20,7 @@ mod pair_layout;
 mod pairs;
 mod parquet;
 mod prompt;
+mod prompt_files;
 mod record;
 mod records;
 mod report;
@@ -41,8 +42,9 @@ pub use file_kind::extension as data_extension;
 pub use pair_files::{
     PairRow, PairRows, files as pair_files, load as load_pair_rows, read_responses,
 };
-pub use pairs::{LeftOut, Pair, Reason, read_pairs, read_prompts};
+pub use pairs::{LeftOut, Pair, Reason, read_pairs};
 pub use prompt::PromptTemplate;
+pub use prompt_files::read_prompts;
 pub use report::{
     bos_problems, folder_reports, indented, mixture_problems, plan_report, tilt_problems,
 };

@@ -1,5 +1,5 @@
-//! Preference pairs and prompt files: JSON lines with fixed fields. Pairs in other people's layouts
-//! are read by `pair_files.rs`.
+//! Preference pairs as this program writes them: JSON lines with fixed fields. Pairs in other
+//! people's layouts are read by `pair_files.rs`.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::record::Record;
 use super::records;
 use crate::error::{Error, Result};
-use crate::prompt::{Prompt, PromptText};
+use crate::prompt::PromptText;
 
 /// Two responses to one prompt and the judgement on them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,25 +73,6 @@ pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
     rows(path)
 }
 
-/// The prompts of a file with a line `{"id": …, "prompt": …}` each; ids are strings or numbers, and
-/// distinct.
-pub fn read_prompts(path: &Path) -> Result<Vec<Prompt>> {
-    #[derive(Deserialize)]
-    struct Line {
-        id: Value,
-        prompt: PromptText,
-    }
-    let mut prompts: Vec<Prompt> = Vec::new();
-    for Line { id, prompt } in rows(path)? {
-        let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
-        if prompts.iter().any(|known| known.id == id) {
-            return Err(Error::data(path, None, format!("two prompts have the id `{id}`")));
-        }
-        prompts.push(Prompt::new(id, prompt));
-    }
-    Ok(prompts)
-}
-
 fn rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let parse = |record: Record| {
         serde_json::from_value(Value::Object(record.fields))
@@ -119,10 +100,5 @@ mod tests {
             .unwrap();
         let error = read_pairs(&path).unwrap_err().to_string();
         assert!(error.contains("pairs.jsonl:2: missing field `chosen`"), "{error}");
-        std::fs::write(&path, "{\"id\":1,\"prompt\":\"a\"}\n{\"id\":\"1\",\"prompt\":\"b\"}\n")
-            .unwrap();
-        assert!(
-            read_prompts(&path).unwrap_err().to_string().contains("two prompts have the id `1`")
-        );
     }
 }

@@ -76,6 +76,38 @@ fn a_prompt_longer_than_the_context_is_refused_before_any_work() {
 }
 
 #[test]
+fn prompts_of_files_and_of_standard_input_are_those_of_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny_model(folder.path());
+    let file = folder.path().join("prompts");
+    let asked = |arguments: &[&str], bytes: &str| {
+        fs::write(&file, bytes).unwrap();
+        let mut command = steer(&model);
+        command.args(["--json", "--prompts"]).args(arguments).stdin(fs::File::open(&file).unwrap());
+        let lines = success(&mut command);
+        let lines = lines.lines().map(|line| serde_json::from_str(line).unwrap());
+        let fields = |line: serde_json::Value| [line["id"].clone(), line["prompt"].clone()];
+        lines.map(fields).collect::<Vec<_>>()
+    };
+    let path = file.to_str().unwrap();
+    for (arguments, bytes) in [
+        (vec!["-"], "ok\n\nx\n"),
+        (vec!["-"], "\u{feff}[{\"prompt\": \"ok\"}, {\"prompt\": \"x\"}]"),
+        (vec!["-", "--prompt-column", "q"], "{\"q\": \"ok\"}\n{\"q\": \"x\"}\n"),
+        (vec![path], "[\"ok\",\n\"x\"]"),
+        (vec![path], "ok\r\nx"),
+    ] {
+        assert_eq!(asked(&arguments, bytes), [["0", "ok"], ["1", "x"]], "{bytes}");
+    }
+    let both = asked(&[path, "first"], "x\n");
+    assert_eq!(both, [["prompt-0", "first"], ["0", "x"]]);
+    fs::write(&file, "{\"id\": \"prompt-0\", \"prompt\": \"x\"}\n").unwrap();
+    let error = failure(steer(&model).args(["--prompts", path, "first"]), 2);
+    assert!(error.contains("has the id `prompt-0`, which one of the command line has"), "{error}");
+    failure(steer(&model).args(["--prompt-column", "q", "x"]), 2);
+}
+
+#[test]
 fn a_chat_is_rendered_by_the_models_own_template() {
     let folder = tempfile::tempdir().unwrap();
     let model = tiny_model(folder.path());
