@@ -149,3 +149,30 @@ fn a_chat_is_rendered_by_the_models_own_template() {
     );
     failure(steer(&model).args(["--base-system", "x", "hi"]), 2);
 }
+
+#[test]
+fn a_file_of_chats_is_answered_as_their_texts_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny_model(folder.path());
+    let template = "{% for m in messages %}{{ m.role[0] }}{{ m.content }}|{% endfor %}";
+    fs::write(model.join("chat_template.jinja"), template).unwrap();
+    let file = folder.path().join("chats.jsonl");
+    let row = "{\"id\":\"prompt-0\",\"messages\":[{\"role\":\"system\",\"content\":\"s\"},\
+               {\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"no\"}]}";
+    fs::write(&file, row).unwrap();
+    let answer = |arguments: &[&str]| {
+        let out = success(steer(&model).args(["--json", "--base-chat"]).args(arguments));
+        serde_json::from_str::<serde_json::Value>(&out).unwrap()
+    };
+    let chat = answer(&["--prompts", file.to_str().unwrap()]);
+    let text = answer(&["--base-system", "s", "hi"]);
+    assert_eq!(chat["response"], text["response"], "the answer that the file has is none of it");
+    assert_eq!(chat["base_logprob_per_token"], text["base_logprob_per_token"]);
+    assert_eq!(chat["prompt"][1]["content"], "hi", "{chat}");
+    let error = failure(steer(&model).args(["--prompts", file.to_str().unwrap()]), 1);
+    assert!(
+        error.contains("the prompt is a chat, but this model is given texts\n\nhint: ")
+            && error.contains("`--base-chat`"),
+        "{error}"
+    );
+}
