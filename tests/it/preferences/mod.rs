@@ -2,6 +2,7 @@
 //! described, and continued after a kill.
 
 mod labels;
+mod layouts;
 mod sources;
 
 use std::fs;
