@@ -29,8 +29,8 @@ pub(super) fn read(
     let Some(first) = lines.next().transpose()? else { return Ok(Vec::new()) };
     let goes_on = first.finished && of_line(&first).is_err_and(|error| error.is_eof());
     if first.text.trim_start().starts_with('[') || goes_on {
-        let Line { number, mut text, .. } = first;
-        text.push('\n');
+        let Line { number, mut text, finished } = first;
+        text.push_str(if finished { "\n" } else { "" });
         text.push_str(&lines.rest()?);
         return whole(path, &text, number, limit, unwraps);
     }

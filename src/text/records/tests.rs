@@ -169,6 +169,11 @@ fn what_cannot_be_read_is_told_with_its_line_and_by_what_it_is() {
         ),
         (
             "x.json",
+            b"[{\"a\": \"b".to_vec(),
+            "x.json:1: the file may be cut short: EOF while parsing a string",
+        ),
+        (
+            "x.json",
             b"{\"data\": [{\"a\": 1},\n{\"a\"".to_vec(),
             "x.json:2: the file may be cut short: ",
         ),

@@ -3,6 +3,7 @@
 
 mod chats;
 mod labels;
+mod layouts;
 mod sources;
 
 use std::fs;
