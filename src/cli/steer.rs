@@ -2,6 +2,7 @@
 //! hands it to the engine; what the flags mean is left to a recipe's rules (`steer/as_recipe.rs`).
 
 mod as_recipe;
+mod escapes;
 mod printed;
 
 use std::path::{Path, PathBuf};
@@ -47,7 +48,7 @@ pub struct SteerCommand {
     gold: Option<String>,
     /// What the gold model reads, with `{prompt}` and `{response}`, instead of the layout it was
     /// trained with
-    #[arg(long, requires = "gold")]
+    #[arg(long, requires = "gold", value_parser = escapes::read)]
     gold_text: Option<String>,
     #[arg(
         long,
@@ -86,28 +87,28 @@ pub struct SteerCommand {
     top_k: Option<u32>,
     #[arg(long, help = key_help("steer.sampling.top_p"))]
     top_p: Option<f64>,
-    /// A response ends before this text; may be repeated
-    #[arg(long)]
+    /// A response ends before this text, such as '\n' for the end of a line; may be repeated
+    #[arg(long, value_name = "TEXT", value_parser = escapes::read)]
     stop: Vec<String>,
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i64).range(0..))]
     seed: i64,
-    /// What the base reads; `{prompt}` is the prompt
-    #[arg(long, default_value = "{prompt}")]
+    /// What the base reads; `{prompt}` is the prompt, `\n` the end of a line
+    #[arg(long, default_value = "{prompt}", value_parser = escapes::read)]
     base_template: String,
     /// What the guides read
-    #[arg(long, default_value = "{prompt}")]
+    #[arg(long, default_value = "{prompt}", value_parser = escapes::read)]
     guide_template: String,
     /// The filled base template is the user's turn of the base's chat template
     #[arg(long)]
     base_chat: bool,
     /// What the system says to the base before it; "" for an empty turn
-    #[arg(long, value_name = "TEXT", requires = "base_chat")]
+    #[arg(long, value_name = "TEXT", requires = "base_chat", value_parser = escapes::read)]
     base_system: Option<String>,
     /// The filled guide template is the user's turn of the guides' chat template
     #[arg(long)]
     guide_chat: bool,
     /// What the system says to the guides before it; "" for an empty turn
-    #[arg(long, value_name = "TEXT", requires = "guide_chat")]
+    #[arg(long, value_name = "TEXT", requires = "guide_chat", value_parser = escapes::read)]
     guide_system: Option<String>,
     /// Whether BOS stands before what the base reads [default: as its tokenizer has it, or the chat
     /// template]

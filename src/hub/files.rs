@@ -60,7 +60,7 @@ pub(super) fn wanted<'a>(
         Wanted::Data(choose) => {
             let chosen = choose(&data_files(names))
                 .map_err(|(problem, hint)| Failure::refused(problem, hint))?;
-            // hf-hub makes addresses of names as they are.
+            // Addresses are made of names as they are.
             if let Some(name) = chosen.iter().find(|name| !is_safe(name)) {
                 return Err(Failure::refused(
                     format!("its file `{}` has a name that cannot be fetched", name.escape_debug()),

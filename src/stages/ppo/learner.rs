@@ -14,6 +14,7 @@ use super::rollouts::{Batch, Sampler};
 use crate::error::{Error, Result};
 use crate::losses::adapt_kl_coefficient;
 use crate::monitor::glossary;
+use crate::monitor::number::fixed;
 use crate::prompt::{Prompt, PromptText};
 use crate::report::distinct;
 use crate::sampling::Stream;
@@ -97,7 +98,7 @@ impl Trainee for Learner<'_> {
         add_step(&mut metrics, &batch, &line);
         Ok(Stepped {
             metrics,
-            note: format!("score {:.3}, kl {:.2}", line.score, line.kl),
+            note: format!("score {}, kl {}", fixed(line.score, 3), fixed(line.kl, 2)),
             bad: None,
         })
     }
