@@ -9,7 +9,7 @@ use crate::artifacts::{RunDir, Shard, atomic};
 use crate::error::{Error, Result};
 use crate::models::{check_lm_folder, check_resumes};
 use crate::prompt::PromptText;
-use crate::recipe::{Counts, LmSizes, Lora, Plan, Recipe, Stage, config_folder};
+use crate::recipe::{Counts, LmSizes, Lora, Plan, Recipe, Stage, chat_template, config_folder};
 use crate::report::Summary;
 use crate::score::JudgeModel;
 use crate::stages::tasks::SUMMARY;
@@ -189,25 +189,38 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
     Preflight { problems, counts, pairs: read }
 }
 
-/// Models that are tuned on pairs that are chats, and are given texts wherever else they read.
+/// What keeps models from reading the chats that they are tuned on. One that has a chat template is
+/// to read by it, in training as in search; one that has none reads a single turn as a text.
 fn without_chat(recipe: &Recipe, rows: &PairRows) -> Vec<String> {
-    let is_chat = |row: &PairRow| matches!(row.prompt, PromptText::Chat(_));
-    if !rows.train.iter().chain(&rows.validation).any(is_chat) {
-        return Vec::new();
-    }
+    let all = || rows.train.iter().chain(&rows.validation);
+    let is_chat = |row: &&PairRow| matches!(row.prompt, PromptText::Chat(_));
+    let Some(first) = all().find(is_chat) else { return Vec::new() };
+    let several = all().filter(is_chat).find(|row| row.prompt.single_turn().is_none());
     let tuned =
         recipe.guide_model().into_iter().chain(recipe.direct_models().iter().map(String::as_str));
     let mut tuned: Vec<&str> = tuned.collect();
     tuned.dedup();
-    tuned.retain(|name| recipe.models.get(*name).is_some_and(|model| model.chat.is_none()));
-    let told = |name: &str| {
-        format!(
-            "`models.{name}.chat` is missing, but the pairs of `preferences.source`, on which it \
-             is tuned, are chats\n\nhint: `chat = {{}}` has it read prompts by its tokenizer's \
-             chat template, in training as in search"
-        )
+    let problem = |name: &str| {
+        let model = recipe.models.get(name).filter(|model| model.chat.is_none())?;
+        let folder = model.id.as_ref().map(Path::new);
+        let template = folder.and_then(|folder| chat_template(folder).ok().flatten());
+        match (template, several) {
+            (Some(_), _) => Some(format!(
+                "`models.{name}.chat` is missing, but the pairs of `preferences.source`, on which \
+                 it is tuned, are chats (`{}`)\n\nhint: `chat = {{}}` has it read prompts by its \
+                 chat template, in training as in search",
+                first.id
+            )),
+            (None, Some(row)) => Some(format!(
+                "`models.{name}` has no chat template, but the pairs of `preferences.source`, on \
+                 which it is tuned, are chats of several turns (`{}`)\n\nhint: put a \
+                 `chat_template.jinja` into its folder and give it `chat = {{}}`",
+                row.id
+            )),
+            (None, None) => None,
+        }
     };
-    tuned.into_iter().map(told).collect()
+    tuned.into_iter().filter_map(problem).collect()
 }
 
 /// `told`, what the recipe's rules find wrong, and of `more` (`` `key`: … ``) what they do not say

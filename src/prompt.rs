@@ -50,6 +50,17 @@ impl PromptText {
         }
     }
 
+    /// What a chat asks that has one turn alone, the user's.
+    pub fn single_turn(&self) -> Option<&str> {
+        match self {
+            Self::Chat(turns) => match turns.as_slice() {
+                [turn] if turn.role == "user" => Some(&turn.content),
+                _ => None,
+            },
+            Self::Plain(_) => None,
+        }
+    }
+
     /// Whether nothing is said but white space.
     pub fn is_empty(&self) -> bool {
         match self {

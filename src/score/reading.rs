@@ -71,17 +71,14 @@ impl Reading {
     fn laid_out(&self, prompt: &PromptText, response: &str) -> Result<String> {
         let prompt = match prompt {
             PromptText::Plain(text) => text,
-            PromptText::Chat(turns) => match turns.as_slice() {
-                [turn] => &turn.content,
-                turns => {
-                    return Err(Error::failed(format!(
-                        "the judge is asked about a chat of {} turns; without a chat template it \
-                         reads one turn of the user\n\nhint: put a `chat_template.jinja` into its \
-                         folder",
-                        turns.len()
-                    )));
-                }
-            },
+            PromptText::Chat(turns) => prompt.single_turn().ok_or_else(|| {
+                let turns = turns.len();
+                Error::failed(format!(
+                    "the judge is asked about a chat of {turns} turns; without a chat template it \
+                     reads one turn of the user\n\nhint: put a `chat_template.jinja` into its \
+                     folder"
+                ))
+            })?,
         };
         let fill = |part: &str| part.replace("{prompt}", prompt);
         Ok(self.text.split("{response}").map(fill).collect::<Vec<_>>().join(response))

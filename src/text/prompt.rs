@@ -45,10 +45,10 @@ impl PromptTemplate {
 
     /// The text that is tokenized; a BOS token that the tokenizer adds is not in it. Of a chat the
     /// last turn of the user fills the template, and a system's turn of its own stands instead of
-    /// what the system is to say.
+    /// what the system is to say. To a model without any chat template, a single turn is a text.
     ///
     /// # Errors
-    /// Where the prompt is a chat and the model reads texts, or a chat does not end with the user's
+    /// Where the prompt is another chat and the model reads texts, or a chat does not end with the user's
     /// turn, or the tokenizer has no chat template, or that refuses the turns.
     pub fn render(&self, tokenizer: &Tokenizer, prompt: &PromptText) -> Result<String> {
         let fill = |text: &str| self.template.replace("{prompt}", text);
@@ -65,13 +65,10 @@ impl PromptTemplate {
                 }
                 render_chat(tokenizer, chat, turns)
             }
-            (PromptText::Chat(_), None) => Err(Error::data(
-                tokenizer.folder(),
-                None,
-                "the prompt is a chat, but this model is given texts\n\nhint: `chat = {}` of the \
-                 recipe's model, or `--base-chat` and `--guide-chat`, have it read chats by its \
-                 tokenizer's chat template",
-            )),
+            (PromptText::Chat(_), None) => match prompt.single_turn() {
+                Some(text) if tokenizer.chat_template()?.is_none() => Ok(fill(text)),
+                turn => Err(no_chat(tokenizer, turn.is_some())),
+            },
         }
     }
 
@@ -140,6 +137,22 @@ fn render_chat(tokenizer: &Tokenizer, chat: &Chat, turns: Vec<Message>) -> Resul
     let system = chat.system.iter().filter(|_| !has_own);
     let system = system.map(|system| Message::new("system", system.as_str()));
     template.render(&system.chain(turns).collect::<Vec<_>>(), true)
+}
+
+/// A chat for a model that is given texts.
+fn no_chat(tokenizer: &Tokenizer, has_template: bool) -> Error {
+    let (what, hint) = match has_template {
+        true => ("the prompt is a chat, but this model is given texts", ""),
+        false => (
+            "the prompt is a chat of several turns, but this model is given texts",
+            "put a `chat_template.jinja` into its folder, where it has none; ",
+        ),
+    };
+    let hint = format!(
+        "{hint}`chat = {{}}` of the recipe's model, or `--base-chat` and `--guide-chat`, have it \
+         read chats by its chat template"
+    );
+    Error::data(tokenizer.folder(), None, format!("{what}\n\nhint: {hint}"))
 }
 
 /// A chat that nobody waits for an answer to.

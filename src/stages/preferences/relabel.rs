@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use tracing::warn;
+
 use super::journal::{Labelled, label_all};
 use super::verdict::{fault, verdict};
 use crate::error::{Error, Result};
@@ -27,6 +29,9 @@ pub fn run(context: &Context, settings: &Preferences, source: &Path) -> Result<(
     let limit = PromptLimit::of(context)?;
     let PairRows { train, validation, report } = load_pair_rows(settings, source, context.seed())?;
     tell("preferences", &report);
+    if let Some(limit) = limit.as_ref().filter(|_| train.iter().any(is_chat)) {
+        limit.tell_no_template()?;
+    }
     for (file, mut rows) in [(TRAIN, train), (VALIDATION, validation)] {
         if let Some(limit) = &limit {
             limit.take_ends(&mut rows);
@@ -43,6 +48,10 @@ pub fn run(context: &Context, settings: &Preferences, source: &Path) -> Result<(
         )?;
     }
     Ok(())
+}
+
+fn is_chat(row: &PairRow) -> bool {
+    matches!(row.prompt, PromptText::Chat(_))
 }
 
 /// What the model that is tuned on the pairs can read.
@@ -67,6 +76,17 @@ impl PromptLimit {
             template: context.models.template(model)?,
             context: sizes.context as usize,
         }))
+    }
+
+    /// Says that the turns of chats are read as texts.
+    fn tell_no_template(&self) -> Result<()> {
+        if self.tokenizer.chat_template()?.is_none() {
+            warn!(
+                "preferences: the pairs are chats, and the model to tune has no chat template: \
+                 their turns are read as texts, by its `prompt`"
+            );
+        }
+        Ok(())
     }
 
     /// A response that ends in the model's end token is complete, and its text is what stands

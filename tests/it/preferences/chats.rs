@@ -2,13 +2,12 @@
 //! that is tuned, and told where there is none.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::Bench;
-use crate::common::{failure, lines, success, w2s};
+use crate::common::{failure, lines, output, stderr, success, w2s};
 
 /// Short, for contexts of few tokens.
 const TEMPLATE: &str = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}|{% endfor %}\
@@ -84,19 +83,39 @@ fn a_chat_of_one_turn_teaches_what_its_text_does_by_the_same_template() {
 }
 
 #[test]
-fn a_model_that_reads_texts_is_told_before_anything_is_done() {
+fn a_model_that_cannot_read_a_chat_is_told_before_anything_is_done() {
     let bench = talking();
-    let mut command = run(&bench, "raw", "", chat);
-    let error = failure(&mut command, 2);
+    let error = failure(&mut run(&bench, "raw", "", chat), 2);
     assert!(
         error.contains("`models.guide.chat` is missing, but the pairs")
             && error.contains("hint: `chat = {}`"),
         "{error}"
     );
-    assert!(!Path::new(&bench.path("raw/preferences/train.jsonl")).exists());
     fs::remove_file(bench.path("model/chat_template.jinja")).unwrap();
     let error = failure(&mut run(&bench, "none", "chat={}\n", chat), 2);
     assert!(error.contains("which has no chat template"), "{error}");
+    let with_system = |prompt: &str, chosen: &str, rejected: &str| {
+        let answer = |said| turns(&[("system", "s"), ("user", prompt), ("assistant", said)]);
+        json!({ "chosen": answer(chosen), "rejected": answer(rejected) })
+    };
+    let error = failure(&mut run(&bench, "system", "", with_system), 2);
+    assert!(
+        error.contains("`models.guide` has no chat template, but the pairs")
+            && error.contains("chats of several turns (`train-"),
+        "{error}"
+    );
+    for out in ["raw", "none", "system"] {
+        assert!(!bench.path(out).join("preferences/train.jsonl").exists());
+    }
+}
+
+#[test]
+fn to_a_model_without_any_template_a_single_turn_is_a_text() {
+    let bench = Bench::new();
+    let said = stderr(&output(&mut run(&bench, "chats", "prompt='Q: {prompt} A:'\n", chat)));
+    assert!(said.contains("their turns are read as texts, by its `prompt`"), "{said}");
+    success(&mut run(&bench, "texts", "prompt='Q: {prompt} A:'\n", texts));
+    assert_eq!(weights(&bench, "chats"), weights(&bench, "texts"));
 }
 
 #[test]
