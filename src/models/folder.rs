@@ -377,6 +377,21 @@ pub(super) fn write_config(
             .into_iter()
             .filter(|(key, _)| !["architectures", "model_type", "dtype"].contains(&key.as_str())),
     );
+    // Old names of keys, which llama.cpp's converter and versions of transformers still ask for.
+    if let Some(context) = table.get("n_positions").cloned() {
+        table.insert("n_ctx".to_owned(), context);
+    }
+    if let Some(labels) = table.get("id2label").and_then(by_name) {
+        table.insert("label2id".to_owned(), labels);
+    }
     table.insert("torch_dtype".to_owned(), json!(weights::dtype_name(kind)));
     write_json(&folder.join("config.json"), &Value::Object(table))
+}
+
+/// `label2id` for an `id2label`.
+fn by_name(labels: &Value) -> Option<Value> {
+    let ids = labels.as_object()?.iter().map(|(id, name)| {
+        Some((name.as_str()?.to_owned(), json!(id.parse::<i64>().ok()?)))
+    });
+    ids.collect::<Option<Map<_, _>>>().map(Value::Object)
 }

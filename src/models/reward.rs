@@ -310,15 +310,21 @@ impl RewardModel {
     /// Saves config.json and model.safetensors for transformers' sequence classification with one
     /// label.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        self.save_weights(folder, &self.parameters(), self.kind())
+        self.save_weights(folder, &self.parameters(), self.kind(), None)
     }
 
     /// [`Self::save`] of a trained model, whose `weights` are the f32 ones of
     /// [`Self::trainable_parameters`]. Adapters are merged, or saved alone with the head as a PEFT
-    /// adapter folder, as their settings say.
-    pub fn save_trained(&self, folder: &Path, weights: &[(String, Tensor)]) -> Result<()> {
+    /// adapter folder, as their settings say. `pad` is the padding token of the tokenizer beside
+    /// it: transformers reads the reward before the first of those that end a text.
+    pub fn save_trained(
+        &self,
+        folder: &Path,
+        weights: &[(String, Tensor)],
+        pad: Option<i64>,
+    ) -> Result<()> {
         let Some(adapters) = &self.lm.adapters else {
-            return self.save_weights(folder, weights, Kind::Float);
+            return self.save_weights(folder, weights, Kind::Float, pad);
         };
         let learned = weights
             .iter()
@@ -331,16 +337,24 @@ impl RewardModel {
             true => (name, learned.shallow_clone()),
             false => (name, weight),
         });
-        self.save_weights(folder, &adapters.merged(all.collect()), Kind::Float)
+        self.save_weights(folder, &adapters.merged(all.collect()), Kind::Float, pad)
     }
 
-    fn save_weights(&self, folder: &Path, weights: &[(String, Tensor)], kind: Kind) -> Result<()> {
+    fn save_weights(
+        &self,
+        folder: &Path,
+        weights: &[(String, Tensor)],
+        kind: Kind,
+        pad: Option<i64>,
+    ) -> Result<()> {
         weights::write_tensors(&folder.join("model.safetensors"), weights, &[])?;
         let config = &self.lm.config;
         let mut fields = serde_json::to_value(config).expect("a config is JSON");
         fields["id2label"] = json!({ "0": "reward" });
         fields["label2id"] = json!({ "reward": 0 });
-        if fields["pad_token_id"] == Value::Null {
+        if let Some(pad) = pad {
+            fields["pad_token_id"] = json!(pad);
+        } else if fields["pad_token_id"] == Value::Null {
             // transformers refuses batches without one; it only tells padding from text.
             fields["pad_token_id"] = json!(config.eos_token_ids().first().copied().unwrap_or(0));
         }

@@ -92,8 +92,9 @@ pub fn train(context: &Context) -> Result<()> {
         info!("{NAME}: accuracy {accuracy:.4} on {} held-out pairs", task.validation.len());
     }
     let folder = context.run.path(NAME);
-    task.tokenizer.save(&folder)?;
-    task.model.save_trained(&folder, &weights)?;
+    let tokenizer = task.tokenizer.padding_within(task.model.info().vocab_size);
+    tokenizer.save(&folder)?;
+    task.model.save_trained(&folder, &weights, tokenizer.pad_id())?;
     write_json(&folder.join("training.json"), &report)
 }
 

@@ -299,14 +299,30 @@ impl Tokenizer {
         &self.folder
     }
 
+    /// This tokenizer with a padding token of which a model of `vocab_size` has an embedding: its
+    /// own if it has one, or else the end token. Other programs ask for one to score texts in
+    /// batches.
+    pub fn padding_within(mut self, vocab_size: i64) -> Self {
+        const ROLE: &str = "pad_token";
+        let own = self.pad_id().filter(|&id| id < vocab_size);
+        if let Some(token) = own.or(self.eos_id()).and_then(|id| self.token(id)) {
+            self.special.roles.retain(|(role, _)| role != ROLE);
+            self.special.roles.push((ROLE.to_owned(), token));
+        }
+        self
+    }
+
     /// Writes `tokenizer.json` and a `tokenizer_config.json` with which transformers opens it.
     pub fn save(&self, folder: &Path) -> Result<()> {
         let definition =
             self.inner.to_string(true).map_err(|error| Error::Tokenizer(error.to_string()))?;
         atomic::write(&folder.join("tokenizer.json"), definition.as_bytes())?;
+        // Without `model_input_names` transformers 4 also makes `token_type_ids`: DistilBERT and
+        // Llama refuse them, and GPT-2 adds the embedding of token 0 to every token.
         let mut config = json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "clean_up_tokenization_spaces": false
+            "clean_up_tokenization_spaces": false,
+            "model_input_names": ["input_ids", "attention_mask"]
         });
         for (key, value) in &self.kept {
             config[key] = value.clone();

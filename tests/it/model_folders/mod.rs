@@ -2,6 +2,7 @@
 //! with a folder is said at once.
 
 mod configs;
+mod openers;
 mod saved;
 
 use tch::Device;

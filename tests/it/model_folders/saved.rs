@@ -9,6 +9,7 @@ use w2s::models::{
     Classifier, ClassifierConfig, DistilBertConfig, Gpt2Config, Input, Lm, LmConfig, RewardHead,
     RewardModel, TokenIds,
 };
+use w2s::text::Tokenizer;
 
 use super::{CPU, small};
 use crate::golden::edit::{assert_same, open};
@@ -69,6 +70,7 @@ fn a_language_model_comes_back_bit_by_bit() {
             ("dtype", Value::Null),
             ("resid_pdrop", json!(0.1)),
             ("n_embd", json!(24)),
+            ("n_ctx", json!(16)),
         ];
         assert!(expected.iter().all(|(key, value)| config[key] == *value), "{config}");
         assert_eq!(
@@ -91,6 +93,9 @@ fn a_classifier_comes_back_bit_by_bit() {
     let fresh = Classifier::new(ClassifierConfig::DistilBert(config), 11, CPU).unwrap();
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fresh.save(first.path()).unwrap();
+    let config: Value =
+        serde_json::from_slice(&std::fs::read(first.path().join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["label2id"], json!({ "NEGATIVE": 0, "POSITIVE": 1 }));
     let opened = Classifier::open_trainable(first.path(), CPU).unwrap();
     assert_same(&fresh.parameters(), &opened.parameters());
     opened.save(second.path()).unwrap();
@@ -127,6 +132,31 @@ fn a_reward_model_comes_back_as_transformers_names_it() {
                 "{name} {file}"
             );
         }
+    }
+}
+
+/// transformers reads a reward before the padding that ends a text: model and tokenizer must mean
+/// the same token by it.
+#[test]
+fn a_reward_model_and_its_tokenizer_pad_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let texts = ["a story that is never boring"].map(str::to_owned);
+    let plain = Tokenizer::train_bpe(texts.clone().into_iter(), 270).unwrap();
+    let (rows, pieces) = (270, Tokenizer::train_wordpiece(texts.into_iter(), 60).unwrap());
+    for (tokenizer, rows, pad) in [(plain, rows, "<|endoftext|>"), (pieces, 60, "[PAD]")] {
+        let tokenizer = tokenizer.padding_within(rows);
+        tokenizer.save(folder.path()).unwrap();
+        let config = Gpt2Config { vocab_size: rows, eos_token_id: None, ..small() };
+        let model = RewardModel::new(LmConfig::Gpt2(config), 3, CPU).unwrap();
+        let weights = model.trainable_parameters();
+        model.save_trained(folder.path(), &weights, tokenizer.pad_id()).unwrap();
+        let read = |name: &str| -> Value {
+            serde_json::from_slice(&std::fs::read(folder.path().join(name)).unwrap()).unwrap()
+        };
+        assert_eq!(read("config.json")["pad_token_id"], json!(0), "{pad}");
+        let saved = read("tokenizer_config.json");
+        assert_eq!(saved["pad_token"], json!(pad));
+        assert_eq!(saved["model_input_names"], json!(["input_ids", "attention_mask"]));
     }
 }
 

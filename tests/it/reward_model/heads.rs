@@ -173,7 +173,7 @@ fn an_adapter_of_a_reward_model_comes_back_with_its_head() {
     let ids = [vec![5, 9, 3, 7, 11, 2, 8], vec![4, 6], vec![9, 9, 1]];
     for (name, targets) in [("gpt2", ["c_attn", "c_fc"]), ("llama", ["q_proj", "down_proj"])] {
         let (model, folder) = (adapted(name, &targets), tempfile::tempdir().unwrap());
-        model.save_trained(folder.path(), &model.trainable_parameters()).unwrap();
+        model.save_trained(folder.path(), &model.trainable_parameters(), None).unwrap();
         RewardModel::check_folder(folder.path()).unwrap();
         let again = RewardModel::open(folder.path(), CPU, Kind::Float).unwrap();
         let (before, after) = (rewards_of(&model, &ids), rewards_of(&again, &ids));
@@ -220,7 +220,7 @@ fn peft_opens_our_adapters_of_reward_models_and_we_open_its() {
     let mut ours = serde_json::Map::new();
     for (name, targets) in [("gpt2", ["c_attn", "c_fc"]), ("llama", ["q_proj", "down_proj"])] {
         let model = adapted(name, &targets);
-        model.save_trained(&target.path().join(name), &model.trainable_parameters()).unwrap();
+        model.save_trained(&target.path().join(name), &model.trainable_parameters(), None).unwrap();
         let rewards = numbers(rewards_of(&model, &ids));
         ours.insert(
             name.to_owned(),
