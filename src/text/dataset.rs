@@ -102,8 +102,8 @@ fn folder(root: &Path, data: &Data, seed: u64) -> Result<Dataset> {
     Ok(Dataset { train, validation, test, report })
 }
 
-/// The training rows (0 for the rest) and the validation rows that are asked for, out of `all`, each
-/// in their order.
+/// The training rows (0 for the rest) and the validation rows that are asked for, out of `all`,
+/// each in their order.
 fn from_training(
     root: &Path,
     [train, held_out]: [usize; 2],

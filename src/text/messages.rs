@@ -29,7 +29,8 @@ pub fn turns(value: &Value) -> Result<Option<Vec<Message>>, String> {
     }
 }
 
-/// What a column asks: a text, or the turns of a chat up to the user's last. `key` names the column.
+/// What a column asks: a text, or the turns of a chat up to the user's last. `key` says where the
+/// column is named.
 ///
 /// # Errors
 /// Where there is no such column, or nothing is asked in it.

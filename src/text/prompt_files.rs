@@ -21,8 +21,8 @@ const COLUMNS: [&str; 3] = ["prompt", "instruction", "messages"];
 const ID: &str = "id";
 
 /// The prompts of a file, or of standard input for `-`, in `column`, or else in `prompt`,
-/// `instruction` or `messages`: texts, or the turns of a chat up to the user's last. Ids are those of the column `id`, texts or numbers; a file without it has the
-/// numbers of its rows, from 0.
+/// `instruction` or `messages`: texts, or the turns of a chat up to the user's last. Ids are those
+/// of the column `id`, texts or numbers; a file without it has the numbers of its rows, from 0.
 ///
 /// # Errors
 /// Where there is no such column, a prompt is no text, or two rows have the same id: names the file

@@ -8,8 +8,9 @@ use tch::Kind;
 use w2s::models::{
     Classifier, Gpt2Config, LlamaConfig, Lm, LmConfig, RewardModel, base_of_adapter,
 };
+use w2s::prompt::Message;
 use w2s::recipe::{Lora, LoraSave};
-use w2s::text::{Message, Tokenizer};
+use w2s::text::Tokenizer;
 use w2s::text::reviews::review;
 
 use super::CPU;
@@ -215,16 +216,26 @@ fn llama_cpp_converts_and_runs_what_it_knows() {
         tokenizer.save(&adapter).unwrap();
         lm.save(&adapter).unwrap();
         rows.push(row(&format!("{name}, adapter"), &adapter));
-        let reward = RewardModel::open_trainable(&{
-            let folder = target.path().join(format!("{name} reward"));
-            let model = RewardModel::from_lm(&base, CPU, Kind::Float).unwrap();
-            tokenizer.save(&folder).unwrap();
-            model.save(&folder).unwrap();
-            folder
-        }, CPU);
+        let reward = RewardModel::open_trainable(
+            &{
+                let folder = target.path().join(format!("{name} reward"));
+                let model = RewardModel::from_lm(&base, CPU, Kind::Float).unwrap();
+                tokenizer.save(&folder).unwrap();
+                model.save(&folder).unwrap();
+                folder
+            },
+            CPU,
+        );
         drop(reward);
-        rows.push(row(&format!("{name}, reward_model"), &target.path().join(format!("{name} reward"))));
+        rows.push(row(
+            &format!("{name}, reward_model"),
+            &target.path().join(format!("{name} reward")),
+        ));
     }
-    if let Some(keep) = std::env::var_os("KEEP") { std::fs::write(PathBuf::from(&keep), json!(rows).to_string()).unwrap(); std::mem::forget(target); return }
+    if let Some(keep) = std::env::var_os("KEEP") {
+        std::fs::write(PathBuf::from(&keep), json!(rows).to_string()).unwrap();
+        std::mem::forget(target);
+        return;
+    }
     ask("judge/convert.py", target.path(), &rows, &[&llama_cpp]);
 }

@@ -15,7 +15,10 @@ const TEMPLATE: &str = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}|{
 
 /// Runs `tables` on pairs that `row` makes of a prompt and two answers. No stage reads `[data]`, and
 /// the recipe has none.
-fn run(bench: &Bench, out: &str, tables: &str, row: impl Fn(&str, &str, &str) -> Value) -> Command {
+fn run<F>(bench: &Bench, out: &str, tables: &str, row: F) -> Command
+where
+    F: Fn(&str, &str, &str) -> Value,
+{
     let rows = (0..24).map(|i| format!("{}\n", row(&format!("q{i}"), &format!("y{i}"), "no")));
     fs::write(bench.path(&format!("{out}.jsonl")), rows.collect::<String>()).unwrap();
     let recipe = bench.path(&format!("{out}.toml"));

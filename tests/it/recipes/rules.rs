@@ -199,13 +199,13 @@ fn data_is_asked_for_by_the_stages_that_read_it() {
     });
     assert_eq!(problems, expected);
     let rows = "train=9\nvalidation=9\n";
-    assert!(Written::new(format!("{head}{data}{rows}{model}")).problems(&[]).is_empty());
+    Written::new(format!("{head}{data}{rows}{model}")).plan(&[]);
     let tuned = "[models.g]\nid='g'\n[preferences]\nsource='p.jsonl'\nvalidation_pairs=1\n\
                  policy='g'\n[sft]\n";
     let written = Written::new(format!("{head}{tuned}"));
     model_folder(&written.folder.path().join("g"), TINY_GPT2);
     std::fs::write(written.folder.path().join("p.jsonl"), "{}").unwrap();
-    assert_eq!(written.problems(&[]), [String::new(); 0]);
+    assert_eq!(written.plan(&[]).recipe.data, None);
     let half = written.problems(&["data.source=builtin:reviews", "data.train=1"]);
     assert!(half[0].contains("`data.train` and `data.validation` go together"), "{half:#?}");
     let both = written.problems(&[
