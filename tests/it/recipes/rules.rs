@@ -201,7 +201,7 @@ fn data_is_asked_for_by_the_stages_that_read_it() {
     let rows = "train=9\nvalidation=9\n";
     Written::new(format!("{head}{data}{rows}{model}")).plan(&[]);
     let tuned = "[models.g]\nid='g'\n[preferences]\nsource='p.jsonl'\nvalidation_pairs=1\n\
-                 policy='g'\n[sft]\n";
+                 label='kept'\npolicy='g'\n[sft]\n";
     let written = Written::new(format!("{head}{tuned}"));
     model_folder(&written.folder.path().join("g"), TINY_GPT2);
     std::fs::write(written.folder.path().join("p.jsonl"), "{}").unwrap();
