@@ -390,8 +390,9 @@ pub(super) fn write_config(
 
 /// `label2id` for an `id2label`.
 fn by_name(labels: &Value) -> Option<Value> {
-    let ids = labels.as_object()?.iter().map(|(id, name)| {
-        Some((name.as_str()?.to_owned(), json!(id.parse::<i64>().ok()?)))
-    });
+    let ids = labels
+        .as_object()?
+        .iter()
+        .map(|(id, name)| Some((name.as_str()?.to_owned(), json!(id.parse::<i64>().ok()?))));
     ids.collect::<Option<Map<_, _>>>().map(Value::Object)
 }
