@@ -24,7 +24,12 @@ PINS = ROOT / "tests" / "judge"
 TESTS = ROOT / "tests" / "it"
 OLDEST = {"light": (3, 10), "heavy": (3, 11)}
 GIB_NEEDED = {"light": 1, "heavy": 8}
-MARK = re.compile(r'#\[ignore = "needs Python( with torch)?(, and W2S_SHARED_DATA)?: make judge(-heavy)?"\]\s*fn (\w+)\(')
+MARK = re.compile(r'#\[ignore = "needs Python( with torch)?(, [^":]*)?: make judge(-heavy)?"\]\s*fn (\w+)\(')
+# What some tests read beside their packages, and what it names.
+VARIABLES = {
+    "W2S_SHARED_DATA": "a folder of real files (CONTRIBUTING.md)",
+    "W2S_LLAMA_CPP": "a folder of llama.cpp's sources (CONTRIBUTING.md)",
+}
 
 
 def fail(what, hint):
@@ -32,7 +37,7 @@ def fail(what, hint):
 
 
 def declared():
-    """(test as cargo names it, set, whether it needs W2S_SHARED_DATA) of each test that needs Python."""
+    """(test as cargo names it, set, the variables that it needs) of each test that needs Python."""
     found = []
     for file in sorted(TESTS.rglob("*.rs")):
         text = file.read_text()
@@ -44,7 +49,7 @@ def declared():
         if "W2S_PYTHON" in text:
             fail(f"{file.relative_to(ROOT)} reads W2S_PYTHON itself, so that a test may do nothing and pass", "use `judge::ask` of tests/it/judge.rs")
         modules = [part for part in file.relative_to(TESTS).with_suffix("").parts if part != "mod"]
-        found += [("::".join([*modules, name]), "heavy" if torch else "light", bool(data)) for torch, data, _, name in marks]
+        found += [("::".join([*modules, name]), "heavy" if torch else "light", re.findall(r"\w+_\w+", needs)) for torch, needs, _, name in marks]
     if not found:
         fail("no test says that it needs Python", "tests/it/judge.rs has the words that are read")
     return found
@@ -106,11 +111,12 @@ def main():
         sys.exit(__doc__)
     kind = sys.argv[1]
     tests, left_out = [], []
-    for name, needs, data in declared():
+    for name, needs, variables in declared():
+        unset = [variable for variable in variables if not os.environ.get(variable)]
         if needs == "heavy" and kind == "light":
             left_out.append(f"{name} needs torch: make judge-heavy")
-        elif data and not os.environ.get("W2S_SHARED_DATA"):
-            left_out.append(f"{name} needs W2S_SHARED_DATA, a folder of real files (CONTRIBUTING.md)")
+        elif unset:
+            left_out.append(f"{name} needs {unset[0]}, {VARIABLES[unset[0]]}")
         else:
             tests.append(name)
     passed, code = run(tests, environment(kind))

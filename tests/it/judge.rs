@@ -2,9 +2,10 @@
 //! that `W2S_PYTHON` names.
 //!
 //! A test that asks one is ignored with the reason `needs Python: make judge` (the packages of
-//! light.txt), `needs Python with torch: make judge-heavy` (heavy.txt) or `needs Python with torch,
-//! and W2S_SHARED_DATA: make judge-heavy`. `scripts/judge.py` reads these reasons, runs the tests
-//! in such a Python, and fails where one of them did not run.
+//! light.txt) or `needs Python with torch: make judge-heavy` (heavy.txt); the variables that must
+//! be set besides stand behind a comma, as in `needs Python with torch, and W2S_SHARED_DATA: make
+//! judge-heavy`. `scripts/judge.py` reads these reasons, runs the tests in such a Python, and fails
+//! where one of them did not run.
 
 use std::path::Path;
 use std::process::Command;

@@ -7,37 +7,13 @@ makes of the text, its answer to the ids by its own route, and its answer to the
 """
 
 import json
-import os
 import sys
 import tempfile
-import urllib.request
 from pathlib import Path
 
 import openai
-import xllamacpp
+from llama_cpp_server import ask, serve
 from to_gguf import convert
-
-os.environ["NO_PROXY"] = "127.0.0.1"
-
-
-def serve(file):
-    """f32 throughout: by default keys and values are f16."""
-    params = xllamacpp.CommonParams()
-    params.model.path = str(file)
-    params.port = 0
-    params.n_parallel = 1
-    params.n_gpu_layers = 0
-    params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    params.fit_params = False
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-    return xllamacpp.Server(params)
-
-
-def ask(address, route, body):
-    request = urllib.request.Request(address + route, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as reply:
-        return json.load(reply)
 
 
 def answers(address, prompts, max_new_tokens):

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tch::Kind;
 use w2s::models::{
-    Classifier, Gpt2Config, LlamaConfig, Lm, LmConfig, RewardModel, base_of_adapter,
+    Classifier, ClassifierConfig, DistilBertConfig, Gpt2Config, LlamaConfig, Lm, LmConfig,
+    RewardModel, base_of_adapter,
 };
 use w2s::prompt::Message;
 use w2s::recipe::{Lora, LoraSave};
@@ -181,7 +182,31 @@ fn transformers_and_peft_open_every_kind_of_folder() {
     ask("judge/openers.py", target.path(), &rows, &[]);
 }
 
-/// With the tokenizers that people have: the converter knows a byte-level one by its hash alone.
+/// A language model, an adapter on it, and a reward model.
+fn of_tokenizer(target: &Path, name: &str, family: &str, tokenizer: &Tokenizer) -> Vec<Value> {
+    let [base, adapter, reward] =
+        ["", " adapter", " reward_model"].map(|kind| target.join(format!("{name}{kind}")));
+    save(family, tokenizer, &base);
+    let targets = if family == "gpt2" { ["c_attn", "c_fc"] } else { ["q_proj", "down_proj"] };
+    let targets = targets.map(str::to_owned).to_vec();
+    let lora = Lora { rank: 2, alpha: 4.0, targets, save: LoraSave::Adapter };
+    let lm = Lm::open_lora(&base, CPU, Kind::Float, &lora, 5).unwrap();
+    tch::no_grad(|| {
+        for (_, matrix) in lm.trainable_parameters().iter().filter(|(name, _)| name.contains("_B"))
+        {
+            let _ = matrix.shallow_clone().fill_(0.2).f_sub_scalar_(0.1).unwrap();
+        }
+    });
+    tokenizer.save(&adapter).unwrap();
+    lm.save(&adapter).unwrap();
+    tokenizer.save(&reward).unwrap();
+    RewardModel::from_lm(&base, CPU, Kind::Float).unwrap().save(&reward).unwrap();
+    let row_of = |folder: PathBuf| row(folder.file_name().unwrap().to_str().unwrap(), &folder);
+    [base, adapter, reward].map(row_of).to_vec()
+}
+
+/// With the tokenizers that people have, and with our own: the converter knows a byte-level one by
+/// the hash of what it makes of a text.
 #[test]
 #[ignore = "needs Python with torch, W2S_SHARED_DATA and W2S_LLAMA_CPP: make judge-heavy"]
 fn llama_cpp_converts_and_runs_what_it_knows() {
@@ -189,53 +214,28 @@ fn llama_cpp_converts_and_runs_what_it_knows() {
         .map(|name| PathBuf::from(std::env::var_os(name).expect(name)));
     let target = tempfile::tempdir().unwrap();
     let mut rows = Vec::new();
-    for (family, tokenizer) in
+    for (family, kind) in
         [("gpt2", "gpt2"), ("llama", "llama-2"), ("llama", "llama-3"), ("mistral", "zephyr")]
     {
-        let name = format!("{family}, tokenizer of {tokenizer}");
-        let tokenizer = Tokenizer::open(&data.join("tokenizers").join(tokenizer)).unwrap();
-        let base = target.path().join(&name);
-        save(family, &tokenizer, &base);
-        rows.push(row(&name, &base));
-        let targets = if family == "gpt2" { ["c_attn", "c_fc"] } else { ["q_proj", "down_proj"] };
-        let lora = Lora {
-            rank: 2,
-            alpha: 4.0,
-            targets: targets.map(str::to_owned).to_vec(),
-            save: LoraSave::Adapter,
-        };
-        let lm = Lm::open_lora(&base, CPU, Kind::Float, &lora, 5).unwrap();
-        tch::no_grad(|| {
-            for (name, matrix) in lm.trainable_parameters() {
-                if name.contains("lora_B") {
-                    let _ = matrix.shallow_clone().uniform_(-0.3, 0.3);
-                }
-            }
-        });
-        let adapter = target.path().join(format!("{name} adapter"));
-        tokenizer.save(&adapter).unwrap();
-        lm.save(&adapter).unwrap();
-        rows.push(row(&format!("{name}, adapter"), &adapter));
-        let reward = RewardModel::open_trainable(
-            &{
-                let folder = target.path().join(format!("{name} reward"));
-                let model = RewardModel::from_lm(&base, CPU, Kind::Float).unwrap();
-                tokenizer.save(&folder).unwrap();
-                model.save(&folder).unwrap();
-                folder
-            },
-            CPU,
-        );
-        drop(reward);
-        rows.push(row(
-            &format!("{name}, reward_model"),
-            &target.path().join(format!("{name} reward")),
-        ));
+        let tokenizer = Tokenizer::open(&data.join("tokenizers").join(kind)).unwrap();
+        let name = format!("{family}, tokenizer of {kind}");
+        rows.extend(of_tokenizer(target.path(), &name, family, &tokenizer));
     }
-    if let Some(keep) = std::env::var_os("KEEP") {
-        std::fs::write(PathBuf::from(&keep), json!(rows).to_string()).unwrap();
-        std::mem::forget(target);
-        return;
-    }
+    let reviews = || (0..40).map(|index| review(1, "train", index).text);
+    let own = Tokenizer::train_bpe(reviews(), 400).unwrap();
+    rows.extend(of_tokenizer(target.path(), "gpt2, own tokenizer", "gpt2", &own));
+    let (gold, pieces) =
+        (target.path().join("gold"), Tokenizer::train_wordpiece(reviews(), 300).unwrap());
+    let config = DistilBertConfig {
+        vocab_size: pieces.vocab_size() as i64,
+        dim: 32,
+        n_layers: 2,
+        n_heads: 2,
+        hidden_dim: 64,
+        ..DistilBertConfig::default()
+    };
+    pieces.save(&gold).unwrap();
+    Classifier::new(ClassifierConfig::DistilBert(config), 3, CPU).unwrap().save(&gold).unwrap();
+    rows.push(row("distilbert, own tokenizer", &gold));
     ask("judge/convert.py", target.path(), &rows, &[&llama_cpp]);
 }
