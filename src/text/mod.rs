@@ -32,7 +32,7 @@ pub use pair_files::{PairRow, PairRows, files as pair_files, load as load_pair_r
 pub use pairs::{LeftOut, Pair, Reason, read_pairs, read_prompts, read_responses};
 pub use prompt::PromptTemplate;
 pub use report::{
-    bos_problems, folder_reports, indented, mixture_problems, plan_report, tilt_problems,
+    bos_problems, folder_reports, mixture_problems, named, plan_report, tilt_problems,
 };
 pub use splits::{Trouble as SplitTrouble, chosen_files, files as dataset_files};
 pub use tokenizer::Tokenizer;

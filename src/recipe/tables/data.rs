@@ -12,6 +12,7 @@ use super::super::hub_id::{HubId, hub_dataset};
 use super::super::rules::Rules;
 use super::super::words::{grouped, listed, nearest};
 use super::splits::{self, DataSplits};
+use crate::artifacts::stand_in;
 
 const BUILTIN: &str = "builtin:reviews";
 
@@ -157,7 +158,9 @@ impl Data {
             }
         } else if hub_dataset(rules.folder, &self.source).is_none() {
             let path = rules.folder.join(&self.source);
-            if self.source.is_empty() || !path.exists() {
+            if let Err(stands_in) = stand_in::refuse(&path) {
+                rules.problem(format!("`data.source`: {stands_in}"));
+            } else if self.source.is_empty() || !path.exists() {
                 let what = format!(
                     "`data.source` is `{}`, but `{}` does not exist",
                     self.source,
