@@ -193,20 +193,19 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
 /// folders: [`models::notes`], once for each folder. A folder that cannot be read is told by
 /// [`preflight`].
 pub fn notes(recipe: &Recipe) -> Vec<String> {
-    let answers = |name: &str| {
-        let bases = recipe.steer.iter().flat_map(|steer| &steer.bases);
-        let policies = recipe.ppo.iter().map(|ppo| &ppo.policy);
-        let sampled = recipe.preferences.iter().filter_map(|table| table.policy.as_ref());
-        bases.chain(policies).chain(sampled).any(|answering| answering == name)
-    };
+    let bases = recipe.steer.iter().flat_map(|steer| &steer.bases);
+    let policies = recipe.ppo.iter().map(|ppo| &ppo.policy);
+    let sampled = recipe.preferences.iter().filter_map(|table| table.policy.as_ref());
+    let folder = |name: &String| recipe.models.get(name)?.id.as_ref();
+    let answering: BTreeSet<&String> =
+        bases.chain(policies).chain(sampled).filter_map(folder).collect();
     let mut told = BTreeSet::new();
     let mut all = Vec::new();
     for (name, model) in &recipe.models {
-        let Some(folder) = model.id.as_ref().filter(|id| told.insert(*id)).map(Path::new) else {
-            continue;
-        };
+        let Some(id) = model.id.as_ref().filter(|id| told.insert(*id)) else { continue };
+        let folder = Path::new(id);
         let notes = tokenizer_and_context(folder)
-            .and_then(|(tokenizer, _)| models::notes(folder, &tokenizer, answers(name)));
+            .and_then(|(tokenizer, _)| models::notes(folder, &tokenizer, answering.contains(id)));
         let notes = notes.unwrap_or_default().into_iter();
         all.extend(notes.map(|note| format!("`models.{name}.id`: {note}")));
     }

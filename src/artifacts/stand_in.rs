@@ -13,8 +13,8 @@ const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 /// Refuses a path at which something else lies than the file that it is called after.
 ///
 /// # Errors
-/// [`Error::Data`] of a link to nowhere, or of a git-lfs pointer. What cannot be read at all is left
-/// to the one who opens it.
+/// [`Error::Data`] of a link to nowhere, or of a git-lfs pointer. What cannot be read at all is
+/// left to the one who opens it.
 pub fn refuse(path: &Path) -> Result<()> {
     if let Ok(target) = fs::read_link(path)
         && !path.exists()

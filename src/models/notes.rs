@@ -48,8 +48,8 @@ pub fn ends(folder: &Path, tokenizer: &Tokenizer) -> Result<String> {
     Ok(format!("{} ({})", named(tokenizer, &ids), end_file(folder)?))
 }
 
-/// What is to be told of the folder of a model that answers, or whose tokens are scored; empty where
-/// its files agree.
+/// What is to be told of the folder of a language model, which may have to answer; empty where its
+/// files agree.
 ///
 /// # Errors
 /// Where the folder's configs cannot be read.
@@ -64,8 +64,8 @@ fn other_end(folder: &Path, tokenizer: &Tokenizer) -> Result<Option<String>> {
     let own = tokenizer.eos_id().filter(|own| !ids.contains(own));
     let Some(own) = own.map(|own| named(tokenizer, &[own])) else { return Ok(None) };
     Ok(Some(format!(
-        "answers end at {}, as {} has it, not at the tokenizer's EOS {own}; `eos_token_id` in {FILE} \
-         may list both",
+        "answers end at {}, as {} has it, not at the tokenizer's EOS {own}; \
+         `eos_token_id` in {FILE} may list both",
         named(tokenizer, &ids),
         end_file(folder)?
     )))
