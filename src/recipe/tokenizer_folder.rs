@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::words::listed;
+use crate::artifacts::stand_in;
 
 /// The file that holds a folder's chat template, and the template; `None` where the folder has
 /// none. As in transformers, `chat_template.jinja` wins over `tokenizer_config.json`, and of
 /// several templates the one named `default` counts. The error says what is wrong with the file.
 pub fn chat_template(folder: &Path) -> Result<Option<(PathBuf, String)>, String> {
     let path = folder.join("chat_template.jinja");
+    stand_in::refuse(&path).map_err(|error| error.to_string())?;
     if path.is_file() {
         let text = std::fs::read_to_string(&path)
             .map_err(|error| format!("`{}` cannot be read: {error}", path.display()))?;

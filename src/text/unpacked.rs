@@ -35,7 +35,6 @@ const FOREIGN: [Foreign; 13] = [
     (b"\xfe\xff", "UTF-16 text", RECODE),
     (b"ARROW1\0\0", "an Arrow file", WRITE_AGAIN),
     (b"\xff\xff\xff\xff", "an Arrow stream, as `save_to_disk` writes it", WRITE_AGAIN),
-    (b"version https://git-lfs", "a pointer of git-lfs, not the data", "fetch it: `git lfs pull`"),
     (b"<!DOCTYPE", "a web page", "download the data itself"),
     (b"<!doctype", "a web page", "download the data itself"),
     (b"<html", "a web page", "download the data itself"),

@@ -7,6 +7,7 @@ use super::super::rules::Rules;
 use super::super::words::{listed, nearest};
 use super::data::{Columns, Data, PromptRule};
 use super::{Recipe, splits};
+use crate::artifacts::stand_in;
 
 const BUILTIN: &str = "builtin:reviews";
 
@@ -86,7 +87,9 @@ impl Data {
             }
         } else if hub_dataset(rules.folder, &self.source).is_none() {
             let path = rules.folder.join(&self.source);
-            if self.source.is_empty() || !path.exists() {
+            if let Err(stands_in) = stand_in::refuse(&path) {
+                rules.problem(format!("`data.source`: {stands_in}"));
+            } else if self.source.is_empty() || !path.exists() {
                 let what = format!(
                     "`data.source` is `{}`, but `{}` does not exist",
                     self.source,

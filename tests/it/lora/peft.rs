@@ -94,7 +94,7 @@ fn adapters_that_do_not_fit_are_one_clear_error() {
         (
             "target_modules",
             json!(["c_attn", "lm_head"]),
-            "`target_modules` takes in `lm_head`, which is no linear layer of a block",
+            "`target_modules` takes in the output layer, `lm_head`: only layers of blocks are adapted",
         ),
         (
             "target_modules",
