@@ -25,7 +25,7 @@ const MARK: &[u8] = b"\xef\xbb\xbf";
 const UNPACK: &str = "unpack it, or pack it with gzip or zstd";
 const RECODE: &str = "save it as UTF-8, for example with `iconv -f UTF-16 -t UTF-8`";
 const WRITE_AGAIN: &str = "write it as Parquet, JSON lines or CSV";
-const FOREIGN: [Foreign; 13] = [
+const FOREIGN: [Foreign; 12] = [
     (b"BZh91AY&SY", "a bzip2 file", UNPACK),
     (b"\xfd7zXZ\0", "an xz file", UNPACK),
     (b"\x04\x22\x4d\x18", "an lz4 file", UNPACK),
