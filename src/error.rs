@@ -14,7 +14,7 @@ pub enum Error {
     Recipe(Vec<String>),
 
     /// A file could not be read or written.
-    #[error("{}: {doing}: {source}{}", .path.display(), io_hint(.source))]
+    #[error("{}: {doing}: {source}{}", .path.display(), io_hint(.doing, .source))]
     Io { path: PathBuf, doing: &'static str, source: std::io::Error },
 
     /// A data file holds something that cannot be used; `line` counts from 1.
@@ -144,12 +144,27 @@ fn behind_colon(line: Option<usize>) -> String {
     line.map(|line| format!(":{line}")).unwrap_or_default()
 }
 
-fn io_hint(error: &std::io::Error) -> &'static str {
+/// The way out of an error of the disk, for one who was `doing` this.
+fn io_hint(doing: &str, error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    let reads = ["reading", "opening the data", "opening the preference pairs", "mapping"];
+    let is_reading = doing == "opening" || reads.iter().any(|word| doing.starts_with(word));
     match error.kind() {
-        std::io::ErrorKind::StorageFull => {
+        ErrorKind::StorageFull => {
             "\n\nhint: free some space; the same command continues from the last finished write"
         }
-        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+        ErrorKind::QuotaExceeded => {
+            "\n\nhint: remove some of your files, or ask for a larger quota; the same command \
+             continues from the last finished write"
+        }
+        ErrorKind::FileTooLarge => {
+            "\n\nhint: raise the limit of the size of files (`ulimit -f`, or that of the file \
+             system); the same command continues from the last finished write"
+        }
+        ErrorKind::PermissionDenied if is_reading => {
+            "\n\nhint: this user may not read it: `ls -l` shows who may, `chmod` changes it"
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             "\n\nhint: choose a writable folder with --out"
         }
         _ => "",
@@ -205,5 +220,30 @@ mod tests {
         let error = Error::Recipe(vec!["a".into(), "b".into()]);
         assert_eq!(error.to_string(), "2 problems\n  a\n  b");
         assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn the_way_out_of_a_disks_error_depends_on_what_was_done() {
+        let told = |doing, number| {
+            Error::io("x/model.safetensors", doing)(std::io::Error::from_raw_os_error(number))
+                .to_string()
+        };
+        for (doing, number, hint) in [
+            ("opening", libc::EACCES, "hint: this user may not read it"),
+            ("reading", libc::EACCES, "hint: this user may not read it"),
+            ("writing", libc::EACCES, "hint: choose a writable folder with --out"),
+            ("opening the journal", libc::EACCES, "hint: choose a writable folder with --out"),
+            ("writing", libc::EROFS, "hint: choose a writable folder with --out"),
+            ("writing", libc::ENOSPC, "hint: free some space; the same command continues"),
+            ("writing", libc::EDQUOT, "hint: remove some of your files, or ask for a larger quota"),
+            ("writing", libc::EFBIG, "hint: raise the limit of the size of files (`ulimit -f`"),
+        ] {
+            let told = told(doing, number);
+            assert!(
+                told.starts_with(&format!("x/model.safetensors: {doing}: ")) && told.contains(hint),
+                "{told}"
+            );
+        }
+        assert!(!told("reading", libc::ENOENT).contains("hint"));
     }
 }

@@ -4,14 +4,16 @@ use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ColorChoice, CommandFactory, FromArgMatches};
+use w2s::artifacts::interrupt;
 use w2s::cli::Cli;
 use w2s::error::Error;
-use w2s::monitor::{logging, progress};
+use w2s::monitor::{color, logging, progress};
 
 fn main() -> ExitCode {
     keep_memory();
-    let cli = Cli::parse();
+    interrupt::outlive_file_limits();
+    let cli = parse();
     // libtorch reports through panics what tch's plain operations cannot return (out of memory
     // above all): one line, not a stack.
     std::panic::set_hook(Box::new(|info| {
@@ -28,6 +30,18 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// The command line, read as `Cli::parse` does; its help and its complaints are coloured as all
+/// else is.
+fn parse() -> Cli {
+    let choice = match color::decided() {
+        Some(true) => ColorChoice::Always,
+        Some(false) => ColorChoice::Never,
+        None => ColorChoice::Auto,
+    };
+    let matches = Cli::command().color(choice).get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 /// Freed blocks stay with the process: activations come and go by the hundred megabytes, and by

@@ -8,12 +8,13 @@ use tracing::{info, warn};
 use crate::artifacts::{RunDir, Shard, atomic};
 use crate::error::{Error, Result};
 use crate::models::{check_lm_folder, check_resumes};
-use crate::recipe::{Counts, LmSizes, Lora, Plan, Recipe, Stage, config_folder};
+use crate::prompt::PromptText;
+use crate::recipe::{Counts, LmSizes, Lora, Plan, Recipe, Stage, chat_template, config_folder};
 use crate::report::Summary;
 use crate::score::JudgeModel;
 use crate::stages::tasks::SUMMARY;
 use crate::stages::{self, Context, shards};
-use crate::text::{DataReport, bos_problems, load_pair_rows, mixture_problems};
+use crate::text::{DataReport, PairRow, PairRows, bos_problems, load_pair_rows, mixture_problems};
 
 /// What `w2s run` was asked beyond the recipe.
 #[derive(Debug, Clone, Default)]
@@ -171,6 +172,7 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
         match load_pair_rows(preferences, source, *seed) {
             Ok(rows) => {
                 counts.pairs = Some(rows.train.len());
+                problems.extend(without_chat(recipe, &rows));
                 read = Some(rows.report);
             }
             Err(error) => problems.push(format!("`preferences.source`: {error}")),
@@ -185,6 +187,40 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
         );
     }
     Preflight { problems, counts, pairs: read }
+}
+
+/// What keeps models from reading the chats that they are tuned on. One that has a chat template is
+/// to read by it, in training as in search; one that has none reads a single turn as a text.
+fn without_chat(recipe: &Recipe, rows: &PairRows) -> Vec<String> {
+    let all = || rows.train.iter().chain(&rows.validation);
+    let is_chat = |row: &&PairRow| matches!(row.prompt, PromptText::Chat(_));
+    let Some(first) = all().find(is_chat) else { return Vec::new() };
+    let several = all().filter(is_chat).find(|row| row.prompt.single_turn().is_none());
+    let tuned =
+        recipe.guide_model().into_iter().chain(recipe.direct_models().iter().map(String::as_str));
+    let mut tuned: Vec<&str> = tuned.collect();
+    tuned.dedup();
+    let problem = |name: &str| {
+        let model = recipe.models.get(name).filter(|model| model.chat.is_none())?;
+        let folder = model.id.as_ref().map(Path::new);
+        let template = folder.and_then(|folder| chat_template(folder).ok().flatten());
+        match (template, several) {
+            (Some(_), _) => Some(format!(
+                "`models.{name}.chat` is missing, but the pairs of `preferences.source`, on which \
+                 it is tuned, are chats (`{}`)\n\nhint: `chat = {{}}` has it read prompts by its \
+                 chat template, in training as in search",
+                first.id
+            )),
+            (None, Some(row)) => Some(format!(
+                "`models.{name}` has no chat template, but the pairs of `preferences.source`, on \
+                 which it is tuned, are chats of several turns (`{}`)\n\nhint: put a \
+                 `chat_template.jinja` into its folder and give it `chat = {{}}`",
+                row.id
+            )),
+            (None, None) => None,
+        }
+    };
+    tuned.into_iter().filter_map(problem).collect()
 }
 
 /// `told`, what the recipe's rules find wrong, and of `more` (`` `key`: … ``) what they do not say

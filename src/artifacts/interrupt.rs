@@ -1,5 +1,6 @@
-//! Ctrl-C, SIGTERM and SIGHUP: long work asks here at its safe points, finishes the write under
-//! way, and stops with `Error::Interrupted`. Whoever works long asks; nothing here ends a thread.
+//! Ctrl-C, SIGTERM, SIGHUP and the limit of processor time: long work asks here at its safe points,
+//! finishes the write under way, and stops with `Error::Interrupted`. Whoever works long asks;
+//! nothing here ends a thread.
 
 use std::ffi::c_int;
 use std::io;
@@ -11,12 +12,21 @@ use crate::error::{Error, Result};
 static REQUESTS: AtomicUsize = AtomicUsize::new(0);
 
 const STOPPING: &[u8] = b"stopping at the next safe point; once more to stop at once\n";
+const OUT_OF_TIME: &[u8] =
+    b"the limit of processor time (ulimit -t) is reached: stopping at the next safe point\n";
+
+/// A file that would grow beyond its limit (`ulimit -f`) is an error of its write, which names it
+/// and cleans up, and not the end of the process without a word.
+pub fn outlive_file_limits() {
+    // SAFETY: no handler is installed; the signal is ignored, as SIGPIPE is from the start.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
 
 /// Installs the handler; a second signal ends the process at once. A signal that is ignored stays
 /// so: by `nohup` and `trap '' HUP` somebody wants the run to outlive a terminal, and a shell
 /// script's `w2s run … &` a Ctrl-C that is meant for others.
 pub fn install() -> Result<()> {
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGXCPU] {
         // SAFETY: the structures are this function's own, and the handler does only what a handler
         // may.
         let done = unsafe {
@@ -41,15 +51,21 @@ pub fn install() -> Result<()> {
 }
 
 /// In whatever thread and place the signal found: no allocation, no locks, and `errno` as it was.
-extern "C" fn on_signal(_: c_int) {
+extern "C" fn on_signal(signal: c_int) {
+    let is_limit = signal == libc::SIGXCPU;
     // SAFETY: calls that POSIX allows in a handler, and the thread's own `errno`.
     unsafe {
         if REQUESTS.fetch_add(1, Ordering::SeqCst) > 0 {
+            // That of a limit comes again every second until the hard one.
+            if is_limit {
+                return;
+            }
             libc::_exit(130);
         }
         let errno = libc::__errno_location();
         let before = *errno;
-        libc::write(libc::STDERR_FILENO, STOPPING.as_ptr().cast(), STOPPING.len());
+        let message = if is_limit { OUT_OF_TIME } else { STOPPING };
+        libc::write(libc::STDERR_FILENO, message.as_ptr().cast(), message.len());
         *errno = before;
     }
 }

@@ -38,7 +38,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
             .append(true)
             .create(true)
             .open(path)
-            .map_err(Error::io(path, "opening"))?;
+            .map_err(Error::io(path, "opening the journal"))?;
         if is_new {
             atomic::sync_folder(folder)?;
         }

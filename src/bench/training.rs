@@ -215,19 +215,19 @@ fn pairs(folder: &Path, lm: &Lm, settings: &TrainingBenchSettings) -> Result<Vec
     let tokenizer = Tokenizer::open(folder)?;
     let template = PromptTemplate::new("{prompt}", settings.bos);
     let mut pairs = Vec::new();
-    for [prompt, chosen, rejected] in read_responses(file)? {
+    for (prompt, [chosen, rejected]) in &read_responses(file)? {
         let (eos, context) = (tokenizer.eos_id(), info.context as usize);
         let sequence = |response: &str| {
             Sequence::of_response(
                 &tokenizer,
                 &template,
-                &prompt,
+                prompt,
                 (response, true),
                 eos.as_slice(),
                 context,
             )
         };
-        if let (Some(chosen), Some(rejected)) = (sequence(&chosen)?, sequence(&rejected)?) {
+        if let (Some(chosen), Some(rejected)) = (sequence(chosen)?, sequence(rejected)?) {
             pairs.push((chosen, rejected));
         }
         if pairs.len() == count {

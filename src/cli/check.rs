@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::hub::Files;
 use crate::pipeline::{self, Preflight};
 use crate::recipe::{self, Counts, Plan, Recipe, hub_dataset, hub_model};
-use crate::text::{DataReport, load_dataset, plan_report};
+use crate::text::{DataReport, Dataset, Split, load_dataset, plan_report};
 
 #[derive(Debug, Args)]
 pub struct CheckCommand {
@@ -84,20 +84,32 @@ fn find(asked: &Recipe, recipe: &Recipe, path: &Path) -> Findings {
     local.judges.retain(|name, _| !is_hub(&Some(asked.judges[name].id.clone())));
     let Preflight { mut problems, mut counts, pairs } = pipeline::preflight(&local);
     let mut data = None;
-    let lies_here = hub_dataset(folder, &asked.data.source).is_none()
-        && !asked.data.source.starts_with("builtin:");
-    if let Some(seed) =
-        recipe.run.seeds.first().filter(|_| lies_here && Path::new(&recipe.data.source).exists())
+    let lies_here =
+        |source: &str| hub_dataset(folder, source).is_none() && !source.starts_with("builtin:");
+    if let (Some(asked), Some(table), Some(seed)) =
+        (&asked.data, &recipe.data, recipe.run.seeds.first())
+        && lies_here(&asked.source)
+        && Path::new(&table.source).exists()
     {
-        match load_dataset(&recipe.data, *seed) {
+        match load_dataset(table, *seed) {
             Ok(read) => {
                 counts.texts = Some(read.train.len());
+                problems.extend(lacking(recipe, &read).map(|error| error.to_string()));
                 data = Some(read.report);
             }
             Err(error) => problems.push(error.to_string()),
         }
     }
     Findings { problems, counts, data, pairs }
+}
+
+/// What a stage reads of the texts that they do not have.
+fn lacking(recipe: &Recipe, dataset: &Dataset) -> Option<Error> {
+    let is_learned = recipe.models.values().any(|model| model.scratch.is_some());
+    let is_labelled = recipe.gold.as_ref().is_some_and(|gold| gold.scratch.is_some());
+    let texts = (is_learned || is_labelled).then(|| dataset.texts(Split::Train).map(drop));
+    let labels = is_labelled.then(|| dataset.labels(Split::Train).map(drop));
+    texts.and_then(Result::err).or_else(|| labels.and_then(Result::err))
 }
 
 /// A paragraph of the plan.

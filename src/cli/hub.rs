@@ -32,7 +32,8 @@ pub(super) fn model(id: &str) -> Result<PathBuf> {
 pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recipe> {
     let folder = folder_of(path);
     let mut recipe = asked.clone();
-    let dataset = hub_dataset(folder, &recipe.data.source).filter(|_| files == Files::All);
+    let source = recipe.data.as_ref().and_then(|data| hub_dataset(folder, &data.source));
+    let dataset = source.filter(|_| files == Files::All);
     let models: Vec<_> = recipe
         .ids_mut()
         .filter_map(|model| hub_model(folder, model.id).map(|hub_id| (model, hub_id)))
@@ -59,11 +60,11 @@ pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recip
     for (model, hub_id) in models {
         *model.id = text(hub.model(&hub_id, files)?)?;
     }
-    if let Some(hub_id) = dataset {
+    if let (Some(hub_id), Some(data)) = (dataset, &mut recipe.data) {
         let choose = |names: &[&str]| {
-            chosen_files(names, &asked.data).map_err(|trouble| (trouble.problem, trouble.hint))
+            chosen_files(names, data).map_err(|trouble| (trouble.problem, trouble.hint))
         };
-        recipe.data.source = text(hub.dataset(&hub_id, &choose)?)?;
+        data.source = text(hub.dataset(&hub_id, &choose)?)?;
     }
     Ok(recipe)
 }
@@ -78,8 +79,10 @@ pub(super) fn as_written(resolved: &Recipe, asked: &Recipe, path: &Path) -> Reci
             model.id.clone_from(asked.id);
         }
     }
-    if hub_dataset(folder, &asked.data.source).is_some() {
-        recipe.data.source.clone_from(&asked.data.source);
+    if let (Some(data), Some(asked)) = (&mut recipe.data, &asked.data)
+        && hub_dataset(folder, &asked.source).is_some()
+    {
+        data.source.clone_from(&asked.source);
     }
     recipe
 }

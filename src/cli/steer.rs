@@ -2,6 +2,7 @@
 //! hands it to the engine; what the flags mean is left to a recipe's rules (`steer/as_recipe.rs`).
 
 mod as_recipe;
+mod escapes;
 mod printed;
 
 use std::path::{Path, PathBuf};
@@ -47,7 +48,7 @@ pub struct SteerCommand {
     gold: Option<String>,
     /// What the gold model reads, with `{prompt}` and `{response}`, instead of the layout it was
     /// trained with
-    #[arg(long, requires = "gold")]
+    #[arg(long, requires = "gold", value_parser = escapes::read)]
     gold_text: Option<String>,
     #[arg(
         long,
@@ -86,28 +87,28 @@ pub struct SteerCommand {
     top_k: Option<u32>,
     #[arg(long, help = key_help("steer.sampling.top_p"))]
     top_p: Option<f64>,
-    /// A response ends before this text; may be repeated
-    #[arg(long)]
+    /// A response ends before this text, such as '\n' for the end of a line; may be repeated
+    #[arg(long, value_name = "TEXT", value_parser = escapes::read)]
     stop: Vec<String>,
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i64).range(0..))]
     seed: i64,
-    /// What the base reads; `{prompt}` is the prompt
-    #[arg(long, default_value = "{prompt}")]
+    /// What the base reads; `{prompt}` is the prompt, `\n` the end of a line
+    #[arg(long, default_value = "{prompt}", value_parser = escapes::read)]
     base_template: String,
     /// What the guides read
-    #[arg(long, default_value = "{prompt}")]
+    #[arg(long, default_value = "{prompt}", value_parser = escapes::read)]
     guide_template: String,
     /// The filled base template is the user's turn of the base's chat template
     #[arg(long)]
     base_chat: bool,
     /// What the system says to the base before it; "" for an empty turn
-    #[arg(long, value_name = "TEXT", requires = "base_chat")]
+    #[arg(long, value_name = "TEXT", requires = "base_chat", value_parser = escapes::read)]
     base_system: Option<String>,
     /// The filled guide template is the user's turn of the guides' chat template
     #[arg(long)]
     guide_chat: bool,
     /// What the system says to the guides before it; "" for an empty turn
-    #[arg(long, value_name = "TEXT", requires = "guide_chat")]
+    #[arg(long, value_name = "TEXT", requires = "guide_chat", value_parser = escapes::read)]
     guide_system: Option<String>,
     /// Whether BOS stands before what the base reads [default: as its tokenizer has it, or the chat
     /// template]
@@ -127,9 +128,13 @@ pub struct SteerCommand {
     /// With --json: the search tree and the per-token rewards too
     #[arg(long, requires = "json")]
     trace: bool,
-    /// JSONL of {"id", "prompt"}
+    /// A file of prompts, `-` for standard input: rows in any layout that data files have, with
+    /// `prompt` or `instruction` and perhaps `id`; a JSON array of texts; or a prompt on each line
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
+    /// The column of the prompts in that file
+    #[arg(long, value_name = "NAME", requires = "prompts")]
+    prompt_column: Option<String>,
     #[arg(value_name = "PROMPT")]
     prompt: Vec<String>,
 }
@@ -210,10 +215,19 @@ impl SteerCommand {
     /// The prompts of the command line, then those of the file.
     fn all_prompts(&self) -> Result<Vec<Prompt>> {
         let numbered = self.prompt.iter().enumerate();
-        let mut prompts: Vec<Prompt> =
-            numbered.map(|(i, prompt)| Prompt::new(format!("prompt-{i}"), prompt)).collect();
+        let mut prompts: Vec<Prompt> = numbered
+            .map(|(i, prompt)| Prompt::new(format!("prompt-{i}"), prompt.as_str()))
+            .collect();
         if let Some(file) = &self.prompts {
-            prompts.extend(read_prompts(file)?);
+            let read = read_prompts(file, self.prompt_column.as_deref())?;
+            if let Some(twice) = read.iter().find(|read| prompts.iter().any(|p| p.id == read.id)) {
+                return Err(Error::recipe(format!(
+                    "a prompt of {} has the id `{}`, which one of the command line has",
+                    file.display(),
+                    twice.id
+                )));
+            }
+            prompts.extend(read);
         }
         if prompts.is_empty() {
             return Err(Error::recipe(

@@ -5,6 +5,7 @@ use super::memory::{Reader, Sizes, sampling};
 use super::prompt_room::{Part, PromptReader};
 use crate::error::{Error, Result};
 use crate::policy::{LocalPolicy, Member};
+use crate::prompt::PromptText;
 use crate::search::Proposer;
 use crate::text::Vocabulary;
 
@@ -19,7 +20,7 @@ pub trait Base: Proposer {
     fn prompt_readers(&self) -> Vec<PromptReader>;
 
     /// What one prompt in flight takes on this machine, `prompt` being the longest.
-    fn footprint(&self, prompt: &str, sizes: &Sizes) -> Result<Vec<Reader>>;
+    fn footprint(&self, prompt: &PromptText, sizes: &Sizes) -> Result<Vec<Reader>>;
 
     /// Samples from now on from the base and these models of its vocabulary together.
     ///
@@ -48,7 +49,7 @@ impl Base for LocalPolicy {
         self.members().iter().enumerate().map(reader).collect()
     }
 
-    fn footprint(&self, prompt: &str, sizes: &Sizes) -> Result<Vec<Reader>> {
+    fn footprint(&self, prompt: &PromptText, sizes: &Sizes) -> Result<Vec<Reader>> {
         let mut readers = Vec::new();
         for (index, Member { lm, template, .. }) in self.members().iter().enumerate() {
             readers.push(sampling(

@@ -7,6 +7,7 @@ use super::memory::{Reader, Sizes, scoring};
 use super::prompt_room::{Part, PromptReader};
 use crate::error::Result;
 use crate::policy::Member;
+use crate::prompt::PromptText;
 use crate::score::{GuidePair, PairScorer, WeightedPairs};
 use crate::text::{Vocabulary, VocabularyDifference};
 
@@ -76,7 +77,7 @@ impl Guides {
     }
 
     /// What one prompt in flight takes, `prompt` being the longest.
-    pub fn footprint(&self, prompt: &str, sizes: &Sizes) -> Result<Vec<Reader>> {
+    pub fn footprint(&self, prompt: &PromptText, sizes: &Sizes) -> Result<Vec<Reader>> {
         let mut readers = Vec::new();
         for (index, WeightedPair { pair, same_vocabulary, .. }) in self.pairs.iter().enumerate() {
             let prompt_tokens = pair.template.encode(&pair.tokenizer, prompt)?.len();

@@ -3,14 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, PromptText};
 use crate::search::{Finish, Found, TraceStep};
 
 /// One line of a steer journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SteerLine {
     pub id: String,
-    pub prompt: String,
+    pub prompt: PromptText,
     pub response: String,
     pub finish: Finish,
     /// The pair's score of the response; absent where no guide pair was loaded.

@@ -183,7 +183,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::recipe::{Data, GuideSource, Method, Plan, Proposal, Stage, hub_model, load};
+    use crate::recipe::{GuideSource, Method, Plan, Proposal, Stage, hub_model, load};
 
     const TINY: ReaderSizes =
         ReaderSizes { n_layer: 3, kv_size: 16, hidden_size: 8, vocab_size: 100, element: 4 };
@@ -293,14 +293,13 @@ mod tests {
         let sets: Vec<String> = sets.iter().map(|text| (*text).to_owned()).collect();
         let mut recipe = load(&path, &sets).unwrap_or_else(|error| panic!("{error}"));
         // Data that one must fetch oneself.
-        if !recipe.data.source.starts_with("builtin:") {
-            let rows = |rows: usize| if rows == 0 { 1_000_000 } else { rows };
-            let [train, validation, test] =
-                [recipe.data.train, recipe.data.validation, recipe.data.test].map(rows);
-            let (source, subset) = ("builtin:reviews".to_owned(), None);
-            let splits = Default::default();
-            let kept = recipe.data;
-            recipe.data = Data { source, subset, splits, train, validation, test, ..kept };
+        if let Some(data) = recipe.data.as_mut().filter(|data| !data.source.starts_with("builtin:"))
+        {
+            for rows in [&mut data.train, &mut data.validation, &mut data.test] {
+                *rows = rows.map(|rows| if rows == 0 { 1_000_000 } else { rows });
+            }
+            (data.source, data.subset) = ("builtin:reviews".to_owned(), None);
+            data.splits = Default::default();
         }
         for model in recipe.ids_mut() {
             if !model.id.starts_with("..") && hub_model(path.parent().unwrap(), model.id).is_none()

@@ -12,7 +12,7 @@ use tracing::warn;
 
 use crate::error::{Error, Result};
 use crate::models::tokenizer_and_context;
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, PromptText};
 use crate::recipe::guide_tokens;
 use crate::text::{PromptTemplate, Tokenizer};
 
@@ -54,7 +54,7 @@ impl PromptReader {
     }
 
     /// Tokens that this model reads behind `prompt`, and those of the prompt.
-    fn room(&self, prompt: &str) -> Result<(usize, usize)> {
+    fn room(&self, prompt: &PromptText) -> Result<(usize, usize)> {
         let tokens = self.template.encode(&self.tokenizer, prompt)?.len();
         Ok((self.context.saturating_sub(tokens), tokens))
     }

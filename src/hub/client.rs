@@ -1,57 +1,88 @@
-//! The program as a caller of the hub: its settings, hf-hub's own interface, and requests that
-//! follow no redirect; patience with a busy hub. What is asked for is left to `repository.rs` and
-//! `fetch.rs`.
+//! The program as a caller of the hub: one request and its redirects, with the token for the hub's
+//! own host alone; patience with a busy or silent hub. What is asked for is left to `repository.rs`
+//! and `fetch.rs`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hf_hub::Cache;
-use hf_hub::api::sync::{Api, ApiBuilder};
 use tracing::warn;
 use ureq::Body;
 use ureq::http::Response;
 
+use super::address;
 use super::failure::Failure;
 use super::settings::HubSettings;
-use crate::error::{Error, Result};
+use crate::artifacts::interrupt;
 use crate::recipe::HubId;
 
-/// For the connection, and for the first line of an answer. A download may then take as long as it
-/// takes.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// A hub that asks for more is not waited for.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+const MOST_REDIRECTS: usize = 10;
+/// How soon a wait sees that a stop was asked for.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 pub(super) struct Client {
     pub settings: HubSettings,
-    pub api: Api,
-    /// Follows no redirect and hands out every answer, which hf-hub's own does not.
+    /// Follows no redirect and hands out every answer.
     agent: ureq::Agent,
 }
 
+/// How long an answer, and every further piece of it, is waited for.
+#[derive(Clone, Copy)]
+pub(super) enum Patience {
+    /// With what is told of a repository or a file.
+    Word,
+    /// With the bytes of a file.
+    Bytes,
+}
+
+impl Patience {
+    fn within(self, settings: &HubSettings) -> Duration {
+        match self {
+            Self::Word => settings.etag_timeout,
+            Self::Bytes => settings.download_timeout,
+        }
+    }
+
+    /// What is said of a server that let it run out.
+    pub fn ran_out(self, settings: &HubSettings) -> String {
+        let variable = match self {
+            Self::Word => "HF_HUB_ETAG_TIMEOUT",
+            Self::Bytes => "HF_HUB_DOWNLOAD_TIMEOUT",
+        };
+        format!("nothing came for {} s ({variable})", self.within(settings).as_secs_f64())
+    }
+}
+
+/// An answer, and the address that it came from.
+pub(super) struct Answer {
+    pub url: String,
+    pub response: Response<Body>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+
+    /// Where it sends on to.
+    pub fn location(&self) -> Option<String> {
+        let is_redirection = self.response.status().is_redirection();
+        let location = self.header("location").filter(|_| is_redirection)?;
+        Some(address::join(&self.url, location))
+    }
+}
+
 impl Client {
-    pub fn new(settings: HubSettings) -> Result<Self> {
-        // Its own retries can append a whole file to a part, so it gets none.
-        let api = ApiBuilder::from_cache(Cache::new(settings.cache.clone()))
-            .with_endpoint(settings.endpoint.clone())
-            .with_token(settings.token.clone())
-            .with_progress(false)
-            .with_retries(0)
-            .with_user_agent("w2s", env!("CARGO_PKG_VERSION"))
-            .build()
-            .map_err(|error| {
-                Error::failed(format!(
-                    "the hub cannot be asked: {error}\n\nhint: check the proxy variables"
-                ))
-            })?;
+    pub fn new(settings: HubSettings) -> Self {
         let agent = ureq::Agent::config_builder()
             .max_redirects(0)
             .http_status_as_error(false)
-            .timeout_connect(Some(ANSWER_WITHIN))
-            .timeout_recv_response(Some(ANSWER_WITHIN))
+            // A compressed answer has other bytes and another length than the file.
+            .accept_encoding("identity")
             .user_agent(concat!("w2s/", env!("CARGO_PKG_VERSION")))
             .build()
             .into();
-        Ok(Self { settings, api, agent })
+        Self { settings, agent }
     }
 
     /// Repeats what may pass by itself, with growing waits, until nothing came `attempts` times in
@@ -75,21 +106,87 @@ impl Client {
                 return Err(failure);
             }
             warn!("{id}: {failure}; trying again in {:.1} s", wait.as_secs_f64());
-            std::thread::sleep(wait);
+            pause(wait)?;
         }
     }
 
-    /// The answer to a request for the first byte; an error unless it is a success or a redirect.
-    pub fn ask(&self, url: &str) -> Result<Response<Body>, Failure> {
-        let mut request = self.agent.get(url).header("Range", "bytes=0-0");
-        if let Some(token) = &self.settings.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
+    /// The answer to one request for `range` of what lies at `url`, which may send on; an error
+    /// where it is none of success.
+    pub fn ask(
+        &self,
+        url: String,
+        range: Option<&str>,
+        patience: Patience,
+    ) -> Result<Answer, Failure> {
+        let within = Some(patience.within(&self.settings));
+        let mut request = self
+            .agent
+            .get(&url)
+            .config()
+            .timeout_resolve(within)
+            .timeout_connect(within)
+            .timeout_recv_response(within)
+            .timeout_per_read(within)
+            .timeout_per_write(within)
+            .build();
+        if let Some(range) = range {
+            request = request.header("Range", range);
         }
-        let response = request.call().map_err(|error| Failure::of_request(&error))?;
+        if let Some(token) = &self.settings.token
+            && address::is_of(&self.settings.endpoint, &url)
+        {
+            request = request.header("Authorization", format!("Bearer {}", token.secret));
+        }
+        let response = request.call().map_err(|error| match error {
+            ureq::Error::Timeout(_) => Failure::Unreachable(patience.ran_out(&self.settings)),
+            other => Failure::of_request(&other),
+        })?;
         if response.status().as_u16() >= 400 {
-            Err(Failure::of_status(&response))
+            Err(Failure::of_status(response))
         } else {
-            Ok(response)
+            Ok(Answer { url, response })
         }
+    }
+
+    /// The first answer in a chain of redirects that does not send on, or that is `enough`.
+    pub fn follow(
+        &self,
+        url: String,
+        range: Option<&str>,
+        patience: Patience,
+        enough: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer, Failure> {
+        let mut answer = self.ask(url, range, patience)?;
+        for _ in 0..MOST_REDIRECTS {
+            match answer.location().filter(|_| !enough(&answer)) {
+                Some(location) => answer = self.ask(location, range, patience)?,
+                None if answer.response.status().is_redirection() && !enough(&answer) => {
+                    return Err(Failure::refused(
+                        "an answer sends on to no usable address",
+                        "check that HF_ENDPOINT names a hub",
+                    ));
+                }
+                None => return Ok(answer),
+            }
+        }
+        Err(Failure::refused(
+            format!("the hub sends on more than {MOST_REDIRECTS} times"),
+            "check that HF_ENDPOINT names a hub",
+        ))
+    }
+}
+
+/// Sleeps, but ends at once where a stop was asked for.
+pub(super) fn pause(wait: Duration) -> Result<(), Failure> {
+    let until = Instant::now() + wait;
+    loop {
+        if interrupt::requested() {
+            return Err(Failure::Interrupted);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(LOOK_EVERY));
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hf_hub::api::sync::ApiError;
+use serde_json::Value;
 use ureq::Body;
 use ureq::http::Response;
 
@@ -14,19 +14,23 @@ use super::settings::HubSettings;
 use crate::error::Error;
 use crate::recipe::HubId;
 
+/// The most bytes of a failure's body that are read.
+const LARGEST_SENTENCE: u64 = 64 << 10;
+/// The most of its sentence that is shown.
+const MOST_CHARACTERS: usize = 300;
+
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// An answer that is no success: its status, the hub's own word for it (`x-error-code`), and
-    /// how long it asks to wait.
+    /// An answer that is no success: its status, the hub's own word for it (`x-error-code`) and
+    /// sentence, and how long it asks to wait.
     Status {
         status: u16,
         code: Option<String>,
+        said: Option<String>,
         wait: Option<Duration>,
     },
     /// No answer, or none that is HTTP.
     Unreachable(String),
-    /// Another process has been fetching the same file.
-    Locked(String),
     /// A file that ended too early; whether this attempt brought any of it.
     Cut {
         file: String,
@@ -51,6 +55,8 @@ pub(super) enum Failure {
         doing: &'static str,
         error: io::Error,
     },
+    /// A stop was asked for.
+    Interrupted,
 }
 
 impl Failure {
@@ -62,7 +68,7 @@ impl Failure {
         Self::Local { path: path.to_owned(), doing, error }
     }
 
-    pub fn of_status(response: &Response<Body>) -> Self {
+    pub fn of_status(response: Response<Body>) -> Self {
         let header =
             |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let wait = header("retry-after")
@@ -73,18 +79,15 @@ impl Failure {
             })
             .and_then(|seconds| seconds.trim().parse().ok())
             .map(Duration::from_secs);
-        Self::Status {
-            status: response.status().as_u16(),
-            code: header("x-error-code").map(str::to_owned),
-            wait,
-        }
+        let (status, code) =
+            (response.status().as_u16(), header("x-error-code").map(str::to_owned));
+        let said = header("x-error-message").map(str::to_owned);
+        let said = said.or_else(|| body_error(response)).map(|text| one_line(&text));
+        Self::Status { status, code, said: said.filter(|text| !text.is_empty()), wait }
     }
 
     pub fn of_request(error: &ureq::Error) -> Self {
         match error {
-            ureq::Error::StatusCode(status) => {
-                Self::Status { status: *status, code: None, wait: None }
-            }
             ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => {
                 Self::refused(
                     format!("no request can be made: {error}"),
@@ -96,46 +99,15 @@ impl Failure {
         }
     }
 
-    /// What hf-hub says of a download that brought `came` of the `size` bytes of `file`, `start` of
-    /// them earlier, on its way to `path`.
-    pub fn of_download(
-        error: ApiError,
-        path: &Path,
-        file: &str,
-        (start, came, size): (u64, u64, u64),
-    ) -> Self {
-        let cut = |reason: String| Self::Cut {
-            file: file.to_owned(),
-            came: came.max(start),
-            size,
-            brought: came > start,
-            reason,
-        };
-        match error {
-            ApiError::LockAcquisition(_) => Self::Locked(file.to_owned()),
-            // Its link was made by somebody else in the same moment.
-            ApiError::IoError(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Self::Locked(file.to_owned())
-            }
-            ApiError::IoError(error) if is_local(&error) => Self::local(path, "writing", error),
-            ApiError::IoError(error) => cut(error.to_string()),
-            ApiError::RequestError(error) => match Self::of_request(&error) {
-                Self::Unreachable(reason) if came > 0 => cut(reason),
-                other => other,
-            },
-            other => Self::refused(
-                format!("{file} cannot be fetched: {other}"),
-                "check that HF_ENDPOINT names a hub",
-            ),
-        }
-    }
-
     /// Whether the same request may succeed later.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Status { status, .. } => matches!(status, 408 | 429 | 500..),
-            Self::Unreachable(_) | Self::Locked(_) | Self::Cut { .. } => true,
-            Self::WrongSize { .. } | Self::Refused { .. } | Self::Local { .. } => false,
+            Self::Unreachable(_) | Self::Cut { .. } => true,
+            Self::WrongSize { .. }
+            | Self::Refused { .. }
+            | Self::Local { .. }
+            | Self::Interrupted => false,
         }
     }
 
@@ -150,16 +122,26 @@ impl Failure {
     }
 
     pub fn into_error(self, id: &HubId, settings: &HubSettings) -> Error {
-        let hint = match &self {
-            Self::Refused { hint, .. } => hint.clone(),
-            other => other.hint(id, settings),
-        };
+        if let Self::Interrupted = self {
+            return Error::Interrupted;
+        }
+        let hint = self.hint(id, settings);
         Error::Hub { id: id.to_string(), problem: self.to_string(), hint }
     }
 
     fn hint(&self, id: &HubId, settings: &HubSettings) -> String {
         let page = format!("{}/{}", settings.endpoint, id.repository);
         match self {
+            Self::Status { status: 401, said: Some(_), code, .. }
+                if !is_hidden(code.as_deref()) && settings.token.is_some() =>
+            {
+                let from = settings.token.as_ref().map_or("", |token| token.from.as_str());
+                format!(
+                    "the token that was sent is that of {from}: put a valid one there \
+                     ({}/settings/tokens), or remove it where the repository is public",
+                    settings.endpoint
+                )
+            }
             Self::Status { status: 401 | 403, code, .. } => {
                 match (code.as_deref(), &settings.token) {
                     (Some("GatedRepo"), _) => format!(
@@ -170,8 +152,9 @@ impl Failure {
                          the local folder exists"
                             .to_owned()
                     }
-                    (_, Some(_)) => format!(
-                        "the token in use may not read it: check HF_TOKEN, and the terms at {page}"
+                    (_, Some(token)) => format!(
+                        "the token in use may not read it: check {}, and the terms at {page}",
+                        token.from
                     ),
                 }
             }
@@ -190,7 +173,6 @@ impl Failure {
                  folder was meant; HF_HUB_OFFLINE=1 uses the cache alone"
                     .to_owned()
             }
-            Self::Locked(_) => "wait for it, and start the same command again".to_owned(),
             Self::Cut { .. } => {
                 "start the same command again: it continues where this ended".to_owned()
             }
@@ -199,8 +181,13 @@ impl Failure {
                  revision"
                     .to_owned()
             }
+            Self::Local { error, .. } if error.kind() == io::ErrorKind::FileTooLarge => {
+                "raise the limit of the size of files (ulimit -f); the part that came is kept"
+                    .to_owned()
+            }
             Self::Local { .. } => "HF_HOME chooses another place for the cache".to_owned(),
             Self::Refused { hint, .. } => hint.clone(),
+            Self::Interrupted => String::new(),
         }
     }
 }
@@ -208,8 +195,13 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Status { status: status @ (401 | 403), code, .. } => match code.as_deref() {
-                Some("GatedRepo") => write!(f, "the repository is gated ({status})"),
+            Self::Status { status: status @ (401 | 403), code, said, .. } => match (code, said) {
+                (Some(code), _) if code == "GatedRepo" => {
+                    write!(f, "the repository is gated ({status})")
+                }
+                (code, Some(said)) if !is_hidden(code.as_deref()) => {
+                    write!(f, "the hub refuses access ({status}): {said}")
+                }
                 _ => write!(
                     f,
                     "the hub refuses access ({status}): the repository is private or gated, or \
@@ -223,9 +215,11 @@ impl fmt::Display for Failure {
             Self::Status { status: 429, .. } => {
                 write!(f, "the hub refuses: too many requests (429)")
             }
-            Self::Status { status, .. } => write!(f, "the hub answered with status {status}"),
+            Self::Status { status, said, .. } => {
+                write!(f, "the hub answered with status {status}")?;
+                said.as_ref().map_or(Ok(()), |said| write!(f, ": {said}"))
+            }
             Self::Unreachable(reason) => write!(f, "the hub cannot be reached: {reason}"),
-            Self::Locked(file) => write!(f, "another process is fetching {file}"),
             Self::Cut { file, came, size, reason, .. } => {
                 write!(f, "only {came} of {size} bytes of {file} came: {reason}")
             }
@@ -234,25 +228,30 @@ impl fmt::Display for Failure {
             }
             Self::Refused { problem, .. } => f.write_str(problem),
             Self::Local { path, doing, error } => write!(f, "{doing} {}: {error}", path.display()),
+            Self::Interrupted => f.write_str("interrupted"),
         }
     }
 }
 
-/// Whether the error is of the disk; hf-hub does not tell it from one of the connection.
-fn is_local(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        FileTooLarge, IsADirectory, NotADirectory, NotFound, PermissionDenied, QuotaExceeded,
-        ReadOnlyFilesystem, StorageFull,
-    };
-    matches!(
-        error.kind(),
-        StorageFull
-            | QuotaExceeded
-            | FileTooLarge
-            | PermissionDenied
-            | ReadOnlyFilesystem
-            | NotFound
-            | IsADirectory
-            | NotADirectory
-    )
+/// Whether the hub does not tell whether there is such a repository; its sentence then says less
+/// than ours.
+fn is_hidden(code: Option<&str>) -> bool {
+    code == Some("RepoNotFound")
+}
+
+/// The hub's sentence in the body of a failure: `{"error": "…"}`.
+fn body_error(mut response: Response<Body>) -> Option<String> {
+    let body = response.body_mut().with_config().limit(LARGEST_SENTENCE).read_to_vec().ok()?;
+    let body: Value = serde_json::from_slice(&body).ok()?;
+    body["error"].as_str().map(str::to_owned)
+}
+
+/// Text of another machine, fit to be printed.
+fn one_line(text: &str) -> String {
+    let text: String = text
+        .chars()
+        .map(|character| if character.is_control() { ' ' } else { character })
+        .take(MOST_CHARACTERS)
+        .collect();
+    text.trim().trim_end_matches('.').to_owned()
 }

@@ -1,41 +1,49 @@
-//! One file of a repository into the cache, through hf-hub, which locks and resumes it and links it
-//! into the snapshot.
+//! One file of a repository into the cache: asked for by name, locked against other processes,
+//! continued where an earlier try ended, and linked into the snapshot when it is whole.
 //!
-//! hf-hub names a file as whole whatever came, never looks for a blob that is there, and hides the
-//! answers' headers; that is made up for here. How often and how patiently to try is the caller's.
+//! Places and addresses are as hf-hub has them. How often and how patiently to try is the caller's.
 
-use std::cell::Cell;
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use hf_hub::CacheRepo;
-use hf_hub::api::sync::ApiRepo;
+use hf_hub::{CacheRepo, Repo};
 use tracing::info;
-use ureq::Body;
-use ureq::http::Response;
 
-use super::client::Client;
+use super::client::{Answer, Client, Patience, pause};
 use super::failure::Failure;
 use super::files::is_safe;
+use crate::artifacts::{atomic, interrupt};
 use crate::monitor::Progress;
 
-const MOST_REDIRECTS: usize = 5;
 const MEGABYTE: u64 = 1_000_000;
+const PIECE: usize = 256 << 10;
+/// How often a file that another process is fetching is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// One commit of a repository on the hub, and its place in the cache.
 pub(super) struct Source<'a> {
     pub client: &'a Client,
-    pub remote: &'a ApiRepo,
+    pub remote: &'a Repo,
     pub cache: &'a CacheRepo,
     pub commit: &'a str,
     pub snapshot: &'a Path,
+    /// Where it is noted that fetching has begun.
+    pub note: &'a Path,
 }
 
 /// What the hub says of a file before any of it comes.
 struct Announced {
     etag: String,
     commit: String,
+    size: u64,
+}
+
+/// A file on its way: what was announced, and where what came of it is kept.
+struct Part<'a> {
+    name: &'a str,
+    path: PathBuf,
     size: u64,
 }
 
@@ -61,130 +69,189 @@ impl Source<'_> {
         }
         let blob = self.cache.blob_path(&etag);
         let pointer = self.snapshot.join(name);
-        let (part, aside) = (blob.with_extension("part"), blob.with_extension("short"));
-        if self
-            .prepare(name, &blob, &pointer, size)
-            .map_err(|error| Failure::local(&blob, "preparing", error))?
-        {
-            return Ok(());
+        let preparing = |error| Failure::local(&blob, "preparing", error);
+        let _lock = self.lock(name, &blob)?;
+        // What is wrong in the snapshot would stay, for no link is replaced.
+        if pointer.symlink_metadata().is_ok() && size_of(&pointer) != Some(size) {
+            remove(&pointer)?;
         }
-        let start = size_of(&part).unwrap_or(0);
-        let came = Cell::new(0);
-        let watch = Watch {
-            size,
-            came: &came,
-            part: &part,
-            aside: &aside,
-            bar: Bar::start(name, size, start),
-        };
-        let failure = match self.remote.download_with_progress(name, watch) {
-            Ok(path) if size_of(&path) == Some(size) => return Ok(()),
-            Ok(_) => None,
-            Err(error) => Some(error),
-        };
-        let came = came.get();
-        match failure {
-            // It was not whole and yet got its name: the watch could not move it.
-            None => {
-                remove(&pointer)?;
-                remove(&blob)?;
-                Err(Failure::WrongSize { file: name.to_owned(), came, announced: size })
-            }
-            Some(_) if aside.exists() && came > size => {
-                remove(&aside)?;
-                Err(Failure::WrongSize { file: name.to_owned(), came, announced: size })
-            }
-            Some(_) if aside.exists() => {
-                let reason = "the answer ended early".to_owned();
-                Err(Failure::Cut {
-                    file: name.to_owned(),
-                    came,
-                    size,
-                    brought: came > start,
-                    reason,
-                })
-            }
-            Some(error) => Err(Failure::of_download(error, &part, name, (start, came, size))),
+        if size_of(&blob) != Some(size) {
+            let part = Part { name, path: blob.with_extension("part"), size };
+            self.complete(&part)?;
+            fs::rename(&part.path, &blob).map_err(preparing)?;
+            atomic::write(self.note, self.commit.as_bytes()).map_err(|error| {
+                Failure::local(self.note, "writing", io::Error::other(error.to_string()))
+            })?;
         }
+        link(&pointer, &blob).map_err(preparing)
     }
 
-    /// Asks as hf-hub will, for the first byte, so that status, tag and size are known before it
-    /// does.
+    fn url(&self, name: &str) -> String {
+        let (endpoint, repo) = (&self.client.settings.endpoint, self.remote);
+        format!("{endpoint}/{}/resolve/{}/{name}", repo.url(), repo.url_revision())
+    }
+
+    /// Asks for the first byte, so that tag, commit and size are known before the others come. They
+    /// are the hub's word: it gives them where it sends on to the bytes.
     fn announced(&self, name: &str) -> Result<Announced, Failure> {
-        let mut url = self.remote.url(name);
-        let mut response = self.client.ask(&url)?;
-        for _ in 0..MOST_REDIRECTS {
-            // A repository that moved: the hub sends on within itself, and what is said of the file
-            // comes at the end.
-            let location = header(&response, "location")
-                .filter(|to| response.status().is_redirection() && to.starts_with('/'));
-            let Some(location) = location else { break };
-            url = format!("{}{location}", origin(&url));
-            response = self.client.ask(&url)?;
-        }
+        let first = Some("bytes=0-0");
+        let has_word = |answer: &Answer| {
+            answer.header("x-repo-commit").is_some()
+                && (answer.header("x-linked-etag").or(answer.header("etag"))).is_some()
+        };
+        let answer = self.client.follow(self.url(name), first, Patience::Word, has_word)?;
         let odd = |what: &str| {
             Failure::refused(
                 format!("the hub announces no usable {what} for {name}"),
                 "check that HF_ENDPOINT names a hub",
             )
         };
-        let etag = header(&response, "x-linked-etag")
-            .or_else(|| header(&response, "etag"))
-            .unwrap_or_default()
-            .replace('"', "");
+        let etag = answer.header("x-linked-etag").or(answer.header("etag"));
+        let etag = etag.unwrap_or_default().replace('"', "");
         let plain = etag.strip_prefix("W/").unwrap_or(&etag);
-        // hf-hub makes a path of the tag.
+        // The tag becomes a path.
         if !is_safe(plain) || plain.contains('/') {
             return Err(odd("tag"));
         }
-        let total = || header(&response, "content-range")?.rsplit('/').next();
-        let size = header(&response, "x-linked-size")
-            .or_else(total)
-            .and_then(|size| size.parse().ok())
-            .ok_or_else(|| odd("size"))?;
-        let commit = header(&response, "x-repo-commit").ok_or_else(|| odd("commit"))?.to_owned();
-        if response.status().is_redirection() && header(&response, "location").is_none() {
-            return Err(odd("address"));
-        }
-        Ok(Announced { commit, size, etag })
+        let commit = answer.header("x-repo-commit").ok_or_else(|| odd("commit"))?.to_owned();
+        let size = match (answer.header("x-linked-size"), answer.location()) {
+            (Some(size), _) => size.parse().ok(),
+            (None, None) => whole_size(&answer),
+            (None, Some(to)) => {
+                whole_size(&self.client.follow(to, first, Patience::Word, |_| false)?)
+            }
+        };
+        Ok(Announced { commit, size: size.ok_or_else(|| odd("size"))?, etag })
     }
 
-    /// Makes ready for hf-hub, under its own lock: true if the file is there by now, or its blob
-    /// was and only had to be linked.
-    fn prepare(&self, name: &str, blob: &Path, pointer: &Path, size: u64) -> io::Result<bool> {
-        fs::create_dir_all(blob.parent().unwrap_or(blob))?;
-        let lock = File::create(blob.with_extension("lock"))?;
-        if let Err(TryLockError::WouldBlock) = lock.try_lock() {
-            info!("another process is fetching {name}; waiting for it");
-            lock.lock()?;
-        }
-        // What is wrong in the snapshot would stay: hf-hub replaces no link. In this order, for it
-        // makes links after it gave up the lock: one that was not there a moment ago is right.
-        if pointer.symlink_metadata().is_ok() && size_of(pointer) != Some(size) {
-            fs::remove_file(pointer)?;
-        }
-        if size_of(blob) == Some(size) {
-            link(pointer, blob)?;
-            return Ok(true);
-        }
-        let (part, aside) = (blob.with_extension("part"), blob.with_extension("short"));
-        if aside.exists() {
-            fs::rename(&aside, &part)?;
-        }
-        match size_of(&part) {
-            Some(length) if length > size => fs::remove_file(&part)?,
-            // A whole part that got no name yet: hf-hub would ask for what follows its end, which
-            // is an error.
-            Some(length) if length == size && size > 0 => {
-                File::options().write(true).open(&part)?.set_len(size - 1)?
+    /// Waits for other processes that fetch the file; the lock ends with its file.
+    fn lock(&self, name: &str, blob: &Path) -> Result<File, Failure> {
+        let preparing = |error| Failure::local(blob, "preparing", error);
+        fs::create_dir_all(blob.parent().unwrap_or(blob)).map_err(preparing)?;
+        let lock = File::create(blob.with_extension("lock")).map_err(preparing)?;
+        let mut is_told = false;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(lock),
+                Err(TryLockError::Error(error)) => return Err(preparing(error)),
+                Err(TryLockError::WouldBlock) => {
+                    if !is_told {
+                        info!("another process is fetching {name}; waiting for it");
+                    }
+                    is_told = true;
+                    pause(LOOK_EVERY)?;
+                }
             }
-            _ => {}
         }
-        Ok(false)
+    }
+
+    /// Brings what the part lacks.
+    fn complete(&self, part: &Part) -> Result<(), Failure> {
+        let start = match size_of(&part.path) {
+            Some(length) if length > part.size => {
+                remove(&part.path)?;
+                0
+            }
+            length => length.unwrap_or(0),
+        };
+        if start == part.size && start > 0 {
+            return Ok(());
+        }
+        let range = format!("bytes={start}-");
+        let url = self.url(part.name);
+        let answer = self.client.follow(url, Some(&range), Patience::Bytes, |_| false)?;
+        let writing = |error| Failure::local(&part.path, "writing", error);
+        let file = File::options().append(true).create(true).open(&part.path).map_err(writing)?;
+        let begin = first_byte(&answer);
+        if begin > start {
+            return Err(Failure::refused(
+                format!("byte {start} of {} was asked for, but {begin} came", part.name),
+                "check that HF_ENDPOINT names a hub, and the proxy variables",
+            ));
+        }
+        file.set_len(begin).map_err(writing)?;
+        self.receive(answer, part, &file, begin)?;
+        file.sync_all().map_err(writing)
+    }
+
+    /// Writes the body behind the `start` bytes of `file`.
+    fn receive(
+        &self,
+        answer: Answer,
+        part: &Part,
+        mut file: &File,
+        start: u64,
+    ) -> Result<(), Failure> {
+        let size = part.size;
+        let mut bar = Bar::start(part.name, size, start);
+        let mut body = answer.response.into_body().into_reader();
+        let mut piece = vec![0; PIECE];
+        let mut came = start;
+        let cut = |came: u64, reason: String| Failure::Cut {
+            file: part.name.to_owned(),
+            came,
+            size,
+            brought: came > start,
+            reason,
+        };
+        loop {
+            if interrupt::requested() {
+                return Err(Failure::Interrupted);
+            }
+            let read = match body.read(&mut piece) {
+                Ok(read) => read,
+                Err(error) if is_timeout(&error) => {
+                    return Err(cut(came, Patience::Bytes.ran_out(&self.client.settings)));
+                }
+                Err(error) => return Err(cut(came, error.to_string())),
+            };
+            came += read as u64;
+            if came > size {
+                let more = io::copy(&mut body.take(MEGABYTE), &mut io::sink()).unwrap_or(0);
+                remove(&part.path)?;
+                let file = part.name.to_owned();
+                return Err(Failure::WrongSize { file, came: came + more, announced: size });
+            }
+            if read == 0 {
+                break;
+            }
+            file.write_all(&piece[..read])
+                .map_err(|error| Failure::local(&part.path, "writing", error))?;
+            if let Some(bar) = &mut bar {
+                bar.show(came);
+            }
+        }
+        if came < size {
+            return Err(cut(came, "the answer ended early".to_owned()));
+        }
+        if let Some(bar) = bar {
+            bar.progress.finish();
+        }
+        Ok(())
     }
 }
 
-/// The relative link that hf-hub would make, and may just have made.
+/// ureq's own errors come inside of others where a body is read.
+fn is_timeout(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(inner, Some(ureq::Error::Timeout(_))) || error.kind() == io::ErrorKind::TimedOut
+}
+
+/// Where in the file the answer begins: a server that knows no ranges sends all of it.
+fn first_byte(answer: &Answer) -> u64 {
+    let range = answer.header("content-range").and_then(|range| range.strip_prefix("bytes "));
+    range.and_then(|range| range.split_once('-')?.0.parse().ok()).unwrap_or(0)
+}
+
+/// The size of a file of which an answer brings the first byte, or all.
+fn whole_size(answer: &Answer) -> Option<u64> {
+    match answer.header("content-range") {
+        Some(range) => range.rsplit('/').next()?.parse().ok(),
+        None => answer.header("content-length")?.parse().ok(),
+    }
+}
+
+/// The relative link that the hub's own tools make, and another process may just have made.
 fn link(pointer: &Path, blob: &Path) -> io::Result<()> {
     let (Some(folder), Some(snapshots)) =
         (pointer.parent(), pointer.ancestors().find(|path| path.ends_with("snapshots")))
@@ -216,50 +283,6 @@ fn size_of(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len())
 }
 
-pub(super) fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
-    response.headers().get(name)?.to_str().ok()
-}
-
-/// `scheme://host` of an address.
-fn origin(url: &str) -> &str {
-    let host = url.find("://").map_or(0, |at| at + 3);
-    url[host..].find('/').map_or(url, |end| &url[..host + end])
-}
-
-/// Sees what comes, shows it, and keeps what is not whole from getting its name.
-struct Watch<'a> {
-    size: u64,
-    came: &'a Cell<u64>,
-    part: &'a Path,
-    aside: &'a Path,
-    bar: Option<Bar>,
-}
-
-impl hf_hub::api::Progress for Watch<'_> {
-    fn init(&mut self, _size: usize, _filename: &str) {
-        self.came.set(0);
-    }
-
-    fn update(&mut self, size: usize) {
-        self.came.set(self.came.get() + size as u64);
-        if let Some(bar) = &mut self.bar {
-            bar.show(self.came.get());
-        }
-    }
-
-    fn finish(&mut self) {
-        if self.came.get() == self.size {
-            if let Some(bar) = self.bar.take() {
-                bar.progress.finish();
-            }
-            return;
-        }
-        // Right after this hf-hub renames the part, whatever its size; a part that is gone stops
-        // it. Where this fails the size of the result is looked at once more.
-        let _ = fs::rename(self.part, self.aside);
-    }
-}
-
 /// Megabytes of a file that is worth a bar.
 struct Bar {
     progress: Progress,
@@ -288,9 +311,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_and_links() {
-        assert_eq!(origin("http://127.0.0.1:80/a/b"), "http://127.0.0.1:80");
-        assert_eq!(origin("https://hub"), "https://hub");
+    fn links_are_relative() {
         let folder = tempfile::tempdir().unwrap();
         let (blob, pointer) = (
             folder.path().join("blobs/W/abc"),

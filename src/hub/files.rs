@@ -10,6 +10,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::failure::Failure;
+use crate::text::data_extension;
 
 /// What of a repository is wanted.
 #[derive(Clone, Copy)]
@@ -43,7 +44,6 @@ const WEIGHT_FILES: [&str; 4] = [
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 ];
-const DATA_EXTENSIONS: [&str; 5] = [".parquet", ".jsonl", ".jsonl.gz", ".json", ".csv"];
 /// JSON that data sets keep about themselves.
 const NO_DATA: [&str; 5] =
     ["dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "config.json"];
@@ -60,7 +60,7 @@ pub(super) fn wanted<'a>(
         Wanted::Data(choose) => {
             let chosen = choose(&data_files(names))
                 .map_err(|(problem, hint)| Failure::refused(problem, hint))?;
-            // hf-hub makes addresses of names as they are.
+            // Addresses are made of names as they are.
             if let Some(name) = chosen.iter().find(|name| !is_safe(name)) {
                 return Err(Failure::refused(
                     format!("its file `{}` has a name that cannot be fetched", name.escape_debug()),
@@ -94,7 +94,7 @@ fn data_files<'a>(names: &BTreeSet<&'a str>) -> Vec<&'a str> {
 fn lacking(names: &BTreeSet<&str>, wanted: Wanted) -> Option<(&'static str, &'static str)> {
     match wanted {
         Wanted::Data(_) if data_files(names).is_empty() => Some((
-            "has no data files (.parquet, .jsonl, .jsonl.gz, .json, .csv)",
+            "has no data files (.parquet, .jsonl, .json, .csv and the like, also with .gz or .zst)",
             "the hub keeps many data sets as parquet too: try the same id with \
              `@refs/convert/parquet`",
         )),
@@ -126,9 +126,7 @@ fn is_data(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     !hidden
         && !NO_DATA.contains(&name)
-        && DATA_EXTENSIONS
-            .iter()
-            .any(|extension| name.len() > extension.len() && name.ends_with(extension))
+        && data_extension(name).is_some_and(|extension| name.len() > extension.len())
 }
 
 /// The shards that an index file in `snapshot` names, each once; they lie beside it.
@@ -303,12 +301,14 @@ mod tests {
             "data/train-00000-of-00001.parquet",
             "x.jsonl.gz",
             "y.json",
+            "z.json.zst",
+            "notes.txt",
             ".csv",
         ];
         let all: &Choose = &|names| Ok(names.iter().map(|name| (*name).to_owned()).collect());
         assert_eq!(
             chosen(&names, Wanted::Data(all)).unwrap(),
-            ["data/train-00000-of-00001.parquet", "x.jsonl.gz", "y.json"]
+            ["data/train-00000-of-00001.parquet", "x.jsonl.gz", "y.json", "z.json.zst"]
         );
         assert!(
             chosen(&["README.md", "imdb.py"], Wanted::Data(all))

@@ -1,9 +1,9 @@
 //! Repositories of a model hub as folders of the standard cache, whole or not at all.
 //!
-//! Through hf-hub, with what it leaves to others: which files the program needs, patience with a
-//! busy hub, use of the cache where there is no network, and clear errors. What the files mean is
-//! left to `models` and `text`.
+//! Names and addresses are hf-hub's; its downloads are not used, for they know no time-out and tell
+//! the token to hosts that the hub sends on to. What the files mean is left to `models` and `text`.
 
+mod address;
 mod client;
 mod failure;
 mod fetch;
@@ -21,7 +21,7 @@ pub use self::files::Choose;
 pub use self::files::MODEL_FILES;
 use self::files::Wanted;
 use self::repository::Repository;
-pub use self::settings::{HubSettings, in_cache};
+pub use self::settings::{HubSettings, Token, in_cache};
 use crate::error::{Error, Result};
 use crate::recipe::HubId;
 
@@ -38,11 +38,11 @@ pub struct Hub(Client);
 
 impl Hub {
     pub fn from_env() -> Result<Self> {
-        Self::new(HubSettings::from_env()?)
+        Ok(Self::new(HubSettings::from_env()?))
     }
 
-    pub fn new(settings: HubSettings) -> Result<Self> {
-        Client::new(settings).map(Self)
+    pub fn new(settings: HubSettings) -> Self {
+        Self(Client::new(settings))
     }
 
     /// The folder of a model in the cache, fetched first where it is not there or not whole.

@@ -8,7 +8,7 @@ use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
 use tracing::info;
 
-use super::client::{ANSWER_WITHIN, Client};
+use super::client::{Client, Patience};
 use super::failure::Failure;
 use super::fetch::{self, Source};
 use super::files::{self, Wanted, is_safe};
@@ -75,8 +75,8 @@ impl Repository<'_> {
         }
     }
 
-    /// hf-hub notes the commit after every file, and [`Self::remember`] removes that note after the
-    /// last one. A model needs no note: its weights come last.
+    /// The commit is noted after every file that came, and [`Self::remember`] removes that note
+    /// after the last one. A model needs no note: its weights come last.
     fn is_begun(&self, commit: &str) -> bool {
         self.reference(commit).exists()
     }
@@ -102,10 +102,11 @@ impl Repository<'_> {
         let snapshot = cache.pointer_path(commit);
         let source = Source {
             client: self.client,
-            remote: &self.client.api.repo(repo),
+            remote: &repo,
             cache: &cache,
             commit,
             snapshot: &snapshot,
+            note: &self.reference(commit),
         };
         self.fetch_all(&source, &first, &sizes)?;
         if let Some(index) = first.iter().find(|name| files::is_index(name)) {
@@ -129,20 +130,17 @@ impl Repository<'_> {
     }
 
     fn describe(&self) -> Result<Description, Failure> {
-        let request =
-            self.client.api.repo(self.at(&self.id.revision)).info_request().query("blobs", "true");
-        let request =
-            request.config().http_status_as_error(false).timeout_connect(Some(ANSWER_WITHIN));
-        let mut response = request
-            .timeout_recv_response(Some(ANSWER_WITHIN))
-            .build()
-            .call()
-            .map_err(|error| Failure::of_request(&error))?;
-        if !response.status().is_success() {
-            return Err(Failure::of_status(&response));
-        }
-        let body = response.body_mut().with_config().limit(LARGEST_ANSWER).read_to_vec();
-        let body = body.map_err(|error| Failure::Unreachable(error.to_string()))?;
+        let api = self.at(&self.id.revision).api_url();
+        let url = format!("{}/api/{api}?blobs=true", self.client.settings.endpoint);
+        let answer = self.client.follow(url, None, Patience::Word, |_| false)?;
+        let mut body = answer.response.into_body();
+        let body = body.with_config().limit(LARGEST_ANSWER).read_to_vec();
+        let body = body.map_err(|error| match error {
+            ureq::Error::Timeout(_) => {
+                Failure::Unreachable(Patience::Word.ran_out(&self.client.settings))
+            }
+            other => Failure::Unreachable(other.to_string()),
+        })?;
         serde_json::from_slice(&body).map_err(|error| {
             Failure::refused(
                 format!("the hub's answer describes no repository: {error}"),
@@ -158,7 +156,7 @@ impl Repository<'_> {
         sizes: &BTreeMap<&str, Option<u64>>,
     ) -> Result<(), Failure> {
         let listed = |name: &str| sizes.get(name).copied().flatten();
-        // An empty file says nothing, and hf-hub asks for the first byte of every file.
+        // An empty file says nothing, and has no first byte to ask for.
         let due: Vec<&str> = names
             .iter()
             .copied()

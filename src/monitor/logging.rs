@@ -1,25 +1,24 @@
 //! Log lines on stderr, printed between the progress bars. The level comes from `W2S_LOG` (default
 //! `info`).
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::time::Instant;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::progress;
+use super::{color, progress};
 use crate::error::{Error, Result};
 
 /// Sets up logging for the process; once, from `main`. Fails on a `W2S_LOG` that is no filter.
 pub fn init() -> Result<()> {
     let wanted = std::env::var("W2S_LOG").unwrap_or_default();
-    let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let subscriber = tracing_subscriber::fmt()
         .compact()
         .with_env_filter(filter(&wanted)?)
         .with_timer(Elapsed(Instant::now()))
         .with_target(false)
-        .with_ansi(color)
+        .with_ansi(color::on_stderr())
         .with_writer(BetweenBars)
         .finish();
     tracing::subscriber::set_global_default(subscriber)

@@ -4,8 +4,10 @@
 //! Loops know the [`Monitor`] trait and the names in [`glossary`]; what stands behind them is
 //! settled here.
 
+pub mod color;
 pub mod glossary;
 pub mod logging;
+pub mod number;
 pub mod progress;
 mod records;
 mod run;

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::color;
+
 const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Before this, a rate says more about the clock than about the work.
 const RATE_AFTER: Duration = Duration::from_secs(1);
@@ -65,7 +67,7 @@ impl Progress {
             Display::Lines { last: now }
         } else {
             let bar = BARS.add(ProgressBar::new(total).with_position(done));
-            bar.set_style(style(std::env::var_os("NO_COLOR").is_none()));
+            bar.set_style(style(color::on_stderr()));
             bar.set_prefix(what.to_owned());
             bar.tick();
             Display::Bar(bar)

@@ -14,6 +14,7 @@ use super::growing::{Growing, Sample};
 use super::mixture::{Caches, Hidden, Member, Mixture};
 use crate::error::{Error, Result};
 use crate::models::Lm;
+use crate::prompt::PromptText;
 use crate::sampling::Sampling;
 use crate::search::{
     Extend, Extended, Finish, Group, Kept, NextTokens, Node, Nodes, Proposer, Response, Ticket,
@@ -95,7 +96,7 @@ impl LocalPolicy {
 
     /// [`Proposer::open`] for many short prompts that will have few continuations each, all
     /// extended together.
-    pub fn open_rows(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+    pub fn open_rows(&mut self, prompts: &[&PromptText]) -> Result<Vec<Node>> {
         let (caches, hidden) = self.models.read_prompts_as_rows(&self.tokenizer, prompts)?;
         let rows = prompts
             .iter()
@@ -116,7 +117,7 @@ impl LocalPolicy {
         self.publish(samples, batches)
     }
 
-    fn empty_row(&self, prompt: &str) -> Result<OpenResponse> {
+    fn empty_row(&self, prompt: &PromptText) -> Result<OpenResponse> {
         let begins = self.models.base().template.is_empty(&self.tokenizer, prompt)?;
         Ok(OpenResponse { begins, response: Vec::new(), logprobs: Vec::new() })
     }
@@ -245,7 +246,7 @@ fn not_kept() -> Error {
 }
 
 impl Proposer for LocalPolicy {
-    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+    fn open(&mut self, prompts: &[&PromptText]) -> Result<Vec<Node>> {
         let opened = self.models.read_prompts(&self.tokenizer, prompts)?;
         let mut nodes = Vec::with_capacity(prompts.len());
         for ((caches, hidden), prompt) in opened.into_iter().zip(prompts) {

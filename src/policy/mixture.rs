@@ -14,6 +14,7 @@ use tch::{Kind, Tensor};
 use super::draw::{Distribution, distributions};
 use crate::error::Result;
 use crate::models::{KvCache, Lm, Segment};
+use crate::prompt::PromptText;
 use crate::text::{PromptTemplate, Tokenizer};
 
 /// A model, what it reads before the response, and the weight of its logits.
@@ -58,7 +59,7 @@ impl Mixture {
     pub fn read_prompts(
         &self,
         tokenizer: &Tokenizer,
-        prompts: &[&str],
+        prompts: &[&PromptText],
     ) -> Result<Vec<(Caches, Hidden)>> {
         let mut read: Vec<(Caches, Hidden)> =
             prompts.iter().map(|_| (Caches(Vec::new()), Hidden(Vec::new()))).collect();
@@ -77,7 +78,7 @@ impl Mixture {
     pub fn read_prompts_as_rows(
         &self,
         tokenizer: &Tokenizer,
-        prompts: &[&str],
+        prompts: &[&PromptText],
     ) -> Result<(Caches, Hidden)> {
         let (mut caches, mut hidden) = (Caches(Vec::new()), Hidden(Vec::new()));
         for member in &self.members {
@@ -126,7 +127,7 @@ impl Mixture {
 }
 
 impl Member {
-    fn encode(&self, tokenizer: &Tokenizer, prompts: &[&str]) -> Result<Vec<Vec<i64>>> {
+    fn encode(&self, tokenizer: &Tokenizer, prompts: &[&PromptText]) -> Result<Vec<Vec<i64>>> {
         prompts.iter().map(|prompt| self.template.encode(tokenizer, prompt)).collect()
     }
 }

@@ -19,7 +19,7 @@ impl Plan {
     fn write(&self, out: &mut String) -> fmt::Result {
         let recipe = &self.recipe;
         recipe.run.words(out)?;
-        recipe.data.words(out)?;
+        recipe.data.as_ref().map_or(Ok(()), |data| data.words(out))?;
         if !recipe.models.is_empty() {
             writeln!(out, "\nmodels")?;
             for (name, model) in &recipe.models {

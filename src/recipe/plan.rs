@@ -71,7 +71,8 @@ struct GuideRoom {
 impl Plan {
     /// Texts to train on; `None` where only the source knows.
     pub(super) fn texts(&self) -> Option<usize> {
-        self.counts.texts.or(Some(self.recipe.data.train).filter(|rows| *rows > 0))
+        let train = self.recipe.data.as_ref().and_then(|data| data.train);
+        self.counts.texts.or(train.filter(|rows| *rows > 0))
     }
 
     /// Pairs to train on, before equal, empty, tied and overlong ones drop out; `None` where only

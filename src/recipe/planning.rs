@@ -10,7 +10,7 @@ use super::plan::{Counts, Plan, StageTraining};
 use super::ranges;
 use super::rules::Rules;
 use super::sizes::{ClassifierSizes, LmSizes, Sizes};
-use super::tables::{JudgeTable, Recipe, Stage};
+use super::tables::{JudgeTable, Recipe, Stage, without_data};
 use crate::error::{Error, Result};
 
 impl Plan {
@@ -87,7 +87,10 @@ fn problems(
     let mut rules = Rules { recipe, folder, sizes, training, place, problems };
     ranges::rules(&mut rules);
     recipe.run.rules(&mut rules);
-    recipe.data.rules(&mut rules);
+    match &recipe.data {
+        Some(data) => data.rules(&mut rules),
+        None => without_data(&mut rules),
+    }
     recipe.models.iter().for_each(|(name, model)| model.rules(name, &mut rules));
     recipe.judges.keys().for_each(|name| JudgeTable::rules(name, &mut rules));
     recipe.judges().iter().for_each(|judge| judge.rules(&mut rules));
@@ -224,9 +227,9 @@ fn paths<'a>(
     let models = models.values_mut().filter_map(|model| model.id.as_mut());
     let judges = judges.values_mut().map(|judge| &mut judge.id);
     let gold = gold.as_mut().and_then(|gold| gold.id.as_mut());
-    let is_elsewhere =
-        data.source.starts_with("builtin:") || hub_dataset(folder, &data.source).is_some();
-    let source = Some(&mut data.source).filter(|_| !is_elsewhere);
+    let is_here =
+        |source: &str| !source.starts_with("builtin:") && hub_dataset(folder, source).is_none();
+    let source = data.as_mut().map(|data| &mut data.source).filter(|source| is_here(source));
     let pairs = preferences.as_mut().and_then(|preferences| preferences.source.as_mut());
     models.chain(gold).chain(judges).chain(source).chain(pairs)
 }

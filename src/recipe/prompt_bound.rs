@@ -8,10 +8,18 @@ const TOKENS_PER_WORD: usize = 3;
 /// The same for a model's `prompt` around it, which is longer and so nearer to the usual 1.3.
 const TOKENS_PER_TEMPLATE_WORD: usize = 2;
 
+/// Tokens of a prompt that a data file holds whole: there is no bound, and most have less.
+const COLUMN_TOKENS: usize = 256;
+
 /// Tokens that a chat template puts around a user's turn, at most.
 const CHAT_TOKENS: usize = 64;
 
 impl Recipe {
+    /// Whether all prompts are the first words of texts, whose number is bounded.
+    pub(super) fn bounds_prompts(&self) -> bool {
+        self.data.as_ref().is_none_or(|data| data.columns.prompt.is_none())
+    }
+
     /// A generous number of tokens for the longest prompt as `model` reads it; `None` where there
     /// is no such model.
     pub fn prompt_bound(&self, model: &str) -> Option<usize> {
@@ -23,6 +31,11 @@ impl Recipe {
         let chat = if chat.is_some() { CHAT_TOKENS } else { 0 };
         let around =
             TOKENS_PER_TEMPLATE_WORD * words + chat + usize::from(model.bos != Some(false));
-        Some(TOKENS_PER_WORD.saturating_mul(self.data.prompt.max_words).saturating_add(around))
+        let prompt = match &self.data {
+            Some(data) if data.columns.prompt.is_some() => COLUMN_TOKENS,
+            Some(data) => TOKENS_PER_WORD.saturating_mul(data.prompt.max_words),
+            None => 0,
+        };
+        Some(prompt.saturating_add(around))
     }
 }

@@ -166,10 +166,15 @@ impl Rules<'_> {
     }
 
     /// Prompts come from a split, so it must have that many rows (0 rows: as many as the source
-    /// has).
-    pub(super) fn prompts(&mut self, key: &str, prompts: usize, (split_key, rows): (&str, usize)) {
+    /// has; that it is not there at all has its own rule).
+    pub(super) fn prompts(
+        &mut self,
+        key: &str,
+        prompts: usize,
+        (split_key, rows): (&str, Option<usize>),
+    ) {
         self.at_least_one(key, prompts);
-        if rows > 0 && prompts > rows {
+        if let Some(rows) = rows.filter(|rows| *rows > 0 && prompts > *rows) {
             self.problem(format!("`{key}` = {prompts} is more than `{split_key}` = {rows}"));
         }
     }
@@ -181,7 +186,7 @@ impl Rules<'_> {
 
     /// Prompt and response must fit what the model can see.
     pub(super) fn fits_context(&mut self, key: &str, model: &str, new_tokens: usize) {
-        let prompt = self.recipe.prompt_bound(model);
+        let prompt = self.recipe.prompt_bound(model).filter(|_| self.recipe.bounds_prompts());
         let (Some(context), Some(prompt)) = (self.context(model), prompt) else { return };
         // One more for the end-of-sequence token.
         let needed = prompt.saturating_add(new_tokens).saturating_add(1);
@@ -202,7 +207,7 @@ impl Rules<'_> {
     /// A guide that scores must have room for a token behind the prompt, or every response is worth
     /// 0.
     pub(super) fn reads_prompts(&mut self, model: &str) {
-        let prompt = self.recipe.prompt_bound(model);
+        let prompt = self.recipe.prompt_bound(model).filter(|_| self.recipe.bounds_prompts());
         let (Some(context), Some(prompt)) = (self.context(model), prompt) else { return };
         if prompt as u64 >= context {
             let what = format!(

@@ -8,6 +8,7 @@ use super::answer::Answer;
 use super::ppo::{PpoReport, ppo_table};
 use super::summary::{Reward, Summary, SummaryRow};
 use super::table::table;
+use crate::monitor::number::{fixed, signed};
 
 /// Some responses of one base and method, to be read by people.
 pub struct Sample {
@@ -76,13 +77,13 @@ fn rewards(
         let Some(reward) = of(row) else { continue };
         let _ = writeln!(
             page,
-            "<tr><td>{}</td><td>{}</td><td class=\"n\">{:.3}</td><td \
-             class=\"n\">{:.3}</td><td><span class=\"bar{}\" \
+            "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td><td \
+             class=\"n\">{}</td><td><span class=\"bar{}\" \
              style=\"width:{:.1}em\"></span></td></tr>",
             escape(&row.base),
             escape(&row.method),
-            reward.mean,
-            reward.ci95,
+            fixed(reward.mean, 3),
+            fixed(reward.ci95, 3),
             if reward.mean < 0.0 { " neg" } else { "" },
             20.0 * reward.mean.abs() / scale
         );
@@ -104,7 +105,7 @@ fn length_control(page: &mut String, summary: &Summary) {
          length</th><th class=\"n\">± 2 s.e.</th><th class=\"n\">slope</th></tr>\n",
     );
     let number =
-        |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:+.3}"));
+        |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| signed(value, 3));
     for control in &summary.length_control {
         for row in &control.methods {
             let is_reference = row.method == control.reference;
@@ -114,22 +115,22 @@ fn length_control(page: &mut String, summary: &Summary) {
                     number(Some(row.gain)),
                     number(row.gain_at_equal_length),
                     row.standard_error
-                        .map_or_else(|| "–".to_owned(), |error| format!("{:.3}", 2.0 * error)),
+                        .map_or_else(|| "–".to_owned(), |error| fixed(2.0 * error, 3)),
                 ],
             };
             let slope = if is_reference {
-                control.slope.map_or_else(|| "–".to_owned(), |slope| format!("{slope:+.4}"))
+                control.slope.map_or_else(|| "–".to_owned(), |slope| signed(slope, 4))
             } else {
                 String::new()
             };
             let _ = writeln!(
                 page,
-                "<tr><td>{}</td><td>{}</td><td class=\"n\">{:.3}</td><td class=\"n\">{:.1}</td><td \
+                "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{:.1}</td><td \
                  class=\"n\">{gain}</td><td class=\"n\">{left}</td><td class=\"n\">{error}</td><td \
                  class=\"n\">{slope}</td></tr>",
                 escape(&control.base),
                 escape(&row.method),
-                row.gold_reward,
+                fixed(row.gold_reward, 3),
                 row.words
             );
         }
@@ -149,8 +150,7 @@ fn responses(page: &mut String, samples: &[Sample]) {
                 .iter()
                 .filter(|answer| (answer.seed, &answer.id) == (shown.seed, &shown.id))
             {
-                let reward =
-                    answer.gold_reward.map_or_else(String::new, |reward| format!("{reward:.2}"));
+                let reward = answer.gold_reward.map_or_else(String::new, |reward| fixed(reward, 2));
                 let _ = writeln!(
                     page,
                     "<tr><td>{} {}</td><td class=\"n\">{reward}</td><td><b>{}</b>{}{}</td></tr>",

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::pairs::{Both, PairReport, in_words};
+use crate::monitor::number::fixed;
 use crate::recipe::{Pairing, PreferenceLabel, Recipe};
 
 pub struct PairCard<'a> {
@@ -125,15 +126,15 @@ fn split_words(report: &PairReport) -> String {
         let Some(Both { chosen, rejected }) = both else { continue };
         let digits = if what == "reward" { 3 } else { 1 };
         for (which, of) in [("chosen", chosen), ("rejected", rejected)] {
-            let numbers = [of.mean, of.std, of.p10, of.p50, of.p90]
-                .map(|number| format!("{number:.digits$}"));
+            let numbers =
+                [of.mean, of.std, of.p10, of.p50, of.p90].map(|number| fixed(number, digits));
             let _ = writeln!(text, "| {what}, {which} | {} |", numbers.join(" | "));
         }
     }
     text.push_str("\n| | |\n|---|---:|\n");
     let mut row = |what: &str, value: Option<f64>| {
         if let Some(value) = value {
-            let _ = writeln!(text, "| {what} | {value:.3} |");
+            let _ = writeln!(text, "| {what} | {} |", fixed(value, 3));
         }
     };
     row("label agreement: chosen has the higher reward", report.label_agreement);

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::statistics::{correlation, mean, quantile, standard_deviation};
 use crate::artifacts::journal::complete_lines;
 use crate::error::Result;
+use crate::prompt::PromptText;
 use crate::text::{LeftOut, Pair, Reason, read_pairs};
 
 /// What the pairs of one split are like. What needs rewards is `None` where the pairs have none,
@@ -75,15 +76,21 @@ impl PairReport {
         // An empty prompt is shared by all pairs that have none.
         let shared = pairs
             .iter()
-            .filter(|pair| !pair.prompt.trim().is_empty() && known.contains(pair.prompt.as_str()))
+            .filter(|pair| !pair.prompt.is_empty() && known.contains(&pair.prompt))
             .count();
         Ok(Self { pairs_of_training_prompts: Some(shared), ..report })
     }
 
     pub fn of(pairs: &[Pair], left_out: impl IntoIterator<Item = Reason>) -> Self {
         let mut left_out_reasons = BTreeMap::from(
-            [Reason::Empty, Reason::Equal, Reason::PromptTooLong, Reason::Tied]
-                .map(|reason| (reason, 0)),
+            [
+                Reason::Empty,
+                Reason::Equal,
+                Reason::PromptTooLong,
+                Reason::Tied,
+                Reason::NotOneAnswer,
+            ]
+            .map(|reason| (reason, 0)),
         );
         for reason in left_out {
             *left_out_reasons.entry(reason).or_default() += 1;
@@ -177,11 +184,12 @@ pub(super) fn in_words(reason: Reason) -> &'static str {
         Reason::Equal => "with equal responses",
         Reason::PromptTooLong => "with a prompt too long for the model to tune",
         Reason::Tied => "with equal rewards",
+        Reason::NotOneAnswer => "whose responses are not one turn of the assistant",
     }
 }
 
-fn prompts(pairs: &[Pair]) -> HashSet<&str> {
-    pairs.iter().map(|pair| pair.prompt.as_str()).collect()
+fn prompts(pairs: &[Pair]) -> HashSet<&PromptText> {
+    pairs.iter().map(|pair| &pair.prompt).collect()
 }
 
 pub(super) fn words(text: &str) -> f64 {

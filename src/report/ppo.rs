@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::curves::{Curve, Panel, curves_svg, smoothed};
 use super::statistics::mean;
 use crate::error::Result;
+use crate::monitor::number::fixed;
 
 /// Steps over which returns are averaged: one batch is noisy.
 const WINDOW: usize = 10;
@@ -166,8 +167,11 @@ fn spread(values: &[f64]) -> String {
         });
     match values {
         [] => "–".to_owned(),
-        [one] => format!("{one:.2}"),
-        many => format!("{:.2} ({least:.2} to {most:.2})", mean(many)),
+        [one] => fixed(*one, 2),
+        many => {
+            let [mean, least, most] = [mean(many), least, most].map(|value| fixed(value, 2));
+            format!("{mean} ({least} to {most})")
+        }
     }
 }
 

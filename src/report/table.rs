@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
 use super::summary::{Reward, Summary, SummaryRow};
+use crate::monitor::number::{fixed, signed};
 use crate::search::Search;
 
 /// The rows of one run and the paired differences of its methods.
@@ -19,12 +20,12 @@ pub fn table(summary: &Summary) -> String {
         text.push_str("\n\ngold reward, paired by prompt (difference ± 2 standard errors):\n");
         for comparison in &summary.comparisons {
             text.push_str(&format!(
-                "  {}: {} − {} = {:+.3} ± {:.3} over {} prompts\n",
+                "  {}: {} − {} = {} ± {} over {} prompts\n",
                 comparison.base,
                 comparison.a,
                 comparison.b,
-                comparison.difference,
-                2.0 * comparison.standard_error,
+                signed(comparison.difference, 3),
+                fixed(2.0 * comparison.standard_error, 3),
                 comparison.prompts
             ));
         }
@@ -64,7 +65,7 @@ fn headers(with_run: bool, judges: &BTreeSet<&str>) -> Vec<String> {
 
 fn cells(row: &SummaryRow, judges: &BTreeSet<&str>) -> Vec<String> {
     let number = |value: Option<f64>, digits: usize| {
-        value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
+        value.map_or_else(|| "–".to_owned(), |value| fixed(value, digits))
     };
     let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let settings = row
@@ -78,7 +79,7 @@ fn cells(row: &SummaryRow, judges: &BTreeSet<&str>) -> Vec<String> {
     };
     let reward = row.gold_reward.as_ref();
     let seeds = reward.map_or_else(String::new, |reward| {
-        reward.seeds.iter().map(|mean| format!("{mean:.2}")).collect::<Vec<_>>().join(" ")
+        reward.seeds.iter().map(|mean| fixed(*mean, 2)).collect::<Vec<_>>().join(" ")
     });
     let before = [row.base.clone(), row.method.clone(), settings.collect::<Vec<_>>().join(", ")];
     let after = [
@@ -115,4 +116,37 @@ fn draw(headers: &[String], rows: Vec<Vec<String>>) -> String {
         }
     }
     table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Answer;
+
+    #[test]
+    fn what_rounds_to_zero_has_no_sign() {
+        let mut summary = Summary::new("run");
+        for (method, reward) in [("base", 0.0001), ("cbs", -0.0001)] {
+            let answer = Answer {
+                seed: 1,
+                id: "x".into(),
+                prompt: "p".into(),
+                response: "a b".into(),
+                complete: true,
+                score: Some(reward),
+                gold_reward: Some(reward),
+                judges: [("kind".to_owned(), reward)].into(),
+                base_logprob_per_token: Some(reward),
+                response_tokens: 2,
+                base_tokens: 2,
+                guide_tokens: 0,
+                seconds: 1.0,
+            };
+            let answers = [answer.clone(), Answer { id: "y".into(), ..answer }];
+            summary.add("m", method, Value::Null, &answers);
+        }
+        let drawn = [table(&summary), compare(&[summary])].concat();
+        assert!(drawn.contains("cbs − base = 0.000 ± 0.000 over 2 prompts"), "{drawn}");
+        assert!(!drawn.contains("-0.0") && !drawn.contains("+0.0"), "{drawn}");
+    }
 }

@@ -6,20 +6,21 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
+use super::Reading;
 use crate::error::{Error, Result};
 use crate::models::config::{self, CLASSIFIER_TYPES};
 use crate::models::{
     Classifier, ClassifierConfig, LmConfig, RewardHead, RewardModel, base_of_adapter,
     check_vocabulary,
 };
+use crate::prompt::PromptText;
 use crate::text::Tokenizer;
 
 /// A classifier or a reward model that tells how good responses are.
 pub struct JudgeModel {
     network: Network,
     tokenizer: Tokenizer,
-    /// Holds `{prompt}` and `{response}`.
-    text: String,
+    reading: Reading,
 }
 
 #[expect(clippy::large_enum_variant, reason = "there is one in a run")]
@@ -51,7 +52,7 @@ impl JudgeModel {
             Network::RewardModel(reward) => reward.info().vocab_size,
         };
         check_vocabulary(folder, &tokenizer, vocab_size)?;
-        Ok(Self { network, tokenizer, text: text.unwrap_or(own).to_owned() })
+        Ok(Self { network, tokenizer, reading: Reading::new(own, text) })
     }
 
     /// Whether the folder holds a judge that can be opened, as far as config, tokenizer and the
@@ -87,7 +88,7 @@ impl JudgeModel {
     /// One reward for each (prompt, response), by one padded forward pass over all of them. A
     /// classifier's text is cut after its context, a reward model's before, where the response is
     /// not.
-    pub fn rewards(&self, answers: &[(&str, &str)]) -> Result<Vec<f64>> {
+    pub fn rewards(&self, answers: &[(&PromptText, &str)]) -> Result<Vec<f64>> {
         let _no_grad = tch::no_grad_guard();
         // The layout says what ends a text; an end token in the response would be another one.
         let ends: Vec<i64> = self
@@ -97,32 +98,45 @@ impl JudgeModel {
             .chain(self.tokenizer.added()?[1].iter().copied())
             .collect();
         let said = |response| self.tokenizer.split_end(response, &ends).0;
-        let texts: Vec<String> = answers
-            .iter()
-            .map(|(prompt, response)| lay_out(&self.text, prompt, said(response)))
-            .collect();
         let rewards = match &self.network {
-            Network::Classifier(classifier) => log_odds(classifier, &self.tokenizer, &texts)?,
-            Network::RewardModel(reward) => self.model_rewards(reward, &texts)?,
+            Network::Classifier(classifier) => {
+                let rows = answers.iter().map(|&(prompt, response)| {
+                    let text = self.reading.text(&self.tokenizer, prompt, said(response))?;
+                    self.tokenizer.encode_classifier(&text, classifier.config.context() as usize)
+                });
+                log_odds(classifier, &self.tokenizer, &rows.collect::<Result<Vec<_>>>()?)
+            }
+            Network::RewardModel(reward) => {
+                let rows = answers.iter().map(|&(prompt, response)| {
+                    self.reading.ids(&self.tokenizer, prompt, said(response))
+                });
+                self.model_rewards(reward, rows.collect::<Result<Vec<_>>>()?)?
+            }
         };
         let rewards = Vec::<f64>::try_from(rewards.to_kind(Kind::Double))?;
         match rewards.iter().position(|reward| !reward.is_finite()) {
             None => Ok(rewards),
             Some(row) => Err(Error::failed(format!(
                 "the gold reward is {} for the text {:?}",
-                rewards[row], texts[row]
+                rewards[row],
+                self.reading.text(&self.tokenizer, answers[row].0, answers[row].1)?
             ))),
         }
     }
 
     /// [`Self::rewards`] of any number of answers, `batch` of like length in one pass, so that
     /// little of it is padding.
-    pub fn rewards_by_length(&self, answers: &[(&str, &str)], batch: usize) -> Result<Vec<f64>> {
+    pub fn rewards_by_length(
+        &self,
+        answers: &[(&PromptText, &str)],
+        batch: usize,
+    ) -> Result<Vec<f64>> {
         let mut order: Vec<usize> = (0..answers.len()).collect();
         order.sort_by_key(|&answer| answers[answer].0.len() + answers[answer].1.len());
         let mut rewards = vec![0.0; answers.len()];
         for batch in order.chunks(batch) {
-            let texts: Vec<(&str, &str)> = batch.iter().map(|&answer| answers[answer]).collect();
+            let texts: Vec<(&PromptText, &str)> =
+                batch.iter().map(|&answer| answers[answer]).collect();
             for (&answer, found) in batch.iter().zip(self.rewards(&texts)?) {
                 rewards[answer] = found;
             }
@@ -132,11 +146,11 @@ impl JudgeModel {
 
     /// Share of (text, label) that the sign of the reward gets right; label 1 is positive.
     pub fn accuracy(&self, texts: &[String], labels: &[u8], batch: usize) -> Result<f64> {
-        let mut right = 0;
+        let (mut right, nothing) = (0, PromptText::default());
         for (texts, labels) in texts.chunks(batch).zip(labels.chunks(batch)) {
-            let answers: Vec<(&str, &str)> = texts.iter().map(|text| ("", text.as_str())).collect();
+            let answers = texts.iter().map(|text| (&nothing, text.as_str()));
             right += self
-                .rewards(&answers)?
+                .rewards(&answers.collect::<Vec<_>>())?
                 .iter()
                 .zip(labels)
                 .filter(|&(reward, label)| (*reward > 0.0) == (*label == 1))
@@ -145,16 +159,13 @@ impl JudgeModel {
         Ok(right as f64 / texts.len().max(1) as f64)
     }
 
-    fn model_rewards(&self, reward: &RewardModel, texts: &[String]) -> Result<Tensor> {
+    /// One reward for each row of ids, which is cut before where it does not fit the context.
+    fn model_rewards(&self, reward: &RewardModel, mut rows: Vec<Vec<i64>>) -> Result<Tensor> {
         let mut context = reward.info().context;
         if reward.head == RewardHead::Value {
             context = context.min(VALUE_HEAD_CONTEXT);
         }
-        let mut rows = texts
-            .iter()
-            .map(|text| self.tokenizer.encode_with_special(text))
-            .collect::<Result<Vec<_>>>()?;
-        for (row, text) in rows.iter_mut().zip(texts) {
+        for row in &mut rows {
             row.drain(..row.len().saturating_sub(context as usize));
             if row.is_empty() {
                 return Err(Error::failed("an empty text has no reward"));
@@ -164,12 +175,13 @@ impl JudgeModel {
             if let Some(end) =
                 row.iter().position(|&id| id == 0).filter(|_| reward.head == RewardHead::Value)
             {
+                let text = self.tokenizer.decode_with_special(row)?;
                 row.truncate(end);
-            }
-            if row.is_empty() {
-                return Err(Error::failed(format!(
-                    "the text begins with the token 0, which ends it: {text:?}"
-                )));
+                if row.is_empty() {
+                    return Err(Error::failed(format!(
+                        "the text begins with the token 0, which ends it: {text:?}"
+                    )));
+                }
             }
         }
         Ok(reward.rewards_of(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>()))
@@ -194,22 +206,14 @@ fn check_tokenizer(folder: &Path, model: Result<()>) -> Result<()> {
     Error::and_all(folder, model, tokenizer.err().into_iter().chain(vocabulary))
 }
 
-/// What a judge reads: `text` with both in their holes, `{prompt}` and `{response}`. Neither is
-/// looked at for the other's hole.
-pub fn lay_out(text: &str, prompt: &str, response: &str) -> String {
-    let fill = |part: &str| part.replace("{prompt}", prompt);
-    text.split("{response}").map(fill).collect::<Vec<_>>().join(response)
-}
-
 /// log p(positive) − log (1 − p(positive)): the softmax's denominators cancel, for two labels as
 /// for more.
-fn log_odds(classifier: &Classifier, tokenizer: &Tokenizer, texts: &[String]) -> Result<Tensor> {
+fn log_odds(classifier: &Classifier, tokenizer: &Tokenizer, rows: &[Vec<i64>]) -> Tensor {
     let positive = classifier.positive_label();
-    let logits = classify(classifier, tokenizer, texts, classifier.config.context() as usize)?
-        .to_kind(Kind::Float);
+    let logits = logits_of(classifier, tokenizer, rows).to_kind(Kind::Float);
     let nothing = logits.narrow(1, positive, 1).full_like(f64::NEG_INFINITY);
     let others = logits.slice_scatter(&nothing, 1, positive, positive + 1, 1);
-    Ok(logits.select(1, positive) - others.logsumexp([-1], false))
+    logits.select(1, positive) - others.logsumexp([-1], false)
 }
 
 /// Logits (texts, num_labels) of `texts` padded to the longest and cut at `max_length` tokens.
@@ -223,9 +227,14 @@ pub fn classify(
         .iter()
         .map(|text| tokenizer.encode_classifier(text, max_length))
         .collect::<Result<_>>()?;
-    let (ids, mask) = padded(&rows, tokenizer.pad_id().unwrap_or(0));
+    Ok(logits_of(classifier, tokenizer, &rows))
+}
+
+/// Logits (rows, num_labels) of rows padded to the longest.
+fn logits_of(classifier: &Classifier, tokenizer: &Tokenizer, rows: &[Vec<i64>]) -> Tensor {
+    let (ids, mask) = padded(rows, tokenizer.pad_id().unwrap_or(0));
     let device = classifier.device();
-    Ok(classifier.logits(&ids.to_device(device), &mask.to_device(device)))
+    classifier.logits(&ids.to_device(device), &mask.to_device(device))
 }
 
 /// Right-padded ids and what of them is real, both (rows, longest).

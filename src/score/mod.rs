@@ -7,13 +7,15 @@ mod logps;
 mod new_states;
 mod no_guide;
 mod pair;
+mod reading;
 mod token_rewards;
 mod weighted;
 
 pub use guide_pair::GuidePair;
-pub use judge_model::{JudgeModel, classify, lay_out};
+pub use judge_model::{JudgeModel, classify};
 pub use logps::response_logps;
 pub use no_guide::NoGuide;
 pub use pair::PairScorer;
+pub use reading::Reading;
 pub use token_rewards::TokenRewards;
 pub use weighted::WeightedPairs;

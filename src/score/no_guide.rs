@@ -1,6 +1,7 @@
 //! A scorer for methods that compare nothing.
 
 use crate::error::Result;
+use crate::prompt::PromptText;
 use crate::search::{Node, Scored, Scorer, ToScore};
 
 /// Where there is no guide pair: every response is worth 0, so only methods that compare nothing
@@ -9,7 +10,7 @@ use crate::search::{Node, Scored, Scorer, ToScore};
 pub struct NoGuide;
 
 impl Scorer for NoGuide {
-    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+    fn open(&mut self, prompts: &[&PromptText]) -> Result<Vec<Node>> {
         Ok(vec![Node::of_prompt(0); prompts.len()])
     }
 

@@ -22,6 +22,7 @@ use super::logps::frozen_target_logps;
 use super::new_states::NewStates;
 use crate::error::{Error, Result};
 use crate::models::{Lm, Segment};
+use crate::prompt::PromptText;
 use crate::search::{Group, Kept, Node, Nodes, Response, Scored, Scorer, ToScore};
 
 /// The scorer of one guide pair.
@@ -113,7 +114,7 @@ impl PairScorer {
     }
 
     /// Whether `prompt` is nothing to the guides, so that responses begin the text.
-    pub(super) fn is_empty(&self, prompt: &str) -> Result<bool> {
+    pub(super) fn is_empty(&self, prompt: &PromptText) -> Result<bool> {
         self.pair.template.is_empty(&self.pair.tokenizer, prompt)
     }
 
@@ -121,7 +122,7 @@ impl PairScorer {
     /// last where it `ends` within their context, by full forward passes without any cache.
     pub fn token_rewards_in_full(
         &self,
-        prompt: &str,
+        prompt: &PromptText,
         response: &Response,
         ends: bool,
     ) -> Result<Vec<f32>> {
@@ -288,7 +289,7 @@ fn cached(which: usize, groups: &[Group<Batch>], work: &[ToRead]) -> (Vec<Segmen
 }
 
 impl Scorer for PairScorer {
-    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+    fn open(&mut self, prompts: &[&PromptText]) -> Result<Vec<Node>> {
         let ids = prompts
             .iter()
             .map(|prompt| self.pair.template.encode(&self.pair.tokenizer, prompt))

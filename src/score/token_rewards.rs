@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use super::{GuidePair, PairScorer};
 use crate::error::Result;
+use crate::prompt::PromptText;
 use crate::search::{Response, Scorer, ToScore};
 use crate::text::Tokenizer;
 
@@ -55,7 +56,7 @@ impl TokenRewards {
     /// EOS behind them where it `ends`.
     pub fn rewards(
         &mut self,
-        prompts: &[&str],
+        prompts: &[&PromptText],
         responses: &[(&Response, bool)],
     ) -> Result<Vec<Vec<f64>>> {
         let nodes = self.pair.open(prompts)?;

@@ -4,6 +4,7 @@
 
 use super::PairScorer;
 use crate::error::{Error, Result};
+use crate::prompt::PromptText;
 use crate::search::{Node, Nodes, Scored, Scorer, ToScore};
 
 pub struct WeightedPairs {
@@ -27,7 +28,7 @@ fn pruned() -> Error {
 }
 
 impl Scorer for WeightedPairs {
-    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+    fn open(&mut self, prompts: &[&PromptText]) -> Result<Vec<Node>> {
         let opened = self
             .pairs
             .iter_mut()

@@ -21,7 +21,7 @@ use super::{
     ToScore, TraceCandidate, TraceStep,
 };
 use crate::error::{Error, Result};
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, PromptText};
 use crate::sampling::Stream;
 
 /// Chunk-level beam search (Algorithm 1 of arXiv 2405.19262).
@@ -132,13 +132,13 @@ impl Cbs {
     /// Whatever the proposer, the scorer or the search could not do.
     pub fn search(
         &self,
-        prompt: &str,
+        prompt: &PromptText,
         stream: &Stream,
         proposer: &mut dyn Proposer,
         scorer: &mut dyn Scorer,
         with_trace: bool,
     ) -> Result<Found> {
-        let query = Query { prompt: Prompt::new("", prompt), stream: stream.clone() };
+        let query = Query { prompt: Prompt::new("", prompt.clone()), stream: stream.clone() };
         Drive { proposer, scorer, in_flight: 1 }
             .answer(query, &|opened| self.begin(opened, with_trace))
     }

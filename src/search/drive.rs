@@ -13,7 +13,7 @@ use super::{
     Ask, Extend, Found, NextTokens, Node, Opened, Proposer, Scorer, Searcher, Ticket, ToScore, Told,
 };
 use crate::error::{Error, Result};
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, PromptText};
 use crate::sampling::Stream;
 
 /// How long a proposer may wait before the desk is asked again for prompts, cancellations and the
@@ -175,7 +175,7 @@ impl Round<'_, '_> {
         if queries.is_empty() {
             return Ok(());
         }
-        let texts: Vec<&str> = queries.iter().map(|query| query.prompt.text.as_str()).collect();
+        let texts: Vec<&PromptText> = queries.iter().map(|query| &query.prompt.text).collect();
         let end_tokens = self.drive.proposer.next_tokens().map_or(0, |next| next.end_tokens());
         let roots =
             self.drive.proposer.open(&texts)?.into_iter().zip(self.drive.scorer.open(&texts)?);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::nodes::Node;
 use super::response::Response;
 use crate::error::Result;
+use crate::prompt::PromptText;
 use crate::sampling::Stream;
 
 /// One continuation to sample: token `t` of the whole response is drawn with number (t, `slot`) of
@@ -47,7 +48,7 @@ pub struct Ticket(pub u64);
 /// what is back.
 pub trait Proposer {
     /// Reads prompts; each node is the empty response to one.
-    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>>;
+    fn open(&mut self, prompts: &[&PromptText]) -> Result<Vec<Node>>;
 
     /// Tokens that one request should have at most. Between requests prompts join and leave, so a
     /// model of our own takes few; `None` where each request pays for its prompt anew.
@@ -117,7 +118,7 @@ pub struct Scored {
 /// the scorer is.
 pub trait Scorer {
     /// Reads prompts; each node is the empty response to one, worth 0.
-    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>>;
+    fn open(&mut self, prompts: &[&PromptText]) -> Result<Vec<Node>>;
 
     /// Scores whole responses, in order.
     fn score(&mut self, requests: &[ToScore]) -> Result<Vec<Scored>>;

@@ -52,14 +52,14 @@ impl Context {
         if let Some(dataset) = self.dataset.get() {
             return Ok(dataset);
         }
-        let dataset = load_dataset(&self.recipe().data, self.seed())?;
+        let dataset = load_dataset(self.recipe().data()?, self.seed())?;
         tell("data", &dataset.report);
         Ok(self.dataset.get_or_init(|| dataset))
     }
 
     /// The prompts of the first `count` texts of a split; see [`Dataset::prompts`].
     pub fn prompts(&self, split: Split, count: usize) -> Result<Prompts> {
-        Ok(self.dataset()?.prompts(split, &self.recipe().data.prompt, self.seed(), count))
+        Ok(self.dataset()?.prompts(split, &self.recipe().data()?.prompt, self.seed(), count))
     }
 
     /// A task as this recipe and these files have it.

@@ -125,7 +125,7 @@ fn answers(context: &Context, cell: &Cell, prompts: &HashSet<String>) -> Result<
             gold_reward: of(GOLD, &line.id),
             judges: further(&line.id),
             id: line.id,
-            prompt: line.prompt,
+            prompt: line.prompt.to_string(),
             response: line.response,
             complete: line.finish != Finish::Length,
             score: line.score.map(f64::from),

@@ -2,7 +2,7 @@
 //! held-out accuracy is measured either way. What it says of responses is asked in `judging.rs`.
 
 use serde_json::json;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::context::Context;
 use super::run::write_json;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::models::{Classifier, ClassifierConfig, DistilBertConfig};
 use crate::recipe::GOLD;
 use crate::sampling::Stream;
-use crate::text::{Example, Tokenizer};
+use crate::text::{Dataset, Example, Split, Tokenizer};
 use crate::train::Fit;
 use crate::train::tasks::ClassifierTask;
 
@@ -21,31 +21,32 @@ const BATCH: usize = 64;
 /// The accuracy on held-out texts, of the judge as it is.
 pub fn measure(context: &Context) -> Result<()> {
     let dataset = context.dataset()?;
-    let held_out = if dataset.test.is_empty() { &dataset.validation } else { &dataset.test };
+    let held_out = if dataset.test.is_empty() { Split::Validation } else { Split::Test };
     let reward = context.models.open_gold()?;
-    let accuracy = if reward.is_classifier() {
-        Some(reward.accuracy(&texts(held_out), &labels(held_out), BATCH)?)
+    let mut accuracy = None;
+    if !reward.is_classifier() {
+        info!("gold: a reward model, whose sign says nothing of labels");
     } else {
-        None
-    };
-    match accuracy {
-        Some(accuracy) => {
-            info!("gold: accuracy {accuracy:.4} on {} held-out texts", held_out.len())
+        match labelled(dataset, held_out) {
+            Ok((texts, labels)) => {
+                let found = reward.accuracy(&texts, &labels, BATCH)?;
+                info!("gold: accuracy {found:.4} on {} held-out texts", texts.len());
+                accuracy = Some(found);
+            }
+            // Nothing that follows depends on it.
+            Err(error) => warn!("gold: its accuracy is not measured: {error}"),
         }
-        None => info!("gold: a reward model, whose sign says nothing of labels"),
     }
     write_json(
         &context.run.path(GOLD_REPORT),
-        &json!({ "accuracy": accuracy, "texts": held_out.len() }),
+        &json!({ "accuracy": accuracy, "texts": dataset.rows(held_out).len() }),
     )
 }
 
-fn texts(examples: &[Example]) -> Vec<String> {
-    examples.iter().map(|example| example.text.clone()).collect()
-}
-
-fn labels(examples: &[Example]) -> Vec<u8> {
-    examples.iter().map(|example| example.label).collect()
+/// The texts of a split and their labels.
+fn labelled(dataset: &Dataset, split: Split) -> Result<(Vec<String>, Vec<u8>)> {
+    let texts = dataset.texts(split)?.iter().map(|example| example.text.clone()).collect();
+    Ok((texts, dataset.labels(split)?))
 }
 
 /// Makes the judge.
@@ -64,7 +65,7 @@ pub fn train(context: &Context) -> Result<()> {
         Tokenizer::open(&folder)?
     } else {
         Tokenizer::train_wordpiece(
-            dataset.train.iter().map(|example| example.text.clone()),
+            dataset.texts(Split::Train)?.iter().map(|example| example.text.clone()),
             scratch.vocab_size,
         )?
     };
@@ -83,19 +84,17 @@ pub fn train(context: &Context) -> Result<()> {
         Stream::new(context.seed(), "init", "gold").seed(),
         context.models.placements().judge(GOLD)?.device,
     )?;
+    let (validation, validation_labels) = labelled(dataset, Split::Validation)?;
     let mut task = ClassifierTask {
         classifier,
         tokenizer,
         train: dataset
             .train
             .iter()
-            .map(|example| (crop(example, context.seed()), example.label))
+            .zip(dataset.labels(Split::Train)?)
+            .map(|(example, label)| (crop(example, context.seed()), label))
             .collect(),
-        validation: dataset
-            .validation
-            .iter()
-            .map(|example| (example.text.clone(), example.label))
-            .collect(),
+        validation: validation.into_iter().zip(validation_labels).collect(),
         max_length: training.max_length,
     };
     let checkpoint = context.run.checkpoint("gold");

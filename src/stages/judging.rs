@@ -71,8 +71,7 @@ impl<'a> Judging<'a> {
                 };
                 let response =
                     |id: &str| responses.get(id).map(String::as_str).ok_or_else(|| unanswered(id));
-                let answers =
-                    group.iter().map(|Prompt { id, text }| Ok((text.as_str(), response(id)?)));
+                let answers = group.iter().map(|Prompt { id, text }| Ok((text, response(id)?)));
                 let rewards =
                     reward.rewards_by_length(&answers.collect::<Result<Vec<_>>>()?, TEXTS)?;
                 for (Prompt { id, .. }, reward) in

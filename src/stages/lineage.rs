@@ -112,9 +112,9 @@ impl Lineage {
                 json!({ "text": judge.outcome(), "weights": weights })
             }
             Input::Texts => {
-                let is_one_file = Path::new(&recipe.data.source).is_file();
+                let is_one_file = Path::new(&recipe.data()?.source).is_file();
                 json!({
-                    "data": recipe.data.texts_outcome(is_one_file),
+                    "data": recipe.data()?.texts_outcome(is_one_file),
                     "files": self.data(plan)?,
                     "seed": recipe.run.seed()
                 })
@@ -122,12 +122,12 @@ impl Lineage {
             Input::Prompts => {
                 json!({
                     "texts": self.of_input(&Input::Texts, plan, placements)?,
-                    "prompt": recipe.data.prompt.outcome()
+                    "prompt": recipe.data()?.prompt.outcome()
                 })
             }
             Input::TestPrompts => json!({
-                "data": recipe.data.test_outcome(),
-                "prompt": recipe.data.prompt.outcome(),
+                "data": recipe.data()?.test_outcome(),
+                "prompt": recipe.data()?.prompt.outcome(),
                 "files": self.data(plan)?,
                 "seed": recipe.run.seed(),
             }),
@@ -155,7 +155,7 @@ impl Lineage {
     }
 
     fn data(&self, plan: &Plan) -> Result<Value> {
-        let data = &plan.recipe.data;
+        let data = plan.recipe.data()?;
         self.contents(Held::Texts, Path::new(&data.source), || dataset_files(data))
     }
 

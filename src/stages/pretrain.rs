@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::models::{Gpt2Config, Lm, LmConfig, TokenIds};
 use crate::recipe::{Scratch, ScratchTokenizer};
 use crate::sampling::Stream;
-use crate::text::{Dataset, Example, Tokenizer, first_words_prompt};
+use crate::text::{Dataset, Example, Split, Tokenizer, first_words_prompt};
 use crate::train::tasks::LanguageTask;
 use crate::train::{Fit, Sequence};
 
@@ -40,15 +40,15 @@ pub fn train(context: &Context, name: &str) -> Result<()> {
     let lm = Rc::new(untrained(context, name, scratch, &tokenizer)?);
     let prompt = sample_prompt(context, dataset)?;
     let mut task = LanguageTask {
-        train: sequences(&dataset.train)?,
-        validation: sequences(&dataset.validation)?,
+        train: sequences(dataset.texts(Split::Train)?)?,
+        validation: sequences(dataset.texts(Split::Validation)?)?,
         batch: training.batch_size,
         activation_checkpointing: training.activation_checkpointing,
         sample: sample_text(
             lm.clone(),
             tokenizer.clone(),
             template,
-            prompt,
+            prompt.into(),
             (training.max_length / 2).min(48),
         ),
         lm,
@@ -88,7 +88,7 @@ fn tokenizer(
             Tokenizer::open(folder)?
         }
         ScratchTokenizer::Bpe { vocab_size } => Tokenizer::train_bpe(
-            dataset.train.iter().map(|example| example.text.clone()),
+            dataset.texts(Split::Train)?.iter().map(|example| example.text.clone()),
             *vocab_size,
         )?,
     })
@@ -119,6 +119,6 @@ fn untrained(
 fn sample_prompt(context: &Context, dataset: &Dataset) -> Result<String> {
     let first = dataset.validation.first().or(dataset.train.first());
     let first = first.ok_or_else(|| Error::failed("the data set is empty"))?;
-    let rule = &context.recipe().data.prompt;
+    let rule = &context.recipe().data()?.prompt;
     Ok(first_words_prompt(first, rule, context.seed()).unwrap_or_default())
 }

@@ -19,7 +19,7 @@ use crate::models::{
 };
 use crate::monitor::glossary;
 use crate::recipe::{RewardModelTable, RewardStart, Training};
-use crate::score::lay_out;
+use crate::score::Reading;
 use crate::text::{Tokenizer, read_pairs};
 use crate::train::Fit;
 use crate::train::tasks::{PairTexts, RewardTask};
@@ -129,15 +129,11 @@ fn read_texts(
 ) -> Result<Vec<PairTexts>> {
     let pairs = read_pairs(&context.run.path(file))?;
     let mut kept = Vec::with_capacity(pairs.len());
-    let eos = tokenizer.eos_id();
+    let (eos, reading) = (tokenizer.eos_id(), Reading::new(RewardHead::Score.layout(), None));
     for pair in &pairs {
         let encode = |response: &str| {
             let (response, _) = tokenizer.split_end(response, eos.as_slice());
-            tokenizer.encode_with_special(&lay_out(
-                RewardHead::Score.layout(),
-                &pair.prompt,
-                response,
-            ))
+            reading.ids(tokenizer, &pair.prompt, response)
         };
         let ids @ [chosen, rejected] = &[encode(&pair.chosen)?, encode(&pair.rejected)?];
         let is_empty =

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::models::Lm;
 use crate::policy::LocalPolicy;
+use crate::prompt::PromptText;
 use crate::sampling::{Sampling, Stream};
 use crate::search::{Extend, Proposer};
 use crate::text::{PromptTemplate, Tokenizer};
@@ -16,7 +17,7 @@ pub fn sample_text(
     lm: Rc<Lm>,
     tokenizer: Rc<Tokenizer>,
     template: PromptTemplate,
-    prompt: String,
+    prompt: PromptText,
     max_new_tokens: usize,
 ) -> SampleText {
     Box::new(move || {
@@ -32,8 +33,8 @@ pub fn sample_text(
             Sampling::new(0.7, 50, 1.0),
             Vec::new(),
         );
-        let node = policy.open(&[prompt.as_str()])?.remove(0);
-        let stream = Stream::new(0, "sample", &prompt);
+        let node = policy.open(&[&prompt])?.remove(0);
+        let stream = Stream::new(0, "sample", &prompt.to_string());
         let extended = policy.extend(&[Extend {
             node,
             stream,

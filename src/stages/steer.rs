@@ -225,7 +225,7 @@ pub fn asked(context: &Context) -> Result<Asked> {
 /// few.
 pub fn test_prompts(context: &Context) -> Result<Vec<Prompt>> {
     let count = table(context)?.prompts;
-    let rule = &context.recipe().data.prompt;
+    let rule = &context.recipe().data()?.prompt;
     let Prompts { mut prompts, seen } = context.prompts(Split::Test, count)?;
     prompts.extend(seen.into_iter().take(count - prompts.len()));
     if prompts.len() < count {

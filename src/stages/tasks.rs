@@ -79,7 +79,10 @@ pub fn tasks(plan: &Plan, stage: Stage) -> Result<Vec<Task>> {
             });
             scratch.into_iter().map(|(name, _)| Task::Pretrain(name.clone())).collect()
         }
-        Stage::Gold => judge_task(plan, GOLD).into_iter().chain([Task::GoldAccuracy]).collect(),
+        Stage::Gold => {
+            let measured = recipe.data.as_ref().map(|_| Task::GoldAccuracy);
+            judge_task(plan, GOLD).into_iter().chain(measured).collect()
+        }
         Stage::Preferences => vec![Task::Preferences],
         Stage::Sft => vec![Task::Sft(Pupil::Guide)],
         Stage::RewardModel => vec![Task::RewardModel],
@@ -209,7 +212,7 @@ impl Task {
                     "seed": seed
                 })
             }
-            Self::GoldAccuracy => json!({ "data.test": recipe.data.test }),
+            Self::GoldAccuracy => json!({ "data.test": recipe.data()?.test }),
             Self::Preferences => {
                 let table = recipe.preferences.as_ref().ok_or_else(|| absent("preferences"))?;
                 json!({ "preferences": table.outcome(), "seed": seed })

@@ -13,21 +13,9 @@ use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 
 use super::jinja_python::{self, Clock};
 use crate::error::{Error, Result};
+use crate::prompt::Message;
 
 const NAME: &str = "chat";
-
-/// One turn; roles are `system`, `user` and `assistant`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    pub role: String,
-    pub content: String,
-}
-
-impl Message {
-    pub fn new(role: &str, content: impl Into<String>) -> Self {
-        Self { role: role.to_owned(), content: content.into() }
-    }
-}
 
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {

@@ -1,6 +1,8 @@
 //! What data was read from where, in sentences for the log and for `w2s check`. What is counted is
 //! up to those who read.
 
+use std::collections::BTreeMap;
+
 /// Files named in one sentence before the middle ones are left out.
 const MOST_FILES: usize = 6;
 
@@ -11,6 +13,9 @@ pub struct DataReport {
     pub lines: Vec<String>,
     /// What is odd about the splits.
     pub warnings: Vec<String>,
+    /// Where a split lacks labels, and the same of texts: the first place and what is there.
+    pub(super) no_label: BTreeMap<String, String>,
+    pub(super) no_text: BTreeMap<String, String>,
 }
 
 impl DataReport {
@@ -32,6 +37,15 @@ impl DataReport {
                 "{split}: files called {names} are other splits and not read; \
                  `{table}.splits.{split}` chooses"
             ));
+        }
+    }
+
+    /// Rows of `other` were taken from those of `split`.
+    pub(super) fn same_place(&mut self, split: &str, other: &str) {
+        for problems in [&mut self.no_label, &mut self.no_text] {
+            if let Some(problem) = problems.get(split).cloned() {
+                problems.insert(other.to_owned(), problem);
+            }
         }
     }
 

@@ -1,5 +1,6 @@
-//! Labelled texts in three splits: the built-in corpus, one local file, or a folder of local files.
-//! Which files make a split is told by `splits.rs`, how a file is read by `records.rs`.
+//! Texts in up to three splits: the built-in corpus, one local file, or a folder of local files.
+//! Which files make a split is told by `splits.rs`, how a file is read by `records.rs`, what rows
+//! are good for by `examples.rs`.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -7,33 +8,18 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::data_report::DataReport;
+use super::examples::{Dataset, Example};
 use super::hold_out::hold_out;
-use super::record::{Record, shorten};
+use super::messages::asked;
+use super::record::{Record, shorten, truth};
 use super::records;
 use super::reviews;
 use super::splits::{self, SplitFiles};
 use crate::error::{Error, Result};
-use crate::prompt::Prompt;
-use crate::recipe::{Columns, Data, PromptRule};
+use crate::recipe::{Columns, Data};
 use crate::sampling::Stream;
 
 pub const BUILTIN: &str = "builtin:reviews";
-
-/// A text and its label, 1 for positive; `id` is `<split>-<row>`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Example {
-    pub id: String,
-    pub text: String,
-    pub label: u8,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct Dataset {
-    pub train: Vec<Example>,
-    pub validation: Vec<Example>,
-    pub test: Vec<Example>,
-    pub report: DataReport,
-}
 
 /// Reads what `data` asks for; its `source` is `builtin:reviews` or a path. The seed draws the
 /// built-in texts, splits a single file, and takes validation rows out of the training files of a
@@ -47,7 +33,7 @@ pub fn load(data: &Data, seed: u64) -> Result<Dataset> {
     if source.is_dir() {
         folder(&splits::root(data)?, data, seed)
     } else {
-        split_file(source, data, seed)
+        one_file(source, data, seed)
     }
 }
 
@@ -57,6 +43,7 @@ fn builtin(data: &Data, seed: u64) -> Dataset {
     let [train, validation, test] =
         [("train", data.train), ("validation", data.validation), ("test", data.test)].map(
             |(split, size)| {
+                let size = size.unwrap_or_default();
                 let reviews = (0..)
                     .map(|index| review(seed, split, index))
                     .filter(|example| !seen.contains(&example.text));
@@ -70,67 +57,81 @@ fn builtin(data: &Data, seed: u64) -> Dataset {
 
 fn review(seed: u64, split: &str, index: usize) -> Example {
     let review = reviews::review(seed, split, index as u64);
-    Example { id: format!("{split}-{index}"), text: review.text, label: review.label }
+    Example {
+        id: format!("{split}-{index}"),
+        text: review.text,
+        label: Some(review.label),
+        prompt: None,
+    }
 }
 
 fn folder(root: &Path, data: &Data, seed: u64) -> Result<Dataset> {
     let [train_files, validation_files, test_files] =
         splits::of_data(&splits::list(root)?, data).map_err(|trouble| trouble.at(root))?;
     let mut report = DataReport::default();
-    let mut read = |split: &str, files: &SplitFiles, rows: usize| {
-        from_files(root, files, &data.columns, split, rows, &mut report)
+    let mut read = |split: &str, files: &SplitFiles, rows: Option<usize>| match rows {
+        None => Ok(Vec::new()),
+        Some(rows) => from_files(root, files, &data.columns, split, rows, &mut report),
     };
     let test = read("test", &test_files, data.test)?;
-    let (train, validation) = if validation_files.files.is_empty() {
-        if data.validation == 0 {
+    let (train, validation) = match data.validation {
+        Some(0) if validation_files.files.is_empty() => {
             let hint = "give the number of rows to take from the training split instead, or add a \
                         file";
-            return Err(Error::data(
-                root,
-                None,
-                format!(
-                    "no file for the validation split, and `data.validation` is 0\n\nhint: {hint}"
-                ),
-            ));
+            let what = "no file for the validation split, and `data.validation` is 0";
+            return Err(Error::data(root, None, format!("{what}\n\nhint: {hint}")));
         }
-        let all = read("train", &train_files, 0)?;
-        from_training(root, data, seed, &all, &mut report)?
-    } else {
-        let train = read("train", &train_files, data.train)?;
-        let validation = read("validation", &validation_files, data.validation)?;
-        tell_shared(&mut report, ("validation", &validation), &[("training", &train)]);
-        (train, validation)
+        Some(held_out) if validation_files.files.is_empty() => {
+            let all = read("train", &train_files, Some(0))?;
+            from_training(
+                root,
+                [data.train.unwrap_or_default(), held_out],
+                seed,
+                &all,
+                &mut report,
+            )?
+        }
+        rows => {
+            let train = read("train", &train_files, data.train)?;
+            let validation = read("validation", &validation_files, rows)?;
+            tell_shared(&mut report, ("validation", &validation), &[("training", &train)]);
+            (train, validation)
+        }
     };
     tell_shared(&mut report, ("test", &test), &[("training", &train), ("validation", &validation)]);
     Ok(Dataset { train, validation, test, report })
 }
 
-/// Validation rows out of the training rows, and the rest of these, each in their order.
+/// The training rows (0 for the rest) and the validation rows that are asked for, out of `all`,
+/// each in their order.
 fn from_training(
     root: &Path,
-    data: &Data,
+    [train, held_out]: [usize; 2],
     seed: u64,
     all: &[Example],
     report: &mut DataReport,
 ) -> Result<(Vec<Example>, Vec<Example>)> {
     let key = "data.train + data.validation";
-    let asked = data.validation + data.train.max(1);
+    let asked = held_out + train.max(1);
     if all.len() < asked {
         return Err(too_few(root, key, asked, all.len()));
     }
     let order = Stream::new(seed, "data", "validation").permutation(all.len());
-    let keys: Vec<&str> = all.iter().map(|example| example.text.as_str()).collect();
-    let [validation, mut train] =
-        hold_out(&order, &keys, &[data.validation]).try_into().unwrap_or_default();
-    if train.len() < data.train.max(1) {
+    let keys: Vec<String> = all.iter().map(Example::key).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let [validation, mut rest] =
+        hold_out(&order, &keys, &[held_out]).try_into().unwrap_or_default();
+    if rest.len() < train.max(1) {
         return Err(too_few_groups(root, key, asked, &keys, "text"));
     }
-    train.truncate(if data.train == 0 { train.len() } else { data.train });
+    rest.truncate(if train == 0 { rest.len() } else { train });
     report.lines.push(format!(
         "validation: {} of the training rows, held out by the seed",
         validation.len()
     ));
-    report.held_out("data.validation", data.validation, validation.len(), "rows of one text");
+    report.held_out("data.validation", held_out, validation.len(), "rows of one text");
+    // Their places are named by the training files.
+    report.same_place("train", "validation");
     let take = |split: &str, mut rows: Vec<usize>| -> Vec<Example> {
         rows.sort_unstable();
         rows.iter()
@@ -138,7 +139,7 @@ fn from_training(
             .map(|(row, &from)| Example { id: format!("{split}-{row}"), ..all[from].clone() })
             .collect()
     };
-    Ok((take("train", train), take("validation", validation)))
+    Ok((take("train", rest), take("validation", validation)))
 }
 
 /// The user's own files may share texts; what is measured on them says less then.
@@ -148,9 +149,8 @@ fn tell_shared(
     others: &[(&str, &[Example])],
 ) {
     for (other, known) in others {
-        let known: HashSet<&str> = known.iter().map(|example| example.text.as_str()).collect();
-        let shared =
-            examples.iter().filter(|example| known.contains(example.text.as_str())).count();
+        let known: HashSet<String> = known.iter().map(Example::key).collect();
+        let shared = examples.iter().filter(|example| known.contains(&example.key())).count();
         if shared > 0 {
             report.warnings.push(format!(
                 "{shared} of {} {split} texts are {other} texts too",
@@ -178,7 +178,8 @@ fn from_files(
         let (path, before) = (root.join(file), examples.len());
         let limit = if size == 0 { 0 } else { size - before };
         for record in records::read(&path, limit)? {
-            examples.push(example(&path, columns, format!("{split}-{}", examples.len()), &record)?);
+            let id = format!("{split}-{}", examples.len());
+            examples.push(example(&path, columns, (split, id), &record, report)?);
         }
         read.push((file.clone(), examples.len() - before));
     }
@@ -190,45 +191,62 @@ fn from_files(
     Ok(examples)
 }
 
-/// One file, shuffled by the seed: test first, then validation, then train (0 takes the rest).
-fn split_file(path: &Path, data: &Data, seed: u64) -> Result<Dataset> {
-    let records = records::read(path, 0)?;
-    let order = Stream::new(seed, "data", "split").permutation(records.len());
-    let key = "data.train + data.validation + data.test";
-    let asked = data.train + data.validation + data.test;
-    if records.len() < asked {
-        return Err(too_few(path, key, asked, records.len()));
-    }
-    let texts = records
-        .iter()
-        .map(|record| record.text(path, &data.columns.text, "data.columns.text"))
-        .collect::<Result<Vec<_>>>()?;
-    let [test, validation, mut train] =
-        hold_out(&order, &texts, &[data.test, data.validation]).try_into().unwrap_or_default();
-    let short = train.len() < data.train || (train.is_empty() && asked < records.len());
-    if short || (validation.is_empty() && data.validation > 0) {
-        return Err(too_few_groups(path, key, asked, &texts, "text"));
-    }
-    train.truncate(if data.train == 0 { train.len() } else { data.train });
+/// One file: all of it is test where nothing else is asked for. Else it is shuffled by the seed:
+/// test first, then validation, then train (0 takes the rest).
+fn one_file(path: &Path, data: &Data, seed: u64) -> Result<Dataset> {
     let mut report = DataReport::default();
-    let [trained, validated, tested] = [train.len(), validation.len(), test.len()];
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let Some(train) = data.train else {
+        let (root, file) = (path.parent().unwrap_or(Path::new("")), vec![name]);
+        let (files, rows) = (SplitFiles { files: file, passed_over: Vec::new() }, data.test);
+        let test = match rows {
+            Some(rows) => from_files(root, &files, &data.columns, "test", rows, &mut report)?,
+            None => Vec::new(),
+        };
+        return Ok(Dataset { train: Vec::new(), validation: Vec::new(), test, report });
+    };
+    let [held_out, tested] = [data.validation, data.test].map(Option::unwrap_or_default);
+    let all = records::read(path, 0)?;
+    let order = Stream::new(seed, "data", "split").permutation(all.len());
+    let key = "data.train + data.validation + data.test";
+    let asked = train + held_out + tested;
+    if all.len() < asked {
+        return Err(too_few(path, key, asked, all.len()));
+    }
+    let all = all.iter().map(|row| {
+        // A row's split is not settled yet.
+        example(path, &data.columns, ("train", String::new()), row, &mut report)
+    });
+    let all = all.collect::<Result<Vec<_>>>()?;
+    let keys: Vec<String> = all.iter().map(Example::key).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let [test, validation, mut rest] =
+        hold_out(&order, &keys, &[tested, held_out]).try_into().unwrap_or_default();
+    let short = rest.len() < train || (rest.is_empty() && asked < all.len());
+    if short || (validation.is_empty() && held_out > 0) {
+        return Err(too_few_groups(path, key, asked, &keys, "text"));
+    }
+    rest.truncate(if train == 0 { rest.len() } else { train });
     report.lines.push(format!(
-        "{} rows of `{}`, split by the seed: train {trained}, validation {validated}, test \
-         {tested}",
-        records.len(),
-        path.file_name().unwrap_or_default().to_string_lossy()
+        "{} rows of `{name}`, split by the seed: train {}, validation {}, test {}",
+        all.len(),
+        rest.len(),
+        validation.len(),
+        test.len()
     ));
-    report.held_out("data.test", data.test, tested, "rows of one text");
-    report.held_out("data.validation", data.validation, validated, "rows of one text");
-    let examples = |split: &str, rows: &[usize]| -> Result<Vec<Example>> {
+    report.held_out("data.test", tested, test.len(), "rows of one text");
+    report.held_out("data.validation", held_out, validation.len(), "rows of one text");
+    report.same_place("train", "validation");
+    report.same_place("train", "test");
+    let take = |split: &str, rows: &[usize]| -> Vec<Example> {
         rows.iter()
-            .map(|&row| example(path, &data.columns, format!("{split}-{row}"), &records[row]))
+            .map(|&row| Example { id: format!("{split}-{row}"), ..all[row].clone() })
             .collect()
     };
     Ok(Dataset {
-        train: examples("train", &train)?,
-        validation: examples("validation", &validation)?,
-        test: examples("test", &test)?,
+        train: take("train", &rest),
+        validation: take("validation", &validation),
+        test: take("test", &test),
         report,
     })
 }
@@ -269,10 +287,39 @@ pub(super) fn too_few_groups(
     )
 }
 
-fn example(path: &Path, columns: &Columns, id: String, record: &Record) -> Result<Example> {
-    let text = record.text(path, &columns.text, "data.columns.text")?;
+/// A row of a split. What it lacks of text and label is noted, for whoever reads these.
+fn example(
+    path: &Path,
+    columns: &Columns,
+    (split, id): (&str, String),
+    record: &Record,
+    report: &mut DataReport,
+) -> Result<Example> {
+    let prompt = match &columns.prompt {
+        Some(column) => Some(asked(path, record, column, "data.columns.prompt")?),
+        None => None,
+    };
+    let text = match record.text(path, &columns.text, "data.columns.text") {
+        Ok(text) => text.to_owned(),
+        Err(error) if prompt.is_none() => return Err(error),
+        Err(error) => {
+            report.no_text.entry(split.to_owned()).or_insert_with(|| error.to_string());
+            String::new()
+        }
+    };
+    let label = match label_of(path, columns, record) {
+        Ok(label) => Some(label),
+        Err(error) => {
+            report.no_label.entry(split.to_owned()).or_insert_with(|| error.to_string());
+            None
+        }
+    };
+    Ok(Example { id, text, label, prompt })
+}
+
+fn label_of(path: &Path, columns: &Columns, record: &Record) -> Result<u8> {
     let value = record.column(path, &columns.label, "data.columns.label")?;
-    let label = label(value).ok_or_else(|| {
+    label(value).ok_or_else(|| {
         let what = shorten(&value.to_string());
         Error::data(
             path,
@@ -282,94 +329,16 @@ fn example(path: &Path, columns: &Columns, id: String, record: &Record) -> Resul
                 columns.label
             ),
         )
-    })?;
-    Ok(Example { id, text: text.to_owned(), label })
+    })
 }
 
 fn label(value: &Value) -> Option<u8> {
-    match value {
-        Value::Bool(positive) => Some(u8::from(*positive)),
-        Value::Number(number) => {
-            number.as_u64().filter(|label| *label < 2).map(|label| label as u8)
-        }
-        Value::String(name) => match name.trim().to_lowercase().as_str() {
-            "1" | "positive" | "pos" | "true" => Some(1),
-            "0" | "negative" | "neg" | "false" => Some(0),
-            _ => None,
-        },
-        _ => None,
+    let name = value.as_str().map(|name| name.trim().to_lowercase());
+    match name.as_deref() {
+        Some("positive" | "pos") => Some(1),
+        Some("negative" | "neg") => Some(0),
+        _ => truth(value).map(u8::from),
     }
-}
-
-/// Which rows of a data set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Split {
-    Train,
-    Validation,
-    Test,
-}
-
-impl std::fmt::Display for Split {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Train => "training",
-            Self::Validation => "validation",
-            Self::Test => "test",
-        })
-    }
-}
-
-/// The prompts that texts begin with, in the order of the texts; ids are those of the texts.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Prompts {
-    pub prompts: Vec<Prompt>,
-    /// Those that were passed over on the way to the last of `prompts`, for a text of an earlier
-    /// split makes the same prompt.
-    pub seen: Vec<Prompt>,
-}
-
-impl Dataset {
-    /// The prompts of the first `count` texts of `split` that are long enough for one, fewer where
-    /// there are no more. Of validation and test only those that no text of an earlier split
-    /// (train, validation, test) makes, too: two texts may begin with the same words.
-    pub fn prompts(&self, split: Split, rule: &PromptRule, seed: u64, count: usize) -> Prompts {
-        let of = |examples: &[Example]| -> Vec<Prompt> {
-            examples
-                .iter()
-                .filter_map(|example| {
-                    Some(Prompt::new(&example.id, first_words_prompt(example, rule, seed)?))
-                })
-                .collect()
-        };
-        let (examples, earlier): (_, &[&[Example]]) = match split {
-            Split::Train => (&self.train, &[]),
-            Split::Validation => (&self.validation, &[&self.train]),
-            Split::Test => (&self.test, &[&self.train, &self.validation]),
-        };
-        let known: HashSet<String> =
-            earlier.iter().flat_map(|examples| of(examples)).map(|prompt| prompt.text).collect();
-        let mut found = Prompts::default();
-        for prompt in of(examples) {
-            if found.prompts.len() == count {
-                break;
-            }
-            let list =
-                if known.contains(&prompt.text) { &mut found.seen } else { &mut found.prompts };
-            list.push(prompt);
-        }
-        found
-    }
-}
-
-/// The first n words of a text, n between the rule's bounds and drawn from (seed, id); `None` where
-/// the text has no more than the least of them, for then nothing would be left to say.
-pub fn first_words_prompt(example: &Example, rule: &PromptRule, seed: u64) -> Option<String> {
-    let range = rule.max_words - rule.min_words + 1;
-    let drawn = rule.min_words
-        + (Stream::new(seed, "prompt", &example.id).uniform(0, 0) * range as f64) as usize;
-    let words: Vec<&str> = example.text.split_whitespace().take(drawn + 1).collect();
-    let count = drawn.min(words.len().saturating_sub(1));
-    (count >= rule.min_words).then(|| words[..count].join(" "))
 }
 
 #[cfg(test)]

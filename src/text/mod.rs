@@ -3,16 +3,24 @@
 
 mod chat;
 mod continuation;
+mod csv_rows;
 mod data_report;
 mod dataset;
 mod encoding;
+mod examples;
+mod file_kind;
 mod hold_out;
 mod jinja_python;
 mod json_file;
+mod json_rows;
+mod lines;
+mod messages;
 mod pair_files;
+mod pair_layout;
 mod pairs;
 mod parquet;
 mod prompt;
+mod prompt_files;
 mod record;
 mod records;
 mod report;
@@ -23,14 +31,20 @@ mod splits;
 mod tokenizer;
 mod tokenizer_class;
 mod train_tokenizer;
+mod unpacked;
 mod vocabulary;
 
-pub use chat::{ChatTemplate, Message};
+pub use chat::ChatTemplate;
 pub use data_report::DataReport;
-pub use dataset::{Dataset, Example, Prompts, Split, first_words_prompt, load as load_dataset};
-pub use pair_files::{PairRow, PairRows, files as pair_files, load as load_pair_rows};
-pub use pairs::{LeftOut, Pair, Reason, read_pairs, read_prompts, read_responses};
+pub use dataset::load as load_dataset;
+pub use examples::{Dataset, Example, Prompts, Split, first_words_prompt};
+pub use file_kind::extension as data_extension;
+pub use pair_files::{
+    PairRow, PairRows, files as pair_files, load as load_pair_rows, read_responses,
+};
+pub use pairs::{LeftOut, Pair, Reason, read_pairs};
 pub use prompt::PromptTemplate;
+pub use prompt_files::read_prompts;
 pub use report::{
     bos_problems, folder_reports, indented, mixture_problems, plan_report, tilt_problems,
 };

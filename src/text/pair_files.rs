@@ -5,15 +5,16 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use super::data_report::DataReport;
 use super::dataset::{too_few, too_few_groups};
 use super::hold_out::hold_out;
+use super::pair_layout::{self, Said};
+use super::pairs::Reason;
 use super::record::Record;
 use super::records;
 use super::splits::{self, SplitFiles};
 use crate::error::{Error, Result};
+use crate::prompt::PromptText;
 use crate::recipe::{PairColumns, Preferences};
 use crate::sampling::Stream;
 
@@ -22,13 +23,15 @@ use crate::sampling::Stream;
 #[derive(Debug, Clone, PartialEq)]
 pub struct PairRow {
     pub id: String,
-    pub prompt: String,
+    pub prompt: PromptText,
     pub chosen: String,
     pub rejected: String,
     /// Whether the response ended by itself: `chosen_complete` and `rejected_complete` of a file
     /// that this program wrote, else true.
     pub chosen_complete: bool,
     pub rejected_complete: bool,
+    /// Why it is no pair to learn from, as far as its layout tells.
+    pub unfit: Option<Reason>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -122,8 +125,7 @@ fn hold_out_pairs(
         return Err(too_few_groups(source, key, asked, &keys, "prompt"));
     }
     train.truncate(if settings.train_pairs == 0 { train.len() } else { settings.train_pairs });
-    let distinct =
-        validation.iter().map(|&row| all[row].prompt.as_str()).collect::<HashSet<_>>().len();
+    let distinct = validation.iter().map(|&row| &all[row].prompt).collect::<HashSet<_>>().len();
     report.lines.push(format!(
         "validation: {} of these pairs, all those of {distinct} prompts, held out by the seed",
         validation.len()
@@ -146,8 +148,8 @@ fn hold_out_pairs(
 /// What pairs that must not part have in common: their prompt, or both their responses where it is
 /// empty and so says nothing.
 fn kinship(pair: &PairRow) -> String {
-    if !pair.prompt.trim().is_empty() {
-        return pair.prompt.clone();
+    if !pair.prompt.is_empty() {
+        return pair.prompt.to_string();
     }
     let mut responses = [pair.chosen.as_str(), pair.rejected.as_str()];
     responses.sort_unstable();
@@ -163,8 +165,10 @@ fn tell_shared(report: &mut DataReport, train: &[PairRow], validation: &[PairRow
     if shared.is_empty() {
         return;
     }
-    let texts = |pair: &PairRow| [pair.prompt.clone(), pair.chosen.clone(), pair.rejected.clone()];
-    let pairs: HashSet<[String; 3]> = train.iter().map(texts).collect();
+    fn texts(pair: &PairRow) -> (&PromptText, &str, &str) {
+        (&pair.prompt, &pair.chosen, &pair.rejected)
+    }
+    let pairs: HashSet<_> = train.iter().map(texts).collect();
     let same = shared.iter().filter(|pair| pairs.contains(&texts(pair))).count();
     report.warnings.push(format!(
         "{} of {} validation pairs have a prompt that training pairs have too, and {same} are \
@@ -203,19 +207,27 @@ fn read_split(
     Ok(pairs)
 }
 
-fn pair(file: &Path, columns: &PairColumns, id: String, record: &Record) -> Result<PairRow> {
-    let text = |column: &str, key: &str| {
-        Ok::<_, Error>(record.text(file, column, &format!("preferences.columns.{key}"))?.to_owned())
+/// Prompt and both responses of each row of a data file of any kind, whatever else its rows hold.
+pub fn read_responses(path: &Path) -> Result<Vec<(PromptText, [String; 2])>> {
+    let row = |record: Record| {
+        let Said { prompt, chosen, rejected, .. } =
+            pair_layout::read(path, &PairColumns::default(), &record)?;
+        Ok((prompt, [chosen, rejected]))
     };
-    let complete =
-        |column: &str| record.fields.get(column).and_then(Value::as_bool).unwrap_or(true);
+    records::read(path, 0)?.into_iter().map(row).collect()
+}
+
+fn pair(file: &Path, columns: &PairColumns, id: String, record: &Record) -> Result<PairRow> {
+    let Said { prompt, chosen, rejected, unfit } = pair_layout::read(file, columns, record)?;
+    let complete = |column: &str| Ok::<_, Error>(record.truth(file, column)?.unwrap_or(true));
     Ok(PairRow {
         id,
-        prompt: text(&columns.prompt, "prompt")?,
-        chosen: text(&columns.chosen, "chosen")?,
-        rejected: text(&columns.rejected, "rejected")?,
-        chosen_complete: complete("chosen_complete"),
-        rejected_complete: complete("rejected_complete"),
+        prompt,
+        chosen,
+        rejected,
+        chosen_complete: complete("chosen_complete")?,
+        rejected_complete: complete("rejected_complete")?,
+        unfit,
     })
 }
 

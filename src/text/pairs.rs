@@ -1,5 +1,5 @@
-//! Preference pairs and prompt files: JSON lines with fixed fields. Pairs in other people's layouts
-//! are read by `pair_files.rs`.
+//! Preference pairs as this program writes them: JSON lines with fixed fields. Pairs in other
+//! people's layouts are read by `pair_files.rs`.
 
 use std::path::Path;
 
@@ -10,13 +10,13 @@ use serde_json::Value;
 use super::record::Record;
 use super::records;
 use crate::error::{Error, Result};
-use crate::prompt::Prompt;
+use crate::prompt::PromptText;
 
 /// Two responses to one prompt and the judgement on them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
     pub id: String,
-    pub prompt: String,
+    pub prompt: PromptText,
     pub chosen: String,
     pub rejected: String,
     /// Gold rewards; absent where the recipe has no gold.
@@ -56,6 +56,8 @@ pub enum Reason {
     PromptTooLong,
     /// Equal rewards, where the higher one is chosen.
     Tied,
+    /// The responses are not one turn of the assistant's each, behind one of the user's.
+    NotOneAnswer,
 }
 
 fn yes() -> bool {
@@ -69,41 +71,6 @@ pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
         return Ok(Vec::new());
     }
     rows(path)
-}
-
-/// Prompt, chosen and rejected of each row of a data file of any kind, whatever else its rows hold.
-pub fn read_responses(path: &Path) -> Result<Vec<[String; 3]>> {
-    let row = |record: Record| {
-        let field = |name: &str| match record.fields.get(name) {
-            Some(Value::String(text)) => Ok(text.clone()),
-            _ => Err(Error::data(
-                path,
-                Some(record.line),
-                format!("a preference pair needs the text `{name}`"),
-            )),
-        };
-        Ok([field("prompt")?, field("chosen")?, field("rejected")?])
-    };
-    records::read(path, 0)?.into_iter().map(row).collect()
-}
-
-/// The prompts of a file with a line `{"id": …, "prompt": …}` each; ids are strings or numbers, and
-/// distinct.
-pub fn read_prompts(path: &Path) -> Result<Vec<Prompt>> {
-    #[derive(Deserialize)]
-    struct Line {
-        id: Value,
-        prompt: String,
-    }
-    let mut prompts: Vec<Prompt> = Vec::new();
-    for Line { id, prompt } in rows(path)? {
-        let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
-        if prompts.iter().any(|known| known.id == id) {
-            return Err(Error::data(path, None, format!("two prompts have the id `{id}`")));
-        }
-        prompts.push(Prompt::new(id, prompt));
-    }
-    Ok(prompts)
 }
 
 fn rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
@@ -133,10 +100,5 @@ mod tests {
             .unwrap();
         let error = read_pairs(&path).unwrap_err().to_string();
         assert!(error.contains("pairs.jsonl:2: missing field `chosen`"), "{error}");
-        std::fs::write(&path, "{\"id\":1,\"prompt\":\"a\"}\n{\"id\":\"1\",\"prompt\":\"b\"}\n")
-            .unwrap();
-        assert!(
-            read_prompts(&path).unwrap_err().to_string().contains("two prompts have the id `1`")
-        );
     }
 }

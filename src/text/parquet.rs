@@ -1,55 +1,102 @@
-//! Rows of a Parquet file as JSON values: text, numbers and booleans. Nested columns (lists, maps,
-//! structs) are left out.
+//! Rows of a Parquet file as JSON values: text, numbers and booleans, and what is nested of them:
+//! a list is an array, a struct an object, a map an object with its keys as text. Dates, times and
+//! decimals are text. What the crate's reader of rows does not know is left out by the schema, and
+//! so are lists of numbers (embeddings, token ids), which would fill the memory and are never text;
+//! a record tells who asks for such a column.
 
 use std::fs::File;
 use std::path::Path;
+use std::rc::Rc;
 
-use ::parquet::basic::Repetition;
+use ::parquet::basic::{ConvertedType, Repetition, Type as Stored};
 use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::record::{Field, Row};
 use ::parquet::schema::types::{Type, TypePtr};
 use serde_json::{Map, Value};
 
-use super::record::Record;
+use super::record::{Record, Unread};
 use crate::error::{Error, Result};
+
+/// Days and seconds from 1970 to the end of the year 9999, and as far back.
+const MOST_DAYS: i64 = 2_932_896;
+const MOST_SECONDS: i64 = (MOST_DAYS + 1) * 24 * 3600 - 1;
 
 /// The first `limit` rows; a record's line is its row, from 1.
 pub fn read(path: &Path, file: File, limit: usize) -> Result<Vec<Record>> {
     let wrong = |row: Option<usize>| {
         move |error: ParquetError| {
-            let text = error.to_string();
-            let hint = if text.contains("Disabled feature") {
-                "its compression is not supported; write it again with zstd, snappy or gzip"
-            } else {
-                "the file may be cut short: download or copy it again"
-            };
-            Error::data(path, row, format!("not a readable Parquet file: {text}\n\nhint: {hint}"))
+            let hint = "the file may be cut short: download or copy it again";
+            Error::data(path, row, format!("not a readable Parquet file: {error}\n\nhint: {hint}"))
         }
     };
     let reader = SerializedFileReader::new(file).map_err(wrong(None))?;
     let schema = reader.metadata().file_metadata().schema();
-    let is_flat = |column: &&TypePtr| {
-        column.is_primitive() && column.get_basic_info().repetition() != Repetition::REPEATED
-    };
-    let flat = schema.get_fields().iter().filter(is_flat).cloned().collect();
-    let columns =
-        Type::group_type_builder(schema.name()).with_fields(flat).build().map_err(wrong(None))?;
-    if columns.get_fields().is_empty() {
-        return Err(Error::data(
-            path,
-            None,
-            "all columns are nested; expected one of text, numbers or booleans",
-        ));
+    let (mut columns, mut unread): (Vec<TypePtr>, Vec<Unread>) = (Vec::new(), Vec::new());
+    for column in schema.get_fields() {
+        match unreadable(column) {
+            None => columns.push(column.clone()),
+            Some(holds) => unread.push(Unread { column: column.name().to_owned(), holds }),
+        }
     }
+    let unread: Rc<[Unread]> = unread.into();
+    let columns = Type::group_type_builder(schema.name())
+        .with_fields(columns)
+        .build()
+        .map_err(wrong(None))?;
     let rows = reader.get_row_iter(Some(columns)).map_err(wrong(None))?.take(limit).enumerate();
     rows.map(|(row, fields)| {
-        Ok(Record { line: row + 1, fields: fields_of(&fields.map_err(wrong(Some(row + 1)))?) })
+        let fields = object(&fields.map_err(wrong(Some(row + 1)))?);
+        Ok(Record { line: row + 1, fields, unread: unread.clone() })
     })
     .collect()
 }
 
-fn fields_of(row: &Row) -> Map<String, Value> {
+/// What a column holds that is not read; `None` for one that is.
+fn unreadable(column: &Type) -> Option<&'static str> {
+    if !is_known(column) {
+        Some("values of a kind that is not read")
+    } else if is_nested(column) && !has_text(column) {
+        Some("lists without text")
+    } else {
+        None
+    }
+}
+
+fn is_nested(column: &Type) -> bool {
+    !column.is_primitive() || column.get_basic_info().repetition() == Repetition::REPEATED
+}
+
+fn has_text(column: &Type) -> bool {
+    if column.is_primitive() {
+        column.get_physical_type() == Stored::BYTE_ARRAY
+    } else {
+        column.get_fields().iter().any(|field| has_text(field))
+    }
+}
+
+/// Whether the crate's reader of rows can read it: it panics at what it does not know.
+fn is_known(column: &Type) -> bool {
+    let kind = column.get_basic_info().converted_type();
+    if column.is_primitive() {
+        return kind != ConvertedType::INTERVAL;
+    }
+    let fields = column.get_fields();
+    let holds_one_repeated =
+        || matches!(fields, [field] if field.get_basic_info().repetition() == Repetition::REPEATED);
+    let fits = match kind {
+        ConvertedType::LIST => holds_one_repeated(),
+        ConvertedType::MAP | ConvertedType::MAP_KEY_VALUE => {
+            holds_one_repeated()
+                && fields[0].is_group()
+                && matches!(fields[0].get_fields().len(), 1 | 2)
+        }
+        _ => !fields.is_empty(),
+    };
+    fits && fields.iter().all(|field| is_known(field))
+}
+
+fn object(row: &Row) -> Map<String, Value> {
     row.get_column_iter().map(|(name, field)| (name.clone(), value(field))).collect()
 }
 
@@ -65,114 +112,39 @@ fn value(field: &Field) -> Value {
         Field::UShort(value) => Value::from(*value),
         Field::UInt(value) => Value::from(*value),
         Field::ULong(value) => Value::from(*value),
+        Field::Float16(value) => Value::from(value.to_f32()),
         Field::Float(value) => Value::from(*value),
         Field::Double(value) => Value::from(*value),
         Field::Str(text) => Value::from(text.as_str()),
         // Some writers do not mark text as such.
         Field::Bytes(bytes) => std::str::from_utf8(bytes.data()).map_or(Value::Null, Value::from),
-        other => Value::from(other.to_string()),
+        Field::Group(row) => Value::Object(object(row)),
+        Field::ListInternal(list) => list.elements().iter().map(value).collect(),
+        Field::MapInternal(map) => {
+            let entries = map.entries().iter();
+            Value::Object(entries.map(|(key, entry)| (key_of(key), value(entry))).collect())
+        }
+        // The crate's text of a day that the calendar lacks is a panic.
+        Field::Date(days) if i64::from(*days).abs() > MOST_DAYS => Value::from(*days),
+        Field::TimestampMillis(time) if (time / 1_000).abs() > MOST_SECONDS => Value::from(*time),
+        Field::TimestampMicros(time) if (time / 1_000_000).abs() > MOST_SECONDS => {
+            Value::from(*time)
+        }
+        Field::Decimal(_)
+        | Field::Date(_)
+        | Field::TimeMillis(_)
+        | Field::TimeMicros(_)
+        | Field::TimestampMillis(_)
+        | Field::TimestampMicros(_) => Value::from(field.to_string()),
+    }
+}
+
+fn key_of(key: &Field) -> String {
+    match value(key) {
+        Value::String(text) => text,
+        other => other.to_string(),
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::sync::Arc;
-
-    use ::parquet::basic::{Compression, ZstdLevel};
-    use ::parquet::data_type::{BoolType, ByteArray, ByteArrayType, Int64Type};
-    use ::parquet::file::properties::WriterProperties;
-    use ::parquet::file::writer::SerializedFileWriter;
-    use ::parquet::schema::parser::parse_message_type;
-    use serde_json::json;
-
-    use super::*;
-
-    /// Columns `text`, `label` (no label for a negative one), `good` and a list `words`; row groups
-    /// of two.
-    pub fn write(path: &Path, rows: &[(&str, i64)], compression: Compression) {
-        let schema = "message rows { required binary text (UTF8); optional int64 label; \
-                      required boolean good; optional group words (LIST) { \
-                      repeated group list { optional binary element (UTF8); } } }";
-        let properties = WriterProperties::builder().set_compression(compression).build();
-        let file = File::create(path).unwrap();
-        let mut writer = SerializedFileWriter::new(
-            file,
-            Arc::new(parse_message_type(schema).unwrap()),
-            Arc::new(properties),
-        )
-        .unwrap();
-        for rows in rows.chunks(2) {
-            let mut group = writer.next_row_group().unwrap();
-            let mut column = group.next_column().unwrap().unwrap();
-            let texts: Vec<ByteArray> =
-                rows.iter().map(|(text, _)| ByteArray::from(*text)).collect();
-            column.typed::<ByteArrayType>().write_batch(&texts, None, None).unwrap();
-            column.close().unwrap();
-            let mut column = group.next_column().unwrap().unwrap();
-            let labels: Vec<i64> =
-                rows.iter().map(|(_, label)| *label).filter(|label| *label >= 0).collect();
-            let there: Vec<i16> = rows.iter().map(|(_, label)| i16::from(*label >= 0)).collect();
-            column.typed::<Int64Type>().write_batch(&labels, Some(&there), None).unwrap();
-            column.close().unwrap();
-            let mut column = group.next_column().unwrap().unwrap();
-            let good: Vec<bool> = rows.iter().map(|(_, label)| *label == 1).collect();
-            column.typed::<BoolType>().write_batch(&good, None, None).unwrap();
-            column.close().unwrap();
-            let mut column = group.next_column().unwrap().unwrap();
-            let words = vec![ByteArray::from("w"); rows.len()];
-            column
-                .typed::<ByteArrayType>()
-                .write_batch(&words, Some(&vec![3; rows.len()]), Some(&vec![0; rows.len()]))
-                .unwrap();
-            column.close().unwrap();
-            group.close().unwrap();
-        }
-        writer.close().unwrap();
-    }
-
-    #[test]
-    fn flat_columns_are_read_whatever_the_compression() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.parquet");
-        let rows = [("naïve – 日本語", 1), ("two\nlines", 0), ("three", -1)];
-        let zstd = Compression::ZSTD(ZstdLevel::default());
-        for compression in [
-            Compression::UNCOMPRESSED,
-            Compression::SNAPPY,
-            Compression::GZIP(Default::default()),
-            zstd,
-        ] {
-            write(&path, &rows, compression);
-            let read =
-                |limit: usize| super::read(&path, File::open(&path).unwrap(), limit).unwrap();
-            let fields: Vec<Value> =
-                read(usize::MAX).into_iter().map(|record| Value::Object(record.fields)).collect();
-            assert_eq!(
-                fields,
-                [
-                    json!({ "text": rows[0].0, "label": 1, "good": true }),
-                    json!({ "text": rows[1].0, "label": 0, "good": false }),
-                    json!({ "text": rows[2].0, "label": null, "good": false }),
-                ]
-            );
-            assert_eq!(read(1).len(), 1);
-        }
-    }
-
-    #[test]
-    fn a_damaged_file_is_one_clear_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.parquet");
-        write(&path, &[("a", 1), ("b", 0)], Compression::SNAPPY);
-        let bytes = std::fs::read(&path).unwrap();
-        for damaged in [&bytes[..0], &bytes[..bytes.len() / 2], b"PAR1 and not much more PAR1"] {
-            std::fs::write(&path, damaged).unwrap();
-            let error = read(&path, File::open(&path).unwrap(), 9).err().unwrap().to_string();
-            assert!(
-                error.contains("x.parquet: not a readable Parquet file: ")
-                    && error.contains("hint: "),
-                "{error}"
-            );
-        }
-    }
-}
+pub(super) mod tests;

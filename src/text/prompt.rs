@@ -1,9 +1,10 @@
 //! What a model reads before a response: the one function that training and search both use, so BOS
 //! and template cannot differ.
 
+use super::Tokenizer;
 use super::tokenizer::behind;
-use super::{Message, Tokenizer};
 use crate::error::{Error, Result};
+use crate::prompt::{Message, PromptText};
 use crate::recipe::{Chat, Model};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -42,25 +43,37 @@ impl PromptTemplate {
         Self { template: model.prompt.clone(), bos: model.bos, chat: model.chat.clone() }
     }
 
-    /// The text that is tokenized; a BOS token that the tokenizer adds is not in it.
-    pub fn render(&self, tokenizer: &Tokenizer, prompt: &str) -> Result<String> {
-        let text = self.template.replace("{prompt}", prompt);
-        let Some(chat) = &self.chat else { return Ok(text) };
-        let Some(template) = tokenizer.chat_template()? else {
-            let hint = "hint: prompt it without chat, and write what it should read around \
-                        `{prompt}`";
-            return Err(Error::data(
-                tokenizer.folder(),
-                None,
-                format!("a chat was asked of it, but it has no chat template\n\n{hint}"),
-            ));
-        };
-        let system = chat.system.iter().map(|system| Message::new("system", system.as_str()));
-        template.render(&system.chain([Message::new("user", text)]).collect::<Vec<_>>(), true)
+    /// The text that is tokenized; a BOS token that the tokenizer adds is not in it. Of a chat the
+    /// last turn of the user fills the template, and a system's turn of its own stands instead of
+    /// what the system is to say. To a model without any chat template, a single turn is a text.
+    ///
+    /// # Errors
+    /// Where the prompt is another chat and the model reads texts, or a chat does not end with the user's
+    /// turn, or the tokenizer has no chat template, or that refuses the turns.
+    pub fn render(&self, tokenizer: &Tokenizer, prompt: &PromptText) -> Result<String> {
+        let fill = |text: &str| self.template.replace("{prompt}", text);
+        match (prompt, &self.chat) {
+            (PromptText::Plain(text), None) => Ok(fill(text)),
+            (PromptText::Plain(text), Some(chat)) => {
+                render_chat(tokenizer, chat, vec![Message::new("user", fill(text))])
+            }
+            (PromptText::Chat(turns), Some(chat)) => {
+                let mut turns = turns.clone();
+                match turns.last_mut() {
+                    Some(turn) if turn.role == "user" => turn.content = fill(&turn.content),
+                    _ => return Err(no_question(turns.last())),
+                }
+                render_chat(tokenizer, chat, turns)
+            }
+            (PromptText::Chat(_), None) => match prompt.single_turn() {
+                Some(text) if tokenizer.chat_template()?.is_none() => Ok(fill(text)),
+                turn => Err(no_chat(tokenizer, turn.is_some())),
+            },
+        }
     }
 
     /// Whether nothing is said before the response, which then begins the text.
-    pub fn is_empty(&self, tokenizer: &Tokenizer, prompt: &str) -> Result<bool> {
+    pub fn is_empty(&self, tokenizer: &Tokenizer, prompt: &PromptText) -> Result<bool> {
         Ok(self.render(tokenizer, prompt)?.is_empty())
     }
 
@@ -90,7 +103,7 @@ impl PromptTemplate {
 
     /// The ids of the rendered prompt; at least one. An empty prompt is BOS, as transformers'
     /// `generate` has it.
-    pub fn encode(&self, tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<i64>> {
+    pub fn encode(&self, tokenizer: &Tokenizer, prompt: &PromptText) -> Result<Vec<i64>> {
         let ids = self.encode_text(tokenizer, &self.render(tokenizer, prompt)?)?;
         if !ids.is_empty() {
             return Ok(ids);
@@ -107,6 +120,48 @@ impl PromptTemplate {
             ))
         })
     }
+}
+
+/// The turns by the tokenizer's chat template, up to where the assistant's next turn begins.
+fn render_chat(tokenizer: &Tokenizer, chat: &Chat, turns: Vec<Message>) -> Result<String> {
+    let Some(template) = tokenizer.chat_template()? else {
+        let hint = "hint: put a `chat_template.jinja` into its folder, or prompt it without chat, \
+                    and write what it should read around `{prompt}`";
+        return Err(Error::data(
+            tokenizer.folder(),
+            None,
+            format!("a chat was asked of it, but it has no chat template\n\n{hint}"),
+        ));
+    };
+    let has_own = turns.first().is_some_and(|turn| turn.role == "system");
+    let system = chat.system.iter().filter(|_| !has_own);
+    let system = system.map(|system| Message::new("system", system.as_str()));
+    template.render(&system.chain(turns).collect::<Vec<_>>(), true)
+}
+
+/// A chat for a model that is given texts.
+fn no_chat(tokenizer: &Tokenizer, has_template: bool) -> Error {
+    let (what, hint) = match has_template {
+        true => ("the prompt is a chat, but this model is given texts", ""),
+        false => (
+            "the prompt is a chat of several turns, but this model is given texts",
+            "put a `chat_template.jinja` into its folder, where it has none; ",
+        ),
+    };
+    let hint = format!(
+        "{hint}`chat = {{}}` of the recipe's model, or `--base-chat` and `--guide-chat`, have it \
+         read chats by its chat template"
+    );
+    Error::data(tokenizer.folder(), None, format!("{what}\n\nhint: {hint}"))
+}
+
+/// A chat that nobody waits for an answer to.
+fn no_question(last: Option<&Message>) -> Error {
+    let found = match last {
+        Some(turn) => format!("ends with a turn of `{}`", turn.role),
+        None => "has no turn".to_owned(),
+    };
+    Error::failed(format!("the chat {found}; expected the user's, which a response answers"))
 }
 
 #[cfg(test)]
@@ -135,21 +190,22 @@ mod tests {
     #[test]
     fn bos_and_template_stand_before_the_prompt() {
         let tokenizer = tokenizer();
-        let with =
-            PromptTemplate::new("Review: {prompt}", Some(true)).encode(&tokenizer, "good").unwrap();
+        let with = PromptTemplate::new("Review: {prompt}", Some(true))
+            .encode(&tokenizer, &"good".into())
+            .unwrap();
         let without = PromptTemplate::new("Review: {prompt}", Some(false))
-            .encode(&tokenizer, "good")
+            .encode(&tokenizer, &"good".into())
             .unwrap();
         assert_eq!(with[0], 0);
         assert_eq!(with[1..], without);
         assert_eq!(tokenizer.decode(&without).unwrap(), "Review: good");
         assert_eq!(
-            PromptTemplate::new("{prompt}", Some(true)).encode(&tokenizer, "").unwrap(),
+            PromptTemplate::new("{prompt}", Some(true)).encode(&tokenizer, &"".into()).unwrap(),
             [0]
         );
         assert!(
             PromptTemplate::new("{prompt}", Some(false))
-                .encode(&tokenizer, "")
+                .encode(&tokenizer, &"".into())
                 .unwrap_err()
                 .to_string()
                 .contains("hint")
@@ -159,7 +215,7 @@ mod tests {
     #[test]
     fn a_prompt_that_holds_the_mark_is_not_filled_again() {
         let rendered = PromptTemplate::new("<{prompt}>", Some(true))
-            .render(&tokenizer(), "a {prompt} b {prompt}")
+            .render(&tokenizer(), &"a {prompt} b {prompt}".into())
             .unwrap();
         assert_eq!(rendered, "<a {prompt} b {prompt}>");
     }
@@ -168,7 +224,7 @@ mod tests {
     fn bos_never_stands_twice() {
         let tokenizer = chatting();
         let once = |template: PromptTemplate, prompt: &str| {
-            let ids = template.encode(&tokenizer, prompt).unwrap();
+            let ids = template.encode(&tokenizer, &prompt.into()).unwrap();
             assert_eq!((ids[0], ids.iter().filter(|id| **id == 0).count()), (0, 1), "{ids:?}");
         };
         once(PromptTemplate::new("{prompt}", Some(true)), "a");
@@ -182,13 +238,13 @@ mod tests {
     fn the_chat_template_turns_the_filled_prompt_into_a_user_turn() {
         let tokenizer = chatting();
         let rendered = |system: Option<&str>| {
-            PromptTemplate::chat("Say: {prompt} ", system).render(&tokenizer, "hi").unwrap()
+            PromptTemplate::chat("Say: {prompt} ", system).render(&tokenizer, &"hi".into()).unwrap()
         };
         assert_eq!(rendered(None), "<|endoftext|>[user] Say: hi >");
         assert_eq!(rendered(Some("")), "<|endoftext|>[system]  [user] Say: hi >");
         assert_eq!(rendered(Some("be kind")), "<|endoftext|>[system] be kind [user] Say: hi >");
         let error = PromptTemplate::chat("{prompt}", None)
-            .encode(&self::tokenizer(), "a")
+            .encode(&self::tokenizer(), &"a".into())
             .unwrap_err()
             .to_string();
         assert!(error.contains("it has no chat template\n\nhint:"), "{error}");

@@ -1,41 +1,47 @@
-//! Reads the rows of local files: JSON lines (plain or gzip), a JSON array, CSV, or Parquet
-//! (`parquet.rs`). Every error names file and line. What a row is, `record.rs` says; what its
-//! columns mean is left to those who ask for them.
+//! Reads the rows of local files: JSON in all its forms (`json_rows.rs`), separated values
+//! (`csv_rows.rs`), Parquet (`parquet.rs`), or lines of text, packed or not (`unpacked.rs`). The
+//! contents tell the kind, and the name where they leave a choice. Every error names file and line.
+//! What a row is, `record.rs` says; what its columns mean is left to those who ask for them.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::path::Path;
+use std::rc::Rc;
 
-use flate2::read::MultiGzDecoder;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::parquet;
+use super::file_kind::{FileKind, KINDS};
+use super::lines::Lines;
 use super::record::{Record, shorten};
+use super::unpacked::{self, Unpacked};
+use super::{csv_rows, json_rows, parquet};
 use crate::error::{Error, Result};
 
-pub const EXTENSIONS: [&str; 5] = [".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet"];
+/// The column of a plain text's lines.
+const TEXT: &str = "text";
 
-/// The first `limit` rows (0 for all) of a file of any supported kind, told by its name.
+/// The first `limit` rows (0 for all) of a file of any kind. A plain text has a row for each line,
+/// with the column `text`.
 pub fn read(path: &Path, limit: usize) -> Result<Vec<Record>> {
+    let file = File::open(path).map_err(Error::io(path, "opening the data"))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    rows(path, file, FileKind::of(&name), limit, None)
+}
+
+/// As [`read`], of an open file that errors call `path` and whose name says `kind`. With a column
+/// for `strings`, texts that stand alone are rows with that column: JSON's strings, and the lines
+/// of a plain text, which any text is then whose kind is not known.
+pub(super) fn rows(
+    path: &Path,
+    file: File,
+    kind: Option<FileKind>,
+    limit: usize,
+    strings: Option<&str>,
+) -> Result<Vec<Record>> {
     let limit = if limit == 0 { usize::MAX } else { limit };
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let open = || File::open(path).map_err(Error::io(path, "opening the data"));
-    let records = if name.ends_with(".jsonl") {
-        json_lines(path, BufReader::new(open()?), limit)?
-    } else if name.ends_with(".jsonl.gz") {
-        json_lines(path, BufReader::new(MultiGzDecoder::new(BufReader::new(open()?))), limit)?
-    } else if name.ends_with(".json") {
-        json_array(path, limit)?
-    } else if name.ends_with(".csv") {
-        csv_rows(path, open()?, limit)?
-    } else if name.ends_with(".parquet") {
-        parquet::read(path, open()?, limit)?
-    } else {
-        return Err(Error::data(
-            path,
-            None,
-            format!("unknown kind of data file; supported: {}", EXTENSIONS.join(", ")),
-        ));
+    let records = match unpacked::open(path, file)? {
+        Unpacked::Parquet(file) => parquet::read(path, file, limit)?,
+        Unpacked::Text(reader) => rows_of_text(path, reader, kind, limit, strings)?,
     };
     if records.is_empty() {
         return Err(Error::data(path, None, "the file holds no rows"));
@@ -43,99 +49,79 @@ pub fn read(path: &Path, limit: usize) -> Result<Vec<Record>> {
     Ok(records)
 }
 
-/// Lines end at `\n` alone: texts may contain other Unicode line separators.
-fn json_lines(path: &Path, mut reader: impl BufRead, limit: usize) -> Result<Vec<Record>> {
-    let mut records = Vec::new();
-    let mut bytes = Vec::new();
-    for line in 1.. {
-        if records.len() == limit {
-            break;
-        }
-        bytes.clear();
-        let read = reader.read_until(b'\n', &mut bytes).map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof
-            | std::io::ErrorKind::InvalidInput
-            | std::io::ErrorKind::InvalidData => Error::data(
-                path,
-                Some(line),
-                format!(
-                    "the gzip data is damaged or cut short: {error}\n\nhint: download or copy the \
-                     file again"
-                ),
-            ),
-            _ => Error::io(path, "reading")(error),
-        })?;
-        if read == 0 {
-            break;
-        }
-        let finished = bytes.last() == Some(&b'\n');
-        let text = std::str::from_utf8(&bytes).map_err(|error| {
-            let hint = "hint: convert the file, for example with `iconv -t UTF-8`";
-            Error::data(
-                path,
-                Some(line),
-                format!("not UTF-8 at byte {} of the line\n\n{hint}", error.valid_up_to() + 1),
-            )
-        })?;
-        let text = text.trim_end_matches('\n').trim_end_matches('\r');
-        if text.trim().is_empty() {
-            return Err(Error::data(
-                path,
-                Some(line),
-                "an empty line where a JSON object should be\n\nhint: remove the line",
-            ));
-        }
-        let value: Value = serde_json::from_str(text).map_err(|error| {
-            let what = if error.is_eof() && !finished {
-                "a half-written last line"
-            } else {
-                "not valid JSON"
-            };
-            Error::data(path, Some(line), format!("{what}: {error}"))
-        })?;
-        records.push(record(path, line, value)?);
+fn rows_of_text(
+    path: &Path,
+    reader: Box<dyn BufRead>,
+    kind: Option<FileKind>,
+    limit: usize,
+    strings: Option<&str>,
+) -> Result<Vec<Record>> {
+    let (json, reader) = begins_json(path, reader)?;
+    let named_json = matches!(kind, Some(FileKind::JsonLines | FileKind::Json));
+    if json || named_json {
+        let unwraps = kind != Some(FileKind::JsonLines);
+        let values = json_rows::read(path, reader, limit, unwraps)?.into_iter();
+        return values.map(|(line, value)| record(path, line, value, strings)).collect();
     }
-    Ok(records)
-}
-
-fn json_array(path: &Path, limit: usize) -> Result<Vec<Record>> {
-    let bytes = std::fs::read(path).map_err(Error::io(path, "reading"))?;
-    let rows: Vec<Value> = serde_json::from_slice(&bytes).map_err(|error| {
-        Error::data(path, Some(error.line()), format!("not a JSON array of objects: {error}"))
-    })?;
-    rows.into_iter()
-        .take(limit)
-        .enumerate()
-        .map(|(row, value)| record(path, row + 1, value))
-        .collect()
-}
-
-fn record(path: &Path, line: usize, value: Value) -> Result<Record> {
-    match value {
-        Value::Object(fields) => Ok(Record { line, fields }),
-        other => Err(Error::data(
-            path,
-            Some(line),
-            format!("a JSON object was expected, not `{}`", shorten(&other.to_string())),
-        )),
+    match kind {
+        Some(FileKind::Separated(separator)) => {
+            let text = Lines::new(path, reader).rest()?;
+            let rows = csv_rows::read(path, &text, separator, limit)?.into_iter();
+            Ok(rows.map(|(line, fields)| row(line, fields)).collect())
+        }
+        Some(FileKind::Parquet) => {
+            let hint = "the file may be cut short: download or copy it again";
+            let problem = "not a readable Parquet file: it does not begin as one does";
+            Err(Error::data(path, None, format!("{problem}\n\nhint: {hint}")))
+        }
+        Some(FileKind::Text) => text_lines(path, reader, limit, strings.unwrap_or(TEXT)),
+        _ => match strings {
+            Some(column) => text_lines(path, reader, limit, column),
+            None => {
+                let problem = format!("unknown kind of data file; supported: {KINDS}");
+                Err(Error::data(path, None, problem))
+            }
+        },
     }
 }
 
-fn csv_rows(path: &Path, file: File, limit: usize) -> Result<Vec<Record>> {
-    let mut reader = csv::Reader::from_reader(BufReader::new(file));
-    let wrong = |error: csv::Error| {
-        let line = error.position().map(|position| position.line() as usize);
-        Error::data(path, line, format!("not valid CSV: {error}"))
-    };
-    let headers = reader.headers().map_err(wrong)?.clone();
-    let rows = reader.records().take(limit).map(|row| {
-        let row = row.map_err(wrong)?;
-        let line = row.position().map_or(0, |position| position.line() as usize);
-        let fields = headers
-            .iter()
-            .zip(row.iter())
-            .map(|(name, value)| (name.to_owned(), Value::from(value)));
-        Ok(Record { line, fields: fields.collect() })
-    });
-    rows.collect()
+/// Whether the text begins as JSON does; it is given back whole.
+fn begins_json(path: &Path, mut reader: Box<dyn BufRead>) -> Result<(bool, Box<dyn BufRead>)> {
+    let bytes = reader.fill_buf().map_err(|error| unpacked::read_error(path, 1, error))?;
+    let head = String::from_utf8_lossy(bytes);
+    let first = head.split(['\n', '\r']).find(|line| !line.trim().is_empty());
+    Ok((first.is_some_and(json_rows::begins_json), reader))
 }
+
+fn text_lines(
+    path: &Path,
+    reader: Box<dyn BufRead>,
+    limit: usize,
+    column: &str,
+) -> Result<Vec<Record>> {
+    let lines = Lines::new(path, reader).take(limit);
+    lines.map(|line| line.map(|line| of_text(line.number, column, line.text))).collect()
+}
+
+fn of_text(line: usize, column: &str, text: String) -> Record {
+    row(line, Map::from_iter([(column.to_owned(), Value::from(text))]))
+}
+
+fn row(line: usize, fields: Map<String, Value>) -> Record {
+    Record { line, fields, unread: Rc::default() }
+}
+
+fn record(path: &Path, line: usize, value: Value, strings: Option<&str>) -> Result<Record> {
+    match (value, strings) {
+        (Value::Object(fields), _) => Ok(row(line, fields)),
+        (Value::String(text), Some(column)) => Ok(of_text(line, column, text)),
+        (other, _) => {
+            let found = shorten(&other.to_string());
+            let problem = format!("a JSON object was expected, not `{found}`");
+            Err(Error::data(path, Some(line), problem))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

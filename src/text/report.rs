@@ -33,7 +33,8 @@ pub fn plan_report(plan: &Plan) -> Result<String> {
     let mut text = String::new();
     for (name, model) in &plan.recipe.models {
         let (Some(id), true) = (&model.id, model.chat.is_some()) else { continue };
-        let rendered = PromptTemplate::of(model).render(&*tokenizers.open(id)?, "{prompt}")?;
+        let rendered =
+            PromptTemplate::of(model).render(&*tokenizers.open(id)?, &"{prompt}".into())?;
         let _ = write!(text, "\n  {name} reads {rendered:?}");
     }
     let chats = if text.is_empty() { text } else { format!("chat{text}\n") };

@@ -3,7 +3,7 @@
 //! `data/train_prefs-00000-of-00001.parquet`. Which families make which split is settled in
 //! `splits.rs`.
 
-use super::records;
+use super::file_kind::extension;
 
 /// The names under which a split's files may go; the first is the split's own.
 pub(super) const TRAIN: &[&str] = &["train"];
@@ -67,9 +67,4 @@ fn family(stem: &str) -> &str {
 fn without_number(name: &str) -> Option<&str> {
     let head = name.trim_end_matches(|last: char| last.is_ascii_digit());
     (head.len() < name.len()).then(|| head.strip_suffix(['-', '_', '.'])).flatten()
-}
-
-pub(super) fn extension(name: &str) -> Option<&'static str> {
-    let name = name.to_lowercase();
-    records::EXTENSIONS.into_iter().find(|extension| name.ends_with(extension))
 }

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::records;
-use super::split_file::{DEPTH, Named, TEST, TRAIN, VALIDATION, extension};
+use super::file_kind::{KINDS, extension};
+use super::split_file::{DEPTH, Named, TEST, TRAIN, VALIDATION};
 use crate::error::{Error, Result};
 use crate::recipe::{Data, Preferences, SplitNames};
 
@@ -100,9 +100,16 @@ pub(super) fn root(data: &Data) -> Result<PathBuf> {
 /// Train, validation and test of these files of a folder; validation may be empty.
 pub(super) fn of_data(names: &[String], data: &Data) -> Result<[SplitFiles; 3], Trouble> {
     let files = Files::of(names, "data");
-    let train = files.some("train", TRAIN, data.splits.train.as_ref())?;
-    let validation = files.choose("validation", VALIDATION, data.splits.validation.as_ref())?;
-    let test = files.some("test", TEST, data.splits.test.as_ref())?;
+    let (mut train, mut validation, mut test) = Default::default();
+    if data.train.is_some() {
+        train = files.some("train", TRAIN, data.splits.train.as_ref())?;
+    }
+    if data.validation.is_some() {
+        validation = files.choose("validation", VALIDATION, data.splits.validation.as_ref())?;
+    }
+    if data.test.is_some() {
+        test = files.some("test", TEST, data.splits.test.as_ref())?;
+    }
     apart(&[("train", &train), ("validation", &validation), ("test", &test)])?;
     Ok([train, validation, test])
 }
@@ -193,12 +200,11 @@ impl<'a> Files<'a> {
         let looked = format!(
             "looked for `{split}.…`, `{split}-…` and `{split}_…` here and up to two folders down"
         );
-        let kinds = records::EXTENSIONS.join(", ");
         let hint = if self.named.is_empty() {
-            format!("supported kinds: {kinds}")
+            format!("supported kinds: {KINDS}")
         } else {
             format!(
-                "`{}.splits.{split}` chooses one of {}; supported kinds: {kinds}",
+                "`{}.splits.{split}` chooses one of {}; supported kinds: {KINDS}",
                 self.table,
                 self.families()
             )
@@ -312,7 +318,8 @@ impl<'a> Files<'a> {
         found: &[&Named],
         passed_over: Vec<String>,
     ) -> Result<SplitFiles, Trouble> {
-        if found.iter().any(|file| extension(file.path) != extension(found[0].path)) {
+        let kind = |file: &Named| extension(file.path).map(str::to_lowercase);
+        if found.iter().any(|file| kind(file) != kind(found[0])) {
             let names = listed(found.iter().map(|file| file.path));
             return Err(Trouble::new(
                 format!("the {split} split has files of several kinds: {names}"),

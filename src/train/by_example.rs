@@ -12,6 +12,7 @@ use super::run::{BadStep, Stepped, Stride, Trainee, Validation};
 use super::task::{StepLoss, Task, accumulate};
 use crate::error::Result;
 use crate::monitor::glossary;
+use crate::monitor::number::fixed;
 use crate::recipe::Training;
 use crate::sampling::Stream;
 
@@ -62,7 +63,7 @@ impl Trainee for ByExample<'_> {
         metrics.set(glossary::TOKENS_PER_SECOND, tokens as f64 / started.elapsed().as_secs_f64());
         let examples = || batch.iter().map(|&example| self.task.describe(example)).collect();
         let bad = complaint.map(|complaint| BadStep { complaint, batch: ("examples", examples()) });
-        Ok(Stepped { metrics, note: format!("loss {:.4}", loss / weight), bad })
+        Ok(Stepped { metrics, note: format!("loss {}", fixed(loss / weight, 4)), bad })
     }
 
     fn validate(&mut self, _done: usize) -> Result<Option<Validation>> {

@@ -13,6 +13,7 @@ use super::run::{Run, Trained};
 use super::task::Task;
 use crate::error::{Error, Result};
 use crate::monitor::glossary;
+use crate::monitor::number::fixed;
 use crate::recipe::Training;
 
 /// One training run of one stage.
@@ -81,7 +82,8 @@ impl Fit<'_> {
             .validation
             .iter()
             .filter(|(name, _)| name.ends_with("loss") || name.contains("accurac"));
-        let shown: Vec<String> = shown.map(|(name, value)| format!("{name} {value:.4}")).collect();
+        let shown: Vec<String> =
+            shown.map(|(name, value)| format!("{name} {}", fixed(*value, 4))).collect();
         if !shown.is_empty() {
             info!(
                 "{}: kept the weights of step {}: {}",

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::error::Result;
+use crate::prompt::PromptText;
 use crate::text::{PromptTemplate, Tokenizer};
 
 /// Ids, of which those from `scored_from` (at least 1) on are predicted and scored.
@@ -21,7 +22,7 @@ impl Sequence {
     pub fn of_response(
         tokenizer: &Tokenizer,
         template: &PromptTemplate,
-        prompt: &str,
+        prompt: &PromptText,
         (response, complete): (&str, bool),
         ends: &[i64],
         max_length: usize,
@@ -125,9 +126,15 @@ mod tests {
         let [a, b] = ["a", "b"].map(|text| tokenizer.encode(text).unwrap()[0]);
         let template = PromptTemplate::new("{prompt}", None);
         let response = |text: &str, complete: bool, ends: &[i64]| {
-            let sequence =
-                Sequence::of_response(&tokenizer, &template, "a", (text, complete), ends, 99)
-                    .unwrap();
+            let sequence = Sequence::of_response(
+                &tokenizer,
+                &template,
+                &"a".into(),
+                (text, complete),
+                ends,
+                99,
+            )
+            .unwrap();
             sequence.map(|sequence| sequence.response().to_vec())
         };
         for text in

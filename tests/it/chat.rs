@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use serde_json::Value;
-use w2s::text::{ChatTemplate, Message};
+use w2s::prompt::Message;
+use w2s::text::ChatTemplate;
 
 fn goldens() -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/chat.json");

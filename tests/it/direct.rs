@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::common::{failure, lines, output, recipe, stderr, success, w2s};
 use tch::{Device, Kind};
 use w2s::models::open_with_tokenizer;
+use w2s::prompt::PromptText;
 use w2s::score::response_logps;
 use w2s::text::{PromptTemplate, read_pairs};
 
@@ -42,7 +43,7 @@ fn preference(run: &Path, folder: &str, template: &str) -> f64 {
     let (lm, tokenizer) = open_with_tokenizer(&run.join(folder), Device::Cpu, Kind::Float).unwrap();
     let template = PromptTemplate::new(template, Some(true));
     let pairs = read_pairs(&run.join("preferences/train.jsonl")).unwrap();
-    let logp = |prompt: &str, response: &str, complete: bool| -> f64 {
+    let logp = |prompt: &PromptText, response: &str, complete: bool| -> f64 {
         let mut ids = template.encode(&tokenizer, prompt).unwrap();
         let prompt_len = ids.len();
         ids.extend(tokenizer.encode_continuation(response).unwrap());

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::common::desk::Queue;
 use crate::common::scripted::{Judge31, Scripted};
 use w2s::error::{Error, Result};
+use w2s::prompt::PromptText;
 use w2s::sampling::Stream;
 use w2s::search::{
     BeamSearch, Cbs, Desk, Drive, Extend, Extended, Found, Node, Proposer, Query, Ticket,
@@ -76,7 +77,7 @@ impl Drop for Slow {
 }
 
 impl Proposer for Slow {
-    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+    fn open(&mut self, prompts: &[&PromptText]) -> Result<Vec<Node>> {
         self.scripted.open(prompts)
     }
 
@@ -241,7 +242,7 @@ struct Failing {
 }
 
 impl Proposer for Failing {
-    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+    fn open(&mut self, prompts: &[&PromptText]) -> Result<Vec<Node>> {
         self.scripted.open(prompts)
     }
     fn max_call_tokens(&self) -> Option<usize> {

@@ -18,7 +18,10 @@ use w2s::text::{PromptTemplate, Tokenizer};
 
 fn sample(mut policy: LocalPolicy, seed: u64, chunk_len: Option<usize>) -> Response {
     let cbs = Cbs { chunk_len, ..Cbs::plain(30) };
-    cbs.search("A film", &stream(seed), &mut policy, &mut NoGuide, false).unwrap().best.response
+    cbs.search(&"A film".into(), &stream(seed), &mut policy, &mut NoGuide, false)
+        .unwrap()
+        .best
+        .response
 }
 
 fn member(lm: &Rc<Lm>, weight: f64) -> Member {
@@ -86,8 +89,9 @@ fn samples_follow_the_weighted_sum_of_logits() {
         let mixed =
             mixture(&tokenizer, &base, &[(&tuned, weight), (&untuned, -weight)], Sampling::Greedy);
         let found = sample(mixed, 1, None);
-        let prompt =
-            PromptTemplate::new("{prompt}", Some(true)).encode(&tokenizer, "A film").unwrap();
+        let prompt = PromptTemplate::new("{prompt}", Some(true))
+            .encode(&tokenizer, &"A film".into())
+            .unwrap();
         let mut ids = prompt.clone();
         for (t, &token) in found.ids.iter().enumerate().take(8) {
             let logp = |lm: &Rc<Lm>, token: i64| {
@@ -111,7 +115,7 @@ fn the_bases_own_logprob_is_told_not_the_mixtures() {
         ["base", "tuned", "untuned"].map(|name| model(&tokenizer, 16, name));
     for sampling in SETTINGS {
         let mut policy = mixture(&tokenizer, &base, &[(&tuned, 2.0), (&untuned, -2.0)], sampling);
-        let node = Proposer::open(&mut policy, &["A film"]).unwrap().remove(0);
+        let node = Proposer::open(&mut policy, &[&"A film".into()]).unwrap().remove(0);
         let extended = policy
             .extend(&[Extend { node, stream: stream(3), slot: 0, max_tokens: 12 }])
             .unwrap()
@@ -119,8 +123,9 @@ fn the_bases_own_logprob_is_told_not_the_mixtures() {
         if extended.response.finish.is_some() {
             continue;
         }
-        let mut ids =
-            PromptTemplate::new("{prompt}", Some(true)).encode(&tokenizer, "A film").unwrap();
+        let mut ids = PromptTemplate::new("{prompt}", Some(true))
+            .encode(&tokenizer, &"A film".into())
+            .unwrap();
         let prompt_len = ids.len();
         ids.extend(&extended.response.ids);
         let full: f32 = response_logps(&base.model, &ids, prompt_len).unwrap().iter().sum();

@@ -10,7 +10,7 @@ use crate::common::tiny::{guide, model, tokenizer};
 use w2s::engine::{Base, Engine, PromptReader, Reader, Sizes, SteerLine, SteerSettings};
 use w2s::error::{Error, Result};
 use w2s::policy::LocalPolicy;
-use w2s::prompt::Prompt;
+use w2s::prompt::{Prompt, PromptText};
 use w2s::recipe::{Method, Proposal};
 use w2s::sampling::Sampling;
 use w2s::search::{Extend, Extended, Finish, Node, Proposer, Search, Semantics, Ticket};
@@ -23,7 +23,7 @@ struct BlackBox {
 }
 
 impl Proposer for BlackBox {
-    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+    fn open(&mut self, prompts: &[&PromptText]) -> Result<Vec<Node>> {
         self.scripted.open(prompts)
     }
     fn max_call_tokens(&self) -> Option<usize> {
@@ -58,7 +58,7 @@ impl Base for BlackBox {
     fn prompt_readers(&self) -> Vec<PromptReader> {
         Vec::new()
     }
-    fn footprint(&self, _prompt: &str, _sizes: &Sizes) -> Result<Vec<Reader>> {
+    fn footprint(&self, _prompt: &PromptText, _sizes: &Sizes) -> Result<Vec<Reader>> {
         Ok(Vec::new())
     }
 }

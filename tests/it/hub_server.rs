@@ -5,7 +5,7 @@
 //! `x-repo-commit`, `content-range`, `x-error-code`. Every request is written down.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -18,8 +18,17 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 pub enum Fault {
     /// Another status, with these headers.
     Status(u16, Vec<(&'static str, String)>),
-    /// No answer at all.
+    /// The connection ends without an answer.
     Silence,
+    /// The connection stays, and nothing is said on it: from the beginning, or after so many bytes
+    /// of the body.
+    Hang(Option<usize>),
+    /// The same after so many bytes of a description.
+    HangDescription(usize),
+    /// A failure in the hub's own words: headers, and a body.
+    Words(u16, Vec<(&'static str, String)>, &'static str),
+    /// The whole file, whatever part of it was asked for.
+    NoRanges,
     /// The connection ends after so many bytes of a file.
     Drop(usize),
     /// The file ends after so many bytes as if that were all.
@@ -161,7 +170,7 @@ fn answer(mut stream: TcpStream, port: u16, state: &Mutex<State>) -> std::io::Re
             _ => {}
         }
     }
-    let response = respond(&request, port, &mut state.lock().unwrap());
+    let (response, hangs) = respond(&request, port, &mut state.lock().unwrap());
     request.sent = response.as_ref().map_or(0, |response| response.body.len());
     state.lock().unwrap().log.push(request);
     if let Some(Response { status, headers, body, length }) = response {
@@ -173,6 +182,10 @@ fn answer(mut stream: TcpStream, port: u16, state: &Mutex<State>) -> std::io::Re
         }
         stream.write_all(format!("{head}\r\n").as_bytes())?;
         stream.write_all(&body)?;
+    }
+    if hangs {
+        // Until the client has had enough.
+        reader.read_exact(&mut [0])?;
     }
     stream.shutdown(Shutdown::Both)
 }
@@ -192,13 +205,22 @@ impl Response {
     }
 }
 
-fn respond(request: &Request, port: u16, state: &mut State) -> Option<Response> {
+/// What is answered, if anything, and whether the connection then stays as it is.
+fn respond(request: &Request, port: u16, state: &mut State) -> (Option<Response>, bool) {
     let bytes_asked = request.range.as_deref().is_some_and(|range| range != "bytes=0-0")
         && !request.path.starts_with("/api/");
     // The bytes of a large file come from another address.
     let bytes_here = bytes_asked && (request.path.starts_with("/cdn/") || !is_large(&request.path));
-    let of_bytes =
-        |fault: &Fault| matches!(fault, Fault::Drop(_) | Fault::Truncate(_) | Fault::Longer(_));
+    let of_bytes = |fault: &Fault| {
+        matches!(
+            fault,
+            Fault::Drop(_)
+                | Fault::Truncate(_)
+                | Fault::Longer(_)
+                | Fault::Hang(Some(_))
+                | Fault::NoRanges
+        )
+    };
     let found = state.faults.iter_mut().find(|(path, times, fault)| {
         *times > 0 && request.path.contains(path.as_str()) && (bytes_here || !of_bytes(fault))
     });
@@ -207,18 +229,28 @@ fn respond(request: &Request, port: u16, state: &mut State) -> Option<Response> 
         fault.clone()
     });
     match fault {
-        Some(Fault::Silence) => return None,
+        Some(Fault::Silence) => return (None, false),
+        Some(Fault::Hang(None)) => return (None, true),
         Some(Fault::Status(status, headers)) => {
-            return Some(Response::new(status, headers, Vec::new()));
+            return (Some(Response::new(status, headers, Vec::new())), false);
+        }
+        Some(Fault::Words(status, headers, body)) => {
+            return (Some(Response::new(status, headers, body.as_bytes().to_vec())), false);
         }
         _ => {}
     }
     let mut response = match request.path.strip_prefix("/api/") {
         Some(path) => describe(path, request, state),
+        None if fault == Some(Fault::NoRanges) => {
+            file(&Request { range: None, ..request.clone() }, port, state)
+        }
         None => file(request, port, state),
     };
+    let hangs = matches!(fault, Some(Fault::Hang(_) | Fault::HangDescription(_)));
     match fault {
-        Some(Fault::Drop(after)) => response.body.truncate(after),
+        Some(Fault::Drop(after) | Fault::Hang(Some(after)) | Fault::HangDescription(after)) => {
+            response.body.truncate(after);
+        }
         Some(Fault::Truncate(after)) => {
             response.body.truncate(after);
             response.length = None;
@@ -233,7 +265,7 @@ fn respond(request: &Request, port: u16, state: &mut State) -> Option<Response> 
         }
         _ => {}
     }
-    Some(response)
+    (Some(response), hangs)
 }
 
 fn error(status: u16, code: &str) -> Response {

@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 use w2s::losses::{KlEstimator, pay_by_chunk};
 use w2s::models::{Gpt2Config, Lm, LmConfig, TokenIds};
 use w2s::policy::LocalPolicy;
+use w2s::prompt::PromptText;
 use w2s::sampling::{Sampling, Stream};
 use w2s::search::{Extend, Finish};
 use w2s::text::{PromptTemplate, Tokenizer};
@@ -96,9 +97,8 @@ impl Learner<'_> {
         let ids: Vec<i64> = (0..count)
             .map(|i| 1 + (asked.uniform(i as u64, 0) * (VOCAB - 1) as f64) as i64)
             .collect();
-        let prompts: Vec<String> = ids.iter().map(|id| format!("t{id}")).collect();
-        let nodes =
-            policy.open_rows(&prompts.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+        let prompts: Vec<PromptText> = ids.iter().map(|id| format!("t{id}").into()).collect();
+        let nodes = policy.open_rows(&prompts.iter().collect::<Vec<_>>()).unwrap();
         let streams: Vec<Stream> =
             (0..count).map(|i| Stream::new(9, "answers", &format!("{step}/{i}"))).collect();
         let requests: Vec<Extend> = nodes

@@ -245,7 +245,7 @@ fn across_vocabularies_a_rollout_earns_the_guides_score_of_its_text() {
             finish: ends.then_some(Finish::Eos),
         };
         let full: f32 = pair
-            .token_rewards_in_full(line["prompt"].as_str().unwrap(), &response, ends)
+            .token_rewards_in_full(&(line["prompt"].as_str().unwrap()).into(), &response, ends)
             .unwrap()
             .iter()
             .sum();

@@ -36,7 +36,7 @@ fn ids(value: &Value) -> Vec<i64> {
 /// Of `prompt`, read as it is by default.
 fn read(folder: &Path, bos: Option<bool>, prompt: &str) -> Vec<i64> {
     PromptTemplate::new("{prompt}", bos)
-        .encode(&Tokenizer::open(folder).unwrap(), prompt)
+        .encode(&Tokenizer::open(folder).unwrap(), &prompt.into())
         .unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -99,7 +99,7 @@ fn bos_stands_where_it_is_asked_for() {
     // transformers.
     assert_eq!(read(llama.path(), None, "<s>a"), read(llama.path(), Some(false), "<s>a"));
     let empty = |folder: &Path, bos| {
-        PromptTemplate::new("{prompt}", bos).encode(&Tokenizer::open(folder).unwrap(), "")
+        PromptTemplate::new("{prompt}", bos).encode(&Tokenizer::open(folder).unwrap(), &"".into())
     };
     for folder in [gpt2.path(), llama.path()] {
         let error = empty(folder, Some(false)).unwrap_err().to_string();
@@ -134,7 +134,7 @@ fn bos_stands_where_it_is_asked_for() {
     }
     std::fs::write(gpt2.path().join("tokenizer_config.json"), r#"{"bos_token": null}"#).unwrap();
     let error = PromptTemplate::new("{prompt}", Some(true))
-        .encode(&Tokenizer::open(gpt2.path()).unwrap(), "a")
+        .encode(&Tokenizer::open(gpt2.path()).unwrap(), &"a".into())
         .unwrap_err()
         .to_string();
     assert!(
@@ -153,7 +153,7 @@ fn a_response_to_an_empty_prompt_begins_the_text() {
     let alone = ids(&answers()["llama-2"]["answers"][2]["ids"]);
     let template = PromptTemplate::new("{prompt}", None);
     let sequence = |prompt: &str| {
-        Sequence::of_response(&tokenizer, &template, prompt, ("a film", true), &[2], 32)
+        Sequence::of_response(&tokenizer, &template, &prompt.into(), ("a film", true), &[2], 32)
             .unwrap()
             .unwrap()
             .ids

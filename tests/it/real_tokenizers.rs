@@ -11,7 +11,8 @@ use std::process::Command;
 
 use crate::judge;
 use serde_json::{Value, json};
-use w2s::text::{ChatTemplate, Message, PromptTemplate, Tokenizer};
+use w2s::prompt::Message;
+use w2s::text::{ChatTemplate, PromptTemplate, Tokenizer};
 
 const TOKENIZERS: [&str; 6] =
     ["gpt2", "llama-2", "tulu-2", "llama-3", "zephyr", "bert-base-uncased"];
@@ -249,7 +250,7 @@ fn ids_texts_and_chats_equal_transformers() {
                     _ => continue,
                 };
                 if flag && templates[name].is_null() {
-                    let prompt = asked.encode(&tokenizer, &last.content).unwrap();
+                    let prompt = asked.encode(&tokenizer, &last.content.clone().into()).unwrap();
                     compared.same(
                         || format!("{name}: prompt of {chat:?}"),
                         prompt,
@@ -352,7 +353,9 @@ fn greedy_texts_equal_transformers_generate() {
             prompts.len()
         );
         for ((prompt, said), answer) in prompts.iter().zip(&said).zip(answers) {
-            let read = PromptTemplate::new("{prompt}", None).encode(&tokenizer, prompt).unwrap();
+            let read = PromptTemplate::new("{prompt}", None)
+                .encode(&tokenizer, &(*prompt).into())
+                .unwrap();
             compared.same(|| format!("{name}: ids of {prompt:?}"), read, ids(&answer["ids"]));
             compared.same(
                 || format!("{name}: text after {prompt:?}"),

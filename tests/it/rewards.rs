@@ -9,6 +9,7 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 use w2s::models::weights::{read_tensors, write_tensors};
 use w2s::models::{Input, LmConfig, RewardModel};
+use w2s::prompt::PromptText;
 use w2s::score::JudgeModel;
 use w2s::text::Tokenizer;
 
@@ -62,10 +63,13 @@ fn each_judge_reads_the_layout_it_was_trained_with() {
         ("v_head.weight", "<|im_start|>user\n{p}<|im_end|>\n<|im_start|>assistant\n{r}<|im_end|>"),
     ] {
         let folder = model(head);
-        let together = open(folder.path(), None).rewards(&ANSWERS).unwrap();
-        let own = open(folder.path(), Some("Q {prompt} A {response}.")).rewards(&ANSWERS).unwrap();
+        let answers = ANSWERS.map(|(prompt, response)| (PromptText::from(prompt), response));
+        let answers: Vec<_> =
+            answers.iter().map(|(prompt, response)| (prompt, *response)).collect();
+        let together = open(folder.path(), None).rewards(&answers).unwrap();
+        let own = open(folder.path(), Some("Q {prompt} A {response}.")).rewards(&answers).unwrap();
         for (row, (prompt, response)) in ANSWERS.iter().enumerate() {
-            let alone = open(folder.path(), None).rewards(&ANSWERS[row..row + 1]).unwrap()[0];
+            let alone = open(folder.path(), None).rewards(&answers[row..row + 1]).unwrap()[0];
             let expected =
                 plain(folder.path(), &layout.replace("{p}", prompt).replace("{r}", response));
             assert!(
@@ -76,7 +80,7 @@ fn each_judge_reads_the_layout_it_was_trained_with() {
             assert!((own[row] - expected).abs() < 1e-5, "{head} {row}");
             assert!((own[row] - together[row]).abs() > 1e-3, "{head} {row}: the layout matters");
         }
-        let mut backwards = ANSWERS;
+        let mut backwards = answers;
         backwards.reverse();
         let mut again = open(folder.path(), None).rewards(&backwards).unwrap();
         again.reverse();
@@ -92,7 +96,8 @@ fn what_is_too_long_loses_its_beginning_and_no_token_of_the_response() {
     let folder = model("score.weight");
     let tokenizer = Tokenizer::open(folder.path()).unwrap();
     let (prompt, response) = ("word ".repeat(200), " the response");
-    let reward = open(folder.path(), None).rewards(&[(&prompt, response)]).unwrap()[0];
+    let reward =
+        open(folder.path(), None).rewards(&[(&prompt.clone().into(), response)]).unwrap()[0];
     let ids = tokenizer.encode(&format!("{prompt}{response}")).unwrap();
     assert!(ids.len() > 160);
     let kept = tokenizer.decode(&ids[ids.len() - 160..]).unwrap();
@@ -108,11 +113,11 @@ fn starling_reads_before_the_first_token_zero() {
     let zero = tokenizer.decode_with_special(&[0]).unwrap();
     let response = format!("good{zero} and what follows does not count");
     let found = open(folder.path(), Some("{prompt}{response}"))
-        .rewards(&[("A film: ", &response)])
+        .rewards(&[(&"A film: ".into(), &response)])
         .unwrap()[0];
     assert!((found - plain(folder.path(), "A film: good")).abs() < 1e-5);
     let scored = model("score.weight");
-    let found = open(scored.path(), None).rewards(&[("A film: ", &response)]).unwrap()[0];
+    let found = open(scored.path(), None).rewards(&[(&"A film: ".into(), &response)]).unwrap()[0];
     assert!(
         (found - plain(scored.path(), &format!("A film: {response}"))).abs() < 1e-5,
         "the others read the whole text"
@@ -144,7 +149,7 @@ fn a_judge_that_cannot_judge_says_why() {
         .unwrap();
     assert!(
         open(folder.path(), None)
-            .rewards(&[("", "")])
+            .rewards(&[(&"".into(), "")])
             .unwrap_err()
             .to_string()
             .contains("an empty text has no reward")
@@ -180,7 +185,7 @@ fn neither_bos_nor_the_end_token_stands_twice() {
         });
     });
     let rewards = |text: Option<&str>, response: &str| {
-        open(folder.path(), text).rewards(&[("A film: ", response)]).unwrap()[0]
+        open(folder.path(), text).rewards(&[(&"A film: ".into(), response)]).unwrap()[0]
     };
     // The plain forward pass reads just the ids of this text.
     let expected = plain(folder.path(), "<|endoftext|>A film: good");

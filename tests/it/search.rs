@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::common::desk::Queue;
 use crate::common::scripted::{EOS, Judge31, Scripted, token, worth};
 use w2s::error::Result;
+use w2s::prompt::PromptText;
 use w2s::sampling::Stream;
 use w2s::search::{
     Cbs, Drive, Extend, Extended, Finish, Found, Node, Proposer, Scored, Scorer, Semantics, Ticket,
@@ -65,7 +66,7 @@ fn brute_force(cbs: &Cbs, stream: &Stream) -> (String, Option<Finish>, f32) {
 
 fn search(cbs: &Cbs, stream: &Stream) -> (w2s::search::Found, Scripted, Judge31) {
     let (mut proposer, mut scorer) = (Scripted::default(), Judge31::default());
-    let found = cbs.search("prompt", stream, &mut proposer, &mut scorer, true).unwrap();
+    let found = cbs.search(&"prompt".into(), stream, &mut proposer, &mut scorer, true).unwrap();
     (found, proposer, scorer)
 }
 
@@ -78,7 +79,7 @@ fn many_prompts_at_once_are_each_searched_as_alone() {
     let alone: Vec<Found> = streams
         .iter()
         .map(|stream| {
-            cbs.search("x", stream, &mut Scripted::default(), &mut Judge31::default(), true)
+            cbs.search(&"x".into(), stream, &mut Scripted::default(), &mut Judge31::default(), true)
                 .unwrap()
         })
         .collect();
@@ -238,7 +239,7 @@ fn width_one_and_no_chunks_is_best_of_n() {
         let mut best: Option<(String, f32)> = None;
         for slot in 0..8 {
             let (mut proposer, mut text) = (Scripted::default(), String::new());
-            let node = proposer.open(&["prompt"]).unwrap().remove(0);
+            let node = proposer.open(&[&"prompt".into()]).unwrap().remove(0);
             let response = proposer
                 .extend(&Extend { node, stream: stream.clone(), slot, max_tokens: 12 })
                 .response;
@@ -272,7 +273,7 @@ fn a_finished_answer_holds_one_place_and_is_kept() {
     // Every slot of the first chunk gives the same text: one candidate enters, not W·K.
     struct Same(Scripted);
     impl Proposer for Same {
-        fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+        fn open(&mut self, prompts: &[&PromptText]) -> Result<Vec<Node>> {
             self.0.open(prompts)
         }
         fn max_call_tokens(&self) -> Option<usize> {
@@ -299,7 +300,7 @@ fn a_finished_answer_holds_one_place_and_is_kept() {
     let cbs = Cbs { beam_width: 2, successors: 3, chunk_len: Some(2), ..Cbs::plain(8) };
     let stream = Stream::new(5, "test", "prompt");
     let (mut proposer, mut scorer) = (Same(Scripted::default()), Judge31::default());
-    let found = cbs.search("prompt", &stream, &mut proposer, &mut scorer, true).unwrap();
+    let found = cbs.search(&"prompt".into(), &stream, &mut proposer, &mut scorer, true).unwrap();
     assert!(found.trace.iter().all(|step| step.candidates.len() == 1), "{:?}", found.trace);
     assert_eq!(found.best.response, search(&Cbs::plain(8), &stream).0.best.response);
 }
@@ -308,7 +309,7 @@ fn a_finished_answer_holds_one_place_and_is_kept() {
 fn a_score_that_is_no_number_stops_the_search() {
     struct Broken;
     impl Scorer for Broken {
-        fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+        fn open(&mut self, prompts: &[&PromptText]) -> Result<Vec<Node>> {
             Ok(vec![Node::of_prompt(0); prompts.len()])
         }
         fn score(&mut self, requests: &[ToScore]) -> Result<Vec<Scored>> {
@@ -324,7 +325,7 @@ fn a_score_that_is_no_number_stops_the_search() {
     }
     let stream = Stream::new(1, "test", "prompt");
     let error = Cbs::plain(4)
-        .search("prompt", &stream, &mut Scripted::default(), &mut Broken, false)
+        .search(&"prompt".into(), &stream, &mut Scripted::default(), &mut Broken, false)
         .unwrap_err();
     assert!(error.to_string().contains("NaN"), "{error}");
 }

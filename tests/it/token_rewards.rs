@@ -4,13 +4,14 @@
 use std::rc::Rc;
 
 use crate::common::tiny::{guide, policy, stream, tokenizer};
+use w2s::prompt::PromptText;
 use w2s::score::{GuidePair, PairScorer, TokenRewards};
 use w2s::search::{Extend, Response};
 use w2s::text::Tokenizer;
 use w2s::text::reviews::review;
 
 /// Responses of a random policy to many prompts at once.
-fn responses(tokenizer: &Rc<Tokenizer>, prompts: &[&str]) -> Vec<Response> {
+fn responses(tokenizer: &Rc<Tokenizer>, prompts: &[&PromptText]) -> Vec<Response> {
     let mut policy = policy(tokenizer, &[]);
     let nodes = policy.open_rows(prompts).unwrap();
     let streams: Vec<_> = (0..prompts.len() as u64).map(stream).collect();
@@ -38,7 +39,8 @@ fn check(policy: &Rc<Tokenizer>, guides: &Rc<Tokenizer>, same: bool) {
                 .join(" ")
         })
         .collect();
-    let prompts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let prompts: Vec<PromptText> = texts.iter().map(|text| text.as_str().into()).collect();
+    let prompts: Vec<&PromptText> = prompts.iter().collect();
     let responses = responses(policy, &prompts);
     // A random model seldom ends: every third one is taken to.
     let asked: Vec<(&Response, bool)> =
@@ -76,7 +78,7 @@ fn rewards_of(guide: &Rc<GuidePair>, policy: &Rc<Tokenizer>, text: &str, ends: b
     };
     TokenRewards::new(guide.clone(), policy.clone())
         .unwrap()
-        .rewards(&["A film by"], &[(&response, ends)])
+        .rewards(&[&"A film by".into()], &[(&response, ends)])
         .unwrap()
         .remove(0)
 }
@@ -89,7 +91,7 @@ fn each_policy_token_earns_what_it_closes() {
     let pair = PairScorer::new(guide.clone(), false).unwrap();
     for text in [" was not bad at all", " naïve", " 日本語 film"] {
         let response = Response { text: text.to_owned(), ids: Vec::new(), finish: None };
-        let ratios = pair.token_rewards_in_full("A film by", &response, true).unwrap();
+        let ratios = pair.token_rewards_in_full(&"A film by".into(), &response, true).unwrap();
         let ids = words.encode_continuation(text).unwrap();
         assert!(ids.len() + 1 == ratios.len() && ids.len() < text.len());
         // The policy says byte after byte: a guide token that ends with the text's byte n is paid
@@ -140,7 +142,7 @@ fn what_the_guides_cannot_see_earns_nothing() {
         };
         let expected = PairScorer::new(guide.clone(), false)
             .unwrap()
-            .token_rewards_in_full("A film by", &response, true)
+            .token_rewards_in_full(&"A film by".into(), &response, true)
             .unwrap();
         let rewards = rewards_of(&guide, tokenizer, text, true);
         assert_eq!(rewards.len(), response.ids.len() + 1);

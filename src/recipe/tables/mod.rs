@@ -29,6 +29,7 @@
 
 mod chunk_len;
 mod data;
+mod data_rules;
 mod device;
 mod direct;
 mod dpo;
@@ -69,6 +70,7 @@ use serde::{Deserialize, Serialize};
 
 pub use chunk_len::{ChunkLen, ChunkLens};
 pub use data::{Columns, Data, PromptRule};
+pub(in crate::recipe) use data_rules::without_data;
 pub use device::DeviceName;
 pub use direct::Direct;
 pub use dpo::Dpo;
@@ -104,7 +106,7 @@ pub const GOLD: &str = "gold";
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     pub run: Run,
-    pub data: Data,
+    pub data: Option<Data>,
     /// The models, each by a name of one's own.
     #[serde(default)]
     pub models: BTreeMap<String, Model>,

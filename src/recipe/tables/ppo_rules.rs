@@ -14,10 +14,11 @@ impl PpoTable {
         }
         self.rewarding_pair(rules);
         rules.chunk_lens("ppo.chunk_len", &self.chunk_len);
-        let data = &rules.recipe.data;
-        rules.prompts("ppo.prompts", self.prompts, ("data.train", data.train));
+        let data = rules.recipe.data.as_ref();
+        let train = ("data.train", data.and_then(|data| data.train));
+        rules.prompts("ppo.prompts", self.prompts, train);
         if self.validation_prompts > 0 {
-            let validation = ("data.validation", data.validation);
+            let validation = ("data.validation", data.and_then(|data| data.validation));
             rules.prompts("ppo.validation_prompts", self.validation_prompts, validation);
         }
         if self.scale == 0.0 {

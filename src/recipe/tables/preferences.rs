@@ -155,9 +155,10 @@ impl Preferences {
     }
 
     fn sampling_rules(&self, rules: &mut Rules) {
-        let data = &rules.recipe.data;
-        rules.prompts("preferences.prompts", self.prompts, ("data.train", data.train));
-        let validation = ("data.validation", data.validation);
+        let data = rules.recipe.data.as_ref();
+        let train = ("data.train", data.and_then(|data| data.train));
+        rules.prompts("preferences.prompts", self.prompts, train);
+        let validation = ("data.validation", data.and_then(|data| data.validation));
         rules.prompts("preferences.validation_prompts", self.validation_prompts, validation);
         let samples = self.samples_per_prompt;
         let key = "preferences.samples_per_prompt";

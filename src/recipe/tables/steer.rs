@@ -207,7 +207,7 @@ impl StageTable for Steer {
                 rules.fits_context("steer.max_new_tokens", base, self.max_new_tokens);
             }
         }
-        let test = ("data.test", rules.recipe.data.test);
+        let test = ("data.test", rules.recipe.data.as_ref().and_then(|data| data.test));
         rules.prompts("steer.prompts", self.prompts, test);
         self.guides_fit(rules);
         self.settings_rules(rules);

@@ -14,7 +14,8 @@ use super::rollouts::{Batch, Sampler};
 use crate::error::{Error, Result};
 use crate::losses::adapt_kl_coefficient;
 use crate::monitor::glossary;
-use crate::prompt::Prompt;
+use crate::monitor::number::fixed;
+use crate::prompt::{Prompt, PromptText};
 use crate::report::distinct;
 use crate::sampling::Stream;
 use crate::score::JudgeModel;
@@ -97,7 +98,7 @@ impl Trainee for Learner<'_> {
         add_step(&mut metrics, &batch, &line);
         Ok(Stepped {
             metrics,
-            note: format!("score {:.3}, kl {:.2}", line.score, line.kl),
+            note: format!("score {}, kl {}", fixed(line.score, 3), fixed(line.kl, 2)),
             bad: None,
         })
     }
@@ -210,8 +211,8 @@ fn validation_line(
     gold: Option<&JudgeModel>,
     step: usize,
 ) -> Result<ValidationLine> {
-    let answers: Vec<(&str, &str)> =
-        batch.lines.iter().map(|line| (line.prompt.as_str(), line.response.as_str())).collect();
+    let answers: Vec<(&PromptText, &str)> =
+        batch.lines.iter().map(|line| (&line.prompt, line.response.as_str())).collect();
     let mean = |of: &dyn Fn(&RolloutLine) -> f64| {
         batch.lines.iter().map(of).sum::<f64>() / batch.lines.len() as f64
     };

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{Journal, journal};
 use crate::error::Result;
+use crate::prompt::PromptText;
 use crate::search::Finish;
 
 /// One line of `rollouts.jsonl`.
@@ -15,7 +16,7 @@ use crate::search::Finish;
 pub struct RolloutLine {
     pub step: usize,
     pub id: String,
-    pub prompt: String,
+    pub prompt: PromptText,
     pub response: String,
     pub finish: Finish,
     /// Response tokens, EOS included.

@@ -11,7 +11,7 @@ use super::records::{RolloutLine, Seconds};
 use crate::error::Result;
 use crate::losses::pay_by_chunk;
 use crate::policy::LocalPolicy;
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, PromptText};
 use crate::recipe::SAMPLED_ROWS;
 use crate::sampling::{Sampling, Stream};
 use crate::score::TokenRewards;
@@ -81,7 +81,7 @@ impl<'a> Sampler<'a> {
     ) -> Result<()> {
         let table = self.cell.table;
         let started = Instant::now();
-        let texts: Vec<&str> = prompts.iter().map(|prompt| prompt.text.as_str()).collect();
+        let texts: Vec<&PromptText> = prompts.iter().map(|prompt| &prompt.text).collect();
         let streams: Vec<Stream> = prompts
             .iter()
             .map(|prompt| Stream::new(self.cell.seed, purpose, &format!("{step}/{}", prompt.id)))

@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
+use tracing::warn;
+
 use super::journal::{Labelled, label_all};
 use super::verdict::{fault, verdict};
 use crate::error::{Error, Result};
 use crate::models::end_token_ids;
+use crate::prompt::PromptText;
 use crate::recipe::Preferences;
 use crate::sampling::Stream;
 use crate::score::JudgeModel;
@@ -26,6 +29,9 @@ pub fn run(context: &Context, settings: &Preferences, source: &Path) -> Result<(
     let limit = PromptLimit::of(context)?;
     let PairRows { train, validation, report } = load_pair_rows(settings, source, context.seed())?;
     tell("preferences", &report);
+    if let Some(limit) = limit.as_ref().filter(|_| train.iter().any(is_chat)) {
+        limit.tell_no_template()?;
+    }
     for (file, mut rows) in [(TRAIN, train), (VALIDATION, validation)] {
         if let Some(limit) = &limit {
             limit.take_ends(&mut rows);
@@ -42,6 +48,10 @@ pub fn run(context: &Context, settings: &Preferences, source: &Path) -> Result<(
         )?;
     }
     Ok(())
+}
+
+fn is_chat(row: &PairRow) -> bool {
+    matches!(row.prompt, PromptText::Chat(_))
 }
 
 /// What the model that is tuned on the pairs can read.
@@ -66,6 +76,17 @@ impl PromptLimit {
             template: context.models.template(model)?,
             context: sizes.context as usize,
         }))
+    }
+
+    /// Says that the turns of chats are read as texts.
+    fn tell_no_template(&self) -> Result<()> {
+        if self.tokenizer.chat_template()?.is_none() {
+            warn!(
+                "preferences: the pairs are chats, and the model to tune has no chat template: \
+                 their turns are read as texts, by its `prompt`"
+            );
+        }
+        Ok(())
     }
 
     /// A response that ends in the model's end token is complete, and its text is what stands
@@ -101,7 +122,7 @@ fn label_group(
 ) -> Result<Vec<Labelled>> {
     let reason = |row: &PairRow| -> Result<Option<Reason>> {
         let too_long = || limit.map_or(Ok(false), |limit| limit.has_room(row).map(|room| !room));
-        Ok(match fault(&row.chosen, &row.rejected) {
+        Ok(match row.unfit.or_else(|| fault(&row.chosen, &row.rejected)) {
             None if too_long()? => Some(Reason::PromptTooLong),
             reason => reason,
         })
@@ -110,9 +131,9 @@ fn label_group(
     let usable = || {
         group.iter().zip(&reasons).filter(|(_, reason)| reason.is_none()).map(|((_, row), _)| row)
     };
-    let answers: Vec<(&str, &str)> = usable()
+    let answers: Vec<(&PromptText, &str)> = usable()
         .flat_map(|row| {
-            [&row.chosen, &row.rejected].map(|response| (row.prompt.as_str(), response.as_str()))
+            [&row.chosen, &row.rejected].map(|response| (&row.prompt, response.as_str()))
         })
         .collect();
     let rewards = reward.map(|reward| reward.rewards_by_length(&answers, TEXTS)).transpose()?;

@@ -6,7 +6,7 @@ use super::journal::{Labelled, label_all};
 use super::verdict::{pair_up, verdict};
 use crate::error::{Error, Result};
 use crate::policy::LocalPolicy;
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, PromptText};
 use crate::recipe::Preferences;
 use crate::sampling::{Sampling, Stream};
 use crate::score::JudgeModel;
@@ -71,7 +71,7 @@ fn splits(settings: &Preferences) -> [(&'static str, Split, usize); 2] {
 /// The prompts of the first `count` texts that are long enough for one, of validation without the
 /// prompts that training texts make too.
 fn prompts(context: &Context, split: Split, count: usize, file: &str) -> Result<Vec<Prompt>> {
-    let least = context.recipe().data.prompt.min_words;
+    let least = context.recipe().data()?.prompt.min_words;
     let Prompts { prompts, seen } = context.prompts(split, count)?;
     let passed_over = match seen.len() {
         0 => String::new(),
@@ -112,7 +112,7 @@ fn label_group(
     reward: &JudgeModel,
 ) -> Result<Vec<Labelled>> {
     let samples = settings.samples_per_prompt;
-    let prompts: Vec<&str> = group.iter().map(|prompt| prompt.text.as_str()).collect();
+    let prompts: Vec<&PromptText> = group.iter().map(|prompt| &prompt.text).collect();
     let nodes = policy.open_rows(&prompts)?;
     let streams: Vec<Stream> =
         group.iter().map(|prompt| Stream::new(seed, "preferences", &prompt.id)).collect();
@@ -129,8 +129,8 @@ fn label_group(
     nodes.iter().for_each(|root| policy.release(root));
     let mut all = Vec::new();
     for (Prompt { id, text: prompt }, responses) in group.iter().zip(responses.chunks(samples)) {
-        let answers: Vec<(&str, &str)> =
-            responses.iter().map(|response| (prompt.as_str(), response.text.as_str())).collect();
+        let answers: Vec<(&PromptText, &str)> =
+            responses.iter().map(|response| (prompt, response.text.as_str())).collect();
         let rewards = reward.rewards(&answers)?;
         let texts: Vec<&str> = answers.iter().map(|(_, text)| *text).collect();
         let coin = Stream::new(seed, "preferences/label", id);

@@ -4,9 +4,10 @@ use std::io::Write;
 
 use parquet::basic::Compression;
 
+use super::super::examples::{Prompts, Split, first_words_prompt};
 use super::super::parquet::tests::write;
 use super::*;
-use crate::recipe::DataSplits;
+use crate::recipe::{DataSplits, PromptRule};
 
 fn data(source: &Path, sizes: [usize; 3]) -> Data {
     let [train, validation, test] = sizes;
@@ -17,9 +18,9 @@ fn data(source: &Path, sizes: [usize; 3]) -> Data {
         splits: DataSplits::default(),
         columns: Columns::default(),
         prompt: PromptRule::default(),
-        train,
-        validation,
-        test,
+        train: Some(train),
+        validation: Some(validation),
+        test: Some(test),
     }
 }
 
@@ -27,7 +28,13 @@ fn failure(name: &str, content: &[u8], sizes: [usize; 3]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     std::fs::write(&path, content).unwrap();
-    let error = load(&data(&path, sizes), 1).unwrap_err().to_string();
+    let labels = |dataset: Dataset| {
+        [Split::Train, Split::Validation, Split::Test]
+            .map(|split| dataset.labels(split).map(drop))
+            .into_iter()
+            .collect::<Result<Vec<_>>>()
+    };
+    let error = load(&data(&path, sizes), 1).and_then(labels).unwrap_err().to_string();
     error.replace(&format!("{}/", folder.path().display()), "")
 }
 
@@ -37,7 +44,7 @@ fn bad_files_are_named_with_their_line() {
     let with = |second: &[u8]| [&good[..], b"\n", second].concat();
     let all = [0, 0, 0];
     for (content, message) in [
-        (with(b"\n{}\n"), "x.jsonl:2: an empty line"),
+        (with(b"\n\r\n \n7\n"), "x.jsonl:5: a JSON object was expected, not `7`"),
         (with(b"{\"text\":\"\xff\",\"label\":0}\n"), "x.jsonl:2: not UTF-8 at byte 10"),
         (with(b"{\"text\":\"b\",\"lab"), "x.jsonl:2: a half-written last line"),
         (with(b"{\"text\":\"b\" 7}\n"), "x.jsonl:2: not valid JSON"),
@@ -57,19 +64,49 @@ fn bad_files_are_named_with_their_line() {
         "x.jsonl: `data.train + data.validation + data.test` asks for 4 rows; the file has 1"
     ));
     assert!(
-        failure("x.arrow", good, all)
-            .contains("supported: .jsonl, .jsonl.gz, .json, .csv, .parquet")
+        failure("x.orc", b"ORC", all).contains("supported: .jsonl, .ndjson, .json, .csv and .tsv,")
     );
     assert!(
         failure("x.csv", b"text,label\na,1\nb,0,extra\n", all)
-            .starts_with("x.csv:3: not valid CSV")
+            .starts_with("x.csv:3: not valid CSV: 3 fields, but the header names 2 columns")
     );
     assert!(
         failure("x.json", b"[{\"text\":\"a\",\n\"label\":1},", all)
-            .starts_with("x.json:2: not a JSON array of objects")
+            .starts_with("x.json:2: the file may be cut short: it ends where a value is expected")
     );
     let error = load(&data(Path::new("nowhere.jsonl"), all), 1).unwrap_err().to_string();
     assert!(error.starts_with("nowhere.jsonl: opening the data: No such file"), "{error}");
+}
+
+#[test]
+fn labels_are_read_as_tables_write_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.csv");
+    let labels = ["1", "1.0", " 1 ", "True", "true", "POSITIVE", "pos", "\"1\""];
+    let others = ["0", "0.0", " 0 ", "False", "false", "Negative", "neg", "-0.0"];
+    let row = |row: usize| format!("{row},a{row},{}\n{row},b{row},{}\n", labels[row], others[row]);
+    let rows: String = (0..labels.len()).map(row).collect();
+    std::fs::write(&path, format!(",text,label\n{rows}")).unwrap();
+    let examples = load(&data(&path, [0, 0, 0]), 1).unwrap().train;
+    assert_eq!(examples.len(), 16);
+    for example in examples {
+        assert_eq!(
+            example.label,
+            Some(u8::from(example.text.starts_with('a'))),
+            "{}",
+            example.text
+        );
+    }
+    for label in ["", "2", "0.5", "nan", "-1", "yes"] {
+        let error =
+            failure("x.csv", format!("text,label\r\na,1\r\nb,{label}\r\n").as_bytes(), [0; 3]);
+        assert!(error.starts_with(&format!("x.csv:3: `label` is `\"{label}\"`")), "{error}");
+    }
+    let json = b"{\"text\":\"a\",\"label\":1.0}\n{\"text\":\"b\",\"label\":null}\n";
+    let error = failure("x.jsonl", json, [0; 3]);
+    assert!(error.starts_with("x.jsonl:2: `label` is `null`; expected 0, 1, true"), "{error}");
+    let error = failure("x.csv", b"text;a|b;label\na;b;1\n", [0; 3]);
+    assert!(error.contains("hint: the columns seem to be separated by semicolons"), "{error}");
 }
 
 #[test]
@@ -191,8 +228,12 @@ fn a_folder_of_shards_is_read_in_order_and_lends_validation_rows() {
 #[test]
 fn prompts_are_the_first_words() {
     let rule = PromptRule { min_words: 2, max_words: 4 };
-    let example =
-        |text: &str, id: usize| Example { id: format!("test-{id}"), text: text.into(), label: 0 };
+    let example = |text: &str, id: usize| Example {
+        id: format!("test-{id}"),
+        text: text.into(),
+        label: None,
+        prompt: None,
+    };
     let mut lengths = std::collections::BTreeSet::new();
     for id in 0..50 {
         let prompt =
@@ -304,4 +345,46 @@ fn reviews_and_prompts_are_not_shared_by_splits() {
     let few = dataset.prompts(Split::Test, &data.prompt, 1, 20);
     assert_eq!(few.prompts, test.prompts[..20], "the first of them, in the order of the texts");
     assert!(test.seen.starts_with(&few.seen));
+}
+
+#[test]
+fn what_is_not_read_need_not_be_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("asked.jsonl");
+    let write = |row: &dyn Fn(usize) -> String| {
+        std::fs::write(&path, (0..3).map(|i| row(i) + "\n").collect::<String>()).unwrap();
+    };
+    let alone = Data { train: None, validation: None, ..data(&path, [0, 0, 0]) };
+    write(&|i| format!(r#"{{"text":"one two three {i}","label":-1}}"#));
+    let dataset = load(&alone, 7).unwrap();
+    let texts: Vec<&str> = dataset.test.iter().map(|row| row.text.as_str()).collect();
+    assert_eq!(texts, ["one two three 0", "one two three 1", "one two three 2"], "as they stand");
+    let error = dataset.labels(Split::Test).unwrap_err().to_string();
+    assert!(error.contains("asked.jsonl:1: `label` is `-1`; expected 0, 1"), "{error}");
+    let two = load(&Data { test: Some(2), ..alone.clone() }, 7).unwrap();
+    assert_eq!((two.test.len(), two.train.len()), (2, 0));
+
+    write(&|i| format!(r#"{{"instruction":"do {i}","label":"x"}}"#));
+    let mut asking = alone;
+    asking.columns.prompt = Some("instruction".to_owned());
+    let dataset = load(&asking, 7).unwrap();
+    let rule = PromptRule::default();
+    let Prompts { prompts, .. } = dataset.prompts(Split::Test, &rule, 7, 9);
+    let said: Vec<String> = prompts.iter().map(|prompt| prompt.text.to_string()).collect();
+    assert_eq!(
+        (said, prompts[2].id.as_str()),
+        (["do 0", "do 1", "do 2"].map(String::from).into(), "test-2")
+    );
+    let error = dataset.texts(Split::Test).unwrap_err().to_string();
+    assert!(error.contains("asked.jsonl:1: no column `text`"), "{error}");
+
+    let turn = |role: &str, i: usize| format!(r#"{{"role":"{role}","content":"{role} {i}"}}"#);
+    write(&|i| format!(r#"{{"messages":[{},{}]}}"#, turn("user", i), turn("assistant", i)));
+    asking.columns.prompt = Some("messages".to_owned());
+    let dataset = load(&asking, 7).unwrap();
+    let asked = vec![crate::prompt::Message::new("user", "user 1")];
+    assert_eq!(dataset.test[1].prompt, Some(asked.into()), "the answer is none of the prompt");
+    write(&|i| format!(r#"{{"messages":[{}]}}"#, turn("assistant", i)));
+    let error = load(&asking, 7).unwrap_err().to_string();
+    assert!(error.contains("asked.jsonl:1: `messages`, a chat without a turn of"), "{error}");
 }

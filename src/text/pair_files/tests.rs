@@ -32,13 +32,13 @@ fn splits_come_from_files_or_from_the_seed() {
         "validation: 3 of these pairs, all those of 3 prompts, held out by the seed",
     ];
     assert_eq!((report.lines, report.warnings.len()), (said.map(str::to_owned).to_vec(), 0));
-    let mut prompts: Vec<&str> =
-        train.iter().chain(&validation).map(|pair| pair.prompt.as_str()).collect();
+    let mut prompts: Vec<&PromptText> =
+        train.iter().chain(&validation).map(|pair| &pair.prompt).collect();
     prompts.sort_unstable();
     prompts.dedup();
     assert_eq!(prompts.len(), 10);
     assert!(
-        train.iter().all(|pair| pair.id == pair.prompt.replace("question ", "train-")),
+        train.iter().all(|pair| pair.id == pair.prompt.to_string().replace("question ", "train-")),
         "ids tell rows: {train:?}"
     );
     assert_eq!(
@@ -64,12 +64,12 @@ fn splits_come_from_files_or_from_the_seed() {
         (10, vec!["validation-0", "validation-1", "validation-2", "validation-3"])
     );
     let PairRows { train, validation: test, .. } = load(&settings(2, 1), root, 1).unwrap();
-    assert_eq!((ids(&train), test[0].prompt.as_str()), (vec!["train-0", "train-1"], "question 20"));
+    assert_eq!((ids(&train), &test[0].prompt), (vec!["train-0", "train-1"], &"question 20".into()));
     assert!(error_of(root, 11, 0).contains("`preferences.train_pairs` asks for 11 rows"));
     write(root, "dev.csv", 30..31);
     assert_eq!(
         load(&settings(0, 0), root, 1).unwrap().validation[0].prompt,
-        "question 30",
+        "question 30".into(),
         "validation files before test files"
     );
     assert_eq!(files(&settings(0, 0), root).unwrap().len(), 3);
@@ -102,9 +102,9 @@ fn a_prompt_is_held_out_with_all_its_pairs() {
         let PairRows { train, validation, report } =
             load(&settings(0, asked), &source, seed).unwrap();
         assert_eq!(train.len() + validation.len(), 99);
-        let prompts: HashSet<&str> = train.iter().map(|pair| pair.prompt.as_str()).collect();
+        let prompts: HashSet<&PromptText> = train.iter().map(|pair| &pair.prompt).collect();
         assert!(
-            validation.iter().all(|pair| !prompts.contains(pair.prompt.as_str())),
+            validation.iter().all(|pair| !prompts.contains(&pair.prompt)),
             "{asked}: {validation:?}"
         );
         // Groups of 6 and one of 3: at most what was asked for, and as near as they come.
@@ -172,4 +172,24 @@ fn prompts_that_the_user_s_files_share_are_counted() {
         0,
         "of what is trained on"
     );
+}
+
+#[test]
+fn whether_a_response_ended_is_read_as_tables_write_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.csv");
+    let write = |endings: &[&str]| {
+        let rows = endings.iter().enumerate();
+        let rows: String = rows.map(|(row, end)| format!("q{row},yes,no,{end}\n")).collect();
+        std::fs::write(&path, format!("question,chosen,rejected,chosen_complete\n{rows}")).unwrap();
+    };
+    write(&["True", "False", "1.0", "0.0", "0", "", "false"]);
+    let pairs = load(&settings(0, 1), &path, 1).unwrap();
+    let mut pairs = [pairs.train, pairs.validation].concat();
+    pairs.sort_by(|one, other| one.prompt.cmp(&other.prompt));
+    let complete: Vec<bool> = pairs.iter().map(|pair| pair.chosen_complete).collect();
+    assert_eq!(complete, [true, false, true, false, false, true, false]);
+    write(&["True", "perhaps"]);
+    let error = load(&settings(0, 1), &path, 1).unwrap_err().to_string();
+    assert!(error.contains("pairs.csv:3: `chosen_complete` is `\"perhaps\"`; expected"), "{error}");
 }

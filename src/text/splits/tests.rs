@@ -71,6 +71,16 @@ fn shards_are_found_below_and_sorted() {
 }
 
 #[test]
+fn packed_files_are_split_as_plain_ones_and_kinds_are_not_mixed() {
+    let names = ["train-0.jsonl.zst", "train-1.jsonl.zst", "dev.tsv.gz", "test.json.gz"];
+    assert_eq!(found(&names, "").unwrap(), [&names[..2], &names[2..3], &names[3..]]);
+    let error = found(&["train-0.jsonl", "train-1.jsonl.zst", "test.csv"], "").unwrap_err();
+    assert!(error.contains("the train split has files of several kinds"), "{error}");
+    let error = found(&["train.txt"], "").unwrap_err();
+    assert!(error.contains("supported kinds: .jsonl, .ndjson, .json, "), "{error}");
+}
+
+#[test]
 fn the_top_wins_and_several_folders_are_an_error() {
     let top = ["train.jsonl", "old/train.jsonl", "val.json", "validation.csv", "test.csv"];
     assert_eq!(found(&top, "").unwrap(), [["train.jsonl"], ["validation.csv"], ["test.csv"]]);

@@ -1,6 +1,7 @@
 //! Bad input through the real program: one clear error each, the right exit code, and nothing lost
 //! or half written.
 
+mod escapes;
 mod guides;
 mod machine;
 mod prompts;

@@ -76,6 +76,38 @@ fn a_prompt_longer_than_the_context_is_refused_before_any_work() {
 }
 
 #[test]
+fn prompts_of_files_and_of_standard_input_are_those_of_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny_model(folder.path());
+    let file = folder.path().join("prompts");
+    let asked = |arguments: &[&str], bytes: &str| {
+        fs::write(&file, bytes).unwrap();
+        let mut command = steer(&model);
+        command.args(["--json", "--prompts"]).args(arguments).stdin(fs::File::open(&file).unwrap());
+        let lines = success(&mut command);
+        let lines = lines.lines().map(|line| serde_json::from_str(line).unwrap());
+        let fields = |line: serde_json::Value| [line["id"].clone(), line["prompt"].clone()];
+        lines.map(fields).collect::<Vec<_>>()
+    };
+    let path = file.to_str().unwrap();
+    for (arguments, bytes) in [
+        (vec!["-"], "ok\n\nx\n"),
+        (vec!["-"], "\u{feff}[{\"prompt\": \"ok\"}, {\"prompt\": \"x\"}]"),
+        (vec!["-", "--prompt-column", "q"], "{\"q\": \"ok\"}\n{\"q\": \"x\"}\n"),
+        (vec![path], "[\"ok\",\n\"x\"]"),
+        (vec![path], "ok\r\nx"),
+    ] {
+        assert_eq!(asked(&arguments, bytes), [["0", "ok"], ["1", "x"]], "{bytes}");
+    }
+    let both = asked(&[path, "first"], "x\n");
+    assert_eq!(both, [["prompt-0", "first"], ["0", "x"]]);
+    fs::write(&file, "{\"id\": \"prompt-0\", \"prompt\": \"x\"}\n").unwrap();
+    let error = failure(steer(&model).args(["--prompts", path, "first"]), 2);
+    assert!(error.contains("has the id `prompt-0`, which one of the command line has"), "{error}");
+    failure(steer(&model).args(["--prompt-column", "q", "x"]), 2);
+}
+
+#[test]
 fn a_chat_is_rendered_by_the_models_own_template() {
     let folder = tempfile::tempdir().unwrap();
     let model = tiny_model(folder.path());
@@ -116,4 +148,31 @@ fn a_chat_is_rendered_by_the_models_own_template() {
         48
     );
     failure(steer(&model).args(["--base-system", "x", "hi"]), 2);
+}
+
+#[test]
+fn a_file_of_chats_is_answered_as_their_texts_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny_model(folder.path());
+    let template = "{% for m in messages %}{{ m.role[0] }}{{ m.content }}|{% endfor %}";
+    fs::write(model.join("chat_template.jinja"), template).unwrap();
+    let file = folder.path().join("chats.jsonl");
+    let row = "{\"id\":\"prompt-0\",\"messages\":[{\"role\":\"system\",\"content\":\"s\"},\
+               {\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"no\"}]}";
+    fs::write(&file, row).unwrap();
+    let answer = |arguments: &[&str]| {
+        let out = success(steer(&model).args(["--json", "--base-chat"]).args(arguments));
+        serde_json::from_str::<serde_json::Value>(&out).unwrap()
+    };
+    let chat = answer(&["--prompts", file.to_str().unwrap()]);
+    let text = answer(&["--base-system", "s", "hi"]);
+    assert_eq!(chat["response"], text["response"], "the answer that the file has is none of it");
+    assert_eq!(chat["base_logprob_per_token"], text["base_logprob_per_token"]);
+    assert_eq!(chat["prompt"][1]["content"], "hi", "{chat}");
+    let error = failure(steer(&model).args(["--prompts", file.to_str().unwrap()]), 1);
+    assert!(
+        error.contains("the prompt is a chat, but this model is given texts\n\nhint: ")
+            && error.contains("`--base-chat`"),
+        "{error}"
+    );
 }

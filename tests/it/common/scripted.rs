@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use w2s::error::Result;
+use w2s::prompt::PromptText;
 use w2s::sampling::Stream;
 use w2s::search::{
     Extend, Extended, Finish, Node, Nodes, Proposer, Response, Scored, Scorer, Ticket, ToScore,
@@ -61,7 +62,7 @@ impl Scripted {
 }
 
 impl Proposer for Scripted {
-    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+    fn open(&mut self, prompts: &[&PromptText]) -> Result<Vec<Node>> {
         Ok(self.responses.open((), prompts.iter().map(|_| Response::empty())))
     }
 
@@ -99,7 +100,7 @@ pub struct Judge31 {
 }
 
 impl Scorer for Judge31 {
-    fn open(&mut self, prompts: &[&str]) -> Result<Vec<Node>> {
+    fn open(&mut self, prompts: &[&PromptText]) -> Result<Vec<Node>> {
         Ok(self.texts.open((), prompts.iter().map(|_| String::new())))
     }
 

@@ -52,7 +52,7 @@ fn a_data_set_comes_with_its_data_files_alone() {
     ];
     assert_eq!(tree(&snapshot), names);
     assert!(names.iter().all(|name| fs::read(snapshot.join(name)).unwrap() == files[*name]));
-    let offline = Hub::new(place.offline()).unwrap();
+    let offline = Hub::new(place.offline());
     assert_eq!(offline.dataset(&id, ALL).unwrap(), snapshot);
     fs::remove_file(snapshot.join(names[1])).unwrap();
     assert!(
@@ -71,11 +71,11 @@ fn a_data_set_that_was_not_fetched_to_its_end_is_not_used_offline() {
     place.server.fault("validation.jsonl", 99, Fault::Drop(0));
     let id = HubId::parse(&format!("owner/reviews@{commit}")).unwrap();
     assert!(place.hub().dataset(&id, ALL).is_err());
-    let error = Hub::new(place.offline()).unwrap().dataset(&id, ALL).unwrap_err().to_string();
+    let error = Hub::new(place.offline()).dataset(&id, ALL).unwrap_err().to_string();
     assert!(error.contains("was not fetched to its end"), "{error}");
     place.server.heal();
     let snapshot = place.hub().dataset(&id, ALL).unwrap();
-    assert_eq!(Hub::new(place.offline()).unwrap().dataset(&id, ALL).unwrap(), snapshot);
+    assert_eq!(Hub::new(place.offline()).dataset(&id, ALL).unwrap(), snapshot);
     place.server.publish(DATA, "main", Files::from([("README.md".to_owned(), b"#".to_vec())]));
     let error =
         place.hub().dataset(&HubId::parse("owner/reviews").unwrap(), ALL).unwrap_err().to_string();

@@ -3,6 +3,8 @@
 mod data_sets;
 mod faults;
 mod fetched;
+mod silent;
+mod tokens;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use w2s::hub;
-use w2s::hub::{Choose, Hub, HubSettings};
+use w2s::hub::{Choose, Hub, HubSettings, Token};
 use w2s::recipe::HubId;
 
 use crate::common::{tiny_model, w2s};
@@ -48,11 +50,13 @@ impl Place {
             offline: false,
             attempts: 3,
             first_wait: Duration::from_millis(1),
+            etag_timeout: Duration::from_secs(30),
+            download_timeout: Duration::from_secs(30),
         }
     }
 
     fn hub(&self) -> Hub {
-        Hub::new(self.settings()).unwrap()
+        Hub::new(self.settings())
     }
 
     fn fetch(&self) -> Result<PathBuf, String> {
@@ -66,7 +70,6 @@ impl Place {
         settings: HubSettings,
     ) -> Result<PathBuf, String> {
         Hub::new(settings)
-            .unwrap()
             .model(&HubId::parse(id).unwrap(), files)
             .map_err(|error| error.to_string())
     }
@@ -101,6 +104,8 @@ impl Place {
             "HF_TOKEN_PATH",
             "HF_HUB_CACHE",
             "HF_HUB_OFFLINE",
+            "HF_HUB_ETAG_TIMEOUT",
+            "HF_HUB_DOWNLOAD_TIMEOUT",
             "http_proxy",
             "HTTP_PROXY",
             "all_proxy",
@@ -131,6 +136,10 @@ impl Place {
         ]);
         command
     }
+}
+
+fn token(secret: &str) -> Token {
+    Token { secret: secret.to_owned(), from: "HF_TOKEN".to_owned() }
 }
 
 /// Every file below a folder, links not followed.

@@ -9,9 +9,10 @@ use w2s::models::{
     Classifier, ClassifierConfig, DistilBertConfig, Gpt2Config, LlamaConfig, Lm, LmConfig,
     RewardModel, base_of_adapter,
 };
+use w2s::prompt::Message;
 use w2s::recipe::{Lora, LoraSave};
+use w2s::text::Tokenizer;
 use w2s::text::reviews::review;
-use w2s::text::{Message, Tokenizer};
 
 use super::CPU;
 use crate::common::{recipe, success, w2s};

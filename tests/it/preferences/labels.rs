@@ -38,10 +38,10 @@ fn a_pair_file_is_judged_by_the_gold_reward() {
         let (prompt, chosen, rejected) =
             &originals[pair.id.strip_prefix("train-").unwrap().parse::<usize>().unwrap()];
         assert_eq!(
-            (&pair.prompt, &pair.chosen, &pair.rejected, pair.relabelled),
-            (prompt, chosen, rejected, Some(false))
+            (pair.prompt.to_string(), &pair.chosen, &pair.rejected, pair.relabelled),
+            (prompt.clone(), chosen, rejected, Some(false))
         );
-        let found = reward.rewards(&[(prompt, chosen), (prompt, rejected)]).unwrap();
+        let found = reward.rewards(&[(&pair.prompt, chosen), (&pair.prompt, rejected)]).unwrap();
         assert!(
             (pair.reward_chosen.unwrap() - found[0]).abs() < 1e-5
                 && (pair.reward_rejected.unwrap() - found[1]).abs() < 1e-5
@@ -71,7 +71,8 @@ fn a_pair_file_is_judged_by_the_gold_reward() {
     );
 
     let report = bench.report("argmax")["train"].clone();
-    let reasons = json!({ "empty": 4, "equal": 4, "prompt_too_long": 2, "tied": 0 });
+    let reasons =
+        json!({ "empty": 4, "equal": 4, "prompt_too_long": 2, "tied": 0, "not_one_answer": 0 });
     assert_eq!(
         (&report["pairs"], &report["left_out"], &report["left_out_reasons"]),
         (&json!(32), &json!(10), &reasons)

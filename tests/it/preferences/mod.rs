@@ -1,7 +1,9 @@
 //! Preference pairs through the real program: of a file and of samples, judged, kept, counted,
 //! described, and continued after a kill.
 
+mod chats;
 mod labels;
+mod layouts;
 mod sources;
 
 use std::fs;

@@ -155,7 +155,7 @@ fn pair_files_with_mistakes_are_refused_before_any_work() {
         (
             json!({ "question": "p", "chosen": "c", "rejected": "r" }),
             ":2: no column `prompt`; found `question`, `chosen`, `rejected`\n\nhint: set \
-             `preferences.columns.prompt`",
+             `preferences.columns.prompt = \"question\"`",
         ),
         (
             json!({ "prompt": "p", "chosen": "c" }),
@@ -164,7 +164,7 @@ fn pair_files_with_mistakes_are_refused_before_any_work() {
         ),
         (
             json!({ "prompt": "p", "chosen": [{ "role": "user" }], "rejected": "r" }),
-            ":2: `chosen` must be a string, not `[{\"role\":\"user\"}]`",
+            ":2: `chosen`, turn 1: no `content`; found `role`",
         ),
     ] {
         fs::write(bench.path("pairs.jsonl"), format!("{good}\n{bad}\n")).unwrap();

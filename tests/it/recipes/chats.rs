@@ -77,7 +77,7 @@ fn the_few_shot_example_is_a_prompt_with_one_place() {
     assert!(prompt.starts_with("SUBREDDIT: ") && prompt.ends_with("---\n\n{prompt}"), "{prompt}");
     let tokenizer = Tokenizer::train_bpe([page.clone()].into_iter(), 600).unwrap();
     let post = "SUBREDDIT: r/books\n\nTITLE: {prompt}?\n\nPOST: What is {prompt}?\n\nTL;DR:";
-    let ids = PromptTemplate::new(prompt, Some(true)).encode(&tokenizer, post).unwrap();
+    let ids = PromptTemplate::new(prompt, Some(true)).encode(&tokenizer, &post.into()).unwrap();
     assert_eq!(tokenizer.decode(&ids[1..]).unwrap(), prompt.replace("{prompt}", "") + post);
     let written = Written::edited(&[
         (

@@ -100,10 +100,10 @@ fn an_id_takes_the_place_of_scratch_and_the_other_way_round() {
 #[test]
 fn a_path_may_start_from_the_working_directory() {
     // Tests run in the package's folder, which is not the recipe's.
-    let source = loaded(&["data.source=src"]).data.source;
+    let source = loaded(&["data.source=src"]).data.unwrap().source;
     assert_eq!(Path::new(&source), Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     assert_eq!(
-        loaded(&["data.source=fixture.toml"]).data.source,
+        loaded(&["data.source=fixture.toml"]).data.unwrap().source,
         "fixture.toml",
         "left to the recipe's folder"
     );

@@ -25,7 +25,8 @@ fn defaults_are_filled_in() {
         (run.seeds.as_slice(), run.device.as_str(), run.threads),
         ([1].as_slice(), "cpu", None)
     );
-    assert_eq!((data.prompt.min_words, data.prompt.max_words), (4, 8));
+    let prompt = &data.as_ref().unwrap().prompt;
+    assert_eq!((prompt.min_words, prompt.max_words), (4, 8));
     assert_eq!(dpo.as_ref().unwrap().beta, 0.1);
     assert_eq!(preferences.as_ref().unwrap().sampling.temperature, 0.7);
     assert_eq!(plan.recipe.models["base"].prompt, "{prompt}");
@@ -125,5 +126,8 @@ fn paths_start_from_the_recipe_and_become_absolute() {
     std::fs::create_dir(&rows).unwrap();
     std::fs::write(rows.join("all.jsonl"), "").unwrap();
     let plan = written.plan(&[]);
-    assert_eq!(Path::new(&plan.recipe.data.source), rows.canonicalize().unwrap().join("all.jsonl"));
+    assert_eq!(
+        Path::new(&plan.recipe.data.as_ref().unwrap().source),
+        rows.canonicalize().unwrap().join("all.jsonl")
+    );
 }

@@ -170,6 +170,53 @@ fn optimisation() {
 }
 
 #[test]
+fn data_is_asked_for_by_the_stages_that_read_it() {
+    let head = "[run]\nname='a'\n";
+    let model = "[models.m.scratch]\narchitecture='gpt2'\nn_layer=1\nn_head=1\nn_embd=8\n\
+                 tokenizer={kind='bpe',vocab_size=300}\n[pretrain]\n";
+    let steer = "[steer]\nbases=['m']\nprompts=1\nmax_new_tokens=5\nmethod=[{kind='base'}]\n";
+    let problems = Written::new(format!("{head}{model}{steer}")).problems(&[]);
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert!(
+        problems[0].starts_with(
+            "x.toml: missing table `[data]`, which is read by `models.m.scratch`, \
+             `[steer]`\n\nhint: give `source`"
+        ),
+        "{problems:#?}"
+    );
+    let data = "[data]\nsource='builtin:reviews'\n";
+    let problems = Written::new(format!("{head}{data}{model}{steer}")).problems(&[]);
+    let expected = [
+        ("train", "`models.m.scratch`"),
+        ("validation", "`models.m.scratch`"),
+        ("test", "`[steer]`"),
+    ]
+    .map(|(split, reader)| {
+        format!(
+            "x.toml: missing key `data.{split}`: {reader} reads that split\n\nhint: give its \
+             rows; 0 takes all there are"
+        )
+    });
+    assert_eq!(problems, expected);
+    let rows = "train=9\nvalidation=9\n";
+    Written::new(format!("{head}{data}{rows}{model}")).plan(&[]);
+    let tuned = "[models.g]\nid='g'\n[preferences]\nsource='p.jsonl'\nvalidation_pairs=1\n\
+                 policy='g'\n[sft]\n";
+    let written = Written::new(format!("{head}{tuned}"));
+    model_folder(&written.folder.path().join("g"), TINY_GPT2);
+    std::fs::write(written.folder.path().join("p.jsonl"), "{}").unwrap();
+    assert_eq!(written.plan(&[]).recipe.data, None);
+    let half = written.problems(&["data.source=builtin:reviews", "data.train=1"]);
+    assert!(half[0].contains("`data.train` and `data.validation` go together"), "{half:#?}");
+    let both = written.problems(&[
+        "data.source=builtin:reviews",
+        "data.columns.prompt=instruction",
+        "data.prompt.max_words=9",
+    ]);
+    assert!(both[0].contains("`data.columns.prompt` names a column of whole prompts"), "{both:#?}");
+}
+
+#[test]
 fn stages_need_what_comes_before_them() {
     let head = "[run]\nname='a'\n[data]\nsource='builtin:reviews'\ntrain=9\nvalidation=9\ntest=9\n";
     let stages = "[sft]\n[reward_model]\n[dpo]\n[direct]\n[evaluate]\n[models.m.scratch]\n\

@@ -27,7 +27,7 @@ fn stand_ins(path: &Path, data: &Path) -> Vec<String> {
     let models = models.map(|(name, _)| format!("models.{name}.id={}", guide.display()));
     let judge = recipe.gold.filter(|gold| gold.id.is_some());
     let judge = judge.map(|_| format!("gold.id={}", gold.display()));
-    let is_built_in = recipe.data.source.starts_with("builtin:");
+    let is_built_in = recipe.data.unwrap().source.starts_with("builtin:");
     let source = (!is_built_in).then(|| format!("data.source={}", data.display()));
     models.chain(judge).chain(source).collect()
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use w2s::models::RewardModel;
+use w2s::prompt::PromptText;
 use w2s::recipe::{Lora, LoraSave};
 use w2s::score::JudgeModel;
 use w2s::text::Pair;
@@ -57,10 +58,10 @@ fn read_json(path: &Path) -> Value {
 fn rewards(folder: &Path, pairs: &[Pair]) -> [Vec<f64>; 2] {
     let gold =
         JudgeModel::open(folder, CPU, Kind::Float, None).unwrap_or_else(|error| panic!("{error}"));
-    let chosen: Vec<(&str, &str)> =
-        pairs.iter().map(|pair| (pair.prompt.as_str(), pair.chosen.as_str())).collect();
-    let rejected: Vec<(&str, &str)> =
-        pairs.iter().map(|pair| (pair.prompt.as_str(), pair.rejected.as_str())).collect();
+    let chosen: Vec<(&PromptText, &str)> =
+        pairs.iter().map(|pair| (&pair.prompt, pair.chosen.as_str())).collect();
+    let rejected: Vec<(&PromptText, &str)> =
+        pairs.iter().map(|pair| (&pair.prompt, pair.rejected.as_str())).collect();
     [chosen, rejected].map(|answers| {
         answers.chunks(64).flat_map(|answers| gold.rewards(answers).unwrap()).collect()
     })

@@ -1,5 +1,6 @@
 //! Texts that are longer than the guides can read.
 
+use w2s::prompt::PromptText;
 use w2s::score::{GuidePair, PairScorer, WeightedPairs, response_logps};
 use w2s::search::{
     BeamSearch, Cbs, Drive, Finish, Node, Response, Scored, Scorer, Semantics, ToScore,
@@ -17,7 +18,7 @@ fn read_by_hand(
     ends: bool,
     same: bool,
 ) -> (Vec<f32>, bool) {
-    let mut ids = guide.template.encode(&guide.tokenizer, prompt).unwrap();
+    let mut ids = guide.template.encode(&guide.tokenizer, &prompt.into()).unwrap();
     let prompt_len = ids.len();
     let text = if ends { &response.text[..] } else { response.text.trim_end_matches('\u{FFFD}') };
     ids.extend(if same {
@@ -56,7 +57,7 @@ struct HeldAgainst<'a> {
 }
 
 impl Scorer for HeldAgainst<'_> {
-    fn open(&mut self, prompts: &[&str]) -> w2s::error::Result<Vec<Node>> {
+    fn open(&mut self, prompts: &[&PromptText]) -> w2s::error::Result<Vec<Node>> {
         self.pair.open(prompts)
     }
     fn score(&mut self, requests: &[ToScore]) -> w2s::error::Result<Vec<Scored>> {
@@ -104,8 +105,9 @@ fn a_text_longer_than_the_guides_can_read_is_worth_its_beginning_and_ends_no_sea
         let mut scorer =
             HeldAgainst { pair, guide: &guide, prompt, same: false, scored: 0, cut: 0 };
         let cbs = Cbs { beam_width: 2, successors: 3, chunk_len, semantics, ..Cbs::plain(90) };
-        let found =
-            cbs.search(prompt, &stream(seed), &mut policy(&base, &[]), &mut scorer, true).unwrap();
+        let found = cbs
+            .search(&prompt.into(), &stream(seed), &mut policy(&base, &[]), &mut scorer, true)
+            .unwrap();
         assert!(found.best.response.finish.is_some() && found.best.score.is_finite());
         assert!(scorer.cut > 0, "seed {seed}: none of {} candidates is too long", scorer.scored);
         assert_eq!(found.cut, scorer.cut, "each is counted");
@@ -119,8 +121,8 @@ fn an_end_that_does_not_fit_is_not_scored() {
     let guide = guide(&tokenizer);
     for same in [true, false] {
         let mut pair = PairScorer::new(guide.clone(), same).unwrap();
-        let parent = pair.open(&["A film"]).unwrap().remove(0);
-        let room = 128 - guide.template.encode(&tokenizer, "A film").unwrap().len();
+        let parent = pair.open(&[&"A film".into()]).unwrap().remove(0);
+        let room = 128 - guide.template.encode(&tokenizer, &"A film".into()).unwrap().len();
         for (tokens, ends) in
             [(room - 1, true), (room, false), (room, true), (room + 1, true), (room + 40, false)]
         {
@@ -144,7 +146,8 @@ fn an_end_that_does_not_fit_is_not_scored() {
             );
             assert!((judged.score - expected.iter().sum::<f32>()).abs() < 1e-3);
         }
-        let error = pair.open(&["A film", &"~^".repeat(80)]).unwrap_err().to_string();
+        let error =
+            pair.open(&[&"A film".into(), &"~^".repeat(80).into()]).unwrap_err().to_string();
         assert!(
             error.contains("a prompt of")
                 && error.contains("does not fit the guides' context of 128"),
@@ -161,7 +164,7 @@ fn each_of_several_pairs_reads_as_much_as_it_can() {
     let guides = [guide(&words), guide(&bytes)];
     let pair = |which: usize| PairScorer::new(guides[which].clone(), which == 0).unwrap();
     let mut both = WeightedPairs::new(vec![(1.0, pair(0)), (-2.0, pair(1))]);
-    let parent = both.open(&["A film by"]).unwrap().remove(0);
+    let parent = both.open(&[&"A film by".into()]).unwrap().remove(0);
     let judged = both
         .score(&[ToScore { parent: parent.clone(), response: response.clone(), ends: false }])
         .unwrap()

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use w2s::prompt::PromptText;
 use w2s::score::{PairScorer, WeightedPairs, response_logps};
 use w2s::search::{Cbs, Finish, Found, Node, Response, Scored, Scorer, Semantics, ToScore};
 use w2s::text::{PromptTemplate, Tokenizer};
@@ -20,7 +21,7 @@ struct Checked<'a> {
 }
 
 impl Scorer for Checked<'_> {
-    fn open(&mut self, prompts: &[&str]) -> w2s::error::Result<Vec<Node>> {
+    fn open(&mut self, prompts: &[&PromptText]) -> w2s::error::Result<Vec<Node>> {
         self.pair.open(prompts)
     }
     fn score(&mut self, requests: &[ToScore]) -> w2s::error::Result<Vec<Scored>> {
@@ -28,7 +29,11 @@ impl Scorer for Checked<'_> {
         for (request, judged) in requests.iter().zip(&judged) {
             let full: f32 = self
                 .full
-                .token_rewards_in_full(&self.prompt, &request.response, request.ends)?
+                .token_rewards_in_full(
+                    &self.prompt.clone().into(),
+                    &request.response,
+                    request.ends,
+                )?
                 .iter()
                 .sum();
             self.worst = self.worst.max((judged.score - full).abs());
@@ -78,7 +83,7 @@ fn check_incremental(
                 ..Cbs::plain(24)
             };
             let found = cbs
-                .search(prompt, &stream(seed), &mut policy(base, &[]), &mut scorer, false)
+                .search(&prompt.into(), &stream(seed), &mut policy(base, &[]), &mut scorer, false)
                 .unwrap();
             assert!(
                 scorer.worst < 1e-4,
@@ -115,7 +120,7 @@ fn scores_of_empty_and_rewritten_responses() {
     let tokenizer = tokenizer(400, 0);
     let guide = guide(&tokenizer);
     let mut pair = PairScorer::new(guide, false).unwrap();
-    let root = pair.open(&["A film"]).unwrap().remove(0);
+    let root = pair.open(&[&"A film".into()]).unwrap().remove(0);
     let response = |text: &str, finish| Response {
         text: text.into(),
         ids: tokenizer.encode(text).unwrap(),
@@ -138,7 +143,7 @@ fn scores_of_empty_and_rewritten_responses() {
             .score(&[ToScore { parent: parent.clone(), response: response.clone(), ends }])
             .unwrap()
             .remove(0);
-        let full = pair.token_rewards_in_full("A film", &response, ends).unwrap();
+        let full = pair.token_rewards_in_full(&"A film".into(), &response, ends).unwrap();
         let kept = pair.token_rewards(&judged.node);
         assert_eq!(kept.len(), full.len());
         assert!(
@@ -168,10 +173,10 @@ fn the_bases_own_logprob_is_that_of_a_full_forward_pass() {
         let cbs = Cbs { beam_width: 2, successors: 2, chunk_len: Some(4), ..Cbs::plain(24) };
         let mut pair = PairScorer::new(guide(&tokenizer), true).unwrap();
         let best = cbs
-            .search("A film", &stream(seed), &mut policy(&tokenizer, &[]), &mut pair, false)
+            .search(&"A film".into(), &stream(seed), &mut policy(&tokenizer, &[]), &mut pair, false)
             .unwrap()
             .best;
-        let mut ids = template.encode(&tokenizer, "A film").unwrap();
+        let mut ids = template.encode(&tokenizer, &"A film".into()).unwrap();
         let prompt_len = ids.len();
         ids.extend(&best.response.ids);
         if best.response.finish == Some(Finish::Eos) {
@@ -200,7 +205,7 @@ fn weighted_pairs_add_their_scores() {
     let pair = |tokenizer: &Rc<Tokenizer>, same| PairScorer::new(guide(tokenizer), same).unwrap();
     let score = |pair: &PairScorer, response: &Response| -> f32 {
         let ends = response.finish == Some(Finish::Eos);
-        pair.token_rewards_in_full(prompt, response, ends).unwrap().iter().sum()
+        pair.token_rewards_in_full(&prompt.into(), response, ends).unwrap().iter().sum()
     };
     let found = |weights: &[f32]| {
         let pairs = weights
@@ -208,7 +213,7 @@ fn weighted_pairs_add_their_scores() {
             .zip([(&base, true), (&others, false)])
             .map(|(&weight, (tokenizer, same))| (weight, pair(tokenizer, same)));
         let mut scorer = WeightedPairs::new(pairs.collect());
-        cbs.search(prompt, &stream(1), &mut policy(&base, &[]), &mut scorer, true).unwrap()
+        cbs.search(&prompt.into(), &stream(1), &mut policy(&base, &[]), &mut scorer, true).unwrap()
     };
     for weights in [[1.0, -0.5], [-2.0, 0.25]] {
         let Found { best, token_rewards, .. } = found(&weights);
@@ -218,7 +223,8 @@ fn weighted_pairs_add_their_scores() {
         assert!(token_rewards.is_empty(), "two vocabularies have no tokens in common");
     }
     let mut alone = pair(&base, true);
-    let single = cbs.search(prompt, &stream(1), &mut policy(&base, &[]), &mut alone, true).unwrap();
+    let single =
+        cbs.search(&prompt.into(), &stream(1), &mut policy(&base, &[]), &mut alone, true).unwrap();
     let Found { best, token_rewards, .. } = found(&[1.0]);
     assert_eq!(
         (&best.response, best.score, &token_rewards),
@@ -241,7 +247,7 @@ fn end_tokens_at_the_end_of_a_response_are_one_end_to_the_guides() {
     };
     let mut pair = PairScorer::new(guide(&others), false).unwrap();
     let full = |pair: &PairScorer, response: &Response| {
-        pair.token_rewards_in_full("A film", response, true).unwrap()
+        pair.token_rewards_in_full(&"A film".into(), response, true).unwrap()
     };
     let once = full(&pair, &response(" good", &[]));
     assert_eq!(once.len(), others.encode_continuation(" good").unwrap().len() + 1);
@@ -249,7 +255,7 @@ fn end_tokens_at_the_end_of_a_response_are_one_end_to_the_guides() {
         let ended = response(text, &[]);
         assert_eq!(full(&pair, &ended), once, "{text:?}");
         // The base had not ended yet, and then did.
-        let parent = pair.open(&["A film"]).unwrap().remove(0);
+        let parent = pair.open(&[&"A film".into()]).unwrap().remove(0);
         let open = pair
             .score(&[ToScore { parent: parent.clone(), response: ended.clone(), ends: false }])
             .unwrap()

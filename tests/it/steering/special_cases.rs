@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use w2s::policy::LocalPolicy;
+use w2s::prompt::PromptText;
 use w2s::sampling::Stream;
 use w2s::score::{NoGuide, PairScorer};
 use w2s::search::{Cbs, Drive, Extend, Extended, Finish, Found, Node, Proposer, Response, Ticket};
@@ -18,10 +19,16 @@ fn chunk_length_does_not_change_one_sample() {
     for seed in 0..4 {
         let sample = |chunk_len| {
             let cbs = Cbs { chunk_len, ..Cbs::plain(30) };
-            cbs.search("A film", &stream(seed), &mut policy(&tokenizer, &[]), &mut NoGuide, false)
-                .unwrap()
-                .best
-                .response
+            cbs.search(
+                &"A film".into(),
+                &stream(seed),
+                &mut policy(&tokenizer, &[]),
+                &mut NoGuide,
+                false,
+            )
+            .unwrap()
+            .best
+            .response
         };
         let plain = sample(None);
         assert!(!plain.ids.is_empty());
@@ -39,10 +46,10 @@ fn best_of_n_is_the_best_of_n_samples() {
         let mut pair = PairScorer::new(guide.clone(), true).unwrap();
         let cbs = Cbs { beam_width: 1, successors: 6, chunk_len: None, ..Cbs::plain(20) };
         let found = cbs
-            .search("A film", &stream(seed), &mut policy(&tokenizer, &[]), &mut pair, false)
+            .search(&"A film".into(), &stream(seed), &mut policy(&tokenizer, &[]), &mut pair, false)
             .unwrap();
         let mut policy = policy(&tokenizer, &[]);
-        let node = policy.open(&["A film"]).unwrap().remove(0);
+        let node = policy.open(&[&"A film".into()]).unwrap().remove(0);
         let stream = stream(seed);
         let requests: Vec<Extend> = (0..6)
             .map(|slot| Extend { node: node.clone(), stream: stream.clone(), slot, max_tokens: 20 })
@@ -57,7 +64,7 @@ fn best_of_n_is_the_best_of_n_samples() {
             sample.finish = sample.finish.or(Some(Finish::Length));
         }
         let score = |sample: &Response| -> f32 {
-            pair.token_rewards_in_full("A film", sample, sample.finish == Some(Finish::Eos))
+            pair.token_rewards_in_full(&"A film".into(), sample, sample.finish == Some(Finish::Eos))
                 .unwrap()
                 .iter()
                 .sum()
@@ -72,7 +79,7 @@ fn best_of_n_is_the_best_of_n_samples() {
 struct Whole(LocalPolicy);
 
 impl Proposer for Whole {
-    fn open(&mut self, prompts: &[&str]) -> w2s::error::Result<Vec<Node>> {
+    fn open(&mut self, prompts: &[&PromptText]) -> w2s::error::Result<Vec<Node>> {
         self.0.open(prompts)
     }
     fn max_call_tokens(&self) -> Option<usize> {
@@ -100,7 +107,7 @@ fn calls_of_sixteen_tokens_make_the_chunks_of_one_call() {
     let tokenizer = tokenizer(400, 0);
     let streams: Vec<Stream> = (0..5).map(stream).collect();
     let stop = Cbs::plain(40)
-        .search("A film", &streams[2], &mut policy(&tokenizer, &[]), &mut NoGuide, false)
+        .search(&"A film".into(), &streams[2], &mut policy(&tokenizer, &[]), &mut NoGuide, false)
         .unwrap()
         .best
         .response
@@ -166,9 +173,9 @@ fn continuations_of_one_prompt_may_have_unequal_budgets() {
         let mut together = policy(&tokenizer, &[]);
         let open = |policy: &mut LocalPolicy| {
             let opened = if as_rows {
-                policy.open_rows(&["A film", "naïve"])
+                policy.open_rows(&[&"A film".into(), &"naïve".into()])
             } else {
-                policy.open(&["A film", "naïve"])
+                policy.open(&[&"A film".into(), &"naïve".into()])
             }
             .unwrap();
             [0, 0, 1, 1, 0, 0, 1, 1].map(|prompt: usize| opened[prompt].clone())
@@ -210,10 +217,12 @@ fn continuations_of_one_prompt_may_have_unequal_budgets() {
 #[test]
 fn samples_do_not_depend_on_the_company_they_keep() {
     let tokenizer = tokenizer(400, 0);
-    let prompts = ["A film", "I saw The Paper Key in a small town", "naïve"];
+    let prompts: [PromptText; 3] =
+        ["A film", "I saw The Paper Key in a small town", "naïve"].map(PromptText::from);
     let streams: Vec<Stream> = (0..3).map(stream).collect();
     let sample = |as_rows: bool| {
         let mut together = policy(&tokenizer, &[]);
+        let prompts = prompts.each_ref();
         let nodes =
             if as_rows { together.open_rows(&prompts) } else { together.open(&prompts) }.unwrap();
         let requests: Vec<Extend> = (0..6)
@@ -262,7 +271,14 @@ fn a_search_does_not_depend_on_how_many_prompts_are_in_flight() {
             let mut pair = PairScorer::new(guide(guide_tokenizer), same).unwrap();
             let alone: Vec<Found> = (prompts.iter().zip(&streams))
                 .map(|(prompt, stream)| {
-                    cbs.search(prompt, stream, &mut policy(&base, &[]), &mut pair, true).unwrap()
+                    cbs.search(
+                        &prompt.as_str().into(),
+                        stream,
+                        &mut policy(&base, &[]),
+                        &mut pair,
+                        true,
+                    )
+                    .unwrap()
                 })
                 .collect();
             for in_flight in [2, 3, 50] {
@@ -298,7 +314,7 @@ fn a_search_does_not_depend_on_how_many_prompts_are_in_flight() {
 fn a_stop_string_ends_a_response_before_it() {
     let tokenizer = tokenizer(400, 0);
     let free = Cbs::plain(40)
-        .search("A film", &stream(2), &mut policy(&tokenizer, &[]), &mut NoGuide, false)
+        .search(&"A film".into(), &stream(2), &mut policy(&tokenizer, &[]), &mut NoGuide, false)
         .unwrap()
         .best
         .response;
@@ -307,7 +323,7 @@ fn a_stop_string_ends_a_response_before_it() {
     let at = free.text.find(&stop).unwrap();
     let mut policy = policy(&tokenizer, &[&stop]);
     let stopped = Cbs::plain(40)
-        .search("A film", &stream(2), &mut policy, &mut NoGuide, false)
+        .search(&"A film".into(), &stream(2), &mut policy, &mut NoGuide, false)
         .unwrap()
         .best
         .response;
@@ -327,12 +343,13 @@ fn a_prompt_that_fills_the_context_can_be_answered_to_its_last_position() {
             (0..text.len()).rev().filter(|&end| text.is_char_boundary(end)).map(|end| &text[..end]);
         let prompt = prompt
             .into_iter()
-            .find(|prompt| template.encode(&tokenizer, prompt).unwrap().len() <= room)
+            .find(|&prompt| template.encode(&tokenizer, &prompt.into()).unwrap().len() <= room)
             .unwrap();
         let mut pair = PairScorer::new(guide(&tokenizer), true).unwrap();
         let mut full = prompt.to_owned();
         let guide_template = PromptTemplate::new("Review: {prompt}", Some(true));
-        while guide_template.encode(&tokenizer, &(full.clone() + " a")).unwrap().len() + new_tokens
+        while guide_template.encode(&tokenizer, &(full.clone() + " a").into()).unwrap().len()
+            + new_tokens
             < 128
         {
             full.push_str(" a");
@@ -340,10 +357,14 @@ fn a_prompt_that_fills_the_context_can_be_answered_to_its_last_position() {
         let mut base = policy(&tokenizer, &[]);
         let cbs =
             Cbs { beam_width: 2, successors: 2, chunk_len: Some(3), ..Cbs::plain(new_tokens) };
-        let best = cbs.search(&full, &stream(2), &mut base, &mut pair, false).unwrap().best;
+        let best =
+            cbs.search(&full.clone().into(), &stream(2), &mut base, &mut pair, false).unwrap().best;
         let ends = best.response.finish == Some(Finish::Eos);
-        let expected: f32 =
-            pair.token_rewards_in_full(&full, &best.response, ends).unwrap().iter().sum();
+        let expected: f32 = pair
+            .token_rewards_in_full(&full.clone().into(), &best.response, ends)
+            .unwrap()
+            .iter()
+            .sum();
         assert!(
             (best.score - expected).abs() < 1e-4,
             "{new_tokens}: {} and {expected}",

@@ -1,6 +1,9 @@
 //! The program among others: signals, threads, the environment, and the limits of containers and
 //! batch jobs.
 
+mod limits;
+mod terminal;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;

@@ -1,0 +1,197 @@
+//! The rules of `[data]`, and which stages read which of its splits.
+
+use std::path::Path;
+
+use super::super::hub_id::hub_dataset;
+use super::super::rules::Rules;
+use super::super::words::{listed, nearest};
+use super::data::{Columns, Data, PromptRule};
+use super::{Recipe, splits};
+
+const BUILTIN: &str = "builtin:reviews";
+
+impl Data {
+    /// Tells what is wrong with the texts, and what is missing of them.
+    pub(in crate::recipe) fn rules(&self, rules: &mut Rules) {
+        self.source_rules(rules);
+        self.subset_rules(rules);
+        let is_folder = hub_dataset(rules.folder, &self.source).is_some()
+            || rules.folder.join(&self.source).is_dir();
+        splits::rules(rules, ("data", &self.source), is_folder, &self.splits.named());
+        self.split_rules(rules);
+        let Columns { text, label, prompt } = &self.columns;
+        let columns = [("text", Some(text)), ("label", Some(label)), ("prompt", prompt.as_ref())];
+        for (key, _) in columns.iter().filter(|(_, column)| column.is_some_and(String::is_empty)) {
+            rules.problem(format!("`data.columns.{key}` is empty"));
+        }
+        if prompt.is_some() && self.prompt != PromptRule::default() {
+            rules.problem_hint(
+                "`data.prompt` counts the words of a text that make a prompt, but \
+                 `data.columns.prompt` names a column of whole prompts",
+                "leave out one or the other",
+            );
+        }
+        if text == label {
+            rules
+                .problem(format!("`data.columns.text` and `data.columns.label` are both `{text}`"));
+        }
+        let PromptRule { min_words, max_words } = self.prompt;
+        if min_words > max_words {
+            rules.problem(format!(
+                "`data.prompt.min_words` = {min_words} is more than `data.prompt.max_words` = \
+                 {max_words}"
+            ));
+        }
+    }
+
+    fn sizes(&self) -> [(&'static str, Option<usize>); 3] {
+        [("train", self.train), ("validation", self.validation), ("test", self.test)]
+    }
+
+    /// What is read must be asked for.
+    fn split_rules(&self, rules: &mut Rules) {
+        let Readers { training, test } = Readers::of(rules.recipe);
+        let readers = [&training, &training, &test];
+        for ((split, size), readers) in self.sizes().into_iter().zip(readers) {
+            if let (None, Some(reader)) = (size, readers.first()) {
+                rules.problem_hint(
+                    format!("missing key `data.{split}`: {reader} reads that split"),
+                    "give its rows; 0 takes all there are",
+                );
+            }
+        }
+        if training.is_empty() && self.train.is_some() != self.validation.is_some() {
+            rules.problem_hint(
+                "`data.train` and `data.validation` go together, but one of them is missing",
+                "give both, or neither where no stage learns from texts",
+            );
+        }
+    }
+
+    fn source_rules(&self, rules: &mut Rules) {
+        if let Some(name) = self.source.strip_prefix("builtin:") {
+            if self.source != BUILTIN {
+                rules.problem_hint(
+                    format!(
+                        "`data.source` is `{}`, but there is no built-in corpus `{name}`",
+                        self.source
+                    ),
+                    format!("the built-in corpus is `{BUILTIN}`"),
+                );
+            }
+            for (split, _) in self.sizes().iter().filter(|(_, size)| *size == Some(0)) {
+                rules.problem(format!(
+                    "`data.{split}` is 0, but the built-in corpus has no end: give its size"
+                ));
+            }
+        } else if hub_dataset(rules.folder, &self.source).is_none() {
+            let path = rules.folder.join(&self.source);
+            if self.source.is_empty() || !path.exists() {
+                let what = format!(
+                    "`data.source` is `{}`, but `{}` does not exist",
+                    self.source,
+                    path.display()
+                );
+                rules.problem_hint(what, self.source_hint());
+            } else if path.is_file() && self.train.is_some() {
+                for (split, _) in self.sizes()[1..].iter().filter(|(_, size)| *size == Some(0)) {
+                    rules.problem(format!(
+                        "`data.{split}` is 0, but one file is split by size: only `data.train` \
+                         may be 0 and take the rest"
+                    ));
+                }
+            }
+        }
+    }
+
+    fn source_hint(&self) -> String {
+        if self.source.starts_with('~') {
+            "`~` is not expanded in a recipe: write the whole path".to_owned()
+        } else if self.source.is_empty() {
+            format!(
+                "a file, a folder with train, validation and test files, a hub data set \
+                 `owner/name`, or `{BUILTIN}`"
+            )
+        } else {
+            "paths in a recipe are relative to the recipe's folder; --set data.source=PATH chooses \
+             another, and a hub data set is `owner/name`"
+                .to_owned()
+        }
+    }
+
+    fn subset_rules(&self, rules: &mut Rules) {
+        let (Some(subset), source) = (&self.subset, rules.folder.join(&self.source)) else {
+            return;
+        };
+        if !source.is_dir() {
+            if self.source.starts_with("builtin:") || source.exists() {
+                rules.problem(
+                    "`data.subset` names a folder below `data.source`, which is not a folder",
+                );
+            }
+        } else if subset.is_empty() || !source.join(subset).is_dir() {
+            let names = subfolders(&source);
+            let hint = match nearest(subset, names.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if names.is_empty() => {
+                    "leave it out: there is no folder below `data.source`".to_owned()
+                }
+                None => format!("folders there: {}", listed(names.iter().map(String::as_str))),
+            };
+            rules.problem_hint(
+                format!(
+                    "`data.subset` is `{subset}`, but `{}` has no such folder",
+                    source.display()
+                ),
+                hint,
+            );
+        }
+    }
+}
+
+/// What reads the texts, as messages name it.
+struct Readers {
+    /// Training and validation texts, or their prompts.
+    training: Vec<String>,
+    /// The prompts of test texts.
+    test: Vec<String>,
+}
+
+impl Readers {
+    fn of(recipe: &Recipe) -> Self {
+        let scratch = recipe.models.iter().filter(|(_, model)| model.scratch.is_some());
+        let scratch = scratch.map(|(name, _)| format!("`models.{name}.scratch`"));
+        let gold = recipe.gold.as_ref().is_some_and(|gold| gold.scratch.is_some());
+        let sampled = recipe.preferences.as_ref().is_some_and(|table| table.source.is_none());
+        let tables =
+            [(gold, "gold.scratch"), (sampled, "preferences"), (recipe.ppo.is_some(), "ppo")];
+        let tables = tables.iter().filter(|(reads, _)| *reads);
+        let tables = tables.map(|(_, table)| format!("`[{table}]`"));
+        let steer = recipe.steer.iter().map(|_| "`[steer]`".to_owned());
+        Self { training: scratch.chain(tables).collect(), test: steer.collect() }
+    }
+}
+
+/// The rule of a recipe that has no `[data]`.
+pub fn without_data(rules: &mut Rules) {
+    let Readers { training, test } = Readers::of(rules.recipe);
+    let readers = [training, test].concat();
+    if !readers.is_empty() {
+        let hint = "give `source`, and the rows of the splits: `train` and `validation` to learn \
+                    from, `test` to steer";
+        let readers = readers.join(", ");
+        rules.problem_hint(format!("missing table `[data]`, which is read by {readers}"), hint);
+    }
+}
+
+/// Names of the folders below one, in order.
+fn subfolders(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.retain(|name| !name.starts_with('.'));
+    names.sort();
+    names
+}

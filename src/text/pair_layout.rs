@@ -1,0 +1,151 @@
+//! How a row says its pair, in the layouts of TRL: prompt and responses as texts or as turns of a
+//! chat, with a prompt of its own or with one that both responses begin with.
+
+use std::path::Path;
+
+use super::messages::turns;
+use super::pairs::Reason;
+use super::record::Record;
+use crate::error::{Error, Result};
+use crate::prompt::{Message, PromptText};
+use crate::recipe::PairColumns;
+
+/// A prompt and two responses to it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Said {
+    pub prompt: PromptText,
+    pub chosen: String,
+    pub rejected: String,
+    /// Why this is no pair to learn from.
+    pub unfit: Option<Reason>,
+}
+
+/// What a column holds.
+enum Column {
+    Text(String),
+    Turns(Vec<Message>),
+}
+
+/// Columns that other sets have their prompts in.
+const PROMPTS: [&str; 5] = ["instruction", "question", "input", "query", "messages"];
+
+/// Where the answer begins in the texts of Anthropic's HH-RLHF.
+const ASSISTANT: &str = "\n\nAssistant:";
+
+/// Reads a row.
+///
+/// # Errors
+/// Where a column is missing or holds neither a text nor turns, or no prompt can be told.
+pub(super) fn read(file: &Path, columns: &PairColumns, record: &Record) -> Result<Said> {
+    let wrong = |problem: String| Error::data(file, Some(record.line), problem);
+    let column = |name: &str, key: &str| -> Result<Column> {
+        let value = record.column(file, name, &format!("preferences.columns.{key}"))?;
+        match turns(value).map_err(|problem| wrong(format!("`{name}`, {problem}")))? {
+            Some(turns) => Ok(Column::Turns(turns)),
+            None => {
+                let text = record.text(file, name, &format!("preferences.columns.{key}"))?;
+                Ok(Column::Text(text.to_owned()))
+            }
+        }
+    };
+    let has_prompt = record.fields.get(&columns.prompt).is_some_and(|value| !value.is_null());
+    let is_asked_for = columns.prompt != PairColumns::default().prompt;
+    let prompt = match has_prompt || is_asked_for {
+        true => Some(column(&columns.prompt, "prompt")?),
+        false => None,
+    };
+    let both = (column(&columns.chosen, "chosen")?, column(&columns.rejected, "rejected")?);
+    match (prompt, both) {
+        (prompt, (Column::Turns(chosen), Column::Turns(rejected))) => {
+            of_turns(prompt, chosen, rejected).ok_or_else(|| wrong(no_common_turn(columns)))
+        }
+        (Some(prompt), (Column::Text(chosen), Column::Text(rejected))) => {
+            let prompt = match prompt {
+                Column::Text(text) => text.into(),
+                Column::Turns(turns) => turns.into(),
+            };
+            Ok(Said { prompt, chosen, rejected, unfit: None })
+        }
+        (None, (Column::Text(chosen), Column::Text(rejected))) => {
+            let other = PROMPTS.iter().find(|name| record.fields.contains_key(**name));
+            let start = common_beginning(&chosen, &rejected);
+            match (other, start) {
+                (None, Some(start)) => Ok(Said {
+                    prompt: chosen[..start].into(),
+                    chosen: chosen[start..].to_owned(),
+                    rejected: rejected[start..].to_owned(),
+                    unfit: None,
+                }),
+                _ => Err(wrong(no_prompt(columns, record, other.copied()))),
+            }
+        }
+        _ => Err(wrong(format!(
+            "one of `{}` and `{}` is a text, the other holds turns of a chat",
+            columns.chosen, columns.rejected
+        ))),
+    }
+}
+
+/// Responses that are turns. A prompt that is a text beside responses that hold it as a turn says
+/// nothing new. `None` where no turn comes before the responses.
+fn of_turns(prompt: Option<Column>, chosen: Vec<Message>, rejected: Vec<Message>) -> Option<Said> {
+    let most = chosen.len().min(rejected.len()).saturating_sub(1);
+    let common = chosen.iter().zip(&rejected).take(most).take_while(|(a, b)| a == b).count();
+    let before = match prompt {
+        _ if common > 0 => chosen[..common].to_vec(),
+        Some(Column::Turns(turns)) => turns,
+        Some(Column::Text(text)) => vec![Message::new("user", text)],
+        None => return None,
+    };
+    let [chosen, rejected] = [&chosen[common..], &rejected[common..]];
+    let is_answer = |turns: &[Message]| turns.len() == 1 && turns[0].role == "assistant";
+    let is_asked = before.last().is_some_and(|turn| turn.role == "user");
+    let is_fit = is_answer(chosen) && is_answer(rejected) && is_asked;
+    let said = |turns: &[Message]| turns[0].content.clone();
+    Some(Said {
+        prompt: before.into(),
+        chosen: said(chosen),
+        rejected: said(rejected),
+        unfit: (!is_fit).then_some(Reason::NotOneAnswer),
+    })
+}
+
+/// Bytes that both texts begin with and that are no part of a response: up to where the assistant
+/// speaks last, or else the words that both have, without the space behind them. `None` where there
+/// are none.
+fn common_beginning(chosen: &str, rejected: &str) -> Option<usize> {
+    let same = chosen.chars().zip(rejected.chars()).take_while(|(a, b)| a == b);
+    let common: usize = same.map(|(a, _)| a.len_utf8()).sum();
+    if let Some(mark) = chosen[..common].rfind(ASSISTANT) {
+        return Some(mark + ASSISTANT.len());
+    }
+    let ends_a_word = |text: &str| text[common..].starts_with(char::is_whitespace);
+    let start = match ends_a_word(chosen) && ends_a_word(rejected) {
+        true => common,
+        false => chosen[..common].rfind(char::is_whitespace)?,
+    };
+    Some(start).filter(|start| !chosen[..*start].trim().is_empty())
+}
+
+fn no_common_turn(columns: &PairColumns) -> String {
+    let PairColumns { prompt, chosen, rejected } = columns;
+    format!(
+        "there is no column `{prompt}`, and `{chosen}` and `{rejected}` have no turn in common \
+         before their answers\n\nhint: set `preferences.columns.prompt`"
+    )
+}
+
+fn no_prompt(columns: &PairColumns, record: &Record, other: Option<&str>) -> String {
+    let PairColumns { prompt, chosen, rejected } = columns;
+    let (why, hint) = match other {
+        Some(other) => (String::new(), format!("set `preferences.columns.prompt = \"{other}\"`")),
+        None => (
+            format!(", and `{chosen}` and `{rejected}` do not begin with the same words"),
+            "set `preferences.columns.prompt`".to_owned(),
+        ),
+    };
+    format!("no column `{prompt}`{why}; found {}\n\nhint: {hint}", record.columns())
+}
+
+#[cfg(test)]
+mod tests;
