@@ -179,7 +179,7 @@ fn data_is_asked_for_by_the_stages_that_read_it() {
     assert_eq!(problems.len(), 1, "{problems:#?}");
     assert!(
         problems[0].starts_with(
-            "x.toml: missing table `[data]`, which is read by `models.m.scratch`, \
+            "x.toml: missing table `[data]`, which is read by `[pretrain]`, \
              `[steer]`\n\nhint: give `source`"
         ),
         "{problems:#?}"
@@ -187,14 +187,14 @@ fn data_is_asked_for_by_the_stages_that_read_it() {
     let data = "[data]\nsource='builtin:reviews'\n";
     let problems = Written::new(format!("{head}{data}{model}{steer}")).problems(&[]);
     let expected = [
-        ("train", "`models.m.scratch`"),
-        ("validation", "`models.m.scratch`"),
+        ("train", "`[pretrain]`"),
+        ("validation", "`[pretrain]`"),
         ("test", "`[steer]`"),
     ]
     .map(|(split, reader)| {
         format!(
             "x.toml: missing key `data.{split}`: {reader} reads that split\n\nhint: give its \
-             rows; 0 takes all there are"
+             rows; 0 takes all there are in files"
         )
     });
     assert_eq!(problems, expected);
