@@ -97,8 +97,7 @@ pub fn end_token_ids(folder: &Path, tokenizer: &Tokenizer) -> Result<Vec<i64>> {
 pub fn tokenizer_and_context(folder: &Path) -> Result<(Tokenizer, usize)> {
     let base = base_of_adapter(folder)?;
     let base = base.as_deref().unwrap_or(folder);
-    let tokenizer =
-        Tokenizer::open(if folder.join("tokenizer.json").is_file() { folder } else { base })?;
+    let tokenizer = Tokenizer::open(folder)?;
     Ok((tokenizer, LmConfig::read(base)?.info(Vec::new()).context as usize))
 }
 
@@ -123,14 +122,13 @@ pub fn check_lm_config(folder: &Path) -> Result<()> {
 }
 
 /// What is small comes first, so that it is said before gigabytes are read, and all of it at once.
-/// An adapter's config and weights are its base's, and so is its tokenizer unless it brings one.
+/// An adapter's config and weights are its base's.
 /// `generates` asks for an end-of-sequence token.
 fn check(folder: &Path, generates: bool) -> Result<Tokenizer> {
     let base = base_of_adapter(folder)?;
     let home = base.as_deref().unwrap_or(folder);
     let config = LmConfig::read(home);
-    let tokenizer =
-        Tokenizer::open(if folder.join("tokenizer.json").is_file() { folder } else { home });
+    let tokenizer = Tokenizer::open(folder);
     let headers = Headers::open(home);
     let mut misfits = Vec::new();
     if let (Ok(config), Ok(tokenizer)) = (&config, &tokenizer) {

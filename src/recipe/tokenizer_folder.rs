@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::adapter_folder::tokenizer_folder;
 use super::words::listed;
 
 /// The file that holds a folder's chat template, and the template; `None` where the folder has
 /// none. As in transformers, `chat_template.jinja` wins over `tokenizer_config.json`, and of
 /// several templates the one named `default` counts. The error says what is wrong with the file.
 pub fn chat_template(folder: &Path) -> Result<Option<(PathBuf, String)>, String> {
+    let folder = tokenizer_folder(folder);
     let path = folder.join("chat_template.jinja");
     if path.is_file() {
         let text = std::fs::read_to_string(&path)

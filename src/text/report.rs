@@ -177,13 +177,7 @@ pub fn folder_reports(folders: &[&Path], weights: impl Fn(&Path) -> String) -> R
     let mut text = String::new();
     let mut first = None;
     for folder in folders {
-        // An adapter without a tokenizer has its base's.
-        let home = if folder.join("tokenizer.json").is_file() {
-            (*folder).to_owned()
-        } else {
-            config_folder(folder)
-        };
-        let described = Tokenizer::open(&home)
+        let described = Tokenizer::open(folder)
             .and_then(|tokenizer| Ok((describe(folder, &tokenizer)?, tokenizer)));
         let (described, tokenizer) = match described {
             Ok((described, tokenizer)) => (described, Some(tokenizer)),

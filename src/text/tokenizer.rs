@@ -16,7 +16,7 @@ use super::tokenizer_class::TokenizerClass;
 use super::vocabulary::Vocabulary;
 use crate::artifacts::atomic;
 use crate::error::{Error, Result};
-use crate::recipe::{chat_template, config_folder, conversion_hint};
+use crate::recipe::{chat_template, config_folder, conversion_hint, tokenizer_folder};
 
 /// What a saved `tokenizer_config.json` takes over beside the special tokens and the chat template.
 const KEPT: [&str; 6] = [
@@ -45,7 +45,9 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// That of a model folder; an adapter without one has its base's.
     pub fn open(folder: &Path) -> Result<Self> {
+        let folder = &*tokenizer_folder(folder);
         let path = folder.join("tokenizer.json");
         if let Some(hint) = conversion_hint(folder).filter(|_| !path.exists()) {
             return Err(Error::data(&path, None, format!("there is no such file\n\nhint: {hint}")));
