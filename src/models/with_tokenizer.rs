@@ -158,20 +158,32 @@ fn check(folder: &Path, generates: bool) -> Result<Tokenizer> {
     Error::and_all(folder, tokenizer, config.err().into_iter().chain(headers.err()).chain(misfits))
 }
 
-/// Refuses a tokenizer with ids that the `vocab_size` rows of the embedding have not.
+/// Refuses a tokenizer with ids that would be read and that the `vocab_size` rows of the embedding
+/// have not. A token that was added beyond them, for padding, is told where a text holds it.
 pub fn check_vocabulary(folder: &Path, tokenizer: &Tokenizer, vocab_size: i64) -> Result<()> {
-    let largest = tokenizer.largest_id();
-    if largest < vocab_size {
-        return Ok(());
+    let common = tokenizer.largest_common_id();
+    if common >= vocab_size {
+        let largest = common.max(tokenizer.largest_id());
+        return Err(Error::model(
+            folder,
+            format!(
+                "the tokenizer has ids up to {largest}, the embedding of config.json has \
+                 {vocab_size} rows (`vocab_size`)\n\nhint: is the tokenizer that of another model?"
+            ),
+        ));
     }
-    Err(Error::model(
-        folder,
-        format!(
-            "the tokenizer has ids up to {largest}, the embedding of config.json has {vocab_size} \
-             rows (`vocab_size`)\n\n\
-             hint: is the tokenizer that of another model?"
-        ),
-    ))
+    let framing = tokenizer.added()?.concat().into_iter().chain(tokenizer.bos_id());
+    match framing.into_iter().find(|id| *id >= vocab_size) {
+        None => Ok(()),
+        Some(id) => Err(Error::model(
+            folder,
+            format!(
+                "the tokenizer puts `{}` (id {id}) around texts, the embedding of config.json has \
+                 {vocab_size} rows (`vocab_size`)\n\nhint: is the tokenizer that of another model?",
+                tokenizer.token(id).unwrap_or_default()
+            ),
+        )),
+    }
 }
 
 /// Has the model end at the ids that [`end_ids`] settles on, after a look at both vocabularies.

@@ -220,7 +220,12 @@ fn describe(folder: &Path, tokenizer: &Tokenizer) -> Result<String> {
     let rows = field("vocab_size").and_then(Value::as_i64);
     let embedding = match rows {
         None => "unknown, no `vocab_size` in config.json".to_owned(),
-        Some(rows) if largest >= rows => format!("{rows} rows, too few for id {largest}"),
+        Some(rows) if tokenizer.largest_common_id() >= rows => {
+            format!("{rows} rows, too few for id {largest}")
+        }
+        Some(rows) if largest >= rows => {
+            format!("{rows} rows, none for id {largest}, which no text may hold")
+        }
         Some(rows) => format!("{rows} rows"),
     };
     let special = |id: Option<i64>| id.map_or("none".to_owned(), |id| named(tokenizer, &[id]));
