@@ -8,7 +8,7 @@ use super::{hub, print};
 use crate::error::{Error, Result};
 use crate::hub::Files;
 use crate::pipeline::{self, Preflight};
-use crate::recipe::{self, Counts, Plan, Recipe, hub_dataset, hub_model};
+use crate::recipe::{self, Counts, Plan, Recipe, hub_base, hub_dataset, hub_model};
 use crate::text::{DataReport, Dataset, Split, load_dataset, plan_report};
 
 #[derive(Debug, Args)]
@@ -79,8 +79,7 @@ struct Findings {
 /// nothing.
 fn find(asked: &Recipe, recipe: &Recipe, path: &Path) -> Findings {
     let folder = path.parent().unwrap_or(Path::new(""));
-    let is_hub =
-        |id: &Option<String>| id.as_ref().is_some_and(|id| hub_model(folder, id).is_some());
+    let is_hub = |id: &Option<String>| id.as_ref().is_some_and(|id| stands_on_hub(folder, id));
     let mut local = recipe.clone();
     local.models.retain(|name, _| !is_hub(&asked.models[name].id));
     local.gold = local.gold.filter(|_| asked.gold.as_ref().is_some_and(|gold| !is_hub(&gold.id)));
@@ -119,6 +118,11 @@ fn lacking(recipe: &Recipe, dataset: &Dataset) -> Option<Error> {
 fn of_models(notes: &[String]) -> String {
     let lines: String = notes.iter().map(|note| format!("  warning: {note}\n")).collect();
     if lines.is_empty() { lines } else { format!("model folders\n{lines}") }
+}
+
+/// Whether weights of the model may not be here: those of a hub id, or of an adapter's base.
+fn stands_on_hub(folder: &Path, id: &str) -> bool {
+    hub_model(folder, id).is_some() || hub_base(&folder.join(id)).is_some()
 }
 
 /// A paragraph of the plan.

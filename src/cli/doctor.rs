@@ -1,21 +1,23 @@
 //! `w2s doctor`: what this machine offers and whether models can be opened. What is found comes
 //! from `machine` and `models`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use tracing::warn;
 
-use super::print;
+use super::{hub, print};
 use crate::error::{Error, Result};
 use crate::machine::device::DeviceReport;
 use crate::models::config::{self, CLASSIFIER_TYPES};
 use crate::models::{check_lm_folder, ends, notes};
+use crate::recipe::hub_model;
 use crate::score::JudgeModel;
 use crate::text::{Tokenizer, folder_reports};
 
 #[derive(Debug, Args)]
 pub struct DoctorCommand {
-    /// Model folders: what their tokenizers are, and whether the others have the vocabulary of the
+    /// Model folders or hub ids: what their tokenizers are, and whether the others have the vocabulary of the
     /// first
     #[arg(value_name = "MODEL")]
     models: Vec<String>,
@@ -26,14 +28,31 @@ impl DoctorCommand {
         if let Some(url) = self.models.iter().find(|model| model.contains("://")) {
             return Err(Error::recipe(format!(
                 "`{url}` is a URL, and this version does not ask servers yet\n\nhint: give model \
-                 folders"
+                 folders or hub ids"
             )));
         }
         if self.models.is_empty() {
             return print(&DeviceReport::collect().to_string());
         }
-        print(&folder_reports(&self.models.iter().map(Path::new).collect::<Vec<_>>(), model)?)
+        let folders: Vec<PathBuf> =
+            self.models.iter().map(|model| folder(model)).collect::<Result<_>>()?;
+        print(&folder_reports(&folders.iter().map(PathBuf::as_path).collect::<Vec<_>>(), model)?)
     }
+}
+
+/// The folder of a model, fetched where it is a hub id. What is wrong with one that lies here, such
+/// as an adapter whose base the hub does not give, is part of what is told of it.
+fn folder(model: &str) -> Result<PathBuf> {
+    let is_id = hub_model(Path::new(""), model).is_some();
+    hub::model(model).or_else(|error| match is_id {
+        true => Err(error),
+        false => {
+            if Path::new(model).exists() {
+                warn!("{error}");
+            }
+            Ok(PathBuf::from(model))
+        }
+    })
 }
 
 /// What a run would say of the folder's model before it reads the weights: that they fit, where

@@ -6,20 +6,47 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::hub::{Files, Hub};
 use crate::models::check_lm_config;
-use crate::recipe::{ModelId, Recipe, hub_dataset, hub_model, validate};
+use crate::recipe::{HubId, ModelId, Recipe, hub_base, hub_dataset, hub_model, validate};
 use crate::score::JudgeModel;
 use crate::text::chosen_files;
 
 /// The folder that `--base` and its like name: a path as it is, a hub id as its folder in the
-/// cache.
+/// cache. The base of an adapter is fetched where it is on the hub.
 pub(super) fn model(id: &str) -> Result<PathBuf> {
-    match hub_model(Path::new(""), id) {
-        Some(id) => Hub::from_env()?.model(&id, Files::All),
+    match Place::on_hub(Path::new(""), id) {
+        Some(place) => place.fetch(&Hub::from_env()?, Files::All),
         None if Path::new(id).is_dir() => Ok(PathBuf::from(id)),
         None => Err(Error::failed(format!(
             "`{id}` is not a folder, and not a hub id\n\nhint: a hub id is `owner/name` or \
              `owner/name@revision`"
         ))),
+    }
+}
+
+/// A model of which something lies on the hub.
+enum Place {
+    Repository(HubId),
+    /// A local one, whose base is a repository.
+    Adapter(PathBuf),
+}
+
+impl Place {
+    /// The place of the model that a recipe in `folder` calls `id`; `None` for one that is local.
+    fn on_hub(folder: &Path, id: &str) -> Option<Self> {
+        let local = || Some(folder.join(id)).filter(|local| hub_base(local).is_some());
+        hub_model(folder, id).map(Self::Repository).or_else(|| local().map(Self::Adapter))
+    }
+
+    /// The model's folder, once it and its base are in the cache.
+    fn fetch(&self, hub: &Hub, files: Files) -> Result<PathBuf> {
+        let folder = match self {
+            Self::Repository(id) => hub.model(id, files)?,
+            Self::Adapter(folder) => folder.clone(),
+        };
+        if let Some(base) = hub_base(&folder) {
+            hub.model(&base, files)?;
+        }
+        Ok(folder)
     }
 }
 
@@ -34,9 +61,9 @@ pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recip
     let mut recipe = asked.clone();
     let source = recipe.data.as_ref().and_then(|data| hub_dataset(folder, &data.source));
     let dataset = source.filter(|_| files == Files::All);
-    let models: Vec<_> = recipe
+    let models: Vec<(ModelId, Place)> = recipe
         .ids_mut()
-        .filter_map(|model| hub_model(folder, model.id).map(|hub_id| (model, hub_id)))
+        .filter_map(|model| Place::on_hub(folder, model.id).map(|place| (model, place)))
         .collect();
     if models.is_empty() && dataset.is_none() {
         return Ok(recipe);
@@ -48,8 +75,8 @@ pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recip
     }
     let hub = Hub::from_env()?;
     let mut problems = Vec::new();
-    for (ModelId { key, is_judge, .. }, hub_id) in &models {
-        let folder = hub.model(hub_id, Files::WithoutWeights)?;
+    for (ModelId { key, is_judge, .. }, place) in &models {
+        let folder = place.fetch(&hub, Files::WithoutWeights)?;
         let misfit =
             if *is_judge { JudgeModel::check_config(&folder) } else { check_lm_config(&folder) };
         problems.extend(misfit.err().map(|error| format!("`{key}`: {error}")));
@@ -57,8 +84,11 @@ pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recip
     if !problems.is_empty() {
         return Err(Error::Recipe(problems));
     }
-    for (model, hub_id) in models {
-        *model.id = text(hub.model(&hub_id, files)?)?;
+    for (model, place) in models {
+        let fetched = place.fetch(&hub, files)?;
+        if let Place::Repository(_) = place {
+            *model.id = text(fetched)?;
+        }
     }
     if let (Some(hub_id), Some(data)) = (dataset, &mut recipe.data) {
         let choose = |names: &[&str]| {

@@ -37,6 +37,8 @@ pub const MODEL_FILES: [&str; 8] = [
     "chat_template.jinja",
     "chat_template.json",
 ];
+/// What a PEFT adapter has in place of a config and weights of its own.
+const ADAPTER_FILES: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
 /// In the order in which they are looked for.
 const WEIGHT_FILES: [&str; 4] = [
     "model.safetensors",
@@ -76,10 +78,12 @@ pub(super) fn wanted<'a>(
         Wanted::Model { weights } => {
             // Weights come last: where they are, all else is.
             let weights = weight_file(names).filter(|_| weights);
+            let config = ADAPTER_FILES[..1].iter().copied().filter(|_| is_adapter(names));
             Ok(names
                 .iter()
                 .copied()
                 .filter(|name| MODEL_FILES.contains(name))
+                .chain(config)
                 .chain(weights)
                 .collect())
         }
@@ -98,6 +102,12 @@ fn lacking(names: &BTreeSet<&str>, wanted: Wanted) -> Option<(&'static str, &'st
             "the hub keeps many data sets as parquet too: try the same id with \
              `@refs/convert/parquet`",
         )),
+        Wanted::Model { weights } if is_adapter(names) => {
+            (weights && !names.contains(ADAPTER_FILES[1])).then_some((
+                "is an adapter (adapter_config.json) without adapter_model.safetensors",
+                "save it again by a PEFT that writes that file (`save_pretrained`)",
+            ))
+        }
         Wanted::Model { .. } if !names.contains("config.json") => Some((
             "has no config.json",
             "name a repository that holds a model in Hugging Face layout",
@@ -112,8 +122,18 @@ fn lacking(names: &BTreeSet<&str>, wanted: Wanted) -> Option<(&'static str, &'st
     }
 }
 
+/// Whether the files are those of an adapter. A whole model beside what is left of one is a model.
+fn is_adapter(names: &BTreeSet<&str>) -> bool {
+    let is_model =
+        names.contains("config.json") && WEIGHT_FILES.iter().any(|file| names.contains(file));
+    names.contains(ADAPTER_FILES[0]) && (names.contains(ADAPTER_FILES[1]) || !is_model)
+}
+
 /// The file that is, or lists, the weights.
 pub(super) fn weight_file(names: &BTreeSet<&str>) -> Option<&'static str> {
+    if is_adapter(names) {
+        return Some(ADAPTER_FILES[1]);
+    }
     WEIGHT_FILES.into_iter().find(|file| names.contains(file))
 }
 

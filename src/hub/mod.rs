@@ -21,7 +21,7 @@ pub use self::files::Choose;
 pub use self::files::MODEL_FILES;
 use self::files::Wanted;
 use self::repository::Repository;
-pub use self::settings::{HubSettings, Token, in_cache};
+pub use self::settings::{HubSettings, Token};
 use crate::error::{Error, Result};
 use crate::recipe::HubId;
 

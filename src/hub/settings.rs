@@ -4,11 +4,12 @@
 //! `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` (or the file that `HF_TOKEN_PATH` names, or
 //! `token` in `HF_HOME`), `HF_HUB_OFFLINE`, `HF_HUB_ETAG_TIMEOUT`, `HF_HUB_DOWNLOAD_TIMEOUT`.
 
-use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::recipe::{hub_cache, hub_home};
 
 const ENDPOINT: &str = "https://huggingface.co";
 
@@ -56,10 +57,7 @@ impl HubSettings {
                 .and_then(|value| value.into_string().ok())
                 .filter(|value| !value.trim().is_empty())
         };
-        let home = path("HF_HOME")
-            .or_else(|| path("XDG_CACHE_HOME").map(|cache| cache.join("huggingface")))
-            .or_else(|| path("HOME").map(|home| home.join(".cache/huggingface")));
-        let Some(home) = home else {
+        let (Some(home), Some(cache)) = (hub_home(&variable), hub_cache(&variable)) else {
             return Err(Error::failed(
                 "no folder for the hub cache: neither HF_HOME nor HOME is set\n\nhint: set HF_HOME",
             ));
@@ -74,7 +72,7 @@ impl HubSettings {
             None => Ok(TIMEOUT),
         };
         Ok(Self {
-            cache: path("HF_HUB_CACHE").unwrap_or_else(|| home.join("hub")),
+            cache,
             endpoint: text("HF_ENDPOINT").map_or(ENDPOINT.to_owned(), |endpoint| {
                 endpoint.trim().trim_end_matches('/').to_owned()
             }),
@@ -88,15 +86,6 @@ impl HubSettings {
             download_timeout: timeout("HF_HUB_DOWNLOAD_TIMEOUT")?,
         })
     }
-}
-
-/// The folder of the cache that `path` was when the cache lay elsewhere.
-pub fn in_cache(path: &Path) -> Option<PathBuf> {
-    let is_repository =
-        |part: &&OsStr| part.to_str().is_some_and(|part| part.starts_with("models--"));
-    let below: PathBuf = path.iter().skip_while(|part| !is_repository(part)).collect();
-    let folder = HubSettings::from_env().ok()?.cache.join(&below);
-    (below.components().count() > 0 && folder.is_dir()).then_some(folder)
 }
 
 /// As huggingface_hub reads its switches.

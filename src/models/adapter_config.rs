@@ -12,8 +12,7 @@ use super::adapter_options::{MERGE, Purpose, is_off, problems};
 use super::json_file::read_json;
 use crate::artifacts::stand_in;
 use crate::error::{Error, Result};
-use crate::hub::in_cache;
-use crate::recipe::{Lora, base_folder};
+use crate::recipe::{Lora, base_folder, hub_base};
 
 /// The key whose value is the base's folder.
 pub(super) const BASE: &str = "base_model_name_or_path";
@@ -309,28 +308,36 @@ pub fn base_of_adapter(folder: &Path) -> Result<Option<PathBuf>> {
     }
     let config = read_json(&path)?;
     let name = config.get(BASE).and_then(Value::as_str).unwrap_or_default();
-    let base = base_folder(folder, name);
-    let base = if base.is_dir() { base } else { in_cache(Path::new(name)).unwrap_or(base) };
-    if name.is_empty() || !base.is_dir() {
-        let what = format!("`base_model_name_or_path` is `{name}`, which is no folder here");
-        return Err(Error::model(
-            &path,
-            format!(
-                "{what}\n\nhint: put the folder of the base model there, its full path or from the \
-                 adapter's"
-            ),
-        ));
-    }
+    let Some(base) = base_folder(folder) else {
+        return Err(Error::model(&path, no_base(folder, name)));
+    };
     if base.join(CONFIG).is_file() {
         return Err(Error::model(
             &path,
-            format!(
-                "`base_model_name_or_path` is `{name}`, which is an adapter itself\n\nhint: merge \
-                 that one"
-            ),
+            format!("`{BASE}` is `{name}`, which is an adapter itself\n\nhint: merge that one"),
         ));
     }
     Ok(Some(base))
+}
+
+/// What is said of an adapter whose base, called `name`, is not here.
+fn no_base(folder: &Path, name: &str) -> String {
+    if let Some(id) = hub_base(folder) {
+        return format!(
+            "`{BASE}` is `{name}`, which is no folder here and not in the hub's cache\n\nhint: \
+             fetch it where there is a network, by naming the adapter in a recipe or by \
+             `w2s doctor {id}`, or write the full path of its folder"
+        );
+    }
+    let whence = match Path::new(name).is_relative() && !name.is_empty() {
+        true => format!(", seen from {} or from where the program runs", folder.display()),
+        false => String::new(),
+    };
+    format!(
+        "`{BASE}` is `{name}`, which is no folder here{whence}\n\nhint: if the base model was \
+         moved or renamed, write there where it lies now: its full path, the way to it from the \
+         adapter's folder, or its hub id `owner/name`"
+    )
 }
 
 #[cfg(test)]

@@ -97,8 +97,7 @@ pub fn end_token_ids(folder: &Path, tokenizer: &Tokenizer) -> Result<Vec<i64>> {
 pub fn tokenizer_and_context(folder: &Path) -> Result<(Tokenizer, usize)> {
     let base = base_of_adapter(folder)?;
     let base = base.as_deref().unwrap_or(folder);
-    let tokenizer =
-        Tokenizer::open(if folder.join("tokenizer.json").is_file() { folder } else { base })?;
+    let tokenizer = Tokenizer::open(folder)?;
     Ok((tokenizer, LmConfig::read(base)?.info(Vec::new()).context as usize))
 }
 
@@ -123,14 +122,13 @@ pub fn check_lm_config(folder: &Path) -> Result<()> {
 }
 
 /// What is small comes first, so that it is said before gigabytes are read, and all of it at once.
-/// An adapter's config and weights are its base's, and so is its tokenizer unless it brings one.
+/// An adapter's config and weights are its base's.
 /// `generates` asks for an end-of-sequence token.
 fn check(folder: &Path, generates: bool) -> Result<Tokenizer> {
     let base = base_of_adapter(folder)?;
     let home = base.as_deref().unwrap_or(folder);
     let config = LmConfig::read(home);
-    let tokenizer =
-        Tokenizer::open(if folder.join("tokenizer.json").is_file() { folder } else { home });
+    let tokenizer = Tokenizer::open(folder);
     let headers = Headers::open(home);
     let mut misfits = Vec::new();
     if let (Ok(config), Ok(tokenizer)) = (&config, &tokenizer) {
@@ -153,20 +151,32 @@ fn check(folder: &Path, generates: bool) -> Result<Tokenizer> {
     Error::and_all(folder, tokenizer, config.err().into_iter().chain(headers.err()).chain(misfits))
 }
 
-/// Refuses a tokenizer with ids that the `vocab_size` rows of the embedding have not.
+/// Refuses a tokenizer with ids that would be read and that the `vocab_size` rows of the embedding
+/// have not. A token that was added beyond them, for padding, is told where a text holds it.
 pub fn check_vocabulary(folder: &Path, tokenizer: &Tokenizer, vocab_size: i64) -> Result<()> {
-    let largest = tokenizer.largest_id();
-    if largest < vocab_size {
-        return Ok(());
+    let common = tokenizer.largest_common_id();
+    if common >= vocab_size {
+        let largest = common.max(tokenizer.largest_id());
+        return Err(Error::model(
+            folder,
+            format!(
+                "the tokenizer has ids up to {largest}, the embedding of config.json has \
+                 {vocab_size} rows (`vocab_size`)\n\nhint: is the tokenizer that of another model?"
+            ),
+        ));
     }
-    Err(Error::model(
-        folder,
-        format!(
-            "the tokenizer has ids up to {largest}, the embedding of config.json has {vocab_size} \
-             rows (`vocab_size`)\n\n\
-             hint: is the tokenizer that of another model?"
-        ),
-    ))
+    let framing = tokenizer.added()?.concat().into_iter().chain(tokenizer.bos_id());
+    match framing.into_iter().find(|id| *id >= vocab_size) {
+        None => Ok(()),
+        Some(id) => Err(Error::model(
+            folder,
+            format!(
+                "the tokenizer puts `{}` (id {id}) around texts, the embedding of config.json has \
+                 {vocab_size} rows (`vocab_size`)\n\nhint: is the tokenizer that of another model?",
+                tokenizer.token(id).unwrap_or_default()
+            ),
+        )),
+    }
 }
 
 /// Has the model end at the ids that [`end_ids`] settles on, after a look at both vocabularies.

@@ -12,6 +12,7 @@ mod describe;
 mod deserialize;
 mod explain;
 mod guide_pairs;
+mod hub_cache;
 mod hub_id;
 mod keys;
 mod keys_page;
@@ -31,8 +32,9 @@ mod stage;
 mod tokenizer_folder;
 mod words;
 
-pub use adapter_folder::{BASE_FROM_HERE, base_folder, config_folder};
+pub use adapter_folder::{BASE_FROM_HERE, base_folder, config_folder, hub_base, tokenizer_folder};
 pub use guide_pairs::{GuidePairSource, GuideSource};
+pub use hub_cache::{hub_cache, hub_home};
 pub use hub_id::{HubId, hub_dataset, hub_model};
 pub use keys::{default_value, schema, sentence};
 pub use keys_page::keys_page;

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::adapter_folder::config_folder;
+use super::adapter_folder::{base_folder, config_folder, hub_base, tokenizer_folder};
 use super::hub_id::hub_model;
 use super::plan::StageTraining;
 use super::sizes::Sizes;
@@ -106,6 +106,9 @@ impl Rules<'_> {
             return;
         }
         let folder = self.folder.join(id);
+        if hub_base(&folder).is_some() && base_folder(&folder).is_none() {
+            return;
+        }
         if id.is_empty() || !folder.is_dir() {
             let what = format!("`{key}` is `{id}`, but `{}` is not a folder", folder.display());
             return self.problem_hint(
@@ -119,7 +122,10 @@ impl Rules<'_> {
                 },
             );
         }
-        let places = [(config_folder(&folder), "config.json"), (folder.clone(), "tokenizer.json")];
+        let places = [
+            (config_folder(&folder), "config.json"),
+            (tokenizer_folder(&folder), "tokenizer.json"),
+        ];
         let missing: Vec<&str> = (places.iter())
             // A link to nowhere is told by whoever opens it.
             .filter(|(folder, file)| {
@@ -135,7 +141,7 @@ impl Rules<'_> {
         let usual = match folder.join("adapter_config.json").is_file() {
             true => {
                 "it is a PEFT adapter: its adapter_config.json must name the folder of its base \
-                 model as `base_model_name_or_path`, and the tokenizer's files must lie beside it"
+                 model, or its hub id, as `base_model_name_or_path`"
             }
             false => {
                 "a model folder has Hugging Face layout: config.json, model.safetensors and \

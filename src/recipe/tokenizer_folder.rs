@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::adapter_folder::tokenizer_folder;
 use super::words::listed;
 use crate::artifacts::stand_in;
 
@@ -14,6 +15,7 @@ use crate::artifacts::stand_in;
 /// none. As in transformers, `chat_template.jinja` wins over `tokenizer_config.json`, and of
 /// several templates the one named `default` counts. The error says what is wrong with the file.
 pub fn chat_template(folder: &Path) -> Result<Option<(PathBuf, String)>, String> {
+    let folder = tokenizer_folder(folder);
     let path = folder.join("chat_template.jinja");
     stand_in::refuse(&path).map_err(|error| error.to_string())?;
     if path.is_file() {

@@ -232,7 +232,8 @@ pub fn classify(
 
 /// Logits (rows, num_labels) of rows padded to the longest.
 fn logits_of(classifier: &Classifier, tokenizer: &Tokenizer, rows: &[Vec<i64>]) -> Tensor {
-    let (ids, mask) = padded(rows, tokenizer.pad_id().unwrap_or(0));
+    let pad = tokenizer.pad_id().filter(|&id| id < classifier.config.vocab_size());
+    let (ids, mask) = padded(rows, pad.unwrap_or(0));
     let device = classifier.device();
     classifier.logits(&ids.to_device(device), &mask.to_device(device))
 }

@@ -180,13 +180,7 @@ pub fn folder_reports(
     let mut text = String::new();
     let mut first = None;
     for folder in folders {
-        // An adapter without a tokenizer has its base's.
-        let home = if folder.join("tokenizer.json").is_file() {
-            (*folder).to_owned()
-        } else {
-            config_folder(folder)
-        };
-        let described = Tokenizer::open(&home)
+        let described = Tokenizer::open(folder)
             .and_then(|tokenizer| Ok((describe(folder, &tokenizer)?, tokenizer)));
         let (described, tokenizer) = match described {
             Ok((described, tokenizer)) => (described, Some(tokenizer)),
@@ -231,7 +225,12 @@ fn describe(folder: &Path, tokenizer: &Tokenizer) -> Result<String> {
     let rows = field("vocab_size").and_then(Value::as_i64);
     let embedding = match rows {
         None => "unknown, no `vocab_size` in config.json".to_owned(),
-        Some(rows) if largest >= rows => format!("{rows} rows, too few for id {largest}"),
+        Some(rows) if tokenizer.largest_common_id() >= rows => {
+            format!("{rows} rows, too few for id {largest}")
+        }
+        Some(rows) if largest >= rows => {
+            format!("{rows} rows, none for id {largest}, which no text may hold")
+        }
         Some(rows) => format!("{rows} rows"),
     };
     let special = |id: Option<i64>| id.map_or("none".to_owned(), |id| named(tokenizer, &[id]));

@@ -16,7 +16,7 @@ use super::tokenizer_class::TokenizerClass;
 use super::vocabulary::Vocabulary;
 use crate::artifacts::{atomic, stand_in};
 use crate::error::{Error, Result};
-use crate::recipe::{chat_template, config_folder, conversion_hint};
+use crate::recipe::{chat_template, config_folder, conversion_hint, tokenizer_folder};
 
 /// What a saved `tokenizer_config.json` takes over beside the special tokens and the chat template.
 const KEPT: [&str; 6] = [
@@ -36,6 +36,8 @@ pub struct Tokenizer {
     /// Where those name none: the ids that the model's configs give for BOS, EOS and padding.
     fallback: [Option<i64>; 3],
     kept: Map<String, Value>,
+    /// Rows of the embedding of the model beside it, where there is one.
+    rows: Option<i64>,
     /// Where it was opened; empty for one just trained.
     folder: PathBuf,
     /// Where the chat template lies and its text, or what is wrong with it.
@@ -45,7 +47,9 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// That of a model folder; an adapter without one has its base's.
     pub fn open(folder: &Path) -> Result<Self> {
+        let folder = &*tokenizer_folder(folder);
         let path = folder.join("tokenizer.json");
         stand_in::refuse(&path)?;
         if let Some(hint) = conversion_hint(folder).filter(|_| !path.exists()) {
@@ -104,6 +108,7 @@ impl Tokenizer {
             special,
             fallback,
             kept,
+            rows: model.get("vocab_size").and_then(Value::as_i64),
             folder: folder.to_owned(),
             chat_source,
             chat: OnceLock::new(),
@@ -120,6 +125,7 @@ impl Tokenizer {
             special,
             fallback: [None; 3],
             kept,
+            rows: None,
             folder,
             chat_source,
             chat: OnceLock::new(),
@@ -145,8 +151,25 @@ impl Tokenizer {
 
     /// Ids of the text alone: no special tokens are added, but those that stand in the text are
     /// found.
+    ///
+    /// # Errors
+    /// Also where the model has no embedding of one of them.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
-        ids_of(&self.inner, text)
+        ids_of(&self.inner, text).and_then(|ids| self.readable(ids))
+    }
+
+    /// `ids` unless the model has no embedding of one of them.
+    fn readable(&self, ids: Vec<i64>) -> Result<Vec<i64>> {
+        let beyond = |rows: i64| ids.iter().copied().find(|&id| id >= rows).map(|id| (rows, id));
+        match self.rows.and_then(beyond) {
+            None => Ok(ids),
+            Some((rows, id)) => Err(Error::Tokenizer(format!(
+                "a text holds `{}` (id {id}), and the embedding of the model in {} has {rows} \
+                 rows, none for it\n\nhint: take it out of the text",
+                self.token(id).unwrap_or_default(),
+                self.folder.display()
+            ))),
+        }
     }
 
     /// What the post-processor puts before and after a text: BOS, or [CLS] and [SEP].
@@ -237,7 +260,7 @@ impl Tokenizer {
 
     /// Ids of a text that continues other text.
     pub fn encode_continuation(&self, text: &str) -> Result<Vec<i64>> {
-        self.continuing()?.encode(&self.inner, text)
+        self.continuing()?.encode(&self.inner, text).and_then(|ids| self.readable(ids))
     }
 
     /// The text of ids that continue others, special tokens left out.
@@ -254,6 +277,12 @@ impl Tokenizer {
     /// exceed [`Self::vocab_size`]. -1 if there are no tokens.
     pub fn largest_id(&self) -> i64 {
         self.inner.get_vocab(true).into_values().max().map_or(-1, i64::from)
+    }
+
+    /// The same of the tokens that any text may become: those that were added, such as one for
+    /// padding, stand in a text only where it spells them out.
+    pub fn largest_common_id(&self) -> i64 {
+        self.inner.get_vocab(false).into_values().max().map_or(-1, i64::from)
     }
 
     pub fn bos_id(&self) -> Option<i64> {
@@ -277,9 +306,12 @@ impl Tokenizer {
         self.inner.id_to_token(u32::try_from(id).ok()?)
     }
 
-    /// The full map of ids to tokens, added ones included.
+    /// The full map of ids to tokens, added ones included, but for those that the model beside it
+    /// neither reads nor writes.
     pub fn vocabulary(&self) -> Vocabulary {
-        Vocabulary::new(self.inner.get_vocab(true))
+        let mut ids = self.inner.get_vocab(true);
+        ids.retain(|_, id| self.rows.is_none_or(|rows| i64::from(*id) < rows));
+        Vocabulary::new(ids)
     }
 
     /// The folder's chat template, compiled on the first call; `None` where it has none.

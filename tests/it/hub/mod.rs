@@ -1,5 +1,6 @@
 //! Hub ids against a server on the loopback interface that plays the hub, well and badly.
 
+mod adapters;
 mod data_sets;
 mod faults;
 mod fetched;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tch::Kind;
-use w2s::models::{Classifier, Gpt2Config, Lm, LmConfig, open_with_tokenizer};
+use w2s::models::{Classifier, Gpt2Config, Lm, LmConfig, TokenIds, open_with_tokenizer};
 
 use super::{CPU, small};
 use crate::golden::edit::{assert_same, copy, edit_json, open, refusal};
@@ -224,4 +224,44 @@ fn a_tokenizer_must_fit_its_model() {
         config["eos_token"] = Value::Null
     });
     assert!(open().contains("there is no end-of-sequence token"), "{}", open());
+}
+
+/// Many folders of tuned models hold a token for padding that was added without a row for it.
+#[test]
+fn a_token_that_is_never_read_needs_no_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let texts = ["a story that is never boring".to_owned()];
+    let tokenizer = w2s::text::Tokenizer::train_bpe(texts.into_iter(), 270).unwrap();
+    tokenizer.save(folder.path()).unwrap();
+    let rows = tokenizer.vocab_size() as i64;
+    let config = Gpt2Config {
+        vocab_size: rows,
+        eos_token_id: Some(TokenIds::One(0)),
+        bos_token_id: None,
+        ..super::small()
+    };
+    Lm::new(LmConfig::Gpt2(config), 1, CPU).unwrap().save(folder.path()).unwrap();
+    let plain = open_with_tokenizer(folder.path(), CPU, Kind::Float).unwrap().1;
+    let config = folder.path().join("tokenizer_config.json");
+    let named = |role: &str, token: &str| {
+        let mut fields: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+        fields[role] = json!(token);
+        std::fs::write(&config, fields.to_string()).unwrap();
+    };
+    named("pad_token", "<pad>");
+    let (_, padded) = open_with_tokenizer(folder.path(), CPU, Kind::Float).unwrap();
+    assert_eq!((padded.pad_id(), padded.largest_id()), (Some(rows), rows));
+    assert_eq!(padded.vocabulary(), plain.vocabulary(), "ids still pass between them");
+    assert_eq!(padded.encode("a story").unwrap(), plain.encode("a story").unwrap());
+    for error in [padded.encode("a <pad> story"), padded.encode_continuation("<pad>")] {
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("a text holds `<pad>` (id {rows}), and the embedding"))
+                && error.contains(&format!("has {rows} rows, none for it\n\nhint: ")),
+            "{error}"
+        );
+    }
+    named("bos_token", "<begin>");
+    let error = open_with_tokenizer(folder.path(), CPU, Kind::Float).err().unwrap().to_string();
+    assert!(error.contains("puts `<begin>` (id"), "{error}");
 }
