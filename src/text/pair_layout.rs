@@ -29,6 +29,9 @@ enum Column {
 /// Columns that other sets have their prompts in.
 const PROMPTS: [&str; 5] = ["instruction", "question", "input", "query", "messages"];
 
+/// Columns of sets that have one answer to a prompt, good or bad.
+const ONE_ANSWER: [&str; 3] = ["completion", "response", "messages"];
+
 /// Where the answer begins in the texts of Anthropic's HH-RLHF.
 const ASSISTANT: &str = "\n\nAssistant:";
 
@@ -48,6 +51,10 @@ pub(super) fn read(file: &Path, columns: &PairColumns, record: &Record) -> Resul
             }
         }
     };
+    let has = |name: &str| record.fields.contains_key(name);
+    if !has(&columns.chosen) && ONE_ANSWER.iter().any(|name| has(name)) {
+        return Err(wrong(one_answer(columns, record)));
+    }
     let has_prompt = record.fields.get(&columns.prompt).is_some_and(|value| !value.is_null());
     let is_asked_for = columns.prompt != PairColumns::default().prompt;
     let prompt = match has_prompt || is_asked_for {
@@ -125,6 +132,15 @@ fn common_beginning(chosen: &str, rejected: &str) -> Option<usize> {
         false => chosen[..common].rfind(char::is_whitespace)?,
     };
     Some(start).filter(|start| !chosen[..*start].trim().is_empty())
+}
+
+fn one_answer(columns: &PairColumns, record: &Record) -> String {
+    format!(
+        "no column `{}`; found {}: that is one answer to a prompt, and a pair needs two\n\nhint: \
+         a preference set has a chosen and a rejected answer; `preferences.columns` names them",
+        columns.chosen,
+        record.columns()
+    )
 }
 
 fn no_common_turn(columns: &PairColumns) -> String {

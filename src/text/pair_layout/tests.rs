@@ -117,6 +117,11 @@ fn what_cannot_be_read_says_what_is_there() {
             && message.contains("hint: set `preferences.columns.prompt = \"question\"`"),
         "{message}"
     );
+    let message = error(json!({ "prompt": "q", "completion": "a", "label": true }));
+    assert!(
+        message.contains("found `prompt`, `completion`, `label`: that is one answer to a prompt"),
+        "{message}"
+    );
     let message = error(json!({ "chosen": "Yes.", "rejected": "No." }));
     assert!(message.contains("do not begin with the same words"), "{message}");
     let message = error(json!({ "chosen": [assistant("a")], "rejected": [assistant("b")] }));

@@ -1,5 +1,5 @@
 //! The same pairs in the layouts in which data sets lie about, as `datasets`, pandas and pyarrow
-//! write them.
+//! write them, and chats as TRL reads them.
 
 use std::fs;
 
@@ -54,4 +54,41 @@ fn a_layout_is_read_as_datasets_reads_it_or_told_by_one_error() {
         }
     }
     assert!(files.len() > 50 && wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+#[ignore = "needs Python with torch: make judge-heavy"]
+fn a_chat_is_read_as_trl_reads_it_or_told_by_one_error() {
+    let bench = Bench::new();
+    judge::ask("judge/chat_layouts.py", &[bench.folder.path()]);
+    let expected: Value =
+        serde_json::from_slice(&fs::read(bench.path("expected.json")).unwrap()).unwrap();
+    let files = expected.as_object().unwrap();
+    let mut wrong = Vec::new();
+    for (file, expected) in files {
+        let out = format!("run-{file}");
+        let table =
+            format!("[preferences]\nsource='{file}'\nvalidation_pairs=1\nlabel='kept'\n#no gold\n");
+        let run = output(&mut bench.run(&out, &table));
+        let said = stderr(&run);
+        let fits = match expected.as_array() {
+            None => said.contains(expected.as_str().unwrap()) && run.status.code() != Some(0),
+            Some(rows) => {
+                let read = |split: &str| {
+                    let path = bench.path(&out).join(format!("preferences/{split}.jsonl"));
+                    if path.exists() { lines(&path) } else { Vec::new() }
+                };
+                let read = pairs(&[read("train"), read("validation")].concat());
+                let only = |pairs: Vec<Value>| -> Vec<Value> {
+                    pairs.iter().map(|pair| pair.as_array().unwrap()[..3].into()).collect()
+                };
+                only(read) == only(pairs(rows))
+            }
+        };
+        println!("{file}: {}", said.lines().last().unwrap_or_default());
+        if !fits {
+            wrong.push(format!("{file}:\n{said}"));
+        }
+    }
+    assert!(files.len() > 28 && wrong.is_empty(), "{}", wrong.join("\n"));
 }
