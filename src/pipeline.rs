@@ -1,13 +1,14 @@
 //! Stage order: what a run does, and what `--only`, `--from`, `--fresh` and `--shard` change about
 //! it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
 use crate::artifacts::{RunDir, Shard, atomic};
 use crate::error::{Error, Result};
-use crate::models::{check_lm_folder, check_resumes};
+use crate::models::{self, check_lm_folder, check_resumes, tokenizer_and_context};
 use crate::prompt::PromptText;
 use crate::recipe::{Counts, LmSizes, Lora, Plan, Recipe, Stage, chat_template, config_folder};
 use crate::report::Summary;
@@ -71,7 +72,8 @@ pub fn run(
     atomic::write(&context.run.path("plan.json"), format!("{resolved}\n").as_bytes())?;
     info!("run directory {}: stages {}", dir.display(), names(&stages));
     context.tell_left_overs()?;
-    context.plan.warnings().iter().for_each(|warning| warn!("{warning}"));
+    let warnings = context.plan.warnings().into_iter().chain(notes(&context.plan.recipe));
+    warnings.for_each(|warning| warn!("{warning}"));
     stages::check_prompts_ahead(&stages, &context)?;
     for stage in &stages {
         stages::run(*stage, &context)?;
@@ -221,6 +223,29 @@ fn without_chat(recipe: &Recipe, rows: &PairRows) -> Vec<String> {
         }
     };
     tuned.into_iter().filter_map(problem).collect()
+}
+
+/// What is to be known of the language models that the recipe, whose paths are full, takes from
+/// folders: [`models::notes`], once for each folder. A folder that cannot be read is told by
+/// [`preflight`].
+pub fn notes(recipe: &Recipe) -> Vec<String> {
+    let bases = recipe.steer.iter().flat_map(|steer| &steer.bases);
+    let policies = recipe.ppo.iter().map(|ppo| &ppo.policy);
+    let sampled = recipe.preferences.iter().filter_map(|table| table.policy.as_ref());
+    let folder = |name: &String| recipe.models.get(name)?.id.as_ref();
+    let answering: BTreeSet<&String> =
+        bases.chain(policies).chain(sampled).filter_map(folder).collect();
+    let mut told = BTreeSet::new();
+    let mut all = Vec::new();
+    for (name, model) in &recipe.models {
+        let Some(id) = model.id.as_ref().filter(|id| told.insert(*id)) else { continue };
+        let folder = Path::new(id);
+        let notes = tokenizer_and_context(folder)
+            .and_then(|(tokenizer, _)| models::notes(folder, &tokenizer, answering.contains(id)));
+        let notes = notes.unwrap_or_default().into_iter();
+        all.extend(notes.map(|note| format!("`models.{name}.id`: {note}")));
+    }
+    all
 }
 
 /// `told`, what the recipe's rules find wrong, and of `more` (`` `key`: … ``) what they do not say

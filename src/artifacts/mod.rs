@@ -11,6 +11,7 @@ pub mod journal;
 pub mod manifest;
 pub mod run_dir;
 pub mod shard;
+pub mod stand_in;
 
 pub use fingerprint::{fingerprint, hash_file};
 pub use hashes::FileHashes;

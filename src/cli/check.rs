@@ -54,11 +54,14 @@ impl CheckCommand {
         }
         plan.counts = counts;
         let vocabularies = plan_report(&plan)?;
+        let notes = pipeline::notes(&plan.recipe);
         plan.recipe = hub::as_written(&plan.recipe, &asked, &path);
         let read = [("data files", data), ("pair files", pairs)]
             .map(|(what, report)| report.map_or_else(String::new, |report| words(what, &report)));
-        let parts =
-            [plan.describe(), vocabularies].into_iter().chain(read).filter(|part| !part.is_empty());
+        let parts = [plan.describe(), vocabularies, of_models(&notes)]
+            .into_iter()
+            .chain(read)
+            .filter(|part| !part.is_empty());
         print(parts.collect::<Vec<_>>().join("\n").trim_end())
     }
 }
@@ -114,6 +117,12 @@ fn lacking(recipe: &Recipe, dataset: &Dataset) -> Option<Error> {
 /// Whether weights of the model may not be here: those of a hub id, or of an adapter's base.
 fn stands_on_hub(folder: &Path, id: &str) -> bool {
     hub_model(folder, id).is_some() || hub_base(&folder.join(id)).is_some()
+}
+
+/// What is to be known of the models, as a paragraph of the plan.
+fn of_models(notes: &[String]) -> String {
+    let lines: String = notes.iter().map(|note| format!("  warning: {note}\n")).collect();
+    if lines.is_empty() { lines } else { format!("model folders\n{lines}") }
 }
 
 /// A paragraph of the plan.

@@ -9,11 +9,11 @@ use tracing::warn;
 use super::{hub, print};
 use crate::error::{Error, Result};
 use crate::machine::device::DeviceReport;
-use crate::models::check_lm_folder;
 use crate::models::config::{self, CLASSIFIER_TYPES};
+use crate::models::{check_lm_folder, ends, notes};
 use crate::recipe::hub_model;
 use crate::score::JudgeModel;
-use crate::text::{folder_reports, indented};
+use crate::text::{Tokenizer, folder_reports};
 
 #[derive(Debug, Args)]
 pub struct DoctorCommand {
@@ -36,7 +36,7 @@ impl DoctorCommand {
         }
         let folders: Vec<PathBuf> =
             self.models.iter().map(|model| folder(model)).collect::<Result<_>>()?;
-        print(&folder_reports(&folders.iter().map(PathBuf::as_path).collect::<Vec<_>>(), weights)?)
+        print(&folder_reports(&folders.iter().map(PathBuf::as_path).collect::<Vec<_>>(), model)?)
     }
 }
 
@@ -55,21 +55,27 @@ fn folder(model: &str) -> Result<PathBuf> {
     })
 }
 
-/// What a run would say of the folder's model before it reads the weights.
-fn weights(folder: &Path) -> String {
+/// What a run would say of the folder's model before it reads the weights: that they fit, where
+/// answers end, and what else is to be known.
+fn model(folder: &Path, tokenizer: Option<&Tokenizer>) -> Vec<(&'static str, String)> {
     let is_classifier =
         config::model_type(folder).is_ok_and(|family| CLASSIFIER_TYPES.contains(&family.as_str()));
-    let found = if is_classifier {
-        JudgeModel::check_folder(folder)
-    } else {
-        check_lm_folder(folder, false)
-    };
-    match found {
-        Ok(()) => "their headers are as config.json asks for".to_owned(),
-        // A reward model is no language model, and may be the gold.
-        Err(_) if !is_classifier && JudgeModel::check_folder(folder).is_ok() => {
-            "of a reward model, as config.json asks for".to_owned()
-        }
-        Err(error) => indented(&error.to_string()),
+    let fits = "their headers are as config.json asks for".to_owned();
+    if is_classifier {
+        let found = JudgeModel::check_folder(folder);
+        return vec![("weights", found.map_or_else(|error| error.to_string(), |()| fits))];
     }
+    if let Err(error) = check_lm_folder(folder, false) {
+        // A reward model is no language model, and may be the gold.
+        let is_reward = JudgeModel::check_folder(folder).is_ok();
+        let of_reward = "of a reward model, as config.json asks for".to_owned();
+        return vec![("weights", if is_reward { of_reward } else { error.to_string() })];
+    }
+    let Some(tokenizer) = tokenizer else { return vec![("weights", fits)] };
+    let said = |text: Result<String>| text.unwrap_or_else(|error| error.to_string());
+    let told = notes(folder, tokenizer, true).unwrap_or_else(|error| vec![error.to_string()]);
+    [("weights", fits), ("answers end at", said(ends(folder, tokenizer)))]
+        .into_iter()
+        .chain(told.into_iter().map(|note| ("warning", note)))
+        .collect()
 }

@@ -5,11 +5,13 @@ mod as_recipe;
 mod escapes;
 mod printed;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
+use tracing::warn;
 
 use self::printed::Printed;
 use super::hub;
@@ -19,7 +21,7 @@ use crate::artifacts::interrupt;
 use crate::engine::{Engine, PromptReader, SteerSettings, check_prompts};
 use crate::error::{Error, Result};
 use crate::machine::device;
-use crate::models::{check_lm_folders, open_with_tokenizer};
+use crate::models::{check_lm_folders, notes, open_with_tokenizer, tokenizer_and_context};
 use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
 use crate::recipe::{Dtype, Proposal, Recipe, base_kinds};
@@ -181,6 +183,7 @@ impl SteerCommand {
         let folders = self.folders()?;
         let templates = self.templates();
         self.check_folders(&folders, &templates, &prompts[0])?;
+        folders.tell_notes()?;
         check_vocabularies(&recipe, &words, &folders)?;
         check_lengths(&prompts, (&settings, method.proposal), &folders, &templates)?;
         // 3. The models.
@@ -285,6 +288,19 @@ struct Folders {
 }
 
 impl Folders {
+    /// Says what is to be known of the models, once for each folder.
+    fn tell_notes(&self) -> Result<()> {
+        let mut told = BTreeSet::new();
+        for folder in [self.base.as_path()].into_iter().chain(self.guides()) {
+            if told.insert(folder) {
+                let (tokenizer, _) = tokenizer_and_context(folder)?;
+                let notes = notes(folder, &tokenizer, folder == self.base)?;
+                notes.iter().for_each(|note| warn!("{}: {note}", folder.display()));
+            }
+        }
+        Ok(())
+    }
+
     fn guides(&self) -> impl Iterator<Item = &Path> {
         self.pairs.iter().flat_map(|(tuned, untuned)| [tuned.as_path(), untuned])
     }

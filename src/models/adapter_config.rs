@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::adapter_options::{MERGE, Purpose, is_off, problems};
 use super::json_file::read_json;
+use crate::artifacts::stand_in;
 use crate::error::{Error, Result};
 use crate::recipe::{Lora, base_folder, hub_base};
 
@@ -301,6 +302,7 @@ fn is_match(pattern: &Regex, layer: &str) -> bool {
 /// [`Error::Model`] where the base is not there or an adapter itself.
 pub fn base_of_adapter(folder: &Path) -> Result<Option<PathBuf>> {
     let path = folder.join(CONFIG);
+    stand_in::refuse(&path)?;
     if !path.is_file() {
         return Ok(None);
     }

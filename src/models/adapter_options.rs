@@ -12,6 +12,24 @@ const BASE_CHANGED: &str = "hint: merge it where it was trained (`merge_and_unlo
                             from there with `path_initial_model_for_weight_conversion`, which \
                             makes a plain LoRA of PiSSA, OLoRA, CorDA and LoRA-GA";
 
+/// What is said of an adapter on the output layer. Where that is the embedding too, a plain merge
+/// would change both, and be another model than the adapter is.
+pub(super) fn head_problem(is_tied: bool) -> String {
+    let way_out = match is_tied {
+        true => format!(
+            "hint: in its base the output layer is the embedding too, so give it weights of its \
+             own first, `base.config.tie_word_embeddings = False; base.lm_head.weight = \
+             torch.nn.Parameter(base.lm_head.weight.clone())`, and then {}",
+            MERGE.trim_start_matches("hint: ")
+        ),
+        false => MERGE.to_owned(),
+    };
+    format!(
+        "`target_modules` takes in the output layer, `lm_head`: only layers of blocks are \
+             adapted here\n\n{way_out}"
+    )
+}
+
 /// Options that must be off, what they do, and the way out.
 pub(super) const REFUSED: [(&str, &str, &str); 15] = [
     ("use_dora", "the directions and lengths of weights are learned apart (DoRA)", MERGE),

@@ -18,6 +18,7 @@ use super::labels::Labels;
 use super::llama::Llama;
 use super::llama_config::LlamaConfig;
 use super::{Decoder, LmInfo, quantization};
+use crate::artifacts::stand_in;
 use crate::error::{Error, Result};
 
 /// The config of a language model; the Llama family is one.
@@ -286,6 +287,7 @@ fn usable<T>(
 
 fn read_json_config(folder: &Path) -> Result<(PathBuf, Value)> {
     let path = folder.join("config.json");
+    stand_in::refuse(&path)?;
     if !path.is_file() {
         let hint = if folder.join("adapter_config.json").is_file() {
             "it is a PEFT adapter, and only language and reward models may be one here: merge it \

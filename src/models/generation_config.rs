@@ -8,7 +8,10 @@ use serde::Deserialize;
 use super::config::LmConfig;
 use super::config_keys::TokenIds;
 use super::json_file::read_json;
+use crate::artifacts::stand_in;
 use crate::error::{Error, Result};
+
+pub(super) const FILE: &str = "generation_config.json";
 
 /// The end-of-sequence ids of the model in `folder`, whose config this is.
 pub(super) fn eos_token_ids(folder: &Path, config: &LmConfig) -> Result<Vec<i64>> {
@@ -21,7 +24,8 @@ pub(super) fn generation_eos(folder: &Path) -> Result<Option<Vec<i64>>> {
     struct GenerationConfig {
         eos_token_id: Option<TokenIds>,
     }
-    let path = folder.join("generation_config.json");
+    let path = folder.join(FILE);
+    stand_in::refuse(&path)?;
     if !path.is_file() {
         return Ok(None);
     }

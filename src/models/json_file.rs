@@ -5,10 +5,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::artifacts::atomic;
+use crate::artifacts::{atomic, stand_in};
 use crate::error::{Error, Result};
 
 pub(super) fn read_json(path: &Path) -> Result<Value> {
+    stand_in::refuse(path)?;
     let text = std::fs::read_to_string(path).map_err(Error::io(path, "reading"))?;
     serde_json::from_str(&text)
         .map_err(|error| Error::data(path, Some(error.line()), error.to_string()))

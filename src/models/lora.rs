@@ -13,12 +13,13 @@ use tch::{Device, Kind, Tensor};
 
 use super::adapter::Adapter;
 use super::adapter_config::{AdapterConfig, CONFIG, base_of_adapter};
-use super::adapter_options::{MERGE, Purpose};
+use super::adapter_options::{MERGE, Purpose, head_problem};
 use super::config::LmConfig;
 use super::json_file::write_json;
 use super::layers::LinearLayer;
 use super::shapes::{self, LinearShape, Shapes};
 use super::weights::{self, Headers};
+use crate::artifacts::stand_in;
 use crate::error::{Error, Result};
 use crate::recipe::{BASE_FROM_HERE, Lora, LoraSave};
 use crate::sampling::Stream;
@@ -352,7 +353,10 @@ pub(super) fn check(folder: &Path, config: &LmConfig, purpose: Purpose) -> Resul
         .map(String::as_str)
         .filter(|name| !names.iter().any(|layer| layer == name))
         .chain(["lm_head"]);
-    if let Some(other) = adapter.stray(others) {
+    let stray = adapter.stray(others);
+    if stray == Some("lm_head") {
+        problems.push(head_problem(config.tied()));
+    } else if let Some(other) = stray {
         problems.push(format!(
             "`target_modules` takes in `{other}`, which is no linear layer of a block, and no \
              other is adapted here\n\n{MERGE}"
@@ -370,7 +374,9 @@ pub(super) fn check(folder: &Path, config: &LmConfig, purpose: Purpose) -> Resul
     }
     let path = folder.join(WEIGHTS);
     let own = (!problems.is_empty()).then(|| Error::Model { path: folder.join(CONFIG), problems });
-    let tensors = if !path.is_file() {
+    let tensors = if let Err(stands_in) = stand_in::refuse(&path) {
+        Some(stands_in)
+    } else if !path.is_file() {
         Some(Error::model(
             folder,
             format!("has `{CONFIG}`, but no `{WEIGHTS}`\n\nhint: save the adapter again with PEFT"),

@@ -46,6 +46,27 @@ impl RewardHead {
         }
     }
 
+    /// How many numbers the head gives for a text, as the headers have it; a reward is one.
+    fn rows(self, headers: &Headers) -> i64 {
+        let shape = headers.shape(self.tensor());
+        shape.and_then(|shape| shape.first()).map_or(1, |&rows| rows as i64)
+    }
+
+    /// What is said of a folder with such a head where a language model is wanted.
+    pub(super) fn is_no_lm(self, headers: &Headers) -> String {
+        let head = self.tensor();
+        match self.rows(headers) {
+            1 => format!(
+                "is a reward model (it has `{head}`), not a language model\n\nhint: it can be the \
+                 `gold`"
+            ),
+            rows => format!(
+                "is a classifier of {rows} labels (by its `{head}`), neither a language model nor a \
+                 reward model, which gives one number for a text"
+            ),
+        }
+    }
+
     /// The text that such a model was trained on, with `{prompt}` and `{response}` once each.
     pub fn layout(self) -> &'static str {
         match self {
@@ -183,10 +204,7 @@ impl RewardModel {
         headers: &Headers,
         head: RewardHead,
     ) -> Result<()> {
-        let rows = headers
-            .shape(head.tensor())
-            .and_then(|shape| shape.first())
-            .map_or(1, |&rows| rows as i64);
+        let rows = head.rows(headers);
         let labels = (rows != 1).then(|| {
             let what = format!(
                 "`{}` gives {rows} numbers for a text, a reward model gives one",
@@ -195,7 +213,8 @@ impl RewardModel {
             Error::model(
                 folder,
                 format!(
-                    "{what}\n\nhint: a classifier of this family is not supported; `[gold]` takes \
+                    "{what}\n\nhint: it was trained as a classifier of {rows} labels: train it with \
+                     `num_labels=1`, as TRL's RewardTrainer does; of classifiers `[gold]` takes \
                      DistilBERT and BERT"
                 ),
             )

@@ -140,14 +140,7 @@ fn check(folder: &Path, generates: bool) -> Result<Tokenizer> {
     if let Ok(headers) = &headers {
         let head = RewardHead::of(headers).filter(|_| headers.shape("lm_head.weight").is_none());
         misfits.extend(match (head, &config) {
-            (Some(head), _) => Some(Error::model(
-                folder,
-                format!(
-                    "is a reward model (it has `{}`), not a language model\n\nhint: it can be the \
-                     `gold`",
-                    head.tensor()
-                ),
-            )),
+            (Some(head), _) => Some(Error::model(folder, head.is_no_lm(headers))),
             (None, Ok(config)) => Lm::check_weights(home, config, headers).err(),
             (None, Err(_)) => headers.whole().err(),
         });

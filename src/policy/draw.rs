@@ -51,12 +51,24 @@ fn finite_log_sum_exp(logits: &Tensor) -> Result<Vec<f32>> {
     let sums = log_sum_exp(logits)?;
     if let Some(sum) = sums.iter().find(|sum| !sum.is_finite()) {
         return Err(Error::failed(format!(
-            "the model's logits are not finite (their log-sum-exp is {sum})\n\n\
-             hint: its weights are damaged, or overflow in {}: try dtype = \"float32\"",
-            dtype_name(logits.kind())
+            "the model's logits are not finite (their log-sum-exp is {sum})\n\nhint: {}",
+            not_finite_hint(logits.kind())
         )));
     }
     Ok(sums)
+}
+
+/// The way out where weights in `kind` give no numbers.
+fn not_finite_hint(kind: Kind) -> String {
+    let dtype = dtype_name(kind);
+    if matches!(kind, Kind::Float | Kind::Double) {
+        format!(
+            "its weights hold inf or NaN, or overflow even in {dtype}: fetch or copy the model \
+             again, or take an earlier checkpoint of the training that made it"
+        )
+    } else {
+        format!("its weights are damaged, or overflow in {dtype}: try dtype = \"float32\"")
+    }
 }
 
 fn candidates(logits: &Tensor, sums: Vec<f32>, needed: Option<usize>) -> Result<Vec<Distribution>> {

@@ -7,7 +7,11 @@ use std::fmt;
 use std::path::Path;
 
 const LONGEST: usize = 96;
-const DATA_FILES: [&str; 5] = [".jsonl", ".gz", ".json", ".csv", ".parquet"];
+/// Endings of data files and their packings; `text/file_kind.rs` says which are read.
+const DATA_FILES: [&str; 12] = [
+    ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".gz", ".zst", ".bz2", ".xz",
+    ".zip",
+];
 
 /// A repository and a branch, tag or commit of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,7 +141,10 @@ mod tests {
         std::fs::create_dir_all(folder.path().join("models/base")).unwrap();
         assert_eq!(hub_model(folder.path(), "models/base"), None);
         assert_eq!(hub_model(folder.path(), "models/other"), HubId::parse("models/other"));
-        assert_eq!(hub_dataset(folder.path(), "data/train.jsonl.gz"), None);
+        for file in ["train.jsonl.gz", "train.jsonl.zst", "train.tsv", "train.ndjson", "train.txt"]
+        {
+            assert_eq!(hub_dataset(folder.path(), &format!("data/{file}")), None, "{file}");
+        }
         assert_eq!(
             hub_dataset(folder.path(), "stanfordnlp/imdb"),
             HubId::parse("stanfordnlp/imdb")

@@ -45,7 +45,7 @@ pub use planning::{steer_problems, validate, with_joined_paths};
 pub use reading::{ReaderSizes, Reading, SAMPLED_ROWS, guide_tokens};
 pub use rules::Rules;
 pub use sizes::{ClassifierSizes, LinearSize, LmSizes};
-pub use stage::StageTable;
+pub use stage::{StageTable, Texts};
 pub use tables::*;
 pub use tokenizer_folder::{chat_template, conversion_hint};
 pub use words::bytes_in_words;

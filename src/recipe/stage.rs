@@ -8,6 +8,15 @@ use super::plan::Plan;
 use super::rules::Rules;
 use super::tables::{Recipe, Stage, for_stages};
 
+/// Texts of `[data]`, or the prompts that they make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Texts {
+    None,
+    /// Those to train and to validate on.
+    Training,
+    Test,
+}
+
 /// The table of a stage.
 pub trait StageTable {
     /// Whether `recipe`, which has it, leaves the stage anything to do.
@@ -24,6 +33,11 @@ pub trait StageTable {
     /// there is more than to add it.
     fn without(&self, _needed: Stage, _: &Recipe) -> Option<(&'static str, &'static str)> {
         None
+    }
+
+    /// Which texts of `[data]` the stage reads.
+    fn texts(&self, _recipe: &Recipe) -> Texts {
+        Texts::None
     }
 
     /// Tells `rules` what is wrong between the table's keys and others; a range that one key alone

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::adapter_folder::tokenizer_folder;
 use super::words::listed;
+use crate::artifacts::stand_in;
 
 /// The file that holds a folder's chat template, and the template; `None` where the folder has
 /// none. As in transformers, `chat_template.jinja` wins over `tokenizer_config.json`, and of
@@ -16,6 +17,7 @@ use super::words::listed;
 pub fn chat_template(folder: &Path) -> Result<Option<(PathBuf, String)>, String> {
     let folder = tokenizer_folder(folder);
     let path = folder.join("chat_template.jinja");
+    stand_in::refuse(&path).map_err(|error| error.to_string())?;
     if path.is_file() {
         let text = std::fs::read_to_string(&path)
             .map_err(|error| format!("`{}` cannot be read: {error}", path.display()))?;

@@ -3,10 +3,12 @@
 
 use std::rc::Rc;
 
+use tch::Kind;
 use tracing::warn;
 
 use crate::error::{Error, Result};
 use crate::models::Lm;
+use crate::models::weights::dtype_name;
 use crate::text::{PromptTemplate, Tokenizer, VocabularyDifference};
 
 /// A guide pair as it is loaded: the tuned and the untuned model, one tokenizer, one prompt
@@ -45,12 +47,16 @@ impl GuidePair {
         if !self.tuned.has_weights_of(&self.untuned) {
             return;
         }
-        let kind = format!("{:?}", self.tuned.kind()).to_lowercase();
+        let kind = self.tuned.kind();
+        let finer = match kind {
+            Kind::Float | Kind::Double => "",
+            _ => ", or keep small differences with dtype float32",
+        };
+        let kind = dtype_name(kind);
         warn!(
             "the tuned and the untuned guide hold the same weights as they were loaded ({kind}), \
              so every score is 0 and they choose nothing\n\n\
-             hint: name two different models, train longer or at a higher rate, or keep small \
-             differences with dtype float32"
+             hint: name two different models, or train longer or at a higher rate{finer}"
         );
     }
 }

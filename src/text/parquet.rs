@@ -4,7 +4,9 @@
 //! so are lists of numbers (embeddings, token ids), which would fill the memory and are never text;
 //! a record tells who asks for such a column.
 
+use std::fmt::Display;
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -23,13 +25,21 @@ const MOST_DAYS: i64 = 2_932_896;
 const MOST_SECONDS: i64 = (MOST_DAYS + 1) * 24 * 3600 - 1;
 
 /// The first `limit` rows; a record's line is its row, from 1.
+///
+/// # Errors
+/// Where the file is damaged: the crate reports some of that by a panic.
 pub fn read(path: &Path, file: File, limit: usize) -> Result<Vec<Record>> {
-    let wrong = |row: Option<usize>| {
-        move |error: ParquetError| {
-            let hint = "the file may be cut short: download or copy it again";
-            Error::data(path, row, format!("not a readable Parquet file: {error}\n\nhint: {hint}"))
-        }
-    };
+    catch_unwind(AssertUnwindSafe(|| rows(path, file, limit)))
+        .unwrap_or_else(|_| Err(damaged(path, None, "its pages are not as its footer says")))
+}
+
+fn damaged(path: &Path, row: Option<usize>, what: impl Display) -> Error {
+    let hint = "the file may be cut short: download or copy it again";
+    Error::data(path, row, format!("not a readable Parquet file: {what}\n\nhint: {hint}"))
+}
+
+fn rows(path: &Path, file: File, limit: usize) -> Result<Vec<Record>> {
+    let wrong = |row: Option<usize>| move |error: ParquetError| damaged(path, row, error);
     let reader = SerializedFileReader::new(file).map_err(wrong(None))?;
     let schema = reader.metadata().file_metadata().schema();
     let (mut columns, mut unread): (Vec<TypePtr>, Vec<Unread>) = (Vec::new(), Vec::new());

@@ -48,8 +48,8 @@ impl PromptTemplate {
     /// what the system is to say. To a model without any chat template, a single turn is a text.
     ///
     /// # Errors
-    /// Where the prompt is another chat and the model reads texts, or a chat does not end with the user's
-    /// turn, or the tokenizer has no chat template, or that refuses the turns.
+    /// Where the prompt is another chat and the model reads texts, or a chat does not end with the
+    /// user's turn, or the tokenizer has no chat template, or that refuses the turns.
     pub fn render(&self, tokenizer: &Tokenizer, prompt: &PromptText) -> Result<String> {
         let fill = |text: &str| self.template.replace("{prompt}", text);
         match (prompt, &self.chat) {

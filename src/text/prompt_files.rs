@@ -13,6 +13,7 @@ use super::file_kind::FileKind;
 use super::messages::asked;
 use super::record::{Record, shorten};
 use super::records;
+use crate::artifacts::stand_in;
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;
 
@@ -33,6 +34,7 @@ pub fn read_prompts(path: &Path, column: Option<&str>) -> Result<Vec<Prompt>> {
         let path = Path::new("standard input");
         return prompts(path, &records::rows(path, spooled(path)?, None, 0, strings)?, column);
     }
+    stand_in::refuse(path)?;
     let file = File::open(path).map_err(Error::io(path, "opening the prompts"))?;
     let kind = FileKind::of(&path.file_name().unwrap_or_default().to_string_lossy());
     prompts(path, &records::rows(path, file, kind, 0, strings)?, column)

@@ -171,9 +171,12 @@ fn identity(base: &Tokenizer, guide: &Tokenizer) -> String {
     }
 }
 
-/// What each model folder's tokenizer and config say, what `weights` says of its weights, and
-/// whether the others have the vocabulary of the first.
-pub fn folder_reports(folders: &[&Path], weights: impl Fn(&Path) -> String) -> Result<String> {
+/// What each model folder's tokenizer and config say, the lines that `further` adds (what, and what
+/// it is), and whether the others have the vocabulary of the first.
+pub fn folder_reports(
+    folders: &[&Path],
+    further: impl Fn(&Path, Option<&Tokenizer>) -> Vec<(&'static str, String)>,
+) -> Result<String> {
     let mut text = String::new();
     let mut first = None;
     for folder in folders {
@@ -192,7 +195,9 @@ pub fn folder_reports(folders: &[&Path], weights: impl Fn(&Path) -> String) -> R
             ),
         };
         text.push_str(&described);
-        let _ = writeln!(text, "  {:<14} {}", "weights", weights(folder));
+        for (what, is) in further(folder, tokenizer.as_ref()) {
+            let _ = writeln!(text, "  {what:<14} {}", indented(&is));
+        }
         let Some(tokenizer) = tokenizer else { continue };
         match &first {
             None => first = Some((folder.display(), tokenizer.vocabulary())),
@@ -209,7 +214,7 @@ pub fn folder_reports(folders: &[&Path], weights: impl Fn(&Path) -> String) -> R
 }
 
 /// Lines that continue under a column of values.
-pub fn indented(text: &str) -> String {
+fn indented(text: &str) -> String {
     text.replace("\n\n", "\n").replace('\n', "\n                 ")
 }
 
@@ -257,7 +262,7 @@ fn describe(folder: &Path, tokenizer: &Tokenizer) -> Result<String> {
 }
 
 /// Ids with their tokens.
-fn named(tokenizer: &Tokenizer, ids: &[i64]) -> String {
+pub fn named(tokenizer: &Tokenizer, ids: &[i64]) -> String {
     let all: Vec<String> = ids
         .iter()
         .map(|&id| format!("{id} `{}`", tokenizer.token(id).unwrap_or_default()))
@@ -280,9 +285,11 @@ mod tests {
         std::fs::write(a.join("config.json"), r#"{"model_type":"gpt2","vocab_size":258}"#).unwrap();
         std::fs::write(b.join("config.json"), r#"{"vocab_size":200}"#).unwrap();
         std::fs::write(b.join("chat_template.jinja"), "{{ messages[0].content }}").unwrap();
-        let report =
-            folder_reports(&[&a, &b, &a], |folder| format!("of {}", folder.ends_with("b")))
-                .unwrap();
+        let report = folder_reports(&[&a, &b, &a], |folder, tokenizer| {
+            assert!(tokenizer.is_some());
+            vec![("weights", format!("of {}", folder.ends_with("b")))]
+        })
+        .unwrap();
         for expected in [
             "  family         gpt2\n  vocabulary     258 tokens, largest id 257\n  embedding      \
              258 rows\n  bos            0 `<|endoftext|>`\n",

@@ -14,7 +14,7 @@ use super::json_file::read_json;
 use super::special_tokens::SpecialTokens;
 use super::tokenizer_class::TokenizerClass;
 use super::vocabulary::Vocabulary;
-use crate::artifacts::atomic;
+use crate::artifacts::{atomic, stand_in};
 use crate::error::{Error, Result};
 use crate::recipe::{chat_template, config_folder, conversion_hint, tokenizer_folder};
 
@@ -51,6 +51,7 @@ impl Tokenizer {
     pub fn open(folder: &Path) -> Result<Self> {
         let folder = &*tokenizer_folder(folder);
         let path = folder.join("tokenizer.json");
+        stand_in::refuse(&path)?;
         if let Some(hint) = conversion_hint(folder).filter(|_| !path.exists()) {
             return Err(Error::data(&path, None, format!("there is no such file\n\nhint: {hint}")));
         }

@@ -25,7 +25,7 @@ const MARK: &[u8] = b"\xef\xbb\xbf";
 const UNPACK: &str = "unpack it, or pack it with gzip or zstd";
 const RECODE: &str = "save it as UTF-8, for example with `iconv -f UTF-16 -t UTF-8`";
 const WRITE_AGAIN: &str = "write it as Parquet, JSON lines or CSV";
-const FOREIGN: [Foreign; 13] = [
+const FOREIGN: [Foreign; 12] = [
     (b"BZh91AY&SY", "a bzip2 file", UNPACK),
     (b"\xfd7zXZ\0", "an xz file", UNPACK),
     (b"\x04\x22\x4d\x18", "an lz4 file", UNPACK),
@@ -35,7 +35,6 @@ const FOREIGN: [Foreign; 13] = [
     (b"\xfe\xff", "UTF-16 text", RECODE),
     (b"ARROW1\0\0", "an Arrow file", WRITE_AGAIN),
     (b"\xff\xff\xff\xff", "an Arrow stream, as `save_to_disk` writes it", WRITE_AGAIN),
-    (b"version https://git-lfs", "a pointer of git-lfs, not the data", "fetch it: `git lfs pull`"),
     (b"<!DOCTYPE", "a web page", "download the data itself"),
     (b"<!doctype", "a web page", "download the data itself"),
     (b"<html", "a web page", "download the data itself"),

@@ -53,6 +53,17 @@ def texts():
     return pa.table(columns)
 
 
+def prompts():
+    columns = {
+        "prompt": pa.array(["a", "b", "c"]),
+        "messages": pa.array([[{"role": "user", "content": "a"}], [], None], MESSAGES),
+        "scores": pa.array([[("a", 0.5)], None, [("b", None)]], pa.map_(pa.string(), pa.float64())),
+        "price": pa.array([decimal.Decimal("1.50"), None, decimal.Decimal("-0.05")]),
+        "day": pa.array([datetime.date(2024, 2, 29), None, datetime.date(1, 1, 1)]),
+    }
+    return pa.table(columns)
+
+
 def plain(value):
     """A row as JSON has it: maps as objects, what JSON lacks as text."""
     if isinstance(value, list) and value and isinstance(value[0], tuple):
@@ -80,5 +91,6 @@ OUT.mkdir(exist_ok=True)
 write("nested", nested(), row_group_size=3)
 write("nested-pages", nested(), data_page_version="2.0", data_page_size=1, use_dictionary=False)
 write("texts", texts())
+write("prompts", prompts(), row_group_size=2, compression="gzip")
 for codec in ["none", "snappy", "gzip", "brotli", "zstd", "lz4"]:
     write(f"codec-{codec}", nested().select(["prompt", "words"]), compression=codec)

@@ -4,6 +4,7 @@
 //! W2S_FUZZ_SECONDS is the time for each reader (default 2); W2S_FUZZ_SEED begins another walk. A
 //! failure prints the seed of its input.
 
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use rand::{RngExt, SeedableRng};
 use w2s::models::weights::{Headers, read_tensors};
 use w2s::models::{ClassifierConfig, LmConfig};
 use w2s::recipe;
+use w2s::text::read_prompts;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| {
@@ -169,4 +171,25 @@ fn recipes() {
         std::fs::write(&path, bytes).unwrap();
         recipe::load(&path, &[]).and_then(|recipe| recipe::Plan::new(recipe, &path)).is_ok()
     });
+}
+
+/// Prompts of every kind of file; but for separated values the contents alone tell the kind.
+#[test]
+fn data_files() {
+    let target = tempfile::tempdir().unwrap();
+    let lines = b"{\"prompt\":\"a\",\"n\":[1]}\n\n{\"prompt\":\"b\\u2028\",\"n\":null}\n".to_vec();
+    let object = b"{\"version\":1,\"data\":[{\"prompt\":\"a\"},\r\n{\"prompt\":\"b\"}]}".to_vec();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+    gzip.write_all(&lines).unwrap();
+    let zstd = zstd::encode_all(&lines[..], 3).unwrap();
+    let parquet = golden_bytes("files/prompts.parquet");
+    let any = vec![lines, object, gzip.finish().unwrap(), zstd, parquet];
+    let separated = b"id;prompt\r\n1;\"a; \"\"b\"\"\nc\"\r\n2;d\r\n".to_vec();
+    for (name, seeds) in [("prompts", any), ("prompts.csv", vec![separated])] {
+        let path = target.path().join(name);
+        fuzz(name, &seeds, |bytes| {
+            std::fs::write(&path, bytes).unwrap();
+            read_prompts(&path, None).is_ok()
+        });
+    }
 }

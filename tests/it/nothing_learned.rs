@@ -122,7 +122,9 @@ fn a_training_that_changes_no_weight_is_told_where_it_happens_and_beside_the_num
             "{log}"
         );
         assert!(
-            log.contains("hold the same weights as they were loaded (float), so every score is 0"),
+            log.contains(
+                "hold the same weights as they were loaded (float32), so every score is 0"
+            ),
             "{log}"
         );
         assert!(

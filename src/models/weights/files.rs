@@ -1,10 +1,12 @@
 //! Which files hold a folder's weights: one of safetensors, its shards by their index, or the same
 //! of `torch.save`.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::artifacts::stand_in;
 use crate::error::{Error, Result};
 
 const SINGLE: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
@@ -16,11 +18,11 @@ const MOST_SHARDS: usize = 10_000;
 pub fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     for name in SINGLE {
         let single = folder.join(name);
-        if single.is_file() {
+        if is_there(&single)? {
             return Ok(vec![single]);
         }
         let index = folder.join(format!("{name}.index.json"));
-        if index.is_file() {
+        if is_there(&index)? {
             return shards(folder, &index);
         }
     }
@@ -33,6 +35,19 @@ pub fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
             names.join(" nor ")
         ),
     ))
+}
+
+/// Whether there is such a file; an error where a link promises one, or where the folder may not
+/// be looked into.
+fn is_there(path: &Path) -> Result<bool> {
+    stand_in::refuse(path)?;
+    match std::fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.is_file()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(Error::io(path, "reading")(error))
+        }
+        Err(_) => Ok(false),
+    }
 }
 
 /// The files that an index names, each checked to be a plain name of this folder.

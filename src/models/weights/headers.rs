@@ -8,6 +8,7 @@ use tch::Kind;
 
 use super::files::weight_files;
 use super::tensor_file::{Stored, TensorFile};
+use crate::artifacts::stand_in;
 use crate::error::{Error, Result};
 
 /// So many misfits of one kind are named; a model that is another has hundreds.
@@ -38,10 +39,13 @@ impl Headers {
         let (there, missing): (Vec<PathBuf>, Vec<PathBuf>) =
             weight_files(folder)?.into_iter().partition(|path| path.is_file());
         let mut headers = Self { path: folder.to_owned(), files: Vec::new(), unread: Vec::new() };
+        let links = missing.iter().find_map(|path| stand_in::refuse(path).err());
         if !missing.is_empty() {
             let missing =
                 missing.iter().map(|path| format!("missing shard `{}`", path.display())).collect();
-            headers.unread.push((folder.to_owned(), bounded(missing, "shards are missing")));
+            let links = links.map(|error| error.to_string());
+            let problems = bounded(missing, "shards are missing").into_iter().chain(links);
+            headers.unread.push((folder.to_owned(), problems.collect()));
         }
         there.iter().for_each(|path| headers.add(path));
         Ok(headers)

@@ -11,6 +11,7 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
 use super::pickle::{self, TensorRecord};
+use crate::artifacts::stand_in;
 use crate::error::{Error, Result};
 
 /// A mapped file and its checked contents. Nobody may truncate the file while it is open; what we
@@ -48,6 +49,7 @@ const DAMAGED: &str = "hint: it is damaged or cut short; download or copy it aga
 impl TensorFile {
     /// Told by the name: `.safetensors`, or else what `torch.save` writes.
     pub fn open(path: &Path) -> Result<Self> {
+        stand_in::refuse(path)?;
         let file = File::open(path).map_err(Error::io(path, "opening"))?;
         // SAFETY: see the type's contract on truncation.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "mapping"))?;

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use super::super::hub_id::hub_dataset;
 use super::super::rules::Rules;
+use super::super::stage::Texts;
 use super::super::words::{listed, nearest};
 use super::data::{Columns, Data, PromptRule};
-use super::{Recipe, splits};
+use super::{Recipe, Stage, splits};
+use crate::artifacts::stand_in;
 
 const BUILTIN: &str = "builtin:reviews";
 
@@ -56,7 +58,7 @@ impl Data {
             if let (None, Some(reader)) = (size, readers.first()) {
                 rules.problem_hint(
                     format!("missing key `data.{split}`: {reader} reads that split"),
-                    "give its rows; 0 takes all there are",
+                    "give its rows; 0 takes all there are in files",
                 );
             }
         }
@@ -86,7 +88,9 @@ impl Data {
             }
         } else if hub_dataset(rules.folder, &self.source).is_none() {
             let path = rules.folder.join(&self.source);
-            if self.source.is_empty() || !path.exists() {
+            if let Err(stands_in) = stand_in::refuse(&path) {
+                rules.problem(format!("`data.source`: {stands_in}"));
+            } else if self.source.is_empty() || !path.exists() {
                 let what = format!(
                     "`data.source` is `{}`, but `{}` does not exist",
                     self.source,
@@ -159,16 +163,13 @@ struct Readers {
 
 impl Readers {
     fn of(recipe: &Recipe) -> Self {
-        let scratch = recipe.models.iter().filter(|(_, model)| model.scratch.is_some());
-        let scratch = scratch.map(|(name, _)| format!("`models.{name}.scratch`"));
-        let gold = recipe.gold.as_ref().is_some_and(|gold| gold.scratch.is_some());
-        let sampled = recipe.preferences.as_ref().is_some_and(|table| table.source.is_none());
-        let tables =
-            [(gold, "gold.scratch"), (sampled, "preferences"), (recipe.ppo.is_some(), "ppo")];
-        let tables = tables.iter().filter(|(reads, _)| *reads);
-        let tables = tables.map(|(_, table)| format!("`[{table}]`"));
-        let steer = recipe.steer.iter().map(|_| "`[steer]`".to_owned());
-        Self { training: scratch.chain(tables).collect(), test: steer.collect() }
+        let reading = |texts: Texts| {
+            let reads = |stage: &Stage| {
+                stage.table(recipe).is_some_and(|table| table.texts(recipe) == texts)
+            };
+            Stage::ALL.into_iter().filter(reads).map(|stage| format!("`[{stage}]`")).collect()
+        };
+        Self { training: reading(Texts::Training), test: reading(Texts::Test) }
     }
 }
 

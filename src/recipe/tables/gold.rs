@@ -11,9 +11,10 @@ use super::super::memory::{Shape, StageMemory, judge_parts};
 use super::super::plan::Plan;
 use super::super::rules::Rules;
 use super::super::sizes::{ClassifierSizes, in_range};
-use super::super::stage::StageTable;
+use super::super::stage::{StageTable, Texts};
 use super::super::words::grouped;
 use super::GOLD;
+use super::Recipe;
 use super::run::Dtype;
 use super::training::{Training, TrainingTable};
 
@@ -124,6 +125,10 @@ impl Gold {
 }
 
 impl StageTable for Gold {
+    fn texts(&self, _: &Recipe) -> Texts {
+        if self.scratch.is_some() { Texts::Training } else { Texts::None }
+    }
+
     fn rules(&self, rules: &mut Rules) {
         rules.id_or_scratch(GOLD, self.id.is_some(), self.scratch.is_some());
         if let Some(scratch) = &self.scratch {

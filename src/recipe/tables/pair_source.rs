@@ -6,12 +6,15 @@ use super::pair_columns::PairColumns;
 use super::preferences::{Pairing, Preferences};
 use super::sampling::SamplingTable;
 use super::splits;
+use crate::artifacts::stand_in;
 
 impl Preferences {
     /// The rules on pairs of `source`.
     pub(super) fn source_rules(&self, source: &str, rules: &mut Rules) {
         let path = rules.folder.join(source);
-        if source.is_empty() || !path.exists() {
+        if let Err(stands_in) = stand_in::refuse(&path) {
+            rules.problem(format!("`preferences.source`: {stands_in}"));
+        } else if source.is_empty() || !path.exists() {
             rules.problem_hint(
                 format!(
                     "`preferences.source` is `{source}`, but `{}` does not exist",

@@ -11,7 +11,7 @@ use super::super::memory::{StageMemory, judge_parts};
 use super::super::plan::Plan;
 use super::super::rules::Rules;
 use super::super::sizes::Sizes;
-use super::super::stage::StageTable;
+use super::super::stage::{StageTable, Texts};
 use super::super::words::{grouped, product};
 use super::chunk_len::{ChunkLen, ChunkLens};
 use super::kl::KlTable;
@@ -248,6 +248,10 @@ impl PpoTable {
 }
 
 impl StageTable for PpoTable {
+    fn texts(&self, _: &Recipe) -> Texts {
+        Texts::Training
+    }
+
     fn rules(&self, rules: &mut Rules) {
         self.tell(rules);
     }

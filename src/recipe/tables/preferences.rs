@@ -12,7 +12,7 @@ use super::super::plan::Plan;
 use super::super::reading::SAMPLED_ROWS;
 use super::super::rules::Rules;
 use super::super::sizes::Sizes;
-use super::super::stage::StageTable;
+use super::super::stage::{StageTable, Texts};
 use super::super::words::{grouped, product};
 use super::pair_columns::PairColumns;
 use super::sampling::SamplingTable;
@@ -232,6 +232,10 @@ impl StageTable for Preferences {
             ", which labels the pairs",
             "pairs of a file may keep their labels: `label = \"kept\"`",
         ))
+    }
+
+    fn texts(&self, _: &Recipe) -> Texts {
+        if self.source.is_none() { Texts::Training } else { Texts::None }
     }
 
     fn rules(&self, rules: &mut Rules) {

@@ -9,7 +9,7 @@ use super::super::memory::{StageMemory, largest, tuning_parts};
 use super::super::plan::Plan;
 use super::super::rules::Rules;
 use super::super::sizes::LmSizes;
-use super::super::stage::StageTable;
+use super::super::stage::{StageTable, Texts};
 use super::Recipe;
 use super::scratch::Scratch;
 use super::training::{Training, TrainingTable};
@@ -40,6 +40,10 @@ impl StageTable for Pretrain {
     /// Where there is a model to make.
     fn is_asked(&self, recipe: &Recipe) -> bool {
         recipe.models.values().any(|model| model.scratch.is_some())
+    }
+
+    fn texts(&self, recipe: &Recipe) -> Texts {
+        if self.is_asked(recipe) { Texts::Training } else { Texts::None }
     }
 
     fn rules(&self, rules: &mut Rules) {

@@ -11,8 +11,9 @@ use super::super::guide_pairs::GuidePairSource;
 use super::super::memory::{StageMemory, largest};
 use super::super::plan::Plan;
 use super::super::rules::Rules;
-use super::super::stage::StageTable;
+use super::super::stage::{StageTable, Texts};
 use super::super::words::{grouped, product};
+use super::Recipe;
 use super::guide::{GuideTable, pair_rules};
 use super::method::Proposal;
 use super::method_spelling::MethodTable;
@@ -196,6 +197,10 @@ impl Steer {
 }
 
 impl StageTable for Steer {
+    fn texts(&self, _: &Recipe) -> Texts {
+        Texts::Test
+    }
+
     fn rules(&self, rules: &mut Rules) {
         if self.bases.is_empty() {
             rules.problem("`steer.bases` is empty, expected one model or more");

@@ -114,7 +114,7 @@ fn nested_columns_texts_and_codecs_are_what_pyarrow_reads() {
         assert_eq!(rows, expected, "{}", path.display());
         compared += 1;
     }
-    assert_eq!(compared, 9);
+    assert_eq!(compared, 10);
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn what_cannot_be_read_is_told_with_its_line_and_by_what_it_is() {
         (
             "x.parquet",
             b"version https://git-lfs.github.com/spec/v1\n".to_vec(),
-            "x.parquet: the file is a pointer of git-lfs",
+            "x.parquet: is a git-lfs pointer",
         ),
         ("x.json", b"<!doctype html>".to_vec(), "x.json: the file is a web page"),
         ("x.json", parquet.clone(), "x.json: not a readable Parquet file"),

@@ -171,7 +171,7 @@ fn a_file_of_chats_is_answered_as_their_texts_are() {
     assert_eq!(chat["prompt"][1]["content"], "hi", "{chat}");
     let error = failure(steer(&model).args(["--prompts", file.to_str().unwrap()]), 1);
     assert!(
-        error.contains("the prompt is a chat, but this model is given texts\n\nhint: ")
+        error.contains("the prompt is a chat of several turns, but this model is given texts\n")
             && error.contains("`--base-chat`"),
         "{error}"
     );

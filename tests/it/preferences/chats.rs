@@ -13,8 +13,8 @@ use crate::common::{failure, lines, output, stderr, success, w2s};
 const TEMPLATE: &str = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}|{% endfor %}\
                         {% if add_generation_prompt %}a:{% endif %}";
 
-/// Runs `tables` on pairs that `row` makes of a prompt and two answers. No stage reads `[data]`, and
-/// the recipe has none.
+/// Runs `tables` on pairs that `row` makes of a prompt and two answers. No stage reads `[data]`,
+/// and the recipe has none.
 fn run<F>(bench: &Bench, out: &str, tables: &str, row: F) -> Command
 where
     F: Fn(&str, &str, &str) -> Value,

@@ -179,7 +179,7 @@ fn data_is_asked_for_by_the_stages_that_read_it() {
     assert_eq!(problems.len(), 1, "{problems:#?}");
     assert!(
         problems[0].starts_with(
-            "x.toml: missing table `[data]`, which is read by `models.m.scratch`, \
+            "x.toml: missing table `[data]`, which is read by `[pretrain]`, \
              `[steer]`\n\nhint: give `source`"
         ),
         "{problems:#?}"
@@ -187,21 +187,21 @@ fn data_is_asked_for_by_the_stages_that_read_it() {
     let data = "[data]\nsource='builtin:reviews'\n";
     let problems = Written::new(format!("{head}{data}{model}{steer}")).problems(&[]);
     let expected = [
-        ("train", "`models.m.scratch`"),
-        ("validation", "`models.m.scratch`"),
+        ("train", "`[pretrain]`"),
+        ("validation", "`[pretrain]`"),
         ("test", "`[steer]`"),
     ]
     .map(|(split, reader)| {
         format!(
             "x.toml: missing key `data.{split}`: {reader} reads that split\n\nhint: give its \
-             rows; 0 takes all there are"
+             rows; 0 takes all there are in files"
         )
     });
     assert_eq!(problems, expected);
     let rows = "train=9\nvalidation=9\n";
     Written::new(format!("{head}{data}{rows}{model}")).plan(&[]);
     let tuned = "[models.g]\nid='g'\n[preferences]\nsource='p.jsonl'\nvalidation_pairs=1\n\
-                 policy='g'\n[sft]\n";
+                 label='kept'\npolicy='g'\n[sft]\n";
     let written = Written::new(format!("{head}{tuned}"));
     model_folder(&written.folder.path().join("g"), TINY_GPT2);
     std::fs::write(written.folder.path().join("p.jsonl"), "{}").unwrap();

@@ -3,6 +3,7 @@
 
 mod headers;
 mod told;
+mod words;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -114,7 +114,7 @@ fn one_check_tells_every_problem_of_every_model() {
         "the end-of-sequence id 99 is not among the 97 of the embedding".to_owned(),
         "tensor `transformer.ln_f.bias` is stored as I32, which is not supported: weights are F16, \
          BF16, F32 or F64".to_owned(),
-        "`target_modules` takes in `lm_head`, which is no linear layer of a block".to_owned(),
+        "`target_modules` takes in the output layer, `lm_head`: only layers of blocks are adapted".to_owned(),
         "`use_dora` = true is not supported".to_owned(),
         format!("`gold.id`: {}: its weights are of 2 labels, `id2label` in config.json names \
                  3", gold.display()),
