@@ -98,7 +98,7 @@ impl PairCard<'_> {
     }
 }
 
-const FIELDS: &str = "Fields: `id`, `prompt`, `chosen`, `rejected`; where there is a reward \
+const FIELDS: &str = "Fields: `id`, `prompt` (a text, or the turns of a chat), `chosen`, `rejected`; where there is a reward \
                       `reward_chosen`, `reward_rejected` and `probability`; `relabelled` (of pairs \
                       that had labels: whether the reward turned them round); `chosen_complete` \
                       and `rejected_complete` (whether the response ended by itself, not by the \

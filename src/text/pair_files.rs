@@ -126,8 +126,9 @@ fn hold_out_pairs(
     }
     train.truncate(if settings.train_pairs == 0 { train.len() } else { settings.train_pairs });
     let distinct = validation.iter().map(|&row| &all[row].prompt).collect::<HashSet<_>>().len();
+    let prompts = if distinct == 1 { "prompt" } else { "prompts" };
     report.lines.push(format!(
-        "validation: {} of these pairs, all those of {distinct} prompts, held out by the seed",
+        "validation: {} of these pairs, all those of {distinct} {prompts}, held out by the seed",
         validation.len()
     ));
     report.held_out(

@@ -106,7 +106,7 @@ fn a_killed_run_ends_like_an_untouched_one_and_its_adapters_steer() {
     assert!(shown.contains("other: 331,392 parameters, 2 layers × 96 wide"), "{shown}");
     std::fs::write(
         scratch.path().join("merged/adapter_config.json"),
-        r#"{"base_model_name_or_path": "owner/base"}"#,
+        r#"{"base_model_name_or_path": "../gone"}"#,
     )
     .unwrap();
     let error = failure(

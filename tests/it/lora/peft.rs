@@ -134,7 +134,7 @@ fn adapters_that_do_not_fit_are_one_clear_error() {
         (
             "base_model_name_or_path",
             json!("meta-llama/Llama-2-7b"),
-            "is `meta-llama/Llama-2-7b`, which is no folder here\n\nhint: ",
+            "is `meta-llama/Llama-2-7b`, which is no folder here and not in the hub's cache\n\nhint: ",
         ),
         ("base_model_name_or_path", Value::Null, "is ``, which is no folder here"),
         ("base_model_name_or_path", json!("../adapter"), "which is an adapter itself"),
