@@ -114,26 +114,15 @@ fn lacking(recipe: &Recipe, dataset: &Dataset) -> Option<Error> {
     texts.and_then(Result::err).or_else(|| labels.and_then(Result::err))
 }
 
-<<<<<<< HEAD
-=======
-/// Whether weights of the model may not be here: those of a hub id, or of an adapter's base.
-fn stands_on_hub(folder: &Path, id: &str) -> bool {
-    hub_model(folder, id).is_some() || hub_base(&folder.join(id)).is_some()
-}
-
->>>>>>> s18
 /// What is to be known of the models, as a paragraph of the plan.
 fn of_models(notes: &[String]) -> String {
     let lines: String = notes.iter().map(|note| format!("  warning: {note}\n")).collect();
     if lines.is_empty() { lines } else { format!("model folders\n{lines}") }
-<<<<<<< HEAD
 }
 
 /// Whether weights of the model may not be here: those of a hub id, or of an adapter's base.
 fn stands_on_hub(folder: &Path, id: &str) -> bool {
     hub_model(folder, id).is_some() || hub_base(&folder.join(id)).is_some()
-=======
->>>>>>> s18
 }
 
 /// A paragraph of the plan.

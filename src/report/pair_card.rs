@@ -98,13 +98,14 @@ impl PairCard<'_> {
     }
 }
 
-const FIELDS: &str = "Fields: `id`, `prompt` (a text, or the turns of a chat), `chosen`, `rejected`; where there is a reward \
-                      `reward_chosen`, `reward_rejected` and `probability`; `relabelled` (of pairs \
-                      that had labels: whether the reward turned them round); `chosen_complete` \
-                      and `rejected_complete` (whether the response ended by itself, not by the \
-                      token budget). Responses follow the prompt as they stand, spaces included. \
-                      What was left out is listed in `*.left_out.jsonl` with its reason; \
-                      `report.json` holds the numbers below.\n";
+const FIELDS: &str = "Fields: `id`, `prompt` (a text, or the turns of a chat), `chosen`, \
+                      `rejected`; where there is a reward `reward_chosen`, `reward_rejected` and \
+                      `probability`; `relabelled` (of pairs that had labels: whether the reward \
+                      turned them round); `chosen_complete` and `rejected_complete` (whether the \
+                      response ended by itself, not by the token budget). Responses follow the \
+                      prompt as they stand, spaces included. What was left out is listed in \
+                      `*.left_out.jsonl` with its reason; `report.json` holds the numbers \
+                      below.\n";
 
 fn split_words(report: &PairReport) -> String {
     let shared = match report.pairs_of_training_prompts {
