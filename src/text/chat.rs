@@ -1,7 +1,8 @@
 //! Chat templates: the jinja text of a tokenizer folder, compiled once and rendered as transformers
 //! renders it.
 //!
-//! What templates take from Python rather than from jinja is in [`super::jinja_python`]; where a
+//! What templates take from Python rather than from jinja is in [`super::jinja_python`], filters and
+//! operators that differ in [`super::jinja_filters`], and syntax in [`super::jinja_source`]; where a
 //! folder keeps its template, in `recipe`.
 
 use std::fmt;
@@ -11,7 +12,10 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 
+use super::jinja_filters;
+use super::jinja_methods;
 use super::jinja_python::{self, Clock};
+use super::jinja_source::prepared;
 use crate::error::{Error, Result};
 use crate::prompt::Message;
 
@@ -56,8 +60,9 @@ impl ChatTemplate {
         environment.set_syntax(syntax);
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_unknown_method_callback(jinja_python::method);
+        environment.set_unknown_method_callback(jinja_methods::method);
         environment.add_filter("tojson", jinja_python::tojson);
+        jinja_filters::add(&mut environment);
         environment.add_filter("trim", jinja_python::trim);
         environment.add_test("sequence", jinja_python::is_sequence);
         environment.add_test("iterable", jinja_python::is_iterable);
@@ -124,34 +129,6 @@ fn line(error: &minijinja::Error) -> String {
     error.line().map(|line| format!(" (line {line} of the template)")).unwrap_or_default()
 }
 
-/// The source as jinja sees it: every line break is `\n`, and transformers' own `{% generation %}`
-/// blocks, which mark what the assistant says and render as what they hold, are plain blocks.
-fn prepared(source: &str) -> String {
-    let source = source.replace("\r\n", "\n").replace('\r', "\n");
-    let mut text = String::with_capacity(source.len());
-    let mut rest = source.as_str();
-    while let Some((before, tag)) = rest.split_once("{%") {
-        text.push_str(before);
-        text.push_str("{%");
-        rest = tag;
-        let Some((inside, after)) = tag.split_once("%}") else { break };
-        let word = inside.trim_matches(['-', '+']);
-        let name = match word.trim() {
-            "generation" => "with",
-            "endgeneration" => "endwith",
-            _ => continue,
-        };
-        let signs =
-            |found: &str| if found.is_empty() { " ".to_owned() } else { format!("{found} ") };
-        let open = signs(&inside[..inside.len() - inside.trim_start_matches(['-', '+']).len()]);
-        let close = &inside[inside.trim_end_matches(['-', '+']).len()..];
-        text.push_str(&format!("{open}{name} {close}%}}"));
-        rest = after;
-    }
-    text.push_str(rest);
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,9 +190,5 @@ mod tests {
         let source = "a \n{%- generation %}\n b{% set x = 1 %}\n  {% endgeneration -%}\n \
                       c{% if x is defined %}leaked{% endif %}";
         assert_eq!(template(source).unwrap().render(&chat(), true).unwrap(), "a bc");
-        assert_eq!(
-            prepared("{%+ generation-%}\r\n{% if x %}\r{%endgeneration%}{% x"),
-            "{%+ with -%}\n{% if x %}\n{% endwith %}{% x"
-        );
     }
 }

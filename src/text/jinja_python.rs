@@ -1,89 +1,17 @@
-//! What chat templates take from Python: string methods, `tojson` as `json.dumps` writes it,
-//! `strftime`, and Python's idea of whitespace.
+//! What chat templates take from Python: `tojson` as `json.dumps` writes it, `strftime`, and
+//! Python's idea of whitespace.
 //!
-//! Only where minijinja and its `pycompat` methods do otherwise.
+//! Only where minijinja does otherwise; methods are in [`super::jinja_methods`].
 
 use std::ffi::{CStr, CString};
 use std::fmt::Write;
 
-use minijinja::value::{Kwargs, Value, ValueKind, from_args};
-use minijinja::{Error, ErrorKind, State};
-use minijinja_contrib::pycompat;
+use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::{Error, ErrorKind};
 
 /// Python counts four control characters as whitespace that Unicode does not.
-fn is_space(character: char) -> bool {
+pub fn is_space(character: char) -> bool {
     character.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&character)
-}
-
-/// Methods of strings, maps and lists.
-pub fn method(
-    state: &mut State,
-    value: &Value,
-    name: &str,
-    arguments: &[Value],
-) -> Result<Value, Error> {
-    let Some(text) = value.as_str() else {
-        return pycompat::unknown_method_callback(state, value, name, arguments);
-    };
-    let of_text = |argument: Option<&Value>| argument.and_then(Value::as_str).map(str::to_owned);
-    let pieces = |pieces: Vec<&str>| pieces.into_iter().map(Value::from).collect::<Value>();
-    Ok(match (name, arguments.len()) {
-        ("strip", 0) => Value::from(text.trim_matches(is_space)),
-        ("lstrip", 0) => Value::from(text.trim_start_matches(is_space)),
-        ("rstrip", 0) => Value::from(text.trim_end_matches(is_space)),
-        ("split", 0) => pieces(text.split(is_space).filter(|piece| !piece.is_empty()).collect()),
-        ("rsplit", 1 | 2) => {
-            let (separator, most): (&str, Option<usize>) = from_args(arguments)?;
-            if separator.is_empty() {
-                return Err(Error::new(ErrorKind::InvalidOperation, "empty separator"));
-            }
-            let mut found: Vec<&str> = text
-                .rsplitn(most.map_or(usize::MAX, |most| most.saturating_add(1)), separator)
-                .collect();
-            found.reverse();
-            pieces(found)
-        }
-        ("splitlines", 0) => pieces(split_lines(text)),
-        ("removeprefix", 1) => {
-            let prefix = of_text(arguments.first()).unwrap_or_default();
-            Value::from(text.strip_prefix(prefix.as_str()).unwrap_or(text))
-        }
-        ("removesuffix", 1) => {
-            let suffix = of_text(arguments.first()).unwrap_or_default();
-            Value::from(text.strip_suffix(suffix.as_str()).unwrap_or(text))
-        }
-        ("partition" | "rpartition", 1) => {
-            let separator = of_text(arguments.first()).unwrap_or_default();
-            let parted = if name == "partition" {
-                text.split_once(&*separator)
-            } else {
-                text.rsplit_once(&*separator)
-            };
-            match parted {
-                Some((before, after)) => pieces(vec![before, &separator, after]),
-                None if name == "partition" => pieces(vec![text, "", ""]),
-                None => pieces(vec!["", "", text]),
-            }
-        }
-        _ => return pycompat::unknown_method_callback(state, value, name, arguments),
-    })
-}
-
-/// Python ends a line at more characters than `\n`.
-fn split_lines(text: &str) -> Vec<&str> {
-    const ENDS: [char; 9] =
-        ['\n', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];
-    let mut lines = Vec::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(|character| ENDS.contains(&character) || character == '\r') {
-        lines.push(&rest[..at]);
-        let end = rest[at..].chars().next().map_or(1, char::len_utf8);
-        rest = if rest[at..].starts_with("\r\n") { &rest[at + 2..] } else { &rest[at + end..] };
-    }
-    if !rest.is_empty() {
-        lines.push(rest);
-    }
-    lines
 }
 
 /// The `trim` filter is Python's `strip`.
@@ -234,7 +162,7 @@ impl Json {
 }
 
 /// As Python's `repr`: the shortest digits, with an exponent below 1e-4 and from 1e16 on.
-fn float(number: f64) -> String {
+pub fn float(number: f64) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
     }
@@ -327,12 +255,6 @@ mod tests {
                 "1e+100"
             ]
         );
-    }
-
-    #[test]
-    fn lines_end_where_python_ends_them() {
-        assert_eq!(split_lines("a\r\nb\rc\u{2028}d\n\ne"), ["a", "b", "c", "d", "", "e"]);
-        assert_eq!(split_lines("a\n"), ["a"]);
     }
 
     #[test]

@@ -306,11 +306,12 @@ impl Tokenizer {
         self.inner.id_to_token(u32::try_from(id).ok()?)
     }
 
-    /// The full map of ids to tokens, added ones included, but for those that the model beside it
-    /// neither reads nor writes.
+    /// The full map of ids to tokens, added ones included, but for those added ones that the model
+    /// beside it neither reads nor writes.
     pub fn vocabulary(&self) -> Vocabulary {
-        let mut ids = self.inner.get_vocab(true);
-        ids.retain(|_, id| self.rows.is_none_or(|rows| i64::from(*id) < rows));
+        let (mut ids, common) = (self.inner.get_vocab(true), self.largest_common_id());
+        let rows = self.rows.unwrap_or(i64::MAX).max(common + 1);
+        ids.retain(|_, id| i64::from(*id) < rows);
         Vocabulary::new(ids)
     }
 
