@@ -8,8 +8,8 @@ use super::{hub, print};
 use crate::error::{Error, Result};
 use crate::hub::Files;
 use crate::pipeline::{self, Preflight};
-use crate::recipe::{self, Counts, Plan, Recipe, hub_base, hub_dataset, hub_model};
-use crate::text::{DataReport, Dataset, Split, load_dataset, plan_report};
+use crate::recipe::{self, Counts, Data, Plan, Recipe, hub_base, hub_dataset, hub_model};
+use crate::text::{DataReport, Dataset, Prompts, Split, load_dataset, plan_report};
 
 #[derive(Debug, Args)]
 pub struct CheckCommand {
@@ -97,6 +97,7 @@ fn find(asked: &Recipe, recipe: &Recipe, path: &Path) -> Findings {
             Ok(read) => {
                 counts.texts = Some(read.train.len());
                 problems.extend(lacking(recipe, &read).map(|error| error.to_string()));
+                problems.extend(too_few_prompts(recipe, table, &read, *seed));
                 data = Some(read.report);
             }
             Err(error) => problems.push(error.to_string()),
@@ -112,6 +113,14 @@ fn lacking(recipe: &Recipe, dataset: &Dataset) -> Option<Error> {
     let texts = (is_learned || is_labelled).then(|| dataset.texts(Split::Train).map(drop));
     let labels = is_labelled.then(|| dataset.labels(Split::Train).map(drop));
     texts.and_then(Result::err).or_else(|| labels.and_then(Result::err))
+}
+
+/// What is to be said where fewer test texts make a prompt than are to be steered.
+fn too_few_prompts(recipe: &Recipe, data: &Data, read: &Dataset, seed: u64) -> Option<String> {
+    let asked = recipe.steer.as_ref()?.prompts;
+    let Prompts { prompts, seen } = read.prompts(Split::Test, &data.prompt, seed, asked);
+    let found = prompts.len() + seen.len();
+    (found < asked).then(|| data.too_few_prompts(found, asked))
 }
 
 /// What is to be known of the models, as a paragraph of the plan.

@@ -161,9 +161,9 @@ impl Plan {
         writeln!(out, "of a response that takes more the beginning is scored")
     }
 
-    /// `None` where the guide's sizes are not known.
+    /// `None` where the guide's sizes are not known, or prompts have no bound.
     fn guide_room(&self, guide: &str, bases: &[&str], new_tokens: usize) -> Option<GuideRoom> {
-        let prompt = self.recipe.prompt_bound(guide)?;
+        let prompt = self.recipe.prompt_bound(guide).filter(|_| self.recipe.bounds_prompts())?;
         let room = (self.models.get(guide)?.context as usize).saturating_sub(prompt);
         let owner = self.recipe.tokenizer_owner(guide);
         let same = bases.iter().all(|base| self.recipe.tokenizer_owner(base) == owner);

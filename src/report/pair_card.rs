@@ -12,13 +12,17 @@ pub struct PairCard<'a> {
     pub recipe: &'a Recipe,
     pub train: &'a PairReport,
     pub validation: &'a PairReport,
+    /// The hash of the training pairs.
+    pub contents: &'a str,
 }
 
 impl PairCard<'_> {
     pub fn markdown(&self) -> String {
+        // The `datasets` library takes a configuration of the same name that it has seen elsewhere
+        // for this one, whatever its files hold.
+        let name = format!("{}-{}", self.recipe.run.name, &self.contents[..8]);
         let mut card =
-            "---\ntags:\n- preference\nconfigs:\n- config_name: default\n  data_files:\n"
-                .to_owned();
+            format!("---\ntags:\n- preference\nconfigs:\n- config_name: {name}\n  data_files:\n");
         for (split, _) in self.splits() {
             // Writing to a `String` cannot fail.
             let _ = writeln!(card, "  - split: {split}\n    path: {split}.jsonl");

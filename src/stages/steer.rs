@@ -225,16 +225,11 @@ pub fn asked(context: &Context) -> Result<Asked> {
 /// few.
 pub fn test_prompts(context: &Context) -> Result<Vec<Prompt>> {
     let count = table(context)?.prompts;
-    let rule = &context.recipe().data()?.prompt;
+    let data = context.recipe().data()?;
     let Prompts { mut prompts, seen } = context.prompts(Split::Test, count)?;
     prompts.extend(seen.into_iter().take(count - prompts.len()));
     if prompts.len() < count {
-        return Err(Error::failed(format!(
-            "only {} test texts have the {} words of a prompt; `steer.prompts` asks for \
-             {count}\n\nhint: lower it, or raise `data.test`",
-            prompts.len(),
-            rule.min_words
-        )));
+        return Err(Error::failed(data.too_few_prompts(prompts.len(), count)));
     }
     Ok(prompts)
 }

@@ -9,6 +9,10 @@ use super::record::{Record, shorten};
 use crate::error::{Error, Result};
 use crate::prompt::{Message, PromptText};
 
+/// Roles that chat templates know.
+const ROLES: [&str; 7] =
+    ["system", "user", "assistant", "tool", "developer", "function", "ipython"];
+
 /// The turns that a value holds; `None` where it is none: a list of objects, one such object, or
 /// either written as a JSON text, as CSV has it.
 ///
@@ -74,7 +78,8 @@ fn turn(fields: &Map<String, Value>) -> Result<Message, String> {
     let role = match role {
         "human" => "user",
         "gpt" => "assistant",
-        role => role,
+        role if ROLES.contains(&role) => role,
+        role => return Err(format!("the role is `{role}`; expected one of {}", ROLES.join(", "))),
     };
     Ok(Message::new(role, content(either(["content", "value"])?)?))
 }
@@ -123,6 +128,8 @@ mod tests {
     #[test]
     fn a_turn_that_cannot_be_read_is_named() {
         let problem = |value: Value| turns(&value).unwrap_err();
+        let strange = problem(json!([{ "role": "bot", "content": "q" }]));
+        assert!(strange.starts_with("turn 1: the role is `bot`; expected one of system, user,"));
         let said = json!({ "role": "user", "content": "q" });
         assert_eq!(
             problem(json!([said, { "speaker": "user", "content": "q" }])),

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::messages::turns;
 use super::pairs::Reason;
 use super::record::Record;
@@ -24,6 +26,7 @@ pub(super) struct Said {
 enum Column {
     Text(String),
     Turns(Vec<Message>),
+    Nothing,
 }
 
 /// Columns that other sets have their prompts in.
@@ -43,6 +46,9 @@ pub(super) fn read(file: &Path, columns: &PairColumns, record: &Record) -> Resul
     let wrong = |problem: String| Error::data(file, Some(record.line), problem);
     let column = |name: &str, key: &str| -> Result<Column> {
         let value = record.column(file, name, &format!("preferences.columns.{key}"))?;
+        if is_nothing(value) {
+            return Ok(Column::Nothing);
+        }
         match turns(value).map_err(|problem| wrong(format!("`{name}`, {problem}")))? {
             Some(turns) => Ok(Column::Turns(turns)),
             None => {
@@ -55,7 +61,7 @@ pub(super) fn read(file: &Path, columns: &PairColumns, record: &Record) -> Resul
     if !has(&columns.chosen) && ONE_ANSWER.iter().any(|name| has(name)) {
         return Err(wrong(one_answer(columns, record)));
     }
-    let has_prompt = record.fields.get(&columns.prompt).is_some_and(|value| !value.is_null());
+    let has_prompt = has(&columns.prompt);
     let is_asked_for = columns.prompt != PairColumns::default().prompt;
     let prompt = match has_prompt || is_asked_for {
         true => Some(column(&columns.prompt, "prompt")?),
@@ -63,6 +69,16 @@ pub(super) fn read(file: &Path, columns: &PairColumns, record: &Record) -> Resul
     };
     let both = (column(&columns.chosen, "chosen")?, column(&columns.rejected, "rejected")?);
     match (prompt, both) {
+        (prompt, (Column::Nothing, _) | (_, Column::Nothing)) => Ok(Said {
+            prompt: match prompt {
+                Some(Column::Text(text)) => text.into(),
+                Some(Column::Turns(turns)) => turns.into(),
+                Some(Column::Nothing) | None => PromptText::default(),
+            },
+            chosen: String::new(),
+            rejected: String::new(),
+            unfit: Some(Reason::Empty),
+        }),
         (prompt, (Column::Turns(chosen), Column::Turns(rejected))) => {
             of_turns(prompt, chosen, rejected).ok_or_else(|| wrong(no_common_turn(columns)))
         }
@@ -70,6 +86,12 @@ pub(super) fn read(file: &Path, columns: &PairColumns, record: &Record) -> Resul
             let prompt = match prompt {
                 Column::Text(text) => text.into(),
                 Column::Turns(turns) => turns.into(),
+                Column::Nothing => {
+                    return Err(wrong(format!(
+                        "`{}` is null; expected a text or the turns of a chat",
+                        columns.prompt
+                    )));
+                }
             };
             Ok(Said { prompt, chosen, rejected, unfit: None })
         }
@@ -93,6 +115,11 @@ pub(super) fn read(file: &Path, columns: &PairColumns, record: &Record) -> Resul
     }
 }
 
+/// A null, or a list of no turn.
+fn is_nothing(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
+}
+
 /// Responses that are turns. A prompt that is a text beside responses that hold it as a turn says
 /// nothing new. `None` where no turn comes before the responses.
 fn of_turns(prompt: Option<Column>, chosen: Vec<Message>, rejected: Vec<Message>) -> Option<Said> {
@@ -102,11 +129,11 @@ fn of_turns(prompt: Option<Column>, chosen: Vec<Message>, rejected: Vec<Message>
         _ if common > 0 => chosen[..common].to_vec(),
         Some(Column::Turns(turns)) => turns,
         Some(Column::Text(text)) => vec![Message::new("user", text)],
-        None => return None,
+        Some(Column::Nothing) | None => return None,
     };
     let [chosen, rejected] = [&chosen[common..], &rejected[common..]];
     let is_answer = |turns: &[Message]| turns.len() == 1 && turns[0].role == "assistant";
-    let is_asked = before.last().is_some_and(|turn| turn.role == "user");
+    let is_asked = before.last().is_some_and(|turn| turn.role != "assistant");
     let is_fit = is_answer(chosen) && is_answer(rejected) && is_asked;
     let said = |turns: &[Message]| turns[0].content.clone();
     Some(Said {

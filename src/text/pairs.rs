@@ -56,7 +56,8 @@ pub enum Reason {
     PromptTooLong,
     /// Equal rewards, where the higher one is chosen.
     Tied,
-    /// The responses are not one turn of the assistant's each, behind one of the user's.
+    /// The responses are not one turn of the assistant's each, behind one of
+    /// somebody else's.
     NotOneAnswer,
 }
 

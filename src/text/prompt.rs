@@ -48,8 +48,8 @@ impl PromptTemplate {
     /// what the system is to say. To a model without any chat template, a single turn is a text.
     ///
     /// # Errors
-    /// Where the prompt is another chat and the model reads texts, or a chat does not end with the
-    /// user's turn, or the tokenizer has no chat template, or that refuses the turns.
+    /// Where the prompt is another chat and the model reads texts, or a chat ends with the
+    /// assistant's turn, or the tokenizer has no chat template, or that refuses the turns.
     pub fn render(&self, tokenizer: &Tokenizer, prompt: &PromptText) -> Result<String> {
         let fill = |text: &str| self.template.replace("{prompt}", text);
         match (prompt, &self.chat) {
@@ -61,7 +61,8 @@ impl PromptTemplate {
                 let mut turns = turns.clone();
                 match turns.last_mut() {
                     Some(turn) if turn.role == "user" => turn.content = fill(&turn.content),
-                    _ => return Err(no_question(turns.last())),
+                    Some(turn) if turn.role != "assistant" => {}
+                    last => return Err(no_question(last.as_deref())),
                 }
                 render_chat(tokenizer, chat, turns)
             }
@@ -161,7 +162,7 @@ fn no_question(last: Option<&Message>) -> Error {
         Some(turn) => format!("ends with a turn of `{}`", turn.role),
         None => "has no turn".to_owned(),
     };
-    Error::failed(format!("the chat {found}; expected the user's, which a response answers"))
+    Error::failed(format!("the chat {found}; expected one that a response answers"))
 }
 
 #[cfg(test)]

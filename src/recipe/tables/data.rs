@@ -125,6 +125,22 @@ impl Data {
         })
     }
 
+    /// What is said where it makes fewer prompts than `steer.prompts` asks for.
+    pub fn too_few_prompts(&self, found: usize, asked: usize) -> String {
+        let raise = match self.test {
+            Some(0) | None => "",
+            Some(_) => ", or raise `data.test`",
+        };
+        let what = match self.columns.prompt {
+            Some(_) => format!("there are only {found} test prompts"),
+            None => {
+                let least = self.prompt.min_words;
+                format!("only {found} test texts have the {least} words of a prompt and one more")
+            }
+        };
+        format!("{what}; `steer.prompts` asks for {asked}\n\nhint: lower it{raise}")
+    }
+
     pub(in crate::recipe) fn words(&self, out: &mut String) -> fmt::Result {
         let Self { source, subset, splits, columns, prompt, train, validation, test } = self;
         let rows = |rows: Option<usize>| match rows {

@@ -16,7 +16,7 @@ use super::context::Context;
 use super::prompt_room::Asked;
 use super::run::write_json;
 use super::tasks::{PAIRS_CARD, PAIRS_REPORT, TRAIN, VALIDATION, left_out_file};
-use crate::artifacts::atomic;
+use crate::artifacts::{atomic, hash_file};
 use crate::error::{Error, Result};
 use crate::recipe::Preferences;
 use crate::report::{PairCard, PairReport};
@@ -59,8 +59,13 @@ pub fn make(context: &Context) -> Result<()> {
             );
         }
     }
-    let card =
-        PairCard { recipe: context.recipe(), train: &train, validation: &validation }.markdown();
+    let card = PairCard {
+        recipe: context.recipe(),
+        train: &train,
+        validation: &validation,
+        contents: &hash_file(&path(TRAIN))?,
+    }
+    .markdown();
     atomic::write(&context.run.path(PAIRS_CARD), card.as_bytes())?;
     write_json(
         &context.run.path(PAIRS_REPORT),

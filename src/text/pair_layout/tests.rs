@@ -1,4 +1,4 @@
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 
@@ -88,6 +88,12 @@ fn a_chat_that_is_not_one_answer_each_is_unfit() {
         unfit(unasked, json!([assistant("hello"), assistant("b")])),
         Some(Reason::NotOneAnswer)
     );
+    for nothing in [json!(null), json!([])] {
+        assert_eq!(unfit(short.clone(), nothing), Some(Reason::Empty));
+    }
+    let tool = json!({ "role": "tool", "content": "1" });
+    let called = |said: &str| json!([user("q"), assistant("f()"), tool, assistant(said)]);
+    assert_eq!(unfit(called("a"), called("b")), None, "a tool's turn is answered, too");
     assert_eq!(unfit(short.clone(), short), None, "equal ones are left out as such");
 }
 
@@ -126,6 +132,8 @@ fn what_cannot_be_read_says_what_is_there() {
     assert!(message.contains("do not begin with the same words"), "{message}");
     let message = error(json!({ "chosen": [assistant("a")], "rejected": [assistant("b")] }));
     assert!(message.contains("have no turn in common"), "{message}");
+    let message = error(json!({ "prompt": null, "chosen": "a", "rejected": "b" }));
+    assert!(message.contains("`prompt` is null; expected a text or the turns"), "{message}");
     let message = error(json!({ "prompt": "q", "chosen": "a", "rejected": [assistant("b")] }));
     assert!(message.contains("one of `chosen` and `rejected` is a text"), "{message}");
     let message = error(json!({ "prompt": "q", "chosen": [{ "text": "a" }], "rejected": "b" }));
