@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::artifacts::stand_in;
 use crate::error::{Error, Result};
 use crate::hub::{Files, Hub};
 use crate::models::check_lm_config;
@@ -16,6 +17,9 @@ pub(super) fn model(id: &str) -> Result<PathBuf> {
     match Place::on_hub(Path::new(""), id) {
         Some(place) => place.fetch(&Hub::from_env()?, Files::All),
         None if Path::new(id).is_dir() => Ok(PathBuf::from(id)),
+        None if Path::new(id).is_symlink() => {
+            stand_in::refuse(Path::new(id)).map(|()| PathBuf::from(id))
+        }
         None => Err(Error::failed(format!(
             "`{id}` is not a folder, and not a hub id\n\nhint: a hub id is `owner/name` or \
              `owner/name@revision`"

@@ -46,7 +46,9 @@ impl fmt::Display for HubId {
 /// The hub model that `id` means: a path that exists, looked for from `folder`, is that path,
 /// whatever it looks like.
 pub fn hub_model(folder: &Path, id: &str) -> Option<HubId> {
-    if folder.join(id).exists() { None } else { HubId::parse(id) }
+    let path = folder.join(id);
+    // A link to nowhere was meant as a path, too.
+    if path.exists() || path.is_symlink() { None } else { HubId::parse(id) }
 }
 
 /// The hub data set that `source` means. A path wins here too, and so does what is called as only a

@@ -11,6 +11,7 @@ use super::sizes::Sizes;
 use super::tables::{ChunkLen, ChunkLens, DeviceName, Recipe, Training, TrainingTable};
 use super::tokenizer_folder::conversion_hint;
 use super::words::{listed, nearest};
+use crate::artifacts::stand_in;
 
 /// A recipe whose tables are asked, and the problems that they tell.
 pub struct Rules<'a> {
@@ -108,6 +109,9 @@ impl Rules<'_> {
         let folder = self.folder.join(id);
         if hub_base(&folder).is_some() && base_folder(&folder).is_none() {
             return;
+        }
+        if let Err(stands_in) = stand_in::refuse(&folder) {
+            return self.problem(format!("`{key}`: {stands_in}"));
         }
         if id.is_empty() || !folder.is_dir() {
             let what = format!("`{key}` is `{id}`, but `{}` is not a folder", folder.display());

@@ -34,7 +34,11 @@ pub fn measure(context: &Context) -> Result<()> {
                 accuracy = Some(found);
             }
             // Nothing that follows depends on it.
-            Err(error) => warn!("gold: its accuracy is not measured: {error}"),
+            Err(error) => {
+                let why = error.to_string();
+                let why = why.split("\n\nhint").next().unwrap_or_default();
+                warn!("gold: its accuracy is not measured, for not all texts have labels: {why}");
+            }
         }
     }
     write_json(

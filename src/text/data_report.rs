@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 /// Files named in one sentence before the middle ones are left out.
 const MOST_FILES: usize = 6;
 
+/// Columns that nobody reads, named before the others are left out.
+const MOST_COLUMNS: usize = 8;
+
 /// What was read of one data set, and what a user should know of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DataReport {
@@ -19,14 +22,27 @@ pub struct DataReport {
 }
 
 impl DataReport {
-    /// `train: 9 rows of 2 files: `a.csv` (4), `b.csv` (5)`.
-    pub(super) fn read(&mut self, split: &str, what: &str, files: &[(String, usize)]) {
+    /// `train: 9 rows of 2 files: `a.csv` (4), `b.csv` (5); not read: `score``, the columns that are
+    /// there beside those that are read.
+    pub(super) fn read(
+        &mut self,
+        split: &str,
+        what: &str,
+        files: &[(String, usize)],
+        others: &[String],
+    ) {
         let rows: usize = files.iter().map(|(_, rows)| rows).sum();
         let listed = match files {
             [(file, _)] => format!("`{file}`"),
             files => format!("{} files: {}", files.len(), counted(files)),
         };
-        self.lines.push(format!("{split}: {rows} {what} of {listed}"));
+        let more = if others.len() > MOST_COLUMNS { ", …" } else { "" };
+        let others: Vec<&str> = others.iter().take(MOST_COLUMNS).map(String::as_str).collect();
+        let others = match others.is_empty() {
+            true => String::new(),
+            false => format!("; not read: `{}`{more}", others.join("`, `")),
+        };
+        self.lines.push(format!("{split}: {rows} {what} of {listed}{others}"));
     }
 
     /// Files that are called almost like those of the split.
@@ -79,13 +95,13 @@ mod tests {
         let files: Vec<(String, usize)> =
             (0..12).map(|shard| (format!("train-{shard}.csv"), 10 + shard)).collect();
         let mut report = DataReport::default();
-        report.read("train", "rows", &files[..1]);
-        report.read("train", "rows", &files[..2]);
-        report.read("train", "rows", &files);
+        report.read("train", "rows", &files[..1], &["a".to_owned(), "b".to_owned()]);
+        report.read("train", "rows", &files[..2], &[]);
+        report.read("train", "rows", &files, &[]);
         assert_eq!(
             report.lines,
             [
-                "train: 10 rows of `train-0.csv`",
+                "train: 10 rows of `train-0.csv`; not read: `a`, `b`",
                 "train: 21 rows of 2 files: `train-0.csv` (10), `train-1.csv` (11)",
                 "train: 186 rows of 12 files: `train-0.csv` (10), `train-1.csv` (11), \
                  `train-2.csv` (12), … 8 more (132) …, `train-11.csv` (21)",

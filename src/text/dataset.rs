@@ -170,7 +170,7 @@ fn from_files(
     report: &mut DataReport,
 ) -> Result<Vec<Example>> {
     let mut examples: Vec<Example> = Vec::new();
-    let mut read = Vec::new();
+    let (mut read, mut others) = (Vec::new(), Vec::new());
     for file in files {
         if size > 0 && examples.len() == size {
             break;
@@ -179,6 +179,9 @@ fn from_files(
         let limit = if size == 0 { 0 } else { size - before };
         for record in records::read(&path, limit)? {
             let id = format!("{split}-{}", examples.len());
+            if examples.is_empty() {
+                others = record.others(&columns.names());
+            }
             examples.push(example(&path, columns, (split, id), &record, report)?);
         }
         read.push((file.clone(), examples.len() - before));
@@ -186,7 +189,7 @@ fn from_files(
     if examples.len() < size {
         return Err(too_few(&root.join(&files[0]), &format!("data.{split}"), size, examples.len()));
     }
-    report.read(split, "rows", &read);
+    report.read(split, "rows", &read, &others);
     report.passed_over(split, passed_over, "data");
     Ok(examples)
 }

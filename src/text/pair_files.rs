@@ -18,6 +18,9 @@ use crate::prompt::PromptText;
 use crate::recipe::{PairColumns, Preferences};
 use crate::sampling::Stream;
 
+/// Whether responses ended by themselves, in files that this program wrote.
+const COMPLETE: &[&str] = &["chosen_complete", "rejected_complete"];
+
 /// A pair as its file has it; `id` is `<split>-<row>`, rows counted from 0 over the files that it
 /// was read from.
 #[derive(Debug, Clone, PartialEq)]
@@ -187,6 +190,25 @@ fn first(mut pairs: Vec<PairRow>, count: usize, file: &Path, key: &str) -> Resul
     Ok(pairs)
 }
 
+/// Responses that begin with their prompts, as sets hold them that are made for other trainers,
+/// would be learned behind these.
+fn tell_said_twice(report: &mut DataReport, split: &str, pairs: &[PairRow]) {
+    let is_twice = |pair: &&PairRow| match &pair.prompt {
+        PromptText::Plain(prompt) if !prompt.trim().is_empty() => {
+            [&pair.chosen, &pair.rejected].iter().all(|response| response.starts_with(prompt))
+        }
+        _ => false,
+    };
+    let twice = pairs.iter().filter(is_twice).count();
+    if 2 * twice > pairs.len() {
+        report.warnings.push(format!(
+            "{split}: in {twice} of {} pairs both responses begin with the prompt, so that models \
+             read it twice; without a column for it, it is what both begin with",
+            pairs.len()
+        ));
+    }
+}
+
 fn read_split(
     folder: &Path,
     split_files: &SplitFiles,
@@ -195,15 +217,20 @@ fn read_split(
     report: &mut DataReport,
 ) -> Result<Vec<PairRow>> {
     let mut pairs: Vec<PairRow> = Vec::new();
-    let mut read = Vec::new();
+    let (mut read, mut others) = (Vec::new(), Vec::new());
     for name in &split_files.files {
         let (file, before) = (folder.join(name), pairs.len());
         for record in records::read(&file, 0)? {
+            if pairs.is_empty() {
+                let PairColumns { prompt, chosen, rejected } = columns;
+                others = record.others(&[&[prompt.as_str(), chosen, rejected], COMPLETE].concat());
+            }
             pairs.push(pair(&file, columns, format!("{split}-{}", pairs.len()), &record)?);
         }
         read.push((name.clone(), pairs.len() - before));
     }
-    report.read(split, "pairs", &read);
+    report.read(split, "pairs", &read, &others);
+    tell_said_twice(report, split, &pairs);
     report.passed_over(split, &split_files.passed_over, "preferences");
     Ok(pairs)
 }
@@ -226,8 +253,8 @@ fn pair(file: &Path, columns: &PairColumns, id: String, record: &Record) -> Resu
         prompt,
         chosen,
         rejected,
-        chosen_complete: complete("chosen_complete")?,
-        rejected_complete: complete("rejected_complete")?,
+        chosen_complete: complete(COMPLETE[0])?,
+        rejected_complete: complete(COMPLETE[1])?,
         unfit,
     })
 }

@@ -125,6 +125,7 @@ mod tests {
             ("x", "[\"a\", \"[b] {\"]", ["0", "1"]),
             ("x.jsonl", "\"a\"\n\"[b] {\"\n", ["0", "1"]),
             ("x.csv", "id,prompt\n3,a\n4,[b] {\n", ["3", "4"]),
+            ("x", "id,prompt\n3,a\n4,[b] {\n", ["3", "4"]),
             ("x.csv", ";instruction;output\n0;a;x\n1;[b] {;y\n", ["0", "1"]),
         ] {
             let expected = [[ids[0], "a"], [ids[1], "[b] {"]];

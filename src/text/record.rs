@@ -45,6 +45,13 @@ impl Record {
         })
     }
 
+    /// The columns beside those that are `read`, in their order.
+    pub fn others(&self, read: &[&str]) -> Vec<String> {
+        let unread = self.unread.iter().map(|unread| &unread.column);
+        let all = self.fields.keys().chain(unread);
+        all.filter(|name| !read.contains(&name.as_str()) && !name.is_empty()).cloned().collect()
+    }
+
     /// The names of the columns, for messages.
     pub fn columns(&self) -> String {
         self.fields.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")

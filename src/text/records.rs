@@ -58,7 +58,8 @@ fn rows_of_text(
     limit: usize,
     strings: Option<&str>,
 ) -> Result<Vec<Record>> {
-    let (json, reader) = begins_json(path, reader)?;
+    let (first, reader) = first_line(path, reader)?;
+    let json = json_rows::begins_json(&first);
     let named_json = matches!(kind, Some(FileKind::JsonLines | FileKind::Json));
     if json || named_json {
         let unwraps = kind != Some(FileKind::JsonLines);
@@ -78,6 +79,11 @@ fn rows_of_text(
         }
         Some(FileKind::Text) => text_lines(path, reader, limit, strings.unwrap_or(TEXT)),
         _ => match strings {
+            Some(column) if csv_rows::names_column(&first, column) => {
+                let text = Lines::new(path, reader).rest()?;
+                let rows = csv_rows::read(path, &text, b',', limit)?.into_iter();
+                Ok(rows.map(|(line, fields)| row(line, fields)).collect())
+            }
             Some(column) => text_lines(path, reader, limit, column),
             None => {
                 let problem = format!("unknown kind of data file; supported: {KINDS}");
@@ -87,12 +93,12 @@ fn rows_of_text(
     }
 }
 
-/// Whether the text begins as JSON does; it is given back whole.
-fn begins_json(path: &Path, mut reader: Box<dyn BufRead>) -> Result<(bool, Box<dyn BufRead>)> {
+/// The first line that is not blank, as far as it is at hand; the text is given back whole.
+fn first_line(path: &Path, mut reader: Box<dyn BufRead>) -> Result<(String, Box<dyn BufRead>)> {
     let bytes = reader.fill_buf().map_err(|error| unpacked::read_error(path, 1, error))?;
     let head = String::from_utf8_lossy(bytes);
     let first = head.split(['\n', '\r']).find(|line| !line.trim().is_empty());
-    Ok((first.is_some_and(json_rows::begins_json), reader))
+    Ok((first.unwrap_or_default().to_owned(), reader))
 }
 
 fn text_lines(

@@ -169,6 +169,11 @@ impl Data {
 }
 
 impl Columns {
+    /// The columns that are read.
+    pub fn names(&self) -> Vec<&str> {
+        [&self.text, &self.label].into_iter().chain(&self.prompt).map(String::as_str).collect()
+    }
+
     fn outcome(&self) -> Value {
         let Self { text, label, prompt } = self;
         let mut outcome = json!({ "text": text, "label": label });

@@ -193,3 +193,29 @@ fn whether_a_response_ended_is_read_as_tables_write_it() {
     let error = load(&settings(0, 1), &path, 1).unwrap_err().to_string();
     assert!(error.contains("pairs.csv:3: `chosen_complete` is `\"perhaps\"`; expected"), "{error}");
 }
+
+#[test]
+fn columns_that_nobody_reads_and_prompts_that_are_said_twice_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.jsonl");
+    let pair = |said: &str| {
+        format!(
+            "{{\"prompt\":\"q:\",\"chosen\":\"{said} y\",\"rejected\":\"{said} n\",\"system\":\"be\"}}\n"
+        )
+    };
+    let report = |said: &str| {
+        std::fs::write(&path, pair(said).repeat(3) + &pair("so").replace("q:", "r")).unwrap();
+        let columns = PairColumns::default();
+        load(&Preferences { columns, ..settings(0, 1) }, &path, 1).unwrap().report
+    };
+    let said = report("so");
+    assert_eq!(said.lines[0], "train: 4 pairs of `pairs.jsonl`; not read: `system`");
+    assert!(!said.warnings.iter().any(|warning| warning.contains("begin with the prompt")));
+    let warnings = report("q:").warnings;
+    assert!(
+        warnings.iter().any(|warning| warning.starts_with(
+            "train: in 3 of 4 pairs both responses begin with the prompt, so that models read it"
+        )),
+        "{warnings:?}"
+    );
+}

@@ -27,6 +27,25 @@ fn steer(base: &Path) -> std::process::Command {
 }
 
 #[test]
+fn a_link_to_nowhere_is_no_hub_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("owner/name");
+    fs::create_dir(folder.path().join("owner")).unwrap();
+    symlink("/nowhere", &link).unwrap();
+    let mut command = w2s();
+    command.current_dir(folder.path()).args([
+        "steer",
+        "--base",
+        "owner/name",
+        "--method",
+        "base",
+        "x",
+    ]);
+    let error = failure(&mut command, 1);
+    assert!(error.contains("is a link to `/nowhere`, which is not there"), "{error}");
+}
+
+#[test]
 fn pointers_of_git_lfs_and_links_to_nowhere_are_told_as_what_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let files = ["model.safetensors", "tokenizer.json", "config.json", "generation_config.json"];
