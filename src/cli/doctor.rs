@@ -17,8 +17,8 @@ use crate::text::{Tokenizer, folder_reports};
 
 #[derive(Debug, Args)]
 pub struct DoctorCommand {
-    /// Model folders or hub ids: what their tokenizers are, and whether the others have the vocabulary of the
-    /// first
+    /// Model folders or hub ids: what their tokenizers are, and whether the others have the
+    /// vocabulary of the first
     #[arg(value_name = "MODEL")]
     models: Vec<String>,
 }

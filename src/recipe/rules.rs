@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::adapter_folder::{base_folder, config_folder, hub_base, tokenizer_folder};
+use super::adapter_folder::{base_folder, config_folder, tokenizer_folder};
 use super::hub_id::hub_model;
 use super::plan::StageTraining;
 use super::sizes::Sizes;
@@ -107,7 +107,9 @@ impl Rules<'_> {
             return;
         }
         let folder = self.folder.join(id);
-        if hub_base(&folder).is_some() && base_folder(&folder).is_none() {
+        // An adapter whose base is not here is told, or its base fetched, where it is opened.
+        let is_adapter = folder.join("adapter_config.json").is_file();
+        if is_adapter && base_folder(&folder).is_none() {
             return;
         }
         if let Err(stands_in) = stand_in::refuse(&folder) {
@@ -142,7 +144,7 @@ impl Rules<'_> {
             return;
         }
         let conversion = conversion_hint(&folder).filter(|_| missing == ["tokenizer.json"]);
-        let usual = match folder.join("adapter_config.json").is_file() {
+        let usual = match is_adapter {
             true => {
                 "it is a PEFT adapter: its adapter_config.json must name the folder of its base \
                  model, or its hub id, as `base_model_name_or_path`"

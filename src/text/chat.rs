@@ -1,9 +1,9 @@
 //! Chat templates: the jinja text of a tokenizer folder, compiled once and rendered as transformers
 //! renders it.
 //!
-//! What templates take from Python rather than from jinja is in [`super::jinja_python`], filters and
-//! operators that differ in [`super::jinja_filters`], and syntax in [`super::jinja_source`]; where a
-//! folder keeps its template, in `recipe`.
+//! What templates take from Python rather than from jinja is in [`super::jinja_python`], filters
+//! and operators that differ in [`super::jinja_filters`], and syntax in [`super::jinja_source`].
+//! Where a folder keeps its template is known to `recipe`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
