@@ -131,8 +131,8 @@ pub struct SteerCommand {
     #[arg(long, requires = "json")]
     trace: bool,
     /// A file of prompts, `-` for standard input: rows in any layout that data files have, with
-    /// `prompt`, `instruction` or `messages` and perhaps `id`; a JSON array of texts; or a prompt on
-    /// each line
+    /// `prompt`, `instruction` or `messages` and perhaps `id`; a JSON array of texts; or a prompt
+    /// on each line
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
     /// The column of the prompts in that file

@@ -22,8 +22,8 @@ pub struct DataReport {
 }
 
 impl DataReport {
-    /// `train: 9 rows of 2 files: `a.csv` (4), `b.csv` (5); not read: `score``, the columns that are
-    /// there beside those that are read.
+    /// `train: 9 rows of 2 files: `a.csv` (4), `b.csv` (5); not read: `score``, the columns that
+    /// are there beside those that are read.
     pub(super) fn read(
         &mut self,
         split: &str,
