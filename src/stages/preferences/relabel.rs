@@ -83,7 +83,8 @@ impl PromptLimit {
         if self.tokenizer.chat_template()?.is_none() {
             warn!(
                 "preferences: the pairs are chats, and the model to tune has no chat template: \
-                 their turns are read as texts, by its `prompt`"
+                 their turns are read as texts, by its `prompt`, which should set answers apart \
+                 from questions, as \"{{prompt}}\\n\" does"
             );
         }
         Ok(())
