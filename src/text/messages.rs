@@ -20,7 +20,9 @@ const ROLES: [&str; 7] =
 /// What is wrong with a turn.
 pub fn turns(value: &Value) -> Result<Option<Vec<Message>>, String> {
     match value {
-        Value::Object(fields) => turn(fields).map(|turn| Some(vec![turn])),
+        Value::Object(fields) if ["role", "from"].iter().any(|key| fields.contains_key(*key)) => {
+            turn(fields).map(|turn| Some(vec![turn]))
+        }
         Value::Array(all) if all.iter().all(Value::is_object) && !all.is_empty() => {
             let turns = all.iter().enumerate().map(|(index, value)| {
                 turn(value.as_object().unwrap_or(&Map::new()))
@@ -120,7 +122,15 @@ mod tests {
             assert_eq!(turns(&value), Ok(Some(chat.clone())), "{value}");
         }
         assert_eq!(turns(&json!({ "role": "user", "content": "q" })), Ok(Some(chat[..1].to_vec())));
-        for value in [json!("q"), json!(["q"]), json!(1), json!(null), json!([]), json!("[{x}]")] {
+        for value in [
+            json!("q"),
+            json!(["q"]),
+            json!(1),
+            json!(null),
+            json!([]),
+            json!("[{x}]"),
+            json!({ "0": "q" }),
+        ] {
             assert_eq!(turns(&value), Ok(None), "{value}");
         }
     }

@@ -150,7 +150,7 @@ refused(
 )
 refused("no-prompt", lambda n: {"chosen": f"yes {n}", "rejected": f"no {n}"}, "do not begin with the same words")
 refused("one-side", lambda n: {"prompt": "q", "chosen": [assistant("yes")], "rejected": "no"}, "one of `chosen` and `rejected` is a text")
-refused("nulls", lambda n: {"prompt": f"q{n}", "chosen": "yes", "rejected": None}, "`rejected` must be a string, not `null`")
+refused("nulls", lambda n: {"prompt": f"q{n}", "chosen": "yes", "rejected": None}, "left out: 5 with an empty response")
 image = [{"type": "image", "text": None}, {"type": "text", "text": "q"}]
 refused(
     "images",
