@@ -117,6 +117,7 @@ impl Place<'_> {
         self.line
     }
 }
+
 /// Whether a line is the header of a table of two columns or more, one of them `column`.
 pub fn names_column(line: &str, column: &str) -> bool {
     [',', ';', '\t', '|'].into_iter().any(|separator| {

@@ -2,6 +2,7 @@
 //! Which files make a split is told by `splits.rs`, how a file is read by `records.rs`, what rows
 //! are good for by `examples.rs`.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -117,8 +118,8 @@ fn from_training(
         return Err(too_few(root, key, asked, all.len()));
     }
     let order = Stream::new(seed, "data", "validation").permutation(all.len());
-    let keys: Vec<String> = all.iter().map(Example::key).collect();
-    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let keys: Vec<Cow<str>> = all.iter().map(Example::key).collect();
+    let keys: Vec<&str> = keys.iter().map(Cow::as_ref).collect();
     let [validation, mut rest] =
         hold_out(&order, &keys, &[held_out]).try_into().unwrap_or_default();
     if rest.len() < train.max(1) {
@@ -149,7 +150,7 @@ fn tell_shared(
     others: &[(&str, &[Example])],
 ) {
     for (other, known) in others {
-        let known: HashSet<String> = known.iter().map(Example::key).collect();
+        let known: HashSet<Cow<str>> = known.iter().map(Example::key).collect();
         let shared = examples.iter().filter(|example| known.contains(&example.key())).count();
         if shared > 0 {
             report.warnings.push(format!(
@@ -221,8 +222,8 @@ fn one_file(path: &Path, data: &Data, seed: u64) -> Result<Dataset> {
         example(path, &data.columns, ("train", String::new()), row, &mut report)
     });
     let all = all.collect::<Result<Vec<_>>>()?;
-    let keys: Vec<String> = all.iter().map(Example::key).collect();
-    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let keys: Vec<Cow<str>> = all.iter().map(Example::key).collect();
+    let keys: Vec<&str> = keys.iter().map(Cow::as_ref).collect();
     let [test, validation, mut rest] =
         hold_out(&order, &keys, &[tested, held_out]).try_into().unwrap_or_default();
     let short = rest.len() < train || (rest.is_empty() && asked < all.len());

@@ -1,6 +1,7 @@
 //! The texts of a data set in memory, their labels, and the prompts that they make. How files are
 //! read is in `dataset.rs`.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::data_report::DataReport;
@@ -23,8 +24,12 @@ pub struct Example {
 
 impl Example {
     /// What rows that must not part have in common.
-    pub(super) fn key(&self) -> String {
-        self.prompt.as_ref().map_or_else(|| self.text.clone(), PromptText::to_string)
+    pub(super) fn key(&self) -> Cow<'_, str> {
+        match &self.prompt {
+            None => Cow::Borrowed(&self.text),
+            Some(PromptText::Plain(text)) => Cow::Borrowed(text),
+            Some(chat) => Cow::Owned(chat.to_string()),
+        }
     }
 
     /// Its prompt: what the file has, or the first words of the text; `None` where it has too few.

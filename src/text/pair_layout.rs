@@ -125,9 +125,12 @@ fn is_nothing(value: &Value) -> bool {
 fn of_turns(prompt: Option<Column>, chosen: Vec<Message>, rejected: Vec<Message>) -> Option<Said> {
     let most = chosen.len().min(rejected.len()).saturating_sub(1);
     let common = chosen.iter().zip(&rejected).take(most).take_while(|(a, b)| a == b).count();
+    let shared = &chosen[..common];
     let before = match prompt {
-        _ if common > 0 => chosen[..common].to_vec(),
-        Some(Column::Turns(turns)) => turns,
+        Some(Column::Turns(turns)) if shared.starts_with(&turns) => shared.to_vec(),
+        // A prompt that the responses do not repeat comes before what they have in common.
+        Some(Column::Turns(turns)) => [&turns, shared].concat(),
+        _ if common > 0 => shared.to_vec(),
         Some(Column::Text(text)) => vec![Message::new("user", text)],
         Some(Column::Nothing) | None => return None,
     };

@@ -158,5 +158,5 @@ refused(
     "turn 1: the content is",
 )
 
-(FOLDER / "expected.json").write_text(json.dumps(expected))
+(FOLDER / "expected.json").write_text(json.dumps({"files": expected}))
 print(f"{len(expected)} layouts")

@@ -56,6 +56,19 @@ fn texts_and_chats_with_a_prompt_or_without() {
             json!({ "prompt": [user("q")], "chosen": long, "rejected": other }),
             said(asked(), "a", "b"),
         ),
+        // A prompt, and further turns that the responses share.
+        (
+            json!({ "prompt": [user("p"), assistant("o")], "chosen": long, "rejected": other }),
+            said(
+                vec![
+                    Message::new("user", "p"),
+                    Message::new("assistant", "o"),
+                    Message::new("user", "q"),
+                ],
+                "a",
+                "b",
+            ),
+        ),
         // A text, answered by a turn each.
         (json!({ "prompt": "q", "chosen": chosen, "rejected": rejected }), said(asked(), "a", "b")),
         // A chat, answered by texts.
