@@ -230,7 +230,7 @@ fn without_chat(recipe: &Recipe, rows: &PairRows) -> Vec<String> {
 /// [`preflight`].
 pub fn notes(recipe: &Recipe) -> Vec<String> {
     let bases = recipe.steer.iter().flat_map(|steer| &steer.bases);
-    let policies = recipe.ppo.iter().map(|ppo| &ppo.policy);
+    let policies = recipe.ppo.iter().flat_map(|ppo| &ppo.policy.0);
     let sampled = recipe.preferences.iter().filter_map(|table| table.policy.as_ref());
     let folder = |name: &String| recipe.models.get(name)?.id.as_ref();
     let answering: BTreeSet<&String> =

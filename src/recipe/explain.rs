@@ -80,7 +80,7 @@ impl Plan {
             "dpo.training" => training.dpo.as_ref(),
             "direct.sft" => direct().and_then(|direct| direct.sft.as_ref()),
             "direct.dpo" => direct().map(|direct| &direct.dpo),
-            "ppo.training" => training.ppo.as_ref(),
+            "ppo.training" => training.ppo.values().next(),
             _ => None,
         };
         settled.map(|training| Value::Object(training.as_keys()))

@@ -38,7 +38,8 @@ pub struct StageTraining {
     pub dpo: Option<Training>,
     /// That of each model that `[direct]` tunes.
     pub direct: BTreeMap<String, DirectTraining>,
-    pub ppo: Option<Training>,
+    /// That of each policy.
+    pub ppo: BTreeMap<String, Training>,
 }
 
 /// How one model is tuned directly.

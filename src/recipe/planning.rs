@@ -170,7 +170,10 @@ fn settle(recipe: &Recipe, sizes: &Sizes) -> StageTraining {
             settled.direct.insert(model.clone(), direct.settle(model, recipe, sizes));
         }
     }
-    settled.ppo = recipe.ppo.as_ref().map(|ppo| ppo.settle(recipe, sizes));
+    if let Some(ppo) = &recipe.ppo {
+        let of_policy = |policy: &String| (policy.clone(), ppo.settle(policy, recipe, sizes));
+        settled.ppo = ppo.policy.0.iter().map(of_policy).collect();
+    }
     settled
 }
 

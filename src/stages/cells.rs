@@ -39,7 +39,8 @@ impl Cell {
 /// Every cell of the recipe, in its order: bases by methods, then the guides alone, once.
 pub fn cells(plan: &Plan) -> Result<Vec<Cell>> {
     let Some(steer) = &plan.recipe.steer else { return Ok(Vec::new()) };
-    let is_policy = |model: &str| plan.recipe.ppo.as_ref().is_some_and(|ppo| ppo.policy == model);
+    let is_policy =
+        |model: &String| plan.recipe.ppo.as_ref().is_some_and(|ppo| ppo.policy.0.contains(model));
     let mut cells = Vec::new();
     for base in &steer.bases {
         for (name, method) in steer.method.iter().flat_map(MethodTable::methods) {

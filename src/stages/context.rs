@@ -31,7 +31,7 @@ impl Context {
         let plan = Rc::new(plan);
         let models = Models::new(plan.clone(), dir.path())?;
         if fresh {
-            let outputs = tasks::all(&plan)?.iter().flat_map(|task| task.outputs(&plan)).collect();
+            let outputs = tasks::all(&plan)?.iter().flat_map(|task| task.outputs()).collect();
             run::clear(&dir, outputs)?;
         }
         let hashes = Rc::new(FileHashes::load(dir.join("state/hashes.json")));
@@ -66,10 +66,10 @@ impl Context {
     pub fn job(&self, task: &Task) -> Result<Job> {
         let known = self.lineage.of(task, &self.plan, self.models.placements())?;
         Ok(Job {
-            name: task.name(&self.plan),
+            name: task.name(),
             fingerprint: known.fingerprint.clone(),
             reach: task.reach(&self.plan),
-            outputs: task.outputs(&self.plan),
+            outputs: task.outputs(),
             origin: known.origin.clone(),
         })
     }
@@ -84,14 +84,14 @@ impl Context {
             .map(|stage| tasks::tasks(&self.plan, stage))
             .collect::<Result<Vec<_>>>()?
             .concat();
-        let names: BTreeSet<String> = tasks.iter().map(|task| task.name(&self.plan)).collect();
+        let names: BTreeSet<String> = tasks.iter().map(|task| task.name()).collect();
         self.run.forget(|name| names.contains(name))
     }
 
     /// Says which results lie here that nothing in the recipe asks for any more.
     pub fn tell_left_overs(&self) -> Result<()> {
         let known: BTreeSet<String> =
-            tasks::all(&self.plan)?.iter().map(|task| task.name(&self.plan)).collect();
+            tasks::all(&self.plan)?.iter().map(|task| task.name()).collect();
         const NAMED: usize = 8;
         let left = self.run.left_by_others(&known);
         if !left.is_empty() {
@@ -111,7 +111,7 @@ impl Context {
         let mut outdated = BTreeSet::new();
         for task in tasks::all(&self.plan)?.iter().filter(|task| !asked.contains(&task.stage())) {
             // What was never done is not looked into: that reads files of any size.
-            if !self.run.was_done(&task.name(&self.plan)) {
+            if !self.run.was_done(&task.name()) {
                 continue;
             }
             let job = self.job(task)?;

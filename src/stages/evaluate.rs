@@ -27,10 +27,11 @@ pub fn run(context: &Context) -> Result<()> {
     let report = |task: &Task, file: &str| {
         if planned.contains(task) { report(context, file) } else { Value::Null }
     };
-    let training =
-        |task: &Task| report(task, &format!("{}/training.json", task.name(&context.plan)));
+    let training = |task: &Task| report(task, &format!("{}/training.json", task.name()));
     let shown = context.recipe().evaluate.as_ref().map_or(0, |evaluate| evaluate.examples);
     let mut direct = serde_json::Map::new();
+    // The gold reward of the tuned guide alone.
+    let mut tuned = None;
     let cells = cells(&context.plan)?;
     let references = references(&cells);
     let prompts: HashSet<String> =
@@ -44,6 +45,10 @@ pub fn run(context: &Context) -> Result<()> {
             direct.insert(cell.base.clone(), json!({ "sft": sft, "dpo": dpo }));
         }
         summary.add(&cell.base, &cell.method_name, cell.method.settings(), &responses);
+        if cell.method.proposal == Proposal::Tuned {
+            let reward = summary.rows.last().and_then(|row| row.gold_reward.as_ref());
+            tuned = tuned.or(reward.map(|reward| reward.mean));
+        }
         samples.push(Sample {
             base: cell.base,
             method: cell.method_name,
@@ -57,19 +62,16 @@ pub fn run(context: &Context) -> Result<()> {
     summary.guide =
         json!({ "sft": sft, "dpo": dpo, "preferences": report(&Task::Preferences, PAIRS_REPORT) });
     summary.direct = direct;
-    let ppo = ppo::report(context)?;
-    summary.ppo = ppo.as_ref().map(|ppo| ppo.rows.clone()).unwrap_or_default();
+    let ppo = ppo::reports(context, tuned)?;
+    summary.ppo = ppo.iter().flat_map(|ppo| ppo.rows.clone()).collect();
     summary.gold = report(&Task::GoldAccuracy, GOLD_REPORT);
     for task in planned.iter().filter(|task| is_shown(task)) {
-        for folder in task.outputs(&context.plan) {
-            summary.note_training(
-                &task.name(&context.plan),
-                &report(task, &format!("{folder}/training.json")),
-            );
+        for folder in task.outputs() {
+            summary.note_training(&task.name(), &report(task, &format!("{folder}/training.json")));
         }
     }
     write_json(&context.run.path(SUMMARY), &summary)?;
-    atomic::write(&context.run.path(PAGE), html(&summary, &samples, ppo.as_ref()).as_bytes())
+    atomic::write(&context.run.path(PAGE), html(&summary, &samples, &ppo).as_bytes())
 }
 
 /// Whether it is a training behind what is shown.
@@ -99,7 +101,7 @@ fn answers(context: &Context, cell: &Cell, prompts: &HashSet<String>) -> Result<
         let rewards = judges.iter().map(|judge| {
             let task = Task::Judge { judge: judge.name.to_owned(), cell: cell.clone(), seed };
             let lines = journal::complete_lines::<JudgeLine>(
-                &context.run.path(&format!("{}.jsonl", task.name(&context.plan))),
+                &context.run.path(&format!("{}.jsonl", task.name())),
             )?;
             Ok((
                 judge.name,

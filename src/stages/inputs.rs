@@ -31,9 +31,9 @@ pub enum Input {
 
 impl Input {
     /// What messages call it.
-    pub fn name(&self, plan: &Plan) -> String {
+    pub fn name(&self) -> String {
         match self {
-            Self::Result(task) => task.name(plan),
+            Self::Result(task) => task.name(),
             Self::Model(name) => format!("models.{name}"),
             Self::Reading(name) => format!("reading of {name}"),
             Self::Judge(name) => format!("judge {name}"),
@@ -81,11 +81,11 @@ impl Task {
             ],
             Task::Dpo(pupil) => of_dpo(plan, pupil)?,
             Task::RewardModel => of_reward_model(plan)?,
-            Task::Ppo { .. } => of_ppo(plan)?,
-            Task::PpoReport => {
+            Task::Ppo { policy, .. } => of_ppo(plan, policy)?,
+            Task::PpoReport(of) => {
                 let trainings = tasks(plan, Stage::Ppo)?
                     .into_iter()
-                    .filter(|task| matches!(task, Task::Ppo { .. }));
+                    .filter(|task| matches!(task, Task::Ppo { policy, .. } if policy == of));
                 trainings.map(Input::Result).collect()
             }
             Task::Steer { cell, seed } => {
@@ -136,10 +136,10 @@ fn of_reward_model(plan: &Plan) -> Result<Vec<Input>> {
     Ok(vec![start, Input::Reading(model.to_owned()), Input::Result(Task::Preferences)])
 }
 
-fn of_ppo(plan: &Plan) -> Result<Vec<Input>> {
-    let (table, _) = ppo(plan)?;
+fn of_ppo(plan: &Plan, policy: &str) -> Result<Vec<Input>> {
+    let (table, _) = ppo(plan, policy)?;
     let pair = plan.ppo_pair().ok_or_else(|| Error::recipe("`[ppo]` has no guide pair"))?;
-    let first = [Input::Prompts, Input::Model(table.policy.clone())];
+    let first = [Input::Prompts, Input::Model(policy.to_owned())];
     // Where nothing is validated there is nothing to judge.
     let is_judged = plan.recipe.gold.is_some() && table.validation_prompts > 0;
     let gold = is_judged.then(gold_input);
@@ -156,7 +156,8 @@ fn source_inputs(plan: &Plan, cell: &Cell, seed: u64) -> Result<Vec<Input>> {
             vec![Input::Result(tuned), Input::Reading(name.clone())]
         }
         Source::Ppo(chunk_len) => {
-            let trained = Task::Ppo { chunk_len: *chunk_len, seed };
+            let policy = cell.base.clone();
+            let trained = Task::Ppo { policy, chunk_len: *chunk_len, seed };
             vec![Input::Result(trained), Input::Reading(cell.base.clone())]
         }
     })

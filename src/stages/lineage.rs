@@ -58,14 +58,13 @@ impl Lineage {
     /// # Errors
     /// [`Error::Io`] where a file that it reads cannot be read.
     pub fn of(&self, task: &Task, plan: &Plan, placements: &Placements) -> Result<Rc<Known>> {
-        let name = task.name(plan);
+        let name = task.name();
         if let Some(known) = self.tasks.borrow().get(&name) {
             return Ok(known.clone());
         }
         let inputs = task.inputs(plan)?;
-        let inputs = inputs
-            .iter()
-            .map(|input| Ok((input.name(plan), self.of_input(input, plan, placements)?)));
+        let inputs =
+            inputs.iter().map(|input| Ok((input.name(), self.of_input(input, plan, placements)?)));
         let inputs = inputs.collect::<Result<Map<String, Value>>>()?;
         let origin = json!({ "settings": task.settings(plan)?, "inputs": inputs });
         let found = Rc::new(Known {

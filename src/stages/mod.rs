@@ -61,8 +61,10 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
             Task::Sft(pupil) => sft::train(context, pupil, &job.name),
             Task::RewardModel => reward_model::train(context),
             Task::Dpo(pupil) => dpo::train(context, pupil, &job.name),
-            Task::Ppo { chunk_len, seed } => ppo::train(context, *chunk_len, *seed, &job.name),
-            Task::PpoReport => ppo::write_report(context),
+            Task::Ppo { policy, chunk_len, seed } => {
+                ppo::train(context, policy, *chunk_len, *seed, &job.name)
+            }
+            Task::PpoReport(policy) => ppo::write_report(context, policy),
             Task::Steer { cell, seed } => steering.run(cell, *seed),
             Task::Judge { judge, cell, seed } => judging.run(judge, cell, *seed, &job.name),
             Task::Evaluate => evaluate::run(context),
@@ -136,7 +138,7 @@ pub fn check_inputs(stages: &[Stage], context: &Context) -> Result<()> {
         "stage `{stage}` reads the results of `{needed}`, and `{}` has not been done with these \
          settings\n\n\
          hint: run without --only, or with {}",
-        task.name(&context.plan),
+        task.name(),
         needs::alone(&with)
     )))
 }

@@ -102,12 +102,15 @@ pub fn is_whole(line: &SteerLine, asks_for_trace: bool) -> bool {
 
 /// Where the weights lie that propose.
 fn folder(context: &Context, cell: &Cell, seed: u64) -> Result<PathBuf> {
-    let result = |task: Task| context.run.path(&task.name(&context.plan));
+    let result = |task: Task| context.run.path(&task.name());
     match &cell.source {
         Source::Model(name) => context.models.folder(name),
         Source::Guide(source) => context.models.guide_folder(source),
         Source::Direct(name) => Ok(result(Task::Dpo(Pupil::Direct(name.clone())))),
-        Source::Ppo(chunk_len) => Ok(result(Task::Ppo { chunk_len: *chunk_len, seed })),
+        Source::Ppo(chunk_len) => {
+            let policy = cell.base.clone();
+            Ok(result(Task::Ppo { policy, chunk_len: *chunk_len, seed }))
+        }
     }
 }
 

@@ -40,11 +40,12 @@ pub enum Task {
     RewardModel,
     Dpo(Pupil),
     Ppo {
+        policy: String,
         chunk_len: ChunkLen,
         seed: u64,
     },
-    /// The curves of all PPO trainings in one figure.
-    PpoReport,
+    /// The curves of all PPO trainings of one policy in one figure.
+    PpoReport(String),
     Steer {
         cell: Cell,
         seed: u64,
@@ -96,11 +97,15 @@ pub fn tasks(plan: &Plan, stage: Stage) -> Result<Vec<Task>> {
             plan.training.direct.iter().flat_map(of_model).collect()
         }
         Stage::Ppo => {
-            let lengths = recipe.ppo.iter().flat_map(|ppo| ppo.chunk_len.0.iter().copied());
-            lengths
-                .flat_map(|chunk_len| seeds().map(move |seed| Task::Ppo { chunk_len, seed }))
-                .chain([Task::PpoReport])
-                .collect()
+            let of_policy = |policy: &String| {
+                let lengths = recipe.ppo.iter().flat_map(|ppo| ppo.chunk_len.0.iter().copied());
+                let of_length = |chunk_len| {
+                    seeds().map(move |seed| Task::Ppo { policy: policy.clone(), chunk_len, seed })
+                };
+                let report = Task::PpoReport(policy.clone());
+                lengths.flat_map(of_length).chain([report]).collect::<Vec<_>>()
+            };
+            recipe.ppo.iter().flat_map(|ppo| &ppo.policy.0).flat_map(of_policy).collect()
         }
         Stage::Steer => {
             let cells = cells(plan)?.into_iter();
@@ -138,14 +143,14 @@ impl Task {
             Self::RewardModel => Stage::RewardModel,
             Self::Dpo(Pupil::Guide) => Stage::Dpo,
             Self::Sft(Pupil::Direct(_)) | Self::Dpo(Pupil::Direct(_)) => Stage::Direct,
-            Self::Ppo { .. } | Self::PpoReport => Stage::Ppo,
+            Self::Ppo { .. } | Self::PpoReport(_) => Stage::Ppo,
             Self::Steer { .. } => Stage::Steer,
             Self::Judge { .. } | Self::Evaluate => Stage::Evaluate,
         }
     }
 
     /// What the manifest, the metrics and messages call it.
-    pub fn name(&self, plan: &Plan) -> String {
+    pub fn name(&self) -> String {
         match self {
             Self::Pretrain(model) => format!("pretrain/{model}"),
             Self::Gold => "gold".to_owned(),
@@ -154,10 +159,10 @@ impl Task {
             Self::Sft(pupil) => pupil.folder("sft"),
             Self::RewardModel => "reward_model".to_owned(),
             Self::Dpo(pupil) => pupil.folder("dpo"),
-            Self::Ppo { chunk_len, seed } => {
-                format!("{}/L-{chunk_len}/seed-{seed}", ppo_folder(plan))
+            Self::Ppo { policy, chunk_len, seed } => {
+                format!("{}/L-{chunk_len}/seed-{seed}", ppo_folder(policy))
             }
-            Self::PpoReport => format!("{}/report", ppo_folder(plan)),
+            Self::PpoReport(policy) => format!("{}/report", ppo_folder(policy)),
             Self::Steer { cell, seed } => cell.name(*seed),
             Self::Judge { judge, cell, seed } => {
                 format!("evaluate/{judge}/{}/{}/seed-{seed}", cell.base, cell.method_name)
@@ -167,7 +172,7 @@ impl Task {
     }
 
     /// The files and folders that are its own, relative to the run directory.
-    pub fn outputs(&self, plan: &Plan) -> Vec<String> {
+    pub fn outputs(&self) -> Vec<String> {
         let owned =
             |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         match self {
@@ -177,13 +182,13 @@ impl Task {
                 let left_out = [TRAIN, VALIDATION].map(left_out_file);
                 [owned(&[TRAIN, VALIDATION, PAIRS_REPORT, PAIRS_CARD]), left_out.to_vec()].concat()
             }
-            Self::PpoReport => ["curves.svg", "report.json"]
-                .map(|file| format!("{}/{file}", ppo_folder(plan)))
+            Self::PpoReport(policy) => ["curves.svg", "report.json"]
+                .map(|file| format!("{}/{file}", ppo_folder(policy)))
                 .to_vec(),
-            Self::Steer { .. } | Self::Judge { .. } => vec![format!("{}.jsonl", self.name(plan))],
+            Self::Steer { .. } | Self::Judge { .. } => vec![format!("{}.jsonl", self.name())],
             Self::Evaluate => owned(&[SUMMARY, PAGE]),
             Self::Gold | Self::Sft(_) | Self::RewardModel | Self::Dpo(_) | Self::Ppo { .. } => {
-                vec![self.name(plan)]
+                vec![self.name()]
             }
         }
     }
@@ -230,11 +235,11 @@ impl Task {
                 let (table, training) = table.ok_or_else(|| absent("reward_model"))?;
                 json!({ "reward_model": table.outcome(training), "seed": seed })
             }
-            Self::Ppo { chunk_len, seed } => {
-                let (table, training) = ppo(plan)?;
+            Self::Ppo { policy, chunk_len, seed } => {
+                let (table, training) = ppo(plan, policy)?;
                 json!({ "ppo": table.outcome(*chunk_len, training), "seed": seed })
             }
-            Self::PpoReport | Self::Judge { .. } => Value::Null,
+            Self::PpoReport(_) | Self::Judge { .. } => Value::Null,
             Self::Steer { cell, seed } => {
                 let steer = recipe.steer.as_ref().ok_or_else(|| absent("steer"))?;
                 json!({
@@ -280,14 +285,14 @@ pub fn left_out_file(file: &str) -> String {
     file.replace(".jsonl", ".left_out.jsonl")
 }
 
-/// The folder of all PPO trainings.
-pub fn ppo_folder(plan: &Plan) -> String {
-    format!("ppo/{}", plan.recipe.ppo.as_ref().map_or("", |ppo| &ppo.policy))
+/// The folder of all PPO trainings of a policy.
+pub fn ppo_folder(policy: &str) -> String {
+    format!("ppo/{policy}")
 }
 
-/// `[ppo]` and its settled training.
-pub fn ppo(plan: &Plan) -> Result<(&PpoTable, &Training)> {
-    plan.recipe.ppo.as_ref().zip(plan.training.ppo.as_ref()).ok_or_else(|| absent("ppo"))
+/// `[ppo]` and the settled training of a policy.
+pub fn ppo<'a>(plan: &'a Plan, policy: &str) -> Result<(&'a PpoTable, &'a Training)> {
+    plan.recipe.ppo.as_ref().zip(plan.training.ppo.get(policy)).ok_or_else(|| absent("ppo"))
 }
 
 pub(super) fn absent(table: &str) -> Error {

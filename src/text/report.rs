@@ -49,13 +49,11 @@ pub fn plan_report(plan: &Plan) -> Result<String> {
         }
     }
     if let Some(ppo) = &plan.recipe.ppo {
-        for guide in plan.recipe.ppo_guide_models() {
-            let _ = write!(
-                text,
-                "\n  {}, rewarded by {guide}: {}",
-                ppo.policy,
-                tokenizers.identity(plan, &ppo.policy, guide)?
-            );
+        for policy in ppo.policies() {
+            for guide in plan.recipe.ppo_guide_models() {
+                let identity = tokenizers.identity(plan, policy, guide)?;
+                let _ = write!(text, "\n  {policy}, rewarded by {guide}: {identity}");
+            }
         }
     }
     let vocabularies = if text.is_empty() { text } else { format!("vocabularies{text}\n") };

@@ -90,16 +90,17 @@ fn made_by_ppo(key: &str, chunk_len: &ChunkLens, bases: &[String], rules: &mut R
             format!("`[ppo]` trains with {trained}"),
         );
     }
-    let policy = &ppo.policy;
-    let is_known = rules.recipe.models.contains_key(policy);
-    if is_known && !bases.is_empty() && !bases.contains(policy) {
-        rules.problem_hint(
-            format!(
-                "`{key}`: `ppo` samples what became of `ppo.policy` = `{policy}`, which is not \
-                 among `steer.bases`"
-            ),
-            "name it there too",
-        );
+    for policy in &ppo.policy.0 {
+        let is_known = rules.recipe.models.contains_key(policy);
+        if is_known && !bases.is_empty() && !bases.contains(policy) {
+            rules.problem_hint(
+                format!(
+                    "`{key}`: `ppo` samples what became of `ppo.policy` = `{policy}`, which is \
+                     not among `steer.bases`"
+                ),
+                "name it there too",
+            );
+        }
     }
 }
 

@@ -182,9 +182,10 @@ impl Steer {
         for method in &self.method {
             let rows = method.search.settings().rows() as u64;
             let samples = product(&[rows, method.names().len() as u64]);
-            // PPO trains one of them.
+            // PPO trains some of them.
             let is_ppo = method.proposes(|proposal| matches!(proposal, Proposal::Ppo { .. }));
-            let bases = if is_ppo { 1 } else { self.bases.len() as u64 };
+            let policies = plan.recipe.ppo.as_ref().map_or(0, |ppo| ppo.policy.0.len());
+            let bases = if is_ppo { policies } else { self.bases.len() } as u64;
             let sampled = product(&[bases, seeds, prompts as u64, samples, tokens as u64]);
             all = all.saturating_add(sampled);
             let sampled = grouped(sampled);
