@@ -152,7 +152,8 @@ fn in_words(expected: &str) -> String {
     }
 }
 
-fn describe(found: &Unexpected) -> String {
+/// What was found, in words.
+pub(super) fn describe(found: &Unexpected) -> String {
     match found {
         Unexpected::Str(text) => format!("the text `{text}`"),
         Unexpected::Signed(number) => format!("`{number}`"),

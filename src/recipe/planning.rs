@@ -164,7 +164,9 @@ fn settle(recipe: &Recipe, sizes: &Sizes) -> StageTraining {
     settled.sft = recipe.sft.as_ref().map(|sft| sft.settle(recipe, sizes));
     settled.reward_model =
         recipe.reward_model.as_ref().and_then(|table| table.settle(recipe, sizes));
-    settled.dpo = recipe.dpo.as_ref().map(|dpo| dpo.settle(recipe, sizes));
+    if let Some(dpo) = &recipe.dpo {
+        settled.dpo = dpo.settle(recipe, sizes);
+    }
     if let Some(direct) = &recipe.direct {
         for model in recipe.direct_models() {
             settled.direct.insert(model.clone(), direct.settle(model, recipe, sizes));

@@ -44,7 +44,7 @@ pub fn run(context: &Context) -> Result<()> {
                 [Task::Sft(pupil.clone()), Task::Dpo(pupil)].map(|task| training(&task));
             direct.insert(cell.base.clone(), json!({ "sft": sft, "dpo": dpo }));
         }
-        summary.add(&cell.base, &cell.method_name, cell.method.settings(), &responses);
+        summary.add(&cell.base, &cell.method_name, cell.settings(), &responses);
         if cell.method.proposal == Proposal::Tuned {
             let reward = summary.rows.last().and_then(|row| row.gold_reward.as_ref());
             tuned = tuned.or(reward.map(|reward| reward.mean));
@@ -61,6 +61,11 @@ pub fn run(context: &Context) -> Result<()> {
     let [sft, dpo] = [Task::Sft(Pupil::Guide), Task::Dpo(Pupil::Guide)].map(|task| training(&task));
     summary.guide =
         json!({ "sft": sft, "dpo": dpo, "preferences": report(&Task::Preferences, PAIRS_REPORT) });
+    for task in &planned {
+        if let Task::Dpo(Pupil::Swept(setting)) = task {
+            summary.guide["sweep"][setting.as_str()] = training(task);
+        }
+    }
     summary.direct = direct;
     let ppo = ppo::reports(context, tuned)?;
     summary.ppo = ppo.iter().flat_map(|ppo| ppo.rows.clone()).collect();

@@ -89,7 +89,7 @@ impl Task {
                 trainings.map(Input::Result).collect()
             }
             Task::Steer { cell, seed } => {
-                let scoring = pair_inputs(plan, &plan.guide_pairs())?;
+                let scoring = pair_inputs(plan, &cell.guides)?;
                 let sampled = source_inputs(plan, cell, *seed)?;
                 [Input::TestPrompts].into_iter().chain(sampled).chain(scoring).collect()
             }
@@ -120,7 +120,7 @@ fn of_dpo(plan: &Plan, pupil: &Pupil) -> Result<Vec<Input>> {
     let tuning = pupil.tuning(plan)?;
     let model = || tuning.model.to_owned();
     let reference = match tuning.sft {
-        Some(_) => Input::Result(Task::Sft(pupil.clone())),
+        Some(_) => Input::Result(Task::Sft(pupil.before_dpo())),
         None => Input::Model(model()),
     };
     Ok(vec![reference, Input::Reading(model()), Input::Result(Task::Preferences)])
@@ -202,7 +202,9 @@ fn guide_inputs(plan: &Plan, source: &GuideSource) -> Result<Vec<Input>> {
     Ok(match source {
         GuideSource::Model(name) => vec![Input::Model(name.clone())],
         GuideSource::Sft => vec![Input::Result(Task::Sft(Pupil::Guide)), Input::Reading(model)],
-        GuideSource::Dpo => vec![Input::Result(Task::Dpo(Pupil::Guide)), Input::Reading(model)],
+        GuideSource::Dpo(setting) => {
+            vec![Input::Result(Task::Dpo(Pupil::guide(setting))), Input::Reading(model)]
+        }
     })
 }
 

@@ -55,10 +55,10 @@ impl<'a> Steering<'a> {
     /// held.
     fn keep_for(&mut self, cell: &Cell, seed: u64) -> Result<()> {
         let mut kept = vec![folder(self.context, cell, seed)?];
-        for GuidePairSource { tuned, untuned, .. } in self.context.plan.guide_pairs() {
+        for GuidePairSource { tuned, untuned, .. } in &cell.guides {
             kept.extend([
-                self.context.models.guide_folder(&tuned)?,
-                self.context.models.guide_folder(&untuned)?,
+                self.context.models.guide_folder(tuned)?,
+                self.context.models.guide_folder(untuned)?,
             ]);
         }
         self.open.retain(|folder, _| kept.contains(folder));
@@ -84,10 +84,10 @@ impl<'a> Steering<'a> {
         let base =
             LocalPolicy::new(lm, tokenizer, template, settings.sampling, settings.stop.clone());
         let mut pairs = Vec::new();
-        for pair in context.plan.guide_pairs() {
+        for pair in &cell.guides {
             pairs.push((
                 pair.weight,
-                context.models.guide(&pair, &mut |folder, name| self.get(folder, name))?,
+                context.models.guide(pair, &mut |folder, name| self.get(folder, name))?,
             ));
         }
         Engine::open(cell.method.clone(), settings, Box::new(base), pairs)
@@ -194,7 +194,7 @@ pub fn losses(task: &str, outcome: Result<()>) -> Result<Vec<String>> {
 /// The prompts of the stage, and what reads them.
 pub fn asked(context: &Context) -> Result<Asked> {
     let mut models = Vec::new();
-    let pairs = context.plan.guide_pairs();
+    let sets = context.plan.guide_sets();
     let guide = |source: &GuideSource, samples| -> Result<Model> {
         Ok(Model {
             name: context.models.of_guide(source)?.to_owned(),
@@ -207,13 +207,13 @@ pub fn asked(context: &Context) -> Result<Asked> {
         let folder = folder(context, &cell, context.seed())?;
         models.push(Model { name: cell.base.clone(), folder, samples: true });
         let is_mixed = cell.method.proposal.tilt().is_some();
-        for source in
-            pairs.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]).filter(|_| is_mixed)
-        {
+        let mixed = cell.guides.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]);
+        for source in mixed.filter(|_| is_mixed) {
             models.push(guide(source, true)?);
         }
     }
-    for source in pairs.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]) {
+    let pairs = sets.iter().flat_map(|set| &set.pairs);
+    for source in pairs.flat_map(|pair| [&pair.tuned, &pair.untuned]) {
         models.push(guide(source, false)?);
     }
     Ok(Asked {

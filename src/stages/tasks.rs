@@ -87,7 +87,10 @@ pub fn tasks(plan: &Plan, stage: Stage) -> Result<Vec<Task>> {
         Stage::Preferences => vec![Task::Preferences],
         Stage::Sft => vec![Task::Sft(Pupil::Guide)],
         Stage::RewardModel => vec![Task::RewardModel],
-        Stage::Dpo => vec![Task::Dpo(Pupil::Guide)],
+        Stage::Dpo => {
+            let settings = plan.training.dpo.iter();
+            settings.map(|training| Task::Dpo(Pupil::guide(&training.setting))).collect()
+        }
         Stage::Direct => {
             let of_model = |(model, training): (&String, &crate::recipe::DirectTraining)| {
                 let pupil = Pupil::Direct(model.clone());
@@ -139,9 +142,9 @@ impl Task {
             Self::Pretrain(_) => Stage::Pretrain,
             Self::Gold | Self::GoldAccuracy => Stage::Gold,
             Self::Preferences => Stage::Preferences,
-            Self::Sft(Pupil::Guide) => Stage::Sft,
+            Self::Sft(Pupil::Guide | Pupil::Swept(_)) => Stage::Sft,
             Self::RewardModel => Stage::RewardModel,
-            Self::Dpo(Pupil::Guide) => Stage::Dpo,
+            Self::Dpo(Pupil::Guide | Pupil::Swept(_)) => Stage::Dpo,
             Self::Sft(Pupil::Direct(_)) | Self::Dpo(Pupil::Direct(_)) => Stage::Direct,
             Self::Ppo { .. } | Self::PpoReport(_) => Stage::Ppo,
             Self::Steer { .. } => Stage::Steer,
@@ -244,7 +247,7 @@ impl Task {
                 let steer = recipe.steer.as_ref().ok_or_else(|| absent("steer"))?;
                 json!({
                     "method": cell.method.settings(),
-                    "steer": steer.outcome(&plan.guide_pairs()),
+                    "steer": steer.outcome(&cell.guides),
                     "seed": seed
                 })
             }

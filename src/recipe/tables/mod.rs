@@ -33,6 +33,7 @@ mod data_rules;
 mod device;
 mod direct;
 mod dpo;
+mod dpo_sweep;
 mod evaluate;
 mod gold;
 mod guide;
@@ -62,6 +63,7 @@ mod sft;
 mod splits;
 mod steer;
 mod steer_memory;
+mod sweep;
 mod training;
 
 use std::collections::BTreeMap;

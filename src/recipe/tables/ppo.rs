@@ -20,8 +20,8 @@ use super::policies::Policies;
 use super::training::{Training, TrainingTable, largest_divisor};
 use super::{GOLD, Recipe};
 
-/// Proximal policy optimisation of bases on the guide pair's dense reward (paper C.3), once for each
-/// policy, each chunk length and each of `run.seeds`. Each step samples one response to each of
+/// Proximal policy optimisation of bases on the guide pair's dense reward (paper C.3), once for
+/// each policy, each chunk length and each of `run.seeds`. Each step samples one response to each of
 /// `training.batch_size` different prompts, rewards them, and passes over them `ppo_epochs` times
 /// in minibatches. What is kept is the policy after the last step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

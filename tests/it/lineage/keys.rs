@@ -74,6 +74,7 @@ const ELSEWHERE: [(&str, &str); 51] = [
     ("Judge<'_>.dtype", ""),
     ("Gold.training", "settled"),
     ("Preferences.policy", "the outcome of that model"),
+    ("Dpo.sweep", "each of its settings is a task of its own"),
     ("Dpo.training", "settled"),
     ("Dpo.lora", "settled"),
     ("Direct.models", "one by one"),

@@ -98,7 +98,7 @@ fn guides_come_from_stages_or_from_models() {
     let stages = plan(&[]);
     assert_eq!(
         (stages.tuned(), stages.untuned()),
-        (Some(GuideSource::Dpo), Some(GuideSource::Sft))
+        (Some(GuideSource::Dpo(None)), Some(GuideSource::Sft))
     );
 
     let named = plan(&["steer.tuned=base", "steer.untuned=guide"]);

@@ -40,7 +40,7 @@ fn the_pair_is_named_or_that_of_steering_or_of_the_stages() {
     let pair =
         |more: &[&str]| plan(more).ppo_pair().map(|pair| (pair.tuned, pair.untuned)).unwrap();
     let model = |name: &str| GuideSource::Model(name.into());
-    assert_eq!(pair(&[]), (GuideSource::Dpo, GuideSource::Sft));
+    assert_eq!(pair(&[]), (GuideSource::Dpo(None), GuideSource::Sft));
     let steering = ["steer.tuned=base", "steer.untuned=guide"];
     assert_eq!(pair(&steering), (model("base"), model("guide")));
     let named = [&steering[..], &["ppo.tuned=guide", "ppo.untuned=base"]].concat();
