@@ -140,7 +140,8 @@ impl Steer {
                 }
             }
             taken.extend(method.names());
-            let samples = method.search.settings().samples();
+            let samples = method.rows.iter().map(|row| row.search.settings().samples());
+            let samples = samples.max().unwrap_or(1);
             if self.sampling.temperature == 0.0 && samples > 1 {
                 rules.problem_hint(
                     format!(
@@ -175,20 +176,21 @@ impl Steer {
         self.bases.iter().map(String::as_str).collect()
     }
 
-    fn method_words(&self, plan: &Plan, out: &mut String) -> fmt::Result {
+    fn method_words<'a>(&'a self, plan: &Plan, out: &mut String) -> fmt::Result {
         let (seeds, prompts, tokens) =
             (plan.recipe.run.seeds.len() as u64, self.prompts, self.max_new_tokens);
         let mut all = 0_u64;
-        for method in &self.method {
-            let rows = method.search.settings().rows() as u64;
-            let samples = product(&[rows, method.names().len() as u64]);
+        let rows = |method: &'a MethodTable| method.rows.iter().map(move |row| (method, row));
+        for (method, row) in self.method.iter().flat_map(rows) {
+            let names: Vec<String> = row.methods().into_iter().map(|(name, _)| name).collect();
+            let samples = product(&[row.search.settings().rows() as u64, names.len() as u64]);
             // PPO trains one of them.
-            let is_ppo = method.proposes(|proposal| matches!(proposal, Proposal::Ppo { .. }));
-            let bases = if is_ppo { 1 } else { self.bases.len() as u64 };
+            let is_ppo = row.proposes(|proposal| matches!(proposal, Proposal::Ppo { .. }));
+            let bases = if is_ppo { 1 } else { method.bases_of(&self.bases).len() as u64 };
             let sampled = product(&[bases, seeds, prompts as u64, samples, tokens as u64]);
             all = all.saturating_add(sampled);
             let sampled = grouped(sampled);
-            write!(out, "     {}: {}; ", method.names().join(", "), method.words())?;
+            write!(out, "     {}: {}; ", names.join(", "), row.words())?;
             write!(out, "bases {bases} × seeds {seeds} × prompts {prompts} × samples {samples} ")?;
             writeln!(out, "× tokens {tokens} = {sampled}")?;
         }
@@ -265,17 +267,18 @@ impl StageTable for Steer {
         let model =
             |source: Option<_>| source.and_then(|source| Some(plan.model_of(&source)?.to_owned()));
         let guides = [plan.tuned(), plan.untuned()].map(model);
-        let cells = self.method.iter().flat_map(|method| {
-            let models: Vec<String> = match method.proposals.first() {
-                Some(Proposal::Tuned) => guides[0].iter().cloned().collect(),
-                Some(Proposal::Untuned) => guides[1].iter().cloned().collect(),
-                _ => self.bases.clone(),
+        let rows = self.method.iter().flat_map(|table| table.rows.iter().map(move |r| (table, r)));
+        let cells = rows.flat_map(|(table, row)| {
+            let models: Vec<&str> = match row.proposals.first() {
+                Some(Proposal::Tuned) => guides[0].iter().map(String::as_str).collect(),
+                Some(Proposal::Untuned) => guides[1].iter().map(String::as_str).collect(),
+                _ => table.bases_of(&self.bases),
             };
-            models.into_iter().map(move |model| (method, model))
+            models.into_iter().map(move |model| (row, model))
         });
-        largest(cells.filter_map(|(method, model)| {
-            let parts = self.method_memory(plan, method, &model)?;
-            Some(StageMemory { model, parts })
+        largest(cells.filter_map(|(row, model)| {
+            let parts = self.method_memory(plan, row, model)?;
+            Some(StageMemory { model: model.to_owned(), parts })
         }))
     }
 }

@@ -39,7 +39,7 @@ fn list_items_go_by_index_and_one_past_the_end_appends() {
         "steer.method.7={kind='best_of_n', n=2, name='two'}",
     ]);
     let methods = recipe.steer.unwrap().method;
-    assert_eq!(methods[1].search.settings().samples(), 8);
+    assert_eq!(methods[1].rows[0].search.settings().samples(), 8);
     assert_eq!((methods.len(), methods[7].names()), (8, vec!["two".to_owned()]));
     assert_eq!(
         problems(&["steer.method.9.n=8"]),
