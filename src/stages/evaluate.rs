@@ -43,7 +43,7 @@ pub fn run(context: &Context) -> Result<()> {
                 [Task::Sft(pupil.clone()), Task::Dpo(pupil)].map(|task| training(&task));
             direct.insert(cell.base.clone(), json!({ "sft": sft, "dpo": dpo }));
         }
-        summary.add(&cell.base, &cell.method_name, cell.method.settings(), &responses);
+        summary.add(&cell.base, &cell.method_name, settings(context, &cell), &responses);
         samples.push(Sample {
             base: cell.base,
             method: cell.method_name,
@@ -70,6 +70,17 @@ pub fn run(context: &Context) -> Result<()> {
     }
     write_json(&context.run.path(SUMMARY), &summary)?;
     atomic::write(&context.run.path(PAGE), html(&summary, &samples, ppo.as_ref()).as_bytes())
+}
+
+/// What tells the row of a cell from others: its method's settings, and the base's own.
+fn settings(context: &Context, cell: &Cell) -> Value {
+    let mut settings = cell.method.settings();
+    let steer = context.recipe().steer.as_ref();
+    let own = steer.map(|steer| steer.own_settings(context.recipe(), &cell.base));
+    if let (Some(settings), Some(own)) = (settings.as_object_mut(), own) {
+        settings.extend(own);
+    }
+    settings
 }
 
 /// Whether it is a training behind what is shown.

@@ -237,9 +237,10 @@ impl Task {
             Self::PpoReport | Self::Judge { .. } => Value::Null,
             Self::Steer { cell, seed } => {
                 let steer = recipe.steer.as_ref().ok_or_else(|| absent("steer"))?;
+                let answering = steer.answering(recipe, &cell.base);
                 json!({
                     "method": cell.method.settings(),
-                    "steer": steer.outcome(&plan.guide_pairs()),
+                    "steer": steer.outcome(&plan.guide_pairs(), &answering),
                     "seed": seed
                 })
             }

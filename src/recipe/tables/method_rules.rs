@@ -4,9 +4,10 @@
 use super::super::guide_pairs::{guide_pairs, untuned};
 use super::super::rules::{Rules, first_twice};
 use super::super::words::listed;
-use super::chunk_len::{ChunkLen, ChunkLens};
+use super::chunk_len::ChunkLens;
 use super::method::{Method, Proposal, two_vocabularies};
 use super::method_spelling::{EFT, MethodTable};
+use crate::search::ChunkLen;
 
 impl MethodTable {
     /// Where it stands at `key` in a `[steer]` with these `bases`.

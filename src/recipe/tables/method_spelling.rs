@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use super::super::deserialize::{self, Node, Problem, unexpected};
 use super::chunk_len::ChunkLens;
 use super::method::{Method, Proposal};
-use super::method_sweep::{Sweep, SweptRow};
+use super::method_sweep::{COMMON, Sweep, SweptRow};
 use crate::search::{Kind, Sample, Search};
 
 /// The kind of samples of the base and its guides together: emulated fine-tuning.
@@ -47,9 +47,6 @@ pub(super) const SAMPLED: [Sampled; 5] = [
         keys: &["chunk_len"],
     },
 ];
-
-/// The keys of every kind.
-pub(super) const COMMON: [&str; 3] = ["name", "bases", "sweep"];
 
 /// One `[[steer.method]]`: a method, or several that differ in what proposes or in swept keys.
 #[derive(Debug, Clone, PartialEq)]
@@ -224,11 +221,19 @@ impl<'de> Deserialize<'de> for MethodTable {
         let sweep = Sweep::read(sweep, kind, &keys[COMMON.len()..], &given);
         let sweep = sweep.map_err(de::Error::custom)?;
         let rows = sweep.rows.iter().map(|SweptRow { suffix, keys }| {
-            let all = given.clone().into_iter().chain(keys.clone()).collect();
+            let keys = keys.clone().into_iter().map(|(key, value)| match key == "weights" {
+                true => (key, Value::Array(vec![value])),
+                false => (key, value),
+            });
+            let all = given.clone().into_iter().chain(keys).collect();
             read_row(format!("{own}{suffix}"), kind, all).map_err(|problem| sweep.told(problem))
         });
         let rows: Vec<MethodRow> = rows.collect::<Result<_, D::Error>>()?;
-        sweep.all_differ(&rows).map_err(de::Error::custom)?;
+        let is_again = |index: &usize| rows[..*index].iter().any(|row| row.is_same(&rows[*index]));
+        if let Some(index) = (0..rows.len()).find(is_again) {
+            let values = sweep.rows[index].suffix.trim_start_matches('-');
+            return Err(de::Error::custom(format!("`sweep` holds `{values}` twice")));
+        }
         Ok(Self { kind, name, bases, sweep: Some(sweep), rows })
     }
 }

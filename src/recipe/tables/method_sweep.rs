@@ -9,7 +9,9 @@ use toml::{Table, Value};
 
 use super::super::deserialize::{Problem, What, describe, unexpected};
 use super::super::words::listed;
-use super::method_spelling::{COMMON, EFT, MethodRow};
+
+/// The keys of every kind of method.
+pub(super) const COMMON: [&str; 3] = ["name", "bases", "sweep"];
 
 /// A sweep and the rows that it stands for.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +66,7 @@ impl Sweep {
             }
         }
         let order: Vec<String> = first.keys().cloned().collect();
-        let rows = rows.into_iter().map(|row| SweptRow::new(row, &order, kind));
+        let rows = rows.into_iter().map(|row| SweptRow::new(row, &order));
         let rows = rows.collect::<Result<_, String>>()?;
         Ok(Self { given, rows })
     }
@@ -82,25 +84,10 @@ impl Sweep {
             _ => problem.told(),
         }
     }
-
-    /// Whether no two of `rows`, made of this sweep, are one method.
-    ///
-    /// # Errors
-    /// What is wrong, in words.
-    pub fn all_differ(&self, rows: &[MethodRow]) -> Result<(), String> {
-        let is_again = |index: &usize| rows[..*index].iter().any(|row| row.is_same(&rows[*index]));
-        match (0..rows.len()).find(is_again) {
-            None => Ok(()),
-            Some(index) => {
-                let values = self.rows[index].suffix.trim_start_matches('-');
-                Err(format!("`sweep` holds `{values}` twice"))
-            }
-        }
-    }
 }
 
 impl SweptRow {
-    fn new(mut row: Table, order: &[String], kind: &str) -> Result<Self, String> {
+    fn new(row: Table, order: &[String]) -> Result<Self, String> {
         let mut suffix = String::new();
         for key in order {
             let value = &row[key.as_str()];
@@ -110,12 +97,6 @@ impl SweptRow {
             })?;
             suffix.push('-');
             suffix.push_str(&word);
-        }
-        // The weights of the table without a sweep are a list.
-        if kind == EFT
-            && let Some(weight) = row.remove("weights")
-        {
-            row.insert("weights".to_owned(), Value::Array(vec![weight]));
         }
         Ok(Self { suffix, keys: row })
     }

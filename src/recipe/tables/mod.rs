@@ -27,6 +27,7 @@
 //!   missing is done, what is more stays;
 //! - when to give up (`max_skips`).
 
+mod answering;
 mod chunk_len;
 mod data;
 mod data_rules;
@@ -69,7 +70,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use chunk_len::{ChunkLen, ChunkLens};
+pub use chunk_len::ChunkLens;
 pub use data::{Columns, Data, PromptRule};
 pub(in crate::recipe) use data_rules::without_data;
 pub use device::DeviceName;
@@ -91,12 +92,14 @@ pub use preferences::{Pairing, PreferenceLabel, Preferences};
 pub use pretrain::Pretrain;
 pub use reward_model::{RewardModelTable, RewardStart};
 pub use run::{Dtype, Run};
-pub use sampling::SamplingTable;
+pub use sampling::{Answering, SamplingTable};
 pub use scratch::{Architecture, Scratch, ScratchTokenizer};
 pub use sft::{LossOn, Sft};
 pub use splits::{DataSplits, PairSplits, SplitNames};
 pub use steer::Steer;
 pub use training::{Schedule, Training, TrainingTable};
+
+pub use crate::search::ChunkLen;
 
 /// The name of the judge that `[gold]` is.
 pub const GOLD: &str = "gold";

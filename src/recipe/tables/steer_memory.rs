@@ -52,14 +52,15 @@ impl Steer {
         is_sampled: bool,
     ) -> Reading {
         let search = row.search.settings();
+        let most = self.answering(&plan.recipe, base).max_new_tokens;
         let owner = |model| plan.recipe.tokenizer_owner(model);
         let (new_tokens, chunk) = match is_sampled {
-            true => (self.max_new_tokens as u64, 1),
+            true => (most as u64, 1),
             false => {
                 let same = owner(base) == owner(model);
-                let tokens = guide_tokens(self.max_new_tokens, same) as u64;
+                let tokens = guide_tokens(most, same) as u64;
                 let tokens = tokens.min(sizes.context);
-                (tokens, (search.chunk(self.max_new_tokens) as u64).min(tokens))
+                (tokens, (search.chunk(most) as u64).min(tokens))
             }
         };
         Reading {
