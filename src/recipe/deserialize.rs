@@ -42,7 +42,7 @@ impl Problem {
         Self { path: Vec::new(), what }
     }
 
-    fn below(mut self, key: &str) -> Self {
+    pub(super) fn below(mut self, key: &str) -> Self {
         // Innermost first; `read` turns it round once.
         self.path.push(key.to_owned());
         self

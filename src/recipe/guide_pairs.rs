@@ -156,7 +156,8 @@ impl Recipe {
             Proposal::Untuned => untuned(self).into_iter().collect(),
             Proposal::Base | Proposal::Direct | Proposal::Ppo { .. } => Vec::new(),
         };
-        let proposals = steer.method.iter().flat_map(|method| &method.proposals);
+        let rows = steer.method.iter().flat_map(|method| &method.rows);
+        let proposals = rows.flat_map(|row| &row.proposals);
         self.models_of(proposals.flat_map(of_proposal))
     }
 

@@ -91,7 +91,7 @@ fn add_rows(page: &mut String, prefix: &str, node: Node, all_given: bool) {
             alternatives(page, &path, field, required);
             continue;
         }
-        if !field.keys().is_empty() {
+        if !field.keys().is_empty() && field.item().is_none() {
             let own = Node { field: field.kind, ..field }.description();
             page.push_str(&format!("| `{path}` | table | | | {} |\n", cell(&own)));
             add_rows(page, &format!("{path}."), field, true);

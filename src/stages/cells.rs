@@ -63,7 +63,8 @@ pub fn cells(plan: &Plan) -> Result<Vec<Cell>> {
         |model: &String| plan.recipe.ppo.as_ref().is_some_and(|ppo| ppo.policy.0.contains(model));
     let (mut cells, sets) = (Vec::new(), plan.guide_sets());
     for base in &steer.bases {
-        for (name, method) in steer.method.iter().flat_map(MethodTable::methods) {
+        let tables = steer.method.iter().filter(|table| table.steers(base));
+        for (name, method) in tables.flat_map(MethodTable::methods) {
             let source = match method.proposal {
                 Proposal::Tuned | Proposal::Untuned => continue,
                 Proposal::Direct => Source::Direct(base.clone()),

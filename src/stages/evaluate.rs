@@ -44,7 +44,7 @@ pub fn run(context: &Context) -> Result<()> {
                 [Task::Sft(pupil.clone()), Task::Dpo(pupil)].map(|task| training(&task));
             direct.insert(cell.base.clone(), json!({ "sft": sft, "dpo": dpo }));
         }
-        summary.add(&cell.base, &cell.method_name, cell.settings(), &responses);
+        summary.add(&cell.base, &cell.method_name, settings(context, &cell), &responses);
         if cell.method.proposal == Proposal::Tuned {
             let reward = summary.rows.last().and_then(|row| row.gold_reward.as_ref());
             tuned = tuned.or(reward.map(|reward| reward.mean));
@@ -77,6 +77,17 @@ pub fn run(context: &Context) -> Result<()> {
     }
     write_json(&context.run.path(SUMMARY), &summary)?;
     atomic::write(&context.run.path(PAGE), html(&summary, &samples, &ppo).as_bytes())
+}
+
+/// What tells the row of a cell from others: its method's settings, and the base's own.
+fn settings(context: &Context, cell: &Cell) -> Value {
+    let mut settings = cell.settings();
+    let steer = context.recipe().steer.as_ref();
+    let own = steer.map(|steer| steer.own_settings(context.recipe(), &cell.base));
+    if let (Some(settings), Some(own)) = (settings.as_object_mut(), own) {
+        settings.extend(own);
+    }
+    settings
 }
 
 /// Whether it is a training behind what is shown.

@@ -77,7 +77,9 @@ impl<'a> Steering<'a> {
     /// The cell's base and its guides, joined.
     fn engine(&mut self, cell: &Cell, seed: u64) -> Result<Engine> {
         let context = self.context;
-        let settings = SteerSettings::of(table(context)?);
+        let steer = table(context)?;
+        let answering = steer.answering(context.recipe(), &cell.base);
+        let settings = SteerSettings::of(steer, answering);
         self.keep_for(cell, seed)?;
         let (lm, tokenizer) = self.get(&folder(context, cell, seed)?, &cell.base)?;
         let template = context.models.template(&cell.base)?;
@@ -191,9 +193,10 @@ pub fn losses(task: &str, outcome: Result<()>) -> Result<Vec<String>> {
     }
 }
 
-/// The prompts of the stage, and what reads them.
-pub fn asked(context: &Context) -> Result<Asked> {
-    let mut models = Vec::new();
+/// The prompts of the stage, and what reads them: one for the models whose responses may have as
+/// many tokens.
+pub fn asked(context: &Context) -> Result<Vec<Asked>> {
+    let mut all: Vec<Asked> = Vec::new();
     let sets = context.plan.guide_sets();
     let guide = |source: &GuideSource, samples| -> Result<Model> {
         Ok(Model {
@@ -202,25 +205,30 @@ pub fn asked(context: &Context) -> Result<Asked> {
             samples,
         })
     };
+    let (steer, prompts) = (table(context)?, test_prompts(context)?);
     for cell in cells(&context.plan)? {
+        let new_tokens = steer.answering(context.recipe(), &cell.base).max_new_tokens;
+        let known = all.iter().position(|asked| asked.new_tokens == new_tokens);
+        let asked = known.unwrap_or_else(|| {
+            all.push(Asked { prompts: prompts.clone(), new_tokens, models: Vec::new() });
+            all.len() - 1
+        });
+        let models = &mut all[asked].models;
         // The seeds differ in weights.
         let folder = folder(context, &cell, context.seed())?;
         models.push(Model { name: cell.base.clone(), folder, samples: true });
-        let is_mixed = cell.method.proposal.tilt().is_some();
         let mixed = cell.guides.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]);
-        for source in mixed.filter(|_| is_mixed) {
+        for source in mixed.filter(|_| cell.method.proposal.tilt().is_some()) {
             models.push(guide(source, true)?);
         }
     }
-    let pairs = sets.iter().flat_map(|set| &set.pairs);
-    for source in pairs.flat_map(|pair| [&pair.tuned, &pair.untuned]) {
-        models.push(guide(source, false)?);
+    for asked in &mut all {
+        let pairs = sets.iter().flat_map(|set| &set.pairs);
+        for source in pairs.flat_map(|pair| [&pair.tuned, &pair.untuned]) {
+            asked.models.push(guide(source, false)?);
+        }
     }
-    Ok(Asked {
-        prompts: test_prompts(context)?,
-        new_tokens: table(context)?.max_new_tokens,
-        models,
-    })
+    Ok(all)
 }
 
 /// The prompts of as many test texts as are steered over: the first that are long enough for one.

@@ -245,9 +245,10 @@ impl Task {
             Self::PpoReport(_) | Self::Judge { .. } => Value::Null,
             Self::Steer { cell, seed } => {
                 let steer = recipe.steer.as_ref().ok_or_else(|| absent("steer"))?;
+                let answering = steer.answering(recipe, &cell.base);
                 json!({
                     "method": cell.method.settings(),
-                    "steer": steer.outcome(&cell.guides),
+                    "steer": steer.outcome(&cell.guides, &answering),
                     "seed": seed
                 })
             }

@@ -27,6 +27,7 @@
 //!   missing is done, what is more stays;
 //! - when to give up (`max_skips`).
 
+mod answering;
 mod chunk_len;
 mod data;
 mod data_rules;
@@ -46,6 +47,7 @@ mod method;
 mod method_rules;
 mod method_schema;
 mod method_spelling;
+mod method_sweep;
 mod model;
 mod pair_columns;
 mod pair_source;
@@ -71,7 +73,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use chunk_len::{ChunkLen, ChunkLens};
+pub use chunk_len::ChunkLens;
 pub use data::{Columns, Data, PromptRule};
 pub(in crate::recipe) use data_rules::without_data;
 pub use device::DeviceName;
@@ -85,7 +87,7 @@ pub use kl::KlTable;
 pub use length::Length;
 pub use lora::{Lora, LoraSave, LoraTable};
 pub use method::{Method, Proposal, two_vocabularies};
-pub use method_spelling::{EFT, MethodTable, base_kinds, takes_tilt};
+pub use method_spelling::{EFT, MethodRow, MethodTable, base_kinds, takes_tilt};
 pub use model::{Chat, Model};
 pub use pair_columns::PairColumns;
 pub use policies::Policies;
@@ -94,12 +96,14 @@ pub use preferences::{Pairing, PreferenceLabel, Preferences};
 pub use pretrain::Pretrain;
 pub use reward_model::{RewardModelTable, RewardStart};
 pub use run::{Dtype, Run};
-pub use sampling::SamplingTable;
+pub use sampling::{Answering, SamplingTable};
 pub use scratch::{Architecture, Scratch, ScratchTokenizer};
 pub use sft::{LossOn, Sft};
 pub use splits::{DataSplits, PairSplits, SplitNames};
 pub use steer::Steer;
 pub use training::{Schedule, Training, TrainingTable};
+
+pub use crate::search::ChunkLen;
 
 /// The name of the judge that `[gold]` is.
 pub const GOLD: &str = "gold";

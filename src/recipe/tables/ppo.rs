@@ -13,12 +13,13 @@ use super::super::rules::Rules;
 use super::super::sizes::Sizes;
 use super::super::stage::{StageTable, Texts};
 use super::super::words::{grouped, product};
-use super::chunk_len::{ChunkLen, ChunkLens};
+use super::chunk_len::ChunkLens;
 use super::kl::KlTable;
 use super::lora::LoraTable;
 use super::policies::Policies;
 use super::training::{Training, TrainingTable, largest_divisor};
 use super::{GOLD, Recipe};
+use crate::search::ChunkLen;
 
 /// Proximal policy optimisation of bases on the guide pair's dense reward (paper C.3), once for
 /// each policy, each chunk length and each of `run.seeds`. Each step samples one response to each of

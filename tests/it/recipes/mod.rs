@@ -17,6 +17,7 @@ mod reading;
 mod rules;
 mod shipped;
 mod steering;
+mod sweeps;
 
 use std::path::{Path, PathBuf};
 
