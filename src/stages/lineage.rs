@@ -18,7 +18,7 @@ use super::tasks::Task;
 use crate::artifacts::{FileHashes, fingerprint};
 use crate::error::{Error, Result};
 use crate::models::contents;
-use crate::recipe::{Model, Plan};
+use crate::recipe::{Model, Plan, Preferences};
 use crate::score::JudgeModel;
 use crate::text::{dataset_files, pair_files};
 
@@ -121,23 +121,20 @@ impl Lineage {
             Input::Prompts => {
                 json!({
                     "texts": self.of_input(&Input::Texts, plan, placements)?,
-                    "prompt": recipe.data()?.prompt.outcome()
+                    "prompt": recipe.data()?.prompt_outcome()
                 })
             }
             Input::TestPrompts => json!({
                 "data": recipe.data()?.test_outcome(),
-                "prompt": recipe.data()?.prompt.outcome(),
+                "prompt": recipe.data()?.prompt_outcome(),
                 "files": self.data(plan)?,
                 "seed": recipe.run.seed(),
             }),
             Input::Pairs => {
-                let table = recipe
-                    .preferences
-                    .as_ref()
-                    .and_then(|table| Some((table, Path::new(table.source.as_ref()?))));
-                let (table, source) =
-                    table.ok_or_else(|| Error::recipe("`[preferences]` has no `source`"))?;
-                self.contents(Held::Pairs, source, || pair_files(table, source))?
+                let asked = recipe.preferences.as_ref().and_then(Preferences::pair_source);
+                let asked =
+                    asked.ok_or_else(|| Error::recipe("`[preferences]` has no `source`"))?;
+                self.contents(Held::Pairs, asked.path(), || pair_files(&asked))?
             }
         })
     }

@@ -18,11 +18,13 @@ mod jinja_source;
 mod json_file;
 mod json_rows;
 mod lines;
+mod listed_answers;
 mod messages;
 mod pair_files;
 mod pair_layout;
 mod pairs;
 mod parquet;
+mod posts;
 mod prompt;
 mod prompt_files;
 mod record;
@@ -37,6 +39,7 @@ mod tokenizer_class;
 mod train_tokenizer;
 mod unpacked;
 mod vocabulary;
+mod whole_prompts;
 
 pub use chat::ChatTemplate;
 pub use data_report::DataReport;
@@ -55,3 +58,4 @@ pub use report::{
 pub use splits::{Trouble as SplitTrouble, chosen_files, files as dataset_files};
 pub use tokenizer::Tokenizer;
 pub use vocabulary::{Vocabulary, VocabularyDifference};
+pub use whole_prompts::words as prompt_words;
