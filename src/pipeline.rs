@@ -10,7 +10,9 @@ use crate::artifacts::{RunDir, Shard, atomic};
 use crate::error::{Error, Result};
 use crate::models::{self, check_lm_folder, check_resumes, tokenizer_and_context};
 use crate::prompt::PromptText;
-use crate::recipe::{Counts, LmSizes, Lora, Plan, Recipe, Stage, chat_template, config_folder};
+use crate::recipe::{
+    Counts, LmSizes, Lora, Plan, Preferences, Recipe, Stage, chat_template, config_folder,
+};
 use crate::report::Summary;
 use crate::score::JudgeModel;
 use crate::stages::tasks::SUMMARY;
@@ -164,14 +166,11 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
         }
     }
     let (mut counts, mut read) = (Counts::default(), None);
-    let pairs = recipe
-        .preferences
-        .as_ref()
-        .and_then(|table| Some((table, Path::new(table.source.as_ref()?))));
-    if let (Some((preferences, source)), Some(seed)) =
-        (pairs.filter(|(_, source)| source.exists()), recipe.run.seeds.first())
+    let pairs = recipe.preferences.as_ref().and_then(Preferences::pair_source);
+    if let (Some(source), Some(seed)) =
+        (pairs.filter(|source| source.path().exists()), recipe.run.seeds.first())
     {
-        match load_pair_rows(preferences, source, *seed) {
+        match load_pair_rows(&source, *seed) {
             Ok(rows) => {
                 counts.pairs = Some(rows.train.len());
                 problems.extend(without_chat(recipe, &rows));

@@ -18,7 +18,7 @@ use super::tasks::Task;
 use crate::artifacts::{FileHashes, fingerprint};
 use crate::error::{Error, Result};
 use crate::models::contents;
-use crate::recipe::{Model, Plan};
+use crate::recipe::{Model, Plan, Preferences};
 use crate::score::JudgeModel;
 use crate::text::{dataset_files, pair_files};
 
@@ -132,13 +132,10 @@ impl Lineage {
                 "seed": recipe.run.seed(),
             }),
             Input::Pairs => {
-                let table = recipe
-                    .preferences
-                    .as_ref()
-                    .and_then(|table| Some((table, Path::new(table.source.as_ref()?))));
-                let (table, source) =
-                    table.ok_or_else(|| Error::recipe("`[preferences]` has no `source`"))?;
-                self.contents(Held::Pairs, source, || pair_files(table, source))?
+                let asked = recipe.preferences.as_ref().and_then(Preferences::pair_source);
+                let asked =
+                    asked.ok_or_else(|| Error::recipe("`[preferences]` has no `source`"))?;
+                self.contents(Held::Pairs, asked.path(), || pair_files(&asked))?
             }
         })
     }

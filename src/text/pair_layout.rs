@@ -38,28 +38,33 @@ const ONE_ANSWER: [&str; 3] = ["completion", "response", "messages"];
 /// Where the answer begins in the texts of Anthropic's HH-RLHF.
 const ASSISTANT: &str = "\n\nAssistant:";
 
-/// Reads a row.
+/// Reads a row for `table`, whose `columns` these are.
 ///
 /// # Errors
 /// Where a column is missing or holds neither a text nor turns, or no prompt can be told.
-pub(super) fn read(file: &Path, columns: &PairColumns, record: &Record) -> Result<Said> {
+pub(super) fn read(
+    file: &Path,
+    table: &str,
+    columns: &PairColumns,
+    record: &Record,
+) -> Result<Said> {
     let wrong = |problem: String| Error::data(file, Some(record.line), problem);
     let column = |name: &str, key: &str| -> Result<Column> {
-        let value = record.column(file, name, &format!("preferences.columns.{key}"))?;
+        let value = record.column(file, name, &format!("{table}.columns.{key}"))?;
         if is_nothing(value) {
             return Ok(Column::Nothing);
         }
         match turns(value).map_err(|problem| wrong(format!("`{name}`, {problem}")))? {
             Some(turns) => Ok(Column::Turns(turns)),
             None => {
-                let text = record.text(file, name, &format!("preferences.columns.{key}"))?;
+                let text = record.text(file, name, &format!("{table}.columns.{key}"))?;
                 Ok(Column::Text(text.to_owned()))
             }
         }
     };
     let has = |name: &str| record.fields.contains_key(name);
     if !has(&columns.chosen) && ONE_ANSWER.iter().any(|name| has(name)) {
-        return Err(wrong(one_answer(columns, record)));
+        return Err(wrong(one_answer(table, columns, record)));
     }
     let has_prompt = has(&columns.prompt);
     let is_asked_for = columns.prompt != PairColumns::default().prompt;
@@ -80,7 +85,7 @@ pub(super) fn read(file: &Path, columns: &PairColumns, record: &Record) -> Resul
             unfit: Some(Reason::Empty),
         }),
         (prompt, (Column::Turns(chosen), Column::Turns(rejected))) => {
-            of_turns(prompt, chosen, rejected).ok_or_else(|| wrong(no_common_turn(columns)))
+            of_turns(prompt, chosen, rejected).ok_or_else(|| wrong(no_common_turn(table, columns)))
         }
         (Some(prompt), (Column::Text(chosen), Column::Text(rejected))) => {
             let prompt = match prompt {
@@ -105,7 +110,7 @@ pub(super) fn read(file: &Path, columns: &PairColumns, record: &Record) -> Resul
                     rejected: rejected[start..].to_owned(),
                     unfit: None,
                 }),
-                _ => Err(wrong(no_prompt(columns, record, other.copied()))),
+                _ => Err(wrong(no_prompt(table, columns, record, other.copied()))),
             }
         }
         _ => Err(wrong(format!(
@@ -164,30 +169,30 @@ fn common_beginning(chosen: &str, rejected: &str) -> Option<usize> {
     Some(start).filter(|start| !chosen[..*start].trim().is_empty())
 }
 
-fn one_answer(columns: &PairColumns, record: &Record) -> String {
+fn one_answer(table: &str, columns: &PairColumns, record: &Record) -> String {
     format!(
         "no column `{}`; found {}: that is one answer to a prompt, and a pair needs two\n\nhint: \
-         a preference set has a chosen and a rejected answer; `preferences.columns` names them",
+         a preference set has a chosen and a rejected answer; `{table}.columns` names them",
         columns.chosen,
         record.columns()
     )
 }
 
-fn no_common_turn(columns: &PairColumns) -> String {
+fn no_common_turn(table: &str, columns: &PairColumns) -> String {
     let PairColumns { prompt, chosen, rejected } = columns;
     format!(
         "there is no column `{prompt}`, and `{chosen}` and `{rejected}` have no turn in common \
-         before their answers\n\nhint: set `preferences.columns.prompt`"
+         before their answers\n\nhint: set `{table}.columns.prompt`"
     )
 }
 
-fn no_prompt(columns: &PairColumns, record: &Record, other: Option<&str>) -> String {
+fn no_prompt(table: &str, columns: &PairColumns, record: &Record, other: Option<&str>) -> String {
     let PairColumns { prompt, chosen, rejected } = columns;
     let (why, hint) = match other {
-        Some(other) => (String::new(), format!("set `preferences.columns.prompt = \"{other}\"`")),
+        Some(other) => (String::new(), format!("set `{table}.columns.prompt = \"{other}\"`")),
         None => (
             format!(", and `{chosen}` and `{rejected}` do not begin with the same words"),
-            "set `preferences.columns.prompt`".to_owned(),
+            format!("set `{table}.columns.prompt`"),
         ),
     };
     format!("no column `{prompt}`{why}; found {}\n\nhint: {hint}", record.columns())

@@ -5,7 +5,8 @@ use super::*;
 fn read_row(fields: Value) -> std::result::Result<Said, String> {
     let Value::Object(fields) = fields else { panic!("a row is an object") };
     let record = Record { line: 3, fields, unread: std::rc::Rc::new([]) };
-    read(Path::new("p.jsonl"), &PairColumns::default(), &record).map_err(|error| error.to_string())
+    read(Path::new("p.jsonl"), "preferences", &PairColumns::default(), &record)
+        .map_err(|error| error.to_string())
 }
 
 fn user(content: &str) -> Value {
