@@ -327,7 +327,7 @@ fn check_lengths(
         let guide = PromptReader::open("the guide".to_owned(), folder, templates.guides.clone())?;
         readers.push(if proposal.tilt().is_some() { guide } else { guide.scoring(&readers) });
     }
-    check_prompts(prompts, settings.max_new_tokens, &readers)
+    check_prompts(prompts, settings.max_new_tokens, &readers, None)
 }
 
 /// The rule of recipes on guides that propose, of the folders where the models lie.

@@ -125,12 +125,12 @@ impl Lineage {
             Input::Prompts => {
                 json!({
                     "texts": self.of_input(&Input::Texts, plan, placements)?,
-                    "prompt": recipe.data()?.prompt.outcome()
+                    "prompt": recipe.data()?.prompt_outcome()
                 })
             }
             Input::TestPrompts => json!({
                 "data": recipe.data()?.test_outcome(),
-                "prompt": recipe.data()?.prompt.outcome(),
+                "prompt": recipe.data()?.prompt_outcome(),
                 "files": self.data(plan)?,
                 "seed": recipe.run.seed(),
             }),

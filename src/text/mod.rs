@@ -19,11 +19,13 @@ mod json_file;
 mod json_rows;
 mod learned_prompts;
 mod lines;
+mod listed_answers;
 mod messages;
 mod pair_files;
 mod pair_layout;
 mod pairs;
 mod parquet;
+mod posts;
 mod prompt;
 mod prompt_files;
 mod record;
@@ -38,6 +40,7 @@ mod tokenizer_class;
 mod train_tokenizer;
 mod unpacked;
 mod vocabulary;
+mod whole_prompts;
 
 pub use chat::ChatTemplate;
 pub use data_report::DataReport;
@@ -57,3 +60,4 @@ pub use report::{
 pub use splits::{Trouble as SplitTrouble, chosen_files, files as dataset_files};
 pub use tokenizer::Tokenizer;
 pub use vocabulary::{Vocabulary, VocabularyDifference};
+pub use whole_prompts::words as prompt_words;

@@ -211,8 +211,8 @@ fn read_split(
         let (file, before) = (folder.join(name), pairs.len());
         for record in records::read(&file, 0)? {
             if pairs.is_empty() {
-                let PairColumns { prompt, chosen, rejected } = asked.columns;
-                others = record.others(&[&[prompt.as_str(), chosen, rejected], COMPLETE].concat());
+                let read = pair_layout::columns_of(asked.columns, &record);
+                others = record.others(&[&read[..], COMPLETE].concat());
             }
             pairs.push(pair(&file, asked, format!("{split}-{}", pairs.len()), &record)?);
         }

@@ -71,7 +71,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use chunk_len::{ChunkLen, ChunkLens};
-pub use data::{Columns, Data, PromptRule};
+pub use data::{Columns, Data, LongPrompts, PromptRule};
 pub(in crate::recipe) use data_rules::without_data;
 pub use device::DeviceName;
 pub use direct::Direct;

@@ -26,7 +26,7 @@ fn defaults_are_filled_in() {
         ([1].as_slice(), "cpu", None)
     );
     let prompt = &data.as_ref().unwrap().prompt;
-    assert_eq!((prompt.min_words, prompt.max_words), (4, 8));
+    assert_eq!((prompt.min_words, prompt.most_words()), (4, 8));
     assert_eq!(dpo.as_ref().unwrap().beta, 0.1);
     assert_eq!(preferences.as_ref().unwrap().sampling.temperature, 0.7);
     assert_eq!(plan.recipe.models["base"].prompt, "{prompt}");
