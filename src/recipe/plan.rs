@@ -77,6 +77,8 @@ pub struct Counts {
     pub texts: Option<usize>,
     /// Training pairs of `preferences.source`.
     pub pairs: Option<usize>,
+    /// Training pairs of `gold.reward_model`.
+    pub gold_pairs: Option<usize>,
 }
 
 /// What a guide can read of responses, in its tokens.
@@ -105,6 +107,13 @@ impl Plan {
             Some(_) => self.counts.pairs.or(asked),
             None => Some(preferences.prompts.saturating_mul(preferences.pairs_per_prompt())),
         }
+    }
+
+    /// Pairs that the gold reward model is trained on, before equal, empty and overlong ones drop
+    /// out; `None` where only the source knows.
+    pub(super) fn gold_pairs(&self) -> Option<usize> {
+        let asked = self.recipe.gold_reward_model()?.train_pairs;
+        self.counts.gold_pairs.or(Some(asked).filter(|pairs| *pairs > 0))
     }
 
     pub fn has(&self, stage: Stage) -> bool {

@@ -36,6 +36,9 @@ pub fn html(summary: &Summary, samples: &[Sample], ppo: &[PpoReport]) -> String 
     for note in &summary.notes {
         let _ = writeln!(page, "<p><b>Warning:</b> {}</p>", escape(note));
     }
+    if let Some(gold) = summary.gold_accuracy() {
+        let _ = writeln!(page, "<p>The gold reward model: {}.</p>", escape(&gold.words()));
+    }
     rewards(&mut page, "Gold reward", summary, |row| row.gold_reward.as_ref());
     let judges: BTreeSet<&String> = summary.rows.iter().flat_map(|row| row.judges.keys()).collect();
     for judge in judges {

@@ -30,6 +30,9 @@ pub fn table(summary: &Summary) -> String {
             ));
         }
     }
+    if let Some(gold) = summary.gold_accuracy() {
+        text.push_str(&format!("\n\ngold: {}", gold.words()));
+    }
     for note in &summary.notes {
         text.push_str(&format!("\n\nwarning: {note}"));
     }

@@ -14,7 +14,7 @@ use super::tasks::{self, Task};
 use crate::artifacts::{FileHashes, RunDir};
 use crate::error::Result;
 use crate::recipe::{Plan, Recipe, Stage};
-use crate::text::{DataReport, Dataset, Prompts, Split, load_dataset};
+use crate::text::{DataReport, Dataset, LearnedPrompts, Prompts, Split, load_dataset};
 
 /// One run, opened.
 pub struct Context {
@@ -23,6 +23,7 @@ pub struct Context {
     pub models: Models,
     lineage: Lineage,
     dataset: OnceCell<Dataset>,
+    learned_prompts: OnceCell<LearnedPrompts>,
 }
 
 impl Context {
@@ -36,7 +37,9 @@ impl Context {
         }
         let hashes = Rc::new(FileHashes::load(dir.join("state/hashes.json")));
         let run = Run::open(dir, hashes.clone())?;
-        Ok(Self { plan, run, models, lineage: Lineage::new(hashes), dataset: OnceCell::new() })
+        let lineage = Lineage::new(hashes);
+        let (dataset, learned_prompts) = (OnceCell::new(), OnceCell::new());
+        Ok(Self { plan, run, models, lineage, dataset, learned_prompts })
     }
 
     pub fn recipe(&self) -> &Recipe {
@@ -60,6 +63,15 @@ impl Context {
     /// The prompts of the first `count` texts of a split; see [`Dataset::prompts`].
     pub fn prompts(&self, split: Split, count: usize) -> Result<Prompts> {
         Ok(self.dataset()?.prompts(split, &self.recipe().data()?.prompt, self.seed(), count))
+    }
+
+    /// The prompts of the pairs that the recipe learns from, which no test prompt may be.
+    pub fn learned_prompts(&self) -> Result<&LearnedPrompts> {
+        if let Some(learned) = self.learned_prompts.get() {
+            return Ok(learned);
+        }
+        let learned = LearnedPrompts::read(self.recipe(), self.seed())?;
+        Ok(self.learned_prompts.get_or_init(|| learned))
     }
 
     /// A task as this recipe and these files have it.

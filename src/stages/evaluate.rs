@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use super::cells::{Cell, cells};
 use super::context::Context;
 use super::judging::JudgeLine;
+use super::ppo;
 use super::run::write_json;
 use super::tasks::{self, GOLD_REPORT, PAGE, PAIRS_REPORT, SUMMARY, Task};
+use super::test_prompts::test_prompts;
 use super::tuning_plan::Pupil;
-use super::{ppo, steer};
 use crate::artifacts::{atomic, journal};
 use crate::engine::SteerLine;
 use crate::error::Result;
@@ -35,7 +36,7 @@ pub fn run(context: &Context) -> Result<()> {
     let cells = cells(&context.plan)?;
     let references = references(&cells);
     let prompts: HashSet<String> =
-        steer::test_prompts(context)?.into_iter().map(|prompt| prompt.id).collect();
+        test_prompts(context)?.into_iter().map(|prompt| prompt.id).collect();
     for cell in cells {
         let responses = answers(context, &cell, &prompts)?;
         if cell.method.proposal == Proposal::Direct {

@@ -25,8 +25,15 @@ pub enum Input {
     Prompts,
     /// The prompts that are made of the test texts, however many of them are asked for.
     TestPrompts,
+    /// The prompts of all pairs that are there already, which are no test prompts.
+    LearnedPrompts,
     /// The pairs of `preferences.source`.
     Pairs,
+    /// The pairs that the gold reward model is trained and measured on.
+    GoldPairs,
+    /// A model of the recipe that something is trained on top of, however it is prompted: its
+    /// weights and in which precision it computes.
+    Body(String),
 }
 
 impl Input {
@@ -40,7 +47,10 @@ impl Input {
             Self::Texts => "texts".to_owned(),
             Self::Prompts => "prompts".to_owned(),
             Self::TestPrompts => "test prompts".to_owned(),
+            Self::LearnedPrompts => "prompts of pairs".to_owned(),
             Self::Pairs => "pairs".to_owned(),
+            Self::GoldPairs => "pairs of the gold".to_owned(),
+            Self::Body(name) => format!("weights of models.{name}"),
         }
     }
 
@@ -48,16 +58,20 @@ impl Input {
     pub fn made_by(&self, plan: &Plan) -> Option<Task> {
         match self {
             Self::Result(task) => Some(task.clone()),
-            Self::Model(name) => plan
+            Self::Model(name) | Self::Body(name) => plan
                 .recipe
                 .models
                 .get(name)
                 .filter(|model| model.scratch.is_some())
                 .map(|_| Task::Pretrain(name.clone())),
             Self::Judge(name) => judge_task(plan, name),
-            Self::Reading(_) | Self::Texts | Self::Prompts | Self::TestPrompts | Self::Pairs => {
-                None
-            }
+            Self::Reading(_)
+            | Self::Texts
+            | Self::Prompts
+            | Self::TestPrompts
+            | Self::LearnedPrompts
+            | Self::Pairs
+            | Self::GoldPairs => None,
         }
     }
 }
@@ -72,8 +86,14 @@ impl Task {
                 let owner = owner.map(|owner| Input::Result(Task::Pretrain(owner.to_owned())));
                 [Input::Texts].into_iter().chain(owner).collect()
             }
-            Task::Gold => vec![Input::Texts],
-            Task::GoldAccuracy => vec![gold_input(), Input::Texts, Input::TestPrompts],
+            Task::Gold => match recipe.gold_reward_model() {
+                Some(table) => vec![Input::Body(table.model.clone()), Input::GoldPairs],
+                None => vec![Input::Texts],
+            },
+            Task::GoldAccuracy => match recipe.gold_reward_model() {
+                Some(_) => vec![gold_input(), Input::GoldPairs],
+                None => vec![gold_input(), Input::Texts, Input::TestPrompts],
+            },
             Task::Preferences => of_preferences(plan)?,
             Task::Sft(pupil) => vec![
                 Input::Model(pupil.tuning(plan)?.model.to_owned()),
@@ -91,7 +111,11 @@ impl Task {
             Task::Steer { cell, seed } => {
                 let scoring = pair_inputs(plan, &cell.guides)?;
                 let sampled = source_inputs(plan, cell, *seed)?;
-                [Input::TestPrompts].into_iter().chain(sampled).chain(scoring).collect()
+                let learned = !recipe.pair_sources().is_empty();
+                let prompts = [Input::TestPrompts]
+                    .into_iter()
+                    .chain(learned.then_some(Input::LearnedPrompts));
+                prompts.chain(sampled).chain(scoring).collect()
             }
             Task::Judge { judge, cell, seed } => {
                 let answers = Task::Steer { cell: cell.clone(), seed: *seed };

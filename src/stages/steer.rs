@@ -5,13 +5,14 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::cells::{Cell, Source, cells};
 use super::context::Context;
 use super::models::Opened;
 use super::prompt_room::{Asked, Model};
 use super::tasks::Task;
+use super::test_prompts::{tell_passed_over, test_prompts};
 use super::tuning_plan::Pupil;
 use crate::artifacts::{Journal, interrupt, journal};
 use crate::engine::{Desk, Engine, SteerLine, SteerSettings};
@@ -20,7 +21,6 @@ use crate::monitor::Progress;
 use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
 use crate::recipe::{GuidePairSource, GuideSource, Steer};
-use crate::text::{Prompts, Split};
 
 fn table(context: &Context) -> Result<&Steer> {
     context
@@ -45,7 +45,7 @@ impl<'a> Steering<'a> {
     /// Answers all test prompts.
     pub fn run(&mut self, cell: &Cell, seed: u64) -> Result<()> {
         if !std::mem::replace(&mut self.has_told, true) {
-            tell_seen(self.context)?;
+            tell_passed_over(self.context)?;
         }
         let file = self.context.run.path(&cell.journal(seed));
         answer(self, cell, seed, &file, test_prompts(self.context)?)
@@ -229,36 +229,4 @@ pub fn asked(context: &Context) -> Result<Vec<Asked>> {
         }
     }
     Ok(all)
-}
-
-/// The prompts of as many test texts as are steered over: the first that are long enough for one.
-/// Prompts that training or validation texts make too come last, and only where the others are too
-/// few.
-pub fn test_prompts(context: &Context) -> Result<Vec<Prompt>> {
-    let count = table(context)?.prompts;
-    let data = context.recipe().data()?;
-    let Prompts { mut prompts, seen } = context.prompts(Split::Test, count)?;
-    prompts.extend(seen.into_iter().take(count - prompts.len()));
-    if prompts.len() < count {
-        return Err(Error::failed(data.too_few_prompts(prompts.len(), count)));
-    }
-    Ok(prompts)
-}
-
-/// Says how many prompts were not new to what was trained.
-pub fn tell_seen(context: &Context) -> Result<()> {
-    let count = table(context)?.prompts;
-    let Prompts { prompts, seen } = context.prompts(Split::Test, count)?;
-    match (count - prompts.len(), seen.len()) {
-        (0, 0) => {}
-        (0, seen) => info!(
-            "steer: {seen} test texts are passed over, for training or validation texts make the \
-             same prompts"
-        ),
-        (taken, _) => warn!(
-            "steer: {taken} of {count} prompts are those of training or validation texts too; \
-             other `data.prompt.min_words` or more test texts make new ones"
-        ),
-    }
-    Ok(())
 }

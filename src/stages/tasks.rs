@@ -31,7 +31,7 @@ const SUMMARY_VERSION: u32 = 4;
 pub enum Task {
     /// A model from scratch.
     Pretrain(String),
-    /// The judge from scratch.
+    /// The judge, from scratch or on a model of the recipe.
     Gold,
     /// How often the judge is right.
     GoldAccuracy,
@@ -81,7 +81,8 @@ pub fn tasks(plan: &Plan, stage: Stage) -> Result<Vec<Task>> {
             scratch.into_iter().map(|(name, _)| Task::Pretrain(name.clone())).collect()
         }
         Stage::Gold => {
-            let measured = recipe.data.as_ref().map(|_| Task::GoldAccuracy);
+            let held_out = recipe.data.is_some() || recipe.gold_reward_model().is_some();
+            let measured = held_out.then_some(Task::GoldAccuracy);
             judge_task(plan, GOLD).into_iter().chain(measured).collect()
         }
         Stage::Preferences => vec![Task::Preferences],
@@ -214,13 +215,17 @@ impl Task {
             }
             Self::Gold => {
                 let gold = recipe.gold.as_ref().ok_or_else(|| absent("gold"))?;
+                let (made, outcome) = gold.made_outcome();
                 json!({
-                    "scratch": gold.scratch_outcome(),
+                    (made): outcome,
                     "training": plan.training.gold.as_ref().map(Training::outcome),
                     "seed": seed
                 })
             }
-            Self::GoldAccuracy => json!({ "data.test": recipe.data()?.test }),
+            Self::GoldAccuracy => match recipe.gold_reward_model() {
+                Some(table) => json!({ "pairs": table.pair_source().outcome(), "seed": seed }),
+                None => json!({ "data.test": recipe.data()?.test }),
+            },
             Self::Preferences => {
                 let table = recipe.preferences.as_ref().ok_or_else(|| absent("preferences"))?;
                 json!({ "preferences": table.outcome(), "seed": seed })

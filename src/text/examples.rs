@@ -43,7 +43,7 @@ impl Example {
     }
 
     /// Its prompt: what the file has, or the first words of the text; `None` where it has too few.
-    fn prompt(&self, rule: &PromptRule, seed: u64) -> Option<PromptText> {
+    pub(super) fn prompt(&self, rule: &PromptRule, seed: u64) -> Option<PromptText> {
         match &self.prompt {
             RowPrompt::FirstWords => first_words_prompt(self, rule, seed).map(PromptText::Plain),
             RowPrompt::Whole(prompt) => Some(prompt.clone()),

@@ -17,6 +17,7 @@ mod jinja_python;
 mod jinja_source;
 mod json_file;
 mod json_rows;
+mod learned_prompts;
 mod lines;
 mod listed_answers;
 mod messages;
@@ -46,6 +47,7 @@ pub use data_report::DataReport;
 pub use dataset::load as load_dataset;
 pub use examples::{Dataset, Example, Prompts, Split, first_words_prompt};
 pub use file_kind::extension as data_extension;
+pub use learned_prompts::{LearnedPrompts, TestPrompts};
 pub use pair_files::{
     PairRow, PairRows, files as pair_files, load as load_pair_rows, read_responses,
 };

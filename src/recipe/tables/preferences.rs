@@ -22,7 +22,7 @@ use super::training::Training;
 use super::{GOLD, Recipe, Stage};
 
 /// Tokens of prompt and response that are trained on by default where the pairs come from a file.
-const PAIR_FILE_TOKENS: usize = 512;
+pub(super) const PAIR_FILE_TOKENS: usize = 512;
 
 /// The pairs to learn from: sampled from `policy` and judged by the gold reward, or taken from
 /// `source` and judged anew or kept. Pairs that are equal, empty, tied or too long are left out and

@@ -51,12 +51,13 @@ fn a_reward_model_stands_on_the_guides_model_unless_it_names_another() {
     );
     let training = of_base.training.reward_model.as_ref().unwrap();
     assert_eq!(
-        (training.length, training.schedule),
-        (Length::Epochs(1.0), w2s::recipe::Schedule::Cosine)
+        (training.length, training.schedule, training.batch_size, training.learning_rate),
+        (Length::Epochs(1.0), w2s::recipe::Schedule::Cosine, 32, 5e-6),
+        "the paper's"
     );
     assert_eq!(
         (of_base.recipe.reward_model.as_ref().unwrap().head_learning_rate, training.max_length),
-        (1e-3, 96)
+        (1e-5, 96)
     );
     assert!(
         plan(&[])
