@@ -114,6 +114,7 @@ const ELSEWHERE: [(&str, &str); 52] = [
 fn taken_as_nothing() -> BTreeSet<String> {
     let tables = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/recipe/tables");
     let files = fs::read_dir(tables).unwrap().map(|file| file.unwrap().path());
+    let files = files.filter(|file| file.is_file());
     let source: String = files.map(|file| fs::read_to_string(file).unwrap()).collect();
     let (mut table, mut is_outcome, mut found) = (String::new(), false, BTreeSet::new());
     for line in source.lines() {
