@@ -1,15 +1,18 @@
 //! `w2s check`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{hub, print};
+use super::{hub, print, recipe_file};
 use crate::error::{Error, Result};
 use crate::hub::Files;
 use crate::pipeline::{self, Preflight};
 use crate::recipe::{self, Counts, Data, Plan, Recipe, hub_base, hub_dataset, hub_model};
-use crate::text::{DataReport, Dataset, Prompts, Split, load_dataset, plan_report};
+use crate::text::{
+    DataReport, Dataset, Prompts, Split, answered_before, load_dataset, plan_report, said_twice,
+};
 
 #[derive(Debug, Args)]
 pub struct CheckCommand {
@@ -32,7 +35,7 @@ impl CheckCommand {
             let schema = serde_json::to_string_pretty(recipe::schema());
             return print(&schema.map_err(|error| Error::failed(error.to_string()))?);
         };
-        let asked = recipe::load(&path, &self.set)?;
+        let asked = recipe_file::load(&path, &self.set)?;
         let planned = hub::resolve(&asked, &path, Files::WithoutWeights)
             .and_then(|recipe| Plan::new(recipe, &path));
         let (told, plan) = match planned {
@@ -98,6 +101,7 @@ fn find(asked: &Recipe, recipe: &Recipe, path: &Path) -> Findings {
                 counts.texts = Some(read.train.len());
                 problems.extend(lacking(recipe, &read).map(|error| error.to_string()));
                 problems.extend(too_few_prompts(recipe, table, &read, *seed));
+                problems.extend(misread_prompts(recipe, table, &read, *seed));
                 data = Some(read.report);
             }
             Err(error) => problems.push(error.to_string()),
@@ -121,6 +125,22 @@ fn too_few_prompts(recipe: &Recipe, data: &Data, read: &Dataset, seed: u64) -> O
     let Prompts { prompts, seen } = read.prompts(Split::Test, &data.prompt, seed, asked);
     let found = prompts.len() + seen.len();
     (found < asked).then(|| data.too_few_prompts(found, asked))
+}
+
+/// What the templates and exemplars of models that are steered, or steer, do not go with in the
+/// test prompts.
+fn misread_prompts(recipe: &Recipe, data: &Data, read: &Dataset, seed: u64) -> Vec<String> {
+    let Some(steer) = &recipe.steer else { return Vec::new() };
+    let Prompts { prompts, .. } = read.prompts(Split::Test, &data.prompt, seed, steer.prompts);
+    let bases = steer.bases.iter().map(String::as_str);
+    let names: BTreeSet<&str> = bases.chain(recipe.guide_models()).collect();
+    let models = names.iter().filter_map(|name| Some((*name, recipe.models.get(*name)?)));
+    let problems = models.flat_map(|(name, model)| {
+        let texts = prompts.iter().map(|prompt| &prompt.text);
+        let answered = answered_before(name, model, &prompts, data.prompt.end.as_deref());
+        [said_twice(name, model, texts), answered]
+    });
+    problems.flatten().collect()
 }
 
 /// What is to be known of the models, as a paragraph of the plan.

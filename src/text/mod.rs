@@ -27,6 +27,8 @@ mod parquet;
 mod posts;
 mod prompt;
 mod prompt_files;
+mod prompt_traps;
+mod recipe_texts;
 mod record;
 mod records;
 mod report;
@@ -52,6 +54,8 @@ pub use pair_files::{
 pub use pairs::{LeftOut, Pair, Reason, read_pairs};
 pub use prompt::PromptTemplate;
 pub use prompt_files::read_prompts;
+pub use prompt_traps::{answered_before, said_twice};
+pub use recipe_texts::read_recipe_texts;
 pub use report::{
     bos_problems, folder_reports, mixture_problems, named, plan_report, tilt_problems,
 };
