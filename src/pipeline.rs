@@ -169,10 +169,8 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
     }
     let (mut counts, mut read) = (Counts::default(), None);
     let pairs = recipe.preferences.as_ref().and_then(Preferences::pair_source);
-    if let (Some(source), Some(seed)) =
-        (pairs.filter(|source| source.path().exists()), recipe.run.seeds.first())
-    {
-        match load_pair_rows(&source, *seed) {
+    if let Some(source) = pairs.filter(|source| source.path().exists()) {
+        match load_pair_rows(&source) {
             Ok(rows) => {
                 counts.pairs = Some(rows.train.len());
                 problems.extend(without_chat(recipe, &rows));

@@ -45,11 +45,12 @@ mod whole_prompts;
 
 pub use chat::ChatTemplate;
 pub use data_report::DataReport;
-pub use dataset::load as load_dataset;
-pub use examples::{Dataset, Example, Prompts, Split, first_words_prompt};
+pub use dataset::{holds_out as holds_out_rows, load as load_dataset};
+pub use examples::{Dataset, Example, Prompts, RowPrompt, Split, first_words_prompt};
 pub use file_kind::extension as data_extension;
 pub use pair_files::{
-    PairRow, PairRows, files as pair_files, load as load_pair_rows, read_responses,
+    PairRow, PairRows, files as pair_files, holds_out as holds_out_pairs, load as load_pair_rows,
+    read_responses,
 };
 pub use pairs::{LeftOut, Pair, Reason, read_pairs};
 pub use prompt::PromptTemplate;

@@ -58,8 +58,8 @@ mod chat;
 mod prompts;
 /// Real tokenizers, texts, chats and greedy answers.
 mod real_tokenizers;
-/// Whole prompts: posts, ends, lengths; templates and exemplars from files, and prompts that they do
-/// not go with.
+/// Whole prompts: posts, ends, lengths; templates and exemplars from files, and prompts that they
+/// do not go with.
 mod whole_prompts;
 
 // Training.

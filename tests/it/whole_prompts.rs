@@ -46,12 +46,14 @@ impl Bench {
         if word == "run" {
             command.arg("--out").arg(self.path("run"));
         }
-        set.iter().for_each(|set| drop(command.args(["--set", set])));
+        for set in set {
+            command.args(["--set", set]);
+        }
         command
     }
 
     fn answers(&self) -> Vec<Value> {
-        lines(&self.path("run/steer/base/base/seed-0.jsonl"))
+        lines(&self.path("run/steer/base/base/seed-1.jsonl"))
     }
 
     /// The prompts of the answers.
