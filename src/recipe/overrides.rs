@@ -197,7 +197,10 @@ fn relative_to_here(path: &[String], value: Value) -> Value {
     let keys: Vec<&str> = path.iter().map(String::as_str).collect();
     if !matches!(
         keys[..],
-        ["data" | "preferences", "source"] | ["models" | "judges", _, "id"] | ["gold", "id"]
+        ["data" | "preferences", "source"]
+            | ["models" | "judges", _, "id"]
+            | ["models", _, "prompt" | "exemplars", "file"]
+            | ["gold", "id"]
     ) {
         return value;
     }

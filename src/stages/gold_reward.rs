@@ -21,7 +21,7 @@ const BATCH: usize = 16;
 
 /// Makes the judge.
 pub fn train(context: &Context, table: &GoldRewardModel) -> Result<()> {
-    let pairs = rows(context, table)?;
+    let pairs = rows(table)?;
     tell(GOLD, &pairs.report);
     let text = context.recipe().judge(GOLD).and_then(|gold| gold.text);
     let absent = || Error::recipe("a gold reward model needs training settings");
@@ -52,7 +52,7 @@ fn of_split<'a>(split: &str, rows: &'a [PairRow]) -> Judged<'a> {
 /// and how often the longer one is it. A judge reads of a long text what its context holds, so that
 /// pairs count here which are too long to learn from.
 pub fn measure(context: &Context, table: &GoldRewardModel) -> Result<()> {
-    let rows = rows(context, table)?.validation;
+    let rows = rows(table)?.validation;
     let pairs: Vec<JudgedPair> = judged(&rows)
         .into_iter()
         .filter(|pair| {
@@ -86,8 +86,8 @@ pub fn measure(context: &Context, table: &GoldRewardModel) -> Result<()> {
     write_json(&context.run.path(GOLD_REPORT), &report)
 }
 
-fn rows(context: &Context, table: &GoldRewardModel) -> Result<PairRows> {
-    load_pair_rows(&table.pair_source(), context.seed())
+fn rows(table: &GoldRewardModel) -> Result<PairRows> {
+    load_pair_rows(&table.pair_source())
 }
 
 /// Those that are pairs to learn from, as far as their layout tells.

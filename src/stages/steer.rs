@@ -228,5 +228,5 @@ pub fn asked(context: &Context) -> Result<Vec<Asked>> {
             asked.models.push(guide(source, false)?);
         }
     }
-    Ok(all)
+    all.into_iter().map(|asked| asked.refuse_answered(context)).collect()
 }

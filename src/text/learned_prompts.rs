@@ -37,10 +37,10 @@ impl LearnedPrompts {
     ///
     /// # Errors
     /// Those of [`pair_files::load`].
-    pub fn read(recipe: &Recipe, seed: u64) -> Result<Self> {
+    pub fn read(recipe: &Recipe) -> Result<Self> {
         let mut learned = Self::default();
         for source in recipe.pair_sources() {
-            learned.add(source.table, &pair_files::load(&source, seed)?);
+            learned.add(source.table, &pair_files::load(&source)?);
         }
         Ok(learned)
     }
