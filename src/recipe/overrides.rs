@@ -98,25 +98,27 @@ impl Document {
         Ok(self.replace_alternative(&path, argument))
     }
 
-    /// `id` and `scratch` are alternatives: setting one by hand removes the one that the file gave.
+    /// `id`, `scratch` and, of the gold, `reward_model` are alternatives: setting one by hand removes
+    /// the one that the file gave.
     fn replace_alternative(&mut self, path: &[String], argument: &str) -> Option<String> {
+        const ALTERNATIVES: [&str; 3] = ["id", "scratch", "reward_model"];
         let (last, table) = path.split_last()?;
-        let other = match last.as_str() {
-            "id" => "scratch",
-            "scratch" => "id",
-            _ => return None,
-        };
         let holds_models = matches!(table, [only] if only == "gold")
             || matches!(table, [first, _] if first == "models");
-        let removed = [table, &[other.to_owned()]].concat();
-        if !holds_models || !matches!(self.origins.get(&removed), Some(Origin::Line(_))) {
+        if !holds_models || !ALTERNATIVES.contains(&last.as_str()) {
             return None;
         }
+        let others = ALTERNATIVES.into_iter().filter(|other| other != last);
+        let removed: Vec<Vec<String>> = others
+            .map(|other| [table, &[other.to_owned()]].concat())
+            .filter(|path| matches!(self.origins.get(path), Some(Origin::Line(_))))
+            .collect();
+        let removed = removed.first()?;
         let Some(Value::Table(values)) = super::deserialize::get_mut(&mut self.root, table) else {
             return None;
         };
-        values.remove(other)?;
-        self.origins.retain(|known, _| !known.starts_with(&removed));
+        values.remove(removed.last()?)?;
+        self.origins.retain(|known, _| !known.starts_with(removed));
         Some(format!("--set {argument} takes the place of `{}` in the recipe", removed.join(".")))
     }
 
@@ -160,7 +162,10 @@ fn relative_to_here(path: &[String], value: Value) -> Value {
     let keys: Vec<&str> = path.iter().map(String::as_str).collect();
     if !matches!(
         keys[..],
-        ["data" | "preferences", "source"] | ["models" | "judges", _, "id"] | ["gold", "id"]
+        ["data" | "preferences", "source"]
+            | ["models" | "judges", _, "id"]
+            | ["gold", "id"]
+            | ["gold", "reward_model", "source"]
     ) {
         return value;
     }

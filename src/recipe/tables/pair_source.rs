@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use super::super::rules::Rules;
 use super::super::words::grouped;
 use super::pair_columns::PairColumns;
-use super::preferences::Preferences;
 use super::splits::{self, PairSplits};
-use super::{GoldRewardModel, Recipe};
 use crate::artifacts::stand_in;
+
+/// Tokens of prompt and response that are trained on by default where the pairs come from a file.
+pub(super) const PAIR_FILE_TOKENS: usize = 512;
 
 /// A `source` of pairs and what is taken of it, whichever table of the recipe names it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -97,15 +98,5 @@ impl<'a> PairSource<'a> {
         splits::words(out, "     ", &self.splits.named())?;
         let [train, validation] = [self.train_pairs, self.validation_pairs].map(count);
         writeln!(out, "     pairs: train {train}, validation {validation}")
-    }
-}
-
-impl Recipe {
-    /// The pairs that the gold is trained on, and those of `[preferences]`, where they are there
-    /// already.
-    pub fn pair_sources(&self) -> Vec<PairSource<'_>> {
-        let gold = self.gold_reward_model().map(GoldRewardModel::pair_source);
-        let preferences = self.preferences.as_ref().and_then(Preferences::pair_source);
-        gold.into_iter().chain(preferences).collect()
     }
 }

@@ -15,14 +15,11 @@ use super::super::sizes::Sizes;
 use super::super::stage::{StageTable, Texts};
 use super::super::words::{grouped, product};
 use super::pair_columns::PairColumns;
-use super::pair_source::PairSource;
+use super::pair_source::{PAIR_FILE_TOKENS, PairSource};
 use super::sampling::SamplingTable;
 use super::splits::PairSplits;
 use super::training::Training;
 use super::{GOLD, Recipe, Stage};
-
-/// Tokens of prompt and response that are trained on by default where the pairs come from a file.
-pub(super) const PAIR_FILE_TOKENS: usize = 512;
 
 /// The pairs to learn from: sampled from `policy` and judged by the gold reward, or taken from
 /// `source` and judged anew or kept. Pairs that are equal, empty, tied or too long are left out and
@@ -104,6 +101,9 @@ pub enum PreferenceLabel {
 }
 
 impl Preferences {
+    /// Where it stands, as keys and messages name it.
+    pub const TABLE: &str = "preferences";
+
     /// Prompts whose samples are drawn together.
     pub fn prompts_at_once(&self) -> usize {
         (SAMPLED_ROWS / self.samples_per_prompt.max(1)).max(1)
@@ -123,7 +123,7 @@ impl Preferences {
     pub fn pair_source(&self) -> Option<PairSource<'_>> {
         let Self { source, splits, columns, train_pairs, validation_pairs, .. } = self;
         Some(PairSource {
-            table: "preferences",
+            table: Self::TABLE,
             source: source.as_ref()?,
             splits,
             columns,

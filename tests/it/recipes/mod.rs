@@ -4,6 +4,7 @@
 mod chats;
 mod described;
 mod direct;
+mod gold;
 mod lora;
 mod mangled;
 mod memory;
