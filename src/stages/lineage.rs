@@ -177,7 +177,7 @@ impl Lineage {
     }
 
     fn pairs(&self, source: &PairSource) -> Result<Value> {
-        self.contents(Held::Pairs(source.table), source.path(), || pair_files(source))
+        self.contents(Held::Pairs(source.table), &source.path(), || pair_files(source))
     }
 
     fn data(&self, plan: &Plan) -> Result<Value> {

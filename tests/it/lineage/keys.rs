@@ -54,7 +54,7 @@ fn idle_keys() -> Vec<String> {
 
 /// Keys that `src/recipe/tables` takes as `_` and that `idle_keys` does not change, with the
 /// place where they count, if at all.
-const ELSEWHERE: [(&str, &str); 57] = [
+const ELSEWHERE: [(&str, &str); 58] = [
     ("Run.name", "the page alone"),
     ("Run.device", "`cuda` is not everywhere"),
     ("Run.dtype", "as the precision of each model"),
@@ -74,6 +74,7 @@ const ELSEWHERE: [(&str, &str); 57] = [
     ("Gold.training", "settled"),
     ("GoldRewardModel.model", "the outcome of that model"),
     ("GoldRewardModel.source", "its contents"),
+    ("GoldRewardModel.subset", "the contents of the files that it chooses"),
     ("GoldRewardModel.splits", "as a source of pairs"),
     ("GoldRewardModel.columns", "as a source of pairs"),
     ("GoldRewardModel.train_pairs", "as a source of pairs"),
