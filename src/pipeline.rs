@@ -170,7 +170,7 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
                 .extend(check_resumes(&folder, &lora).err().map(|error| format!("{key}: {error}")));
         }
     }
-    let (mut counts, mut learned) = (Counts::default(), LearnedPrompts::default());
+    let (mut counts, mut learned) = (Counts::default(), LearnedPrompts::new(recipe));
     let mut pairs = Vec::new();
     let sources = recipe.pair_sources().into_iter().filter(|source| source.path().exists());
     for source in sources {

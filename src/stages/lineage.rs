@@ -187,7 +187,7 @@ impl Lineage {
 
     fn pairs(&self, source: &PairSource) -> Result<Value> {
         let held = Held::Pairs(source.table);
-        let files = self.contents(held, source.path(), || pair_files(source))?;
+        let files = self.contents(held, &source.path(), || pair_files(source))?;
         Ok(match holds_out_pairs(source)? {
             true => json!({ "files": files, "held_out": BY_HASH }),
             false => files,

@@ -47,7 +47,7 @@ pub struct PairRows {
 pub fn files(asked: &PairSource) -> Result<Vec<PathBuf>> {
     let source = asked.path();
     if !source.is_dir() {
-        return Ok(vec![source.to_owned()]);
+        return Ok(vec![source]);
     }
     let splits = of_folder(asked)?;
     Ok(splits.into_iter().flat_map(|split| split.files).map(|file| source.join(file)).collect())
@@ -55,7 +55,7 @@ pub fn files(asked: &PairSource) -> Result<Vec<PathBuf>> {
 
 fn of_folder(asked: &PairSource) -> Result<[SplitFiles; 2]> {
     let folder = asked.path();
-    splits::of_pairs(&splits::list(folder)?, asked).map_err(|trouble| trouble.at(folder))
+    splits::of_pairs(&splits::list(&folder)?, asked).map_err(|trouble| trouble.at(&folder))
 }
 
 /// Whether validation pairs are held out by hash.
@@ -83,9 +83,9 @@ pub fn load(asked: &PairSource) -> Result<PairRows> {
     };
     let all = if source.is_dir() {
         let [files, held_out] = of_folder(asked)?;
-        let train = read(source, "train", &files)?;
+        let train = read(&source, "train", &files)?;
         if !held_out.files.is_empty() {
-            let validation = read(source, "validation", &held_out)?;
+            let validation = read(&source, "validation", &held_out)?;
             let file = source.join(&files.files[0]);
             let train = first(train, asked.train_pairs, &file, &asked.key("train_pairs"))?;
             let (file, key) = (source.join(&held_out.files[0]), asked.key("validation_pairs"));
@@ -109,19 +109,19 @@ fn hold_out_pairs(asked: &PairSource, all: &[PairRow], mut report: DataReport) -
     if wanted == 0 {
         let hint = "hint: give the number of pairs to hold out instead, or add a file";
         let what = format!("no file for the validation split, and `{held_out_key}` is 0");
-        return Err(Error::data(source, None, format!("{what}\n\n{hint}")));
+        return Err(Error::data(&source, None, format!("{what}\n\n{hint}")));
     }
     let key = format!("{} + {held_out_key}", asked.key("train_pairs"));
     let least = wanted + asked.train_pairs.max(1);
     if all.len() < least {
-        return Err(too_few(source, &key, least, all.len()));
+        return Err(too_few(&source, &key, least, all.len()));
     }
     let keys: Vec<String> = all.iter().map(kinship).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let [validation, mut train] =
         hold_out(&by_hash(&keys), &keys, &[wanted]).try_into().unwrap_or_default();
     if train.len() < asked.train_pairs.max(1) {
-        return Err(too_few_groups(source, &key, least, &keys, "prompt"));
+        return Err(too_few_groups(&source, &key, least, &keys, "prompt"));
     }
     train.truncate(if asked.train_pairs == 0 { train.len() } else { asked.train_pairs });
     let distinct = validation.iter().map(|&row| &all[row].prompt).collect::<HashSet<_>>().len();

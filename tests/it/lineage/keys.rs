@@ -54,7 +54,7 @@ fn idle_keys() -> Vec<String> {
 
 /// Keys that `src/recipe/tables` takes as `_` and that `idle_keys` does not change, with the
 /// place where they count, if at all.
-const ELSEWHERE: [(&str, &str); 52] = [
+const ELSEWHERE: [(&str, &str); 59] = [
     ("Run.name", "the page alone"),
     ("Run.device", "`cuda` is not everywhere"),
     ("Run.dtype", "as the precision of each model"),
@@ -67,12 +67,19 @@ const ELSEWHERE: [(&str, &str); 52] = [
     ("Scratch.steps", "as the length of the training"),
     ("ScratchTokenizer.model", "the outcome of that model"),
     ("Gold.id", "its contents"),
-    ("Gold.text", "where it judges"),
     ("Judge<'_>.name", "the page alone"),
     ("Judge<'_>.id", "its contents"),
     ("Judge<'_>.device", ""),
     ("Judge<'_>.dtype", ""),
     ("Gold.training", "settled"),
+    ("GoldRewardModel.model", "the outcome of that model"),
+    ("GoldRewardModel.source", "its contents"),
+    ("GoldRewardModel.subset", "the contents of the files that it chooses"),
+    ("GoldRewardModel.splits", "as a source of pairs"),
+    ("GoldRewardModel.columns", "as a source of pairs"),
+    ("GoldRewardModel.train_pairs", "as a source of pairs"),
+    ("GoldRewardModel.validation_pairs", "as a source of pairs"),
+    ("GoldRewardModel.lora", "settled"),
     ("Preferences.policy", "the outcome of that model"),
     ("Dpo.sweep", "each of its settings is a task of its own"),
     ("Dpo.training", "settled"),

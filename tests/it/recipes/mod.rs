@@ -4,6 +4,7 @@
 mod chats;
 mod described;
 mod direct;
+mod gold;
 mod guide_sweeps;
 mod lora;
 mod mangled;
