@@ -15,7 +15,7 @@ use crate::report::Summary;
 use crate::score::JudgeModel;
 use crate::stages::tasks::SUMMARY;
 use crate::stages::{self, Context, shards};
-use crate::text::{DataReport, PairRow, PairRows, bos_problems, load_pair_rows, mixture_problems};
+use crate::text::{DataReport, PairRow, PairRows, bos_problems, load_pair_rows, pair_problems};
 
 /// What `w2s run` was asked beyond the recipe.
 #[derive(Debug, Clone, Default)]
@@ -149,7 +149,7 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
         .filter_map(|(key, folder)| {
             Some(format!("`{key}`: {}", check_lm_folder(&folder, generates).err()?))
         })
-        .chain(mixture_problems(recipe))
+        .chain(pair_problems(recipe))
         .chain(bos_problems(recipe))
         .collect();
     for (name, table) in recipe.lora_starts() {

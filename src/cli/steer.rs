@@ -27,7 +27,7 @@ use crate::prompt::Prompt;
 use crate::recipe::{Dtype, Proposal, Recipe, base_kinds};
 use crate::score::{GuidePair, JudgeModel};
 use crate::search::CbsSettings;
-use crate::text::{PromptTemplate, Tokenizer, read_prompts, tilt_problems};
+use crate::text::{PromptTemplate, Tokenizer, read_prompts, two_vocabularies_problems};
 
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
@@ -344,8 +344,10 @@ fn check_vocabularies(recipe: &Recipe, words: &Words, folders: &Folders) -> Resu
             model.id = Some(folder.to_owned());
         }
     }
-    let problems: Vec<String> =
-        tilt_problems(&recipe).into_iter().map(|problem| words.translated(problem)).collect();
+    let problems: Vec<String> = two_vocabularies_problems(&recipe)
+        .into_iter()
+        .map(|problem| words.translated(problem))
+        .collect();
     if problems.is_empty() { Ok(()) } else { Err(Error::Recipe(problems)) }
 }
 

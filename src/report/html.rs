@@ -43,6 +43,16 @@ pub fn html(summary: &Summary, samples: &[Sample], ppo: Option<&PpoReport>) -> S
             row.judges.get(judge)
         });
     }
+    for row in &summary.rows {
+        let Some(why) = &row.not_applicable else { continue };
+        let _ = writeln!(
+            page,
+            "<p>{} {}: not applicable: {}</p>",
+            escape(&row.base),
+            escape(&row.method),
+            escape(why)
+        );
+    }
     length_control(&mut page, summary);
     if let Some(ppo) = ppo {
         let _ = write!(

@@ -39,8 +39,13 @@ fn one() -> f64 {
 }
 
 impl BeamSettings {
-    pub const KIND: Kind =
-        Kind { name: "beam", draws: false, compares: false, schema: || schema_for!(BeamSettings) };
+    pub const KIND: Kind = Kind {
+        name: "beam",
+        draws: false,
+        compares: false,
+        one_vocabulary: false,
+        schema: || schema_for!(BeamSettings),
+    };
 }
 
 impl SearchSettings for BeamSettings {

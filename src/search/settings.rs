@@ -17,6 +17,8 @@ pub struct Kind {
     pub draws: bool,
     /// Whether the guides' scores decide what is returned.
     pub compares: bool,
+    /// Whether the guides must have the base's vocabulary.
+    pub one_vocabulary: bool,
     /// Its settings, each said by the comment on its field: types, ranges and defaults. A setting
     /// without a default has an `x-usual` that the shell takes, and may have an `x-symbol`.
     pub schema: fn() -> Schema,

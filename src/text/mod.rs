@@ -50,7 +50,7 @@ pub use pairs::{LeftOut, Pair, Reason, read_pairs};
 pub use prompt::PromptTemplate;
 pub use prompt_files::read_prompts;
 pub use report::{
-    bos_problems, folder_reports, mixture_problems, named, plan_report, tilt_problems,
+    bos_problems, folder_reports, named, pair_problems, plan_report, two_vocabularies_problems,
 };
 pub use splits::{Trouble as SplitTrouble, chosen_files, files as dataset_files};
 pub use tokenizer::Tokenizer;
