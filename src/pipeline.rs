@@ -18,7 +18,7 @@ use crate::score::JudgeModel;
 use crate::stages::tasks::SUMMARY;
 use crate::stages::{self, Context, shards};
 use crate::text::{
-    DataReport, LearnedPrompts, PairRow, PairRows, bos_problems, load_pair_rows, mixture_problems,
+    DataReport, LearnedPrompts, PairRow, PairRows, bos_problems, load_pair_rows, pair_problems,
     said_twice,
 };
 
@@ -156,7 +156,7 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
         .filter_map(|(key, folder)| {
             Some(format!("`{key}`: {}", check_lm_folder(&folder, generates).err()?))
         })
-        .chain(mixture_problems(recipe))
+        .chain(pair_problems(recipe))
         .chain(bos_problems(recipe))
         .collect();
     for (name, table) in recipe.lora_starts() {

@@ -60,7 +60,7 @@ pub use prompt_files::read_prompts;
 pub use prompt_traps::{answered_before, said_twice};
 pub use recipe_texts::read_recipe_texts;
 pub use report::{
-    bos_problems, folder_reports, mixture_problems, named, plan_report, tilt_problems,
+    bos_problems, folder_reports, named, pair_problems, plan_report, two_vocabularies_problems,
 };
 pub use splits::{
     Trouble as SplitTrouble, chosen_files, chosen_pair_files, files as dataset_files,

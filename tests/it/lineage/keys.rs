@@ -54,7 +54,7 @@ fn idle_keys() -> Vec<String> {
 
 /// Keys that `src/recipe/tables` takes as `_` and that `idle_keys` does not change, with the
 /// place where they count, if at all.
-const ELSEWHERE: [(&str, &str); 59] = [
+const ELSEWHERE: [(&str, &str); 65] = [
     ("Run.name", "the page alone"),
     ("Run.device", "`cuda` is not everywhere"),
     ("Run.dtype", "as the precision of each model"),
@@ -64,6 +64,9 @@ const ELSEWHERE: [(&str, &str); 59] = [
     ("Data.test", "gold's accuracy alone"),
     ("Model.id", "its contents"),
     ("Model.scratch", "the outcome of its pretraining"),
+    ("Model.sampling", "where `[steer]` samples it"),
+    ("Model.stop", "where `[steer]` samples it"),
+    ("Model.max_new_tokens", "where `[steer]` samples it"),
     ("Scratch.steps", "as the length of the training"),
     ("ScratchTokenizer.model", "the outcome of that model"),
     ("Gold.id", "its contents"),
@@ -99,6 +102,9 @@ const ELSEWHERE: [(&str, &str); 59] = [
     ("PpoTable.training", "settled"),
     ("PpoTable.lora", "settled"),
     ("Steer.bases", "the outcome of each"),
+    ("Steer.sampling", "as that of the model that answers"),
+    ("Steer.stop", "as that of the model that answers"),
+    ("Steer.max_new_tokens", "as that of the model that answers"),
     ("Steer.tuned", "the outcome of that model"),
     ("Steer.untuned", "the outcome of that model"),
     ("Steer.guide", "the outcomes and weights of the pairs"),
@@ -203,6 +209,15 @@ fn keys_that_change_no_result_do_nothing_anew_and_others_what_depends_on_them() 
     };
     let with = |tasks: &[&str], seed: usize| &set_of(tasks) | &steered(seed);
     assert_eq!(redone(&["steer.sampling.top_k=7"]), steered(1));
+    let of_guide = |own: &BTreeSet<String>, is: bool| -> BTreeSet<String> {
+        own.iter().filter(|task| task.contains("base/tuned") == is).cloned().collect()
+    };
+    let end = set_of(&["evaluate"]);
+    assert_eq!(redone(&["models.base.max_new_tokens=4", "steer.sampling.top_k=7"]), {
+        &of_guide(&steered(1), true) | &end
+    });
+    assert_eq!(redone(&["models.small.stop=['e']", "steer.sampling.top_k=7"]), steered(1));
+    assert_eq!(redone(&["steer.sampling.top_k=7"]), of_guide(&steered(1), false));
     assert_eq!(
         redone(&["run.seeds=[1,2]", "steer.sampling.top_k=7"]),
         with(&["ppo/small/L-5/seed-2", "ppo/small/report"], 2)
