@@ -30,7 +30,9 @@ impl<'a> PairSource<'a> {
     pub fn path(&self) -> &'a Path {
         Path::new(self.source)
     }
+}
 
+impl PairSource<'_> {
     /// A key of the table.
     pub fn key(&self, key: &str) -> String {
         format!("{}.{key}", self.table)
