@@ -38,7 +38,9 @@ impl<'a> PairSource<'a> {
         let source = Path::new(self.source);
         self.subset.map_or_else(|| source.to_owned(), |subset| source.join(subset))
     }
+}
 
+impl PairSource<'_> {
     /// A key of the table.
     pub fn key(&self, key: &str) -> String {
         format!("{}.{key}", self.table)
