@@ -164,6 +164,7 @@ fn relative_to_here(path: &[String], value: Value) -> Value {
         keys[..],
         ["data" | "preferences", "source"]
             | ["models" | "judges", _, "id"]
+            | ["models", _, "prompt" | "exemplars", "file"]
             | ["gold", "id"]
             | ["gold", "reward_model", "source"]
     ) {

@@ -8,7 +8,7 @@ use super::placements::{Placement, Placements};
 use super::tuning_plan::Pupil;
 use crate::error::{Error, Result};
 use crate::models::{Lm, open_with_tokenizer};
-use crate::recipe::{GOLD, GuidePairSource, GuideSource, Plan, Recipe};
+use crate::recipe::{GOLD, GuidePairSource, GuideSource, Model, Plan, Recipe};
 use crate::score::{GuidePair, JudgeModel};
 use crate::text::{PromptTemplate, Tokenizer};
 
@@ -41,11 +41,7 @@ impl Models {
 
     /// The folder of a model of the recipe: its `id`, or where pretraining puts it.
     pub fn folder(&self, name: &str) -> Result<PathBuf> {
-        let model = self
-            .recipe()
-            .models
-            .get(name)
-            .ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))?;
+        let model = self.table(name)?;
         Ok(model.id.as_ref().map_or_else(|| self.run_dir.join("models").join(name), PathBuf::from))
     }
 
@@ -63,12 +59,13 @@ impl Models {
     }
 
     pub fn template(&self, name: &str) -> Result<PromptTemplate> {
-        let model = self
-            .recipe()
-            .models
-            .get(name)
-            .ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))?;
-        Ok(PromptTemplate::of(model))
+        PromptTemplate::of(self.table(name)?)
+    }
+
+    /// What the recipe says of its model `name`.
+    pub fn table(&self, name: &str) -> Result<&Model> {
+        let model = self.recipe().models.get(name);
+        model.ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))
     }
 
     /// A frozen model and its tokenizer, put where the recipe puts its model `name`.

@@ -213,9 +213,10 @@ pub fn asked(context: &Context) -> Result<Asked> {
     for source in pairs.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]) {
         models.push(guide(source, false)?);
     }
-    Ok(Asked {
+    let asked = Asked {
         prompts: test_prompts(context)?,
         new_tokens: table(context)?.max_new_tokens,
         models,
-    })
+    };
+    asked.refuse_answered(context)
 }

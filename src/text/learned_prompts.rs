@@ -46,10 +46,10 @@ impl LearnedPrompts {
     ///
     /// # Errors
     /// Those of [`pair_files::load`].
-    pub fn read(recipe: &Recipe, seed: u64) -> Result<Self> {
+    pub fn read(recipe: &Recipe) -> Result<Self> {
         let mut learned = Self::new(recipe);
         for source in recipe.pair_sources() {
-            learned.add(source.table, &pair_files::load(&source, seed)?);
+            learned.add(source.table, &pair_files::load(&source)?);
         }
         Ok(learned)
     }
@@ -187,7 +187,7 @@ mod tests {
             folder.path().display().to_string()
         );
         let recipe: Recipe = toml::from_str(&recipe).unwrap();
-        let learned = LearnedPrompts::read(&recipe, 1).unwrap();
+        let learned = LearnedPrompts::read(&recipe).unwrap();
         let data = recipe.data.as_ref().unwrap();
         let found = load_dataset(data, 1).unwrap().test_prompts(data, 1, asked, &learned);
         let too_few = found.too_few(data, asked);

@@ -25,7 +25,8 @@ pub fn plan_report(plan: &Plan) -> Result<String> {
         };
         let tokenizer = tokenizers.open(id)?;
         // What cannot stand there is one of the plan's problems.
-        let Ok(before) = PromptTemplate::of(model).before(&tokenizer) else { continue };
+        let template = PromptTemplate::of(model)?;
+        let Ok(before) = template.before(&tokenizer) else { continue };
         // Writing to a `String` cannot fail.
         let _ = write!(text, "\n  {name}: {}", named(&tokenizer, &before));
     }
@@ -34,7 +35,7 @@ pub fn plan_report(plan: &Plan) -> Result<String> {
     for (name, model) in &plan.recipe.models {
         let (Some(id), true) = (&model.id, model.chat.is_some()) else { continue };
         let rendered =
-            PromptTemplate::of(model).render(&*tokenizers.open(id)?, &"{prompt}".into())?;
+            PromptTemplate::of(model)?.render(&*tokenizers.open(id)?, &"{prompt}".into())?;
         let _ = write!(text, "\n  {name} reads {rendered:?}");
     }
     let chats = if text.is_empty() { text } else { format!("chat{text}\n") };
@@ -73,7 +74,8 @@ pub fn bos_problems(recipe: &Recipe) -> Vec<String> {
     let mut problems = Vec::new();
     for (name, model) in &recipe.models {
         let Some(Ok(tokenizer)) = model.id.as_ref().map(|id| tokenizers.open(id)) else { continue };
-        let before = PromptTemplate::of(model).before(&tokenizer);
+        let Ok(template) = PromptTemplate::of(model) else { continue };
+        let before = template.before(&tokenizer);
         problems.extend(before.err().map(|error| format!("`models.{name}.bos`: {error}")));
     }
     problems

@@ -58,6 +58,9 @@ mod chat;
 mod prompts;
 /// Real tokenizers, texts, chats and greedy answers.
 mod real_tokenizers;
+/// Whole prompts: posts, ends, lengths; templates and exemplars from files, and prompts that they
+/// do not go with.
+mod whole_prompts;
 
 // Training.
 /// Adapters: what they train, merge and save, PEFT's folders, a killed run that tunes by them.

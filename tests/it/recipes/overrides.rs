@@ -25,10 +25,13 @@ fn values_are_toml_or_else_text() {
     );
     assert_eq!(recipe.dpo.unwrap().beta, 1.0);
     assert!(!recipe.steer.unwrap().trace);
-    assert_eq!(recipe.models["base"].prompt, "So: {prompt}");
+    assert_eq!(recipe.models["base"].prompt.text(), Some("So: {prompt}"));
     assert_eq!(loaded(&["run.name='2024'"]).run.name, "2024");
     assert_eq!(loaded(&["run.name=a", "run.name=b"]).run.name, "b", "the last one counts");
-    assert_eq!(loaded(&["models.base.prompt=a=b {prompt}"]).models["base"].prompt, "a=b {prompt}");
+    assert_eq!(
+        loaded(&["models.base.prompt=a=b {prompt}"]).models["base"].prompt.text(),
+        Some("a=b {prompt}")
+    );
 }
 
 #[test]
