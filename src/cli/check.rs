@@ -9,7 +9,7 @@ use super::{hub, print, recipe_file};
 use crate::error::{Error, Result};
 use crate::hub::Files;
 use crate::pipeline::{self, Preflight};
-use crate::recipe::{self, Counts, Data, Plan, Recipe, hub_base, hub_dataset, hub_model};
+use crate::recipe::{self, Counts, Plan, Recipe, Steer, hub_base, hub_dataset, hub_model};
 use crate::text::{
     DataReport, Dataset, Split, TestPrompts, answered_before, load_dataset, plan_report, said_twice,
 };
@@ -108,7 +108,8 @@ fn find(asked: &Recipe, recipe: &Recipe, path: &Path) -> Findings {
                 if let Some(steer) = &recipe.steer {
                     let found = read.test_prompts(table, *seed, steer.prompts, &learned);
                     problems.extend(found.too_few(table, steer.prompts));
-                    problems.extend(misread_prompts(recipe, table, &found));
+                    let end = table.prompt.end.as_deref();
+                    problems.extend(misread_prompts(recipe, steer, &found, end));
                 }
                 data = Some(read.report);
             }
@@ -128,15 +129,19 @@ fn lacking(recipe: &Recipe, dataset: &Dataset) -> Option<Error> {
 }
 
 /// What the templates and exemplars of models that are steered, or steer, do not go with in the
-/// test prompts.
-fn misread_prompts(recipe: &Recipe, data: &Data, found: &TestPrompts) -> Vec<String> {
-    let bases = recipe.steer.iter().flat_map(|steer| &steer.bases).map(String::as_str);
+/// test prompts, which all end in `end`.
+fn misread_prompts(
+    recipe: &Recipe,
+    steer: &Steer,
+    TestPrompts { prompts, .. }: &TestPrompts,
+    end: Option<&str>,
+) -> Vec<String> {
+    let bases = steer.bases.iter().map(String::as_str);
     let names: BTreeSet<&str> = bases.chain(recipe.guide_models()).collect();
     let models = names.iter().filter_map(|name| Some((*name, recipe.models.get(*name)?)));
     let problems = models.flat_map(|(name, model)| {
-        let texts = found.prompts.iter().map(|prompt| &prompt.text);
-        let answered = answered_before(name, model, &found.prompts, data.prompt.end.as_deref());
-        [said_twice(name, model, texts), answered]
+        let texts = prompts.iter().map(|prompt| &prompt.text);
+        [said_twice(name, model, texts), answered_before(name, model, prompts, end)]
     });
     problems.flatten().collect()
 }
