@@ -54,7 +54,7 @@ fn idle_keys() -> Vec<String> {
 
 /// Keys that `src/recipe/tables` takes as `_` and that `idle_keys` does not change, with the
 /// place where they count, if at all.
-const ELSEWHERE: [(&str, &str); 65] = [
+const ELSEWHERE: &[(&str, &str)] = &[
     ("Run.name", "the page alone"),
     ("Run.device", "`cuda` is not everywhere"),
     ("Run.dtype", "as the precision of each model"),
