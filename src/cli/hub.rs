@@ -9,7 +9,7 @@ use crate::hub::{Files, Hub};
 use crate::models::check_lm_config;
 use crate::recipe::{HubId, ModelId, Recipe, hub_base, hub_dataset, hub_model, validate};
 use crate::score::JudgeModel;
-use crate::text::chosen_files;
+use crate::text::{chosen_files, chosen_pair_files};
 
 /// The folder that `--base` and its like name: a path as it is, a hub id as its folder in the
 /// cache. The base of an adapter is fetched where it is on the hub.
@@ -65,11 +65,13 @@ pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recip
     let mut recipe = asked.clone();
     let source = recipe.data.as_ref().and_then(|data| hub_dataset(folder, &data.source));
     let dataset = source.filter(|_| files == Files::All);
+    let pairs = pairs_on_hub(asked, folder);
+    let fetches_pairs = files == Files::All && pairs.iter().any(Option::is_some);
     let models: Vec<(ModelId, Place)> = recipe
         .ids_mut()
         .filter_map(|model| Place::on_hub(folder, model.id).map(|place| (model, place)))
         .collect();
-    if models.is_empty() && dataset.is_none() {
+    if models.is_empty() && dataset.is_none() && !fetches_pairs {
         return Ok(recipe);
     }
     // A mistake in the recipe must not show after gigabytes.
@@ -100,7 +102,22 @@ pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recip
         };
         data.source = text(hub.dataset(&hub_id, &choose)?)?;
     }
+    if fetches_pairs {
+        let sources = asked.pair_sources();
+        for ((source, hub_id), place) in sources.iter().zip(&pairs).zip(recipe.pair_sources_mut()) {
+            let Some(hub_id) = hub_id else { continue };
+            let choose = |names: &[&str]| {
+                chosen_pair_files(names, source).map_err(|trouble| (trouble.problem, trouble.hint))
+            };
+            *place = text(hub.dataset(hub_id, &choose)?)?;
+        }
+    }
     Ok(recipe)
+}
+
+/// The hub data set that each source of pairs is, where it is one.
+fn pairs_on_hub(recipe: &Recipe, folder: &Path) -> Vec<Option<HubId>> {
+    recipe.pair_sources().iter().map(|pairs| hub_dataset(folder, pairs.source)).collect()
 }
 
 /// What [`resolve`] made of `asked`, and a plan absolute, with the hub ids as they were written:
@@ -117,6 +134,13 @@ pub(super) fn as_written(resolved: &Recipe, asked: &Recipe, path: &Path) -> Reci
         && hub_dataset(folder, &asked.source).is_some()
     {
         data.source.clone_from(&asked.source);
+    }
+    let on_hub = pairs_on_hub(asked, folder);
+    let sources = asked.pair_sources();
+    for ((place, source), _) in
+        recipe.pair_sources_mut().zip(&sources).zip(&on_hub).filter(|(_, id)| id.is_some())
+    {
+        source.source.clone_into(place);
     }
     recipe
 }

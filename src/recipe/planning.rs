@@ -231,6 +231,7 @@ fn paths<'a>(
         |source: &str| !source.starts_with("builtin:") && hub_dataset(folder, source).is_none();
     let source = data.as_mut().map(|data| &mut data.source).filter(|source| is_here(source));
     let pairs = preferences.as_mut().and_then(|preferences| preferences.source.as_mut());
+    let pairs = pairs.filter(|source| is_here(source));
     models.chain(gold).chain(judges).chain(source).chain(pairs)
 }
 

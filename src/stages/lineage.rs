@@ -146,7 +146,7 @@ impl Lineage {
                 let asked = recipe.preferences.as_ref().and_then(Preferences::pair_source);
                 let asked =
                     asked.ok_or_else(|| Error::recipe("`[preferences]` has no `source`"))?;
-                let files = self.contents(Held::Pairs, asked.path(), || pair_files(&asked))?;
+                let files = self.contents(Held::Pairs, &asked.path(), || pair_files(&asked))?;
                 match holds_out_pairs(&asked)? {
                     true => json!({ "files": files, "held_out": BY_HASH }),
                     false => files,

@@ -60,7 +60,9 @@ pub use recipe_texts::read_recipe_texts;
 pub use report::{
     bos_problems, folder_reports, mixture_problems, named, plan_report, tilt_problems,
 };
-pub use splits::{Trouble as SplitTrouble, chosen_files, files as dataset_files};
+pub use splits::{
+    Trouble as SplitTrouble, chosen_files, chosen_pair_files, files as dataset_files,
+};
 pub use tokenizer::Tokenizer;
 pub use vocabulary::{Vocabulary, VocabularyDifference};
 pub use whole_prompts::words as prompt_words;

@@ -47,7 +47,7 @@ pub struct PairRows {
 pub fn files(asked: &PairSource) -> Result<Vec<PathBuf>> {
     let source = asked.path();
     if !source.is_dir() {
-        return Ok(vec![source.to_owned()]);
+        return Ok(vec![source]);
     }
     let splits = of_folder(asked)?;
     Ok(splits.into_iter().flat_map(|split| split.files).map(|file| source.join(file)).collect())
@@ -55,7 +55,7 @@ pub fn files(asked: &PairSource) -> Result<Vec<PathBuf>> {
 
 fn of_folder(asked: &PairSource) -> Result<[SplitFiles; 2]> {
     let folder = asked.path();
-    splits::of_pairs(&splits::list(folder)?, asked).map_err(|trouble| trouble.at(folder))
+    splits::of_pairs(&splits::list(&folder)?, asked).map_err(|trouble| trouble.at(&folder))
 }
 
 /// Whether validation pairs are held out by hash.
@@ -77,6 +77,7 @@ pub fn holds_out(asked: &PairSource) -> Result<bool> {
 /// splits, there are fewer pairs than asked for, or nothing is left beside the pairs of one prompt.
 pub fn load(asked: &PairSource) -> Result<PairRows> {
     let source = asked.path();
+    let source = source.as_path();
     let mut report = DataReport::default();
     let mut read = |folder: &Path, split: &str, files: &SplitFiles| {
         read_split(folder, files, asked, split, &mut report)
@@ -104,7 +105,7 @@ pub fn load(asked: &PairSource) -> Result<PairRows> {
 
 /// Splits `all` by the hashes of their prompts, whole prompts at a time.
 fn hold_out_pairs(asked: &PairSource, all: &[PairRow], mut report: DataReport) -> Result<PairRows> {
-    let (source, wanted) = (asked.path(), asked.validation_pairs);
+    let (source, wanted) = (&asked.path(), asked.validation_pairs);
     let held_out_key = asked.key("validation_pairs");
     if wanted == 0 {
         let hint = "hint: give the number of pairs to hold out instead, or add a file";

@@ -57,24 +57,41 @@ pub fn files(data: &Data) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// Where a split has no files, or the names leave a choice that `data` does not make.
 pub fn chosen_files(names: &[&str], data: &Data) -> Result<Vec<String>, Trouble> {
-    let prefix = data
-        .subset
-        .iter()
-        .map(|subset| format!("{}/", subset.trim_end_matches('/')))
-        .collect::<String>();
+    below(names, "data", data.subset.as_deref(), |below| Ok(of_data(below, data)?.to_vec()))
+}
+
+/// The same for a source of pairs.
+///
+/// # Errors
+/// As [`chosen_files`].
+pub fn chosen_pair_files(names: &[&str], asked: &PairSource) -> Result<Vec<String>, Trouble> {
+    below(names, asked.table, asked.subset, |below| Ok(of_pairs(below, asked)?.to_vec()))
+}
+
+/// Those of `names` that lie below the `subset` of `table` and are of the splits that `choose`
+/// tells of them.
+fn below(
+    names: &[&str],
+    table: &str,
+    subset: Option<&str>,
+    choose: impl Fn(&[String]) -> Result<Vec<SplitFiles>, Trouble>,
+) -> Result<Vec<String>, Trouble> {
+    let prefix =
+        subset.map_or_else(String::new, |subset| format!("{}/", subset.trim_end_matches('/')));
     let below: Vec<String> =
         names.iter().filter_map(|name| name.strip_prefix(&prefix)).map(str::to_owned).collect();
     if below.is_empty() {
         let folders: BTreeSet<&str> =
             names.iter().filter_map(|name| Some(name.rsplit_once('/')?.0)).collect();
-        let subset = data.subset.as_deref().unwrap_or_default();
+        let subset = subset.unwrap_or_default();
         return Err(Trouble::new(
-            format!("`data.subset` is `{subset}`, but no data file lies in a folder of that name"),
+            format!(
+                "`{table}.subset` is `{subset}`, but no data file lies in a folder of that name"
+            ),
             format!("folders with data files: {}", listed(folders)),
         ));
     }
-    let splits = of_data(&below, data)?;
-    Ok(splits
+    Ok(choose(&below)?
         .into_iter()
         .flat_map(|split| split.files)
         .map(|file| format!("{prefix}{file}"))
@@ -299,7 +316,7 @@ impl<'a> Files<'a> {
     ) -> Result<Vec<&'b Named<'a>>, Trouble> {
         let folders: BTreeSet<&str> = found.iter().map(|file| file.folder).collect();
         if folders.len() > 1 && !folders.contains("") {
-            let subset = if self.table == "data" { ", or as `data.subset`" } else { "" };
+            let subset = format!(", or as `{}.subset`", self.table);
             return Err(Trouble::new(
                 format!("the {split} split lies in several folders: {}", listed(folders)),
                 format!("name one of them as the source{subset}"),

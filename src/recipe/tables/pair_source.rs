@@ -1,13 +1,16 @@
 //! Where a table finds pairs that are there already. Reading them is left to `text`.
 
 use std::fmt::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::super::hub_id::hub_dataset;
 use super::super::rules::Rules;
 use super::super::words::grouped;
+use super::Recipe;
 use super::pair_columns::PairColumns;
+use super::preferences::Preferences;
 use super::splits::{self, PairSplits};
 use crate::artifacts::stand_in;
 
@@ -16,8 +19,10 @@ use crate::artifacts::stand_in;
 pub struct PairSource<'a> {
     /// The table, as keys and messages name it: `preferences`.
     pub table: &'static str,
-    /// A file, or a folder with such files.
+    /// A file, a folder with such files, or a data set of the hub.
     pub source: &'a str,
+    /// The folder below `source` where the files lie.
+    pub subset: Option<&'a str>,
     pub splits: &'a PairSplits,
     pub columns: &'a PairColumns,
     /// Pairs to train on; 0 takes all there are.
@@ -26,13 +31,12 @@ pub struct PairSource<'a> {
     pub validation_pairs: usize,
 }
 
-impl<'a> PairSource<'a> {
-    pub fn path(&self) -> &'a Path {
-        Path::new(self.source)
-    }
-}
-
 impl PairSource<'_> {
+    /// Where the files lie.
+    pub fn path(&self) -> PathBuf {
+        Path::new(self.source).join(self.subset.unwrap_or_default())
+    }
+
     /// A key of the table.
     pub fn key(&self, key: &str) -> String {
         format!("{}.{key}", self.table)
@@ -40,7 +44,8 @@ impl PairSource<'_> {
 
     /// The values that its pairs depend on, beside the contents of the files.
     pub fn outcome(&self) -> Value {
-        let Self { table: _, source: _, splits, columns, train_pairs, validation_pairs } = self;
+        let Self { table: _, source: _, subset: _, splits, columns, train_pairs, validation_pairs } =
+            self;
         json!({
             "splits": splits,
             "columns": columns,
@@ -52,13 +57,16 @@ impl PairSource<'_> {
     pub(in crate::recipe) fn rules(&self, rules: &mut Rules) {
         let (table, source) = (self.table, self.source);
         let path = rules.folder.join(source);
-        if let Err(stands_in) = stand_in::refuse(&path) {
+        let is_hub = hub_dataset(rules.folder, source).is_some();
+        if is_hub {
+            // Only the hub knows what it has.
+        } else if let Err(stands_in) = stand_in::refuse(&path) {
             rules.problem(format!("`{table}.source`: {stands_in}"));
         } else if source.is_empty() || !path.exists() {
             rules.problem_hint(
                 format!("`{table}.source` is `{source}`, but `{}` does not exist", path.display()),
-                "a file of pairs, or a folder with train and validation (or test) files; a path is \
-                 relative to the recipe's folder",
+                "a file of pairs, a folder with train and validation (or test) files, or a hub data \
+                 set `owner/name`; a path is relative to the recipe's folder",
             );
         } else if path.is_file() && self.validation_pairs == 0 {
             rules.problem_hint(
@@ -66,7 +74,8 @@ impl PairSource<'_> {
                 "give the number of pairs to hold out for validation",
             );
         }
-        splits::rules(rules, (table, source), path.is_dir(), &self.splits.named());
+        splits::subset_rules(rules, (table, source), self.subset);
+        splits::rules(rules, (table, source), path.is_dir() || is_hub, &self.splits.named());
         self.column_rules(rules);
     }
 
@@ -97,5 +106,17 @@ impl PairSource<'_> {
         splits::words(out, "     ", &self.splits.named())?;
         let [train, validation] = [self.train_pairs, self.validation_pairs].map(count);
         writeln!(out, "     pairs: train {train}, validation {validation}")
+    }
+}
+
+impl Recipe {
+    /// Every source of pairs that a table names.
+    pub fn pair_sources(&self) -> Vec<PairSource<'_>> {
+        self.preferences.iter().filter_map(Preferences::pair_source).collect()
+    }
+
+    /// Where these lie, in the same order.
+    pub fn pair_sources_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        self.preferences.iter_mut().filter_map(|table| table.source.as_mut())
     }
 }

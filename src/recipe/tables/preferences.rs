@@ -34,10 +34,14 @@ pub struct Preferences {
     /// it only is the model to tune.
     #[schemars(example = &"guide")]
     pub policy: Option<String>,
-    /// Pairs that are there already: a file (`.jsonl[.gz]`, `.json`, `.csv`, `.parquet`), or a
-    /// folder with such files for training and for validation (or test).
+    /// Pairs that are there already: a file (`.jsonl[.gz]`, `.json`, `.csv`, `.parquet`), a folder
+    /// with such files for training and for validation (or test), or a hub data set
+    /// `owner/name[@revision]`.
     #[schemars(example = &"../data/pairs")]
     pub source: Option<String>,
+    /// A folder below `source`, where that holds several data sets.
+    #[schemars(example = &"comparisons")]
+    pub subset: Option<String>,
     #[serde(default)]
     pub splits: PairSplits,
     #[serde(default)]
@@ -121,10 +125,11 @@ impl Preferences {
 
     /// The pairs of `source`; `None` where they are sampled.
     pub fn pair_source(&self) -> Option<PairSource<'_>> {
-        let Self { source, splits, columns, train_pairs, validation_pairs, .. } = self;
+        let Self { source, subset, splits, columns, train_pairs, validation_pairs, .. } = self;
         Some(PairSource {
             table: "preferences",
             source: source.as_ref()?,
+            subset: subset.as_deref(),
             splits,
             columns,
             train_pairs: *train_pairs,
@@ -137,6 +142,7 @@ impl Preferences {
         let Self {
             policy: _,
             source: _,
+            subset: _,
             splits: _,
             columns: _,
             train_pairs: _,

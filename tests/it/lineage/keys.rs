@@ -54,7 +54,7 @@ fn idle_keys() -> Vec<String> {
 
 /// Keys that `src/recipe/tables` takes as `_` and that `idle_keys` does not change, with the
 /// place where they count, if at all.
-const ELSEWHERE: [(&str, &str); 51] = [
+const ELSEWHERE: [(&str, &str); 61] = [
     ("Run.name", "the page alone"),
     ("Run.device", "`cuda` is not everywhere"),
     ("Run.dtype", "as the precision of each model"),
@@ -85,7 +85,9 @@ const ELSEWHERE: [(&str, &str); 51] = [
     ("Exemplars.file", "its rows"),
     ("PairSource<'_>.table", "no value"),
     ("PairSource<'_>.source", "its contents"),
+    ("PairSource<'_>.subset", "its contents"),
     ("Preferences.source", "of its pairs"),
+    ("Preferences.subset", "of its pairs"),
     ("Preferences.splits", "of its pairs"),
     ("Preferences.columns", "of its pairs"),
     ("Preferences.train_pairs", "of its pairs"),
