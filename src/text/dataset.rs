@@ -212,8 +212,8 @@ fn from_files(
     Ok(examples)
 }
 
-/// One file: all of it is test where nothing else is asked for. Else the rows with the lowest hashes
-/// are test, the next validation, and then train (0 takes the rest).
+/// One file: all of it is test where nothing else is asked for. Else the rows with the lowest
+/// hashes are test, the next validation, and then train (0 takes the rest).
 fn one_file(path: &Path, data: &Data) -> Result<Dataset> {
     let mut report = DataReport::default();
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -68,15 +68,16 @@ pub fn holds_out(asked: &PairSource) -> Result<bool> {
 
 /// Training and validation pairs of a source. A folder's validation pairs are those of its
 /// validation files, or else of its test files; where it has neither, and for a single file,
-/// `validation_pairs` rows are held out by the hashes of their prompts, all pairs of one together. `train_pairs` 0 is all
-/// that are left. Prompts that the user's own validation files share with training are counted in
-/// the report.
+/// `validation_pairs` rows are held out by the hashes of their prompts, all pairs of one together.
+/// `train_pairs` 0 is all that are left. Prompts that the user's own validation files share with
+/// training are counted in the report.
 ///
 /// # Errors
 /// Where a file cannot be read, a column is missing or holds no text, names leave a choice of
 /// splits, there are fewer pairs than asked for, or nothing is left beside the pairs of one prompt.
 pub fn load(asked: &PairSource) -> Result<PairRows> {
     let source = asked.path();
+    let source = source.as_path();
     let mut report = DataReport::default();
     let mut read = |folder: &Path, split: &str, files: &SplitFiles| {
         read_split(folder, files, asked, split, &mut report)
@@ -104,7 +105,7 @@ pub fn load(asked: &PairSource) -> Result<PairRows> {
 
 /// Splits `all` by the hashes of their prompts, whole prompts at a time.
 fn hold_out_pairs(asked: &PairSource, all: &[PairRow], mut report: DataReport) -> Result<PairRows> {
-    let (source, wanted) = (asked.path(), asked.validation_pairs);
+    let (source, wanted) = (&asked.path(), asked.validation_pairs);
     let held_out_key = asked.key("validation_pairs");
     if wanted == 0 {
         let hint = "hint: give the number of pairs to hold out instead, or add a file";
@@ -144,7 +145,7 @@ fn hold_out_pairs(asked: &PairSource, all: &[PairRow], mut report: DataReport) -
 /// empty and so says nothing.
 fn kinship(pair: &PairRow) -> String {
     if !pair.prompt.is_empty() {
-        return pair.prompt.to_string();
+        return pair.prompt.key().into_owned();
     }
     let mut responses = [pair.chosen.as_str(), pair.rejected.as_str()];
     responses.sort_unstable();

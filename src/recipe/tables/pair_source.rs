@@ -20,9 +20,9 @@ pub(super) const PAIR_FILE_TOKENS: usize = 512;
 pub struct PairSource<'a> {
     /// The table, as keys and messages name it: `preferences`.
     pub table: &'static str,
-    /// A file, a folder with such files, or a hub data set.
+    /// A file, a folder with such files, or a data set of the hub.
     pub source: &'a str,
-    /// A folder below it.
+    /// The folder below `source` where the files lie.
     pub subset: Option<&'a str>,
     pub splits: &'a PairSplits,
     pub columns: &'a PairColumns,
@@ -32,8 +32,8 @@ pub struct PairSource<'a> {
     pub validation_pairs: usize,
 }
 
-impl<'a> PairSource<'a> {
-    /// The file or the folder that is read.
+impl PairSource<'_> {
+    /// Where the files lie.
     pub fn path(&self) -> PathBuf {
         let source = Path::new(self.source);
         self.subset.map_or_else(|| source.to_owned(), |subset| source.join(subset))
@@ -46,8 +46,16 @@ impl<'a> PairSource<'a> {
 
     /// The values that its pairs depend on, beside the contents of the files.
     pub fn outcome(&self) -> Value {
-        let Self { table: _, source: _, subset: _, splits, columns, train_pairs, validation_pairs } =
-            self;
+        let Self {
+            table: _,
+            // What lies there counts in the place of both.
+            source: _,
+            subset: _,
+            splits,
+            columns,
+            train_pairs,
+            validation_pairs,
+        } = self;
         json!({
             "splits": splits,
             "columns": columns,
@@ -61,7 +69,7 @@ impl<'a> PairSource<'a> {
         let path = rules.folder.join(source);
         let is_hub = hub_dataset(rules.folder, source).is_some();
         if is_hub {
-            // What it holds shows when it is fetched.
+            // Only the hub knows what it has.
         } else if let Err(stands_in) = stand_in::refuse(&path) {
             rules.problem(format!("`{table}.source`: {stands_in}"));
         } else if source.is_empty() || !path.exists() {
@@ -77,8 +85,7 @@ impl<'a> PairSource<'a> {
             );
         }
         splits::subset_rules(rules, (table, source), self.subset);
-        let is_folder = is_hub || path.is_dir();
-        splits::rules(rules, (table, source), is_folder, &self.splits.named());
+        splits::rules(rules, (table, source), path.is_dir() || is_hub, &self.splits.named());
         self.column_rules(rules);
     }
 

@@ -54,7 +54,7 @@ fn idle_keys() -> Vec<String> {
 
 /// Keys that `src/recipe/tables` takes as `_` and that `idle_keys` does not change, with the
 /// place where they count, if at all.
-const ELSEWHERE: [(&str, &str); 58] = [
+const ELSEWHERE: [(&str, &str); 68] = [
     ("Run.name", "the page alone"),
     ("Run.device", "`cuda` is not everywhere"),
     ("Run.dtype", "as the precision of each model"),
@@ -89,6 +89,16 @@ const ELSEWHERE: [(&str, &str); 58] = [
     ("Direct.lora", "settled"),
     ("RewardModelTable.model", "the outcome of that model"),
     ("RewardModelTable.from", "the outcome of what it names"),
+    ("Exemplars.file", "its rows"),
+    ("PairSource<'_>.table", "no value"),
+    ("PairSource<'_>.source", "its contents"),
+    ("PairSource<'_>.subset", "its contents"),
+    ("Preferences.source", "of its pairs"),
+    ("Preferences.subset", "of its pairs"),
+    ("Preferences.splits", "of its pairs"),
+    ("Preferences.columns", "of its pairs"),
+    ("Preferences.train_pairs", "of its pairs"),
+    ("Preferences.validation_pairs", "of its pairs"),
     ("RewardModelTable.training", "settled"),
     ("RewardModelTable.lora", "settled"),
     ("PpoTable.policy", "the outcome of that model"),
