@@ -8,9 +8,7 @@ use serde_json::{Value, json};
 use super::super::hub_id::hub_dataset;
 use super::super::rules::Rules;
 use super::super::words::grouped;
-use super::Recipe;
 use super::pair_columns::PairColumns;
-use super::preferences::Preferences;
 use super::splits::{self, PairSplits};
 use crate::artifacts::stand_in;
 
@@ -34,7 +32,8 @@ pub struct PairSource<'a> {
 impl PairSource<'_> {
     /// Where the files lie.
     pub fn path(&self) -> PathBuf {
-        Path::new(self.source).join(self.subset.unwrap_or_default())
+        let source = Path::new(self.source);
+        self.subset.map_or_else(|| source.to_owned(), |subset| source.join(subset))
     }
 
     /// A key of the table.
@@ -44,13 +43,20 @@ impl PairSource<'_> {
 
     /// The values that its pairs depend on, beside the contents of the files.
     pub fn outcome(&self) -> Value {
-        let Self { table: _, source: _, subset: _, splits, columns, train_pairs, validation_pairs } =
-            self;
+        let Self {
+            table: _,
+            source: _,
+            subset: _,
+            splits,
+            columns,
+            train_pairs: train,
+            validation_pairs: validation,
+        } = self;
         json!({
             "splits": splits,
             "columns": columns,
-            "train_pairs": train_pairs,
-            "validation_pairs": validation_pairs,
+            "train_pairs": train,
+            "validation_pairs": validation,
         })
     }
 
@@ -106,17 +112,5 @@ impl PairSource<'_> {
         splits::words(out, "     ", &self.splits.named())?;
         let [train, validation] = [self.train_pairs, self.validation_pairs].map(count);
         writeln!(out, "     pairs: train {train}, validation {validation}")
-    }
-}
-
-impl Recipe {
-    /// Every source of pairs that a table names.
-    pub fn pair_sources(&self) -> Vec<PairSource<'_>> {
-        self.preferences.iter().filter_map(Preferences::pair_source).collect()
-    }
-
-    /// Where these lie, in the same order.
-    pub fn pair_sources_mut(&mut self) -> impl Iterator<Item = &mut String> {
-        self.preferences.iter_mut().filter_map(|table| table.source.as_mut())
     }
 }

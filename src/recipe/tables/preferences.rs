@@ -233,6 +233,16 @@ impl StageTable for Preferences {
 }
 
 impl Recipe {
+    /// Every source of pairs that a table names.
+    pub fn pair_sources(&self) -> Vec<PairSource<'_>> {
+        self.preferences.iter().filter_map(Preferences::pair_source).collect()
+    }
+
+    /// Where these lie, in the same order.
+    pub fn pair_sources_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        self.preferences.iter_mut().filter_map(|table| table.source.as_mut())
+    }
+
     /// `default` on texts that hold the longest pair of `model`, which has the policy's vocabulary.
     pub(super) fn room_for_pairs(&self, default: Training, model: &str, sizes: &Sizes) -> Training {
         let new_tokens =

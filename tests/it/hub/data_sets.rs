@@ -163,7 +163,7 @@ fn pairs_of_a_hub_data_set_are_fetched_from_its_subset_alone() {
     let rows: String = (0..6)
         .map(|row| {
             format!(
-                "{{\"info\":{{\"post\":\"p{row}\",\"subreddit\":\"r\"}},\"summaries\":[{{\"text\":\" a\"}},\
+                "{{\"info\":{{\"post\":\"p{row}\",\"subreddit\":\"\"}},\"summaries\":[{{\"text\":\" a\"}},\
                  {{\"text\":\" b\"}}],\"choice\":1,\"worker\":\"w\"}}\n"
             )
         })
