@@ -48,19 +48,18 @@ impl PairSource<'_> {
     pub fn outcome(&self) -> Value {
         let Self {
             table: _,
-            // What lies there counts in the place of both.
             source: _,
             subset: _,
             splits,
             columns,
-            train_pairs,
-            validation_pairs,
+            train_pairs: train,
+            validation_pairs: validation,
         } = self;
         json!({
             "splits": splits,
             "columns": columns,
-            "train_pairs": train_pairs,
-            "validation_pairs": validation_pairs,
+            "train_pairs": train,
+            "validation_pairs": validation,
         })
     }
 
@@ -75,8 +74,8 @@ impl PairSource<'_> {
         } else if source.is_empty() || !path.exists() {
             rules.problem_hint(
                 format!("`{table}.source` is `{source}`, but `{}` does not exist", path.display()),
-                "a file of pairs, a folder with train and validation (or test) files, or a hub \
-                 data set `owner/name`; a path is relative to the recipe's folder",
+                "a file of pairs, a folder with train and validation (or test) files, or a hub data \
+                 set `owner/name`; a path is relative to the recipe's folder",
             );
         } else if path.is_file() && self.validation_pairs == 0 {
             rules.problem_hint(

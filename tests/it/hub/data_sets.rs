@@ -163,7 +163,7 @@ fn pairs_of_a_hub_data_set_are_fetched_from_its_subset_alone() {
     let rows: String = (0..6)
         .map(|row| {
             format!(
-                "{{\"info\":{{\"post\":\"p{row}\",\"subreddit\":\"r\"}},\"summaries\":[{{\"text\":\" a\"}},\
+                "{{\"info\":{{\"post\":\"p{row}\",\"subreddit\":\"\"}},\"summaries\":[{{\"text\":\" a\"}},\
                  {{\"text\":\" b\"}}],\"choice\":1,\"worker\":\"w\"}}\n"
             )
         })
@@ -184,7 +184,10 @@ fn pairs_of_a_hub_data_set_are_fetched_from_its_subset_alone() {
         command
     };
     let plan = success(place.program().arg("check").arg(&recipe));
-    assert!(plan.contains("pairs of owner/reviews, columns"), "{plan}");
+    assert!(
+        plan.contains("pairs of owner/reviews (a hub data set; a run fetches it first), columns"),
+        "{plan}"
+    );
     let error = failure(&mut run(&[]), 1);
     assert!(
         error.contains("the train split lies in several folders: `axis`, `comparisons`")
