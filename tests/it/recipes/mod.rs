@@ -4,6 +4,7 @@
 mod chats;
 mod described;
 mod direct;
+mod full_size;
 mod lora;
 mod mangled;
 mod memory;
@@ -16,6 +17,7 @@ mod reading;
 mod rules;
 mod shipped;
 mod steering;
+mod twins;
 
 use std::path::{Path, PathBuf};
 
