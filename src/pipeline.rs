@@ -10,12 +10,16 @@ use crate::artifacts::{RunDir, Shard, atomic};
 use crate::error::{Error, Result};
 use crate::models::{self, check_lm_folder, check_resumes, tokenizer_and_context};
 use crate::prompt::PromptText;
-use crate::recipe::{Counts, LmSizes, Lora, Plan, Recipe, Stage, chat_template, config_folder};
+use crate::recipe::{
+    Counts, GoldRewardModel, LmSizes, Lora, Plan, Recipe, Stage, chat_template, config_folder,
+};
 use crate::report::Summary;
 use crate::score::JudgeModel;
 use crate::stages::tasks::SUMMARY;
 use crate::stages::{self, Context, shards};
-use crate::text::{DataReport, PairRow, PairRows, bos_problems, load_pair_rows, mixture_problems};
+use crate::text::{
+    DataReport, LearnedPrompts, PairRow, PairRows, bos_problems, load_pair_rows, mixture_problems,
+};
 
 /// What `w2s run` was asked beyond the recipe.
 #[derive(Debug, Clone, Default)]
@@ -125,8 +129,10 @@ fn chosen_stages(plan: &Plan, options: &RunOptions) -> Result<Vec<Stage>> {
 pub struct Preflight {
     pub problems: Vec<String>,
     pub counts: Counts,
-    /// What was found of the preference pairs that a source holds.
-    pub pairs: Option<DataReport>,
+    /// What was found of the pairs that are there already, by the table that names them.
+    pub pairs: Vec<(&'static str, DataReport)>,
+    /// Their prompts.
+    pub learned: LearnedPrompts,
 }
 
 /// What is wrong with the models and preference pairs that the recipe, whose paths are full, takes
@@ -163,21 +169,23 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
                 .extend(check_resumes(&folder, &lora).err().map(|error| format!("{key}: {error}")));
         }
     }
-    let (mut counts, mut read) = (Counts::default(), None);
-    let pairs = recipe
-        .preferences
-        .as_ref()
-        .and_then(|table| Some((table, Path::new(table.source.as_ref()?))));
-    if let (Some((preferences, source)), Some(seed)) =
-        (pairs.filter(|(_, source)| source.exists()), recipe.run.seeds.first())
-    {
-        match load_pair_rows(preferences, source, *seed) {
+    let (mut counts, mut learned) = (Counts::default(), LearnedPrompts::default());
+    let mut pairs = Vec::new();
+    let sources = recipe.pair_sources().into_iter().filter(|source| source.path().exists());
+    for (source, seed) in sources.zip(recipe.run.seeds.first().into_iter().cycle()) {
+        match load_pair_rows(&source, *seed) {
             Ok(rows) => {
-                counts.pairs = Some(rows.train.len());
-                problems.extend(without_chat(recipe, &rows));
-                read = Some(rows.report);
+                let count = Some(rows.train.len());
+                if source.table == GoldRewardModel::TABLE {
+                    counts.gold_pairs = count;
+                } else {
+                    counts.pairs = count;
+                    problems.extend(without_chat(recipe, &rows));
+                }
+                learned.add(source.table, &rows);
+                pairs.push((source.table, rows.report));
             }
-            Err(error) => problems.push(format!("`preferences.source`: {error}")),
+            Err(error) => problems.push(format!("`{}`: {error}", source.key("source"))),
         }
     }
     for judge in recipe.judges() {
@@ -188,7 +196,7 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
                 .map(|error| format!("`{}.id`: {error}", judge.table())),
         );
     }
-    Preflight { problems, counts, pairs: read }
+    Preflight { problems, counts, pairs, learned }
 }
 
 /// What keeps models from reading the chats that they are tuned on. One that has a chat template is
@@ -230,7 +238,7 @@ fn without_chat(recipe: &Recipe, rows: &PairRows) -> Vec<String> {
 /// [`preflight`].
 pub fn notes(recipe: &Recipe) -> Vec<String> {
     let bases = recipe.steer.iter().flat_map(|steer| &steer.bases);
-    let policies = recipe.ppo.iter().map(|ppo| &ppo.policy);
+    let policies = recipe.ppo.iter().flat_map(|ppo| &ppo.policy.0);
     let sampled = recipe.preferences.iter().filter_map(|table| table.policy.as_ref());
     let folder = |name: &String| recipe.models.get(name)?.id.as_ref();
     let answering: BTreeSet<&String> =

@@ -8,8 +8,8 @@ use super::{hub, print};
 use crate::error::{Error, Result};
 use crate::hub::Files;
 use crate::pipeline::{self, Preflight};
-use crate::recipe::{self, Counts, Data, Plan, Recipe, hub_base, hub_dataset, hub_model};
-use crate::text::{DataReport, Dataset, Prompts, Split, load_dataset, plan_report};
+use crate::recipe::{self, Counts, Plan, Recipe, hub_base, hub_dataset, hub_model};
+use crate::text::{DataReport, Dataset, Split, load_dataset, plan_report};
 
 #[derive(Debug, Args)]
 pub struct CheckCommand {
@@ -56,8 +56,12 @@ impl CheckCommand {
         let vocabularies = plan_report(&plan)?;
         let notes = pipeline::notes(&plan.recipe);
         plan.recipe = hub::as_written(&plan.recipe, &asked, &path);
-        let read = [("data files", data), ("pair files", pairs)]
-            .map(|(what, report)| report.map_or_else(String::new, |report| words(what, &report)));
+        let data = data.iter().map(|report| words("data files", report));
+        let pairs = pairs.iter().map(|(table, report)| match *table {
+            "preferences" => words("pair files", report),
+            table => words(&format!("pair files of {table}"), report),
+        });
+        let read = data.chain(pairs).collect::<Vec<_>>();
         let parts = [plan.describe(), vocabularies, of_models(&notes)]
             .into_iter()
             .chain(read)
@@ -71,7 +75,8 @@ struct Findings {
     problems: Vec<String>,
     counts: Counts,
     data: Option<DataReport>,
-    pairs: Option<DataReport>,
+    /// By the table that names them.
+    pairs: Vec<(&'static str, DataReport)>,
 }
 
 /// What a run would trip over later: model folders and data that lie here. Of hub models only
@@ -84,7 +89,7 @@ fn find(asked: &Recipe, recipe: &Recipe, path: &Path) -> Findings {
     local.models.retain(|name, _| !is_hub(&asked.models[name].id));
     local.gold = local.gold.filter(|_| asked.gold.as_ref().is_some_and(|gold| !is_hub(&gold.id)));
     local.judges.retain(|name, _| !is_hub(&Some(asked.judges[name].id.clone())));
-    let Preflight { mut problems, mut counts, pairs } = pipeline::preflight(&local);
+    let Preflight { mut problems, mut counts, pairs, learned } = pipeline::preflight(&local);
     let mut data = None;
     let lies_here =
         |source: &str| hub_dataset(folder, source).is_none() && !source.starts_with("builtin:");
@@ -97,7 +102,10 @@ fn find(asked: &Recipe, recipe: &Recipe, path: &Path) -> Findings {
             Ok(read) => {
                 counts.texts = Some(read.train.len());
                 problems.extend(lacking(recipe, &read).map(|error| error.to_string()));
-                problems.extend(too_few_prompts(recipe, table, &read, *seed));
+                problems.extend(recipe.steer.as_ref().and_then(|steer| {
+                    let found = read.test_prompts(table, *seed, steer.prompts, &learned);
+                    found.too_few(table, steer.prompts)
+                }));
                 data = Some(read.report);
             }
             Err(error) => problems.push(error.to_string()),
@@ -113,14 +121,6 @@ fn lacking(recipe: &Recipe, dataset: &Dataset) -> Option<Error> {
     let texts = (is_learned || is_labelled).then(|| dataset.texts(Split::Train).map(drop));
     let labels = is_labelled.then(|| dataset.labels(Split::Train).map(drop));
     texts.and_then(Result::err).or_else(|| labels.and_then(Result::err))
-}
-
-/// What is to be said where fewer test texts make a prompt than are to be steered.
-fn too_few_prompts(recipe: &Recipe, data: &Data, read: &Dataset, seed: u64) -> Option<String> {
-    let asked = recipe.steer.as_ref()?.prompts;
-    let Prompts { prompts, seen } = read.prompts(Split::Test, &data.prompt, seed, asked);
-    let found = prompts.len() + seen.len();
-    (found < asked).then(|| data.too_few_prompts(found, asked))
 }
 
 /// What is to be known of the models, as a paragraph of the plan.

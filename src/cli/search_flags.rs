@@ -56,6 +56,7 @@ impl Flag {
         let arg = Arg::new(key.name.as_str()).long(name.trim_start_matches('-'));
         let (usual, parser): (String, ValueParser) = match key.value {
             KeyValue::Count(usual) => (usual.to_string(), value_parser!(u32).range(1..).into()),
+            KeyValue::Length(usual) => (usual.to_string(), ValueParser::new(chunk_len)),
             KeyValue::Number(usual) => (usual.to_string(), value_parser!(f64).into()),
             KeyValue::Switch => return arg.action(ArgAction::SetTrue).help(help),
         };
@@ -68,6 +69,7 @@ impl Flag {
             KeyValue::Count(_) => {
                 matches.get_one::<u32>(&self.key.name).map(|count| i64::from(*count).into())
             }
+            KeyValue::Length(_) => matches.get_one::<Value>(&self.key.name).cloned(),
             KeyValue::Number(_) => {
                 matches.get_one::<f64>(&self.key.name).map(|number| (*number).into())
             }
@@ -78,10 +80,19 @@ impl Flag {
     /// The value where the flag is not given.
     fn usual(&self) -> Value {
         match self.key.value {
-            KeyValue::Count(count) => i64::from(count).into(),
+            KeyValue::Count(count) | KeyValue::Length(count) => i64::from(count).into(),
             KeyValue::Number(number) => number.into(),
             KeyValue::Switch => false.into(),
         }
+    }
+}
+
+/// A number of tokens, at least 1, or `inf`.
+fn chunk_len(word: &str) -> Result<Value, String> {
+    match word.parse::<u32>() {
+        _ if word == "inf" => Ok(word.into()),
+        Ok(tokens @ 1..) => Ok(i64::from(tokens).into()),
+        _ => Err(format!("{word} is not in 1..={}, nor inf", u32::MAX)),
     }
 }
 

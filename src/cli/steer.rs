@@ -176,7 +176,7 @@ impl SteerCommand {
         let (recipe, problems, words) = self.settings()?;
         let steer =
             recipe.steer.as_ref().filter(|_| problems.is_empty()).ok_or(Error::Recipe(problems))?;
-        let settings = SteerSettings::of(steer);
+        let settings = SteerSettings::of(steer, steer.answering(&recipe, "base"));
         let (_, method) = steer.method[0].methods().swap_remove(0);
         let prompts = self.all_prompts()?;
         // 2. Where the models lie, and whether they can be used, before any weights are read.
@@ -327,7 +327,7 @@ fn check_lengths(
         let guide = PromptReader::open("the guide".to_owned(), folder, templates.guides.clone())?;
         readers.push(if proposal.tilt().is_some() { guide } else { guide.scoring(&readers) });
     }
-    check_prompts(prompts, settings.max_new_tokens, &readers)
+    check_prompts(prompts, settings.max_new_tokens, &readers, None)
 }
 
 /// The rule of recipes on guides that propose, of the folders where the models lie.

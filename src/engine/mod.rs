@@ -29,7 +29,7 @@ pub use desk::Desk;
 pub use guides::Guides;
 pub use line::{SteerLine, TokenCounts};
 pub use memory::{Reader, Sizes};
-pub use prompt_room::{Part, PromptReader, check as check_prompts, refuse_long};
+pub use prompt_room::{Part, PromptReader, WordBound, check as check_prompts, refuse_long};
 pub use settings::SteerSettings;
 
 use crate::error::{Error, Result};
@@ -93,7 +93,7 @@ impl Engine {
 
     /// Refuses a prompt that leaves the models too little room to answer.
     pub fn check(&self, prompt: &Prompt) -> Result<()> {
-        refuse_long(std::slice::from_ref(prompt), self.settings.max_new_tokens, &self.readers)
+        refuse_long(std::slice::from_ref(prompt), self.settings.max_new_tokens, &self.readers, None)
     }
 
     /// How many of such prompts are to be answered at once: as many as the settings say, or as fit
@@ -131,7 +131,7 @@ impl Engine {
             None => &mut no_guide,
         };
         let check = |prompt: &Prompt| {
-            refuse_long(std::slice::from_ref(prompt), settings.max_new_tokens, readers)
+            refuse_long(std::slice::from_ref(prompt), settings.max_new_tokens, readers, None)
         };
         let manner = Manner { seed, stop: &settings.stop, is_guided, with_trace: settings.trace };
         let mut asking = Asking::new(desk, &check, manner);

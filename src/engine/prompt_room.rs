@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::models::tokenizer_and_context;
 use crate::prompt::{Prompt, PromptText};
 use crate::recipe::guide_tokens;
-use crate::text::{PromptTemplate, Tokenizer};
+use crate::text::{PromptTemplate, Tokenizer, prompt_words};
 
 /// A model that reads prompts.
 pub struct PromptReader {
@@ -83,9 +83,22 @@ impl PromptReader {
     }
 }
 
+/// The key that bounds the words of whole prompts, and what it does with longer ones.
+#[derive(Debug, Clone, Copy)]
+pub struct WordBound {
+    pub key: &'static str,
+    /// As in "leaves out 3 of 9 prompts".
+    pub does: &'static str,
+}
+
 /// [`refuse_long`], and a warning where guides may not read all of a response.
-pub fn check(prompts: &[Prompt], new_tokens: usize, readers: &[PromptReader]) -> Result<()> {
-    refuse_long(prompts, new_tokens, readers)?;
+pub fn check(
+    prompts: &[Prompt],
+    new_tokens: usize,
+    readers: &[PromptReader],
+    bound: Option<WordBound>,
+) -> Result<()> {
+    refuse_long(prompts, new_tokens, readers, bound)?;
     let mut told: Vec<String> = Vec::new();
     for reader in readers {
         // Both guides of a pair say the same.
@@ -99,17 +112,26 @@ pub fn check(prompts: &[Prompt], new_tokens: usize, readers: &[PromptReader]) ->
     Ok(())
 }
 
-/// Refuses prompts that do not leave all of `readers` what they need, each by its id.
-pub fn refuse_long(prompts: &[Prompt], new_tokens: usize, readers: &[PromptReader]) -> Result<()> {
+/// Refuses prompts that do not leave all of `readers` what they need, each by its id. Where `bound`
+/// can leave them out, the error says how.
+pub fn refuse_long(
+    prompts: &[Prompt],
+    new_tokens: usize,
+    readers: &[PromptReader],
+    bound: Option<WordBound>,
+) -> Result<()> {
     let mut complaints: Vec<String> = Vec::new();
     // New tokens that every one of them has room for.
     let mut least = usize::MAX;
+    // Words of the shortest one that is refused.
+    let mut shortest = usize::MAX;
     for Prompt { id, text } in prompts {
         for reader in readers {
             let (room, tokens) = reader.room(text)?;
             if room < reader.needed(new_tokens) {
                 complaints.push(reader.complaint(id, tokens, new_tokens));
                 least = least.min(room);
+                shortest = shortest.min(prompt_words(text));
                 break;
             }
         }
@@ -123,7 +145,21 @@ pub fn refuse_long(prompts: &[Prompt], new_tokens: usize, readers: &[PromptReade
         0 => String::new(),
         room => format!(", or lower `max_new_tokens` to {room}"),
     };
-    Err(Error::failed(format!("{list}\n\nhint: shorten the prompt{way_out}")))
+    let fewer = bound.and_then(|bound| bound.way_out(prompts, shortest)).unwrap_or_default();
+    Err(Error::failed(format!("{list}\n\nhint: shorten the prompt{way_out}{fewer}")))
+}
+
+impl WordBound {
+    /// The largest bound that none of the refused prompts keeps, the shortest of which has so many
+    /// words; `None` where it would keep no prompt at all.
+    fn way_out(self, prompts: &[Prompt], shortest: usize) -> Option<String> {
+        let Self { key, does } = self;
+        let most = shortest.checked_sub(1)?;
+        let longer = prompts.iter().filter(|prompt| prompt_words(&prompt.text) > most).count();
+        let all = prompts.len();
+        (longer < all)
+            .then(|| format!(", or `{key} = {most}`, which {does} {longer} of these {all} prompts"))
+    }
 }
 
 /// What is to be said of guides that may not read all of a response.

@@ -1,6 +1,6 @@
 //! What all answers of an engine share.
 
-use crate::recipe::{SamplingTable, Steer};
+use crate::recipe::{Answering, SamplingTable, Steer};
 use crate::sampling::Sampling;
 use crate::search::{Asked, Semantics};
 
@@ -16,13 +16,14 @@ pub struct SteerSettings {
 }
 
 impl SteerSettings {
-    /// As a recipe says them.
-    pub fn of(steer: &Steer) -> Self {
-        let SamplingTable { temperature, top_k, top_p } = steer.sampling;
+    /// As a recipe says them, and what it says of the model that answers.
+    pub fn of(steer: &Steer, answering: Answering) -> Self {
+        let Answering { sampling, stop, max_new_tokens } = answering;
+        let SamplingTable { temperature, top_k, top_p } = sampling;
         Self {
             sampling: Sampling::new(temperature, top_k, top_p),
-            max_new_tokens: steer.max_new_tokens,
-            stop: steer.stop.clone(),
+            max_new_tokens,
+            stop,
             semantics: steer.semantics,
             trace: steer.trace,
             prompts_in_flight: steer.prompts_in_flight,

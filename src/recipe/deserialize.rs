@@ -42,7 +42,7 @@ impl Problem {
         Self { path: Vec::new(), what }
     }
 
-    fn below(mut self, key: &str) -> Self {
+    pub(super) fn below(mut self, key: &str) -> Self {
         // Innermost first; `read` turns it round once.
         self.path.push(key.to_owned());
         self
@@ -152,7 +152,8 @@ fn in_words(expected: &str) -> String {
     }
 }
 
-fn describe(found: &Unexpected) -> String {
+/// What was found, in words.
+pub(super) fn describe(found: &Unexpected) -> String {
     match found {
         Unexpected::Str(text) => format!("the text `{text}`"),
         Unexpected::Signed(number) => format!("`{number}`"),

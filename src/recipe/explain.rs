@@ -77,10 +77,10 @@ impl Plan {
             "gold.training" => training.gold.as_ref(),
             "sft.training" => training.sft.as_ref(),
             "reward_model.training" => training.reward_model.as_ref(),
-            "dpo.training" => training.dpo.as_ref(),
+            "dpo.training" => training.first_dpo(),
             "direct.sft" => direct().and_then(|direct| direct.sft.as_ref()),
             "direct.dpo" => direct().map(|direct| &direct.dpo),
-            "ppo.training" => training.ppo.as_ref(),
+            "ppo.training" => training.ppo.values().next(),
             _ => None,
         };
         settled.map(|training| Value::Object(training.as_keys()))

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::tables::{Proposal, Recipe};
+use super::tables::{Dpo, Proposal, Recipe};
 
 /// Where the weights of a guide come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -14,8 +14,8 @@ use super::tables::{Proposal, Recipe};
 pub enum GuideSource {
     /// The result of `[sft]`.
     Sft,
-    /// The result of `[dpo]`.
-    Dpo,
+    /// The result of `[dpo]`, with one setting of its sweep where it has one.
+    Dpo(Option<String>),
     /// A model of the recipe.
     Model(String),
 }
@@ -28,11 +28,20 @@ pub struct GuidePairSource {
     pub weight: f64,
 }
 
+/// The guides that score together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GuideSet {
+    /// The setting of `dpo.sweep` that made the tuned guide.
+    pub setting: Option<String>,
+    pub pairs: Vec<GuidePairSource>,
+}
+
 impl fmt::Display for GuideSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sft => f.write_str("sft/"),
-            Self::Dpo => f.write_str("dpo/"),
+            Self::Dpo(None) => f.write_str("dpo/"),
+            Self::Dpo(Some(setting)) => write!(f, "dpo/{setting}/"),
             Self::Model(model) => write!(f, "models.{model}"),
         }
     }
@@ -56,12 +65,34 @@ impl GuidePairSource {
     }
 }
 
+/// One set of guides, or one for each setting of `dpo.sweep` where a result of `[dpo]` guides.
+pub(super) fn guide_sets(recipe: &Recipe) -> Vec<GuideSet> {
+    let settings = recipe.dpo.as_ref().map_or_else(|| vec![None], Dpo::setting_names);
+    let of = |setting: &Option<String>| GuideSet {
+        setting: setting.clone(),
+        pairs: pairs_with(recipe, setting),
+    };
+    let is_made = |pair: &GuidePairSource| matches!(pair.tuned, GuideSource::Dpo(_));
+    let mut sets: Vec<GuideSet> = settings.iter().map(of).collect();
+    if !sets.iter().flat_map(|set| &set.pairs).any(is_made) {
+        sets.truncate(1);
+        sets.iter_mut().for_each(|set| set.setting = None);
+    }
+    sets
+}
+
+/// The pairs of the first set, which stand for those of the others in all but the tuned guide's
+/// weights.
 pub(super) fn guide_pairs(recipe: &Recipe) -> Vec<GuidePairSource> {
+    guide_sets(recipe).into_iter().next().map(|set| set.pairs).unwrap_or_default()
+}
+
+fn pairs_with(recipe: &Recipe, setting: &Option<String>) -> Vec<GuidePairSource> {
     let Some(steer) = &recipe.steer else { return Vec::new() };
     let pair = |tuned: &Option<String>, untuned: &Option<String>, weight: f64| {
         let tuned = match tuned {
             Some(model) => GuideSource::Model(model.clone()),
-            None => recipe.dpo.as_ref().map(|_| GuideSource::Dpo)?,
+            None => recipe.dpo.as_ref().map(|_| GuideSource::Dpo(setting.clone()))?,
         };
         let untuned = untuned.clone().map(GuideSource::Model).or_else(|| reference(recipe))?;
         Some(GuidePairSource { tuned, untuned, weight })
@@ -84,7 +115,7 @@ pub(super) fn ppo_pair(recipe: &Recipe) -> Option<GuidePairSource> {
     let stages = || {
         recipe.dpo.as_ref()?;
         let untuned = reference(recipe)?;
-        Some(GuidePairSource { tuned: GuideSource::Dpo, untuned, weight: 1.0 })
+        Some(GuidePairSource { tuned: GuideSource::Dpo(None), untuned, weight: 1.0 })
     };
     guide_pairs(recipe).into_iter().next().or_else(stages)
 }
@@ -125,7 +156,8 @@ impl Recipe {
             Proposal::Untuned => untuned(self).into_iter().collect(),
             Proposal::Base | Proposal::Direct | Proposal::Ppo { .. } => Vec::new(),
         };
-        let proposals = steer.method.iter().flat_map(|method| &method.proposals);
+        let rows = steer.method.iter().flat_map(|method| &method.rows);
+        let proposals = rows.flat_map(|row| &row.proposals);
         self.models_of(proposals.flat_map(of_proposal))
     }
 
@@ -142,7 +174,7 @@ impl Recipe {
     /// The recipe's model that a guide is or descends from.
     pub fn model_of<'a>(&'a self, source: &'a GuideSource) -> Option<&'a str> {
         match source {
-            GuideSource::Sft | GuideSource::Dpo => self.guide_model(),
+            GuideSource::Sft | GuideSource::Dpo(_) => self.guide_model(),
             GuideSource::Model(name) => Some(name),
         }
     }
@@ -151,7 +183,7 @@ impl Recipe {
         let mut models: Vec<&str> = Vec::new();
         for source in sources {
             let model = match source {
-                GuideSource::Sft | GuideSource::Dpo => self.guide_model(),
+                GuideSource::Sft | GuideSource::Dpo(_) => self.guide_model(),
                 GuideSource::Model(name) => {
                     self.models.get_key_value(&name).map(|(name, _)| name.as_str())
                 }

@@ -80,7 +80,8 @@ impl Node {
 
     /// The key of that name, or an item, of a table or list whose value is `value`.
     pub fn child(self, key: &str, value: Option<&Toml>) -> Option<Self> {
-        if let Some(item) = self.item() {
+        let is_own = self.kind.get("properties").is_some_and(|keys| keys.get(key).is_some());
+        if let Some(item) = self.item().filter(|_| !is_own) {
             return Some(item);
         }
         let named = |kind: &'static Value| kind.get("properties").and_then(|keys| keys.get(key));

@@ -91,7 +91,7 @@ fn add_rows(page: &mut String, prefix: &str, node: Node, all_given: bool) {
             alternatives(page, &path, field, required);
             continue;
         }
-        if !field.keys().is_empty() {
+        if !field.keys().is_empty() && field.item().is_none() {
             let own = Node { field: field.kind, ..field }.description();
             page.push_str(&format!("| `{path}` | table | | | {} |\n", cell(&own)));
             add_rows(page, &format!("{path}."), field, true);
@@ -165,7 +165,10 @@ fn training_defaults(page: &mut String, node: Node) {
     ];
     let names: Vec<&str> = stages.iter().map(|(name, _)| *name).collect();
     let lines = vec!["---"; names.len() + 1].join(" | ");
-    page.push_str("\nThe defaults of the stages; those of `[direct]` are the guide's:\n\n");
+    page.push_str(
+        "\nThe defaults of the stages; those of `[direct]` are the guide's, and those of a \
+         `gold.reward_model` are `[reward_model]`'s:\n\n",
+    );
     page.push_str(&format!("| key | {} |\n| {lines} |\n", names.join(" | ")));
     let settled: Vec<Map<String, Value>> =
         stages.iter().map(|(_, training)| training.as_keys()).collect();

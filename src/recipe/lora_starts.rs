@@ -17,8 +17,12 @@ impl Recipe {
         });
         let of_reward = self.reward_model.as_ref().filter(|table| table.from == RewardStart::Model);
         let reward = self.reward_model_base().zip(of_reward.and_then(|table| table.lora.as_ref()));
-        let policy =
-            self.ppo.as_ref().and_then(|ppo| Some((ppo.policy.as_str(), ppo.lora.as_ref()?)));
-        guide.into_iter().chain(direct).chain(reward).chain(policy).collect()
+        let gold = self.gold_reward_model();
+        let gold = gold.and_then(|table| Some((table.model.as_str(), table.lora.as_ref()?)));
+        let policies = self.ppo.iter().flat_map(|ppo| {
+            let lora = ppo.lora.as_ref();
+            ppo.policies().into_iter().filter_map(move |policy| Some((policy, lora?)))
+        });
+        gold.into_iter().chain(guide).chain(direct).chain(reward).chain(policies).collect()
     }
 }

@@ -91,7 +91,7 @@ fn judged_tokens(plan: &Plan) -> u64 {
     }
     let prompts = recipe.models.keys().filter_map(|model| recipe.prompt_bound(model));
     let sampled = recipe.preferences.as_ref().map(|preferences| preferences.max_new_tokens);
-    let steered = recipe.steer.as_ref().map(|steer| steer.max_new_tokens);
+    let steered = recipe.steer.as_ref().map(|steer| steer.most_new_tokens(recipe));
     let rolled_out = recipe.ppo.as_ref().map(|ppo| ppo.max_new_tokens);
     let responses = [sampled, steered, rolled_out].into_iter().flatten();
     let longest = guide_tokens(responses.max().unwrap_or_default(), false);

@@ -29,7 +29,7 @@ pub(super) fn read_mending(
     problems: &mut Vec<String>,
 ) -> Option<(Recipe, MadeUp)> {
     let mut made_up = MadeUp::default();
-    let mut found: Vec<(usize, String)> = Vec::new();
+    let mut found: Vec<((usize, Vec<String>), String)> = Vec::new();
     let mut recipe = None;
     for _ in 0..MOST_PROBLEMS {
         let problem = match deserialize::read::<Recipe>(&document.root) {
@@ -40,13 +40,14 @@ pub(super) fn read_mending(
             Err(problem) => problem,
         };
         if !made_up.0.iter().any(|path| problem.path.starts_with(path)) {
-            found.push(tell(file, document, &problem));
+            let (line, told) = tell(file, document, &problem);
+            found.push(((line, problem.path.clone()), told));
         }
         if !mend(document, &problem, &mut made_up.0) {
             break;
         }
     }
-    found.sort_by_key(|(line, _)| *line);
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
     problems.extend(found.into_iter().map(|(_, problem)| problem));
     recipe.map(|recipe| (recipe, made_up))
 }
@@ -99,7 +100,15 @@ fn mend(document: &mut Document, problem: &Problem, made_up: &mut Vec<Vec<String
             true
         }
         What::Wrong { .. } => fit(document, path.clone(), made_up),
-        What::Other(_) => false,
+        What::Other(_) => {
+            // A sweep that says nothing: which keys it would have given is not known.
+            let Some(Value::Table(table)) = get_mut(&mut document.root, path) else { return false };
+            if table.remove("sweep").is_none() {
+                return false;
+            }
+            made_up.push(path.clone());
+            true
+        }
     }
 }
 

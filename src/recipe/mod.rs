@@ -33,14 +33,14 @@ mod tokenizer_folder;
 mod words;
 
 pub use adapter_folder::{BASE_FROM_HERE, base_folder, config_folder, hub_base, tokenizer_folder};
-pub use guide_pairs::{GuidePairSource, GuideSource};
+pub use guide_pairs::{GuidePairSource, GuideSet, GuideSource};
 pub use hub_cache::{hub_cache, hub_home};
 pub use hub_id::{HubId, hub_dataset, hub_model};
 pub use keys::{default_value, schema, sentence};
 pub use keys_page::keys_page;
 pub use load::load;
 pub use memory::{MemoryPart, StageMemory};
-pub use plan::{Counts, DirectTraining, Plan, StageTraining};
+pub use plan::{Counts, DirectTraining, GuideTraining, Plan, StageTraining};
 pub use planning::{steer_problems, validate, with_joined_paths};
 pub use reading::{ReaderSizes, Reading, SAMPLED_ROWS, guide_tokens};
 pub use rules::Rules;

@@ -95,7 +95,51 @@ impl Document {
         }
         self.origins.retain(|known, _| !(known.len() > path.len() && known.starts_with(&path)));
         self.origins.insert(path.clone(), origin);
-        Ok(self.replace_alternative(&path, argument))
+        Ok(self
+            .replace_alternative(&path, argument)
+            .or_else(|| self.replace_swept(&path, argument)))
+    }
+
+    /// A key of a method stands in its sweep or beside it: setting one by hand removes the other.
+    fn replace_swept(&mut self, path: &[String], argument: &str) -> Option<String> {
+        let (method, rest) = path.split_at_checked(3).filter(|(method, _)| {
+            matches!(method, [steer, list, _] if steer == "steer" && list == "method")
+        })?;
+        let swept = [method, &["sweep".to_owned()]].concat();
+        let removed: Vec<Vec<String>> = match rest {
+            [sweep] if sweep == "sweep" => {
+                let given = super::deserialize::get(&self.root, path)?;
+                let rows =
+                    given.as_array().map_or_else(|| vec![given], |rows| rows.iter().collect());
+                let keys = rows.into_iter().filter_map(Value::as_table).flat_map(Table::keys);
+                keys.map(|key| [method, std::slice::from_ref(key)].concat()).collect()
+            }
+            [sweep, key] if sweep == "sweep" => vec![[method, std::slice::from_ref(key)].concat()],
+            [key] => vec![[&swept[..], std::slice::from_ref(key)].concat()],
+            _ => return None,
+        };
+        let removed: Vec<String> =
+            removed.iter().filter_map(|path| self.remove_written(path)).collect();
+        let is_empty = super::deserialize::get(&self.root, &swept)
+            .and_then(Value::as_table)
+            .is_some_and(Table::is_empty);
+        if is_empty && !removed.is_empty() {
+            self.remove_written(&swept);
+        }
+        (!removed.is_empty()).then(|| {
+            format!("--set {argument} takes the place of `{}` in the recipe", removed.join("`, `"))
+        })
+    }
+
+    /// Removes what the file gave at `path`; where something was, its name.
+    fn remove_written(&mut self, path: &[String]) -> Option<String> {
+        let (last, table) = path.split_last()?;
+        if !matches!(self.origins.get(path), Some(Origin::Line(_))) {
+            return None;
+        }
+        super::deserialize::get_mut(&mut self.root, table)?.as_table_mut()?.remove(last)?;
+        self.origins.retain(|known, _| !known.starts_with(path));
+        Some(path.join("."))
     }
 
     /// `id` and `scratch` are alternatives: setting one by hand removes the one that the file gave.
@@ -109,15 +153,8 @@ impl Document {
         let holds_models = matches!(table, [only] if only == "gold")
             || matches!(table, [first, _] if first == "models");
         let removed = [table, &[other.to_owned()]].concat();
-        if !holds_models || !matches!(self.origins.get(&removed), Some(Origin::Line(_))) {
-            return None;
-        }
-        let Some(Value::Table(values)) = super::deserialize::get_mut(&mut self.root, table) else {
-            return None;
-        };
-        values.remove(other)?;
-        self.origins.retain(|known, _| !known.starts_with(&removed));
-        Some(format!("--set {argument} takes the place of `{}` in the recipe", removed.join(".")))
+        let removed = if holds_models { self.remove_written(&removed) } else { None }?;
+        Some(format!("--set {argument} takes the place of `{removed}` in the recipe"))
     }
 
     /// A misspelt key goes on under its right name, so that its value is checked too.

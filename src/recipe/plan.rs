@@ -6,7 +6,9 @@ use std::fmt::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::guide_pairs::{GuidePairSource, GuideSource, guide_pairs, ppo_pair, reference, untuned};
+use super::guide_pairs::{
+    GuidePairSource, GuideSet, GuideSource, guide_pairs, guide_sets, ppo_pair, reference, untuned,
+};
 use super::reading::guide_tokens;
 use super::sizes::{ClassifierSizes, LmSizes};
 use super::tables::{Recipe, Stage, Training};
@@ -35,10 +37,29 @@ pub struct StageTraining {
     pub gold: Option<Training>,
     pub sft: Option<Training>,
     pub reward_model: Option<Training>,
-    pub dpo: Option<Training>,
+    /// One, or one for each setting of `dpo.sweep`.
+    pub dpo: Vec<GuideTraining>,
     /// That of each model that `[direct]` tunes.
     pub direct: BTreeMap<String, DirectTraining>,
-    pub ppo: Option<Training>,
+    /// That of each policy.
+    pub ppo: BTreeMap<String, Training>,
+}
+
+impl StageTraining {
+    /// That of `[dpo]`, of several the first.
+    pub fn first_dpo(&self) -> Option<&Training> {
+        self.dpo.first().map(|dpo| &dpo.training)
+    }
+}
+
+/// How `[dpo]` tunes the guide.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GuideTraining {
+    /// The setting of `dpo.sweep`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setting: Option<String>,
+    pub objective: DpoObjective,
+    pub training: Training,
 }
 
 /// How one model is tuned directly.
@@ -56,6 +77,8 @@ pub struct Counts {
     pub texts: Option<usize>,
     /// Training pairs of `preferences.source`.
     pub pairs: Option<usize>,
+    /// Training pairs of `gold.reward_model`.
+    pub gold_pairs: Option<usize>,
 }
 
 /// What a guide can read of responses, in its tokens.
@@ -86,13 +109,26 @@ impl Plan {
         }
     }
 
+    /// Pairs that the gold reward model is trained on, before equal, empty and overlong ones drop
+    /// out; `None` where only the source knows.
+    pub(super) fn gold_pairs(&self) -> Option<usize> {
+        let asked = self.recipe.gold_reward_model()?.train_pairs;
+        self.counts.gold_pairs.or(Some(asked).filter(|pairs| *pairs > 0))
+    }
+
     pub fn has(&self, stage: Stage) -> bool {
         self.stages.contains(&stage)
     }
 
-    /// All guide pairs; empty without `[dpo]` and named guides.
+    /// All guide pairs that score together; empty without `[dpo]` and named guides. Of several sets
+    /// of guides the first.
     pub fn guide_pairs(&self) -> Vec<GuidePairSource> {
         guide_pairs(&self.recipe)
+    }
+
+    /// The guides that methods run with: one set, or one for each setting of `dpo.sweep`.
+    pub fn guide_sets(&self) -> Vec<GuideSet> {
+        guide_sets(&self.recipe)
     }
 
     /// The recipe's model that a guide is or descends from.

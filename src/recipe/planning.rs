@@ -160,17 +160,22 @@ fn settle(recipe: &Recipe, sizes: &Sizes) -> StageTraining {
             settled.pretrain.insert(name.clone(), training);
         }
     }
-    settled.gold = recipe.gold.as_ref().and_then(|gold| gold.settle(sizes.gold.as_ref()));
+    settled.gold = recipe.gold.as_ref().and_then(|gold| gold.settle(sizes));
     settled.sft = recipe.sft.as_ref().map(|sft| sft.settle(recipe, sizes));
     settled.reward_model =
         recipe.reward_model.as_ref().and_then(|table| table.settle(recipe, sizes));
-    settled.dpo = recipe.dpo.as_ref().map(|dpo| dpo.settle(recipe, sizes));
+    if let Some(dpo) = &recipe.dpo {
+        settled.dpo = dpo.settle(recipe, sizes);
+    }
     if let Some(direct) = &recipe.direct {
         for model in recipe.direct_models() {
             settled.direct.insert(model.clone(), direct.settle(model, recipe, sizes));
         }
     }
-    settled.ppo = recipe.ppo.as_ref().map(|ppo| ppo.settle(recipe, sizes));
+    if let Some(ppo) = &recipe.ppo {
+        let of_policy = |policy: &String| (policy.clone(), ppo.settle(policy, recipe, sizes));
+        settled.ppo = ppo.policy.0.iter().map(of_policy).collect();
+    }
     settled
 }
 
@@ -189,12 +194,13 @@ fn sizes_of(recipe: &Recipe, folder: &Path) -> Sizes {
         sizes.models.extend(found.map(|found| (name.clone(), found)));
     }
     if let Some(gold) = &recipe.gold {
-        sizes.gold = match (&gold.scratch, &gold.id) {
-            (Some(scratch), _) => scratch.sizes(),
-            (None, Some(id)) => {
+        sizes.gold = match (&gold.scratch, &gold.id, &gold.reward_model) {
+            (Some(scratch), ..) => scratch.sizes(),
+            (None, Some(id), _) => {
                 read(&mut sizes, "gold", &folder.join(id), ClassifierSizes::of_folder)
             }
-            (None, None) => None,
+            (None, None, Some(table)) => sizes.models.get(&table.model).map(ClassifierSizes::of_lm),
+            (None, None, None) => None,
         };
     }
     for (name, judge) in &recipe.judges {
@@ -226,7 +232,10 @@ fn paths<'a>(
     let Recipe { models, gold, judges, data, preferences, .. } = recipe;
     let models = models.values_mut().filter_map(|model| model.id.as_mut());
     let judges = judges.values_mut().map(|judge| &mut judge.id);
-    let gold = gold.as_mut().and_then(|gold| gold.id.as_mut());
+    let gold = gold.iter_mut().flat_map(|gold| {
+        let pairs = gold.reward_model.as_mut().map(|table| &mut table.source);
+        gold.id.as_mut().into_iter().chain(pairs)
+    });
     let is_here =
         |source: &str| !source.starts_with("builtin:") && hub_dataset(folder, source).is_none();
     let source = data.as_mut().map(|data| &mut data.source).filter(|source| is_here(source));

@@ -1,14 +1,16 @@
 //! How many tokens a prompt may have, before any tokenizer is read.
 
-use super::tables::Recipe;
+use super::tables::{Columns, Data, Recipe};
 
 /// Tokens that a word of a prompt is taken to need at most, on average.
 const TOKENS_PER_WORD: usize = 3;
 
-/// The same for a model's `prompt` around it, which is longer and so nearer to the usual 1.3.
-const TOKENS_PER_TEMPLATE_WORD: usize = 2;
+/// The same for whole prompts and for a model's `prompt` around them, which are longer and so
+/// nearer to the usual 1.3.
+const TOKENS_PER_LONG_WORD: usize = 2;
 
-/// Tokens of a prompt that a data file holds whole: there is no bound, and most have less.
+/// Tokens of a prompt that a data file holds whole, where no number of words bounds it: most have
+/// less.
 const COLUMN_TOKENS: usize = 256;
 
 /// Tokens that a chat template puts around a user's turn, at most.
@@ -29,11 +31,12 @@ impl Recipe {
         let prompt = model.prompt.replace("{prompt}", " ");
         let words = prompt.split_whitespace().chain(system.split_whitespace()).count();
         let chat = if chat.is_some() { CHAT_TOKENS } else { 0 };
-        let around =
-            TOKENS_PER_TEMPLATE_WORD * words + chat + usize::from(model.bos != Some(false));
+        let around = TOKENS_PER_LONG_WORD * words + chat + usize::from(model.bos != Some(false));
         let prompt = match &self.data {
-            Some(data) if data.columns.prompt.is_some() => COLUMN_TOKENS,
-            Some(data) => TOKENS_PER_WORD.saturating_mul(data.prompt.max_words),
+            Some(Data { columns: Columns { prompt: Some(_), .. }, prompt, .. }) => prompt
+                .max_words
+                .map_or(COLUMN_TOKENS, |words| TOKENS_PER_LONG_WORD.saturating_mul(words)),
+            Some(data) => TOKENS_PER_WORD.saturating_mul(data.prompt.most_words()),
             None => 0,
         };
         Some(prompt.saturating_add(around))

@@ -1,5 +1,6 @@
 //! The ranges that single keys must keep, checked by the schema of their fields.
 
+use serde::Serialize;
 use serde_json::Value;
 use toml::Value as Toml;
 
@@ -11,6 +12,13 @@ pub(super) fn rules(rules: &mut Rules) {
     // What a recipe holds came from TOML or goes into it.
     let Ok(values) = Toml::try_from(rules.recipe) else { return };
     walk(Node::root(), &values, &mut Vec::new(), rules);
+}
+
+/// The same of one table, as it would be with other values.
+pub(super) fn rules_of(key: &str, table: &impl Serialize, rules: &mut Rules) {
+    let Ok(values) = Toml::try_from(table) else { return };
+    let Some(node) = Node::root().child(key, None) else { return };
+    rules.once(|rules| walk(node, &values, &mut vec![key.to_owned()], rules));
 }
 
 fn walk(node: Node, value: &Toml, path: &mut Vec<String>, rules: &mut Rules) {

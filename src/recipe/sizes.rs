@@ -162,17 +162,7 @@ impl ClassifierSizes {
             return Ok(Self { parameters: sizes.parameters + segments * dim, ..sizes });
         }
         if config.0.contains_key("n_embd") || config.0.contains_key("num_hidden_layers") {
-            let LmSizes { vocab_size, context, n_layer, n_head, hidden_size, parameters, .. } =
-                LmSizes::of_folder(folder)?;
-            return Ok(Self {
-                vocab_size,
-                context,
-                n_layers: n_layer,
-                n_heads: n_head,
-                dim: hidden_size,
-                parameters,
-                causal: true,
-            });
+            return Ok(Self::of_lm(&LmSizes::of_folder(folder)?));
         }
         let [n_layers, n_heads, dim] =
             [config.first(&["n_layers"])?, config.first(&["n_heads"])?, config.first(&["dim"])?];
@@ -186,6 +176,20 @@ impl ClassifierSizes {
             dim,
             config.first(&["hidden_dim"])?,
         ))
+    }
+
+    /// A reward model on such a model.
+    pub(super) fn of_lm(sizes: &LmSizes) -> Self {
+        let LmSizes { vocab_size, context, n_layer, n_head, hidden_size, parameters, .. } = *sizes;
+        Self {
+            vocab_size,
+            context,
+            n_layers: n_layer,
+            n_heads: n_head,
+            dim: hidden_size,
+            parameters,
+            causal: true,
+        }
     }
 
     pub(super) fn distilbert(

@@ -6,6 +6,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::Axis;
+use super::statistics::{mean, standard_deviation};
 use crate::error::{Error, Result};
 
 /// One line with its spread: the same quantity measured in several runs.
@@ -29,8 +30,9 @@ pub struct Panel {
 struct Spread {
     x: f64,
     mean: f64,
-    min: f64,
-    max: f64,
+    /// One standard deviation below and above the mean.
+    low: f64,
+    high: f64,
 }
 
 /// Colours that colour-blind readers tell apart (Okabe and Ito 2008), without their yellow, which
@@ -63,8 +65,8 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 /// The panels side by side as one SVG, each with its legend below; without panels the empty string.
 ///
-/// A line is the mean at each x over the runs that have it, and the band around it reaches from
-/// their least to their greatest value; a curve with one x is a marker and a bar. Values that are
+/// A line is the mean at each x over the runs that have it, and the band around it reaches one
+/// standard deviation to each side; a curve with one x is a marker and a bar. Values that are
 /// not finite (or beyond ±1e100) are skipped. A curve without points is named in the legend only.
 /// Colours go by place in the panel; the eighth curve and those after it repeat them with thinner
 /// lines. The same panels give the same bytes. The SVG may stand inside an HTML page: it takes the
@@ -122,13 +124,9 @@ fn spreads(curve: &Curve) -> Vec<Spread> {
         curve.runs.iter().flatten().copied().filter(can_be_drawn).collect();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     let spread = |same: &[(f64, f64)]| {
-        let values = || same.iter().map(|&(_, y)| y);
-        Spread {
-            x: same[0].0,
-            mean: values().sum::<f64>() / same.len() as f64,
-            min: values().fold(f64::INFINITY, f64::min),
-            max: values().fold(f64::NEG_INFINITY, f64::max),
-        }
+        let values: Vec<f64> = same.iter().map(|&(_, y)| y).collect();
+        let (mean, deviation) = (mean(&values), standard_deviation(&values));
+        Spread { x: same[0].0, mean, low: mean - deviation, high: mean + deviation }
     };
     points.chunk_by(|a, b| a.0 == b.0).map(spread).collect()
 }
@@ -151,7 +149,7 @@ fn text_width(text: &str) -> i32 {
 fn draw_panel(panel: &Panel, area: &Area) -> Drawn {
     let curves: Vec<Vec<Spread>> = panel.curves.iter().map(spreads).collect();
     let x_axis = Axis::over(curves.iter().flatten().map(|at| at.x), 0.0);
-    let y_axis = Axis::over(curves.iter().flatten().flat_map(|at| [at.min, at.max]), 0.04);
+    let y_axis = Axis::over(curves.iter().flatten().flat_map(|at| [at.low, at.high]), 0.04);
     let widest =
         y_axis.ticks.iter().map(|&tick| text_width(&y_axis.label(tick))).max().unwrap_or(0);
 
@@ -176,13 +174,13 @@ fn draw_panel(panel: &Panel, area: &Area) -> Drawn {
 
     // All bands first, so that none hides a line.
     for (i, curve) in
-        curves.iter().enumerate().filter(|(_, curve)| curve.iter().any(|at| at.min < at.max))
+        curves.iter().enumerate().filter(|(_, curve)| curve.iter().any(|at| at.low < at.high))
     {
         let colour = line_style(i).color.mix(0.2);
         let border: Vec<(f64, f64)> = curve
             .iter()
-            .map(|at| (at.x, at.max))
-            .chain(curve.iter().rev().map(|at| (at.x, at.min)))
+            .map(|at| (at.x, at.high))
+            .chain(curve.iter().rev().map(|at| (at.x, at.low)))
             .collect();
         match curve.len() {
             1 => chart

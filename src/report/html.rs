@@ -25,7 +25,7 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:75em;marg
     td.n,th.n{text-align:right}.bar{background:#48a;height:.8em;display:inline-block}\
     .neg{background:#b54}pre{overflow-x:auto}b{font-weight:600}";
 
-pub fn html(summary: &Summary, samples: &[Sample], ppo: Option<&PpoReport>) -> String {
+pub fn html(summary: &Summary, samples: &[Sample], ppo: &[PpoReport]) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width\">\n<title>{0}</title>\n\
@@ -36,6 +36,9 @@ pub fn html(summary: &Summary, samples: &[Sample], ppo: Option<&PpoReport>) -> S
     for note in &summary.notes {
         let _ = writeln!(page, "<p><b>Warning:</b> {}</p>", escape(note));
     }
+    if let Some(gold) = summary.gold_accuracy() {
+        let _ = writeln!(page, "<p>The gold reward model: {}.</p>", escape(&gold.words()));
+    }
     rewards(&mut page, "Gold reward", summary, |row| row.gold_reward.as_ref());
     let judges: BTreeSet<&String> = summary.rows.iter().flat_map(|row| row.judges.keys()).collect();
     for judge in judges {
@@ -44,13 +47,14 @@ pub fn html(summary: &Summary, samples: &[Sample], ppo: Option<&PpoReport>) -> S
         });
     }
     length_control(&mut page, summary);
-    if let Some(ppo) = ppo {
+    for PpoReport { policy, rows, figure } in ppo {
         let _ = write!(
             page,
-            "<h2>PPO</h2>\n<p>One line for each chunk length L, from the least to the greatest of \
-             the seeds.</p>\n{}\n{}",
-            ppo.figure,
-            ppo_table(&ppo.rows)
+            "<h2>PPO of {}</h2>\n<p>One line for each chunk length L: mean of the seeds, and one \
+             standard deviation to each side. The return is the guide pair's score, unscaled.</p>\n\
+             {figure}\n{}",
+            escape(policy),
+            ppo_table(rows)
         );
     }
     let _ = write!(page, "<h2>All numbers</h2>\n<pre>{}</pre>\n", escape(&table(summary)));
@@ -200,12 +204,12 @@ mod tests {
         );
         let shorter = Answer { response: "one".into(), gold_reward: Some(-3.0), ..answer.clone() };
         summary.add("base", "<i>", serde_json::json!({}), &[shorter]);
-        assert!(!html(&summary, &[], None).contains("equal length"), "no reference is known");
+        assert!(!html(&summary, &[], &[]).contains("equal length"), "no reference is known");
         summary.control_for_length("base", "<i>");
         let page = html(
             &summary,
             &[Sample { base: "base".into(), method: "cbs".into(), responses: vec![answer] }],
-            None,
+            &[],
         );
         assert!(
             !page.contains("<script>")

@@ -185,6 +185,7 @@ pub(super) fn in_words(reason: Reason) -> &'static str {
         Reason::PromptTooLong => "with a prompt too long for the model to tune",
         Reason::Tied => "with equal rewards",
         Reason::NotOneAnswer => "whose responses are not one turn of the assistant",
+        Reason::NoPost => "whose prompt is no post",
     }
 }
 

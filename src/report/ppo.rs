@@ -6,7 +6,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 
 use super::curves::{Curve, Panel, curves_svg, smoothed};
-use super::statistics::mean;
+use super::statistics::{mean, standard_deviation};
 use crate::error::Result;
 use crate::monitor::number::fixed;
 
@@ -17,7 +17,7 @@ const WINDOW: usize = 10;
 #[derive(Debug, Clone, Default)]
 pub struct PpoTraining {
     pub chunk_len: String,
-    /// (step, mean return of the step's rollouts).
+    /// (step, mean return of the step's rollouts: the pair's score, unscaled).
     pub returns: Vec<(f64, f64)>,
     /// (steps done, mean gold reward).
     pub gold: Vec<(f64, f64)>,
@@ -28,9 +28,11 @@ pub struct PpoTraining {
     pub rollouts_per_second: f64,
 }
 
-/// All trainings of one chunk length: a number for each seed.
+/// All trainings of one policy with one chunk length: a number for each seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PpoRow {
+    #[serde(default)]
+    pub policy: String,
     pub chunk_len: String,
     pub steps: usize,
     /// Mean over the first and over the last ten steps.
@@ -48,8 +50,9 @@ pub struct PpoRow {
     pub rollouts_per_second: Vec<f64>,
 }
 
-/// What the report says of PPO.
+/// What the report says of the PPO of one policy.
 pub struct PpoReport {
+    pub policy: String,
     pub rows: Vec<PpoRow>,
     /// An SVG.
     pub figure: String,
@@ -57,7 +60,7 @@ pub struct PpoReport {
 
 /// One row for each chunk length, in the order of `trainings`; `sparse` is the name of the chunk
 /// length that pays once at the end.
-pub fn ppo_rows(trainings: &[PpoTraining], sparse: &str) -> Vec<PpoRow> {
+pub fn ppo_rows(policy: &str, trainings: &[PpoTraining], sparse: &str) -> Vec<PpoRow> {
     let last_return = |training: &PpoTraining| {
         smoothed(&training.returns, WINDOW).last().map_or(f64::NAN, |(_, value)| *value)
     };
@@ -77,6 +80,7 @@ pub fn ppo_rows(trainings: &[PpoTraining], sparse: &str) -> Vec<PpoRow> {
                 trainings.iter().filter_map(|training| of(training)).collect()
             };
             PpoRow {
+                policy: policy.to_owned(),
                 chunk_len: chunk_len.to_owned(),
                 steps: trainings.iter().map(|training| training.returns.len()).max().unwrap_or(0),
                 first_return: all(&|training| {
@@ -98,8 +102,9 @@ pub fn ppo_rows(trainings: &[PpoTraining], sparse: &str) -> Vec<PpoRow> {
         .collect()
 }
 
-/// The two diagrams as one SVG; the second one only where gold rewards were measured.
-pub fn ppo_figure(trainings: &[PpoTraining]) -> Result<String> {
+/// The two diagrams as one SVG; the second one only where gold rewards were measured, with the mean
+/// gold reward of the tuned guide alone as a level line where that is known.
+pub fn ppo_figure(trainings: &[PpoTraining], tuned: Option<f64>) -> Result<String> {
     let panel = |title: &str, y: &str, runs: &dyn Fn(&PpoTraining) -> Vec<(f64, f64)>| Panel {
         title: title.to_owned(),
         x: "step".to_owned(),
@@ -116,7 +121,14 @@ pub fn ppo_figure(trainings: &[PpoTraining]) -> Result<String> {
         smoothed(&training.returns, WINDOW)
     })];
     if trainings.iter().any(|training| !training.gold.is_empty()) {
-        panels.push(panel("Validation prompts", "gold reward", &|training| training.gold.clone()));
+        let mut gold =
+            panel("Validation prompts", "gold reward", &|training| training.gold.clone());
+        let steps = || trainings.iter().flat_map(|training| &training.gold).map(|(step, _)| *step);
+        gold.curves.extend(tuned.map(|reward| Curve {
+            label: "the tuned guide".to_owned(),
+            runs: vec![vec![(0.0, reward), (steps().fold(0.0, f64::max), reward)]],
+        }));
+        panels.push(gold);
     }
     curves_svg(&panels)
 }
@@ -159,19 +171,12 @@ pub(super) fn ppo_table(rows: &[PpoRow]) -> String {
     table
 }
 
-/// Mean, and least and greatest of several.
+/// Mean, and standard deviation of several.
 fn spread(values: &[f64]) -> String {
-    let (least, most) =
-        values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), &value| {
-            (least.min(value), most.max(value))
-        });
     match values {
         [] => "–".to_owned(),
         [one] => fixed(*one, 2),
-        many => {
-            let [mean, least, most] = [mean(many), least, most].map(|value| fixed(value, 2));
-            format!("{mean} ({least} to {most})")
-        }
+        many => format!("{} ± {}", fixed(mean(many), 2), fixed(standard_deviation(many), 2)),
     }
 }
 
@@ -213,7 +218,7 @@ mod tests {
             training("inf", 0.0, 0.1),
             training("inf", 0.3, 0.1),
         ];
-        let rows = ppo_rows(&trainings, "inf");
+        let rows = ppo_rows("base", &trainings, "inf");
         assert_eq!(rows.iter().map(|row| row.chunk_len.as_str()).collect::<Vec<_>>(), ["5", "inf"]);
         // Means of the last ten steps are 4.5 steps behind: 35.5 · 0.1 = 3.55 and 3.85, 3.7
         // together; 0.2 · (s − 4.5) ≥ 3.7 from s = 23 on.
@@ -227,12 +232,12 @@ mod tests {
             (rows[0].first_gold_reward.as_slice(), rows[0].last_gold_reward.as_slice()),
             (&[0.0, 0.5][..], &[1.0, 1.5][..])
         );
-        assert!(ppo_rows(&trainings[..2], "inf")[0].steps_to_sparse_return.is_empty());
+        assert!(ppo_rows("base", &trainings[..2], "inf")[0].steps_to_sparse_return.is_empty());
         let table = ppo_table(&rows);
         assert!(
             table.contains("23, 21")
                 && table.contains("never, 39")
-                && table.contains("0.25 (0.00 to 0.50) → 1.25 (1.00 to 1.50)"),
+                && table.contains("0.25 ± 0.35 → 1.25 ± 0.35"),
             "{table}"
         );
     }
@@ -240,9 +245,12 @@ mod tests {
     #[test]
     fn gold_has_a_panel_where_it_was_measured() {
         let mut trainings = [training("5", 0.0, 0.2), training("inf", 0.0, 0.1)];
-        let both = ppo_figure(&trainings).unwrap();
+        let both = ppo_figure(&trainings, None).unwrap();
         assert!(both.contains("L = inf") && both.contains("gold reward"));
+        assert!(!both.contains("the tuned guide"));
+        let with_tuned = ppo_figure(&trainings, Some(2.0)).unwrap();
+        assert!(with_tuned.contains("the tuned guide"));
         trainings.iter_mut().for_each(|training| training.gold.clear());
-        assert!(!ppo_figure(&trainings).unwrap().contains("gold reward"));
+        assert!(!ppo_figure(&trainings, Some(2.0)).unwrap().contains("gold reward"));
     }
 }

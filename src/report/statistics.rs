@@ -21,6 +21,15 @@ pub fn standard_error(values: &[f64]) -> f64 {
     standard_deviation(values) / (values.len() as f64).sqrt()
 }
 
+/// Wilson's score interval of a `share` of `count` trials, lowest and highest; `z` is the normal
+/// quantile of its level.
+pub fn wilson(share: f64, count: usize, z: f64) -> [f64; 2] {
+    let n = count as f64;
+    let spread = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
+    let (middle, scale) = (share + z * z / (2.0 * n), 1.0 + z * z / n);
+    [(middle - spread) / scale, (middle + spread) / scale]
+}
+
 /// The `p`-quantile of sorted values, on a straight line between neighbours; `None` of none.
 pub fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
     let place = p * (sorted.len().checked_sub(1)?) as f64;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::answer::Answer;
 use super::length_control::{LengthControl, Responses};
+use super::pair_accuracy::PairAccuracy;
 use super::ppo::PpoRow;
 use super::statistics::{distinct, mean, standard_deviation, standard_error};
 
@@ -181,6 +182,11 @@ impl Summary {
                  before training"
             ));
         }
+    }
+
+    /// How often the gold is right about held-out pairs, where it is a reward model of this run.
+    pub fn gold_accuracy(&self) -> Option<PairAccuracy> {
+        serde_json::from_value(self.gold.clone()).ok()
     }
 
     /// Compares all methods of `base` that were added with its method `reference`, at equal length.

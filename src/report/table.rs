@@ -30,6 +30,9 @@ pub fn table(summary: &Summary) -> String {
             ));
         }
     }
+    if let Some(gold) = summary.gold_accuracy() {
+        text.push_str(&format!("\n\ngold: {}", gold.words()));
+    }
     for note in &summary.notes {
         text.push_str(&format!("\n\nwarning: {note}"));
     }
@@ -67,13 +70,6 @@ fn cells(row: &SummaryRow, judges: &BTreeSet<&str>) -> Vec<String> {
     let number = |value: Option<f64>, digits: usize| {
         value.map_or_else(|| "–".to_owned(), |value| fixed(value, digits))
     };
-    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let settings = row
-        .settings
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| format!("{} {}", symbol(key), word(value)));
     let with_interval = |reward: Option<&Reward>| {
         [number(reward.map(|reward| reward.mean), 3), number(reward.map(|reward| reward.ci95), 3)]
     };
@@ -81,7 +77,7 @@ fn cells(row: &SummaryRow, judges: &BTreeSet<&str>) -> Vec<String> {
     let seeds = reward.map_or_else(String::new, |reward| {
         reward.seeds.iter().map(|mean| fixed(*mean, 2)).collect::<Vec<_>>().join(" ")
     });
-    let before = [row.base.clone(), row.method.clone(), settings.collect::<Vec<_>>().join(", ")];
+    let before = [row.base.clone(), row.method.clone(), settings(&row.settings)];
     let after = [
         number(row.score, 3),
         number(row.base_logprob_per_token, 3),
@@ -99,6 +95,16 @@ fn cells(row: &SummaryRow, judges: &BTreeSet<&str>) -> Vec<String> {
         .chain(judged)
         .chain(after)
         .collect()
+}
+
+/// Settings with their values; a table's are its own, without its name.
+fn settings(values: &Value) -> String {
+    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let one = |(key, value): (&String, &Value)| match value {
+        Value::Object(_) => settings(value),
+        value => format!("{} {}", symbol(key), word(value)),
+    };
+    values.as_object().into_iter().flatten().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// The short name of a setting, where it has one.

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 
+use super::chunk_len::ChunkLen;
 use super::searcher::shared;
 use super::settings::{Asked, Kind, SearchSettings};
 use super::{Ask, Continue, Drive, Live, Opened, Query, Searcher, Told};
@@ -34,9 +35,9 @@ pub struct CbsSettings {
     /// Continuations of each hypothesis (K).
     #[schemars(range(min = 1), extend("x-usual" = 4, "x-symbol" = "K"))]
     pub successors: usize,
-    /// Tokens of a continuation (L).
+    /// Tokens of a continuation (L); `"inf"` for whole responses.
     #[schemars(range(min = 1), extend("x-usual" = 5, "x-symbol" = "L"))]
-    pub chunk_len: usize,
+    pub chunk_len: ChunkLen,
 }
 
 impl CbsSettings {
@@ -47,9 +48,12 @@ impl CbsSettings {
 impl SearchSettings for CbsSettings {
     fn words(&self, _proposal: &str) -> String {
         let Self { beam_width, successors, chunk_len } = self;
+        let chunks = match chunk_len {
+            ChunkLen::Tokens(tokens) => format!("chunks of {tokens} tokens"),
+            ChunkLen::Whole => "whole responses as chunks".to_owned(),
+        };
         format!(
-            "chunk-level beam search, beam width {beam_width}, {successors} successors, chunks of \
-             {chunk_len} tokens"
+            "chunk-level beam search, beam width {beam_width}, {successors} successors, {chunks}"
         )
     }
 
@@ -58,13 +62,14 @@ impl SearchSettings for CbsSettings {
     }
 
     fn chunk(&self, max_new_tokens: usize) -> usize {
-        self.chunk_len.min(max_new_tokens)
+        self.chunk_len.tokens().map_or(max_new_tokens, |tokens| tokens.min(max_new_tokens))
     }
 
     fn begin(&self, asked: &Asked, opened: Opened) -> Box<dyn Searcher> {
         let Self { beam_width, successors, chunk_len } = *self;
         let &Asked { max_new_tokens, semantics, with_trace } = asked;
-        Cbs { beam_width, successors, chunk_len: Some(chunk_len), max_new_tokens, semantics }
+        let chunk_len = chunk_len.tokens();
+        Cbs { beam_width, successors, chunk_len, max_new_tokens, semantics }
             .begin(opened, with_trace)
     }
 }

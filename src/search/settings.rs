@@ -38,6 +38,8 @@ pub struct Key {
 pub enum KeyValue {
     /// A number of things, at least 1.
     Count(u32),
+    /// A number of tokens, at least 1, or `inf`.
+    Length(u32),
     Number(f64),
     /// Off unless it is asked for.
     Switch,
@@ -61,11 +63,13 @@ impl Kind {
 impl Key {
     fn of(name: &str, field: &Value) -> Self {
         let usual = field.get("x-usual").or_else(|| field.get("default"));
+        let count = || {
+            let usual = usual.and_then(Value::as_u64);
+            usual.and_then(|usual| usual.try_into().ok()).unwrap_or(1)
+        };
         let value = match field["type"].as_str() {
-            Some("integer") => {
-                let usual = usual.and_then(Value::as_u64);
-                KeyValue::Count(usual.and_then(|usual| usual.try_into().ok()).unwrap_or(1))
-            }
+            None => KeyValue::Length(count()),
+            Some("integer") => KeyValue::Count(count()),
             Some("boolean") => KeyValue::Switch,
             _ => KeyValue::Number(usual.and_then(Value::as_f64).unwrap_or_default()),
         };
@@ -180,7 +184,7 @@ mod tests {
 
     fn usual(kind: &Kind) -> Map<String, Value> {
         let value = |value| match value {
-            KeyValue::Count(count) => json!(count),
+            KeyValue::Count(count) | KeyValue::Length(count) => json!(count),
             KeyValue::Number(number) => json!(number),
             KeyValue::Switch => json!(false),
         };
@@ -218,10 +222,11 @@ mod tests {
                 assert!(!key.help.is_empty(), "{}: {}", kind.name, key.name);
                 let other = match key.value {
                     KeyValue::Count(count) => json!(count + 1),
+                    KeyValue::Length(_) => json!("inf"),
                     KeyValue::Number(number) => json!(number + 0.5),
                     KeyValue::Switch => json!(true),
                 };
-                if matches!(key.value, KeyValue::Count(_)) {
+                if matches!(key.value, KeyValue::Count(_) | KeyValue::Length(_)) {
                     let properties = schema.get("properties").unwrap();
                     assert_eq!(properties[&key.name]["minimum"], 1, "{}: {}", kind.name, key.name);
                 }

@@ -1,8 +1,12 @@
 //! What `[steer]` asks for: each (base, method) is a cell, a folder below `steer/`. How a cell is
 //! answered is in `steer.rs`.
 
+use serde_json::{Value, json};
+
 use crate::error::{Error, Result};
-use crate::recipe::{ChunkLen, GuideSource, Method, MethodTable, Plan, Proposal};
+use crate::recipe::{
+    ChunkLen, GuidePairSource, GuideSet, GuideSource, Method, MethodTable, Plan, Proposal,
+};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
@@ -11,6 +15,8 @@ pub struct Cell {
     pub method_name: String,
     pub method: Method,
     pub source: Source,
+    /// Who scores, and is mixed in.
+    pub guides: Vec<GuidePairSource>,
 }
 
 /// Which weights propose.
@@ -25,6 +31,20 @@ pub enum Source {
 }
 
 impl Cell {
+    /// What tells it from other cells: the method's settings, and the setting of `dpo.sweep` that
+    /// made the guides.
+    pub fn settings(&self) -> Value {
+        let mut settings = self.method.settings();
+        let setting = self.guides.iter().find_map(|pair| match &pair.tuned {
+            GuideSource::Dpo(Some(setting)) => Some(setting),
+            _ => None,
+        });
+        if let Some(setting) = setting {
+            settings["guide"] = json!(setting);
+        }
+        settings
+    }
+
     /// The name of the task that answers with this seed.
     pub fn name(&self, seed: u64) -> String {
         format!("steer/{}/{}/seed-{seed}", self.base, self.method_name)
@@ -39,10 +59,12 @@ impl Cell {
 /// Every cell of the recipe, in its order: bases by methods, then the guides alone, once.
 pub fn cells(plan: &Plan) -> Result<Vec<Cell>> {
     let Some(steer) = &plan.recipe.steer else { return Ok(Vec::new()) };
-    let is_policy = |model: &str| plan.recipe.ppo.as_ref().is_some_and(|ppo| ppo.policy == model);
-    let mut cells = Vec::new();
+    let is_policy =
+        |model: &String| plan.recipe.ppo.as_ref().is_some_and(|ppo| ppo.policy.0.contains(model));
+    let (mut cells, sets) = (Vec::new(), plan.guide_sets());
     for base in &steer.bases {
-        for (name, method) in steer.method.iter().flat_map(MethodTable::methods) {
+        let tables = steer.method.iter().filter(|table| table.steers(base));
+        for (name, method) in tables.flat_map(MethodTable::methods) {
             let source = match method.proposal {
                 Proposal::Tuned | Proposal::Untuned => continue,
                 Proposal::Direct => Source::Direct(base.clone()),
@@ -50,22 +72,46 @@ pub fn cells(plan: &Plan) -> Result<Vec<Cell>> {
                 Proposal::Ppo { .. } => continue,
                 Proposal::Base | Proposal::Tilted { .. } => Source::Model(base.clone()),
             };
-            cells.push(Cell { base: base.clone(), method_name: name, method, source });
+            let of_guides = |(suffix, guides): (String, Vec<GuidePairSource>)| Cell {
+                base: base.clone(),
+                method_name: format!("{name}{suffix}"),
+                method: method.clone(),
+                source: source.clone(),
+                guides,
+            };
+            cells.extend(guides_of(&sets, method.needs_guides()).into_iter().map(of_guides));
         }
     }
     for (name, method) in steer.method.iter().flat_map(MethodTable::methods) {
-        let source = match method.proposal {
-            Proposal::Tuned => plan.tuned(),
-            Proposal::Untuned => plan.untuned(),
+        let is_tuned = match method.proposal {
+            Proposal::Tuned => true,
+            Proposal::Untuned => false,
             _ => continue,
         };
-        let source =
-            source.ok_or_else(|| Error::recipe(format!("method `{name}` needs a guide pair")))?;
-        let base = plan
-            .model_of(&source)
-            .ok_or_else(|| Error::recipe("the recipe has no model to tune"))?
-            .to_owned();
-        cells.push(Cell { base, method_name: name, method, source: Source::Guide(source) });
+        for (suffix, guides) in guides_of(&sets, is_tuned) {
+            let source = match is_tuned {
+                true => guides.first().map(|pair| pair.tuned.clone()),
+                false => plan.untuned(),
+            };
+            let source = source
+                .ok_or_else(|| Error::recipe(format!("method `{name}` needs a guide pair")))?;
+            let base = plan
+                .model_of(&source)
+                .ok_or_else(|| Error::recipe("the recipe has no model to tune"))?
+                .to_owned();
+            let (method_name, method) = (format!("{name}{suffix}"), method.clone());
+            cells.push(Cell { base, method_name, method, source: Source::Guide(source), guides });
+        }
     }
     Ok(cells)
+}
+
+/// The guides that a method runs with, and what its name says of them. Where there are several
+/// sets, what `is_guided` runs with each of them, and what is not is scored by none.
+fn guides_of(sets: &[GuideSet], is_guided: bool) -> Vec<(String, Vec<GuidePairSource>)> {
+    let suffix = |set: &GuideSet| set.setting.iter().map(|name| format!("-{name}")).collect();
+    match sets {
+        [_, _, ..] if !is_guided => vec![(String::new(), Vec::new())],
+        _ => sets.iter().map(|set| (suffix(set), set.pairs.clone())).collect(),
+    }
 }

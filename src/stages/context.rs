@@ -14,7 +14,7 @@ use super::tasks::{self, Task};
 use crate::artifacts::{FileHashes, RunDir};
 use crate::error::Result;
 use crate::recipe::{Plan, Recipe, Stage};
-use crate::text::{DataReport, Dataset, Prompts, Split, load_dataset};
+use crate::text::{DataReport, Dataset, LearnedPrompts, Prompts, Split, load_dataset};
 
 /// One run, opened.
 pub struct Context {
@@ -23,6 +23,7 @@ pub struct Context {
     pub models: Models,
     lineage: Lineage,
     dataset: OnceCell<Dataset>,
+    learned_prompts: OnceCell<LearnedPrompts>,
 }
 
 impl Context {
@@ -31,12 +32,14 @@ impl Context {
         let plan = Rc::new(plan);
         let models = Models::new(plan.clone(), dir.path())?;
         if fresh {
-            let outputs = tasks::all(&plan)?.iter().flat_map(|task| task.outputs(&plan)).collect();
+            let outputs = tasks::all(&plan)?.iter().flat_map(|task| task.outputs()).collect();
             run::clear(&dir, outputs)?;
         }
         let hashes = Rc::new(FileHashes::load(dir.join("state/hashes.json")));
         let run = Run::open(dir, hashes.clone())?;
-        Ok(Self { plan, run, models, lineage: Lineage::new(hashes), dataset: OnceCell::new() })
+        let lineage = Lineage::new(hashes);
+        let (dataset, learned_prompts) = (OnceCell::new(), OnceCell::new());
+        Ok(Self { plan, run, models, lineage, dataset, learned_prompts })
     }
 
     pub fn recipe(&self) -> &Recipe {
@@ -62,14 +65,23 @@ impl Context {
         Ok(self.dataset()?.prompts(split, &self.recipe().data()?.prompt, self.seed(), count))
     }
 
+    /// The prompts of the pairs that the recipe learns from, which no test prompt may be.
+    pub fn learned_prompts(&self) -> Result<&LearnedPrompts> {
+        if let Some(learned) = self.learned_prompts.get() {
+            return Ok(learned);
+        }
+        let learned = LearnedPrompts::read(self.recipe(), self.seed())?;
+        Ok(self.learned_prompts.get_or_init(|| learned))
+    }
+
     /// A task as this recipe and these files have it.
     pub fn job(&self, task: &Task) -> Result<Job> {
         let known = self.lineage.of(task, &self.plan, self.models.placements())?;
         Ok(Job {
-            name: task.name(&self.plan),
+            name: task.name(),
             fingerprint: known.fingerprint.clone(),
             reach: task.reach(&self.plan),
-            outputs: task.outputs(&self.plan),
+            outputs: task.outputs(),
             origin: known.origin.clone(),
         })
     }
@@ -84,14 +96,14 @@ impl Context {
             .map(|stage| tasks::tasks(&self.plan, stage))
             .collect::<Result<Vec<_>>>()?
             .concat();
-        let names: BTreeSet<String> = tasks.iter().map(|task| task.name(&self.plan)).collect();
+        let names: BTreeSet<String> = tasks.iter().map(|task| task.name()).collect();
         self.run.forget(|name| names.contains(name))
     }
 
     /// Says which results lie here that nothing in the recipe asks for any more.
     pub fn tell_left_overs(&self) -> Result<()> {
         let known: BTreeSet<String> =
-            tasks::all(&self.plan)?.iter().map(|task| task.name(&self.plan)).collect();
+            tasks::all(&self.plan)?.iter().map(|task| task.name()).collect();
         const NAMED: usize = 8;
         let left = self.run.left_by_others(&known);
         if !left.is_empty() {
@@ -111,7 +123,7 @@ impl Context {
         let mut outdated = BTreeSet::new();
         for task in tasks::all(&self.plan)?.iter().filter(|task| !asked.contains(&task.stage())) {
             // What was never done is not looked into: that reads files of any size.
-            if !self.run.was_done(&task.name(&self.plan)) {
+            if !self.run.was_done(&task.name()) {
                 continue;
             }
             let job = self.job(task)?;

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use super::cells::{Cell, cells};
 use super::context::Context;
 use super::judging::JudgeLine;
+use super::ppo;
 use super::run::write_json;
 use super::tasks::{self, GOLD_REPORT, PAGE, PAIRS_REPORT, SUMMARY, Task};
+use super::test_prompts::test_prompts;
 use super::tuning_plan::Pupil;
-use super::{ppo, steer};
 use crate::artifacts::{atomic, journal};
 use crate::engine::SteerLine;
 use crate::error::Result;
@@ -27,14 +28,15 @@ pub fn run(context: &Context) -> Result<()> {
     let report = |task: &Task, file: &str| {
         if planned.contains(task) { report(context, file) } else { Value::Null }
     };
-    let training =
-        |task: &Task| report(task, &format!("{}/training.json", task.name(&context.plan)));
+    let training = |task: &Task| report(task, &format!("{}/training.json", task.name()));
     let shown = context.recipe().evaluate.as_ref().map_or(0, |evaluate| evaluate.examples);
     let mut direct = serde_json::Map::new();
+    // The gold reward of the tuned guide alone.
+    let mut tuned = None;
     let cells = cells(&context.plan)?;
     let references = references(&cells);
     let prompts: HashSet<String> =
-        steer::test_prompts(context)?.into_iter().map(|prompt| prompt.id).collect();
+        test_prompts(context)?.into_iter().map(|prompt| prompt.id).collect();
     for cell in cells {
         let responses = answers(context, &cell, &prompts)?;
         if cell.method.proposal == Proposal::Direct {
@@ -43,7 +45,11 @@ pub fn run(context: &Context) -> Result<()> {
                 [Task::Sft(pupil.clone()), Task::Dpo(pupil)].map(|task| training(&task));
             direct.insert(cell.base.clone(), json!({ "sft": sft, "dpo": dpo }));
         }
-        summary.add(&cell.base, &cell.method_name, cell.method.settings(), &responses);
+        summary.add(&cell.base, &cell.method_name, settings(context, &cell), &responses);
+        if cell.method.proposal == Proposal::Tuned {
+            let reward = summary.rows.last().and_then(|row| row.gold_reward.as_ref());
+            tuned = tuned.or(reward.map(|reward| reward.mean));
+        }
         samples.push(Sample {
             base: cell.base,
             method: cell.method_name,
@@ -56,20 +62,33 @@ pub fn run(context: &Context) -> Result<()> {
     let [sft, dpo] = [Task::Sft(Pupil::Guide), Task::Dpo(Pupil::Guide)].map(|task| training(&task));
     summary.guide =
         json!({ "sft": sft, "dpo": dpo, "preferences": report(&Task::Preferences, PAIRS_REPORT) });
+    for task in &planned {
+        if let Task::Dpo(Pupil::Swept(setting)) = task {
+            summary.guide["sweep"][setting.as_str()] = training(task);
+        }
+    }
     summary.direct = direct;
-    let ppo = ppo::report(context)?;
-    summary.ppo = ppo.as_ref().map(|ppo| ppo.rows.clone()).unwrap_or_default();
+    let ppo = ppo::reports(context, tuned)?;
+    summary.ppo = ppo.iter().flat_map(|ppo| ppo.rows.clone()).collect();
     summary.gold = report(&Task::GoldAccuracy, GOLD_REPORT);
     for task in planned.iter().filter(|task| is_shown(task)) {
-        for folder in task.outputs(&context.plan) {
-            summary.note_training(
-                &task.name(&context.plan),
-                &report(task, &format!("{folder}/training.json")),
-            );
+        for folder in task.outputs() {
+            summary.note_training(&task.name(), &report(task, &format!("{folder}/training.json")));
         }
     }
     write_json(&context.run.path(SUMMARY), &summary)?;
-    atomic::write(&context.run.path(PAGE), html(&summary, &samples, ppo.as_ref()).as_bytes())
+    atomic::write(&context.run.path(PAGE), html(&summary, &samples, &ppo).as_bytes())
+}
+
+/// What tells the row of a cell from others: its method's settings, and the base's own.
+fn settings(context: &Context, cell: &Cell) -> Value {
+    let mut settings = cell.settings();
+    let steer = context.recipe().steer.as_ref();
+    let own = steer.map(|steer| steer.own_settings(context.recipe(), &cell.base));
+    if let (Some(settings), Some(own)) = (settings.as_object_mut(), own) {
+        settings.extend(own);
+    }
+    settings
 }
 
 /// Whether it is a training behind what is shown.
@@ -99,7 +118,7 @@ fn answers(context: &Context, cell: &Cell, prompts: &HashSet<String>) -> Result<
         let rewards = judges.iter().map(|judge| {
             let task = Task::Judge { judge: judge.name.to_owned(), cell: cell.clone(), seed };
             let lines = journal::complete_lines::<JudgeLine>(
-                &context.run.path(&format!("{}.jsonl", task.name(&context.plan))),
+                &context.run.path(&format!("{}.jsonl", task.name())),
             )?;
             Ok((
                 judge.name,

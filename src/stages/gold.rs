@@ -1,10 +1,12 @@
 //! The gold classifier: trained from scratch on the labelled texts, or opened from a folder; its
-//! held-out accuracy is measured either way. What it says of responses is asked in `judging.rs`.
+//! held-out accuracy is measured either way. A reward model that is trained as the gold is
+//! `gold_reward.rs`'s; what a judge says of responses is asked in `judging.rs`.
 
 use serde_json::json;
 use tracing::{info, warn};
 
 use super::context::Context;
+use super::gold_reward;
 use super::run::write_json;
 use super::tasks::GOLD_REPORT;
 use crate::error::{Error, Result};
@@ -20,6 +22,9 @@ const BATCH: usize = 64;
 
 /// The accuracy on held-out texts, of the judge as it is.
 pub fn measure(context: &Context) -> Result<()> {
+    if let Some(table) = context.recipe().gold_reward_model() {
+        return gold_reward::measure(context, table);
+    }
     let dataset = context.dataset()?;
     let held_out = if dataset.test.is_empty() { Split::Validation } else { Split::Test };
     let reward = context.models.open_gold()?;
@@ -55,6 +60,9 @@ fn labelled(dataset: &Dataset, split: Split) -> Result<(Vec<String>, Vec<u8>)> {
 
 /// Makes the judge.
 pub fn train(context: &Context) -> Result<()> {
+    if let Some(table) = context.recipe().gold_reward_model() {
+        return gold_reward::train(context, table);
+    }
     let scratch = context.recipe().gold.as_ref().and_then(|gold| gold.scratch.as_ref());
     let scratch = scratch.ok_or_else(|| Error::recipe("`[gold]` is not made from scratch"))?;
     let folder = context.run.path("gold");

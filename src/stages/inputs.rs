@@ -25,22 +25,32 @@ pub enum Input {
     Prompts,
     /// The prompts that are made of the test texts, however many of them are asked for.
     TestPrompts,
+    /// The prompts of all pairs that are there already, which are no test prompts.
+    LearnedPrompts,
     /// The pairs of `preferences.source`.
     Pairs,
+    /// The pairs that the gold reward model is trained and measured on.
+    GoldPairs,
+    /// A model of the recipe that something is trained on top of, however it is prompted: its
+    /// weights and in which precision it computes.
+    Body(String),
 }
 
 impl Input {
     /// What messages call it.
-    pub fn name(&self, plan: &Plan) -> String {
+    pub fn name(&self) -> String {
         match self {
-            Self::Result(task) => task.name(plan),
+            Self::Result(task) => task.name(),
             Self::Model(name) => format!("models.{name}"),
             Self::Reading(name) => format!("reading of {name}"),
             Self::Judge(name) => format!("judge {name}"),
             Self::Texts => "texts".to_owned(),
             Self::Prompts => "prompts".to_owned(),
             Self::TestPrompts => "test prompts".to_owned(),
+            Self::LearnedPrompts => "prompts of pairs".to_owned(),
             Self::Pairs => "pairs".to_owned(),
+            Self::GoldPairs => "pairs of the gold".to_owned(),
+            Self::Body(name) => format!("weights of models.{name}"),
         }
     }
 
@@ -48,16 +58,20 @@ impl Input {
     pub fn made_by(&self, plan: &Plan) -> Option<Task> {
         match self {
             Self::Result(task) => Some(task.clone()),
-            Self::Model(name) => plan
+            Self::Model(name) | Self::Body(name) => plan
                 .recipe
                 .models
                 .get(name)
                 .filter(|model| model.scratch.is_some())
                 .map(|_| Task::Pretrain(name.clone())),
             Self::Judge(name) => judge_task(plan, name),
-            Self::Reading(_) | Self::Texts | Self::Prompts | Self::TestPrompts | Self::Pairs => {
-                None
-            }
+            Self::Reading(_)
+            | Self::Texts
+            | Self::Prompts
+            | Self::TestPrompts
+            | Self::LearnedPrompts
+            | Self::Pairs
+            | Self::GoldPairs => None,
         }
     }
 }
@@ -72,8 +86,14 @@ impl Task {
                 let owner = owner.map(|owner| Input::Result(Task::Pretrain(owner.to_owned())));
                 [Input::Texts].into_iter().chain(owner).collect()
             }
-            Task::Gold => vec![Input::Texts],
-            Task::GoldAccuracy => vec![gold_input(), Input::Texts, Input::TestPrompts],
+            Task::Gold => match recipe.gold_reward_model() {
+                Some(table) => vec![Input::Body(table.model.clone()), Input::GoldPairs],
+                None => vec![Input::Texts],
+            },
+            Task::GoldAccuracy => match recipe.gold_reward_model() {
+                Some(_) => vec![gold_input(), Input::GoldPairs],
+                None => vec![gold_input(), Input::Texts, Input::TestPrompts],
+            },
             Task::Preferences => of_preferences(plan)?,
             Task::Sft(pupil) => vec![
                 Input::Model(pupil.tuning(plan)?.model.to_owned()),
@@ -81,17 +101,21 @@ impl Task {
             ],
             Task::Dpo(pupil) => of_dpo(plan, pupil)?,
             Task::RewardModel => of_reward_model(plan)?,
-            Task::Ppo { .. } => of_ppo(plan)?,
-            Task::PpoReport => {
+            Task::Ppo { policy, .. } => of_ppo(plan, policy)?,
+            Task::PpoReport(of) => {
                 let trainings = tasks(plan, Stage::Ppo)?
                     .into_iter()
-                    .filter(|task| matches!(task, Task::Ppo { .. }));
+                    .filter(|task| matches!(task, Task::Ppo { policy, .. } if policy == of));
                 trainings.map(Input::Result).collect()
             }
             Task::Steer { cell, seed } => {
-                let scoring = pair_inputs(plan, &plan.guide_pairs())?;
+                let scoring = pair_inputs(plan, &cell.guides)?;
                 let sampled = source_inputs(plan, cell, *seed)?;
-                [Input::TestPrompts].into_iter().chain(sampled).chain(scoring).collect()
+                let learned = !recipe.pair_sources().is_empty();
+                let prompts = [Input::TestPrompts]
+                    .into_iter()
+                    .chain(learned.then_some(Input::LearnedPrompts));
+                prompts.chain(sampled).chain(scoring).collect()
             }
             Task::Judge { judge, cell, seed } => {
                 let answers = Task::Steer { cell: cell.clone(), seed: *seed };
@@ -120,7 +144,7 @@ fn of_dpo(plan: &Plan, pupil: &Pupil) -> Result<Vec<Input>> {
     let tuning = pupil.tuning(plan)?;
     let model = || tuning.model.to_owned();
     let reference = match tuning.sft {
-        Some(_) => Input::Result(Task::Sft(pupil.clone())),
+        Some(_) => Input::Result(Task::Sft(pupil.before_dpo())),
         None => Input::Model(model()),
     };
     Ok(vec![reference, Input::Reading(model()), Input::Result(Task::Preferences)])
@@ -136,10 +160,10 @@ fn of_reward_model(plan: &Plan) -> Result<Vec<Input>> {
     Ok(vec![start, Input::Reading(model.to_owned()), Input::Result(Task::Preferences)])
 }
 
-fn of_ppo(plan: &Plan) -> Result<Vec<Input>> {
-    let (table, _) = ppo(plan)?;
+fn of_ppo(plan: &Plan, policy: &str) -> Result<Vec<Input>> {
+    let (table, _) = ppo(plan, policy)?;
     let pair = plan.ppo_pair().ok_or_else(|| Error::recipe("`[ppo]` has no guide pair"))?;
-    let first = [Input::Prompts, Input::Model(table.policy.clone())];
+    let first = [Input::Prompts, Input::Model(policy.to_owned())];
     // Where nothing is validated there is nothing to judge.
     let is_judged = plan.recipe.gold.is_some() && table.validation_prompts > 0;
     let gold = is_judged.then(gold_input);
@@ -156,7 +180,8 @@ fn source_inputs(plan: &Plan, cell: &Cell, seed: u64) -> Result<Vec<Input>> {
             vec![Input::Result(tuned), Input::Reading(name.clone())]
         }
         Source::Ppo(chunk_len) => {
-            let trained = Task::Ppo { chunk_len: *chunk_len, seed };
+            let policy = cell.base.clone();
+            let trained = Task::Ppo { policy, chunk_len: *chunk_len, seed };
             vec![Input::Result(trained), Input::Reading(cell.base.clone())]
         }
     })
@@ -201,7 +226,9 @@ fn guide_inputs(plan: &Plan, source: &GuideSource) -> Result<Vec<Input>> {
     Ok(match source {
         GuideSource::Model(name) => vec![Input::Model(name.clone())],
         GuideSource::Sft => vec![Input::Result(Task::Sft(Pupil::Guide)), Input::Reading(model)],
-        GuideSource::Dpo => vec![Input::Result(Task::Dpo(Pupil::Guide)), Input::Reading(model)],
+        GuideSource::Dpo(setting) => {
+            vec![Input::Result(Task::Dpo(Pupil::guide(setting))), Input::Reading(model)]
+        }
     })
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cells::Cell;
 use super::context::Context;
-use super::steer;
+use super::test_prompts::test_prompts;
 use crate::artifacts::{Journal, interrupt, journal};
 use crate::engine::SteerLine;
 use crate::error::{Error, Result};
@@ -52,7 +52,7 @@ impl<'a> Judging<'a> {
             lines.into_iter().map(|(line, _)| (line.id, line.response)).collect();
         let prompts: Rc<[Prompt]> = match &self.prompts {
             Some(prompts) => prompts.clone(),
-            None => self.prompts.insert(steer::test_prompts(self.context)?.into()).clone(),
+            None => self.prompts.insert(test_prompts(self.context)?.into()).clone(),
         };
         let (mut journal, known) =
             Journal::<JudgeLine>::open(self.context.run.path(&format!("{name}.jsonl")))?;

@@ -18,7 +18,7 @@ use super::tasks::Task;
 use crate::artifacts::{FileHashes, fingerprint};
 use crate::error::{Error, Result};
 use crate::models::contents;
-use crate::recipe::{Model, Plan};
+use crate::recipe::{GoldRewardModel, Model, PairSource, Plan, Preferences};
 use crate::score::JudgeModel;
 use crate::text::{dataset_files, pair_files};
 
@@ -44,7 +44,8 @@ pub struct Known {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Held {
     Texts,
-    Pairs,
+    /// Those that a table names.
+    Pairs(&'static str),
     Model,
 }
 
@@ -58,14 +59,13 @@ impl Lineage {
     /// # Errors
     /// [`Error::Io`] where a file that it reads cannot be read.
     pub fn of(&self, task: &Task, plan: &Plan, placements: &Placements) -> Result<Rc<Known>> {
-        let name = task.name(plan);
+        let name = task.name();
         if let Some(known) = self.tasks.borrow().get(&name) {
             return Ok(known.clone());
         }
         let inputs = task.inputs(plan)?;
-        let inputs = inputs
-            .iter()
-            .map(|input| Ok((input.name(plan), self.of_input(input, plan, placements)?)));
+        let inputs =
+            inputs.iter().map(|input| Ok((input.name(), self.of_input(input, plan, placements)?)));
         let inputs = inputs.collect::<Result<Map<String, Value>>>()?;
         let origin = json!({ "settings": task.settings(plan)?, "inputs": inputs });
         let found = Rc::new(Known {
@@ -86,13 +86,15 @@ impl Lineage {
         Ok(match input {
             Input::Result(_) => made()?,
             Input::Model(name) => {
-                let weights = match &model(plan, name)?.id {
-                    Some(folder) => self.model_contents(Path::new(folder))?,
-                    None => made()?,
-                };
                 json!({
-                    "weights": weights,
+                    "weights": self.weights(name, plan, made)?,
                     "reading": self.of_input(&Input::Reading(name.clone()), plan, placements)?
+                })
+            }
+            Input::Body(name) => {
+                json!({
+                    "weights": self.weights(name, plan, made)?,
+                    "precision": precision(placements.model(name)?.kind)
                 })
             }
             Input::Reading(name) => {
@@ -122,25 +124,44 @@ impl Lineage {
             Input::Prompts => {
                 json!({
                     "texts": self.of_input(&Input::Texts, plan, placements)?,
-                    "prompt": recipe.data()?.prompt.outcome()
+                    "prompt": recipe.data()?.prompt_outcome()
                 })
             }
             Input::TestPrompts => json!({
                 "data": recipe.data()?.test_outcome(),
-                "prompt": recipe.data()?.prompt.outcome(),
+                "prompt": recipe.data()?.prompt_outcome(),
                 "files": self.data(plan)?,
                 "seed": recipe.run.seed(),
             }),
+            // Which of them are prompts is looked at where they are read.
+            Input::LearnedPrompts => {
+                let sources = recipe.pair_sources();
+                let all = sources.iter().map(|source| {
+                    let files = self.pairs(source)?;
+                    Ok(json!({ "pairs": source.outcome(), "files": files }))
+                });
+                json!({ "sources": all.collect::<Result<Vec<_>>>()?, "seed": recipe.run.seed() })
+            }
             Input::Pairs => {
-                let table = recipe
-                    .preferences
-                    .as_ref()
-                    .and_then(|table| Some((table, Path::new(table.source.as_ref()?))));
-                let (table, source) =
-                    table.ok_or_else(|| Error::recipe("`[preferences]` has no `source`"))?;
-                self.contents(Held::Pairs, source, || pair_files(table, source))?
+                let asked = recipe.preferences.as_ref().and_then(Preferences::pair_source);
+                let asked =
+                    asked.ok_or_else(|| Error::recipe("`[preferences]` has no `source`"))?;
+                self.pairs(&asked)?
+            }
+            Input::GoldPairs => {
+                let asked = recipe.gold_reward_model().map(GoldRewardModel::pair_source);
+                let asked = asked.ok_or_else(|| Error::recipe("`[gold]` has no `reward_model`"))?;
+                self.pairs(&asked)?
             }
         })
+    }
+
+    /// Those of a model of the recipe: what its folder holds, or what has `made` it.
+    fn weights(&self, name: &str, plan: &Plan, made: impl Fn() -> Result<Value>) -> Result<Value> {
+        match &model(plan, name)?.id {
+            Some(folder) => self.model_contents(Path::new(folder)),
+            None => made(),
+        }
     }
 
     /// A judge that nobody here trains.
@@ -152,6 +173,10 @@ impl Lineage {
             placements.judge(name)?.kind
         };
         Ok(json!({ "files": self.model_contents(folder)?, "precision": precision(kind) }))
+    }
+
+    fn pairs(&self, source: &PairSource) -> Result<Value> {
+        self.contents(Held::Pairs(source.table), source.path(), || pair_files(source))
     }
 
     fn data(&self, plan: &Plan) -> Result<Value> {

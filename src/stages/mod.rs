@@ -7,6 +7,7 @@ mod context;
 mod dpo;
 mod evaluate;
 mod gold;
+mod gold_reward;
 mod inputs;
 mod judging;
 mod lineage;
@@ -18,12 +19,14 @@ mod preferences;
 mod pretrain;
 mod prompt_room;
 mod reward_model;
+mod reward_training;
 mod run;
 mod sample_text;
 mod sft;
 pub mod shards;
 mod steer;
 pub mod tasks;
+mod test_prompts;
 mod training_memory;
 mod tuning;
 mod tuning_plan;
@@ -42,9 +45,7 @@ use tasks::Task;
 
 /// Does what is left of one stage.
 pub fn run(stage: Stage, context: &Context) -> Result<()> {
-    if let Some(asked) = asked(stage, context)? {
-        asked.check(context)?;
-    }
+    asked(stage, context)?.iter().try_for_each(|asked| asked.check(context))?;
     let (mut steering, mut judging) =
         (steer::Steering::new(context), judging::Judging::new(context));
     let mut lost = Vec::new();
@@ -61,8 +62,10 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
             Task::Sft(pupil) => sft::train(context, pupil, &job.name),
             Task::RewardModel => reward_model::train(context),
             Task::Dpo(pupil) => dpo::train(context, pupil, &job.name),
-            Task::Ppo { chunk_len, seed } => ppo::train(context, *chunk_len, *seed, &job.name),
-            Task::PpoReport => ppo::write_report(context),
+            Task::Ppo { policy, chunk_len, seed } => {
+                ppo::train(context, policy, *chunk_len, *seed, &job.name)
+            }
+            Task::PpoReport(policy) => ppo::write_report(context, policy),
             Task::Steer { cell, seed } => steering.run(cell, *seed),
             Task::Judge { judge, cell, seed } => judging.run(judge, cell, *seed, &job.name),
             Task::Evaluate => evaluate::run(context),
@@ -90,32 +93,30 @@ pub fn run_shard(context: &Context, shard: Shard) -> Result<()> {
             needs::alone(&due)
         )));
     }
-    if let Some(asked) = asked(Stage::Steer, context)? {
-        asked.check(context)?;
-    }
+    asked(Stage::Steer, context)?.iter().try_for_each(|asked| asked.check(context))?;
     shards::run(context, shard)
 }
 
-/// What a stage asks of its models before it begins; `None` where it reads no prompts, or is done.
-fn asked(stage: Stage, context: &Context) -> Result<Option<Asked>> {
+/// What a stage asks of its models before it begins; nothing where it reads no prompts, or is done.
+fn asked(stage: Stage, context: &Context) -> Result<Vec<Asked>> {
     if !matches!(stage, Stage::Preferences | Stage::Ppo | Stage::Steer)
         || needs::is_done(stage, context)?
     {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     match stage {
-        Stage::Preferences => preferences::asked(context),
-        Stage::Ppo => ppo::asked(context).map(Some),
-        _ => steer::asked(context).map(Some),
+        Stage::Preferences => Ok(preferences::asked(context)?.into_iter().collect()),
+        Stage::Ppo => Ok(vec![ppo::asked(context)?]),
+        _ => steer::asked(context),
     }
 }
 
 /// Refuses prompts of stages that are still to be done and do not fit those of their models that
 /// are there already, before any of them begins.
 pub fn check_prompts_ahead(stages: &[Stage], context: &Context) -> Result<()> {
-    stages
-        .iter()
-        .try_for_each(|stage| asked(*stage, context)?.map_or(Ok(()), |asked| asked.refuse(context)))
+    stages.iter().try_for_each(|stage| {
+        asked(*stage, context)?.iter().try_for_each(|asked| asked.refuse(context))
+    })
 }
 
 /// Refuses to do some stages alone where what they read is missing, or was made with other settings
@@ -136,7 +137,7 @@ pub fn check_inputs(stages: &[Stage], context: &Context) -> Result<()> {
         "stage `{stage}` reads the results of `{needed}`, and `{}` has not been done with these \
          settings\n\n\
          hint: run without --only, or with {}",
-        task.name(&context.plan),
+        task.name(),
         needs::alone(&with)
     )))
 }

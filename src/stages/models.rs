@@ -53,7 +53,7 @@ impl Models {
         match source {
             GuideSource::Model(name) => self.folder(name),
             GuideSource::Sft => Ok(self.run_dir.join(Pupil::Guide.folder("sft"))),
-            GuideSource::Dpo => Ok(self.run_dir.join(Pupil::Guide.folder("dpo"))),
+            GuideSource::Dpo(setting) => Ok(self.run_dir.join(Pupil::guide(setting).folder("dpo"))),
         }
     }
 

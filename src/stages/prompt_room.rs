@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::context::Context;
-use crate::engine::{PromptReader, check_prompts, refuse_long};
+use crate::engine::{PromptReader, WordBound, check_prompts, refuse_long};
 use crate::error::Result;
 use crate::prompt::Prompt;
 
@@ -44,11 +44,19 @@ impl Asked {
 
     /// Refuses prompts that do not fit those of the models that are there already.
     pub fn refuse(&self, context: &Context) -> Result<()> {
-        refuse_long(&self.prompts, self.new_tokens, &self.readers(context)?)
+        refuse_long(&self.prompts, self.new_tokens, &self.readers(context)?, bound(context)?)
     }
 
     /// [`check_prompts`] where the models are all there.
     pub fn check(&self, context: &Context) -> Result<()> {
-        check_prompts(&self.prompts, self.new_tokens, &self.readers(context)?)
+        check_prompts(&self.prompts, self.new_tokens, &self.readers(context)?, bound(context)?)
     }
+}
+
+/// How long prompts can be left out where they are whole; first words are few.
+fn bound(context: &Context) -> Result<Option<WordBound>> {
+    let data = context.recipe().data()?;
+    let does = if data.prompt.leaves_out() { "leaves out" } else { "cuts" };
+    let is_whole = data.columns.prompt.is_some();
+    Ok(is_whole.then_some(WordBound { key: "data.prompt.max_words", does }))
 }

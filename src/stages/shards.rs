@@ -14,6 +14,7 @@ use super::context::Context;
 use super::run::{Job, remove};
 use super::steer::{self, Steering};
 use super::tasks::{Task, tasks};
+use super::test_prompts::{tell_passed_over, test_prompts};
 use crate::artifacts::run_dir::SHARDS;
 use crate::artifacts::{Manifest, Shard, interrupt, journal};
 use crate::engine::SteerLine;
@@ -26,8 +27,8 @@ pub fn run(context: &Context, shard: Shard) -> Result<()> {
     let mut manifest = context.run.shard_manifest(shard)?;
     let mut steering = Steering::new(context);
     let mut lost = Vec::new();
-    let prompts = steer::test_prompts(context)?;
-    steer::tell_seen(context)?;
+    let prompts = test_prompts(context)?;
+    tell_passed_over(context)?;
     for task in tasks(&context.plan, Stage::Steer)? {
         let Task::Steer { cell, seed } = &task else { continue };
         interrupt::check()?;
@@ -81,7 +82,7 @@ pub fn merge(context: &Context) -> Result<()> {
     if shards.0.is_empty() {
         return Ok(());
     }
-    let prompts = steer::test_prompts(context)?;
+    let prompts = test_prompts(context)?;
     for job in jobs(context)? {
         let name = &job.name;
         let is_done = context.run.is_done(&job);
@@ -164,7 +165,7 @@ pub fn check_complete(context: &Context) -> Result<()> {
     if counts.is_empty() {
         return Ok(());
     }
-    let prompts = steer::test_prompts(context)?;
+    let prompts = test_prompts(context)?;
     let mut lacking: Vec<(&str, Vec<usize>)> = Vec::new();
     for job in jobs.iter().filter(|job| !context.run.is_done(job)) {
         let answered = ids(&run_lines(context, job)?);

@@ -5,13 +5,14 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::cells::{Cell, Source, cells};
 use super::context::Context;
 use super::models::Opened;
 use super::prompt_room::{Asked, Model};
 use super::tasks::Task;
+use super::test_prompts::{tell_passed_over, test_prompts};
 use super::tuning_plan::Pupil;
 use crate::artifacts::{Journal, interrupt, journal};
 use crate::engine::{Desk, Engine, SteerLine, SteerSettings};
@@ -20,7 +21,6 @@ use crate::monitor::Progress;
 use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
 use crate::recipe::{GuidePairSource, GuideSource, Steer};
-use crate::text::{Prompts, Split};
 
 fn table(context: &Context) -> Result<&Steer> {
     context
@@ -45,7 +45,7 @@ impl<'a> Steering<'a> {
     /// Answers all test prompts.
     pub fn run(&mut self, cell: &Cell, seed: u64) -> Result<()> {
         if !std::mem::replace(&mut self.has_told, true) {
-            tell_seen(self.context)?;
+            tell_passed_over(self.context)?;
         }
         let file = self.context.run.path(&cell.journal(seed));
         answer(self, cell, seed, &file, test_prompts(self.context)?)
@@ -55,10 +55,10 @@ impl<'a> Steering<'a> {
     /// held.
     fn keep_for(&mut self, cell: &Cell, seed: u64) -> Result<()> {
         let mut kept = vec![folder(self.context, cell, seed)?];
-        for GuidePairSource { tuned, untuned, .. } in self.context.plan.guide_pairs() {
+        for GuidePairSource { tuned, untuned, .. } in &cell.guides {
             kept.extend([
-                self.context.models.guide_folder(&tuned)?,
-                self.context.models.guide_folder(&untuned)?,
+                self.context.models.guide_folder(tuned)?,
+                self.context.models.guide_folder(untuned)?,
             ]);
         }
         self.open.retain(|folder, _| kept.contains(folder));
@@ -77,17 +77,19 @@ impl<'a> Steering<'a> {
     /// The cell's base and its guides, joined.
     fn engine(&mut self, cell: &Cell, seed: u64) -> Result<Engine> {
         let context = self.context;
-        let settings = SteerSettings::of(table(context)?);
+        let steer = table(context)?;
+        let answering = steer.answering(context.recipe(), &cell.base);
+        let settings = SteerSettings::of(steer, answering);
         self.keep_for(cell, seed)?;
         let (lm, tokenizer) = self.get(&folder(context, cell, seed)?, &cell.base)?;
         let template = context.models.template(&cell.base)?;
         let base =
             LocalPolicy::new(lm, tokenizer, template, settings.sampling, settings.stop.clone());
         let mut pairs = Vec::new();
-        for pair in context.plan.guide_pairs() {
+        for pair in &cell.guides {
             pairs.push((
                 pair.weight,
-                context.models.guide(&pair, &mut |folder, name| self.get(folder, name))?,
+                context.models.guide(pair, &mut |folder, name| self.get(folder, name))?,
             ));
         }
         Engine::open(cell.method.clone(), settings, Box::new(base), pairs)
@@ -102,12 +104,15 @@ pub fn is_whole(line: &SteerLine, asks_for_trace: bool) -> bool {
 
 /// Where the weights lie that propose.
 fn folder(context: &Context, cell: &Cell, seed: u64) -> Result<PathBuf> {
-    let result = |task: Task| context.run.path(&task.name(&context.plan));
+    let result = |task: Task| context.run.path(&task.name());
     match &cell.source {
         Source::Model(name) => context.models.folder(name),
         Source::Guide(source) => context.models.guide_folder(source),
         Source::Direct(name) => Ok(result(Task::Dpo(Pupil::Direct(name.clone())))),
-        Source::Ppo(chunk_len) => Ok(result(Task::Ppo { chunk_len: *chunk_len, seed })),
+        Source::Ppo(chunk_len) => {
+            let policy = cell.base.clone();
+            Ok(result(Task::Ppo { policy, chunk_len: *chunk_len, seed }))
+        }
     }
 }
 
@@ -188,10 +193,11 @@ pub fn losses(task: &str, outcome: Result<()>) -> Result<Vec<String>> {
     }
 }
 
-/// The prompts of the stage, and what reads them.
-pub fn asked(context: &Context) -> Result<Asked> {
-    let mut models = Vec::new();
-    let pairs = context.plan.guide_pairs();
+/// The prompts of the stage, and what reads them: one for the models whose responses may have as
+/// many tokens.
+pub fn asked(context: &Context) -> Result<Vec<Asked>> {
+    let mut all: Vec<Asked> = Vec::new();
+    let sets = context.plan.guide_sets();
     let guide = |source: &GuideSource, samples| -> Result<Model> {
         Ok(Model {
             name: context.models.of_guide(source)?.to_owned(),
@@ -199,55 +205,28 @@ pub fn asked(context: &Context) -> Result<Asked> {
             samples,
         })
     };
+    let (steer, prompts) = (table(context)?, test_prompts(context)?);
     for cell in cells(&context.plan)? {
+        let new_tokens = steer.answering(context.recipe(), &cell.base).max_new_tokens;
+        let known = all.iter().position(|asked| asked.new_tokens == new_tokens);
+        let asked = known.unwrap_or_else(|| {
+            all.push(Asked { prompts: prompts.clone(), new_tokens, models: Vec::new() });
+            all.len() - 1
+        });
+        let models = &mut all[asked].models;
         // The seeds differ in weights.
         let folder = folder(context, &cell, context.seed())?;
         models.push(Model { name: cell.base.clone(), folder, samples: true });
-        let is_mixed = cell.method.proposal.tilt().is_some();
-        for source in
-            pairs.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]).filter(|_| is_mixed)
-        {
+        let mixed = cell.guides.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]);
+        for source in mixed.filter(|_| cell.method.proposal.tilt().is_some()) {
             models.push(guide(source, true)?);
         }
     }
-    for source in pairs.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]) {
-        models.push(guide(source, false)?);
+    for asked in &mut all {
+        let pairs = sets.iter().flat_map(|set| &set.pairs);
+        for source in pairs.flat_map(|pair| [&pair.tuned, &pair.untuned]) {
+            asked.models.push(guide(source, false)?);
+        }
     }
-    Ok(Asked {
-        prompts: test_prompts(context)?,
-        new_tokens: table(context)?.max_new_tokens,
-        models,
-    })
-}
-
-/// The prompts of as many test texts as are steered over: the first that are long enough for one.
-/// Prompts that training or validation texts make too come last, and only where the others are too
-/// few.
-pub fn test_prompts(context: &Context) -> Result<Vec<Prompt>> {
-    let count = table(context)?.prompts;
-    let data = context.recipe().data()?;
-    let Prompts { mut prompts, seen } = context.prompts(Split::Test, count)?;
-    prompts.extend(seen.into_iter().take(count - prompts.len()));
-    if prompts.len() < count {
-        return Err(Error::failed(data.too_few_prompts(prompts.len(), count)));
-    }
-    Ok(prompts)
-}
-
-/// Says how many prompts were not new to what was trained.
-pub fn tell_seen(context: &Context) -> Result<()> {
-    let count = table(context)?.prompts;
-    let Prompts { prompts, seen } = context.prompts(Split::Test, count)?;
-    match (count - prompts.len(), seen.len()) {
-        (0, 0) => {}
-        (0, seen) => info!(
-            "steer: {seen} test texts are passed over, for training or validation texts make the \
-             same prompts"
-        ),
-        (taken, _) => warn!(
-            "steer: {taken} of {count} prompts are those of training or validation texts too; \
-             other `data.prompt.min_words` or more test texts make new ones"
-        ),
-    }
-    Ok(())
+    Ok(all)
 }

@@ -31,7 +31,7 @@ const SUMMARY_VERSION: u32 = 4;
 pub enum Task {
     /// A model from scratch.
     Pretrain(String),
-    /// The judge from scratch.
+    /// The judge, from scratch or on a model of the recipe.
     Gold,
     /// How often the judge is right.
     GoldAccuracy,
@@ -40,11 +40,12 @@ pub enum Task {
     RewardModel,
     Dpo(Pupil),
     Ppo {
+        policy: String,
         chunk_len: ChunkLen,
         seed: u64,
     },
-    /// The curves of all PPO trainings in one figure.
-    PpoReport,
+    /// The curves of all PPO trainings of one policy in one figure.
+    PpoReport(String),
     Steer {
         cell: Cell,
         seed: u64,
@@ -80,13 +81,17 @@ pub fn tasks(plan: &Plan, stage: Stage) -> Result<Vec<Task>> {
             scratch.into_iter().map(|(name, _)| Task::Pretrain(name.clone())).collect()
         }
         Stage::Gold => {
-            let measured = recipe.data.as_ref().map(|_| Task::GoldAccuracy);
+            let held_out = recipe.data.is_some() || recipe.gold_reward_model().is_some();
+            let measured = held_out.then_some(Task::GoldAccuracy);
             judge_task(plan, GOLD).into_iter().chain(measured).collect()
         }
         Stage::Preferences => vec![Task::Preferences],
         Stage::Sft => vec![Task::Sft(Pupil::Guide)],
         Stage::RewardModel => vec![Task::RewardModel],
-        Stage::Dpo => vec![Task::Dpo(Pupil::Guide)],
+        Stage::Dpo => {
+            let settings = plan.training.dpo.iter();
+            settings.map(|training| Task::Dpo(Pupil::guide(&training.setting))).collect()
+        }
         Stage::Direct => {
             let of_model = |(model, training): (&String, &crate::recipe::DirectTraining)| {
                 let pupil = Pupil::Direct(model.clone());
@@ -96,11 +101,15 @@ pub fn tasks(plan: &Plan, stage: Stage) -> Result<Vec<Task>> {
             plan.training.direct.iter().flat_map(of_model).collect()
         }
         Stage::Ppo => {
-            let lengths = recipe.ppo.iter().flat_map(|ppo| ppo.chunk_len.0.iter().copied());
-            lengths
-                .flat_map(|chunk_len| seeds().map(move |seed| Task::Ppo { chunk_len, seed }))
-                .chain([Task::PpoReport])
-                .collect()
+            let of_policy = |policy: &String| {
+                let lengths = recipe.ppo.iter().flat_map(|ppo| ppo.chunk_len.0.iter().copied());
+                let of_length = |chunk_len| {
+                    seeds().map(move |seed| Task::Ppo { policy: policy.clone(), chunk_len, seed })
+                };
+                let report = Task::PpoReport(policy.clone());
+                lengths.flat_map(of_length).chain([report]).collect::<Vec<_>>()
+            };
+            recipe.ppo.iter().flat_map(|ppo| &ppo.policy.0).flat_map(of_policy).collect()
         }
         Stage::Steer => {
             let cells = cells(plan)?.into_iter();
@@ -134,18 +143,18 @@ impl Task {
             Self::Pretrain(_) => Stage::Pretrain,
             Self::Gold | Self::GoldAccuracy => Stage::Gold,
             Self::Preferences => Stage::Preferences,
-            Self::Sft(Pupil::Guide) => Stage::Sft,
+            Self::Sft(Pupil::Guide | Pupil::Swept(_)) => Stage::Sft,
             Self::RewardModel => Stage::RewardModel,
-            Self::Dpo(Pupil::Guide) => Stage::Dpo,
+            Self::Dpo(Pupil::Guide | Pupil::Swept(_)) => Stage::Dpo,
             Self::Sft(Pupil::Direct(_)) | Self::Dpo(Pupil::Direct(_)) => Stage::Direct,
-            Self::Ppo { .. } | Self::PpoReport => Stage::Ppo,
+            Self::Ppo { .. } | Self::PpoReport(_) => Stage::Ppo,
             Self::Steer { .. } => Stage::Steer,
             Self::Judge { .. } | Self::Evaluate => Stage::Evaluate,
         }
     }
 
     /// What the manifest, the metrics and messages call it.
-    pub fn name(&self, plan: &Plan) -> String {
+    pub fn name(&self) -> String {
         match self {
             Self::Pretrain(model) => format!("pretrain/{model}"),
             Self::Gold => "gold".to_owned(),
@@ -154,10 +163,10 @@ impl Task {
             Self::Sft(pupil) => pupil.folder("sft"),
             Self::RewardModel => "reward_model".to_owned(),
             Self::Dpo(pupil) => pupil.folder("dpo"),
-            Self::Ppo { chunk_len, seed } => {
-                format!("{}/L-{chunk_len}/seed-{seed}", ppo_folder(plan))
+            Self::Ppo { policy, chunk_len, seed } => {
+                format!("{}/L-{chunk_len}/seed-{seed}", ppo_folder(policy))
             }
-            Self::PpoReport => format!("{}/report", ppo_folder(plan)),
+            Self::PpoReport(policy) => format!("{}/report", ppo_folder(policy)),
             Self::Steer { cell, seed } => cell.name(*seed),
             Self::Judge { judge, cell, seed } => {
                 format!("evaluate/{judge}/{}/{}/seed-{seed}", cell.base, cell.method_name)
@@ -167,7 +176,7 @@ impl Task {
     }
 
     /// The files and folders that are its own, relative to the run directory.
-    pub fn outputs(&self, plan: &Plan) -> Vec<String> {
+    pub fn outputs(&self) -> Vec<String> {
         let owned =
             |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         match self {
@@ -177,13 +186,13 @@ impl Task {
                 let left_out = [TRAIN, VALIDATION].map(left_out_file);
                 [owned(&[TRAIN, VALIDATION, PAIRS_REPORT, PAIRS_CARD]), left_out.to_vec()].concat()
             }
-            Self::PpoReport => ["curves.svg", "report.json"]
-                .map(|file| format!("{}/{file}", ppo_folder(plan)))
+            Self::PpoReport(policy) => ["curves.svg", "report.json"]
+                .map(|file| format!("{}/{file}", ppo_folder(policy)))
                 .to_vec(),
-            Self::Steer { .. } | Self::Judge { .. } => vec![format!("{}.jsonl", self.name(plan))],
+            Self::Steer { .. } | Self::Judge { .. } => vec![format!("{}.jsonl", self.name())],
             Self::Evaluate => owned(&[SUMMARY, PAGE]),
             Self::Gold | Self::Sft(_) | Self::RewardModel | Self::Dpo(_) | Self::Ppo { .. } => {
-                vec![self.name(plan)]
+                vec![self.name()]
             }
         }
     }
@@ -206,13 +215,17 @@ impl Task {
             }
             Self::Gold => {
                 let gold = recipe.gold.as_ref().ok_or_else(|| absent("gold"))?;
+                let (made, outcome) = gold.made_outcome();
                 json!({
-                    "scratch": gold.scratch_outcome(),
+                    (made): outcome,
                     "training": plan.training.gold.as_ref().map(Training::outcome),
                     "seed": seed
                 })
             }
-            Self::GoldAccuracy => json!({ "data.test": recipe.data()?.test }),
+            Self::GoldAccuracy => match recipe.gold_reward_model() {
+                Some(table) => json!({ "pairs": table.pair_source().outcome(), "seed": seed }),
+                None => json!({ "data.test": recipe.data()?.test }),
+            },
             Self::Preferences => {
                 let table = recipe.preferences.as_ref().ok_or_else(|| absent("preferences"))?;
                 json!({ "preferences": table.outcome(), "seed": seed })
@@ -230,16 +243,17 @@ impl Task {
                 let (table, training) = table.ok_or_else(|| absent("reward_model"))?;
                 json!({ "reward_model": table.outcome(training), "seed": seed })
             }
-            Self::Ppo { chunk_len, seed } => {
-                let (table, training) = ppo(plan)?;
+            Self::Ppo { policy, chunk_len, seed } => {
+                let (table, training) = ppo(plan, policy)?;
                 json!({ "ppo": table.outcome(*chunk_len, training), "seed": seed })
             }
-            Self::PpoReport | Self::Judge { .. } => Value::Null,
+            Self::PpoReport(_) | Self::Judge { .. } => Value::Null,
             Self::Steer { cell, seed } => {
                 let steer = recipe.steer.as_ref().ok_or_else(|| absent("steer"))?;
+                let answering = steer.answering(recipe, &cell.base);
                 json!({
                     "method": cell.method.settings(),
-                    "steer": steer.outcome(&plan.guide_pairs()),
+                    "steer": steer.outcome(&cell.guides, &answering),
                     "seed": seed
                 })
             }
@@ -280,14 +294,14 @@ pub fn left_out_file(file: &str) -> String {
     file.replace(".jsonl", ".left_out.jsonl")
 }
 
-/// The folder of all PPO trainings.
-pub fn ppo_folder(plan: &Plan) -> String {
-    format!("ppo/{}", plan.recipe.ppo.as_ref().map_or("", |ppo| &ppo.policy))
+/// The folder of all PPO trainings of a policy.
+pub fn ppo_folder(policy: &str) -> String {
+    format!("ppo/{policy}")
 }
 
-/// `[ppo]` and its settled training.
-pub fn ppo(plan: &Plan) -> Result<(&PpoTable, &Training)> {
-    plan.recipe.ppo.as_ref().zip(plan.training.ppo.as_ref()).ok_or_else(|| absent("ppo"))
+/// `[ppo]` and the settled training of a policy.
+pub fn ppo<'a>(plan: &'a Plan, policy: &str) -> Result<(&'a PpoTable, &'a Training)> {
+    plan.recipe.ppo.as_ref().zip(plan.training.ppo.get(policy)).ok_or_else(|| absent("ppo"))
 }
 
 pub(super) fn absent(table: &str) -> Error {

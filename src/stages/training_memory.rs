@@ -15,7 +15,7 @@ use crate::recipe::{Stage, bytes_in_words};
 pub fn check(task: &Task, context: &Context) -> Result<()> {
     let stage = task.stage();
     if matches!(stage, Stage::Preferences | Stage::Steer | Stage::Evaluate)
-        || *task == Task::PpoReport
+        || matches!(task, Task::PpoReport(_))
     {
         return Ok(());
     }
@@ -29,7 +29,7 @@ pub fn check(task: &Task, context: &Context) -> Result<()> {
     }
     memory::return_unused();
     let Some(memory) = lacking() else { return Ok(()) };
-    let name = task.name(&context.plan);
+    let name = task.name();
     let parts = need.parts.iter().map(|part| {
         format!("  {}: {} = {}", part.name, part.arithmetic, bytes_in_words(part.bytes))
     });

@@ -3,12 +3,14 @@
 
 use crate::error::{Error, Result};
 use crate::losses::DpoObjective;
-use crate::recipe::{Dpo, LossOn, Plan, Training};
+use crate::recipe::{LossOn, Plan, Training};
 
 /// Who is tuned on the preference pairs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Pupil {
     Guide,
+    /// The guide with this setting of `dpo.sweep`; before DPO it is [`Self::Guide`].
+    Swept(String),
     /// A model that `[direct]` tunes.
     Direct(String),
 }
@@ -24,14 +26,18 @@ pub struct Tuning<'a> {
 }
 
 impl<'a> Tuning<'a> {
-    fn of_guide(plan: &'a Plan) -> Result<Self> {
+    fn of_guide(plan: &'a Plan, setting: Option<&str>) -> Result<Self> {
         let (recipe, training) = (&plan.recipe, &plan.training);
         Ok(Self {
             model: recipe
                 .guide_model()
                 .ok_or_else(|| Error::recipe("the recipe has no model to tune"))?,
             sft: training.sft.as_ref().map(|training| (recipe.sft_on(), training)),
-            dpo: recipe.dpo.as_ref().map(Dpo::objective).zip(training.dpo.as_ref()),
+            dpo: training
+                .dpo
+                .iter()
+                .find(|dpo| dpo.setting.as_deref() == setting)
+                .map(|dpo| (dpo.objective, &dpo.training)),
         })
     }
 
@@ -48,10 +54,25 @@ impl<'a> Tuning<'a> {
 }
 
 impl Pupil {
+    /// The guide, with a setting of `dpo.sweep` where that has any.
+    pub fn guide(setting: &Option<String>) -> Self {
+        setting.clone().map_or(Self::Guide, Self::Swept)
+    }
+
+    /// Whose SFT its DPO starts from.
+    pub fn before_dpo(&self) -> Self {
+        match self {
+            Self::Swept(_) => Self::Guide,
+            pupil => pupil.clone(),
+        }
+    }
+
     /// The folder of what `stage`, `sft` or `dpo`, makes of it.
     pub fn folder(&self, stage: &str) -> String {
         match self {
             Self::Guide => stage.to_owned(),
+            Self::Swept(setting) if stage == "dpo" => format!("{stage}/{setting}"),
+            Self::Swept(_) => stage.to_owned(),
             Self::Direct(model) => format!("direct/{model}/{stage}"),
         }
     }
@@ -62,7 +83,8 @@ impl Pupil {
     /// [`Error::Recipe`] where the recipe does not tune it.
     pub fn tuning<'a>(&'a self, plan: &'a Plan) -> Result<Tuning<'a>> {
         match self {
-            Self::Guide => Tuning::of_guide(plan),
+            Self::Guide => Tuning::of_guide(plan, None),
+            Self::Swept(setting) => Tuning::of_guide(plan, Some(setting)),
             Self::Direct(model) => Tuning::of_direct(plan, model),
         }
     }

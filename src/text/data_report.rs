@@ -19,6 +19,8 @@ pub struct DataReport {
     /// Where a split lacks labels, and the same of texts: the first place and what is there.
     pub(super) no_label: BTreeMap<String, String>,
     pub(super) no_text: BTreeMap<String, String>,
+    /// Whether prompts are posts, of which many rows have the same one.
+    pub(super) posts: bool,
 }
 
 impl DataReport {

@@ -9,13 +9,15 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::data_report::DataReport;
-use super::examples::{Dataset, Example};
+use super::examples::{Dataset, Example, RowPrompt};
 use super::hold_out::hold_out;
 use super::messages::asked;
+use super::posts::post;
 use super::record::{Record, shorten, truth};
 use super::records;
 use super::reviews;
 use super::splits::{self, SplitFiles};
+use super::whole_prompts;
 use crate::error::{Error, Result};
 use crate::recipe::{Columns, Data};
 use crate::sampling::Stream;
@@ -31,11 +33,20 @@ pub fn load(data: &Data, seed: u64) -> Result<Dataset> {
         return Ok(builtin(data, seed));
     }
     let source = Path::new(&data.source);
-    if source.is_dir() {
-        folder(&splits::root(data)?, data, seed)
-    } else {
-        one_file(source, data, seed)
+    let mut dataset = match source.is_dir() {
+        true => folder(&splits::root(data)?, data, seed)?,
+        false => one_file(source, data, seed)?,
+    };
+    if data.columns.prompt.is_some() {
+        let Dataset { train, validation, test, report } = &mut dataset;
+        for (split, rows) in [("train", train), ("validation", validation), ("test", test)] {
+            if report.posts {
+                whole_prompts::once(split, rows, report);
+            }
+            whole_prompts::shape(&data.prompt, split, rows, report);
+        }
     }
+    Ok(dataset)
 }
 
 /// A review that an earlier split has word for word is passed over.
@@ -62,7 +73,7 @@ fn review(seed: u64, split: &str, index: usize) -> Example {
         id: format!("{split}-{index}"),
         text: review.text,
         label: Some(review.label),
-        prompt: None,
+        prompt: RowPrompt::FirstWords,
     }
 }
 
@@ -300,12 +311,16 @@ fn example(
     report: &mut DataReport,
 ) -> Result<Example> {
     let prompt = match &columns.prompt {
-        Some(column) => Some(asked(path, record, column, "data.columns.prompt")?),
-        None => None,
+        None => RowPrompt::FirstWords,
+        Some(column) => {
+            let asked = asked(path, record, column, "data.columns.prompt")?;
+            report.posts |= record.fields.get(column).and_then(post).is_some();
+            asked.map_or(RowPrompt::LeftOut, RowPrompt::Whole)
+        }
     };
     let text = match record.text(path, &columns.text, "data.columns.text") {
         Ok(text) => text.to_owned(),
-        Err(error) if prompt.is_none() => return Err(error),
+        Err(error) if prompt == RowPrompt::FirstWords => return Err(error),
         Err(error) => {
             report.no_text.entry(split.to_owned()).or_insert_with(|| error.to_string());
             String::new()

@@ -18,23 +18,37 @@ pub struct Example {
     pub text: String,
     /// 1 for positive; `None` where the file does not say.
     pub label: Option<u8>,
-    /// A whole prompt, where the file has a column of them.
-    pub prompt: Option<PromptText>,
+    pub prompt: RowPrompt,
+}
+
+/// Where the prompt of a row comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RowPrompt {
+    /// The first words of its text.
+    FirstWords,
+    /// What the file has in a column of prompts.
+    Whole(PromptText),
+    /// It has none: it is too long, or the column says that of an earlier row, or asks nothing.
+    LeftOut,
 }
 
 impl Example {
     /// What rows that must not part have in common.
     pub(super) fn key(&self) -> Cow<'_, str> {
         match &self.prompt {
-            None => Cow::Borrowed(&self.text),
-            Some(PromptText::Plain(text)) => Cow::Borrowed(text),
-            Some(chat) => Cow::Owned(chat.to_string()),
+            RowPrompt::FirstWords | RowPrompt::LeftOut => Cow::Borrowed(&self.text),
+            RowPrompt::Whole(PromptText::Plain(text)) => Cow::Borrowed(text),
+            RowPrompt::Whole(chat) => Cow::Owned(chat.to_string()),
         }
     }
 
     /// Its prompt: what the file has, or the first words of the text; `None` where it has too few.
-    fn prompt(&self, rule: &PromptRule, seed: u64) -> Option<PromptText> {
-        self.prompt.clone().or_else(|| first_words_prompt(self, rule, seed).map(PromptText::Plain))
+    pub(super) fn prompt(&self, rule: &PromptRule, seed: u64) -> Option<PromptText> {
+        match &self.prompt {
+            RowPrompt::FirstWords => first_words_prompt(self, rule, seed).map(PromptText::Plain),
+            RowPrompt::Whole(prompt) => Some(prompt.clone()),
+            RowPrompt::LeftOut => None,
+        }
     }
 }
 
@@ -154,7 +168,7 @@ impl Dataset {
 /// The first n words of a text, n between the rule's bounds and drawn from (seed, id); `None` where
 /// the text has no more than the least of them, for then nothing would be left to say.
 pub fn first_words_prompt(example: &Example, rule: &PromptRule, seed: u64) -> Option<String> {
-    let range = rule.max_words - rule.min_words + 1;
+    let range = rule.most_words() - rule.min_words + 1;
     let drawn = rule.min_words
         + (Stream::new(seed, "prompt", &example.id).uniform(0, 0) * range as f64) as usize;
     let words: Vec<&str> = example.text.split_whitespace().take(drawn + 1).collect();

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::posts::{NoPost, post};
 use super::record::{Record, shorten};
 use crate::error::{Error, Result};
 use crate::prompt::{Message, PromptText};
@@ -35,22 +36,29 @@ pub fn turns(value: &Value) -> Result<Option<Vec<Message>>, String> {
     }
 }
 
-/// What a column asks: a text, or the turns of a chat up to the user's last. `key` says where the
-/// column is named.
+/// What a column asks: a text, a post that is to be summarised, or the turns of a chat up to the
+/// user's last; `None` where a set of posts has something else. `key` says where the column is
+/// named.
 ///
 /// # Errors
 /// Where there is no such column, or nothing is asked in it.
-pub fn asked(path: &Path, record: &Record, column: &str, key: &str) -> Result<PromptText> {
+pub fn asked(path: &Path, record: &Record, column: &str, key: &str) -> Result<Option<PromptText>> {
     let wrong =
         |problem: String| Error::data(path, Some(record.line), format!("`{column}`, {problem}"));
-    match turns(record.column(path, column, key)?).map_err(wrong)? {
-        None => Ok(record.text(path, column, key)?.into()),
+    let value = record.column(path, column, key)?;
+    match post(value) {
+        Some(Ok(post)) => return Ok(Some(post.into())),
+        Some(Err(NoPost)) => return Ok(None),
+        None => {}
+    }
+    match turns(value).map_err(wrong)? {
+        None => Ok(Some(record.text(path, column, key)?.into())),
         Some(mut turns) => {
             let last = turns.iter().rposition(|turn| turn.role == "user");
             turns.truncate(last.map_or(0, |last| last + 1));
             match turns.is_empty() {
                 true => Err(wrong("a chat without a turn of `user`".to_owned())),
-                false => Ok(turns.into()),
+                false => Ok(Some(turns.into())),
             }
         }
     }

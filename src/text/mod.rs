@@ -17,12 +17,15 @@ mod jinja_python;
 mod jinja_source;
 mod json_file;
 mod json_rows;
+mod learned_prompts;
 mod lines;
+mod listed_answers;
 mod messages;
 mod pair_files;
 mod pair_layout;
 mod pairs;
 mod parquet;
+mod posts;
 mod prompt;
 mod prompt_files;
 mod record;
@@ -37,12 +40,14 @@ mod tokenizer_class;
 mod train_tokenizer;
 mod unpacked;
 mod vocabulary;
+mod whole_prompts;
 
 pub use chat::ChatTemplate;
 pub use data_report::DataReport;
 pub use dataset::load as load_dataset;
 pub use examples::{Dataset, Example, Prompts, Split, first_words_prompt};
 pub use file_kind::extension as data_extension;
+pub use learned_prompts::{LearnedPrompts, TestPrompts};
 pub use pair_files::{
     PairRow, PairRows, files as pair_files, load as load_pair_rows, read_responses,
 };
@@ -55,3 +60,4 @@ pub use report::{
 pub use splits::{Trouble as SplitTrouble, chosen_files, files as dataset_files};
 pub use tokenizer::Tokenizer;
 pub use vocabulary::{Vocabulary, VocabularyDifference};
+pub use whole_prompts::words as prompt_words;

@@ -15,7 +15,7 @@ use super::records;
 use super::splits::{self, SplitFiles};
 use crate::error::{Error, Result};
 use crate::prompt::PromptText;
-use crate::recipe::{PairColumns, Preferences};
+use crate::recipe::{PairColumns, PairSource};
 use crate::sampling::Stream;
 
 /// Whether responses ended by themselves, in files that this program wrote.
@@ -44,20 +44,22 @@ pub struct PairRows {
     pub report: DataReport,
 }
 
-/// Every file that [`load`] reads of `source`.
-pub fn files(settings: &Preferences, source: &Path) -> Result<Vec<PathBuf>> {
+/// Every file that [`load`] reads.
+pub fn files(asked: &PairSource) -> Result<Vec<PathBuf>> {
+    let source = asked.path();
     if !source.is_dir() {
         return Ok(vec![source.to_owned()]);
     }
-    let splits = of_folder(settings, source)?;
+    let splits = of_folder(asked)?;
     Ok(splits.into_iter().flat_map(|split| split.files).map(|file| source.join(file)).collect())
 }
 
-fn of_folder(settings: &Preferences, source: &Path) -> Result<[SplitFiles; 2]> {
-    splits::of_pairs(&splits::list(source)?, settings).map_err(|trouble| trouble.at(source))
+fn of_folder(asked: &PairSource) -> Result<[SplitFiles; 2]> {
+    let folder = asked.path();
+    splits::of_pairs(&splits::list(folder)?, asked).map_err(|trouble| trouble.at(folder))
 }
 
-/// Training and validation pairs of `source`. A folder's validation pairs are those of its
+/// Training and validation pairs of a source. A folder's validation pairs are those of its
 /// validation files, or else of its test files; where it has neither, and for a single file, the
 /// seed holds out `validation_pairs` rows, all pairs of a prompt together. `train_pairs` 0 is all
 /// that are left. Prompts that the user's own validation files share with training are counted in
@@ -66,29 +68,21 @@ fn of_folder(settings: &Preferences, source: &Path) -> Result<[SplitFiles; 2]> {
 /// # Errors
 /// Where a file cannot be read, a column is missing or holds no text, names leave a choice of
 /// splits, there are fewer pairs than asked for, or nothing is left beside the pairs of one prompt.
-pub fn load(settings: &Preferences, source: &Path, seed: u64) -> Result<PairRows> {
+pub fn load(asked: &PairSource, seed: u64) -> Result<PairRows> {
+    let source = asked.path();
     let mut report = DataReport::default();
     let mut read = |folder: &Path, split: &str, files: &SplitFiles| {
-        read_split(folder, files, &settings.columns, split, &mut report)
+        read_split(folder, files, asked, split, &mut report)
     };
     let all = if source.is_dir() {
-        let [files, held_out] = of_folder(settings, source)?;
+        let [files, held_out] = of_folder(asked)?;
         let train = read(source, "train", &files)?;
         if !held_out.files.is_empty() {
             let validation = read(source, "validation", &held_out)?;
-            let train = first(
-                train,
-                settings.train_pairs,
-                &source.join(&files.files[0]),
-                "preferences.train_pairs",
-            )?;
-            let key = "preferences.validation_pairs";
-            let validation = first(
-                validation,
-                settings.validation_pairs,
-                &source.join(&held_out.files[0]),
-                key,
-            )?;
+            let file = source.join(&files.files[0]);
+            let train = first(train, asked.train_pairs, &file, &asked.key("train_pairs"))?;
+            let (file, key) = (source.join(&held_out.files[0]), asked.key("validation_pairs"));
+            let validation = first(validation, asked.validation_pairs, &file, &key)?;
             tell_shared(&mut report, &train, &validation);
             return Ok(PairRows { train, validation, report });
         }
@@ -98,48 +92,43 @@ pub fn load(settings: &Preferences, source: &Path, seed: u64) -> Result<PairRows
         let file = SplitFiles { files: vec![name], passed_over: Vec::new() };
         read(source.parent().unwrap_or(Path::new("")), "train", &file)?
     };
-    hold_out_pairs(settings, source, seed, &all, report)
+    hold_out_pairs(asked, seed, &all, report)
 }
 
 /// Splits `all` by the seed, whole prompts at a time.
 fn hold_out_pairs(
-    settings: &Preferences,
-    source: &Path,
+    asked: &PairSource,
     seed: u64,
     all: &[PairRow],
     mut report: DataReport,
 ) -> Result<PairRows> {
-    let wanted = settings.validation_pairs;
+    let (source, wanted) = (asked.path(), asked.validation_pairs);
+    let held_out_key = asked.key("validation_pairs");
     if wanted == 0 {
         let hint = "hint: give the number of pairs to hold out instead, or add a file";
-        let what = "no file for the validation split, and `preferences.validation_pairs` is 0";
+        let what = format!("no file for the validation split, and `{held_out_key}` is 0");
         return Err(Error::data(source, None, format!("{what}\n\n{hint}")));
     }
-    let key = "preferences.train_pairs + preferences.validation_pairs";
-    let asked = wanted + settings.train_pairs.max(1);
-    if all.len() < asked {
-        return Err(too_few(source, key, asked, all.len()));
+    let key = format!("{} + {held_out_key}", asked.key("train_pairs"));
+    let least = wanted + asked.train_pairs.max(1);
+    if all.len() < least {
+        return Err(too_few(source, &key, least, all.len()));
     }
     let order = Stream::new(seed, "preferences", "validation").permutation(all.len());
     let keys: Vec<String> = all.iter().map(kinship).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let [validation, mut train] = hold_out(&order, &keys, &[wanted]).try_into().unwrap_or_default();
-    if train.len() < settings.train_pairs.max(1) {
-        return Err(too_few_groups(source, key, asked, &keys, "prompt"));
+    if train.len() < asked.train_pairs.max(1) {
+        return Err(too_few_groups(source, &key, least, &keys, "prompt"));
     }
-    train.truncate(if settings.train_pairs == 0 { train.len() } else { settings.train_pairs });
+    train.truncate(if asked.train_pairs == 0 { train.len() } else { asked.train_pairs });
     let distinct = validation.iter().map(|&row| &all[row].prompt).collect::<HashSet<_>>().len();
     let prompts = if distinct == 1 { "prompt" } else { "prompts" };
     report.lines.push(format!(
         "validation: {} of these pairs, all those of {distinct} {prompts}, held out by the seed",
         validation.len()
     ));
-    report.held_out(
-        "preferences.validation_pairs",
-        wanted,
-        validation.len(),
-        "pairs of one prompt",
-    );
+    report.held_out(&held_out_key, wanted, validation.len(), "pairs of one prompt");
     let take = |split: &str, mut rows: Vec<usize>| -> Vec<PairRow> {
         rows.sort_unstable();
         rows.iter()
@@ -212,7 +201,7 @@ fn tell_said_twice(report: &mut DataReport, split: &str, pairs: &[PairRow]) {
 fn read_split(
     folder: &Path,
     split_files: &SplitFiles,
-    columns: &PairColumns,
+    asked: &PairSource,
     split: &str,
     report: &mut DataReport,
 ) -> Result<Vec<PairRow>> {
@@ -222,16 +211,16 @@ fn read_split(
         let (file, before) = (folder.join(name), pairs.len());
         for record in records::read(&file, 0)? {
             if pairs.is_empty() {
-                let PairColumns { prompt, chosen, rejected } = columns;
-                others = record.others(&[&[prompt.as_str(), chosen, rejected], COMPLETE].concat());
+                let read = pair_layout::columns_of(asked.columns, &record);
+                others = record.others(&[&read[..], COMPLETE].concat());
             }
-            pairs.push(pair(&file, columns, format!("{split}-{}", pairs.len()), &record)?);
+            pairs.push(pair(&file, asked, format!("{split}-{}", pairs.len()), &record)?);
         }
         read.push((name.clone(), pairs.len() - before));
     }
     report.read(split, "pairs", &read, &others);
     tell_said_twice(report, split, &pairs);
-    report.passed_over(split, &split_files.passed_over, "preferences");
+    report.passed_over(split, &split_files.passed_over, asked.table);
     Ok(pairs)
 }
 
@@ -239,14 +228,15 @@ fn read_split(
 pub fn read_responses(path: &Path) -> Result<Vec<(PromptText, [String; 2])>> {
     let row = |record: Record| {
         let Said { prompt, chosen, rejected, .. } =
-            pair_layout::read(path, &PairColumns::default(), &record)?;
+            pair_layout::read(path, "preferences", &PairColumns::default(), &record)?;
         Ok((prompt, [chosen, rejected]))
     };
     records::read(path, 0)?.into_iter().map(row).collect()
 }
 
-fn pair(file: &Path, columns: &PairColumns, id: String, record: &Record) -> Result<PairRow> {
-    let Said { prompt, chosen, rejected, unfit } = pair_layout::read(file, columns, record)?;
+fn pair(file: &Path, asked: &PairSource, id: String, record: &Record) -> Result<PairRow> {
+    let Said { prompt, chosen, rejected, unfit } =
+        pair_layout::read(file, asked.table, asked.columns, record)?;
     let complete = |column: &str| Ok::<_, Error>(record.truth(file, column)?.unwrap_or(true));
     Ok(PairRow {
         id,

@@ -59,6 +59,8 @@ pub enum Reason {
     /// The responses are not one turn of the assistant's each, behind one of
     /// somebody else's.
     NotOneAnswer,
+    /// The row of a set of posts is about something else, such as a news article.
+    NoPost,
 }
 
 fn yes() -> bool {

@@ -65,7 +65,10 @@ fn prompts(path: &Path, records: &[Record], column: Option<&str>) -> Result<Vec<
             let problem = format!("two prompts have the id `{id}`; the other is in line {other}");
             return Err(Error::data(path, Some(record.line), problem));
         }
-        prompts.push(Prompt::new(id, asked(path, record, column, "--prompt-column")?));
+        let text = asked(path, record, column, "--prompt-column")?.ok_or_else(|| {
+            Error::data(path, Some(record.line), format!("`{column}` holds no post"))
+        })?;
+        prompts.push(Prompt::new(id, text));
     }
     Ok(prompts)
 }
@@ -138,6 +141,11 @@ mod tests {
         let chat = "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},\
                     {\"role\":\"assistant\",\"content\":\"b\"}]}";
         assert_eq!(read("x.jsonl", chat, None).unwrap(), [["0", "[user] a"]]);
+        let post = "{\"info\":{\"post\":\"b\",\"title\":\"t\",\"subreddit\":\"r\"}}";
+        assert_eq!(
+            read("x.jsonl", post, Some("info")).unwrap(),
+            [["0", "SUBREDDIT: r/r\n\nTITLE: t\n\nPOST: b\n\nTL;DR:"]]
+        );
     }
 
     #[test]

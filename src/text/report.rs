@@ -49,13 +49,11 @@ pub fn plan_report(plan: &Plan) -> Result<String> {
         }
     }
     if let Some(ppo) = &plan.recipe.ppo {
-        for guide in plan.recipe.ppo_guide_models() {
-            let _ = write!(
-                text,
-                "\n  {}, rewarded by {guide}: {}",
-                ppo.policy,
-                tokenizers.identity(plan, &ppo.policy, guide)?
-            );
+        for policy in ppo.policies() {
+            for guide in plan.recipe.ppo_guide_models() {
+                let identity = tokenizers.identity(plan, policy, guide)?;
+                let _ = write!(text, "\n  {policy}, rewarded by {guide}: {identity}");
+            }
         }
     }
     let vocabularies = if text.is_empty() { text } else { format!("vocabularies{text}\n") };
@@ -107,13 +105,14 @@ pub fn tilt_problems(recipe: &Recipe) -> Vec<String> {
     let mut problems = Vec::new();
     let mut tokenizers = Tokenizers::default();
     let Some(steer) = &recipe.steer else { return problems };
-    for method in steer.method.iter().filter(|method| method.is_tilted()) {
-        for base in &steer.bases {
+    for method in &steer.method {
+        let Some(row) = method.rows.iter().find(|row| row.is_tilted()) else { continue };
+        for base in method.bases_of(&steer.bases) {
             for guide in recipe.guide_models() {
                 let Some(difference) = tokenizers.difference(recipe, base, guide) else { continue };
                 let [base, guide] = [format!("base `{base}`"), format!("guide `{guide}`")];
                 let problem =
-                    two_vocabularies(&method.search, &base, &guide, &format!("two: {difference}"));
+                    two_vocabularies(&row.search, &base, &guide, &format!("two: {difference}"));
                 problems.extend(Some(problem.clone()).filter(|_| !problems.contains(&problem)));
             }
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::file_kind::{KINDS, extension};
 use super::split_file::{DEPTH, Named, TEST, TRAIN, VALIDATION};
 use crate::error::{Error, Result};
-use crate::recipe::{Data, Preferences, SplitNames};
+use crate::recipe::{Data, PairSource, SplitNames};
 
 /// Names listed in one message.
 const MOST_LISTED: usize = 12;
@@ -116,14 +116,11 @@ pub(super) fn of_data(names: &[String], data: &Data) -> Result<[SplitFiles; 3], 
 
 /// Train and validation of these files of a folder; without validation files its test files, and
 /// the second is empty where there are neither.
-pub(super) fn of_pairs(
-    names: &[String],
-    preferences: &Preferences,
-) -> Result<[SplitFiles; 2], Trouble> {
-    let files = Files::of(names, "preferences");
-    let train = files.some("train", TRAIN, preferences.splits.train.as_ref())?;
+pub(super) fn of_pairs(names: &[String], asked: &PairSource) -> Result<[SplitFiles; 2], Trouble> {
+    let files = Files::of(names, asked.table);
+    let train = files.some("train", TRAIN, asked.splits.train.as_ref())?;
     let mut validation =
-        files.choose("validation", VALIDATION, preferences.splits.validation.as_ref())?;
+        files.choose("validation", VALIDATION, asked.splits.validation.as_ref())?;
     if validation.files.is_empty() {
         validation = files.choose("validation", TEST, None)?;
     }

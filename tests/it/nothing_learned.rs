@@ -51,8 +51,8 @@ fn defaults_on_a_few_pairs_move_the_weights_and_say_how_few_steps_that_is() {
     let few = [
         "warning: only 2 optimiser steps (1 × 72 examples in batches of 64), in which little is \
          learned",
-        "warning: only 1 optimiser step (1 × 36 examples in batches of 64, more than there are), \
-         in which little is learned",
+        "warning: only 2 optimiser steps (1 × 36 examples in batches of 32), in which little is \
+         learned",
         "warning: only 1 optimiser step (1 × 36 examples in batches of 256, more than there are), \
          in which little is learned: lower `batch_size`",
     ];
@@ -80,7 +80,7 @@ fn defaults_on_a_few_pairs_move_the_weights_and_say_how_few_steps_that_is() {
             .collect()
     };
     assert_eq!(rates("sft"), [2e-5, 2e-5]);
-    assert_eq!((rates("reward_model"), rates("dpo")), (vec![2e-5], vec![1e-6]));
+    assert_eq!((rates("reward_model"), rates("dpo")), (vec![5e-6, 5e-6], vec![1e-6]));
     let weights = |of: &str| fs::read(folder.path().join(of).join("model.safetensors")).unwrap();
     assert_ne!(weights("run/dpo"), weights("run/sft"));
     assert_ne!(weights("run/sft"), weights("model"));

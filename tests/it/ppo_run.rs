@@ -218,6 +218,7 @@ fn across_vocabularies_a_rollout_earns_the_guides_score_of_its_text() {
             "ppo.chunk_len=1",
             "ppo.training.steps=3",
             "ppo.missing_eos_penalty=0.25",
+            "ppo.scale=0.5",
         ],
     ));
     let open = |folder: &str| {
@@ -249,12 +250,46 @@ fn across_vocabularies_a_rollout_earns_the_guides_score_of_its_text() {
             .unwrap()
             .iter()
             .sum();
-        let expected = f64::from(full) - if ends { 0.0 } else { 0.25 };
-        let found = line["score"].as_f64().unwrap();
-        assert!((found - expected).abs() < 1e-4, "{found}, {expected}: {line}");
+        let paid = 0.5 * f64::from(full) - if ends { 0.0 } else { 0.25 };
+        for (key, expected) in [("score", paid), ("guide_score", f64::from(full))] {
+            let found = line[key].as_f64().unwrap();
+            assert!((found - expected).abs() < 1e-4, "{key} {found}, {expected}: {line}");
+        }
         *(if ends { &mut ended } else { &mut cut }) += 1;
     }
     assert!(rollouts.len() == 48 && ended > 0 && cut > 0, "{ended} {cut}");
+}
+
+#[test]
+fn policies_beside_each_other_are_trainings_of_their_own() {
+    let (_folder, out) = prepared();
+    let short = ["ppo.training.steps=2", "ppo.chunk_len=5", "ppo.policy=['base','other']"];
+    let methods = "steer.method=[{kind='ppo'}, {kind='tuned'}]";
+    let table = success(&mut run(
+        &out,
+        &["ppo", "steer", "evaluate"],
+        &[&short[..], &[methods, "steer.bases=['base','other']"]].concat(),
+    ));
+    let said = |base: &str| {
+        table.lines().any(|line| line.starts_with(&format!("| {base}")) && line.contains("| ppo "))
+    };
+    assert!(said("base") && said("other"), "{table}");
+    for policy in ["base", "other"] {
+        let report = fs::read(out.join(format!("ppo/{policy}/report.json"))).unwrap();
+        let report: Value = serde_json::from_slice(&report).unwrap();
+        assert_eq!(
+            (&report["policy"], report["rows"].as_array().unwrap().len()),
+            (&policy.into(), 1)
+        );
+        assert_eq!(report["rows"][0]["policy"], policy);
+    }
+    let page = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("<h2>PPO of base</h2>") && page.contains("<h2>PPO of other</h2>"));
+    assert_eq!(page.matches("the tuned guide").count(), 2, "a line in each figure");
+    // One of them alone is as it was.
+    let alone = [&short[..2], &["ppo.policy=other"]].concat();
+    let log = stderr(&output(&mut run(&out, &["ppo"], &alone)));
+    assert!(log.contains("ppo/other/L-5/seed-1: done already"), "{log}");
 }
 
 #[test]

@@ -1,20 +1,13 @@
-//! `chunk_len`: how many tokens make a chunk, `"inf"` for all of them, or a list of such lengths.
+//! `chunk_len` of trainings: one chunk length, or a list of such lengths.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::{self, Deserializer, IntoDeserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
-const WHOLE: &str = "inf";
-
-/// A number of tokens, or the whole response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChunkLen {
-    Tokens(usize),
-    Whole,
-}
+use crate::search::ChunkLen;
 
 /// One chunk length, or a list of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -45,80 +38,9 @@ impl JsonSchema for ChunkLens {
     }
 }
 
-impl ChunkLen {
-    /// `None` is the whole response.
-    pub fn tokens(self) -> Option<usize> {
-        match self {
-            Self::Tokens(tokens) => Some(tokens),
-            Self::Whole => None,
-        }
-    }
-}
-
-impl fmt::Display for ChunkLen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tokens(tokens) => write!(f, "{tokens}"),
-            Self::Whole => write!(f, "{WHOLE}"),
-        }
-    }
-}
-
-impl Serialize for ChunkLen {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Tokens(tokens) => serializer.serialize_u64(*tokens as u64),
-            Self::Whole => serializer.serialize_str(WHOLE),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for ChunkLen {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(OneChunkLen)
-    }
-}
-
 impl<'de> Deserialize<'de> for ChunkLens {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ManyChunkLens)
-    }
-}
-
-struct OneChunkLen;
-
-impl Visitor<'_> for OneChunkLen {
-    type Value = ChunkLen;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a number of tokens or \"{WHOLE}\"")
-    }
-
-    fn visit_u64<E: de::Error>(self, tokens: u64) -> Result<ChunkLen, E> {
-        Ok(ChunkLen::Tokens(usize::try_from(tokens).unwrap_or(usize::MAX)))
-    }
-
-    fn visit_i64<E: de::Error>(self, tokens: i64) -> Result<ChunkLen, E> {
-        let tokens = u64::try_from(tokens)
-            .map_err(|_| E::invalid_value(de::Unexpected::Signed(tokens), &self))?;
-        self.visit_u64(tokens)
-    }
-
-    /// TOML's own `inf`, without quotes.
-    fn visit_f64<E: de::Error>(self, number: f64) -> Result<ChunkLen, E> {
-        if number == f64::INFINITY {
-            Ok(ChunkLen::Whole)
-        } else {
-            Err(E::invalid_value(de::Unexpected::Float(number), &self))
-        }
-    }
-
-    fn visit_str<E: de::Error>(self, word: &str) -> Result<ChunkLen, E> {
-        if word == WHOLE {
-            Ok(ChunkLen::Whole)
-        } else {
-            Err(E::invalid_value(de::Unexpected::Str(word), &self))
-        }
     }
 }
 
@@ -128,23 +50,23 @@ impl<'de> Visitor<'de> for ManyChunkLens {
     type Value = ChunkLens;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a number of tokens, \"{WHOLE}\", or a list of these")
+        f.write_str("a number of tokens, \"inf\", or a list of these")
     }
 
     fn visit_u64<E: de::Error>(self, tokens: u64) -> Result<ChunkLens, E> {
-        OneChunkLen.visit_u64(tokens).map(|one| ChunkLens(vec![one]))
+        one(tokens.into_deserializer())
     }
 
     fn visit_i64<E: de::Error>(self, tokens: i64) -> Result<ChunkLens, E> {
-        OneChunkLen.visit_i64(tokens).map(|one| ChunkLens(vec![one]))
+        one(tokens.into_deserializer())
     }
 
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<ChunkLens, E> {
-        OneChunkLen.visit_f64(number).map(|one| ChunkLens(vec![one]))
+        one(number.into_deserializer())
     }
 
     fn visit_str<E: de::Error>(self, word: &str) -> Result<ChunkLens, E> {
-        OneChunkLen.visit_str(word).map(|one| ChunkLens(vec![one]))
+        one(word.into_deserializer())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<ChunkLens, A::Error> {
@@ -154,6 +76,11 @@ impl<'de> Visitor<'de> for ManyChunkLens {
         }
         Ok(ChunkLens(all))
     }
+}
+
+/// The list of one length.
+fn one<'de, D: Deserializer<'de>>(length: D) -> Result<ChunkLens, D::Error> {
+    ChunkLen::deserialize(length).map(|one| ChunkLens(vec![one]))
 }
 
 impl Default for ChunkLens {

@@ -13,6 +13,9 @@ use super::Recipe;
 use super::splits::{self, DataSplits};
 use crate::error::{Error, Result};
 
+/// Words of the longest prompt that is a text's first words, where the recipe names no number.
+const FIRST_WORDS: usize = 8;
+
 /// The texts. What is held out was not seen in training: where the program splits, rows of equal
 /// text stay together, and a prompt that a training text makes too is none of the other splits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -65,14 +68,35 @@ pub struct Columns {
 }
 
 /// A prompt is the first words of a text; how many is drawn between the two bounds from the seed.
+/// With `columns.prompt` it is what the column holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PromptRule {
     /// Words of the shortest prompt.
     #[schemars(range(min = 1))]
     pub min_words: usize,
-    /// Words of the longest prompt.
-    pub max_words: usize,
+    /// Words of the longest prompt: left out, 8 of a text's first ones, and any number of a whole
+    /// prompt.
+    #[schemars(range(min = 1), example = 300)]
+    pub max_words: Option<usize>,
+    /// What every whole prompt ends with. It is put behind those without it, after a blank line
+    /// where the prompt has one and on a new line where it has none, or after the white space that
+    /// it begins with itself.
+    #[schemars(example = &"TL;DR:")]
+    pub end: Option<String>,
+    /// What becomes of whole prompts with more than `max_words`.
+    pub long: LongPrompts,
+}
+
+/// What becomes of whole prompts that are too long.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LongPrompts {
+    /// They are passed over for the next.
+    #[default]
+    LeaveOut,
+    /// Their first words are taken, and `end` behind them; a chat is passed over.
+    Cut,
 }
 
 impl Default for Columns {
@@ -83,7 +107,7 @@ impl Default for Columns {
 
 impl Default for PromptRule {
     fn default() -> Self {
-        Self { min_words: 4, max_words: 8 }
+        Self { min_words: 4, max_words: None, end: None, long: LongPrompts::default() }
     }
 }
 
@@ -125,6 +149,40 @@ impl Data {
         })
     }
 
+    /// The values that prompts depend on, beside the texts and the seed.
+    pub fn prompt_outcome(&self) -> Value {
+        let PromptRule { min_words, max_words, end, long } = &self.prompt;
+        if self.columns.prompt.is_none() {
+            return json!({ "min_words": min_words, "max_words": self.prompt.most_words() });
+        }
+        let mut outcome = json!({ "min_words": min_words, "max_words": FIRST_WORDS });
+        if self.prompt != PromptRule::default() {
+            outcome["whole"] = json!({ "max_words": max_words, "end": end, "long": long });
+        }
+        outcome
+    }
+
+    /// What is said of a split without any prompt, and the way out.
+    pub fn no_prompts(&self) -> (String, &'static str) {
+        let least = self.prompt.min_words;
+        match self.columns.prompt {
+            None => (
+                format!("no text has the {least} words of a prompt and one more"),
+                "lower `data.prompt.min_words`",
+            ),
+            Some(_) => ("no prompt is short enough".to_owned(), "raise `data.prompt.max_words`"),
+        }
+    }
+
+    /// `texts make prompts`, and of which lengths.
+    pub fn that_make_prompts(&self) -> String {
+        match (&self.columns.prompt, self.prompt.max_words.filter(|_| self.prompt.leaves_out())) {
+            (None, _) => format!("texts make prompts of {} words or more", self.prompt.min_words),
+            (Some(_), None) => "rows have prompts".to_owned(),
+            (Some(_), Some(most)) => format!("rows have prompts of {most} words or less"),
+        }
+    }
+
     /// What is said where it makes fewer prompts than `steer.prompts` asks for.
     pub fn too_few_prompts(&self, found: usize, asked: usize) -> String {
         let raise = match self.test {
@@ -132,7 +190,12 @@ impl Data {
             Some(_) => ", or raise `data.test`",
         };
         let what = match self.columns.prompt {
-            Some(_) => format!("there are only {found} test prompts"),
+            Some(_) => match self.prompt.max_words.filter(|_| self.prompt.leaves_out()) {
+                None => format!("there are only {found} test prompts"),
+                Some(most) => {
+                    format!("there are only {found} test prompts of {most} words or less")
+                }
+            },
             None => {
                 let least = self.prompt.min_words;
                 format!("only {found} test texts have the {least} words of a prompt and one more")
@@ -161,10 +224,14 @@ impl Data {
         let Columns { text, label, prompt: column } = columns;
         writeln!(out, "  columns: text `{text}`, label `{label}`")?;
         if let Some(column) = column {
-            return writeln!(out, "  prompt: what column `{column}` holds");
+            return writeln!(
+                out,
+                "  prompt: what column `{column}` holds{}",
+                prompt.of_whole_words()
+            );
         }
-        let PromptRule { min_words, max_words } = prompt;
-        writeln!(out, "  prompt: the first {min_words} to {max_words} words of a text")
+        let (least, most) = (prompt.min_words, prompt.most_words());
+        writeln!(out, "  prompt: the first {least} to {most} words of a text")
     }
 }
 
@@ -185,8 +252,23 @@ impl Columns {
 }
 
 impl PromptRule {
-    pub fn outcome(&self) -> Value {
-        let Self { min_words, max_words } = self;
-        json!({ "min_words": min_words, "max_words": max_words })
+    /// The most words of a prompt that is a text's first words.
+    pub fn most_words(&self) -> usize {
+        self.max_words.unwrap_or(FIRST_WORDS)
+    }
+
+    /// Whether whole prompts that are too long are no prompts.
+    pub fn leaves_out(&self) -> bool {
+        self.long == LongPrompts::LeaveOut
+    }
+
+    /// What is made of whole prompts, behind a word on where they are.
+    fn of_whole_words(&self) -> String {
+        let end = self.end.as_deref().map(|end| format!(", which ends in {end:?}"));
+        let most = self.max_words.map(|most| match self.long {
+            LongPrompts::LeaveOut => format!("; those of more than {most} words are left out"),
+            LongPrompts::Cut => format!("; those of more than {most} words are cut"),
+        });
+        [end, most].into_iter().flatten().collect()
     }
 }

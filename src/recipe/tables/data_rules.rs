@@ -6,7 +6,7 @@ use super::super::hub_id::hub_dataset;
 use super::super::rules::Rules;
 use super::super::stage::Texts;
 use super::super::words::{listed, nearest};
-use super::data::{Columns, Data, PromptRule};
+use super::data::{Columns, Data, LongPrompts, PromptRule};
 use super::{Recipe, Stage, splits};
 use crate::artifacts::stand_in;
 
@@ -26,23 +26,62 @@ impl Data {
         for (key, _) in columns.iter().filter(|(_, column)| column.is_some_and(String::is_empty)) {
             rules.problem(format!("`data.columns.{key}` is empty"));
         }
-        if prompt.is_some() && self.prompt != PromptRule::default() {
-            rules.problem_hint(
-                "`data.prompt` counts the words of a text that make a prompt, but \
-                 `data.columns.prompt` names a column of whole prompts",
-                "leave out one or the other",
-            );
-        }
         if text == label {
             rules
                 .problem(format!("`data.columns.text` and `data.columns.label` are both `{text}`"));
         }
-        let PromptRule { min_words, max_words } = self.prompt;
-        if min_words > max_words {
+        match prompt {
+            Some(_) => self.whole_prompt_rules(rules),
+            None => self.first_words_rules(rules),
+        }
+    }
+
+    fn first_words_rules(&self, rules: &mut Rules) {
+        let (least, most) = (self.prompt.min_words, self.prompt.most_words());
+        if least > most {
             rules.problem(format!(
-                "`data.prompt.min_words` = {min_words} is more than `data.prompt.max_words` = \
-                 {max_words}"
+                "`data.prompt.min_words` = {least} is more than `data.prompt.max_words` = {most}"
             ));
+        }
+        let of_whole = [
+            ("end", self.prompt.end.is_some()),
+            ("long", self.prompt.long != LongPrompts::default()),
+        ];
+        for (key, _) in of_whole.into_iter().filter(|(_, given)| *given) {
+            rules.problem_hint(
+                format!(
+                    "`data.prompt.{key}` is about whole prompts, but prompts are the first words \
+                     of texts"
+                ),
+                "name a column of prompts as `data.columns.prompt`, or leave it out",
+            );
+        }
+    }
+
+    fn whole_prompt_rules(&self, rules: &mut Rules) {
+        let PromptRule { min_words, max_words, end, long } = &self.prompt;
+        if *min_words != PromptRule::default().min_words {
+            rules.problem_hint(
+                "`data.prompt.min_words` counts the words of a text that make a prompt, but \
+                 `data.columns.prompt` names a column of whole prompts",
+                "leave out one or the other",
+            );
+        }
+        if *long == LongPrompts::Cut && max_words.is_none() {
+            rules.problem_hint(
+                "`data.prompt.long` is `cut`, but no prompt is too long without \
+                 `data.prompt.max_words`",
+                "say how many words a prompt may have",
+            );
+        }
+        let words = end.as_deref().map(|end| end.split_whitespace().count());
+        match (words, max_words) {
+            (Some(0), _) => rules.problem("`data.prompt.end` is empty"),
+            (Some(words), Some(most)) if words >= *most => rules.problem(format!(
+                "`data.prompt.max_words` = {most} leaves no word before the {words} of \
+                 `data.prompt.end`"
+            )),
+            _ => {}
         }
     }
 

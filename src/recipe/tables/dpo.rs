@@ -5,11 +5,12 @@ use std::fmt::{self, Write};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::memory::{StageMemory, tuning_parts};
-use super::super::plan::Plan;
+use super::super::memory::{StageMemory, largest, tuning_parts};
+use super::super::plan::{GuideTraining, Plan};
 use super::super::rules::Rules;
 use super::super::sizes::Sizes;
 use super::super::stage::StageTable;
+use super::dpo_sweep::DpoSweep;
 use super::lora::LoraTable;
 use super::training::{Training, TrainingTable};
 use super::{Recipe, Stage};
@@ -37,18 +38,30 @@ pub struct Dpo {
     #[serde(default)]
     pub training: TrainingTable,
     pub lora: Option<LoraTable>,
+    /// Settings to tune a guide with, each in turn, below `dpo/<setting>/`: a table of lists, all
+    /// of whose combinations are meant, or a list of tables. Keys are `beta`, `loss`,
+    /// `label_smoothing` and those of `training`. Methods that guides take part in run with each.
+    #[schemars(extend("examples" = [{ "beta": [0.05, 0.1] }]))]
+    pub sweep: Option<DpoSweep>,
 }
 
 impl Dpo {
     pub fn objective(&self) -> DpoObjective {
-        let Self { loss, beta, label_smoothing, training: _, lora: _ } = *self;
+        let Self { loss, beta, label_smoothing, training: _, lora: _, sweep: _ } = *self;
         DpoObjective { loss, beta, label_smoothing }
     }
 
-    pub(in crate::recipe) fn settle(&self, recipe: &Recipe, sizes: &Sizes) -> Training {
+    /// One, or one for each setting of the sweep.
+    pub(in crate::recipe) fn settle(&self, recipe: &Recipe, sizes: &Sizes) -> Vec<GuideTraining> {
         let guide = recipe.guide_model().unwrap_or_default();
         let default = recipe.room_for_pairs(Training::dpo(), guide, sizes);
-        Training::resolve(&self.training, default).with_lora(&self.lora, sizes.models.get(guide))
+        let settle = |(setting, dpo): (Option<String>, Self)| GuideTraining {
+            setting,
+            objective: dpo.objective(),
+            training: Training::resolve(&dpo.training, default.clone())
+                .with_lora(&dpo.lora, sizes.models.get(guide)),
+        };
+        self.settings().into_iter().map(settle).collect()
     }
 }
 
@@ -58,12 +71,17 @@ impl StageTable for Dpo {
     }
 
     fn rules(&self, rules: &mut Rules) {
-        smoothing_rules("dpo", self.label_smoothing, self.loss, rules);
-        let Some(training) = &rules.training.dpo else { return };
+        self.sweep_rules(rules);
         let guide = rules.recipe.guide_model().unwrap_or_default();
-        rules.training_table("dpo.training", &self.training, training);
         let context = rules.context(guide);
-        rules.length_fits("dpo.training", training, &format!("models.{guide}"), context);
+        let settled = rules.training.dpo.iter().map(|settled| &settled.training);
+        for ((_, dpo), training) in self.settings().iter().zip(settled) {
+            rules.once(|rules| {
+                smoothing_rules("dpo", dpo.label_smoothing, dpo.loss, rules);
+                rules.training_table("dpo.training", &dpo.training, training);
+                rules.length_fits("dpo.training", training, &format!("models.{guide}"), context);
+            });
+        }
         if let Some(lora) = &self.lora {
             lora.rules("dpo.lora", guide, rules);
             lora.goes_on_with_sft("dpo.lora", rules);
@@ -72,18 +90,29 @@ impl StageTable for Dpo {
 
     fn words(&self, plan: &Plan, out: &mut String) -> fmt::Result {
         let start = plan.reference().map(|source| source.to_string()).unwrap_or_default();
-        writeln!(out, "from {start}, which stays the reference; {}", self.objective())?;
-        write!(out, "     ")?;
-        let Some(training) = &plan.training.dpo else { return Ok(()) };
-        training.words(out, plan.pairs(), 2)?;
+        write!(out, "from {start}, which stays the reference; ")?;
+        if self.sweep.is_some() {
+            writeln!(out, "{} guides", plan.training.dpo.len())?;
+        }
         let model = plan.recipe.guide_model().unwrap_or_default();
-        training.lora_words(plan.models.get(model), out)
+        for GuideTraining { setting, objective, training } in &plan.training.dpo {
+            match setting {
+                Some(setting) => writeln!(out, "     {setting}: {objective}")?,
+                None => writeln!(out, "{objective}")?,
+            }
+            write!(out, "     ")?;
+            training.words(out, plan.pairs(), 2)?;
+            training.lora_words(plan.models.get(model), out)?;
+        }
+        Ok(())
     }
 
     fn memory(&self, plan: &Plan) -> Option<StageMemory> {
         let model = plan.recipe.guide_model()?;
-        let parts = tuning_parts(plan, model, plan.training.dpo.as_ref()?, 2)?;
-        Some(StageMemory { model: model.to_owned(), parts })
+        largest(plan.training.dpo.iter().filter_map(|settled| {
+            let parts = tuning_parts(plan, model, &settled.training, 2)?;
+            Some(StageMemory { model: model.to_owned(), parts })
+        }))
     }
 }
 

@@ -10,16 +10,17 @@ use serde_json::{Value, json};
 use super::super::memory::{Shape, StageMemory, judge_parts};
 use super::super::plan::Plan;
 use super::super::rules::Rules;
-use super::super::sizes::{ClassifierSizes, in_range};
+use super::super::sizes::{ClassifierSizes, Sizes, in_range};
 use super::super::stage::{StageTable, Texts};
-use super::super::words::grouped;
+use super::super::words::{grouped, listed};
 use super::GOLD;
 use super::Recipe;
+use super::gold_reward_model::GoldRewardModel;
 use super::run::Dtype;
 use super::training::{Training, TrainingTable};
 
 /// The gold reward: log p(positive) − log p(negative) of a sentiment classifier, or what a reward
-/// model says. Either `id` or `scratch`.
+/// model says. One of `id`, `scratch` and `reward_model`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Gold {
@@ -29,8 +30,9 @@ pub struct Gold {
     #[schemars(example = &"lvwerra/distilbert-imdb")]
     pub id: Option<String>,
     pub scratch: Option<GoldScratch>,
+    pub reward_model: Option<GoldRewardModel>,
     /// What the judge reads, with `{prompt}` and `{response}` once each; by default the layout that
-    /// its kind was trained with.
+    /// its kind was trained with. A `reward_model` is trained on it, too.
     #[schemars(example = &"{prompt}{response}")]
     pub text: Option<String>,
     /// Where it is put, instead of `run.device`.
@@ -91,10 +93,14 @@ impl GoldScratch {
 }
 
 impl Gold {
-    /// The values that the weights of the classifier that is made for it depend on, beside the
-    /// training's; what it reads is looked at where it judges.
-    pub fn scratch_outcome(&self) -> Value {
-        let Self { id: _, scratch, text: _, device: _, dtype: _, training: _ } = self;
+    /// The values that the weights of the judge that is made for it depend on, beside the
+    /// training's. What a classifier reads is looked at where it judges; a reward model learns from
+    /// it.
+    pub fn made_outcome(&self) -> (&'static str, Value) {
+        let Self { id: _, scratch, reward_model, text, device: _, dtype: _, training: _ } = self;
+        if let Some(table) = reward_model {
+            return ("reward_model", json!({ "text": text, "table": table.outcome() }));
+        }
         let scratch = scratch.as_ref().map(|scratch| {
             let GoldScratch {
                 n_layers,
@@ -113,14 +119,40 @@ impl Gold {
                 "vocab_size": vocab_size,
             })
         });
-        json!(scratch)
+        ("scratch", json!(scratch))
     }
 
-    /// How the classifier is trained, if one is made.
-    pub(in crate::recipe) fn settle(&self, sizes: Option<&ClassifierSizes>) -> Option<Training> {
+    /// How the judge is trained, if one is made.
+    pub(in crate::recipe) fn settle(&self, sizes: &Sizes) -> Option<Training> {
+        if let Some(table) = &self.reward_model {
+            return Some(table.settle(&self.training, sizes));
+        }
         self.scratch.as_ref()?;
-        let default = Training::gold().within(sizes.map(|sizes| sizes.context));
+        let default = Training::gold().within(sizes.gold.as_ref().map(|sizes| sizes.context));
         Some(Training::resolve(&self.training, default))
+    }
+
+    /// The judge comes from one place.
+    fn origin_rules(&self, rules: &mut Rules) {
+        let origins = [
+            ("id", self.id.is_some()),
+            ("scratch", self.scratch.is_some()),
+            ("reward_model", self.reward_model.is_some()),
+        ];
+        let given: Vec<&str> =
+            origins.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
+        match given.as_slice() {
+            [] => rules.problem_hint(
+                "`gold` has none of `id`, `scratch` and `reward_model`",
+                "`id` is a folder or a hub id, `scratch` the sizes of a classifier to make, \
+                 `reward_model` the model and the pairs of one to train",
+            ),
+            [_] => {}
+            given => rules.problem(format!(
+                "`gold` has {}, expected one of them",
+                listed(given.iter().copied())
+            )),
+        }
     }
 }
 
@@ -130,13 +162,16 @@ impl StageTable for Gold {
     }
 
     fn rules(&self, rules: &mut Rules) {
-        rules.id_or_scratch(GOLD, self.id.is_some(), self.scratch.is_some());
+        self.origin_rules(rules);
         if let Some(scratch) = &self.scratch {
             let (heads, dim) = (("n_heads", scratch.n_heads), ("dim", scratch.dim));
             rules.divides("gold.scratch", heads, dim);
         }
         let Some(training) = &rules.training.gold else { return };
         rules.training_table("gold.training", &self.training, training);
+        if let Some(table) = &self.reward_model {
+            return table.rules(rules);
+        }
         if training.activation_checkpointing {
             rules.problem(
                 "`gold.training.activation_checkpointing` is for language and reward models, not \
@@ -148,6 +183,9 @@ impl StageTable for Gold {
     }
 
     fn words(&self, plan: &Plan, out: &mut String) -> fmt::Result {
+        if let Some(table) = &self.reward_model {
+            return table.words(plan, out);
+        }
         let parameters = grouped(plan.gold.as_ref().map_or(0, |sizes| sizes.parameters));
         let context = plan.gold.as_ref().map_or(0, |sizes| sizes.context);
         if let Some(id) = &self.id {
@@ -167,6 +205,9 @@ impl StageTable for Gold {
     }
 
     fn memory(&self, plan: &Plan) -> Option<StageMemory> {
+        if let Some(table) = &self.reward_model {
+            return table.memory(plan);
+        }
         let sizes = plan.gold.as_ref()?;
         let parts = match &plan.training.gold {
             None => judge_parts(plan, GOLD)?,

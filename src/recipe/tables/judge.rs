@@ -104,7 +104,7 @@ impl Recipe {
     /// `[gold]`, and then the others by their names.
     pub fn judges(&self) -> Vec<Judge<'_>> {
         let gold = self.gold.iter().map(|gold| {
-            let Gold { id, scratch: _, text, device, dtype, training: _ } = gold;
+            let Gold { id, scratch: _, reward_model: _, text, device, dtype, training: _ } = gold;
             let [id, text, device] = [id, text, device].map(Option::as_deref);
             Judge { name: GOLD, id, text, device, dtype: *dtype }
         });

@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::chunk_len::ChunkLen;
-use crate::search::{Sample, Search};
+use crate::search::{ChunkLen, Sample, Search};
 
 /// What responses are sampled from.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -4,27 +4,53 @@
 use super::super::guide_pairs::{guide_pairs, untuned};
 use super::super::rules::{Rules, first_twice};
 use super::super::words::listed;
-use super::chunk_len::{ChunkLen, ChunkLens};
+use super::chunk_len::ChunkLens;
 use super::method::{Method, Proposal, two_vocabularies};
 use super::method_spelling::{EFT, MethodTable};
+use crate::search::ChunkLen;
 
 impl MethodTable {
-    /// Where it stands at `key` and steers `bases`.
+    /// Where it stands at `key` in a `[steer]` with these `bases`.
     pub(super) fn rules(&self, key: &str, bases: &[String], rules: &mut Rules) {
-        if self.is_tilted() {
-            self.weight_rules(key, rules);
-            self.one_vocabulary(key, bases, rules);
-        }
+        self.bases_rules(key, bases, rules);
+        let bases = self.bases_of(bases);
+        self.weight_rules(key, rules);
+        self.one_vocabulary(key, &bases, rules);
         if let Some(chunk_lens) = self.ppo_chunk_lens() {
-            made_by_ppo(key, &chunk_lens, bases, rules);
+            made_by_ppo(key, &chunk_lens, &bases, rules);
         }
         if self.proposes(|proposal| *proposal == Proposal::Direct) {
-            directly_tuned(key, bases, rules);
+            directly_tuned(key, &bases, rules);
         }
         if !self.has_guides(rules) {
             rules.problem_hint(
                 format!("`{key}`: `{}` needs guides, and there are none", self.kind()),
                 "add `[dpo]`, or name two models as `steer.tuned` and `steer.untuned`",
+            );
+        }
+    }
+
+    /// Its own bases are some of all.
+    fn bases_rules(&self, key: &str, all: &[String], rules: &mut Rules) {
+        let Some(bases) = &self.bases else { return };
+        let key = format!("{key}.bases");
+        if self.proposes(|proposal| matches!(proposal, Proposal::Tuned | Proposal::Untuned)) {
+            let kind = self.kind();
+            return rules.problem_hint(
+                format!("`{key}`: `{kind}` samples a guide alone and steers no base"),
+                "leave it out",
+            );
+        }
+        if bases.is_empty() {
+            rules.problem(format!("`{key}` is empty, expected one base or more"));
+        }
+        if let Some(twice) = first_twice(bases) {
+            rules.problem(format!("`{key}` holds `{twice}` twice"));
+        }
+        for base in bases.iter().filter(|base| !all.contains(base)) {
+            rules.problem_hint(
+                format!("`{key}` holds `{base}`, which is not among `steer.bases`"),
+                format!("`steer.bases` has {}", listed(all.iter().map(String::as_str))),
             );
         }
     }
@@ -44,14 +70,15 @@ impl MethodTable {
     }
 
     /// What is in folders is compared when they are opened.
-    fn one_vocabulary(&self, key: &str, bases: &[String], rules: &mut Rules) {
+    fn one_vocabulary(&self, key: &str, bases: &[&str], rules: &mut Rules) {
+        let Some(row) = self.rows.iter().find(|row| row.is_tilted()) else { return };
         for base in bases {
             for guide in rules.recipe.guide_models() {
                 let known = rules.is_scratch(base) || rules.is_scratch(guide);
                 if known && rules.have_two_tokenizers(base, guide) {
                     let [base, guide] = [format!("base `{base}`"), format!("guide `{guide}`")];
                     let how = "a tokenizer each";
-                    let what = two_vocabularies(&self.search, &base, &guide, how);
+                    let what = two_vocabularies(&row.search, &base, &guide, how);
                     rules.problem(format!("`{key}`: {what}"));
                 }
             }
@@ -70,7 +97,7 @@ impl MethodTable {
 }
 
 /// A method `ppo` samples what `[ppo]` made of its policy.
-fn made_by_ppo(key: &str, chunk_len: &ChunkLens, bases: &[String], rules: &mut Rules) {
+fn made_by_ppo(key: &str, chunk_len: &ChunkLens, bases: &[&str], rules: &mut Rules) {
     rules.chunk_lens(&format!("{key}.chunk_len"), chunk_len);
     let Some(ppo) = &rules.recipe.ppo else {
         return rules.problem_hint(
@@ -90,21 +117,22 @@ fn made_by_ppo(key: &str, chunk_len: &ChunkLens, bases: &[String], rules: &mut R
             format!("`[ppo]` trains with {trained}"),
         );
     }
-    let policy = &ppo.policy;
-    let is_known = rules.recipe.models.contains_key(policy);
-    if is_known && !bases.is_empty() && !bases.contains(policy) {
-        rules.problem_hint(
-            format!(
-                "`{key}`: `ppo` samples what became of `ppo.policy` = `{policy}`, which is not \
-                 among `steer.bases`"
-            ),
-            "name it there too",
-        );
+    for policy in &ppo.policy.0 {
+        let is_known = rules.recipe.models.contains_key(policy);
+        if is_known && !bases.is_empty() && !bases.contains(&policy.as_str()) {
+            rules.problem_hint(
+                format!(
+                    "`{key}`: `ppo` samples what became of `ppo.policy` = `{policy}`, which is \
+                     not among `steer.bases`"
+                ),
+                "name it there too",
+            );
+        }
     }
 }
 
 /// A method `direct` samples what `[direct]` made of every base.
-fn directly_tuned(key: &str, bases: &[String], rules: &mut Rules) {
+fn directly_tuned(key: &str, bases: &[&str], rules: &mut Rules) {
     if rules.recipe.direct.is_none() {
         return rules.problem_hint(
             format!("`{key}`: `direct` samples directly tuned bases, and there is no `[direct]`"),
@@ -112,8 +140,8 @@ fn directly_tuned(key: &str, bases: &[String], rules: &mut Rules) {
         );
     }
     let tuned = rules.recipe.direct_models();
-    let untuned: Vec<&str> =
-        bases.iter().filter(|base| !tuned.contains(base)).map(String::as_str).collect();
+    let is_tuned = |base: &&str| tuned.iter().any(|tuned| tuned == base);
+    let untuned: Vec<&str> = bases.iter().copied().filter(|base| !is_tuned(base)).collect();
     if !untuned.is_empty() {
         let untuned = listed(untuned);
         rules.problem_hint(

@@ -55,16 +55,65 @@ fn of_search(kind: &Kind) -> Value {
     alternative(kind.name, schema["description"].as_str().unwrap_or_default(), keys, &required)
 }
 
+/// A table of lists, or a list of tables, over some of `keys`; `None` where there are none.
+fn sweep(keys: &Map<String, Value>) -> Option<Value> {
+    let single = |field: &Value| match field.get("items") {
+        Some(items) if field["type"] == "array" => items.clone(),
+        _ => field.clone(),
+    };
+    let (mut lists, mut row) = (Map::new(), Map::new());
+    for (key, field) in keys {
+        let mut one = single(field);
+        let said = field["description"].clone();
+        if let Some(one) = one.as_object_mut() {
+            one.retain(|word, _| word != "default" && !word.starts_with("x-"));
+            one.insert("description".to_owned(), said.clone());
+        }
+        let list = json!({ "type": "array", "items": one.clone(), "description": said });
+        lists.insert(key.clone(), list);
+        row.insert(key.clone(), one);
+    }
+    let (first, field) = keys.iter().next()?;
+    let value = field.get("x-usual").cloned().unwrap_or_else(|| json!(1));
+    let mut example = Map::new();
+    example.insert(first.clone(), json!([1, value]));
+    Some(json!({
+        "description": "Several methods that differ in these keys, which stand here alone: all \
+                        combinations of a table of lists, the last key changing fastest, or the \
+                        rows of a list of tables. The values follow the name: `cbs-4-1`.",
+        "type": ["object", "array", "null"],
+        "properties": lists,
+        "additionalProperties": false,
+        "items": {
+            "type": "object",
+            "properties": row,
+            "additionalProperties": false,
+            "description": "One method.",
+        },
+        "examples": [example],
+    }))
+}
+
 /// The table of one kind; of `required` those keys count that it has.
 fn alternative(kind: &str, words: &str, keys: Map<String, Value>, required: &[&str]) -> Value {
     let own = required.iter().copied().filter(|key| keys.contains_key(*key));
     let required: Vec<&str> = ["kind"].into_iter().chain(own).collect();
     let name = "The name of its folder below `steer/<base>/`; by default the kind.";
+    let bases = "The bases that it steers, among `steer.bases`; all of them by default.";
     let mut properties = Map::new();
     properties.insert("kind".to_owned(), json!({ "type": "string", "const": kind }));
     properties
         .insert("name".to_owned(), json!({ "type": ["string", "null"], "description": name }));
+    let bases = json!({
+        "type": ["array", "null"],
+        "items": { "type": "string" },
+        "description": bases,
+        "examples": [["base"]],
+    });
+    properties.insert("bases".to_owned(), bases);
+    let sweep = sweep(&keys);
     properties.extend(keys);
+    properties.extend(sweep.map(|sweep| ("sweep".to_owned(), sweep)));
     json!({
         "type": "object",
         "description": words,

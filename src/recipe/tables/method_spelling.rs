@@ -1,5 +1,5 @@
 //! How a recipe spells methods: a `[[steer.method]]` with its `kind`, which names a search or what
-//! is sampled once, and its keys.
+//! is sampled once, and its keys. What a sweep over keys means is in `method_sweep.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -11,11 +11,12 @@ use toml::{Table, Value};
 use super::super::deserialize::{self, Node, Problem, unexpected};
 use super::chunk_len::ChunkLens;
 use super::method::{Method, Proposal};
+use super::method_sweep::{COMMON, Sweep, SweptRow};
 use crate::search::{Kind, Sample, Search};
 
 /// The kind of samples of the base and its guides together: emulated fine-tuning.
 pub const EFT: &str = "eft";
-const PPO: &str = "ppo";
+pub(super) const PPO: &str = "ppo";
 
 /// A kind that names what is sampled once; all others name a search.
 pub(super) struct Sampled {
@@ -47,11 +48,24 @@ pub(super) const SAMPLED: [Sampled; 5] = [
     },
 ];
 
-/// One `[[steer.method]]`: a method, or several that differ in what proposes.
+/// One `[[steer.method]]`: a method, or several that differ in what proposes or in swept keys.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MethodTable {
     kind: &'static str,
     name: Option<String>,
+    /// The bases that it steers, where these are not all.
+    pub bases: Option<Vec<String>>,
+    pub(super) sweep: Option<Sweep>,
+    /// One for each row of the sweep; without one there is one.
+    pub rows: Vec<MethodRow>,
+}
+
+/// Methods with one search: several where a list of weights or chunk lengths says what proposes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MethodRow {
+    /// Its name below `steer/<base>/`, but for what tells its proposals apart.
+    name: String,
+    kind: &'static str,
     /// One for each weight of `eft` and each chunk length of `ppo`; else one.
     pub proposals: Vec<Proposal>,
     pub search: Search,
@@ -63,25 +77,58 @@ impl MethodTable {
     }
 
     /// Its methods with the names of their folders below `steer/<base>/`: `name` or the kind, with
-    /// the weight or the chunk length behind it in a sweep.
+    /// the swept values behind it.
     pub fn methods(&self) -> Vec<(String, Method)> {
-        let name = self.name.as_deref().unwrap_or(self.kind);
-        let is_sweep = self.proposals.len() > 1;
-        let named = |proposal: &Proposal| match proposal {
-            Proposal::Tilted { weight } if is_sweep => format!("{name}-{weight}"),
-            Proposal::Ppo { chunk_len } if is_sweep => format!("{name}-{chunk_len}"),
-            _ => name.to_owned(),
-        };
-        self.proposals
-            .iter()
-            .map(|proposal| {
-                (named(proposal), Method { proposal: *proposal, search: self.search.clone() })
-            })
-            .collect()
+        self.rows.iter().flat_map(MethodRow::methods).collect()
     }
 
     pub fn names(&self) -> Vec<String> {
         self.methods().into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// Whether it steers `base`, one of `steer.bases`.
+    pub fn steers(&self, base: &str) -> bool {
+        self.bases.as_ref().is_none_or(|bases| bases.iter().any(|known| known == base))
+    }
+
+    /// Those of `all`, which are `steer.bases`, that it steers.
+    pub fn bases_of<'a>(&self, all: &'a [String]) -> Vec<&'a str> {
+        all.iter().map(String::as_str).filter(|base| self.steers(base)).collect()
+    }
+
+    /// Whether one of its methods samples what `is_such` says.
+    pub fn proposes(&self, is_such: impl Fn(&Proposal) -> bool) -> bool {
+        self.rows.iter().any(|row| row.proposes(&is_such))
+    }
+
+    /// The weights with which guides take part in what is sampled.
+    pub(super) fn weights(&self) -> Vec<f64> {
+        self.rows.iter().flat_map(MethodRow::weights).collect()
+    }
+
+    /// The chunk lengths of a method that samples what `[ppo]` made.
+    pub(super) fn ppo_chunk_lens(&self) -> Option<ChunkLens> {
+        let length = |proposal: &Proposal| match proposal {
+            Proposal::Ppo { chunk_len } => Some(*chunk_len),
+            _ => None,
+        };
+        let all = self.rows.iter().flat_map(|row| &row.proposals);
+        (self.kind == PPO).then(|| ChunkLens(all.filter_map(length).collect()))
+    }
+}
+
+impl MethodRow {
+    /// Its methods with their names.
+    pub fn methods(&self) -> Vec<(String, Method)> {
+        let Self { name, .. } = self;
+        let is_list = self.proposals.len() > 1;
+        let named = |proposal: &Proposal| match proposal {
+            Proposal::Tilted { weight } if is_list => format!("{name}-{weight}"),
+            Proposal::Ppo { chunk_len } if is_list => format!("{name}-{chunk_len}"),
+            _ => name.clone(),
+        };
+        let method = |proposal| Method { proposal, search: self.search.clone() };
+        self.proposals.iter().map(|proposal| (named(proposal), method(*proposal))).collect()
     }
 
     /// Whether one of its methods samples what `is_such` says.
@@ -94,17 +141,13 @@ impl MethodTable {
         self.kind == EFT || self.proposes(|proposal| proposal.tilt().is_some())
     }
 
-    pub(super) fn weights(&self) -> Vec<f64> {
-        self.proposals.iter().filter_map(|proposal| proposal.tilt()).collect()
+    /// Whether the methods of both are the same but for their names.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (&self.proposals, &self.search) == (&other.proposals, &other.search)
     }
 
-    /// The chunk lengths of a method that samples what `[ppo]` made.
-    pub(super) fn ppo_chunk_lens(&self) -> Option<ChunkLens> {
-        let length = |proposal: &Proposal| match proposal {
-            Proposal::Ppo { chunk_len } => Some(*chunk_len),
-            _ => None,
-        };
-        (self.kind == PPO).then(|| ChunkLens(self.proposals.iter().filter_map(length).collect()))
+    fn weights(&self) -> Vec<f64> {
+        self.proposals.iter().filter_map(|proposal| proposal.tilt()).collect()
     }
 
     /// As `w2s check` says it.
@@ -146,9 +189,9 @@ static KEYS: LazyLock<BTreeMap<&'static str, Vec<&'static str>>> = LazyLock::new
         let own = Search::keys().iter().filter(|(of, _)| *of == kind.name);
         let own = own.map(|(_, key)| key.name.as_str());
         let tilt = takes_tilt(kind).then_some("tilt");
-        (kind.name, ["name"].into_iter().chain(own).chain(tilt).collect())
+        (kind.name, COMMON.into_iter().chain(own).chain(tilt).collect())
     });
-    let sampled = SAMPLED.iter().map(|sampled| (sampled.kind, [&["name"], sampled.keys].concat()));
+    let sampled = SAMPLED.iter().map(|sampled| (sampled.kind, [&COMMON, sampled.keys].concat()));
     searches.chain(sampled).collect()
 });
 
@@ -162,50 +205,79 @@ impl<'de> Deserialize<'de> for MethodTable {
             Value::String(kind) => kind,
             other => return Err(de::Error::invalid_type(unexpected(&other), &"a kind of method")),
         };
-        let (kind, keys) = KEYS
+        let (&kind, keys) = KEYS
             .get_key_value(kind.as_str())
             .ok_or_else(|| <D::Error as de::Error>::unknown_variant(&kind, &KINDS))?;
         if let Some(unknown) = given.keys().find(|key| !keys.contains(&key.as_str())) {
             return Err(de::Error::unknown_field(unknown, keys));
         }
-        let name = optional(&mut given, "name")?;
-        let proposals = match *kind {
-            EFT => required::<Vec<f64>, _>(&mut given, "weights")?
-                .into_iter()
-                .map(|weight| Proposal::Tilted { weight })
-                .collect(),
-            PPO => {
-                let ChunkLens(lengths) = optional(&mut given, "chunk_len")?.unwrap_or_default();
-                lengths.into_iter().map(|chunk_len| Proposal::Ppo { chunk_len }).collect()
-            }
-            "tuned" => vec![Proposal::Tuned],
-            "untuned" => vec![Proposal::Untuned],
-            "direct" => vec![Proposal::Direct],
-            _ => vec![
-                optional(&mut given, "tilt")?
-                    .map_or(Proposal::Base, |weight| Proposal::Tilted { weight }),
-            ],
+        let name: Option<String> = optional(&mut given, "name")?;
+        let bases = optional(&mut given, "bases")?;
+        let own = name.as_deref().unwrap_or(kind);
+        let Some(sweep) = given.remove("sweep") else {
+            let rows = vec![read_row(own.to_owned(), kind, given).map_err(Problem::told)?];
+            return Ok(Self { kind, name, bases, sweep: None, rows });
         };
-        let search = match Search::read(kind, Node(&Value::Table(given))) {
-            Some(search) => search.map_err(Problem::told)?,
-            None => Search::Sample(Sample {}),
-        };
-        Ok(Self { kind, name, proposals, search })
+        let sweep = Sweep::read(sweep, kind, &keys[COMMON.len()..], &given);
+        let sweep = sweep.map_err(de::Error::custom)?;
+        let rows = sweep.rows.iter().map(|SweptRow { suffix, keys }| {
+            let keys = keys.clone().into_iter().map(|(key, value)| match key == "weights" {
+                true => (key, Value::Array(vec![value])),
+                false => (key, value),
+            });
+            let all = given.clone().into_iter().chain(keys).collect();
+            read_row(format!("{own}{suffix}"), kind, all).map_err(|problem| sweep.told(problem))
+        });
+        let rows: Vec<MethodRow> = rows.collect::<Result<_, D::Error>>()?;
+        let is_again = |index: &usize| rows[..*index].iter().any(|row| row.is_same(&rows[*index]));
+        if let Some(index) = (0..rows.len()).find(is_again) {
+            let values = sweep.rows[index].suffix.trim_start_matches('-');
+            return Err(de::Error::custom(format!("`sweep` holds `{values}` twice")));
+        }
+        Ok(Self { kind, name, bases, sweep: Some(sweep), rows })
     }
+}
+
+/// The methods of a table without [`COMMON`] keys.
+fn read_row(name: String, kind: &'static str, mut given: Table) -> Result<MethodRow, Problem> {
+    let proposals = match kind {
+        EFT => required::<Vec<f64>>(&mut given, "weights")?
+            .into_iter()
+            .map(|weight| Proposal::Tilted { weight })
+            .collect(),
+        PPO => {
+            let ChunkLens(lengths) = own(&mut given, "chunk_len")?.unwrap_or_default();
+            lengths.into_iter().map(|chunk_len| Proposal::Ppo { chunk_len }).collect()
+        }
+        "tuned" => vec![Proposal::Tuned],
+        "untuned" => vec![Proposal::Untuned],
+        "direct" => vec![Proposal::Direct],
+        _ => vec![
+            own(&mut given, "tilt")?.map_or(Proposal::Base, |weight| Proposal::Tilted { weight }),
+        ],
+    };
+    let search = match Search::read(kind, Node(&Value::Table(given))) {
+        Some(search) => search?,
+        None => Search::Sample(Sample {}),
+    };
+    Ok(MethodRow { name, kind, proposals, search })
 }
 
 fn optional<T: DeserializeOwned, E: de::Error>(
     given: &mut Table,
     key: &str,
 ) -> Result<Option<T>, E> {
-    given.remove(key).map(|value| deserialize::read(&value).map_err(Problem::told)).transpose()
+    own(given, key).map_err(Problem::told)
 }
 
-fn required<T: DeserializeOwned, E: de::Error>(
-    given: &mut Table,
-    key: &'static str,
-) -> Result<T, E> {
-    optional(given, key)?.ok_or_else(|| E::missing_field(key))
+/// The value of a key, with where a problem of its stands.
+fn own<T: DeserializeOwned>(given: &mut Table, key: &str) -> Result<Option<T>, Problem> {
+    let value = given.remove(key).map(|value| deserialize::read(&value));
+    value.transpose().map_err(|problem| problem.below(key))
+}
+
+fn required<T: DeserializeOwned>(given: &mut Table, key: &'static str) -> Result<T, Problem> {
+    own(given, key)?.ok_or_else(|| de::Error::missing_field(key))
 }
 
 /// As it was read.
@@ -213,6 +285,15 @@ fn required<T: DeserializeOwned, E: de::Error>(
 struct Spelled<'a> {
     kind: &'a str,
     name: &'a Option<String>,
+    bases: &'a Option<Vec<String>>,
+    #[serde(flatten)]
+    keys: Table,
+    sweep: Option<&'a Value>,
+}
+
+/// The keys of one row.
+#[derive(Serialize)]
+struct Keys<'a> {
     #[serde(flatten)]
     search: &'a Search,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -223,99 +304,32 @@ struct Spelled<'a> {
     chunk_len: Option<ChunkLens>,
 }
 
-impl Serialize for MethodTable {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { kind, name, proposals: _, search } = self;
-        let (weights, is_eft) = (self.weights(), *kind == EFT);
-        let tilt = weights.first().copied().filter(|_| !is_eft);
-        Spelled {
-            kind,
-            name,
-            search,
-            tilt,
+impl MethodTable {
+    /// The keys that all rows have in common.
+    fn common_keys(&self) -> Result<Table, toml::ser::Error> {
+        let Some(row) = self.rows.first() else { return Ok(Table::new()) };
+        let (weights, is_eft) = (row.weights(), self.kind == EFT);
+        let keys = Keys {
+            search: &row.search,
+            tilt: weights.first().copied().filter(|_| !is_eft),
             weights: is_eft.then_some(weights),
             chunk_len: self.ppo_chunk_lens(),
-        }
-        .serialize(serializer)
+        };
+        let mut keys = Table::try_from(&keys)?;
+        let is_swept = |key: &str| self.sweep.as_ref().is_some_and(|sweep| sweep.sweeps(key));
+        keys.retain(|key, _| !is_swept(key));
+        Ok(keys)
+    }
+}
+
+impl Serialize for MethodTable {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { kind, name, bases, sweep, rows: _ } = self;
+        let keys = self.common_keys().map_err(serde::ser::Error::custom)?;
+        let sweep = sweep.as_ref().map(|sweep| &sweep.given);
+        Spelled { kind, name, bases, keys, sweep }.serialize(serializer)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    struct Steer {
-        method: Vec<MethodTable>,
-    }
-
-    fn read(table: &str) -> MethodTable {
-        toml::from_str::<Steer>(&format!("method = [{table}]"))
-            .unwrap_or_else(|error| panic!("{table}: {error}"))
-            .method
-            .remove(0)
-    }
-
-    #[test]
-    fn methods_are_written_as_they_were_read() {
-        for table in [
-            "{kind='base'}",
-            "{kind='best_of_n',n=3,name='three'}",
-            "{kind='best_of_n',n=3,tilt=-0.5}",
-            "{kind='cbs',beam_width=4,successors=3,chunk_len=5}",
-            "{kind='cbs',beam_width=4,successors=3,chunk_len=5,tilt=0}",
-            "{kind='beam',beam_width=4,early_stopping=true}",
-            "{kind='eft',weights=[0.5,2]}",
-            "{kind='eft',weights=[]}",
-            "{kind='tuned'}",
-            "{kind='untuned'}",
-            "{kind='direct'}",
-            "{kind='ppo'}",
-            "{kind='ppo',chunk_len=[1,'inf']}",
-        ] {
-            let steer = Steer { method: vec![read(table)] };
-            assert_eq!(toml::from_str::<Steer>(&toml::to_string(&steer).unwrap()).unwrap(), steer);
-            assert_eq!(
-                serde_json::from_str::<Steer>(&serde_json::to_string(&steer).unwrap()).unwrap(),
-                steer
-            );
-        }
-    }
-
-    #[test]
-    fn kinds_are_told_in_the_order_of_what_they_sample() {
-        let place = |kind| KINDS.iter().position(|known| *known == kind).unwrap();
-        let told = ["base", "best_of_n", "cbs", "eft", "beam", "tuned", "untuned", "direct", "ppo"]
-            .map(place);
-        assert!(told.is_sorted(), "{:?}", *KINDS);
-        assert_eq!(KINDS.len(), KEYS.len());
-    }
-
-    #[test]
-    fn a_sweep_names_what_differs() {
-        assert_eq!(read("{kind='eft',weights=[0.5,2]}").names(), ["eft-0.5", "eft-2"]);
-        assert_eq!(read("{kind='eft',weights=[0.5],name='a'}").names(), ["a"]);
-        assert_eq!(read("{kind='ppo',chunk_len=[1,'inf'],name='p'}").names(), ["p-1", "p-inf"]);
-        assert_eq!(
-            read("{kind='cbs',beam_width=1,successors=1,chunk_len=5,tilt=2}").names(),
-            ["cbs"]
-        );
-    }
-
-    #[test]
-    fn only_searches_that_draw_take_a_tilt() {
-        for table in [
-            "{kind='beam',beam_width=2,tilt=1}",
-            "{kind='base',tilt=1}",
-            "{kind='eft',weights=[1],tilt=1}",
-        ] {
-            let error =
-                toml::from_str::<Steer>(&format!("method = [{table}]")).unwrap_err().to_string();
-            assert!(error.contains("unknown field `tilt`"), "{error}");
-        }
-        assert!(
-            read("{kind='best_of_n',n=2,tilt=1}").is_tilted()
-                && !read("{kind='best_of_n',n=2}").is_tilted()
-        );
-    }
-}
+mod tests;

@@ -27,14 +27,17 @@
 //!   missing is done, what is more stays;
 //! - when to give up (`max_skips`).
 
+mod answering;
 mod chunk_len;
 mod data;
 mod data_rules;
 mod device;
 mod direct;
 mod dpo;
+mod dpo_sweep;
 mod evaluate;
 mod gold;
+mod gold_reward_model;
 mod guide;
 mod judge;
 mod kl;
@@ -45,13 +48,16 @@ mod method;
 mod method_rules;
 mod method_schema;
 mod method_spelling;
+mod method_sweep;
 mod model;
 mod pair_columns;
 mod pair_source;
+mod policies;
 mod ppo;
 mod ppo_memory;
 mod ppo_rules;
 mod preferences;
+mod preferences_rules;
 mod pretrain;
 mod reward_model;
 mod run;
@@ -61,6 +67,7 @@ mod sft;
 mod splits;
 mod steer;
 mod steer_memory;
+mod sweep;
 mod training;
 
 use std::collections::BTreeMap;
@@ -68,34 +75,39 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use chunk_len::{ChunkLen, ChunkLens};
-pub use data::{Columns, Data, PromptRule};
+pub use chunk_len::ChunkLens;
+pub use data::{Columns, Data, LongPrompts, PromptRule};
 pub(in crate::recipe) use data_rules::without_data;
 pub use device::DeviceName;
 pub use direct::Direct;
 pub use dpo::Dpo;
 pub use evaluate::Evaluate;
 pub use gold::{Gold, GoldScratch};
+pub use gold_reward_model::GoldRewardModel;
 pub use guide::GuideTable;
 pub use judge::{Judge, JudgeTable, ModelId};
 pub use kl::KlTable;
 pub use length::Length;
 pub use lora::{Lora, LoraSave, LoraTable};
 pub use method::{Method, Proposal, two_vocabularies};
-pub use method_spelling::{EFT, MethodTable, base_kinds, takes_tilt};
+pub use method_spelling::{EFT, MethodRow, MethodTable, base_kinds, takes_tilt};
 pub use model::{Chat, Model};
 pub use pair_columns::PairColumns;
+pub use pair_source::PairSource;
+pub use policies::Policies;
 pub use ppo::{PpoTable, ValueSource};
 pub use preferences::{Pairing, PreferenceLabel, Preferences};
 pub use pretrain::Pretrain;
 pub use reward_model::{RewardModelTable, RewardStart};
 pub use run::{Dtype, Run};
-pub use sampling::SamplingTable;
+pub use sampling::{Answering, SamplingTable};
 pub use scratch::{Architecture, Scratch, ScratchTokenizer};
 pub use sft::{LossOn, Sft};
 pub use splits::{DataSplits, PairSplits, SplitNames};
 pub use steer::Steer;
 pub use training::{Schedule, Training, TrainingTable};
+
+pub use crate::search::ChunkLen;
 
 /// The name of the judge that `[gold]` is.
 pub const GOLD: &str = "gold";

@@ -12,6 +12,7 @@ use super::super::sizes::LmSizes;
 use super::super::tokenizer_folder::chat_template;
 use super::super::words::grouped;
 use super::run::Dtype;
+use super::sampling::SamplingTable;
 use super::scratch::{Scratch, ScratchTokenizer};
 
 /// A model: either `id`, which is there already, or `scratch`, which `[pretrain]` makes.
@@ -40,6 +41,15 @@ pub struct Model {
     #[schemars(example = true)]
     pub bos: Option<bool>,
     pub chat: Option<Chat>,
+    /// How tokens are drawn where `[steer]` samples this model, instead of by `steer.sampling`: as
+    /// a base, as what direct tuning or PPO made of it, or as a guide alone.
+    pub sampling: Option<SamplingTable>,
+    /// Where its responses end there, instead of at `steer.stop`.
+    #[schemars(example = &["\n"])]
+    pub stop: Option<Vec<String>>,
+    /// Tokens of its responses there, at most, instead of `steer.max_new_tokens`.
+    #[schemars(range(min = 1), example = 50)]
+    pub max_new_tokens: Option<usize>,
 }
 
 /// Makes the filled `prompt` the user's turn of the tokenizer's chat template, which ends where the
@@ -56,7 +66,19 @@ pub struct Chat {
 impl Model {
     /// The values that its prompts depend on; its weights have outcomes of their own.
     pub fn prompt_outcome(&self) -> Value {
-        let Self { id: _, scratch: _, prompt, device: _, dtype: _, bos, chat } = self;
+        let Self {
+            id: _,
+            scratch: _,
+            prompt,
+            device: _,
+            dtype: _,
+            bos,
+            chat,
+            // Counts for the responses of `[steer]` alone.
+            sampling: _,
+            stop: _,
+            max_new_tokens: _,
+        } = self;
         json!({ "prompt": prompt, "bos": bos, "chat": chat })
     }
 
@@ -72,6 +94,11 @@ impl Model {
         }
         if let Some(device) = &self.device {
             rules.device(&format!("{table}.device"), device);
+        }
+        if self.stop.iter().flatten().any(String::is_empty) {
+            rules.problem(format!(
+                "`{table}.stop` holds an empty text, which would end every response at once"
+            ));
         }
         self.chat_rules(&table, rules);
     }

@@ -7,28 +7,30 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::super::memory::{StageMemory, judge_parts};
+use super::super::memory::{StageMemory, judge_parts, largest};
 use super::super::plan::Plan;
 use super::super::rules::Rules;
 use super::super::sizes::Sizes;
 use super::super::stage::{StageTable, Texts};
 use super::super::words::{grouped, product};
-use super::chunk_len::{ChunkLen, ChunkLens};
+use super::chunk_len::ChunkLens;
 use super::kl::KlTable;
 use super::lora::LoraTable;
+use super::policies::Policies;
 use super::training::{Training, TrainingTable, largest_divisor};
 use super::{GOLD, Recipe};
+use crate::search::ChunkLen;
 
-/// Proximal policy optimisation of a base on the guide pair's dense reward (paper C.3), once for
-/// each chunk length and each of `run.seeds`. Each step samples one response to each of
+/// Proximal policy optimisation of bases on the guide pair's dense reward (paper C.3), once for
+/// each policy, each chunk length and each of `run.seeds`. Each step samples one response to each of
 /// `training.batch_size` different prompts, rewards them, and passes over them `ppo_epochs` times
 /// in minibatches. What is kept is the policy after the last step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PpoTable {
-    /// The model to train.
+    /// The model to train, or a list of models, each trained alone.
     #[schemars(example = &"base")]
-    pub policy: String,
+    pub policy: Policies,
     /// The model that rewards as the tuned guide; by default that of the first pair of `[steer]`,
     /// or else the result of `[dpo]`.
     #[schemars(example = &"tuned")]
@@ -127,14 +129,24 @@ pub enum ValueSource {
 }
 
 impl PpoTable {
+    pub fn policies(&self) -> Vec<&str> {
+        self.policy.0.iter().map(String::as_str).collect()
+    }
+
     /// Rollouts of one update of the weights.
     pub fn minibatch(&self, batch_size: usize) -> usize {
         self.minibatch_size.unwrap_or(batch_size)
     }
 
-    pub(in crate::recipe) fn settle(&self, recipe: &Recipe, sizes: &Sizes) -> Training {
-        let policy = sizes.models.get(&self.policy);
-        let prompt = recipe.prompt_bound(&self.policy).unwrap_or_default();
+    /// Of one of its policies.
+    pub(in crate::recipe) fn settle(
+        &self,
+        policy: &str,
+        recipe: &Recipe,
+        sizes: &Sizes,
+    ) -> Training {
+        let prompt = recipe.prompt_bound(policy).unwrap_or_default();
+        let policy = sizes.models.get(policy);
         let max_length = prompt.saturating_add(self.max_new_tokens).saturating_add(1);
         let context = policy.map(|sizes| sizes.context);
         let default = Training { max_length, ..Training::ppo() }.within(context);
@@ -147,7 +159,7 @@ impl PpoTable {
     }
 
     /// The values that one training depends on, with chunks of this length and the settled
-    /// `training`; other lengths beside it change nothing.
+    /// `training`; other lengths and policies beside it change nothing.
     pub fn outcome(&self, chunk_len: ChunkLen, training: &Training) -> Value {
         let Self {
             policy: _,
@@ -201,8 +213,9 @@ impl PpoTable {
 
     /// Trainings in all, and their rollouts.
     fn trainings(&self, plan: &Plan, training: &Training) -> (u64, u64) {
-        let [lengths, seeds] = [self.chunk_len.0.len(), plan.recipe.run.seeds.len()];
-        let trainings = product(&[lengths as u64, seeds as u64]);
+        let seeds = plan.recipe.run.seeds.len();
+        let counts = [self.policy.0.len(), self.chunk_len.0.len(), seeds];
+        let trainings = product(&counts.map(|count| count as u64));
         let steps = training.steps(self.prompts) as u64;
         (trainings, product(&[trainings, steps, training.batch_size as u64]))
     }
@@ -210,13 +223,18 @@ impl PpoTable {
     fn rollout_words(&self, plan: &Plan, training: &Training, out: &mut String) -> fmt::Result {
         let Self { prompts, validation_prompts, max_new_tokens, .. } = self;
         for guide in plan.recipe.ppo_guide_models() {
-            plan.write_guide_room(out, guide, &[&self.policy], *max_new_tokens)?;
+            plan.write_guide_room(out, guide, &self.policies(), *max_new_tokens)?;
+        }
+        if self.policy.0.len() > 1 {
+            write!(out, "     policies {} × ", self.policy.0.len())?;
+        } else {
+            write!(out, "     ")?;
         }
         let (lengths, seeds) = (self.chunk_len.0.len(), plan.recipe.run.seeds.len());
         let (trainings, rollouts) = self.trainings(plan, training);
         let [steps, batch] = [training.steps(*prompts), training.batch_size];
         let [steps, batch] = [steps, batch].map(|count| grouped(count as u64));
-        write!(out, "     chunk lengths {lengths} × seeds {seeds} = {trainings} trainings; ")?;
+        write!(out, "chunk lengths {lengths} × seeds {seeds} = {trainings} trainings; ")?;
         write!(out, "{steps} steps of {batch} rollouts each, ")?;
         writeln!(out, "{} rollouts in all", grouped(rollouts))?;
         write!(out, "     {prompts} prompts and {validation_prompts} for validation; ")?;
@@ -257,10 +275,10 @@ impl StageTable for PpoTable {
     }
 
     fn words(&self, plan: &Plan, out: &mut String) -> fmt::Result {
-        let Some(training) = &plan.training.ppo else { return Ok(()) };
+        let Some(training) = plan.training.ppo.values().next() else { return Ok(()) };
         let pair = plan.ppo_pair().map(|pair| format!("{} over {}", pair.tuned, pair.untuned));
         let (pair, chunks) = (pair.unwrap_or_default(), self.chunk_len.words());
-        write!(out, "{}; rewarded by {pair} with scale {}, ", self.policy, self.scale)?;
+        write!(out, "{}; rewarded by {pair} with scale {}, ", self.policy.words(), self.scale)?;
         writeln!(out, "at the end of each chunk of {chunks} tokens")?;
         self.rollout_words(plan, training, out)?;
         self.update_words(training, out)?;
@@ -270,7 +288,10 @@ impl StageTable for PpoTable {
             _ => write!(out, "; validated every {} steps", training.eval_every)?,
         }
         writeln!(out, ", checkpoint every {}", training.checkpoint_every)?;
-        training.lora_words(plan.models.get(&self.policy), out)?;
+        for policy in self.policies() {
+            let training = plan.training.ppo.get(policy).unwrap_or(training);
+            training.lora_words(plan.models.get(policy), out)?;
+        }
         // The policy as it was counts, and what is left of the steps.
         let (trainings, rollouts) = self.trainings(plan, training);
         let validations = training.steps(self.prompts).div_ceil(training.eval_every);
@@ -285,16 +306,18 @@ impl StageTable for PpoTable {
         let guides = plan.recipe.ppo_guide_models().into_iter();
         let key = "ppo.max_new_tokens";
         guides
-            .filter_map(|guide| plan.short_guide(key, guide, &[&self.policy], self.max_new_tokens))
+            .filter_map(|guide| plan.short_guide(key, guide, &self.policies(), self.max_new_tokens))
             .collect()
     }
 
     fn memory(&self, plan: &Plan) -> Option<StageMemory> {
-        let mut parts = self.training_memory(plan, plan.training.ppo.as_ref()?)?;
-        if self.validation_prompts > 0 {
-            parts.extend(judge_parts(plan, GOLD).unwrap_or_default());
-        }
-        Some(StageMemory { model: self.policy.clone(), parts })
+        largest(plan.training.ppo.iter().filter_map(|(policy, training)| {
+            let mut parts = self.training_memory(plan, policy, training)?;
+            if self.validation_prompts > 0 {
+                parts.extend(judge_parts(plan, GOLD).unwrap_or_default());
+            }
+            Some(StageMemory { model: policy.clone(), parts })
+        }))
     }
 }
 

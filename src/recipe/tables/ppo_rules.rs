@@ -1,7 +1,7 @@
 //! The rules between the keys of `[ppo]`.
 
 use super::super::guide_pairs::{GuidePairSource, GuideSource, is_one_model, ppo_pair};
-use super::super::rules::Rules;
+use super::super::rules::{Rules, first_twice};
 use super::guide::pair_rules;
 use super::ppo::PpoTable;
 use super::training::Training;
@@ -9,9 +9,7 @@ use super::training::Training;
 impl PpoTable {
     /// Tells what is wrong between its keys and others.
     pub(super) fn tell(&self, rules: &mut Rules) {
-        if rules.known_model("ppo.policy", &self.policy) {
-            rules.fits_context("ppo.max_new_tokens", &self.policy, self.max_new_tokens);
-        }
+        self.policy_rules(rules);
         self.rewarding_pair(rules);
         rules.chunk_lens("ppo.chunk_len", &self.chunk_len);
         let data = rules.recipe.data.as_ref();
@@ -24,12 +22,29 @@ impl PpoTable {
         if self.scale == 0.0 {
             rules.problem("`ppo.scale` is 0, so that every reward would be 0");
         }
-        if let Some(training) = &rules.training.ppo {
+        if let Some(training) = rules.training.ppo.values().next() {
             self.kl.rules(training.batch_size, rules);
             self.training_rules(training, rules);
         }
         if let Some(lora) = &self.lora {
-            lora.rules("ppo.lora", &self.policy, rules);
+            for policy in self.policies() {
+                lora.rules("ppo.lora", policy, rules);
+            }
+        }
+    }
+
+    fn policy_rules(&self, rules: &mut Rules) {
+        let policies = self.policies();
+        if policies.is_empty() {
+            rules.problem("`ppo.policy` is empty, expected one model or more");
+        }
+        if let Some(twice) = first_twice(&policies) {
+            rules.problem(format!("`ppo.policy` holds `{twice}` twice"));
+        }
+        for policy in policies {
+            if rules.known_model("ppo.policy", policy) {
+                rules.fits_context("ppo.max_new_tokens", policy, self.max_new_tokens);
+            }
         }
     }
 
@@ -65,7 +80,7 @@ impl PpoTable {
             );
         }
         for model in recipe.ppo_guide_models() {
-            if model != self.policy {
+            if !self.policies().contains(&model) {
                 rules.reads_prompts(model);
             }
         }

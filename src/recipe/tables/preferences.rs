@@ -1,5 +1,5 @@
-//! `[preferences]`: which pairs there are, and who labels them. Sampling and judging is left to
-//! `stages`.
+//! `[preferences]`: which pairs there are, and who labels them. Its rules are in
+//! `preferences_rules.rs`; sampling and judging is left to `stages`.
 
 use std::fmt::{self, Write};
 
@@ -15,13 +15,14 @@ use super::super::sizes::Sizes;
 use super::super::stage::{StageTable, Texts};
 use super::super::words::{grouped, product};
 use super::pair_columns::PairColumns;
+use super::pair_source::PairSource;
 use super::sampling::SamplingTable;
-use super::splits::{self, PairSplits};
+use super::splits::PairSplits;
 use super::training::Training;
 use super::{GOLD, Recipe, Stage};
 
 /// Tokens of prompt and response that are trained on by default where the pairs come from a file.
-const PAIR_FILE_TOKENS: usize = 512;
+pub(super) const PAIR_FILE_TOKENS: usize = 512;
 
 /// The pairs to learn from: sampled from `policy` and judged by the gold reward, or taken from
 /// `source` and judged anew or kept. Pairs that are equal, empty, tied or too long are left out and
@@ -118,15 +119,28 @@ impl Preferences {
         }
     }
 
+    /// The pairs of `source`; `None` where they are sampled.
+    pub fn pair_source(&self) -> Option<PairSource<'_>> {
+        let Self { source, splits, columns, train_pairs, validation_pairs, .. } = self;
+        Some(PairSource {
+            table: "preferences",
+            source: source.as_ref()?,
+            splits,
+            columns,
+            train_pairs: *train_pairs,
+            validation_pairs: *validation_pairs,
+        })
+    }
+
     /// The values that the pairs depend on, beside the policy and the files.
     pub fn outcome(&self) -> Value {
         let Self {
             policy: _,
-            source,
-            splits,
-            columns,
-            train_pairs,
-            validation_pairs,
+            source: _,
+            splits: _,
+            columns: _,
+            train_pairs: _,
+            validation_pairs: _,
             prompts,
             validation_prompts,
             samples_per_prompt,
@@ -135,13 +149,8 @@ impl Preferences {
             sampling,
             max_new_tokens,
         } = self;
-        let pairs = match source {
-            Some(_) => json!({
-                "splits": splits,
-                "columns": columns,
-                "train_pairs": train_pairs,
-                "validation_pairs": validation_pairs,
-            }),
+        let pairs = match self.pair_source() {
+            Some(source) => source.outcome(),
             None => json!({
                 "prompts": prompts,
                 "validation_prompts": validation_prompts,
@@ -152,73 +161,6 @@ impl Preferences {
             }),
         };
         json!({ "label": label, "pairs": pairs })
-    }
-
-    fn sampling_rules(&self, rules: &mut Rules) {
-        let data = rules.recipe.data.as_ref();
-        let train = ("data.train", data.and_then(|data| data.train));
-        rules.prompts("preferences.prompts", self.prompts, train);
-        let validation = ("data.validation", data.and_then(|data| data.validation));
-        rules.prompts("preferences.validation_prompts", self.validation_prompts, validation);
-        let samples = self.samples_per_prompt;
-        let key = "preferences.samples_per_prompt";
-        if self.pairing == Pairing::Disjoint && (samples < 2 || !samples.is_multiple_of(2)) {
-            rules.problem(format!(
-                "`{key}` is {samples}, expected an even number of 2 or more: each two make a pair"
-            ));
-        } else if samples < 2 {
-            rules.problem(format!("`{key}` is {samples}, expected 2 or more"));
-        }
-        rules.at_least_one("preferences.max_new_tokens", self.max_new_tokens);
-        if self.sampling.temperature == 0.0 {
-            rules.problem_hint(
-                "`preferences.sampling.temperature` is 0, so all samples of a prompt would be the \
-                 same and make no pair",
-                "0.7 is the default",
-            );
-        }
-        if self.label == PreferenceLabel::Kept {
-            rules.problem_hint(
-                "`preferences.label` is `kept`, but samples have no labels to keep",
-                "`drawn` or `argmax`, or name a file of pairs as `preferences.source`",
-            );
-        }
-        let of_a_source = [
-            ("columns", self.columns != PairColumns::default()),
-            ("splits", self.splits != PairSplits::default()),
-            ("train_pairs", self.train_pairs > 0),
-            ("validation_pairs", self.validation_pairs > 0),
-        ];
-        for (key, _) in of_a_source.iter().filter(|(_, given)| *given) {
-            rules.problem(format!(
-                "`preferences.{key}` is about a file of pairs, but there is no `preferences.source`"
-            ));
-        }
-        match &self.policy {
-            None => rules.problem_hint(
-                "missing key `policy` in `preferences`",
-                "a model of the recipe to sample pairs from; or `source`, a file of pairs",
-            ),
-            Some(policy) => {
-                if rules.known_model("preferences.policy", policy) {
-                    let key = "preferences.max_new_tokens";
-                    rules.fits_context(key, policy, self.max_new_tokens);
-                }
-            }
-        }
-    }
-
-    fn source_words(&self, source: &str, label: &str, out: &mut String) -> fmt::Result {
-        let count = |pairs: usize| match pairs {
-            0 => "all".to_owned(),
-            pairs => grouped(pairs as u64),
-        };
-        let PairColumns { prompt, chosen, rejected } = &self.columns;
-        write!(out, "pairs of {source}, columns `{prompt}`, `{chosen}`, `{rejected}`; ")?;
-        writeln!(out, "chosen is {label}")?;
-        splits::words(out, "     ", &self.splits.named())?;
-        let [train, validation] = [self.train_pairs, self.validation_pairs].map(count);
-        writeln!(out, "     pairs: train {train}, validation {validation}")
     }
 }
 
@@ -239,8 +181,8 @@ impl StageTable for Preferences {
     }
 
     fn rules(&self, rules: &mut Rules) {
-        match &self.source {
-            Some(source) => self.source_rules(source, rules),
+        match self.pair_source() {
+            Some(source) => self.source_rules(&source, rules),
             None => self.sampling_rules(rules),
         }
     }
@@ -252,8 +194,8 @@ impl StageTable for Preferences {
             PreferenceLabel::Argmax => "the higher reward",
             PreferenceLabel::Kept => "as the source has it",
         };
-        if let Some(source) = &self.source {
-            return self.source_words(source, label, out);
+        if let Some(source) = self.pair_source() {
+            return source.words(label, out);
         }
         let policy = self.policy.as_deref().unwrap_or_default();
         let pairing = match self.pairing {

@@ -146,6 +146,7 @@ impl StageTable for RewardModelTable {
     }
 }
 
-fn default_head_learning_rate() -> f64 {
-    1e-3
+/// Paper B.1.4.
+pub(super) fn default_head_learning_rate() -> f64 {
+    1e-5
 }

@@ -1,4 +1,5 @@
-//! `sampling` of `[preferences]` and `[steer]`: how continuations are drawn.
+//! `sampling` of `[preferences]`, `[steer]` and models: how continuations are drawn, and how
+//! responses are.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,5 +35,25 @@ impl SamplingTable {
         let top_k = if top_k == 0 { "off".to_owned() } else { top_k.to_string() };
         let top_p = if top_p == 1.0 { "off".to_owned() } else { top_p.to_string() };
         format!("temperature {temperature}, top-k {top_k}, top-p {top_p}")
+    }
+}
+
+/// What the responses of one model are sampled by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answering {
+    pub sampling: SamplingTable,
+    pub stop: Vec<String>,
+    pub max_new_tokens: usize,
+}
+
+impl Answering {
+    /// As `w2s check` says it.
+    pub(super) fn words(&self) -> String {
+        let Self { sampling, stop, max_new_tokens } = self;
+        let stop = match stop.is_empty() {
+            true => "no stop strings".to_owned(),
+            false => format!("stops at {stop:?}"),
+        };
+        format!("up to {max_new_tokens} new tokens; {}; {stop}", sampling.words())
     }
 }

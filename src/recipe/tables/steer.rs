@@ -1,6 +1,7 @@
 //! `[steer]`: what is steered, by which guides, with which methods. The searches are in `search`,
 //! what runs them in `engine`.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use schemars::JsonSchema;
@@ -16,8 +17,8 @@ use super::super::words::{grouped, product};
 use super::Recipe;
 use super::guide::{GuideTable, pair_rules};
 use super::method::Proposal;
-use super::method_spelling::MethodTable;
-use super::sampling::SamplingTable;
+use super::method_spelling::{MethodRow, MethodTable};
+use super::sampling::{Answering, SamplingTable};
 use crate::search::Semantics;
 
 /// Answers prompts of the test split by each method, for each base and each of `run.seeds`.
@@ -69,23 +70,25 @@ pub struct Steer {
 }
 
 impl Steer {
-    /// The values that the answer to a prompt depends on, by any method and base, with the guides'
-    /// weights; what counts of a method is [`super::Method::settings`].
-    pub fn outcome(&self, pairs: &[GuidePairSource]) -> Value {
+    /// The values that the answer to a prompt depends on, by any method, with the guides' weights
+    /// and what holds for the model that answers; what counts of a method is
+    /// [`super::Method::settings`].
+    pub fn outcome(&self, pairs: &[GuidePairSource], answering: &Answering) -> Value {
         let Self {
             bases: _,
             tuned: _,
             untuned: _,
             guide: _,
             prompts: _,
-            max_new_tokens,
-            sampling,
-            stop,
+            max_new_tokens: _,
+            sampling: _,
+            stop: _,
             semantics,
             prompts_in_flight: _,
             trace: _,
             method: _,
         } = self;
+        let Answering { sampling, stop, max_new_tokens } = answering;
         let weights: Vec<f64> = pairs.iter().map(|pair| pair.weight).collect();
         json!({
             "max_new_tokens": max_new_tokens,
@@ -140,34 +143,10 @@ impl Steer {
                 }
             }
             taken.extend(method.names());
-            let samples = method.search.settings().samples();
-            if self.sampling.temperature == 0.0 && samples > 1 {
-                rules.problem_hint(
-                    format!(
-                        "`{key}` samples {samples} continuations, but `steer.sampling.temperature` \
-                         is 0, so they would all be the same"
-                    ),
-                    "use a temperature above 0, or only methods that sample once",
-                );
-            }
+            let samples = method.rows.iter().map(|row| row.search.settings().samples());
+            let (samples, bases) = (samples.max().unwrap_or(1), method.bases_of(&self.bases));
+            self.samples_differ(&key, &bases, samples, rules);
             method.rules(&key, &self.bases, rules);
-        }
-    }
-
-    /// Guides that are sampled need room for all new tokens; what others cannot read of a response
-    /// they do not score.
-    fn guides_fit(&self, rules: &mut Rules) {
-        let sampled = rules.recipe.sampled_guides();
-        let is_base = |model: &str| self.bases.iter().any(|base| base == model);
-        for model in rules.recipe.guide_models() {
-            if is_base(model) {
-                continue;
-            }
-            if sampled.contains(&model) {
-                rules.fits_context("steer.max_new_tokens", model, self.max_new_tokens);
-            } else {
-                rules.reads_prompts(model);
-            }
         }
     }
 
@@ -175,24 +154,56 @@ impl Steer {
         self.bases.iter().map(String::as_str).collect()
     }
 
-    fn method_words(&self, plan: &Plan, out: &mut String) -> fmt::Result {
-        let (seeds, prompts, tokens) =
-            (plan.recipe.run.seeds.len() as u64, self.prompts, self.max_new_tokens);
+    fn method_words<'a>(&'a self, plan: &Plan, out: &mut String) -> fmt::Result {
         let mut all = 0_u64;
-        for method in &self.method {
-            let rows = method.search.settings().rows() as u64;
-            let samples = product(&[rows, method.names().len() as u64]);
-            // PPO trains one of them.
-            let is_ppo = method.proposes(|proposal| matches!(proposal, Proposal::Ppo { .. }));
-            let bases = if is_ppo { 1 } else { self.bases.len() as u64 };
-            let sampled = product(&[bases, seeds, prompts as u64, samples, tokens as u64]);
+        let rows = |method: &'a MethodTable| method.rows.iter().map(move |row| (method, row));
+        for (method, row) in self.method.iter().flat_map(rows) {
+            let names: Vec<String> = row.methods().into_iter().map(|(name, _)| name).collect();
+            let samples = product(&[row.search.settings().rows() as u64, names.len() as u64]);
+            let (arithmetic, sampled) = self.sampled(plan, method, row, samples);
             all = all.saturating_add(sampled);
-            let sampled = grouped(sampled);
-            write!(out, "     {}: {}; ", method.names().join(", "), method.words())?;
-            write!(out, "bases {bases} × seeds {seeds} × prompts {prompts} × samples {samples} ")?;
-            writeln!(out, "× tokens {tokens} = {sampled}")?;
+            write!(out, "     {}: {}; ", names.join(", "), row.words())?;
+            writeln!(out, "{arithmetic} = {}", grouped(sampled))?;
         }
         writeln!(out, "     at most {} sampled tokens in all", grouped(all))
+    }
+
+    /// Tokens that a row of a method samples, and the products that give them: one for the bases
+    /// whose responses may have as many tokens.
+    fn sampled(
+        &self,
+        plan: &Plan,
+        method: &MethodTable,
+        row: &MethodRow,
+        samples: u64,
+    ) -> (String, u64) {
+        let (seeds, prompts) = (plan.recipe.run.seeds.len() as u64, self.prompts as u64);
+        let alone = match row.proposals.first() {
+            Some(Proposal::Tuned) => plan.tuned(),
+            Some(Proposal::Untuned) => plan.untuned(),
+            _ => None,
+        };
+        let mut bases = method.bases_of(&self.bases);
+        if row.proposes(|proposal| matches!(proposal, Proposal::Ppo { .. })) {
+            let policies = plan.recipe.ppo.iter().flat_map(|ppo| ppo.policies());
+            let policies: Vec<&str> = policies.collect();
+            bases.retain(|base| policies.contains(base));
+        }
+        let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
+        for base in bases {
+            let model = alone.as_ref().and_then(|source| plan.model_of(source)).unwrap_or(base);
+            let tokens = self.answering(&plan.recipe, model).max_new_tokens as u64;
+            *counts.entry(tokens).or_default() += 1;
+        }
+        let (mut products, mut all) = (Vec::new(), 0_u64);
+        for (tokens, bases) in counts {
+            products.push(format!(
+                "bases {bases} × seeds {seeds} × prompts {prompts} × samples {samples} × tokens \
+                 {tokens}"
+            ));
+            all = all.saturating_add(product(&[bases, seeds, prompts, samples, tokens]));
+        }
+        (products.join(" + "), all)
     }
 }
 
@@ -209,7 +220,7 @@ impl StageTable for Steer {
             if self.bases[..index].contains(base) {
                 rules.problem(format!("`steer.bases` holds `{base}` twice"));
             } else if rules.known_model("steer.bases", base) {
-                rules.fits_context("steer.max_new_tokens", base, self.max_new_tokens);
+                self.base_fits(base, rules);
             }
         }
         let test = ("data.test", rules.recipe.data.as_ref().and_then(|data| data.test));
@@ -219,7 +230,8 @@ impl StageTable for Steer {
     }
 
     fn words(&self, plan: &Plan, out: &mut String) -> fmt::Result {
-        let Self { prompts, prompts_in_flight, max_new_tokens, stop, trace, .. } = self;
+        let Self { prompts, prompts_in_flight, trace, .. } = self;
+        let (longest, _) = self.longest_of_bases(&plan.recipe);
         let pair = |pair: &GuidePairSource| {
             format!("{} over {} with weight {}", pair.tuned, pair.untuned, pair.weight)
         };
@@ -227,20 +239,18 @@ impl StageTable for Steer {
         let guides = if guides.is_empty() { "none" } else { &guides };
         writeln!(out, "{}; guides: {guides}", self.bases.join(", "))?;
         for guide in plan.recipe.guide_models() {
-            plan.write_guide_room(out, guide, &self.base_names(), *max_new_tokens)?;
+            plan.write_guide_room(out, guide, &self.base_names(), longest)?;
         }
         write!(out, "     {prompts} prompts, {prompts_in_flight} at once, ")?;
-        write!(out, "up to {max_new_tokens} new tokens; {}; ", self.sampling.words())?;
-        let stop = match stop.is_empty() {
-            true => "no stop strings".to_owned(),
-            false => format!("stops at {stop:?}"),
-        };
         let semantics = match self.semantics {
             Semantics::Paper => "",
             Semantics::Official => "; semantics of the official release",
         };
         let trace = if *trace { "with trace" } else { "no trace" };
-        writeln!(out, "{stop}; {trace}{semantics}")?;
+        let Self { sampling, stop, max_new_tokens, .. } = self.clone();
+        let all = Answering { sampling, stop, max_new_tokens }.words();
+        writeln!(out, "{all}; {trace}{semantics}")?;
+        self.own_words(plan, out)?;
         self.method_words(plan, out)
     }
 
@@ -255,27 +265,27 @@ impl StageTable for Steer {
         });
         let sampled = recipe.sampled_guides();
         let scoring = recipe.guide_models().into_iter().filter(|guide| !sampled.contains(guide));
-        let (key, bases) = ("steer.max_new_tokens", self.base_names());
-        let short =
-            scoring.filter_map(|guide| plan.short_guide(key, guide, &bases, self.max_new_tokens));
-        choose_nothing.chain(short).collect()
+        let ((longest, key), bases) = (self.longest_of_bases(recipe), self.base_names());
+        let short = scoring.filter_map(|guide| plan.short_guide(&key, guide, &bases, longest));
+        choose_nothing.chain(short).chain(self.idle_settings(recipe)).collect()
     }
 
     fn memory(&self, plan: &Plan) -> Option<StageMemory> {
         let model =
             |source: Option<_>| source.and_then(|source| Some(plan.model_of(&source)?.to_owned()));
         let guides = [plan.tuned(), plan.untuned()].map(model);
-        let cells = self.method.iter().flat_map(|method| {
-            let models: Vec<String> = match method.proposals.first() {
-                Some(Proposal::Tuned) => guides[0].iter().cloned().collect(),
-                Some(Proposal::Untuned) => guides[1].iter().cloned().collect(),
-                _ => self.bases.clone(),
+        let rows = self.method.iter().flat_map(|table| table.rows.iter().map(move |r| (table, r)));
+        let cells = rows.flat_map(|(table, row)| {
+            let models: Vec<&str> = match row.proposals.first() {
+                Some(Proposal::Tuned) => guides[0].iter().map(String::as_str).collect(),
+                Some(Proposal::Untuned) => guides[1].iter().map(String::as_str).collect(),
+                _ => table.bases_of(&self.bases),
             };
-            models.into_iter().map(move |model| (method, model))
+            models.into_iter().map(move |model| (row, model))
         });
-        largest(cells.filter_map(|(method, model)| {
-            let parts = self.method_memory(plan, method, &model)?;
-            Some(StageMemory { model, parts })
+        largest(cells.filter_map(|(row, model)| {
+            let parts = self.method_memory(plan, row, model)?;
+            Some(StageMemory { model: model.to_owned(), parts })
         }))
     }
 }

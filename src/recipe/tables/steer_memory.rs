@@ -6,21 +6,21 @@ use super::super::memory::{MemoryPart, cache, frozen, prompt_tokens, weight_byte
 use super::super::plan::Plan;
 use super::super::reading::{ReaderSizes, Reading, guide_tokens};
 use super::super::sizes::LmSizes;
-use super::method_spelling::MethodTable;
+use super::method_spelling::MethodRow;
 use super::steer::Steer;
 
 impl Steer {
-    /// The parts of `method` while `base` is steered, for as many prompts as are searched at once.
+    /// The parts of `row` while `base` is steered, for as many prompts as are searched at once.
     pub(super) fn method_memory(
         &self,
         plan: &Plan,
-        method: &MethodTable,
+        row: &MethodRow,
         base: &str,
     ) -> Option<Vec<MemoryPart>> {
         let prompts = self.prompts_in_flight.min(self.prompts) as u64;
         let reading = |model: &str, is_sampled: bool| {
             let sizes = plan.models.get(model)?;
-            Some(self.reading(plan, method, (base, model), sizes, is_sampled))
+            Some(self.reading(plan, row, (base, model), sizes, is_sampled))
         };
         let mut parts = vec![frozen(plan, "weights", base)?];
         parts.push(cache("KV cache", prompts, &reading(base, true)?));
@@ -34,7 +34,7 @@ impl Steer {
                 let Some(model) = guide_of(plan, source) else { continue };
                 parts.push(frozen(plan, name, model)?);
                 parts.push(cache(scored, prompts, &reading(model, false)?));
-                if method.is_tilted() {
+                if row.is_tilted() {
                     parts.push(cache(mixed, prompts, &reading(model, true)?));
                 }
             }
@@ -46,20 +46,21 @@ impl Steer {
     fn reading(
         &self,
         plan: &Plan,
-        method: &MethodTable,
+        row: &MethodRow,
         (base, model): (&str, &str),
         sizes: &LmSizes,
         is_sampled: bool,
     ) -> Reading {
-        let search = method.search.settings();
+        let search = row.search.settings();
+        let most = self.answering(&plan.recipe, base).max_new_tokens;
         let owner = |model| plan.recipe.tokenizer_owner(model);
         let (new_tokens, chunk) = match is_sampled {
-            true => (self.max_new_tokens as u64, 1),
+            true => (most as u64, 1),
             false => {
                 let same = owner(base) == owner(model);
-                let tokens = guide_tokens(self.max_new_tokens, same) as u64;
+                let tokens = guide_tokens(most, same) as u64;
                 let tokens = tokens.min(sizes.context);
-                (tokens, (search.chunk(self.max_new_tokens) as u64).min(tokens))
+                (tokens, (search.chunk(most) as u64).min(tokens))
             }
         };
         Reading {

@@ -271,9 +271,9 @@ impl Training {
         Self { batch_size: 64, learning_rate: 2e-5, weight_decay: 0.0, ..Self::pretrain() }
     }
 
-    /// Paper B.1.4: cosine, one epoch. The rate is the body's; the head has its own.
+    /// Paper B.1.4: batch 32, lr 5e-6, cosine, one epoch. The head has a rate of its own.
     pub fn reward_model() -> Self {
-        Self::sft()
+        Self { batch_size: 32, learning_rate: 5e-6, ..Self::sft() }
     }
 
     /// Paper B.1: batch 256, lr 1e-6, cosine, one epoch.

@@ -1,5 +1,7 @@
 //! Tests of `curves.rs`.
 
+use std::f64::consts::SQRT_2;
+
 use roxmltree::{Document, Node};
 
 use super::*;
@@ -45,15 +47,15 @@ fn texts(svg: &Document) -> Vec<String> {
 }
 
 #[test]
-fn lines_are_means_and_bands_reach_from_least_to_greatest() {
+fn lines_are_means_and_bands_reach_one_standard_deviation_to_each_side() {
     let seeds = vec![vec![(0.0, 1.0), (10.0, 4.0), (30.0, 9.0)], vec![(0.0, 3.0), (10.0, 6.0)]];
     let alone =
         |points: [f64; 3]| vec![vec![(0.0, points[0]), (10.0, points[1]), (30.0, points[2])]];
     let curves = vec![
         ("seeds", seeds),
         ("mean", alone([2.0, 5.0, 9.0])),
-        ("min", alone([1.0, 4.0, 9.0])),
-        ("max", alone([3.0, 6.0, 9.0])),
+        ("low", alone([2.0 - SQRT_2, 5.0 - SQRT_2, 9.0])),
+        ("high", alone([2.0 + SQRT_2, 5.0 + SQRT_2, 9.0])),
     ];
     let svg = curves_svg(&[panel(curves)]).unwrap();
     let svg = Document::parse(&svg).unwrap();

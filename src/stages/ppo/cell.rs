@@ -7,6 +7,8 @@ use crate::stages::tasks;
 pub struct PpoCell<'a> {
     /// Its name: of the task, of its metrics, and of its folder below the run directory.
     pub task: String,
+    /// The model of the recipe that is trained.
+    pub policy: &'a str,
     pub chunk_len: ChunkLen,
     pub seed: u64,
     pub table: &'a PpoTable,
@@ -15,9 +17,16 @@ pub struct PpoCell<'a> {
 }
 
 impl<'a> PpoCell<'a> {
-    pub fn new(plan: &'a Plan, chunk_len: ChunkLen, seed: u64, name: &str) -> Result<Self> {
-        let (table, training) = tasks::ppo(plan)?;
-        Ok(Self { task: name.to_owned(), chunk_len, seed, table, training, pair: pair(plan)? })
+    pub fn new(
+        plan: &'a Plan,
+        policy: &'a str,
+        chunk_len: ChunkLen,
+        seed: u64,
+        name: &str,
+    ) -> Result<Self> {
+        let (table, training) = tasks::ppo(plan, policy)?;
+        let (task, pair) = (name.to_owned(), pair(plan)?);
+        Ok(Self { task, policy, chunk_len, seed, table, training, pair })
     }
 }
 

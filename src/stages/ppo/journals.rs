@@ -63,13 +63,16 @@ impl Journals {
     ) -> Result<StepLine> {
         let metric = |name: &str| metrics.mean(name).unwrap_or(f64::NAN);
         self.rollouts.append_all(&batch.lines)?;
+        let rollouts = batch.lines.len() as f64;
+        let mean =
+            |of: &dyn Fn(&RolloutLine) -> f64| batch.lines.iter().map(of).sum::<f64>() / rollouts;
         let line = StepLine {
             step,
             score: metric(glossary::PPO_SCORES),
+            guide_score: mean(&|line| line.guide_score),
             kl: metric(glossary::PPO_KL),
             entropy: metric(glossary::PPO_ENTROPY),
-            tokens: batch.lines.iter().map(|line| line.tokens as f64).sum::<f64>()
-                / batch.lines.len() as f64,
+            tokens: mean(&|line| line.tokens as f64),
             rollouts: batch.lines.len(),
             seconds,
         };

@@ -220,6 +220,7 @@ fn validation_line(
     Ok(ValidationLine {
         step,
         score: mean(&|line| line.score),
+        guide_score: mean(&|line| line.guide_score),
         gold_reward: gold_reward.map(|rewards| rewards.iter().sum::<f64>() / rewards.len() as f64),
         tokens: mean(&|line| line.tokens as f64),
         complete_fraction: mean(&|line| f64::from(line.finish == Finish::Eos)),

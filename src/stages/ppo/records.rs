@@ -23,6 +23,8 @@ pub struct RolloutLine {
     pub tokens: usize,
     /// Sum of the rewards: the pair's score times `scale`, less a penalty where there is one.
     pub score: f64,
+    /// The pair's score, unscaled: the return of the paper's Fig. 9.
+    pub guide_score: f64,
 }
 
 /// One line of `steps.jsonl`: means over the step's rollouts, and seconds.
@@ -31,6 +33,7 @@ pub struct StepLine {
     /// From 1.
     pub step: usize,
     pub score: f64,
+    pub guide_score: f64,
     /// Σ log π/π_initial of a rollout.
     pub kl: f64,
     pub entropy: f64,
@@ -78,6 +81,7 @@ pub struct ValidationLine {
     pub step: usize,
     /// As in `rollouts.jsonl`.
     pub score: f64,
+    pub guide_score: f64,
     /// Absent without `[gold]`.
     pub gold_reward: Option<f64>,
     pub tokens: f64,

@@ -1,4 +1,4 @@
-//! What came out of all trainings of the stage: rows and a figure, from their journals.
+//! What came out of all trainings of a policy: rows and a figure, from their journals.
 
 use serde_json::json;
 
@@ -11,31 +11,37 @@ use crate::stages::context::Context;
 use crate::stages::run::write_json;
 use crate::stages::tasks::{self, Task};
 
-/// `None` where the recipe has no `[ppo]`. All trainings must be done.
-pub fn report(context: &Context) -> Result<Option<PpoReport>> {
+/// Of every policy in turn; `tuned` is the mean gold reward of the tuned guide sampled alone, where
+/// it was. All trainings must be done.
+pub fn reports(context: &Context, tuned: Option<f64>) -> Result<Vec<PpoReport>> {
+    let policies = context.recipe().ppo.iter().flat_map(|ppo| &ppo.policy.0);
+    policies.map(|policy| report(context, policy, tuned)).collect()
+}
+
+fn report(context: &Context, policy: &str, tuned: Option<f64>) -> Result<PpoReport> {
     let mut trainings = Vec::new();
     for task in tasks::tasks(&context.plan, Stage::Ppo)? {
-        if let Task::Ppo { chunk_len, .. } = task {
-            trainings.push(training(context, chunk_len, &task.name(&context.plan))?);
+        match &task {
+            Task::Ppo { policy: of, chunk_len, .. } if of == policy => {
+                trainings.push(training(context, *chunk_len, &task.name())?);
+            }
+            _ => {}
         }
     }
-    if trainings.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(PpoReport {
-        rows: ppo_rows(&trainings, &ChunkLen::Whole.to_string()),
-        figure: ppo_figure(&trainings)?,
-    }))
+    Ok(PpoReport {
+        policy: policy.to_owned(),
+        rows: ppo_rows(policy, &trainings, &ChunkLen::Whole.to_string()),
+        figure: ppo_figure(&trainings, tuned)?,
+    })
 }
 
 /// `report.json` and `curves.svg` beside the trainings.
-pub fn write_report(context: &Context) -> Result<()> {
-    let (Some(report), Some(table)) = (report(context)?, &context.recipe().ppo) else {
-        return Ok(());
-    };
-    let folder = context.run.path(&tasks::ppo_folder(&context.plan));
+pub fn write_report(context: &Context, policy: &str) -> Result<()> {
+    // Nothing is steered yet.
+    let report = report(context, policy, None)?;
+    let folder = context.run.path(&tasks::ppo_folder(policy));
     atomic::write(&folder.join("curves.svg"), report.figure.as_bytes())?;
-    write_json(&folder.join("report.json"), &json!({ "policy": table.policy, "rows": report.rows }))
+    write_json(&folder.join("report.json"), &json!({ "policy": policy, "rows": report.rows }))
 }
 
 fn training(context: &Context, chunk_len: ChunkLen, folder: &str) -> Result<PpoTraining> {
@@ -49,7 +55,7 @@ fn training(context: &Context, chunk_len: ChunkLen, folder: &str) -> Result<PpoT
         .map(|(first, last)| [first.distinct_2, last.distinct_2]);
     Ok(PpoTraining {
         chunk_len: chunk_len.to_string(),
-        returns: steps.iter().map(|line| (line.step as f64, line.score)).collect(),
+        returns: steps.iter().map(|line| (line.step as f64, line.guide_score)).collect(),
         gold: validation
             .iter()
             .filter_map(|line| Some((line.step as f64, line.gold_reward?)))

@@ -114,6 +114,7 @@ impl<'a> Sampler<'a> {
         for ((Prompt { id, text: prompt }, extended), mut rewards) in
             prompts.iter().copied().zip(&responses).zip(rewards)
         {
+            let guide_score = rewards.iter().sum();
             rewards.iter_mut().for_each(|reward| *reward *= table.scale);
             let mut paid = pay_by_chunk(&rewards, self.cell.chunk_len.tokens());
             let Extended { response, end, .. } = extended;
@@ -131,6 +132,7 @@ impl<'a> Sampler<'a> {
                 finish: response.finish.unwrap_or(Finish::Length),
                 tokens: paid.len(),
                 score: paid.iter().sum(),
+                guide_score,
             });
             batch.rollouts.push(Rollout { sequence: Sequence { ids, scored_from }, rewards: paid });
         }

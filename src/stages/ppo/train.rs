@@ -23,19 +23,19 @@ use crate::train::tasks::{Ppo, PpoSettings, Value};
 use crate::train::{Run, Trained};
 
 pub fn train(context: &Context, cell: &PpoCell) -> Result<()> {
-    let PpoCell { task, table, training, .. } = cell;
+    let PpoCell { task, policy, table, training, .. } = cell;
     // 1. The policy, which also samples, and the guides that reward it.
-    let folder = context.models.folder(&table.policy)?;
-    let model = Trainable::open(context, &table.policy, &folder, task, training.lora.as_ref())?;
+    let folder = context.models.folder(policy)?;
+    let model = Trainable::open(context, policy, &folder, task, training.lora.as_ref())?;
     let sampler = Sampler::open(context, cell, &model)?;
     let (train, validation) = prompts(context, cell)?;
     // 2. What it is held to, what values its states, and who judges it on the way.
-    let Placement { device, kind } = context.models.placement(&table.policy)?;
+    let Placement { device, kind } = context.models.placement(policy)?;
     let (reference, _) = open_with_tokenizer(&folder, device, training_kind(kind))?;
     let value = match table.value {
         ValueSource::Head => Value::head(&model.lm),
         ValueSource::Model => {
-            Value::model(Trainable::open(context, &table.policy, &folder, task, None)?.lm)
+            Value::model(Trainable::open(context, policy, &folder, task, None)?.lm)
         }
     };
     let is_judged = context.recipe().gold.is_some() && !validation.is_empty();

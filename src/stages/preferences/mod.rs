@@ -7,8 +7,6 @@ mod relabel;
 mod sample;
 mod verdict;
 
-use std::path::Path;
-
 use serde_json::json;
 use tracing::{info, warn};
 
@@ -24,8 +22,8 @@ use crate::report::{PairCard, PairReport};
 /// Makes or judges the pairs, and describes them.
 pub fn make(context: &Context) -> Result<()> {
     let settings = table(context)?;
-    match &settings.source {
-        Some(source) => relabel::run(context, settings, Path::new(source))?,
+    match settings.pair_source() {
+        Some(source) => relabel::run(context, settings, &source)?,
         None => sample::run(context, settings)?,
     }
     let path = |file: &str| context.run.path(file);

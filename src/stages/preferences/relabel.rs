@@ -1,7 +1,5 @@
 //! Pairs that a file holds, judged anew by the gold reward (paper B.1.4) or kept as they are.
 
-use std::path::Path;
-
 use tracing::warn;
 
 use super::journal::{Labelled, label_all};
@@ -9,7 +7,7 @@ use super::verdict::{fault, verdict};
 use crate::error::{Error, Result};
 use crate::models::end_token_ids;
 use crate::prompt::PromptText;
-use crate::recipe::Preferences;
+use crate::recipe::{PairSource, Preferences};
 use crate::sampling::Stream;
 use crate::score::JudgeModel;
 use crate::stages::context::{Context, tell};
@@ -24,10 +22,11 @@ const PAIRS: usize = 32;
 /// Texts of one forward pass of the gold, chosen by length among those of the pairs.
 const TEXTS: usize = 16;
 
-pub fn run(context: &Context, settings: &Preferences, source: &Path) -> Result<()> {
+/// Labels the pairs of `source`.
+pub fn run(context: &Context, settings: &Preferences, source: &PairSource) -> Result<()> {
     let reward = context.recipe().gold.as_ref().map(|_| context.models.open_gold()).transpose()?;
     let limit = PromptLimit::of(context)?;
-    let PairRows { train, validation, report } = load_pair_rows(settings, source, context.seed())?;
+    let PairRows { train, validation, report } = load_pair_rows(source, context.seed())?;
     tell("preferences", &report);
     if let Some(limit) = limit.as_ref().filter(|_| train.iter().any(is_chat)) {
         limit.tell_no_template()?;

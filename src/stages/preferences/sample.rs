@@ -71,7 +71,7 @@ fn splits(settings: &Preferences) -> [(&'static str, Split, usize); 2] {
 /// The prompts of the first `count` texts that are long enough for one, of validation without the
 /// prompts that training texts make too.
 fn prompts(context: &Context, split: Split, count: usize, file: &str) -> Result<Vec<Prompt>> {
-    let least = context.recipe().data()?.prompt.min_words;
+    let data = context.recipe().data()?;
     let Prompts { prompts, seen } = context.prompts(split, count)?;
     let passed_over = match seen.len() {
         0 => String::new(),
@@ -79,10 +79,7 @@ fn prompts(context: &Context, split: Split, count: usize, file: &str) -> Result<
     };
     if prompts.is_empty() && count > 0 {
         let (what, hint) = if seen.is_empty() {
-            (
-                format!("no text has the {least} words of a prompt and one more"),
-                "lower `data.prompt.min_words`",
-            )
+            data.no_prompts()
         } else {
             (
                 "no prompt is left that training texts do not make too".to_owned(),
@@ -93,9 +90,9 @@ fn prompts(context: &Context, split: Split, count: usize, file: &str) -> Result<
     }
     if prompts.len() < count {
         warn!(
-            "{file}: only {} texts make prompts of {least} words or more; {count} were asked \
-             for{passed_over}",
-            prompts.len()
+            "{file}: only {} {}; {count} were asked for{passed_over}",
+            prompts.len(),
+            data.that_make_prompts()
         );
     } else if !seen.is_empty() {
         info!("{file}: {count} prompts{passed_over}");

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use parquet::basic::Compression;
 
-use super::super::examples::{Prompts, Split, first_words_prompt};
+use super::super::examples::{Prompts, RowPrompt, Split, first_words_prompt};
 use super::super::parquet::tests::write;
 use super::*;
 use crate::recipe::{DataSplits, PromptRule};
@@ -227,12 +227,12 @@ fn a_folder_of_shards_is_read_in_order_and_lends_validation_rows() {
 
 #[test]
 fn prompts_are_the_first_words() {
-    let rule = PromptRule { min_words: 2, max_words: 4 };
+    let rule = PromptRule { min_words: 2, max_words: Some(4), ..PromptRule::default() };
     let example = |text: &str, id: usize| Example {
         id: format!("test-{id}"),
         text: text.into(),
         label: None,
-        prompt: None,
+        prompt: RowPrompt::FirstWords,
     };
     let mut lengths = std::collections::BTreeSet::new();
     for id in 0..50 {
@@ -383,7 +383,8 @@ fn what_is_not_read_need_not_be_there() {
     asking.columns.prompt = Some("messages".to_owned());
     let dataset = load(&asking, 7).unwrap();
     let asked = vec![crate::prompt::Message::new("user", "user 1")];
-    assert_eq!(dataset.test[1].prompt, Some(asked.into()), "the answer is none of the prompt");
+    let asked = RowPrompt::Whole(asked.into());
+    assert_eq!(dataset.test[1].prompt, asked, "the answer is none of the prompt");
     write(&|i| format!(r#"{{"messages":[{}]}}"#, turn("assistant", i)));
     let error = load(&asking, 7).unwrap_err().to_string();
     assert!(error.contains("asked.jsonl:1: `messages`, a chat without a turn of"), "{error}");

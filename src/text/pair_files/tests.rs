@@ -1,6 +1,7 @@
 //! Tests of `pair_files.rs`.
 
 use super::*;
+use crate::recipe::Preferences;
 
 fn settings(train_pairs: usize, validation_pairs: usize) -> Preferences {
     let table = format!(
@@ -8,6 +9,18 @@ fn settings(train_pairs: usize, validation_pairs: usize) -> Preferences {
          {{ prompt = \"question\" }}"
     );
     toml::from_str(&table).unwrap()
+}
+
+fn load(settings: &Preferences, source: &Path, seed: u64) -> Result<PairRows> {
+    super::load(&of(settings, source).pair_source().unwrap(), seed)
+}
+
+fn files(settings: &Preferences, source: &Path) -> Result<Vec<PathBuf>> {
+    super::files(&of(settings, source).pair_source().unwrap())
+}
+
+fn of(settings: &Preferences, source: &Path) -> Preferences {
+    Preferences { source: Some(source.to_str().unwrap().to_owned()), ..settings.clone() }
 }
 
 fn write(folder: &Path, name: &str, rows: std::ops::Range<usize>) {

@@ -5,7 +5,8 @@ use super::*;
 fn read_row(fields: Value) -> std::result::Result<Said, String> {
     let Value::Object(fields) = fields else { panic!("a row is an object") };
     let record = Record { line: 3, fields, unread: std::rc::Rc::new([]) };
-    read(Path::new("p.jsonl"), &PairColumns::default(), &record).map_err(|error| error.to_string())
+    read(Path::new("p.jsonl"), "preferences", &PairColumns::default(), &record)
+        .map_err(|error| error.to_string())
 }
 
 fn user(content: &str) -> Value {
@@ -153,4 +154,63 @@ fn what_cannot_be_read_says_what_is_there() {
     assert!(message.contains("`chosen`, turn 1: no `role`; found `text`"), "{message}");
     let message = error(json!({ "prompt": "q", "chosen": 1, "rejected": "b" }));
     assert!(message.contains("`chosen` must be a string"), "{message}");
+}
+
+/// OpenAI's comparisons, and the released sentiment data.
+#[test]
+fn answers_in_one_list_with_the_place_of_the_better_one() {
+    let info = json!({ "id": "t3_1", "post": "It slept.", "title": "A cat", "subreddit": "aww" });
+    let post = "SUBREDDIT: r/aww\n\nTITLE: A cat\n\nPOST: It slept.\n\nTL;DR:";
+    let summaries = |one: &str, other: &str| json!([{ "text": one, "policy": "sup4", "note": null }, { "text": other, "policy": "ref" }]);
+    let row = |choice: Value| json!({ "info": info, "summaries": summaries(" a", " b"), "choice": choice, "worker": "w" });
+    assert_eq!(read_row(row(json!(0))), Ok(said(post, " a", " b")));
+    assert_eq!(read_row(row(json!(1))), Ok(said(post, " b", " a")));
+    // As CSV has it.
+    let written = json!({
+        "info": info.to_string(), "summaries": summaries(" a", " b").to_string(), "choice": "1"
+    });
+    assert_eq!(read_row(written), Ok(said(post, " b", " a")));
+    let responses = json!({ "prompt": "q", "responses": [" a", " b"], "chosen": 1 });
+    assert_eq!(read_row(responses), Ok(said("q", " b", " a")));
+    let chats = json!({
+        "prompt": [user("q")], "responses": [[assistant("a")], [assistant("b")]], "chosen": 0
+    });
+    assert_eq!(read_row(chats), Ok(said(vec![Message::new("user", "q")], "a", "b")));
+
+    let article = json!({ "id": "1", "post": null, "subreddit": null, "article": "News" });
+    let article =
+        json!({ "info": article, "summaries": summaries(" a", " b"), "choice": 0, "batch": "cnn" });
+    assert_eq!(read_row(article).unwrap().unfit, Some(Reason::NoPost));
+    let null = json!({ "prompt": "q", "responses": [null, "b"], "chosen": 0 });
+    assert_eq!(read_row(null).unwrap().unfit, Some(Reason::Empty));
+}
+
+#[test]
+fn lists_of_answers_that_make_no_pair_are_told() {
+    let error = |row: Value| read_row(row).unwrap_err();
+    for (row, message) in [
+        (
+            json!({ "prompt": "q", "responses": ["a", "b", "c"], "chosen": 1 }),
+            "p.jsonl:3: `responses` holds 3 answers; expected two",
+        ),
+        (
+            json!({ "prompt": "q", "responses": ["a", "b"], "chosen": 2 }),
+            "`chosen` is `2`; expected 0 or 1, the place of the better of `responses`",
+        ),
+        (
+            json!({ "prompt": "q", "responses": ["a", "b"], "label": 0 }),
+            "no column `choice`, the place of the better of `responses`; found `prompt`,",
+        ),
+        (
+            json!({ "question": "q", "responses": ["a", "b"], "chosen": 0 }),
+            "no column `prompt`; found `question`, `responses`, `chosen`",
+        ),
+        (
+            json!({ "prompt": "q", "responses": [1, 2], "chosen": 0 }),
+            "`responses` must be a string, not `1`",
+        ),
+    ] {
+        let found = error(row);
+        assert!(found.contains(message), "{found}\nexpected {message}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Tests of `splits.rs`.
 
 use super::*;
+use crate::recipe::Preferences;
 
 fn data(splits: &str) -> Data {
     toml::from_str(&format!("source = 'x'\ntrain = 0\nvalidation = 0\ntest = 0\n{splits}")).unwrap()
@@ -19,7 +20,8 @@ fn found(names: &[&str], splits: &str) -> Result<[Vec<String>; 3], String> {
 }
 
 fn pairs(names: &[&str], splits: &str) -> Result<[Vec<String>; 2], String> {
-    let chosen = of_pairs(&sorted(names), &toml::from_str(splits).unwrap());
+    let preferences: Preferences = toml::from_str(&format!("source = 'x'\n{splits}")).unwrap();
+    let chosen = of_pairs(&sorted(names), &preferences.pair_source().unwrap());
     Ok(chosen.map_err(|trouble| trouble.at(Path::new("x")).to_string())?.map(|split| split.files))
 }
 

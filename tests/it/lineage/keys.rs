@@ -54,7 +54,7 @@ fn idle_keys() -> Vec<String> {
 
 /// Keys that `src/recipe/tables` takes as `_` and that `idle_keys` does not change, with the
 /// place where they count, if at all.
-const ELSEWHERE: [(&str, &str); 51] = [
+const ELSEWHERE: [(&str, &str); 52] = [
     ("Run.name", "the page alone"),
     ("Run.device", "`cuda` is not everywhere"),
     ("Run.dtype", "as the precision of each model"),
@@ -74,6 +74,7 @@ const ELSEWHERE: [(&str, &str); 51] = [
     ("Judge<'_>.dtype", ""),
     ("Gold.training", "settled"),
     ("Preferences.policy", "the outcome of that model"),
+    ("Dpo.sweep", "each of its settings is a task of its own"),
     ("Dpo.training", "settled"),
     ("Dpo.lora", "settled"),
     ("Direct.models", "one by one"),

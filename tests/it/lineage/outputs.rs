@@ -34,9 +34,9 @@ fn fresh_removes_what_a_run_of_every_shipped_recipe_writes_and_no_folder_stays()
         let dir = RunDir::open(&out).unwrap();
         let mut manifest = Manifest::load(&out).unwrap();
         for task in tasks::all(&plan).unwrap() {
-            let outputs = task.outputs(&plan);
-            assert!(!outputs.is_empty(), "{}", task.name(&plan));
-            manifest.begin(&task.name(&plan), "f", &outputs, &Value::Null).unwrap();
+            let outputs = task.outputs();
+            assert!(!outputs.is_empty(), "{}", task.name());
+            manifest.begin(&task.name(), "f", &outputs, &Value::Null).unwrap();
             for output in outputs {
                 atomic::write(&out.join(output).join("deep/file"), b"").unwrap();
             }

@@ -14,7 +14,7 @@ fn direct_tuning_is_as_the_guides_but_for_what_it_says() {
     for direct in training.direct.values() {
         assert_eq!(
             (&direct.sft, direct.objective.beta, Some(&direct.dpo)),
-            (&training.sft, 0.3, training.dpo.as_ref())
+            (&training.sft, 0.3, training.first_dpo())
         );
     }
     let own = [
@@ -37,7 +37,7 @@ fn direct_tuning_is_as_the_guides_but_for_what_it_says() {
         (Length::Epochs(2.0), 12, 12, 1e-5)
     );
     assert_eq!(
-        (own.sft, own.dpo.map(|dpo| dpo.batch_size)),
+        (own.sft.clone(), own.first_dpo().map(|dpo| dpo.batch_size)),
         (training_of("sft"), Some(16)),
         "the guide's own stays"
     );
@@ -61,7 +61,7 @@ fn direct_tuning_is_as_the_guides_but_for_what_it_says() {
 
 fn training_of(stage: &str) -> Option<Training> {
     let training = plan(&[]).training;
-    if stage == "sft" { training.sft } else { training.dpo }
+    if stage == "sft" { training.sft } else { training.first_dpo().cloned() }
 }
 
 #[test]

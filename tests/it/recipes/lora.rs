@@ -12,8 +12,9 @@ fn it_is_resolved_for_each_model_and_shown() {
         "direct.lora={rank=2, targets=['c_attn','c_fc']}",
     ];
     let all = plan(&overrides);
-    let StageTraining { sft, dpo, direct, .. } = &all.training;
-    let [sft, dpo] = [sft, dpo].map(|training| training.as_ref().unwrap().lora.as_ref().unwrap());
+    let StageTraining { sft, direct, .. } = &all.training;
+    let [sft, dpo] = [sft.as_ref(), all.training.first_dpo()]
+        .map(|training| training.unwrap().lora.as_ref().unwrap());
     assert_eq!(
         (sft.rank, sft.alpha, sft.targets.join(" "), sft.save),
         (16, 32.0, "c_attn".to_owned(), LoraSave::Merged)

@@ -5,6 +5,7 @@ mod chats;
 mod described;
 mod direct;
 mod full_size;
+mod guide_sweeps;
 mod lora;
 mod mangled;
 mod memory;
@@ -17,6 +18,7 @@ mod reading;
 mod rules;
 mod shipped;
 mod steering;
+mod sweeps;
 mod twins;
 
 use std::path::{Path, PathBuf};

@@ -39,7 +39,7 @@ fn list_items_go_by_index_and_one_past_the_end_appends() {
         "steer.method.7={kind='best_of_n', n=2, name='two'}",
     ]);
     let methods = recipe.steer.unwrap().method;
-    assert_eq!(methods[1].search.settings().samples(), 8);
+    assert_eq!(methods[1].rows[0].search.settings().samples(), 8);
     assert_eq!((methods.len(), methods[7].names()), (8, vec!["two".to_owned()]));
     assert_eq!(
         problems(&["steer.method.9.n=8"]),
@@ -64,9 +64,9 @@ fn wrong_ones_are_told_as_they_were_typed() {
             "--set run.name.x=1: `run.name` is a single value, not a table",
             "--set run..name=x: `run..name` is no key of a recipe\n\nhint: for example \
              steer.method.0.n",
-            "--set dpo.bata=1: unknown key `bata` in `dpo`\n\nhint: did you mean `beta`?",
             "--set run.name=2024: `run.name` is `2024`, expected text: names the run directory \
              below `checkpoints/`\n\nhint: --set 'run.name=\"2024\"' makes it text",
+            "--set dpo.bata=1: unknown key `bata` in `dpo`\n\nhint: did you mean `beta`?",
             "--set steer.method.2.chunk_length=5: unknown key `chunk_length` in \
              `steer.method`\n\nhint: did you mean `chunk_len`?",
         ]

@@ -26,7 +26,7 @@ fn defaults_are_filled_in() {
         ([1].as_slice(), "cpu", None)
     );
     let prompt = &data.as_ref().unwrap().prompt;
-    assert_eq!((prompt.min_words, prompt.max_words), (4, 8));
+    assert_eq!((prompt.min_words, prompt.most_words()), (4, 8));
     assert_eq!(dpo.as_ref().unwrap().beta, 0.1);
     assert_eq!(preferences.as_ref().unwrap().sampling.temperature, 0.7);
     assert_eq!(plan.recipe.models["base"].prompt, "{prompt}");
@@ -51,12 +51,13 @@ fn a_reward_model_stands_on_the_guides_model_unless_it_names_another() {
     );
     let training = of_base.training.reward_model.as_ref().unwrap();
     assert_eq!(
-        (training.length, training.schedule),
-        (Length::Epochs(1.0), w2s::recipe::Schedule::Cosine)
+        (training.length, training.schedule, training.batch_size, training.learning_rate),
+        (Length::Epochs(1.0), w2s::recipe::Schedule::Cosine, 32, 5e-6),
+        "the paper's"
     );
     assert_eq!(
         (of_base.recipe.reward_model.as_ref().unwrap().head_learning_rate, training.max_length),
-        (1e-3, 96)
+        (1e-5, 96)
     );
     assert!(
         plan(&[])
@@ -98,7 +99,7 @@ fn guides_come_from_stages_or_from_models() {
     let stages = plan(&[]);
     assert_eq!(
         (stages.tuned(), stages.untuned()),
-        (Some(GuideSource::Dpo), Some(GuideSource::Sft))
+        (Some(GuideSource::Dpo(None)), Some(GuideSource::Sft))
     );
 
     let named = plan(&["steer.tuned=base", "steer.untuned=guide"]);

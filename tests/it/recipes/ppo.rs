@@ -2,7 +2,7 @@
 
 use w2s::recipe::{GuideSource, Length, Plan, Recipe, Stage};
 
-use super::{Written, memory_of, only, plan};
+use super::{Written, memory_of, only, plan, problems};
 
 #[test]
 fn it_is_settled_and_survives_being_written() {
@@ -14,7 +14,7 @@ fn it_is_settled_and_survives_being_written() {
     let ppo = plan.recipe.ppo.as_ref().unwrap();
     assert_eq!((ppo.temperature, ppo.ppo_epochs, ppo.gamma, ppo.lam), (0.7, 4, 1.0, 0.95));
     assert_eq!((ppo.kl.coef, ppo.kl.target, ppo.kl.horizon()), (0.05, None, 10_000.0));
-    let training = plan.training.ppo.unwrap();
+    let training = plan.training.ppo["base"].clone();
     assert_eq!(
         (training.length, training.warmup_ratio, training.max_length),
         (Length::Steps(4), 0.0, 50)
@@ -24,7 +24,7 @@ fn it_is_settled_and_survives_being_written() {
 
 #[test]
 fn a_micro_batch_not_given_divides_the_minibatch() {
-    let micro_batch = |more: &[&str]| plan(more).training.ppo.unwrap().micro_batch_size;
+    let micro_batch = |more: &[&str]| plan(more).training.ppo["base"].clone().micro_batch_size;
     assert_eq!(micro_batch(&[]), 8);
     assert_eq!(
         micro_batch(&["ppo.prompts=64", "ppo.training.batch_size=60", "ppo.minibatch_size=20"]),
@@ -32,7 +32,7 @@ fn a_micro_batch_not_given_divides_the_minibatch() {
     );
     assert_eq!(micro_batch(&["ppo.minibatch_size=8", "ppo.training.micro_batch_size=2"]), 2);
     let whole = Written::edited(&[("minibatch_size = 8\n", "")]);
-    assert_eq!(whole.plan(&[]).training.ppo.unwrap().micro_batch_size, 16);
+    assert_eq!(whole.plan(&[]).training.ppo["base"].clone().micro_batch_size, 16);
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn the_pair_is_named_or_that_of_steering_or_of_the_stages() {
     let pair =
         |more: &[&str]| plan(more).ppo_pair().map(|pair| (pair.tuned, pair.untuned)).unwrap();
     let model = |name: &str| GuideSource::Model(name.into());
-    assert_eq!(pair(&[]), (GuideSource::Dpo, GuideSource::Sft));
+    assert_eq!(pair(&[]), (GuideSource::Dpo(None), GuideSource::Sft));
     let steering = ["steer.tuned=base", "steer.untuned=guide"];
     assert_eq!(pair(&steering), (model("base"), model("guide")));
     let named = [&steering[..], &["ppo.tuned=guide", "ppo.untuned=base"]].concat();
@@ -118,6 +118,25 @@ fn describe_says_all_of_it() {
     ] {
         assert!(text.contains(shown), "{shown:?} is not in\n{text}");
     }
+}
+
+#[test]
+fn several_policies_are_trained_one_after_the_other() {
+    let several = plan(&["ppo.policy=['base','other']"]);
+    assert_eq!(several.training.ppo.keys().collect::<Vec<_>>(), ["base", "other"]);
+    let recipe = &several.recipe;
+    let again: Recipe = toml::from_str(&toml::to_string_pretty(recipe).unwrap()).unwrap();
+    assert_eq!(&again, recipe);
+    let text = several.describe();
+    assert!(
+        text.contains("ppo: base, other; rewarded by")
+            && text.contains("policies 2 × chunk lengths 2 × seeds 1 = 4 trainings;"),
+        "{text}"
+    );
+    only(&["ppo.policy=[]"], "`ppo.policy` is empty, expected one model or more");
+    only(&["ppo.policy=['base','base']"], "`ppo.policy` holds `base` twice");
+    let of_no_kind = problems(&["ppo.policy=3"]);
+    assert!(of_no_kind[0].contains("the name of a model, or a list of names"), "{of_no_kind:?}");
 }
 
 #[test]

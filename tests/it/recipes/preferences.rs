@@ -96,7 +96,7 @@ fn pairs_of_samples_and_of_a_source() {
     )
     .unwrap();
     assert_eq!(
-        plan.training.dpo.as_ref().unwrap().max_length,
+        plan.training.first_dpo().unwrap().max_length,
         512,
         "of a file nothing is known before it is read"
     );

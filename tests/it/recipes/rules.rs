@@ -152,9 +152,9 @@ fn optimisation() {
     assert_eq!(
         problems(&["dpo.loss=sigmod", "sft.on=answer"]),
         [
+            "--set sft.on=answer: `sft.on` is `answer`, expected one of `response`, `all`",
             "--set dpo.loss=sigmod: `dpo.loss` is `sigmod`, expected one of `sigmoid`, `ipo`, \
              `hinge`\n\nhint: did you mean `sigmoid`?",
-            "--set sft.on=answer: `sft.on` is `answer`, expected one of `response`, `all`",
         ]
     );
     only(
@@ -208,12 +208,43 @@ fn data_is_asked_for_by_the_stages_that_read_it() {
     assert_eq!(written.plan(&[]).recipe.data, None);
     let half = written.problems(&["data.source=builtin:reviews", "data.train=1"]);
     assert!(half[0].contains("`data.train` and `data.validation` go together"), "{half:#?}");
-    let both = written.problems(&[
-        "data.source=builtin:reviews",
-        "data.columns.prompt=instruction",
-        "data.prompt.max_words=9",
-    ]);
-    assert!(both[0].contains("`data.columns.prompt` names a column of whole prompts"), "{both:#?}");
+}
+
+#[test]
+fn rules_on_whole_prompts_and_on_first_words_do_not_mix() {
+    let head = "[run]\nname='a'\n[data]\nsource='builtin:reviews'\ntest=9\n[models.m]\nid='g'\n\
+                [steer]\nbases=['m']\nprompts=1\nmax_new_tokens=1\nmethod=[{kind='base'}]\n";
+    let written = Written::new(head);
+    model_folder(&written.folder.path().join("g"), TINY_GPT2);
+    let problem = |overrides: &[&str]| {
+        let problems = written.problems(overrides);
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        problems[0].clone()
+    };
+    let whole = "data.columns.prompt=instruction";
+    for (overrides, expected) in [
+        (&[whole, "data.prompt.min_words=3"][..], "names a column of whole prompts\n\nhint: leave"),
+        (&["data.prompt.end=TL;DR:"], "`data.prompt.end` is about whole prompts, but prompts are"),
+        (&["data.prompt.long=cut"], "`data.prompt.long` is about whole prompts, but prompts are"),
+        (&[whole, "data.prompt.long=cut"], "no prompt is too long without `data.prompt.max_words`"),
+        (&[whole, "data.prompt.end=\" \""], "`data.prompt.end` is empty"),
+        (
+            &[whole, "data.prompt.end=in short", "data.prompt.max_words=2"],
+            "`data.prompt.max_words` = 2 leaves no word before the 2 of `data.prompt.end`",
+        ),
+    ] {
+        let found = problem(overrides);
+        assert!(found.contains(expected), "{found}\nexpected {expected}");
+    }
+    let all = [whole, "data.prompt={max_words=9,long='cut',end='in short'}"];
+    let plan = written.plan(&all).describe();
+    assert!(
+        plan.contains(
+            "  prompt: what column `instruction` holds, which ends in \"in short\"; those of more \
+             than 9 words are cut\n"
+        ),
+        "{plan}"
+    );
 }
 
 #[test]
