@@ -18,7 +18,8 @@ use crate::score::JudgeModel;
 use crate::stages::tasks::SUMMARY;
 use crate::stages::{self, Context, shards};
 use crate::text::{
-    DataReport, LearnedPrompts, PairRow, PairRows, bos_problems, load_pair_rows, mixture_problems,
+    DataReport, LearnedPrompts, PairRow, PairRows, bos_problems, load_pair_rows, pair_problems,
+    said_twice,
 };
 
 /// What `w2s run` was asked beyond the recipe.
@@ -155,7 +156,7 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
         .filter_map(|(key, folder)| {
             Some(format!("`{key}`: {}", check_lm_folder(&folder, generates).err()?))
         })
-        .chain(mixture_problems(recipe))
+        .chain(pair_problems(recipe))
         .chain(bos_problems(recipe))
         .collect();
     for (name, table) in recipe.lora_starts() {
@@ -169,11 +170,11 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
                 .extend(check_resumes(&folder, &lora).err().map(|error| format!("{key}: {error}")));
         }
     }
-    let (mut counts, mut learned) = (Counts::default(), LearnedPrompts::default());
+    let (mut counts, mut learned) = (Counts::default(), LearnedPrompts::new(recipe));
     let mut pairs = Vec::new();
     let sources = recipe.pair_sources().into_iter().filter(|source| source.path().exists());
-    for (source, seed) in sources.zip(recipe.run.seeds.first().into_iter().cycle()) {
-        match load_pair_rows(&source, *seed) {
+    for source in sources {
+        match load_pair_rows(&source) {
             Ok(rows) => {
                 let count = Some(rows.train.len());
                 if source.table == GoldRewardModel::TABLE {
@@ -181,6 +182,7 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
                 } else {
                     counts.pairs = count;
                     problems.extend(without_chat(recipe, &rows));
+                    problems.extend(ending_twice(recipe, &rows));
                 }
                 learned.add(source.table, &rows);
                 pairs.push((source.table, rows.report));
@@ -199,6 +201,25 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
     Preflight { problems, counts, pairs, learned }
 }
 
+/// Models that are tuned on pairs whose prompts end in what their templates add.
+fn ending_twice(recipe: &Recipe, rows: &PairRows) -> Vec<String> {
+    let tuned = tuned_models(recipe);
+    let twice = |name: &&str| {
+        let prompts = rows.train.iter().map(|row| &row.prompt);
+        let problem = said_twice(name, recipe.models.get(*name)?, prompts)?;
+        Some(format!("`preferences.source`: {problem}"))
+    };
+    tuned.iter().filter_map(twice).collect()
+}
+
+/// The models of the recipe that are tuned on the pairs.
+fn tuned_models(recipe: &Recipe) -> Vec<&str> {
+    let direct = recipe.direct_models().iter().map(String::as_str);
+    let mut tuned: Vec<&str> = recipe.guide_model().into_iter().chain(direct).collect();
+    tuned.dedup();
+    tuned
+}
+
 /// What keeps models from reading the chats that they are tuned on. One that has a chat template is
 /// to read by it, in training as in search; one that has none reads a single turn as a text.
 fn without_chat(recipe: &Recipe, rows: &PairRows) -> Vec<String> {
@@ -206,10 +227,7 @@ fn without_chat(recipe: &Recipe, rows: &PairRows) -> Vec<String> {
     let is_chat = |row: &&PairRow| matches!(row.prompt, PromptText::Chat(_));
     let Some(first) = all().find(is_chat) else { return Vec::new() };
     let several = all().filter(is_chat).find(|row| row.prompt.single_turn().is_none());
-    let tuned =
-        recipe.guide_model().into_iter().chain(recipe.direct_models().iter().map(String::as_str));
-    let mut tuned: Vec<&str> = tuned.collect();
-    tuned.dedup();
+    let tuned = tuned_models(recipe);
     let problem = |name: &str| {
         let model = recipe.models.get(name).filter(|model| model.chat.is_none())?;
         let folder = model.id.as_ref().map(Path::new);

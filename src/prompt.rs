@@ -1,6 +1,7 @@
 //! What is asked: a text to continue or a chat to answer, and the name that it goes by. How a model
 //! reads it is told by `text`.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,16 @@ impl PromptText {
                 _ => None,
             },
             Self::Plain(_) => None,
+        }
+    }
+
+    /// What prompts that must not part have in common, byte by byte: all that is said. A chat of
+    /// the user's turn alone asks what its text does.
+    pub fn key(&self) -> Cow<'_, str> {
+        match (self, self.single_turn()) {
+            (Self::Plain(text), _) => Cow::Borrowed(text),
+            (_, Some(text)) => Cow::Borrowed(text),
+            (chat, None) => Cow::Owned(chat.to_string()),
         }
     }
 

@@ -1,15 +1,18 @@
 //! `w2s check`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{hub, print};
+use super::{hub, print, recipe_file};
 use crate::error::{Error, Result};
 use crate::hub::Files;
 use crate::pipeline::{self, Preflight};
-use crate::recipe::{self, Counts, Plan, Recipe, hub_base, hub_dataset, hub_model};
-use crate::text::{DataReport, Dataset, Split, load_dataset, plan_report};
+use crate::recipe::{self, Counts, Plan, Recipe, Steer, hub_base, hub_dataset, hub_model};
+use crate::text::{
+    DataReport, Dataset, Split, TestPrompts, answered_before, load_dataset, plan_report, said_twice,
+};
 
 #[derive(Debug, Args)]
 pub struct CheckCommand {
@@ -32,7 +35,7 @@ impl CheckCommand {
             let schema = serde_json::to_string_pretty(recipe::schema());
             return print(&schema.map_err(|error| Error::failed(error.to_string()))?);
         };
-        let asked = recipe::load(&path, &self.set)?;
+        let asked = recipe_file::load(&path, &self.set)?;
         let planned = hub::resolve(&asked, &path, Files::WithoutWeights)
             .and_then(|recipe| Plan::new(recipe, &path));
         let (told, plan) = match planned {
@@ -102,10 +105,12 @@ fn find(asked: &Recipe, recipe: &Recipe, path: &Path) -> Findings {
             Ok(read) => {
                 counts.texts = Some(read.train.len());
                 problems.extend(lacking(recipe, &read).map(|error| error.to_string()));
-                problems.extend(recipe.steer.as_ref().and_then(|steer| {
+                if let Some(steer) = &recipe.steer {
                     let found = read.test_prompts(table, *seed, steer.prompts, &learned);
-                    found.too_few(table, steer.prompts)
-                }));
+                    problems.extend(found.too_few(table, steer.prompts));
+                    let end = table.prompt.end.as_deref();
+                    problems.extend(misread_prompts(recipe, steer, &found, end));
+                }
                 data = Some(read.report);
             }
             Err(error) => problems.push(error.to_string()),
@@ -121,6 +126,24 @@ fn lacking(recipe: &Recipe, dataset: &Dataset) -> Option<Error> {
     let texts = (is_learned || is_labelled).then(|| dataset.texts(Split::Train).map(drop));
     let labels = is_labelled.then(|| dataset.labels(Split::Train).map(drop));
     texts.and_then(Result::err).or_else(|| labels.and_then(Result::err))
+}
+
+/// What the templates and exemplars of models that are steered, or steer, do not go with in the
+/// test prompts, which all end in `end`.
+fn misread_prompts(
+    recipe: &Recipe,
+    steer: &Steer,
+    TestPrompts { prompts, .. }: &TestPrompts,
+    end: Option<&str>,
+) -> Vec<String> {
+    let bases = steer.bases.iter().map(String::as_str);
+    let names: BTreeSet<&str> = bases.chain(recipe.guide_models()).collect();
+    let models = names.iter().filter_map(|name| Some((*name, recipe.models.get(*name)?)));
+    let problems = models.flat_map(|(name, model)| {
+        let texts = prompts.iter().map(|prompt| &prompt.text);
+        [said_twice(name, model, texts), answered_before(name, model, prompts, end)]
+    });
+    problems.flatten().collect()
 }
 
 /// What is to be known of the models, as a paragraph of the plan.

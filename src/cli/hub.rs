@@ -7,9 +7,11 @@ use crate::artifacts::stand_in;
 use crate::error::{Error, Result};
 use crate::hub::{Files, Hub};
 use crate::models::check_lm_config;
-use crate::recipe::{HubId, ModelId, Recipe, hub_base, hub_dataset, hub_model, validate};
+use crate::recipe::{
+    HubId, ModelId, PairSource, Recipe, hub_base, hub_dataset, hub_model, validate,
+};
 use crate::score::JudgeModel;
-use crate::text::chosen_files;
+use crate::text::{chosen_files, chosen_pair_files};
 
 /// The folder that `--base` and its like name: a path as it is, a hub id as its folder in the
 /// cache. The base of an adapter is fetched where it is on the hub.
@@ -65,11 +67,13 @@ pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recip
     let mut recipe = asked.clone();
     let source = recipe.data.as_ref().and_then(|data| hub_dataset(folder, &data.source));
     let dataset = source.filter(|_| files == Files::All);
+    let pairs = pairs_on_hub(asked, folder).into_iter().filter(|_| files == Files::All);
+    let pairs: Vec<(PairSource, HubId)> = pairs.collect();
     let models: Vec<(ModelId, Place)> = recipe
         .ids_mut()
         .filter_map(|model| Place::on_hub(folder, model.id).map(|place| (model, place)))
         .collect();
-    if models.is_empty() && dataset.is_none() {
+    if models.is_empty() && dataset.is_none() && pairs.is_empty() {
         return Ok(recipe);
     }
     // A mistake in the recipe must not show after gigabytes.
@@ -100,7 +104,23 @@ pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recip
         };
         data.source = text(hub.dataset(&hub_id, &choose)?)?;
     }
+    for (source, hub_id) in pairs {
+        let choose = |names: &[&str]| {
+            chosen_pair_files(names, &source).map_err(|trouble| (trouble.problem, trouble.hint))
+        };
+        let fetched = text(hub.dataset(&hub_id, &choose)?)?;
+        let mut paths = recipe.pair_paths_mut();
+        if let Some((_, path)) = paths.find(|(table, _)| *table == source.table) {
+            *path = fetched;
+        }
+    }
     Ok(recipe)
+}
+
+/// The pairs of `recipe`, which lies in `folder`, that are data sets on the hub.
+fn pairs_on_hub<'a>(recipe: &'a Recipe, folder: &Path) -> Vec<(PairSource<'a>, HubId)> {
+    let sources = recipe.pair_sources().into_iter();
+    sources.filter_map(|source| Some((source, hub_dataset(folder, source.source)?))).collect()
 }
 
 /// What [`resolve`] made of `asked`, and a plan absolute, with the hub ids as they were written:
@@ -117,6 +137,12 @@ pub(super) fn as_written(resolved: &Recipe, asked: &Recipe, path: &Path) -> Reci
         && hub_dataset(folder, &asked.source).is_some()
     {
         data.source.clone_from(&asked.source);
+    }
+    for (source, _) in pairs_on_hub(asked, folder) {
+        let mut paths = recipe.pair_paths_mut();
+        if let Some((_, path)) = paths.find(|(table, _)| *table == source.table) {
+            source.source.clone_into(path);
+        }
     }
     recipe
 }

@@ -5,6 +5,7 @@ mod check;
 mod compare;
 mod doctor;
 mod hub;
+mod recipe_file;
 mod run;
 mod search_flags;
 mod settings;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use tracing::info;
 
-use super::{hub, print, to_json};
+use super::{hub, print, recipe_file, to_json};
 use crate::artifacts::{Shard, interrupt};
 use crate::error::{Error, Result};
 use crate::hub::Files;
@@ -62,7 +62,7 @@ impl RunCommand {
             )));
         }
         let only = if self.shard.is_some() { vec![Stage::Steer] } else { self.only };
-        let asked = recipe::load(&self.recipe, &self.set)?;
+        let asked = recipe_file::load(&self.recipe, &self.set)?;
         let planned = hub::resolve(&asked, &self.recipe, Files::All)
             .and_then(|recipe| Plan::new(recipe, &self.recipe));
         let plan = planned.map_err(|error| match error {

@@ -28,9 +28,12 @@ struct Flag {
     help: String,
 }
 
+/// The key of searches whose flag is that of the sampling: none of them draws.
+pub(super) const TOP_K: &str = "top_k";
+
 static FLAGS: LazyLock<Vec<Flag>> = LazyLock::new(|| {
     let mut flags: Vec<Flag> = Vec::new();
-    for (kind, key) in Search::keys() {
+    for (kind, key) in Search::keys().iter().filter(|(_, key)| key.name != TOP_K) {
         match flags.iter_mut().find(|flag| flag.key.name == key.name) {
             Some(flag) => flag.also_of(kind, key),
             None => flags.push(Flag::of(key, kind)),
@@ -56,6 +59,7 @@ impl Flag {
         let arg = Arg::new(key.name.as_str()).long(name.trim_start_matches('-'));
         let (usual, parser): (String, ValueParser) = match key.value {
             KeyValue::Count(usual) => (usual.to_string(), value_parser!(u32).range(1..).into()),
+            KeyValue::Limit(usual) => (usual.to_string(), value_parser!(u32).into()),
             KeyValue::Length(usual) => (usual.to_string(), ValueParser::new(chunk_len)),
             KeyValue::Number(usual) => (usual.to_string(), value_parser!(f64).into()),
             KeyValue::Switch => return arg.action(ArgAction::SetTrue).help(help),
@@ -66,7 +70,7 @@ impl Flag {
 
     fn given(&self, matches: &ArgMatches) -> Option<Value> {
         match self.key.value {
-            KeyValue::Count(_) => {
+            KeyValue::Count(_) | KeyValue::Limit(_) => {
                 matches.get_one::<u32>(&self.key.name).map(|count| i64::from(*count).into())
             }
             KeyValue::Length(_) => matches.get_one::<Value>(&self.key.name).cloned(),
@@ -80,7 +84,9 @@ impl Flag {
     /// The value where the flag is not given.
     fn usual(&self) -> Value {
         match self.key.value {
-            KeyValue::Count(count) | KeyValue::Length(count) => i64::from(count).into(),
+            KeyValue::Count(count) | KeyValue::Limit(count) | KeyValue::Length(count) => {
+                i64::from(count).into()
+            }
             KeyValue::Number(number) => number.into(),
             KeyValue::Switch => false.into(),
         }
@@ -94,6 +100,11 @@ fn chunk_len(word: &str) -> Result<Value, String> {
         Ok(tokens @ 1..) => Ok(i64::from(tokens).into()),
         _ => Err(format!("{word} is not in 1..={}, nor inf", u32::MAX)),
     }
+}
+
+/// The kinds of searches whose `top_k` the flag of the sampling gives.
+pub(super) fn top_k_kinds() -> impl Iterator<Item = &'static str> {
+    Search::keys().iter().filter(|(_, key)| key.name == TOP_K).map(|(kind, _)| *kind)
 }
 
 impl SearchFlags {

@@ -15,7 +15,7 @@ use tracing::warn;
 
 use self::printed::Printed;
 use super::hub;
-use super::search_flags::SearchFlags;
+use super::search_flags::{SearchFlags, top_k_kinds};
 use super::settings::{Words, key_help};
 use crate::artifacts::interrupt;
 use crate::engine::{Engine, PromptReader, SteerSettings, check_prompts};
@@ -26,8 +26,8 @@ use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
 use crate::recipe::{Dtype, Proposal, Recipe, base_kinds};
 use crate::score::{GuidePair, JudgeModel};
-use crate::search::CbsSettings;
-use crate::text::{PromptTemplate, Tokenizer, read_prompts, tilt_problems};
+use crate::search::{CbsSettings, Search};
+use crate::text::{PromptTemplate, Tokenizer, read_prompts, two_vocabularies_problems};
 
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
@@ -85,7 +85,7 @@ pub struct SteerCommand {
     prompts_in_flight: Option<u32>,
     #[arg(long, help = key_help("steer.sampling.temperature"))]
     temperature: Option<f64>,
-    #[arg(long, help = key_help("steer.sampling.top_k"))]
+    #[arg(long, help = top_k_help())]
     top_k: Option<u32>,
     #[arg(long, help = key_help("steer.sampling.top_p"))]
     top_p: Option<f64>,
@@ -344,9 +344,18 @@ fn check_vocabularies(recipe: &Recipe, words: &Words, folders: &Folders) -> Resu
             model.id = Some(folder.to_owned());
         }
     }
-    let problems: Vec<String> =
-        tilt_problems(&recipe).into_iter().map(|problem| words.translated(problem)).collect();
+    let problems: Vec<String> = two_vocabularies_problems(&recipe)
+        .into_iter()
+        .map(|problem| words.translated(problem))
+        .collect();
     if problems.is_empty() { Ok(()) } else { Err(Error::Recipe(problems)) }
+}
+
+/// It is a key of the sampling, or of a search that does not draw.
+fn top_k_help() -> String {
+    let of_search = Search::key("top_k").map_or("", |key| key.help.as_str());
+    let kinds = top_k_kinds().collect::<Vec<_>>().join(", ");
+    format!("{}; {kinds}: {of_search}", key_help("steer.sampling.top_k"))
 }
 
 fn template_of(template: &str, chat: bool, system: Option<&str>) -> PromptTemplate {

@@ -25,6 +25,8 @@ pub struct Sizes {
     /// Tokens of a response that its guides read at once.
     pub chunk: usize,
     pub new_tokens: usize,
+    /// Whether guides tell what every next token is worth, so that all their logits exist at once.
+    pub weighs_next: bool,
 }
 
 /// What a model is, as far as memory goes.
@@ -61,7 +63,12 @@ impl From<&Lm> for ReadingModel {
 impl Sizes {
     pub fn of(search: &Search, new_tokens: usize) -> Self {
         let settings = search.settings();
-        Self { rows: settings.rows(), chunk: settings.chunk(new_tokens), new_tokens }
+        Self {
+            rows: settings.rows(),
+            chunk: settings.chunk(new_tokens),
+            new_tokens,
+            weighs_next: settings.weighs_next(),
+        }
     }
 
     /// What `model` reads of one prompt: so many new tokens, so many of them at once.
@@ -106,7 +113,7 @@ pub fn scoring(
     [("tuned", tuned), ("untuned", untuned)].map(|(name, model)| Reader {
         name: format!("{name} guide {}", index + 1),
         device: model.device,
-        reading: sizes.reading(model, prompt_tokens, tokens, false),
+        reading: sizes.reading(model, prompt_tokens, tokens, sizes.weighs_next),
     })
 }
 
@@ -191,7 +198,7 @@ mod tests {
     #[test]
     fn the_number_is_kept_lowered_or_refused_with_the_arithmetic() {
         let model = ReadingModel { sizes: TINY, context: 64, device: Device::Cpu };
-        let sizes = Sizes { rows: 4, chunk: 1, new_tokens: 18 };
+        let sizes = Sizes { rows: 4, chunk: 1, new_tokens: 18, weighs_next: false };
         let reader = |name: &str, rows: usize| {
             let reader = sampling(0, model, 10, &Sizes { rows, ..sizes });
             Reader { name: name.to_owned(), ..reader }
@@ -353,12 +360,14 @@ mod tests {
             "{kind='eft',weights=[1,2]}",
             "{kind='beam',beam_width=5}",
             "{kind='cbs',beam_width=4,successors=4,chunk_len=5,tilt=1}",
+            "{kind='guided_beam',beam_width=4}",
         ];
         let others = ["steer.prompts_in_flight=1", "steer.max_new_tokens=50", "run.seeds=[1]"];
         let mut checked = 0;
         for method in methods {
             for base in ["base", "other"] {
-                if base == "other" && (method.contains("eft") || method.contains("tilt")) {
+                let is_one = ["eft", "tilt", "guided"].iter().any(|kind| method.contains(kind));
+                if base == "other" && is_one {
                     continue;
                 }
                 for other in others {
@@ -369,6 +378,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(checked, 36);
+        assert_eq!(checked, 39);
     }
 }

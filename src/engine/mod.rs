@@ -72,15 +72,13 @@ impl Engine {
         } else {
             Some(Guides::for_base(pairs, vocabulary.as_ref())?)
         };
+        let difference = guides.as_ref().and_then(Guides::difference);
+        if let Some(difference) = difference.filter(|_| method.needs_one_vocabulary()) {
+            let how = format!("two: {difference}");
+            let what = two_vocabularies(&method.search, "base", "guide", &how);
+            return Err(Error::recipe(what));
+        }
         if let (Some(weight), Some(guides)) = (method.proposal.tilt(), &guides) {
-            if let Some(difference) = guides.difference() {
-                return Err(Error::recipe(two_vocabularies(
-                    &method.search,
-                    "base",
-                    "guide",
-                    &format!("two: {difference}"),
-                )));
-            }
             base.mix(guides.members(weight))?;
         }
         let readers = base

@@ -166,8 +166,10 @@ impl Node {
 
     /// Whether the table cannot do without the key.
     pub fn requires(self, key: &str) -> bool {
-        let required = self.kind.get("required").and_then(Value::as_array);
-        required.into_iter().flatten().any(|required| required == key)
+        // Those that may be given in another way stand in the first of the alternatives.
+        let all = [self.kind.get("required"), self.kind["anyOf"][0].get("required")];
+        let all = all.into_iter().flatten().filter_map(Value::as_array);
+        all.flatten().any(|required| required == key)
     }
 
     /// What stands on the field itself.

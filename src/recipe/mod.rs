@@ -21,6 +21,7 @@ mod lora_starts;
 mod memory;
 mod mend;
 mod overrides;
+mod pair_sources;
 mod plan;
 mod planning;
 mod prompt_bound;

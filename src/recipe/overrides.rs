@@ -142,18 +142,19 @@ impl Document {
         Some(path.join("."))
     }
 
-    /// `id` and `scratch` are alternatives: setting one by hand removes the one that the file gave.
+    /// `id`, `scratch` and, of the gold, `reward_model` are alternatives: setting one by hand removes
+    /// the one that the file gave.
     fn replace_alternative(&mut self, path: &[String], argument: &str) -> Option<String> {
+        const ALTERNATIVES: [&str; 3] = ["id", "scratch", "reward_model"];
         let (last, table) = path.split_last()?;
-        let other = match last.as_str() {
-            "id" => "scratch",
-            "scratch" => "id",
-            _ => return None,
-        };
         let holds_models = matches!(table, [only] if only == "gold")
             || matches!(table, [first, _] if first == "models");
-        let removed = [table, &[other.to_owned()]].concat();
-        let removed = if holds_models { self.remove_written(&removed) } else { None }?;
+        if !holds_models || !ALTERNATIVES.contains(&last.as_str()) {
+            return None;
+        }
+        let others = ALTERNATIVES.into_iter().filter(|other| other != last);
+        let mut others = others.map(|other| [table, &[other.to_owned()]].concat());
+        let removed = others.find_map(|other| self.remove_written(&other))?;
         Some(format!("--set {argument} takes the place of `{removed}` in the recipe"))
     }
 
@@ -197,7 +198,11 @@ fn relative_to_here(path: &[String], value: Value) -> Value {
     let keys: Vec<&str> = path.iter().map(String::as_str).collect();
     if !matches!(
         keys[..],
-        ["data" | "preferences", "source"] | ["models" | "judges", _, "id"] | ["gold", "id"]
+        ["data" | "preferences", "source"]
+            | ["models" | "judges", _, "id"]
+            | ["models", _, "prompt" | "exemplars", "file"]
+            | ["gold", "id"]
+            | ["gold", "reward_model", "source"]
     ) {
         return value;
     }

@@ -232,15 +232,18 @@ fn paths<'a>(
     let Recipe { models, gold, judges, data, preferences, .. } = recipe;
     let models = models.values_mut().filter_map(|model| model.id.as_mut());
     let judges = judges.values_mut().map(|judge| &mut judge.id);
+    let is_here = |source: &&mut String| {
+        !source.starts_with("builtin:") && hub_dataset(folder, source).is_none()
+    };
     let gold = gold.iter_mut().flat_map(|gold| {
         let pairs = gold.reward_model.as_mut().map(|table| &mut table.source);
-        gold.id.as_mut().into_iter().chain(pairs)
+        gold.id.as_mut().into_iter().chain(pairs.filter(is_here))
     });
-    let is_here =
-        |source: &str| !source.starts_with("builtin:") && hub_dataset(folder, source).is_none();
-    let source = data.as_mut().map(|data| &mut data.source).filter(|source| is_here(source));
+    let data = data.as_mut().map(|data| &mut data.source).filter(is_here);
     let pairs = preferences.as_mut().and_then(|preferences| preferences.source.as_mut());
-    models.chain(gold).chain(judges).chain(source).chain(pairs)
+    let pairs = pairs.filter(is_here);
+    let all: Vec<&mut String> = models.chain(gold).chain(judges).chain(data).chain(pairs).collect();
+    all.into_iter()
 }
 
 /// The recipe with its paths as seen from here, for one that cannot be planned and is only looked

@@ -1,6 +1,6 @@
 //! How many tokens a prompt may have, before any tokenizer is read.
 
-use super::tables::{Columns, Data, Recipe};
+use super::tables::{Columns, Data, HOLE, Recipe};
 
 /// Tokens that a word of a prompt is taken to need at most, on average.
 const TOKENS_PER_WORD: usize = 3;
@@ -28,8 +28,9 @@ impl Recipe {
         let model = self.models.get(model)?;
         let chat = model.chat.as_ref();
         let system = chat.and_then(|chat| chat.system.as_deref()).unwrap_or_default();
-        let prompt = model.prompt.replace("{prompt}", " ");
-        let words = prompt.split_whitespace().chain(system.split_whitespace()).count();
+        let prompt = model.prompt.text().unwrap_or_default().replace(HOLE, " ");
+        let exemplars = model.exemplars.as_ref().map_or(0, |all| all.words(&prompt));
+        let words = prompt.split_whitespace().chain(system.split_whitespace()).count() + exemplars;
         let chat = if chat.is_some() { CHAT_TOKENS } else { 0 };
         let around = TOKENS_PER_LONG_WORD * words + chat + usize::from(model.bos != Some(false));
         let prompt = match &self.data {

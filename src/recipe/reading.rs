@@ -41,7 +41,8 @@ pub struct Reading {
     pub shares_prompt: bool,
     /// Tokens of a row that go through it at once.
     pub chunk: u64,
-    /// Whether all its rows' logits exist at once; guides take a slice of a fixed size.
+    /// Whether all its rows' logits exist at once; guides that score given tokens take a slice of a
+    /// fixed size.
     pub is_sampled: bool,
 }
 

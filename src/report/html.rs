@@ -46,6 +46,16 @@ pub fn html(summary: &Summary, samples: &[Sample], ppo: &[PpoReport]) -> String 
             row.judges.get(judge)
         });
     }
+    for row in &summary.rows {
+        let Some(why) = &row.not_applicable else { continue };
+        let _ = writeln!(
+            page,
+            "<p>{} {}: not applicable: {}</p>",
+            escape(&row.base),
+            escape(&row.method),
+            escape(why)
+        );
+    }
     length_control(&mut page, summary);
     for PpoReport { policy, rows, figure } in ppo {
         let _ = write!(

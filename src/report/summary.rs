@@ -46,6 +46,9 @@ pub struct SummaryRow {
     pub base: String,
     pub method: String,
     pub settings: Value,
+    /// Why the method does not apply to the base; there are no answers then, and all numbers are 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_applicable: Option<String>,
     pub gold_reward: Option<Reward>,
     /// What judges beside the gold say, by their names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -133,6 +136,7 @@ impl Summary {
             base: base.to_owned(),
             method: method.to_owned(),
             settings,
+            not_applicable: None,
             gold_reward: reward(answers, gold),
             judges: judges(answers),
             score: mean_of(answers, |answer| answer.score),
@@ -163,6 +167,26 @@ impl Summary {
         }
         self.by_prompt.push((base.to_owned(), method.to_owned(), by_prompt));
         self.responses.push(Responses::of(base, method, answers));
+    }
+
+    /// Adds a base and a method that does not apply to it.
+    pub fn add_not_applicable(&mut self, base: &str, method: &str, settings: Value, why: String) {
+        self.rows.push(SummaryRow {
+            base: base.to_owned(),
+            method: method.to_owned(),
+            settings,
+            not_applicable: Some(why),
+            gold_reward: None,
+            judges: BTreeMap::new(),
+            score: None,
+            base_logprob_per_token: None,
+            response_tokens: 0.0,
+            complete_fraction: 0.0,
+            distinct_2: 0.0,
+            tokens: Tokens { base: 0.0, guide: 0.0 },
+            seconds: 0.0,
+            prompts: 0,
+        });
     }
 
     /// Notes that `stage` learned nothing, where its `training.json` says so.

@@ -16,6 +16,7 @@ pub fn table(summary: &Summary) -> String {
         &headers(false, &judges),
         summary.rows.iter().map(|row| cells(row, &judges)).collect(),
     );
+    text.push_str(&not_applicable(summary.rows.iter()));
     if !summary.comparisons.is_empty() {
         text.push_str("\n\ngold reward, paired by prompt (difference ± 2 standard errors):\n");
         for comparison in &summary.comparisons {
@@ -46,7 +47,25 @@ pub fn compare(summaries: &[Summary]) -> String {
         .iter()
         .flat_map(|summary| summary.rows.iter().map(|row| (summary.run.clone(), row)));
     let rows = rows.map(|(run, row)| std::iter::once(run).chain(cells(row, &judges)).collect());
-    draw(&headers(true, &judges), rows.collect())
+    let table = draw(&headers(true, &judges), rows.collect());
+    table + &not_applicable(summaries.iter().flat_map(|summary| &summary.rows))
+}
+
+/// Why methods do not apply to bases: a line for each reason with what it holds for.
+fn not_applicable<'a>(rows: impl Iterator<Item = &'a SummaryRow>) -> String {
+    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+    for row in rows {
+        let Some(why) = &row.not_applicable else { continue };
+        let what = format!("{} {}", row.base, row.method);
+        match reasons.iter_mut().find(|(known, _)| known == why) {
+            Some((_, all)) if all.contains(&what) => {}
+            Some((_, all)) => all.push(what),
+            None => reasons.push((why, vec![what])),
+        }
+    }
+    let line = |(why, what): (&str, Vec<String>)| format!("\n  {}: {why}", what.join(", "));
+    let lines: String = reasons.into_iter().map(line).collect();
+    if lines.is_empty() { lines } else { format!("\n\nnot applicable (n/a):{lines}") }
 }
 
 /// The judges beside the gold that any of these rows knows.
@@ -74,27 +93,27 @@ fn cells(row: &SummaryRow, judges: &BTreeSet<&str>) -> Vec<String> {
         [number(reward.map(|reward| reward.mean), 3), number(reward.map(|reward| reward.ci95), 3)]
     };
     let reward = row.gold_reward.as_ref();
+    let [mean, interval] = match row.not_applicable {
+        Some(_) => ["n/a".to_owned(), "–".to_owned()],
+        None => with_interval(reward),
+    };
     let seeds = reward.map_or_else(String::new, |reward| {
         reward.seeds.iter().map(|mean| fixed(*mean, 2)).collect::<Vec<_>>().join(" ")
     });
     let before = [row.base.clone(), row.method.clone(), settings(&row.settings)];
+    let is_applicable = row.not_applicable.is_none();
+    let counted = |value: f64, digits: usize| number(Some(value).filter(|_| is_applicable), digits);
     let after = [
         number(row.score, 3),
         number(row.base_logprob_per_token, 3),
-        number(Some(row.response_tokens), 1),
-        number(Some(row.complete_fraction), 2),
-        number(Some(row.distinct_2), 3),
-        number(Some(row.seconds), 3),
+        counted(row.response_tokens, 1),
+        counted(row.complete_fraction, 2),
+        counted(row.distinct_2, 3),
+        counted(row.seconds, 3),
         row.prompts.to_string(),
     ];
     let judged = judges.iter().flat_map(|judge| with_interval(row.judges.get(*judge)));
-    before
-        .into_iter()
-        .chain(with_interval(reward))
-        .chain([seeds])
-        .chain(judged)
-        .chain(after)
-        .collect()
+    before.into_iter().chain([mean, interval, seeds]).chain(judged).chain(after).collect()
 }
 
 /// Settings with their values; a table's are its own, without its name.

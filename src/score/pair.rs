@@ -13,17 +13,21 @@
 //! score is the sum over these, and the end, with its EOS, earns nothing. The same holds for the
 //! rewards of PPO.
 
+mod to_read;
+mod weighing;
+
 use std::rc::Rc;
 
 use tch::Tensor;
 
+use self::to_read::{Readable, ToRead, cached};
 use super::guide_pair::GuidePair;
 use super::logps::frozen_target_logps;
 use super::new_states::NewStates;
 use crate::error::{Error, Result};
 use crate::models::{Lm, Segment};
 use crate::prompt::PromptText;
-use crate::search::{Group, Kept, Node, Nodes, Response, Scored, Scorer, ToScore};
+use crate::search::{Group, Kept, NextScores, Node, Nodes, Response, Scored, Scorer, ToScore};
 
 /// The scorer of one guide pair.
 pub struct PairScorer {
@@ -32,6 +36,8 @@ pub struct PairScorer {
     same_vocabulary: bool,
     /// At least one; the first is scored.
     ends: Vec<i64>,
+    /// Which ids are tokens, once next tokens were weighed.
+    is_token: Option<Vec<bool>>,
     nodes: Nodes<Batch, ReadResponse>,
 }
 
@@ -63,42 +69,12 @@ struct ReadResponse {
     ratios: Vec<f32>,
     /// That of the EOS of a response that ends.
     eos: Option<f32>,
+    /// Those of all next tokens, where they were asked for.
+    next: Option<Rc<[f32]>>,
 }
 
-/// What the guides read of a response.
-struct Readable {
-    ids: Vec<i64>,
-    /// The guides' EOS is scored behind it.
-    ends: bool,
-    /// There is more that does not fit.
-    is_cut: bool,
-}
-
-/// What one row needs from the guides.
-struct ToRead {
-    parent: Node,
-    /// The parent's row in its batch.
-    place: usize,
-    /// Log-ratios that are known from the parent.
-    ratios: Vec<f32>,
-    ids: Vec<i64>,
-    ends: bool,
-    is_cut: bool,
-    /// Leading ids whose keys and values are in the cache; the rest is fed.
-    cached: usize,
-}
-
-impl ToRead {
-    /// Leading ids whose log-ratios are known from the parent.
-    fn known(&self) -> usize {
-        self.ratios.len()
-    }
-
-    /// The ids that are fed.
-    fn fed(&self) -> &[i64] {
-        &self.ids[self.cached..]
-    }
-}
+/// A response that was scored, and the log-ratios of all next tokens where they were asked for.
+type Read = (Scored, Option<Rc<[f32]>>);
 
 impl PairScorer {
     pub fn new(pair: Rc<GuidePair>, same_vocabulary: bool) -> Result<Self> {
@@ -110,7 +86,7 @@ impl PairScorer {
                  guide's config.json",
             ));
         }
-        Ok(Self { pair, same_vocabulary, ends, nodes: Nodes::default() })
+        Ok(Self { pair, same_vocabulary, ends, is_token: None, nodes: Nodes::default() })
     }
 
     /// Whether `prompt` is nothing to the guides, so that responses begin the text.
@@ -205,15 +181,15 @@ impl PairScorer {
         // The hidden state that predicts the first new token is at hand after the whole parent and
         // after the prompt; elsewhere the last common token is fed once more.
         let cached = if known == parent.ids.len() { known } else { known.saturating_sub(1) };
-        Ok(ToRead {
-            parent: request.parent.clone(),
-            place,
-            ratios: parent.ratios[..known].to_vec(),
-            ids,
-            ends,
-            is_cut,
-            cached,
-        })
+        let mut ratios = parent.ratios[..known].to_vec();
+        // Behind a whole parent the first new token may be known, too.
+        let next = parent.next.as_ref().filter(|_| known == parent.ids.len());
+        let told = |id: i64| next.and_then(|next| next.get(usize::try_from(id).ok()?)).copied();
+        let is_said = known == ids.len();
+        ratios.extend(ids.get(known).and_then(|id| told(*id)));
+        let eos = told(self.ends[0]).filter(|_| ends && is_said);
+        let parent = request.parent.clone();
+        Ok(ToRead { parent, place, ratios, ids, ends, eos, is_cut, cached })
     }
 
     /// One guide's forward pass over all that is new, the `work` of each group's requests in their
@@ -249,8 +225,8 @@ impl PairScorer {
     fn unknown_logps(&self, lm: &Lm, states: &NewStates, work: &[ToRead]) -> Result<Vec<f32>> {
         let (mut places, mut targets) = (Vec::new(), Vec::new());
         for (r, row) in work.iter().enumerate() {
-            let unknown =
-                row.ids[row.known()..].iter().copied().chain(row.ends.then_some(self.ends[0]));
+            let end = row.asks_for_end().then_some(self.ends[0]);
+            let unknown = row.ids[row.known()..].iter().copied().chain(end);
             for (j, id) in unknown.enumerate() {
                 places.push(states.place(r, row.known() - row.cached + j));
                 targets.push(id);
@@ -262,30 +238,6 @@ impl PairScorer {
         let targets = Tensor::from_slice(&targets).to_device(states.flat.device());
         frozen_target_logps(&lm.model, &states.select(&places), &targets)
     }
-}
-
-/// Each group's rows cut to the ids that are cached, and the state before each row's first fed
-/// token, (1, hidden_size).
-fn cached(which: usize, groups: &[Group<Batch>], work: &[ToRead]) -> (Vec<Segment>, Vec<Tensor>) {
-    let (mut segments, mut carried) = (Vec::new(), Vec::new());
-    let mut rest = work;
-    for Group { batch, requests, .. } in groups {
-        let rows;
-        (rows, rest) = rest.split_at(requests.len());
-        let state = &batch.models[which];
-        let mut segment =
-            state.segment.select(&rows.iter().map(|row| row.place).collect::<Vec<_>>());
-        for (number, row) in rows.iter().enumerate() {
-            segment.truncate(number, batch.prompt.length + row.cached as i64);
-            // After the row's whole parent, or after the prompt.
-            carried.push(match row.cached {
-                0 => batch.prompt.after[which].shallow_clone(),
-                _ => state.last.narrow(0, row.place as i64, 1),
-            });
-        }
-        segments.push(segment);
-    }
-    (segments, carried)
 }
 
 impl Scorer for PairScorer {
@@ -323,6 +275,29 @@ impl Scorer for PairScorer {
         if requests.is_empty() {
             return Ok(Vec::new());
         }
+        let read = self.read(requests, false)?;
+        Ok(read.into_iter().map(|(scored, _)| scored).collect())
+    }
+
+    fn token_rewards(&self, node: &Node) -> Vec<f32> {
+        self.nodes
+            .get(node)
+            .map(|kept| kept.row.ratios.iter().copied().chain(kept.row.eos).collect())
+            .unwrap_or_default()
+    }
+
+    fn retain(&mut self, root: &Node, live: &[Node]) {
+        self.nodes.retain(root, live);
+    }
+
+    fn next_scores(&mut self) -> Option<&mut dyn NextScores> {
+        Some(self)
+    }
+}
+
+impl PairScorer {
+    /// Scores responses; where it is `weighing`, with the log-ratios of all tokens behind each.
+    fn read(&mut self, requests: &[ToScore], weighing: bool) -> Result<Vec<Read>> {
         let groups =
             self.nodes.groups(requests.iter().map(|request| &request.parent)).ok_or_else(pruned)?;
         let order: Vec<usize> = groups
@@ -335,38 +310,34 @@ impl Scorer for PairScorer {
             .collect::<Result<Vec<ToRead>>>()?;
         let (tuned, tuned_states) = self.read_new(0, &groups, &work)?;
         let (untuned, untuned_states) = self.read_new(1, &groups, &work)?;
+        let mut next = match weighing {
+            true => self.next_ratios(&tuned_states, &untuned_states)?.into_iter(),
+            false => Vec::new().into_iter(),
+        };
         let mut new_ratios = tuned.iter().zip(&untuned).map(|(tuned, untuned)| tuned - untuned);
         let mut work = order.into_iter().zip(work);
-        let mut scored = vec![None; requests.len()];
+        let mut scored: Vec<Option<Read>> = vec![None; requests.len()];
         for ((Group { batch, requests, .. }, tuned), untuned) in
             groups.into_iter().zip(tuned_states).zip(untuned_states)
         {
             let mut rows = Vec::with_capacity(requests.len());
             for (place, (number, work)) in work.by_ref().take(requests.len()).enumerate() {
                 let (fed, unknown) = (work.fed().len() as u64, work.ids.len() - work.known());
-                let ToRead { parent, mut ratios, ids, ends, is_cut, .. } = work;
+                let asks_for_end = work.asks_for_end();
+                let ToRead { parent, mut ratios, ids, eos, is_cut, .. } = work;
                 ratios.extend(new_ratios.by_ref().take(unknown));
-                let eos = if ends { new_ratios.next() } else { None };
+                let eos = if asks_for_end { new_ratios.next() } else { eos };
                 let score = ratios.iter().sum::<f32>() + eos.unwrap_or(0.0);
                 let node = self.nodes.child(&parent).ok_or_else(pruned)?;
-                scored[number] = Some(Scored { node: node.clone(), score, fed, is_cut });
-                rows.push((node, place, ReadResponse { ids, ratios, eos }));
+                let next: Option<Rc<[f32]>> = next.next().map(Rc::from);
+                let one = Scored { node: node.clone(), score, fed, is_cut };
+                scored[number] = Some((one, next.clone()));
+                rows.push((node, place, ReadResponse { ids, ratios, eos, next }));
             }
             self.nodes
                 .insert(Batch { prompt: batch.prompt.clone(), models: [tuned, untuned] }, rows);
         }
         Ok(scored.into_iter().flatten().collect())
-    }
-
-    fn token_rewards(&self, node: &Node) -> Vec<f32> {
-        self.nodes
-            .get(node)
-            .map(|kept| kept.row.ratios.iter().copied().chain(kept.row.eos).collect())
-            .unwrap_or_default()
-    }
-
-    fn retain(&mut self, root: &Node, live: &[Node]) {
-        self.nodes.retain(root, live);
     }
 }
 

@@ -5,7 +5,7 @@
 use super::PairScorer;
 use crate::error::{Error, Result};
 use crate::prompt::PromptText;
-use crate::search::{Node, Nodes, Scored, Scorer, ToScore};
+use crate::search::{NextScores, Node, Nodes, Scored, Scorer, ToScore, Weighed};
 
 pub struct WeightedPairs {
     pairs: Vec<(f32, PairScorer)>,
@@ -20,6 +20,67 @@ impl WeightedPairs {
 
     fn of_pairs(&self, node: &Node) -> Result<&Vec<Node>> {
         self.nodes.get(node).map(|kept| kept.row).ok_or_else(pruned)
+    }
+}
+
+impl WeightedPairs {
+    /// The weighted sums of what `ask` gives for each pair.
+    fn sum(
+        &mut self,
+        requests: &[ToScore],
+        ask: impl Fn(&mut PairScorer, &[ToScore]) -> Result<Vec<Weighed>>,
+    ) -> Result<Vec<Weighed>> {
+        let parents = requests
+            .iter()
+            .map(|request| self.of_pairs(&request.parent).cloned())
+            .collect::<Result<Vec<Vec<Node>>>>()?;
+        let mut of_pairs: Vec<Vec<Node>> = vec![Vec::new(); requests.len()];
+        let mut sums = Vec::with_capacity(requests.len());
+        for request in requests {
+            let node = self.nodes.child(&request.parent).ok_or_else(pruned)?;
+            let scored = Scored { node, score: 0.0, fed: 0, is_cut: false };
+            sums.push(Weighed { scored, next: Vec::new(), end: 0.0 });
+        }
+        for (index, (weight, pair)) in self.pairs.iter_mut().enumerate() {
+            let of_pair = requests.iter().zip(&parents).map(|(request, parents)| ToScore {
+                parent: parents[index].clone(),
+                ..request.clone()
+            });
+            let one = ask(pair, &of_pair.collect::<Vec<_>>())?;
+            for ((sum, nodes), one) in sums.iter_mut().zip(&mut of_pairs).zip(one) {
+                nodes.push(one.scored.node.clone());
+                add(sum, *weight, &one);
+            }
+        }
+        self.nodes.insert(
+            (),
+            sums.iter().zip(of_pairs).map(|(sum, nodes)| (sum.scored.node.clone(), 0, nodes)),
+        );
+        Ok(sums)
+    }
+}
+
+/// Adds what one pair says; an id that is no token stays none.
+fn add(sum: &mut Weighed, weight: f32, one: &Weighed) {
+    let Weighed { scored, next, end } = one;
+    sum.scored.score += weight * scored.score;
+    sum.scored.fed += scored.fed;
+    // Each reads as much as it can.
+    sum.scored.is_cut |= scored.is_cut;
+    sum.end += weight * end;
+    let none = |worth: &f32| *worth == f32::NEG_INFINITY;
+    let weighted = next.iter().map(|worth| if none(worth) { *worth } else { weight * worth });
+    if sum.next.is_empty() {
+        sum.next = weighted.collect();
+    } else {
+        sum.next.truncate(next.len());
+        sum.next.iter_mut().zip(weighted).for_each(|(sum, worth)| *sum += worth);
+    }
+}
+
+impl NextScores for WeightedPairs {
+    fn weigh(&mut self, requests: &[ToScore]) -> Result<Vec<Weighed>> {
+        self.sum(requests, |pair, requests| pair.weigh(requests))
     }
 }
 
@@ -42,35 +103,11 @@ impl Scorer for WeightedPairs {
     }
 
     fn score(&mut self, requests: &[ToScore]) -> Result<Vec<Scored>> {
-        let parents = requests
-            .iter()
-            .map(|request| self.of_pairs(&request.parent).cloned())
-            .collect::<Result<Vec<Vec<Node>>>>()?;
-        let mut of_pairs: Vec<Vec<Node>> = vec![Vec::new(); requests.len()];
-        let mut scored = Vec::with_capacity(requests.len());
-        for request in requests {
-            let node = self.nodes.child(&request.parent).ok_or_else(pruned)?;
-            scored.push(Scored { node, score: 0.0, fed: 0, is_cut: false });
-        }
-        for (index, (weight, pair)) in self.pairs.iter_mut().enumerate() {
-            let of_pair = requests.iter().zip(&parents).map(|(request, parents)| ToScore {
-                parent: parents[index].clone(),
-                ..request.clone()
-            });
-            let one = pair.score(&of_pair.collect::<Vec<_>>())?;
-            for ((sum, nodes), one) in scored.iter_mut().zip(&mut of_pairs).zip(one) {
-                nodes.push(one.node);
-                sum.score += *weight * one.score;
-                sum.fed += one.fed;
-                // Each reads as much as it can.
-                sum.is_cut |= one.is_cut;
-            }
-        }
-        self.nodes.insert(
-            (),
-            scored.iter().zip(of_pairs).map(|(scored, nodes)| (scored.node.clone(), 0, nodes)),
-        );
-        Ok(scored)
+        let of_pair = |pair: &mut PairScorer, requests: &[ToScore]| {
+            let scored = pair.score(requests)?.into_iter();
+            Ok(scored.map(|scored| Weighed { scored, next: Vec::new(), end: 0.0 }).collect())
+        };
+        Ok(self.sum(requests, of_pair)?.into_iter().map(|weighed| weighed.scored).collect())
     }
 
     /// The weighted sums where all pairs cut the text into as many tokens, as pairs of one
@@ -104,5 +141,9 @@ impl Scorer for WeightedPairs {
             let live: Vec<Node> = self.nodes.rows(root).map(|nodes| nodes[index].clone()).collect();
             pair.retain(root_of_pair, &live);
         }
+    }
+
+    fn next_scores(&mut self) -> Option<&mut dyn NextScores> {
+        Some(self)
     }
 }

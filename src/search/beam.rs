@@ -39,8 +39,13 @@ fn one() -> f64 {
 }
 
 impl BeamSettings {
-    pub const KIND: Kind =
-        Kind { name: "beam", draws: false, compares: false, schema: || schema_for!(BeamSettings) };
+    pub const KIND: Kind = Kind {
+        name: "beam",
+        draws: false,
+        compares: false,
+        one_vocabulary: false,
+        schema: || schema_for!(BeamSettings),
+    };
 }
 
 impl SearchSettings for BeamSettings {
@@ -94,7 +99,7 @@ impl BeamSearch {
         Box::new(TokenSearch {
             settings: *self,
             scorer,
-            end_tokens,
+            end_tokens: end_tokens.len(),
             running,
             finished,
             ranked: Vec::new(),
@@ -146,7 +151,7 @@ impl Searcher for TokenSearch {
                 if self.is_done() { self.to_score() } else { Ok(self.ask()) }
             }
             Told::Scored(scores) => self.answer(scores),
-            other @ Told::Extended(_) => Err(other.unasked()),
+            other @ (Told::Extended(_) | Told::Weighed(_)) => Err(other.unasked()),
         }
     }
 
@@ -168,7 +173,7 @@ impl TokenSearch {
     fn ask(&self) -> Ask {
         Ask::Likeliest {
             nodes: self.running.iter().map(|beam| beam.node.clone()).collect(),
-            count: self.kept(),
+            count: Some(self.kept()),
         }
     }
 

@@ -18,8 +18,13 @@ pub struct BestOfN {
 }
 
 impl BestOfN {
-    pub const KIND: Kind =
-        Kind { name: "best_of_n", draws: true, compares: true, schema: || schema_for!(BestOfN) };
+    pub const KIND: Kind = Kind {
+        name: "best_of_n",
+        draws: true,
+        compares: true,
+        one_vocabulary: false,
+        schema: || schema_for!(BestOfN),
+    };
 }
 
 impl SearchSettings for BestOfN {

@@ -41,8 +41,13 @@ pub struct CbsSettings {
 }
 
 impl CbsSettings {
-    pub const KIND: Kind =
-        Kind { name: "cbs", draws: true, compares: true, schema: || schema_for!(CbsSettings) };
+    pub const KIND: Kind = Kind {
+        name: "cbs",
+        draws: true,
+        compares: true,
+        one_vocabulary: false,
+        schema: || schema_for!(CbsSettings),
+    };
 }
 
 impl SearchSettings for CbsSettings {

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::in_flight::InFlight;
 use super::{
-    Ask, Extend, Found, NextTokens, Node, Opened, Proposer, Scorer, Searcher, Ticket, ToScore, Told,
+    Ask, Extend, Found, NextScores, NextTokens, Node, Opened, Proposer, Scorer, Searcher, Ticket,
+    ToScore, Told,
 };
 use crate::error::{Error, Result};
 use crate::prompt::{Prompt, PromptText};
@@ -176,11 +177,12 @@ impl Round<'_, '_> {
             return Ok(());
         }
         let texts: Vec<&PromptText> = queries.iter().map(|query| &query.prompt.text).collect();
-        let end_tokens = self.drive.proposer.next_tokens().map_or(0, |next| next.end_tokens());
+        let end_tokens =
+            self.drive.proposer.next_tokens().map_or_else(Vec::new, |next| next.end_tokens());
         let roots =
             self.drive.proposer.open(&texts)?.into_iter().zip(self.drive.scorer.open(&texts)?);
         for ((proposer, scorer), query) in roots.zip(&queries) {
-            let opened = Opened { proposer, scorer, end_tokens };
+            let opened = Opened { proposer, scorer, end_tokens: end_tokens.clone() };
             self.all.push(InFlight::new(
                 self.taken,
                 query.stream.clone(),
@@ -225,21 +227,26 @@ impl Round<'_, '_> {
         Ok(())
     }
 
-    /// Tells next tokens, appends those that are chosen, and scores: each for all prompts whose
-    /// searches ask for it.
+    /// Weighs and tells next tokens, appends those that are chosen, and scores: each for all prompts
+    /// whose searches ask for it.
     fn answer(&mut self) -> Result<()> {
         let Drive { proposer, scorer, .. } = &mut *self.drive;
+        let weighed = |ask: &Ask| match ask {
+            Ask::Weigh(responses) => Some(responses.clone()),
+            _ => None,
+        };
+        let weigh = |responses: &[ToScore]| next_scores(&mut **scorer)?.weigh(responses);
+        together(&mut self.all, weighed, weigh, Told::Weighed)?;
         let likeliest = |ask: &Ask| match ask {
             Ask::Likeliest { nodes, count } => Some((nodes.clone(), *count)),
             _ => None,
         };
-        let most = self
-            .all
-            .iter()
-            .filter_map(|prompt| likeliest(prompt.asks()?))
+        let counts = self.all.iter().filter_map(|prompt| likeliest(prompt.asks()?));
+        // All of them where one prompt asks for all.
+        let most = counts
             .map(|(_, count)| count)
-            .max()
-            .unwrap_or(0);
+            .reduce(|one, other| Some(one?.max(other?)))
+            .unwrap_or(Some(0));
         let tell = |nodes: &[Node]| next_tokens(&mut **proposer)?.likeliest(nodes, most);
         together(
             &mut self.all,
@@ -305,6 +312,16 @@ fn next_tokens(proposer: &mut dyn Proposer) -> Result<&mut dyn NextTokens> {
         )
     };
     proposer.next_tokens().ok_or_else(unable)
+}
+
+fn next_scores(scorer: &mut dyn Scorer) -> Result<&mut dyn NextScores> {
+    let unable = || {
+        Error::failed(
+            "the guides do not tell what next tokens are worth, which token-level beam search \
+             under guides chooses by",
+        )
+    };
+    scorer.next_scores().ok_or_else(unable)
 }
 
 /// One call with all that the prompts ask for of this kind; each is told its part of the answers

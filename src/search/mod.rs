@@ -14,6 +14,7 @@ mod cbs;
 mod chunk_len;
 mod drive;
 mod found;
+mod guided_beam;
 mod in_flight;
 mod nodes;
 mod parts;
@@ -28,8 +29,11 @@ pub use cbs::{Cbs, CbsSettings};
 pub use chunk_len::ChunkLen;
 pub use drive::{Begin, Desk, Drive, Query};
 pub use found::{Found, Hypothesis, TraceCandidate, TraceStep};
+pub use guided_beam::GuidedBeamSettings;
 pub use nodes::{Group, Kept, Node, Nodes};
-pub use parts::{Extend, Extended, NextTokens, Proposer, Scored, Scorer, Ticket, ToScore};
+pub use parts::{
+    Extend, Extended, NextScores, NextTokens, Proposer, Scored, Scorer, Ticket, ToScore, Weighed,
+};
 pub use response::{Finish, Response};
 pub use sample::Sample;
 pub use searcher::{Ask, Continue, Live, Opened, Searcher, Told};
@@ -41,4 +45,5 @@ searches! {
     BestOfN(BestOfN),
     Cbs(CbsSettings),
     Beam(BeamSettings),
+    GuidedBeam(GuidedBeamSettings),
 }

@@ -77,17 +77,17 @@ pub trait Proposer {
     }
 }
 
-/// Tells what may come next: what token-level beam search asks of the base.
+/// Tells what may come next: what token-level beam searches ask of the base.
 pub trait NextTokens {
-    /// For each response its `count` likeliest next tokens, likeliest first, and their
-    /// log-probabilities at temperature 1 without any cut.
-    fn likeliest(&mut self, nodes: &[Node], count: usize) -> Result<Vec<Vec<(i64, f32)>>>;
+    /// For each response its `count` likeliest next tokens, likeliest first, or all of them in the
+    /// order of their ids, and their log-probabilities at temperature 1 without any cut.
+    fn likeliest(&mut self, nodes: &[Node], count: Option<usize>) -> Result<Vec<Vec<(i64, f32)>>>;
 
     /// Responses whose next tokens have been told, each with one of them behind it.
     fn append(&mut self, continuations: &[(Node, i64)]) -> Result<Vec<(Node, Response)>>;
 
-    /// How many tokens end a response.
-    fn end_tokens(&self) -> usize;
+    /// The tokens that end a response.
+    fn end_tokens(&self) -> Vec<i64>;
 }
 
 /// One response to score, as a continuation of the response that `parent` stands for.
@@ -136,4 +136,26 @@ pub trait Scorer {
     fn release(&mut self, root: &Node) {
         self.retain(root, &[]);
     }
+
+    /// What next tokens are worth, where it can be told.
+    fn next_scores(&mut self) -> Option<&mut dyn NextScores> {
+        None
+    }
+}
+
+/// A response as it stands, and what each token behind it would add to its score.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weighed {
+    pub scored: Scored,
+    /// By the proposer's token ids; −∞ where an id is no token. 0 for what can be read no more.
+    pub next: Vec<f32>,
+    /// What the scorer's end-of-sequence token would add.
+    pub end: f32,
+}
+
+/// Tells what next tokens are worth: what token-level beam search under guides asks of a scorer.
+pub trait NextScores {
+    /// Scores responses as [`Scorer::score`] does, none of which ends, and weighs their next
+    /// tokens; in order.
+    fn weigh(&mut self, requests: &[ToScore]) -> Result<Vec<Weighed>>;
 }

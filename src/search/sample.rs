@@ -13,8 +13,13 @@ use super::{Cbs, Opened, Searcher};
 pub struct Sample {}
 
 impl Sample {
-    pub const KIND: Kind =
-        Kind { name: "base", draws: true, compares: false, schema: || schema_for!(Sample) };
+    pub const KIND: Kind = Kind {
+        name: "base",
+        draws: true,
+        compares: false,
+        one_vocabulary: false,
+        schema: || schema_for!(Sample),
+    };
 }
 
 impl SearchSettings for Sample {

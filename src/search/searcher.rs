@@ -3,7 +3,7 @@
 
 use super::found::Found;
 use super::nodes::Node;
-use super::parts::{Extended, Scored, ToScore};
+use super::parts::{Extended, Scored, ToScore, Weighed};
 use super::response::Response;
 use crate::error::{Error, Result};
 
@@ -30,8 +30,8 @@ pub struct Opened {
     /// The empty response in the proposer, and in the scorer.
     pub proposer: Node,
     pub scorer: Node,
-    /// How many tokens end a response, where the proposer tells next tokens.
-    pub end_tokens: usize,
+    /// The tokens that end a response, where the proposer tells next tokens.
+    pub end_tokens: Vec<i64>,
 }
 
 /// What a search wants done; its answer in [`Told`] has one entry for each of these, in order.
@@ -40,10 +40,12 @@ pub enum Ask {
     /// Continuations.
     Extend(Vec<Continue>),
     Score(Vec<ToScore>),
-    /// For each response its `count` likeliest next tokens.
+    /// The scores of responses that do not end, and what each next token would add.
+    Weigh(Vec<ToScore>),
+    /// For each response its `count` likeliest next tokens, or all.
     Likeliest {
         nodes: Vec<Node>,
-        count: usize,
+        count: Option<usize>,
     },
     /// Each response with a token behind it that was told of it.
     Append(Vec<(Node, i64)>),
@@ -65,6 +67,7 @@ pub enum Told {
     Opened,
     Extended(Vec<Extended>),
     Scored(Vec<Scored>),
+    Weighed(Vec<Weighed>),
     Likeliest(Vec<Vec<(i64, f32)>>),
     Appended(Vec<(Node, Response)>),
 }
@@ -76,6 +79,7 @@ impl Told {
             Self::Opened => "its prompt",
             Self::Extended(_) => "continuations",
             Self::Scored(_) => "scores",
+            Self::Weighed(_) => "what next tokens are worth",
             Self::Likeliest(_) => "next tokens",
             Self::Appended(_) => "appended tokens",
         };

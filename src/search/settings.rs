@@ -17,6 +17,8 @@ pub struct Kind {
     pub draws: bool,
     /// Whether the guides' scores decide what is returned.
     pub compares: bool,
+    /// Whether the guides must have the base's vocabulary.
+    pub one_vocabulary: bool,
     /// Its settings, each said by the comment on its field: types, ranges and defaults. A setting
     /// without a default has an `x-usual` that the shell takes, and may have an `x-symbol`.
     pub schema: fn() -> Schema,
@@ -38,6 +40,8 @@ pub struct Key {
 pub enum KeyValue {
     /// A number of things, at least 1.
     Count(u32),
+    /// A number of things, or 0 for all.
+    Limit(u32),
     /// A number of tokens, at least 1, or `inf`.
     Length(u32),
     Number(f64),
@@ -67,8 +71,10 @@ impl Key {
             let usual = usual.and_then(Value::as_u64);
             usual.and_then(|usual| usual.try_into().ok()).unwrap_or(1)
         };
+        let may_be_none = field["minimum"] == 0;
         let value = match field["type"].as_str() {
             None => KeyValue::Length(count()),
+            Some("integer") if may_be_none => KeyValue::Limit(count()),
             Some("integer") => KeyValue::Count(count()),
             Some("boolean") => KeyValue::Switch,
             _ => KeyValue::Number(usual.and_then(Value::as_f64).unwrap_or_default()),
@@ -106,6 +112,11 @@ pub trait SearchSettings {
     /// Tokens of a response that its guides read at once, at most.
     fn chunk(&self, max_new_tokens: usize) -> usize {
         max_new_tokens
+    }
+
+    /// Whether it asks the guides what every next token is worth.
+    fn weighs_next(&self) -> bool {
+        false
     }
 
     /// The search for one prompt.
@@ -184,7 +195,9 @@ mod tests {
 
     fn usual(kind: &Kind) -> Map<String, Value> {
         let value = |value| match value {
-            KeyValue::Count(count) | KeyValue::Length(count) => json!(count),
+            KeyValue::Count(count) | KeyValue::Limit(count) | KeyValue::Length(count) => {
+                json!(count)
+            }
             KeyValue::Number(number) => json!(number),
             KeyValue::Switch => json!(false),
         };
@@ -221,7 +234,7 @@ mod tests {
             for key in kind.keys() {
                 assert!(!key.help.is_empty(), "{}: {}", kind.name, key.name);
                 let other = match key.value {
-                    KeyValue::Count(count) => json!(count + 1),
+                    KeyValue::Count(count) | KeyValue::Limit(count) => json!(count + 1),
                     KeyValue::Length(_) => json!("inf"),
                     KeyValue::Number(number) => json!(number + 0.5),
                     KeyValue::Switch => json!(true),

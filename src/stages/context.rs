@@ -70,7 +70,7 @@ impl Context {
         if let Some(learned) = self.learned_prompts.get() {
             return Ok(learned);
         }
-        let learned = LearnedPrompts::read(self.recipe(), self.seed())?;
+        let learned = LearnedPrompts::read(self.recipe())?;
         Ok(self.learned_prompts.get_or_init(|| learned))
     }
 

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
 
+use super::applicable::not_applicable;
 use super::cells::{Cell, cells};
 use super::context::Context;
 use super::judging::JudgeLine;
@@ -38,6 +39,15 @@ pub fn run(context: &Context) -> Result<()> {
     let prompts: HashSet<String> =
         test_prompts(context)?.into_iter().map(|prompt| prompt.id).collect();
     for cell in cells {
+        if let Some(why) = not_applicable(context, &cell)? {
+            summary.add_not_applicable(
+                &cell.base,
+                &cell.method_name,
+                settings(context, &cell),
+                why,
+            );
+            continue;
+        }
         let responses = answers(context, &cell, &prompts)?;
         if cell.method.proposal == Proposal::Direct {
             let pupil = Pupil::Direct(cell.base.clone());

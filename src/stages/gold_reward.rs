@@ -21,7 +21,7 @@ const BATCH: usize = 16;
 
 /// Makes the judge.
 pub fn train(context: &Context, table: &GoldRewardModel) -> Result<()> {
-    let pairs = rows(context, table)?;
+    let pairs = load_pair_rows(&table.pair_source())?;
     tell(GOLD, &pairs.report);
     let text = context.recipe().judge(GOLD).and_then(|gold| gold.text);
     let absent = || Error::recipe("a gold reward model needs training settings");
@@ -52,8 +52,8 @@ fn of_split<'a>(split: &str, rows: &'a [PairRow]) -> Judged<'a> {
 /// and how often the longer one is it. A judge reads of a long text what its context holds, so that
 /// pairs count here which are too long to learn from.
 pub fn measure(context: &Context, table: &GoldRewardModel) -> Result<()> {
-    let rows = rows(context, table)?.validation;
-    let pairs: Vec<JudgedPair> = judged(&rows)
+    let PairRows { validation, .. } = load_pair_rows(&table.pair_source())?;
+    let pairs: Vec<JudgedPair> = judged(&validation)
         .into_iter()
         .filter(|pair| {
             let has_text = |response: &str| !response.trim().is_empty();
@@ -84,10 +84,6 @@ pub fn measure(context: &Context, table: &GoldRewardModel) -> Result<()> {
     let report =
         found.map_or_else(|| json!({ "accuracy": null, "pairs": 0 }), |found| json!(found));
     write_json(&context.run.path(GOLD_REPORT), &report)
-}
-
-fn rows(context: &Context, table: &GoldRewardModel) -> Result<PairRows> {
-    load_pair_rows(&table.pair_source(), context.seed())
 }
 
 /// Those that are pairs to learn from, as far as their layout tells.

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
+use super::applicable::not_applicable;
 use super::cells::Cell;
 use super::context::Context;
 use super::test_prompts::test_prompts;
@@ -46,6 +47,10 @@ impl<'a> Judging<'a> {
 
     /// Judges the responses of one cell and seed; `name` is the task's.
     pub fn run(&mut self, judge: &str, cell: &Cell, seed: u64, name: &str) -> Result<()> {
+        let file = self.context.run.path(&format!("{name}.jsonl"));
+        if not_applicable(self.context, cell)?.is_some() {
+            return journal::replace(&file, []);
+        }
         let lines =
             journal::complete_lines::<SteerLine>(&self.context.run.path(&cell.journal(seed)))?;
         let responses: HashMap<String, String> =
@@ -54,8 +59,7 @@ impl<'a> Judging<'a> {
             Some(prompts) => prompts.clone(),
             None => self.prompts.insert(test_prompts(self.context)?.into()).clone(),
         };
-        let (mut journal, known) =
-            Journal::<JudgeLine>::open(self.context.run.path(&format!("{name}.jsonl")))?;
+        let (mut journal, known) = Journal::<JudgeLine>::open(file)?;
         let known: HashSet<String> = known.into_iter().map(|line| line.id).collect();
         let reward = self.judge(judge)?;
         let mut progress = Progress::start(

@@ -20,10 +20,13 @@ use crate::error::{Error, Result};
 use crate::models::contents;
 use crate::recipe::{GoldRewardModel, Model, PairSource, Plan, Preferences};
 use crate::score::JudgeModel;
-use crate::text::{dataset_files, pair_files};
+use crate::text::{dataset_files, holds_out_pairs, holds_out_rows, pair_files};
 
 /// Enters every fingerprint: raised when the program's results change for the same recipe.
 const RESULTS_VERSION: u32 = 5;
+
+/// How rows are chosen that are held out of one file. Programs before this one went by the seed.
+const BY_HASH: &str = "by hash";
 
 /// The fingerprints of one plan. What files hold is found out once: it stays the same for one run.
 pub struct Lineage {
@@ -114,12 +117,15 @@ impl Lineage {
                 json!({ "text": judge.outcome(), "weights": weights })
             }
             Input::Texts => {
-                let is_one_file = Path::new(&recipe.data()?.source).is_file();
-                json!({
-                    "data": recipe.data()?.texts_outcome(is_one_file),
+                let data = recipe.data()?;
+                let is_one_file = Path::new(&data.source).is_file();
+                let mut texts = json!({
+                    "data": data.texts_outcome(is_one_file),
                     "files": self.data(plan)?,
                     "seed": recipe.run.seed()
-                })
+                });
+                note_held_out(&mut texts, holds_out_rows(data)?);
+                texts
             }
             Input::Prompts => {
                 json!({
@@ -127,20 +133,24 @@ impl Lineage {
                     "prompt": recipe.data()?.prompt_outcome()
                 })
             }
-            Input::TestPrompts => json!({
-                "data": recipe.data()?.test_outcome(),
-                "prompt": recipe.data()?.prompt_outcome(),
-                "files": self.data(plan)?,
-                "seed": recipe.run.seed(),
-            }),
+            Input::TestPrompts => {
+                let data = recipe.data()?;
+                let mut prompts = json!({
+                    "data": data.test_outcome(),
+                    "prompt": data.prompt_outcome(),
+                    "files": self.data(plan)?,
+                    "seed": recipe.run.seed(),
+                });
+                note_held_out(&mut prompts, holds_out_rows(data)?);
+                prompts
+            }
             // Which of them are prompts is looked at where they are read.
             Input::LearnedPrompts => {
                 let sources = recipe.pair_sources();
                 let all = sources.iter().map(|source| {
-                    let files = self.pairs(source)?;
-                    Ok(json!({ "pairs": source.outcome(), "files": files }))
+                    Ok(json!({ "pairs": source.outcome(), "files": self.pairs(source)? }))
                 });
-                json!({ "sources": all.collect::<Result<Vec<_>>>()?, "seed": recipe.run.seed() })
+                json!(all.collect::<Result<Vec<_>>>()?)
             }
             Input::Pairs => {
                 let asked = recipe.preferences.as_ref().and_then(Preferences::pair_source);
@@ -176,7 +186,12 @@ impl Lineage {
     }
 
     fn pairs(&self, source: &PairSource) -> Result<Value> {
-        self.contents(Held::Pairs(source.table), source.path(), || pair_files(source))
+        let held = Held::Pairs(source.table);
+        let files = self.contents(held, &source.path(), || pair_files(source))?;
+        Ok(match holds_out_pairs(source)? {
+            true => json!({ "files": files, "held_out": BY_HASH }),
+            false => files,
+        })
     }
 
     fn data(&self, plan: &Plan) -> Result<Value> {
@@ -227,6 +242,13 @@ fn model<'a>(plan: &'a Plan, name: &str) -> Result<&'a Model> {
         .models
         .get(name)
         .ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))
+}
+
+/// Says of what is read that part of it is held out.
+fn note_held_out(read: &mut Value, holds_out: bool) {
+    if holds_out {
+        read["held_out"] = json!(BY_HASH);
+    }
 }
 
 /// The precision of weights at inference; where they are is no part of a result.

@@ -1,6 +1,7 @@
 //! One file a stage: wires models, data and algorithms together and owns the loops; no maths. Below
 //! them, what they share: the tasks of a plan, what these come from, and the run directory.
 
+mod applicable;
 mod cells;
 mod changes;
 mod context;

@@ -1,14 +1,16 @@
 //! The plan's models on this machine: their folders, how they are prompted, where they are put, and
 //! how they are opened. How they are read is the room `models`.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::placements::{Placement, Placements};
 use super::tuning_plan::Pupil;
 use crate::error::{Error, Result};
-use crate::models::{Lm, open_with_tokenizer};
-use crate::recipe::{GOLD, GuidePairSource, GuideSource, Plan, Recipe};
+use crate::models::{Lm, open_with_tokenizer, tokenizer_and_context};
+use crate::recipe::{GOLD, GuidePairSource, GuideSource, Model, Plan, Recipe, tokenizer_folder};
 use crate::score::{GuidePair, JudgeModel};
 use crate::text::{PromptTemplate, Tokenizer};
 
@@ -19,11 +21,14 @@ pub struct Models {
     plan: Rc<Plan>,
     run_dir: PathBuf,
     placements: Placements,
+    /// How the vocabularies of two models differ, once it was asked for.
+    differences: RefCell<HashMap<(String, String), Option<String>>>,
 }
 
 impl Models {
     pub fn new(plan: Rc<Plan>, run_dir: &Path) -> Result<Self> {
-        Ok(Self { placements: Placements::of(&plan)?, run_dir: run_dir.to_owned(), plan })
+        let (placements, run_dir) = (Placements::of(&plan)?, run_dir.to_owned());
+        Ok(Self { plan, run_dir, placements, differences: RefCell::default() })
     }
 
     fn recipe(&self) -> &Recipe {
@@ -41,11 +46,7 @@ impl Models {
 
     /// The folder of a model of the recipe: its `id`, or where pretraining puts it.
     pub fn folder(&self, name: &str) -> Result<PathBuf> {
-        let model = self
-            .recipe()
-            .models
-            .get(name)
-            .ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))?;
+        let model = self.table(name)?;
         Ok(model.id.as_ref().map_or_else(|| self.run_dir.join("models").join(name), PathBuf::from))
     }
 
@@ -63,12 +64,32 @@ impl Models {
     }
 
     pub fn template(&self, name: &str) -> Result<PromptTemplate> {
-        let model = self
-            .recipe()
-            .models
-            .get(name)
-            .ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))?;
-        Ok(PromptTemplate::of(model))
+        PromptTemplate::of(self.table(name)?)
+    }
+
+    /// What the recipe says of its model `name`.
+    pub fn table(&self, name: &str) -> Result<&Model> {
+        let model = self.recipe().models.get(name);
+        model.ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))
+    }
+
+    /// How the vocabularies of two models of the recipe differ; `None` where they are one, and
+    /// before both tokenizers are there.
+    pub fn vocabularies_differ(&self, one: &str, other: &str) -> Result<Option<String>> {
+        let folders = [self.folder(one)?, self.folder(other)?];
+        let has = |folder: &PathBuf| tokenizer_folder(folder).join("tokenizer.json").is_file();
+        if folders[0] == folders[1] || !folders.iter().all(has) {
+            return Ok(None);
+        }
+        let key = (one.to_owned(), other.to_owned());
+        if let Some(known) = self.differences.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        let [mine, theirs] = folders.map(|folder| tokenizer_and_context(&folder));
+        let (mine, theirs) = (mine?.0.vocabulary(), theirs?.0.vocabulary());
+        let difference = mine.difference(&theirs).map(|difference| difference.to_string());
+        self.differences.borrow_mut().insert(key, difference.clone());
+        Ok(difference)
     }
 
     /// A frozen model and its tokenizer, put where the recipe puts its model `name`.

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use super::context::Context;
 use crate::engine::{PromptReader, WordBound, check_prompts, refuse_long};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::prompt::Prompt;
+use crate::text::{answered_before, said_twice};
 
 /// What a stage asks of its models before it begins.
 pub struct Asked {
@@ -42,13 +43,39 @@ impl Asked {
         Ok(readers)
     }
 
+    /// Refuses prompts that end in what a model's template adds.
+    fn refuse_said_twice(&self, context: &Context) -> Result<()> {
+        for Model { name, .. } in &self.models {
+            let model = context.models.table(name)?;
+            let prompts = self.prompts.iter().map(|prompt| &prompt.text);
+            if let Some(problem) = said_twice(name, model, prompts) {
+                return Err(Error::failed(problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses test prompts that a model's exemplars answer.
+    pub fn refuse_answered(self, context: &Context) -> Result<Self> {
+        let end = context.recipe().data()?.prompt.end.as_deref();
+        for Model { name, .. } in &self.models {
+            let model = context.models.table(name)?;
+            if let Some(problem) = answered_before(name, model, &self.prompts, end) {
+                return Err(Error::failed(problem));
+            }
+        }
+        Ok(self)
+    }
+
     /// Refuses prompts that do not fit those of the models that are there already.
     pub fn refuse(&self, context: &Context) -> Result<()> {
+        self.refuse_said_twice(context)?;
         refuse_long(&self.prompts, self.new_tokens, &self.readers(context)?, bound(context)?)
     }
 
     /// [`check_prompts`] where the models are all there.
     pub fn check(&self, context: &Context) -> Result<()> {
+        self.refuse_said_twice(context)?;
         check_prompts(&self.prompts, self.new_tokens, &self.readers(context)?, bound(context)?)
     }
 }

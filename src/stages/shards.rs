@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
+use super::applicable::not_applicable;
 use super::context::Context;
 use super::run::{Job, remove};
 use super::steer::{self, Steering};
@@ -46,6 +47,10 @@ pub fn run(context: &Context, shard: Shard) -> Result<()> {
             remove(&file)?;
             manifest.begin(name, fingerprint, &[journal], origin)?;
         }
+        if let Some(why) = not_applicable(context, cell)? {
+            steer::without_answers(name, &file, &why)?;
+            continue;
+        }
         let answered = ids(&run_lines(context, &job)?);
         let share = prompts
             .iter()
@@ -69,9 +74,14 @@ pub fn run(context: &Context, shard: Shard) -> Result<()> {
     Ok(())
 }
 
-/// The steer stage's tasks as this recipe has them.
-fn jobs(context: &Context) -> Result<Vec<Job>> {
-    tasks(&context.plan, Stage::Steer)?.iter().map(|task| context.job(task)).collect()
+/// The steer stage's tasks as this recipe has them, and whether there is anything to answer.
+fn jobs(context: &Context) -> Result<Vec<(Job, bool)>> {
+    let mut jobs = Vec::new();
+    for task in tasks(&context.plan, Stage::Steer)? {
+        let Task::Steer { cell, .. } = &task else { continue };
+        jobs.push((context.job(&task)?, not_applicable(context, cell)?.is_none()));
+    }
+    Ok(jobs)
 }
 
 /// Takes what shards answered with the current settings into the run's own journals, in the order
@@ -83,9 +93,17 @@ pub fn merge(context: &Context) -> Result<()> {
         return Ok(());
     }
     let prompts = test_prompts(context)?;
-    for job in jobs(context)? {
+    for (job, is_asked) in jobs(context)? {
         let name = &job.name;
         let is_done = context.run.is_done(&job);
+        if !is_asked && !is_done && shards.with(&job).next().is_some() {
+            context.run.begin(&job)?;
+            journal::replace(&journal_path(context, name), [])?;
+            context.run.finish(&job, 0.0)?;
+        }
+        if !is_asked {
+            continue;
+        }
         if is_done && shards.with(&job).next().is_none() {
             continue;
         }
@@ -128,7 +146,7 @@ pub fn merge(context: &Context) -> Result<()> {
 pub fn tidy(context: &Context) -> Result<()> {
     let shards = Shards::of(context)?;
     let jobs = if shards.0.is_empty() { Vec::new() } else { jobs(context)? };
-    for job in jobs.iter().filter(|job| context.run.is_done(job)) {
+    for (job, _) in jobs.iter().filter(|(job, _)| context.run.is_done(job)) {
         for shard in shards.with(job) {
             remove(&context.run.path(&shard_journal(&job.name, shard)))?;
         }
@@ -161,13 +179,14 @@ pub fn check_complete(context: &Context) -> Result<()> {
     let shards = Shards::of(context)?;
     let jobs = jobs(context)?;
     let counts: BTreeSet<usize> =
-        jobs.iter().flat_map(|job| shards.with(job).map(Shard::count)).collect();
+        jobs.iter().flat_map(|(job, _)| shards.with(job).map(Shard::count)).collect();
     if counts.is_empty() {
         return Ok(());
     }
     let prompts = test_prompts(context)?;
     let mut lacking: Vec<(&str, Vec<usize>)> = Vec::new();
-    for job in jobs.iter().filter(|job| !context.run.is_done(job)) {
+    let is_due = |job: &Job, is_asked: bool| is_asked && !context.run.is_done(job);
+    for (job, _) in jobs.iter().filter(|(job, is_asked)| is_due(job, *is_asked)) {
         let answered = ids(&run_lines(context, job)?);
         let missing = prompts
             .iter()

@@ -5,8 +5,9 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use tracing::warn;
+use tracing::{info, warn};
 
+use super::applicable::not_applicable;
 use super::cells::{Cell, Source, cells};
 use super::context::Context;
 use super::models::Opened;
@@ -48,6 +49,9 @@ impl<'a> Steering<'a> {
             tell_passed_over(self.context)?;
         }
         let file = self.context.run.path(&cell.journal(seed));
+        if let Some(why) = not_applicable(self.context, cell)? {
+            return without_answers(&cell.name(seed), &file, &why);
+        }
         answer(self, cell, seed, &file, test_prompts(self.context)?)
     }
 
@@ -94,6 +98,12 @@ impl<'a> Steering<'a> {
         }
         Engine::open(cell.method.clone(), settings, Box::new(base), pairs)
     }
+}
+
+/// Leaves the journal of a cell whose method does not apply, and says why.
+pub fn without_answers(task: &str, file: &Path, why: &str) -> Result<()> {
+    info!("{task}: not applicable: {why}");
+    journal::replace(file, [])
 }
 
 /// Whether a line says all that is asked for: one that lacks its trace is answered again, and says
@@ -217,9 +227,10 @@ pub fn asked(context: &Context) -> Result<Vec<Asked>> {
         // The seeds differ in weights.
         let folder = folder(context, &cell, context.seed())?;
         models.push(Model { name: cell.base.clone(), folder, samples: true });
-        let mixed = cell.guides.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]);
-        for source in mixed.filter(|_| cell.method.proposal.tilt().is_some()) {
-            models.push(guide(source, true)?);
+        if cell.method.proposal.tilt().is_some() && not_applicable(context, &cell)?.is_none() {
+            for source in cell.guides.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]) {
+                models.push(guide(source, true)?);
+            }
         }
     }
     for asked in &mut all {
@@ -228,5 +239,5 @@ pub fn asked(context: &Context) -> Result<Vec<Asked>> {
             asked.models.push(guide(source, false)?);
         }
     }
-    Ok(all)
+    all.into_iter().map(|asked| asked.refuse_answered(context)).collect()
 }

@@ -223,7 +223,7 @@ impl Task {
                 })
             }
             Self::GoldAccuracy => match recipe.gold_reward_model() {
-                Some(table) => json!({ "pairs": table.pair_source().outcome(), "seed": seed }),
+                Some(table) => json!({ "pairs": table.pair_source().outcome() }),
                 None => json!({ "data.test": recipe.data()?.test }),
             },
             Self::Preferences => {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::data_report::DataReport;
 use super::examples::{Dataset, Example, RowPrompt};
-use super::hold_out::hold_out;
+use super::hold_out::{by_hash, hold_out};
 use super::messages::asked;
 use super::posts::post;
 use super::record::{Record, shorten, truth};
@@ -20,22 +20,21 @@ use super::splits::{self, SplitFiles};
 use super::whole_prompts;
 use crate::error::{Error, Result};
 use crate::recipe::{Columns, Data};
-use crate::sampling::Stream;
 
 pub const BUILTIN: &str = "builtin:reviews";
 
 /// Reads what `data` asks for; its `source` is `builtin:reviews` or a path. The seed draws the
-/// built-in texts, splits a single file, and takes validation rows out of the training files of a
-/// folder that has none: equal texts never part. Texts that the user's own files share are counted
-/// in the report.
+/// built-in texts; a single file is split, and validation rows are taken out of the training files
+/// of a folder that has none, by the hashes of their prompts or texts: equal ones never part. Texts
+/// that the user's own files share are counted in the report.
 pub fn load(data: &Data, seed: u64) -> Result<Dataset> {
     if data.source == BUILTIN {
         return Ok(builtin(data, seed));
     }
     let source = Path::new(&data.source);
     let mut dataset = match source.is_dir() {
-        true => folder(&splits::root(data)?, data, seed)?,
-        false => one_file(source, data, seed)?,
+        true => folder(&splits::root(data)?, data)?,
+        false => one_file(source, data)?,
     };
     if data.columns.prompt.is_some() {
         let Dataset { train, validation, test, report } = &mut dataset;
@@ -47,6 +46,21 @@ pub fn load(data: &Data, seed: u64) -> Result<Dataset> {
         }
     }
     Ok(dataset)
+}
+
+/// Whether rows of what `data` reads are held out by hash.
+///
+/// # Errors
+/// Where a folder cannot be read, or names leave a choice of files.
+pub fn holds_out(data: &Data) -> Result<bool> {
+    let source = Path::new(&data.source);
+    if !source.is_dir() {
+        return Ok(data.source != BUILTIN && data.train.is_some());
+    }
+    let root = splits::root(data)?;
+    let [_, validation, _] =
+        splits::of_data(&splits::list(&root)?, data).map_err(|trouble| trouble.at(&root))?;
+    Ok(data.validation.is_some() && validation.files.is_empty())
 }
 
 /// A review that an earlier split has word for word is passed over.
@@ -77,7 +91,7 @@ fn review(seed: u64, split: &str, index: usize) -> Example {
     }
 }
 
-fn folder(root: &Path, data: &Data, seed: u64) -> Result<Dataset> {
+fn folder(root: &Path, data: &Data) -> Result<Dataset> {
     let [train_files, validation_files, test_files] =
         splits::of_data(&splits::list(root)?, data).map_err(|trouble| trouble.at(root))?;
     let mut report = DataReport::default();
@@ -95,13 +109,7 @@ fn folder(root: &Path, data: &Data, seed: u64) -> Result<Dataset> {
         }
         Some(held_out) if validation_files.files.is_empty() => {
             let all = read("train", &train_files, Some(0))?;
-            from_training(
-                root,
-                [data.train.unwrap_or_default(), held_out],
-                seed,
-                &all,
-                &mut report,
-            )?
+            from_training(root, [data.train.unwrap_or_default(), held_out], &all, &mut report)?
         }
         rows => {
             let train = read("train", &train_files, data.train)?;
@@ -119,7 +127,6 @@ fn folder(root: &Path, data: &Data, seed: u64) -> Result<Dataset> {
 fn from_training(
     root: &Path,
     [train, held_out]: [usize; 2],
-    seed: u64,
     all: &[Example],
     report: &mut DataReport,
 ) -> Result<(Vec<Example>, Vec<Example>)> {
@@ -128,19 +135,18 @@ fn from_training(
     if all.len() < asked {
         return Err(too_few(root, key, asked, all.len()));
     }
-    let order = Stream::new(seed, "data", "validation").permutation(all.len());
     let keys: Vec<Cow<str>> = all.iter().map(Example::key).collect();
     let keys: Vec<&str> = keys.iter().map(Cow::as_ref).collect();
+    let order = by_hash(&keys);
     let [validation, mut rest] =
         hold_out(&order, &keys, &[held_out]).try_into().unwrap_or_default();
     if rest.len() < train.max(1) {
         return Err(too_few_groups(root, key, asked, &keys, "text"));
     }
     rest.truncate(if train == 0 { rest.len() } else { train });
-    report.lines.push(format!(
-        "validation: {} of the training rows, held out by the seed",
-        validation.len()
-    ));
+    report
+        .lines
+        .push(format!("validation: {} of the training rows, held out by hash", validation.len()));
     report.held_out("data.validation", held_out, validation.len(), "rows of one text");
     // Their places are named by the training files.
     report.same_place("train", "validation");
@@ -206,9 +212,9 @@ fn from_files(
     Ok(examples)
 }
 
-/// One file: all of it is test where nothing else is asked for. Else it is shuffled by the seed:
-/// test first, then validation, then train (0 takes the rest).
-fn one_file(path: &Path, data: &Data, seed: u64) -> Result<Dataset> {
+/// One file: all of it is test where nothing else is asked for. Else the rows with the lowest
+/// hashes are test, the next validation, and then train (0 takes the rest).
+fn one_file(path: &Path, data: &Data) -> Result<Dataset> {
     let mut report = DataReport::default();
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let Some(train) = data.train else {
@@ -222,7 +228,6 @@ fn one_file(path: &Path, data: &Data, seed: u64) -> Result<Dataset> {
     };
     let [held_out, tested] = [data.validation, data.test].map(Option::unwrap_or_default);
     let all = records::read(path, 0)?;
-    let order = Stream::new(seed, "data", "split").permutation(all.len());
     let key = "data.train + data.validation + data.test";
     let asked = train + held_out + tested;
     if all.len() < asked {
@@ -236,14 +241,14 @@ fn one_file(path: &Path, data: &Data, seed: u64) -> Result<Dataset> {
     let keys: Vec<Cow<str>> = all.iter().map(Example::key).collect();
     let keys: Vec<&str> = keys.iter().map(Cow::as_ref).collect();
     let [test, validation, mut rest] =
-        hold_out(&order, &keys, &[tested, held_out]).try_into().unwrap_or_default();
+        hold_out(&by_hash(&keys), &keys, &[tested, held_out]).try_into().unwrap_or_default();
     let short = rest.len() < train || (rest.is_empty() && asked < all.len());
     if short || (validation.is_empty() && held_out > 0) {
         return Err(too_few_groups(path, key, asked, &keys, "text"));
     }
     rest.truncate(if train == 0 { rest.len() } else { train });
     report.lines.push(format!(
-        "{} rows of `{name}`, split by the seed: train {}, validation {}, test {}",
+        "{} rows of `{name}`, split by hash: train {}, validation {}, test {}",
         all.len(),
         rest.len(),
         validation.len(),

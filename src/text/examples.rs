@@ -37,8 +37,7 @@ impl Example {
     pub(super) fn key(&self) -> Cow<'_, str> {
         match &self.prompt {
             RowPrompt::FirstWords | RowPrompt::LeftOut => Cow::Borrowed(&self.text),
-            RowPrompt::Whole(PromptText::Plain(text)) => Cow::Borrowed(text),
-            RowPrompt::Whole(chat) => Cow::Owned(chat.to_string()),
+            RowPrompt::Whole(prompt) => prompt.key(),
         }
     }
 

@@ -28,6 +28,8 @@ mod parquet;
 mod posts;
 mod prompt;
 mod prompt_files;
+mod prompt_traps;
+mod recipe_texts;
 mod record;
 mod records;
 mod report;
@@ -44,20 +46,25 @@ mod whole_prompts;
 
 pub use chat::ChatTemplate;
 pub use data_report::DataReport;
-pub use dataset::load as load_dataset;
-pub use examples::{Dataset, Example, Prompts, Split, first_words_prompt};
+pub use dataset::{holds_out as holds_out_rows, load as load_dataset};
+pub use examples::{Dataset, Example, Prompts, RowPrompt, Split, first_words_prompt};
 pub use file_kind::extension as data_extension;
 pub use learned_prompts::{LearnedPrompts, TestPrompts};
 pub use pair_files::{
-    PairRow, PairRows, files as pair_files, load as load_pair_rows, read_responses,
+    PairRow, PairRows, files as pair_files, holds_out as holds_out_pairs, load as load_pair_rows,
+    read_responses,
 };
 pub use pairs::{LeftOut, Pair, Reason, read_pairs};
 pub use prompt::PromptTemplate;
 pub use prompt_files::read_prompts;
+pub use prompt_traps::{answered_before, said_twice};
+pub use recipe_texts::read_recipe_texts;
 pub use report::{
-    bos_problems, folder_reports, mixture_problems, named, plan_report, tilt_problems,
+    bos_problems, folder_reports, named, pair_problems, plan_report, two_vocabularies_problems,
 };
-pub use splits::{Trouble as SplitTrouble, chosen_files, files as dataset_files};
+pub use splits::{
+    Trouble as SplitTrouble, chosen_files, chosen_pair_files, files as dataset_files,
+};
 pub use tokenizer::Tokenizer;
 pub use vocabulary::{Vocabulary, VocabularyDifference};
 pub use whole_prompts::words as prompt_words;

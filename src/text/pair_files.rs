@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::data_report::DataReport;
 use super::dataset::{too_few, too_few_groups};
-use super::hold_out::hold_out;
+use super::hold_out::{by_hash, hold_out};
 use super::pair_layout::{self, Said};
 use super::pairs::Reason;
 use super::record::Record;
@@ -16,7 +16,6 @@ use super::splits::{self, SplitFiles};
 use crate::error::{Error, Result};
 use crate::prompt::PromptText;
 use crate::recipe::{PairColumns, PairSource};
-use crate::sampling::Stream;
 
 /// Whether responses ended by themselves, in files that this program wrote.
 const COMPLETE: &[&str] = &["chosen_complete", "rejected_complete"];
@@ -48,7 +47,7 @@ pub struct PairRows {
 pub fn files(asked: &PairSource) -> Result<Vec<PathBuf>> {
     let source = asked.path();
     if !source.is_dir() {
-        return Ok(vec![source.to_owned()]);
+        return Ok(vec![source]);
     }
     let splits = of_folder(asked)?;
     Ok(splits.into_iter().flat_map(|split| split.files).map(|file| source.join(file)).collect())
@@ -56,19 +55,27 @@ pub fn files(asked: &PairSource) -> Result<Vec<PathBuf>> {
 
 fn of_folder(asked: &PairSource) -> Result<[SplitFiles; 2]> {
     let folder = asked.path();
-    splits::of_pairs(&splits::list(folder)?, asked).map_err(|trouble| trouble.at(folder))
+    splits::of_pairs(&splits::list(&folder)?, asked).map_err(|trouble| trouble.at(&folder))
+}
+
+/// Whether validation pairs are held out by hash.
+///
+/// # Errors
+/// Where a folder cannot be read, or names leave a choice of files.
+pub fn holds_out(asked: &PairSource) -> Result<bool> {
+    Ok(!asked.path().is_dir() || of_folder(asked)?[1].files.is_empty())
 }
 
 /// Training and validation pairs of a source. A folder's validation pairs are those of its
-/// validation files, or else of its test files; where it has neither, and for a single file, the
-/// seed holds out `validation_pairs` rows, all pairs of a prompt together. `train_pairs` 0 is all
-/// that are left. Prompts that the user's own validation files share with training are counted in
-/// the report.
+/// validation files, or else of its test files; where it has neither, and for a single file,
+/// `validation_pairs` rows are held out by the hashes of their prompts, all pairs of one together.
+/// `train_pairs` 0 is all that are left. Prompts that the user's own validation files share with
+/// training are counted in the report.
 ///
 /// # Errors
 /// Where a file cannot be read, a column is missing or holds no text, names leave a choice of
 /// splits, there are fewer pairs than asked for, or nothing is left beside the pairs of one prompt.
-pub fn load(asked: &PairSource, seed: u64) -> Result<PairRows> {
+pub fn load(asked: &PairSource) -> Result<PairRows> {
     let source = asked.path();
     let mut report = DataReport::default();
     let mut read = |folder: &Path, split: &str, files: &SplitFiles| {
@@ -76,9 +83,9 @@ pub fn load(asked: &PairSource, seed: u64) -> Result<PairRows> {
     };
     let all = if source.is_dir() {
         let [files, held_out] = of_folder(asked)?;
-        let train = read(source, "train", &files)?;
+        let train = read(&source, "train", &files)?;
         if !held_out.files.is_empty() {
-            let validation = read(source, "validation", &held_out)?;
+            let validation = read(&source, "validation", &held_out)?;
             let file = source.join(&files.files[0]);
             let train = first(train, asked.train_pairs, &file, &asked.key("train_pairs"))?;
             let (file, key) = (source.join(&held_out.files[0]), asked.key("validation_pairs"));
@@ -92,40 +99,35 @@ pub fn load(asked: &PairSource, seed: u64) -> Result<PairRows> {
         let file = SplitFiles { files: vec![name], passed_over: Vec::new() };
         read(source.parent().unwrap_or(Path::new("")), "train", &file)?
     };
-    hold_out_pairs(asked, seed, &all, report)
+    hold_out_pairs(asked, &all, report)
 }
 
-/// Splits `all` by the seed, whole prompts at a time.
-fn hold_out_pairs(
-    asked: &PairSource,
-    seed: u64,
-    all: &[PairRow],
-    mut report: DataReport,
-) -> Result<PairRows> {
+/// Splits `all` by the hashes of their prompts, whole prompts at a time.
+fn hold_out_pairs(asked: &PairSource, all: &[PairRow], mut report: DataReport) -> Result<PairRows> {
     let (source, wanted) = (asked.path(), asked.validation_pairs);
     let held_out_key = asked.key("validation_pairs");
     if wanted == 0 {
         let hint = "hint: give the number of pairs to hold out instead, or add a file";
         let what = format!("no file for the validation split, and `{held_out_key}` is 0");
-        return Err(Error::data(source, None, format!("{what}\n\n{hint}")));
+        return Err(Error::data(&source, None, format!("{what}\n\n{hint}")));
     }
     let key = format!("{} + {held_out_key}", asked.key("train_pairs"));
     let least = wanted + asked.train_pairs.max(1);
     if all.len() < least {
-        return Err(too_few(source, &key, least, all.len()));
+        return Err(too_few(&source, &key, least, all.len()));
     }
-    let order = Stream::new(seed, "preferences", "validation").permutation(all.len());
     let keys: Vec<String> = all.iter().map(kinship).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let [validation, mut train] = hold_out(&order, &keys, &[wanted]).try_into().unwrap_or_default();
+    let [validation, mut train] =
+        hold_out(&by_hash(&keys), &keys, &[wanted]).try_into().unwrap_or_default();
     if train.len() < asked.train_pairs.max(1) {
-        return Err(too_few_groups(source, &key, least, &keys, "prompt"));
+        return Err(too_few_groups(&source, &key, least, &keys, "prompt"));
     }
     train.truncate(if asked.train_pairs == 0 { train.len() } else { asked.train_pairs });
     let distinct = validation.iter().map(|&row| &all[row].prompt).collect::<HashSet<_>>().len();
     let prompts = if distinct == 1 { "prompt" } else { "prompts" };
     report.lines.push(format!(
-        "validation: {} of these pairs, all those of {distinct} {prompts}, held out by the seed",
+        "validation: {} of these pairs, all those of {distinct} {prompts}, held out by hash",
         validation.len()
     ));
     report.held_out(&held_out_key, wanted, validation.len(), "pairs of one prompt");
@@ -142,7 +144,7 @@ fn hold_out_pairs(
 /// empty and so says nothing.
 fn kinship(pair: &PairRow) -> String {
     if !pair.prompt.is_empty() {
-        return pair.prompt.to_string();
+        return pair.prompt.key().into_owned();
     }
     let mut responses = [pair.chosen.as_str(), pair.rejected.as_str()];
     responses.sort_unstable();

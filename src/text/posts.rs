@@ -1,5 +1,6 @@
 //! Posts of Reddit as one value: `info` of OpenAI's `summarize_from_feedback`, an object with
-//! `subreddit`, `title` and `post`, be it written as a JSON text, as CSV has it. As a prompt they are what its models read before a summary.
+//! `subreddit`, `title` and `post`, be it written as a JSON text, as CSV has it. As a prompt they
+//! are what that set's models read before a summary.
 
 use serde_json::{Map, Value};
 

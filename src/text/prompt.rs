@@ -5,7 +5,7 @@ use super::Tokenizer;
 use super::tokenizer::behind;
 use crate::error::{Error, Result};
 use crate::prompt::{Message, PromptText};
-use crate::recipe::{Chat, Model};
+use crate::recipe::{ANSWER, Chat, Exemplar, Exemplars, HOLE, Model};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct PromptTemplate {
@@ -14,13 +14,23 @@ pub struct PromptTemplate {
     /// Whether the filled template is the user's turn of the tokenizer's chat template, and what
     /// the system says before it.
     chat: Option<Chat>,
+    exemplars: Shown,
+}
+
+/// Answered prompts before the prompt.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Shown {
+    /// Before a text.
+    text: String,
+    /// Before the last turn of a chat, or before all its turns but the system's.
+    turns: Vec<Message>,
 }
 
 impl PromptTemplate {
     /// `template` holds `{prompt}`. `bos` says whether the BOS token stands first; left out, what
     /// the tokenizer's post-processor puts before a text does, as in transformers.
     pub fn new(template: &str, bos: Option<bool>) -> Self {
-        Self { template: template.to_owned(), bos, chat: None }
+        Self { template: template.to_owned(), bos, chat: None, exemplars: Shown::default() }
     }
 
     /// The filled template as the user's turn of the tokenizer's own chat template, which also
@@ -30,6 +40,7 @@ impl PromptTemplate {
             template: template.to_owned(),
             bos: None,
             chat: Some(Chat { system: system.map(str::to_owned) }),
+            exemplars: Shown::default(),
         }
     }
 
@@ -39,8 +50,22 @@ impl PromptTemplate {
     }
 
     /// The template that a recipe gives a model.
-    pub fn of(model: &Model) -> Self {
-        Self { template: model.prompt.clone(), bos: model.bos, chat: model.chat.clone() }
+    ///
+    /// # Errors
+    /// Where it lies in a file that nobody has read into the recipe.
+    pub fn of(model: &Model) -> Result<Self> {
+        let unread = model.exemplars.as_ref().and_then(|exemplars| exemplars.file.as_deref());
+        let template = model.prompt.text().filter(|_| unread.is_none()).ok_or_else(|| {
+            let file = unread.or(model.prompt.file()).unwrap_or_default();
+            Error::failed(format!("`{file}`, which prompts are made of, has not been read"))
+        })?;
+        let exemplars = model.exemplars.as_ref().map(|given| Shown::of(given, template));
+        Ok(Self {
+            template: template.to_owned(),
+            bos: model.bos,
+            chat: model.chat.clone(),
+            exemplars: exemplars.unwrap_or_default(),
+        })
     }
 
     /// The text that is tokenized; a BOS token that the tokenizer adds is not in it. Of a chat the
@@ -51,11 +76,12 @@ impl PromptTemplate {
     /// Where the prompt is another chat and the model reads texts, or a chat ends with the
     /// assistant's turn, or the tokenizer has no chat template, or that refuses the turns.
     pub fn render(&self, tokenizer: &Tokenizer, prompt: &PromptText) -> Result<String> {
-        let fill = |text: &str| self.template.replace("{prompt}", text);
+        let fill = |text: &str| self.template.replace(HOLE, text);
+        let behind = |text: &str| format!("{}{}", self.exemplars.text, fill(text));
         match (prompt, &self.chat) {
-            (PromptText::Plain(text), None) => Ok(fill(text)),
+            (PromptText::Plain(text), None) => Ok(behind(text)),
             (PromptText::Plain(text), Some(chat)) => {
-                render_chat(tokenizer, chat, vec![Message::new("user", fill(text))])
+                self.render_chat(tokenizer, chat, vec![Message::new("user", fill(text))])
             }
             (PromptText::Chat(turns), Some(chat)) => {
                 let mut turns = turns.clone();
@@ -64,10 +90,10 @@ impl PromptTemplate {
                     Some(turn) if turn.role != "assistant" => {}
                     last => return Err(no_question(last.as_deref())),
                 }
-                render_chat(tokenizer, chat, turns)
+                self.render_chat(tokenizer, chat, turns)
             }
             (PromptText::Chat(_), None) => match prompt.single_turn() {
-                Some(text) if tokenizer.chat_template()?.is_none() => Ok(fill(text)),
+                Some(text) if tokenizer.chat_template()?.is_none() => Ok(behind(text)),
                 turn => Err(no_chat(tokenizer, turn.is_some())),
             },
         }
@@ -121,23 +147,64 @@ impl PromptTemplate {
             ))
         })
     }
+
+    /// The turns by the tokenizer's chat template, up to where the assistant's next turn begins.
+    fn render_chat(
+        &self,
+        tokenizer: &Tokenizer,
+        chat: &Chat,
+        mut turns: Vec<Message>,
+    ) -> Result<String> {
+        let Some(template) = tokenizer.chat_template()? else {
+            let hint = "hint: put a `chat_template.jinja` into its folder, or prompt it without chat, \
+                    and write what it should read around `{prompt}`";
+            return Err(Error::data(
+                tokenizer.folder(),
+                None,
+                format!("a chat was asked of it, but it has no chat template\n\n{hint}"),
+            ));
+        };
+        let has_own = turns.first().is_some_and(|turn| turn.role == "system");
+        if let Some(system) = chat.system.as_ref().filter(|_| !has_own) {
+            turns.insert(0, Message::new("system", system.as_str()));
+        }
+        let first = usize::from(turns.first().is_some_and(|turn| turn.role == "system"));
+        turns.splice(first..first, self.exemplars.turns.iter().cloned());
+        template.render(&turns, true)
+    }
 }
 
-/// The turns by the tokenizer's chat template, up to where the assistant's next turn begins.
-fn render_chat(tokenizer: &Tokenizer, chat: &Chat, turns: Vec<Message>) -> Result<String> {
-    let Some(template) = tokenizer.chat_template()? else {
-        let hint = "hint: put a `chat_template.jinja` into its folder, or prompt it without chat, \
-                    and write what it should read around `{prompt}`";
-        return Err(Error::data(
-            tokenizer.folder(),
-            None,
-            format!("a chat was asked of it, but it has no chat template\n\n{hint}"),
-        ));
-    };
-    let has_own = turns.first().is_some_and(|turn| turn.role == "system");
-    let system = chat.system.iter().filter(|_| !has_own);
-    let system = system.map(|system| Message::new("system", system.as_str()));
-    template.render(&system.chain(turns).collect::<Vec<_>>(), true)
+impl Shown {
+    /// Those of a model whose `prompt` is `template`.
+    fn of(exemplars: &Exemplars, template: &str) -> Self {
+        let each = exemplars.template(template);
+        let response = |row: &Exemplar| row.response.trim().to_owned();
+        let text = exemplars.rows.iter().map(|row| fill(&each, &row.prompt, row.response.trim()));
+        let turns = exemplars.rows.iter().flat_map(|row| {
+            [("user", template.replace(HOLE, &row.prompt)), ("assistant", response(row))]
+        });
+        Self {
+            text: text.collect(),
+            turns: turns.map(|(role, said)| Message::new(role, said)).collect(),
+        }
+    }
+}
+
+/// The template with a prompt and a response in the places that it has for them; what these hold is
+/// no place.
+fn fill(template: &str, prompt: &str, response: &str) -> String {
+    let mut filled = String::new();
+    let mut rest = template;
+    while let Some((at, place, text)) = [(HOLE, prompt), (ANSWER, response)]
+        .into_iter()
+        .filter_map(|(place, text)| Some((rest.find(place)?, place, text)))
+        .min()
+    {
+        filled.push_str(&rest[..at]);
+        filled.push_str(text);
+        rest = &rest[at + place.len()..];
+    }
+    filled + rest
 }
 
 /// A chat for a model that is given texts.
@@ -233,6 +300,33 @@ mod tests {
         once(PromptTemplate::new("{prompt}", Some(true)), "<|endoftext|>a");
         once(PromptTemplate::chat("{prompt}", None), "a");
         once(PromptTemplate::chat("{prompt}", None).with_bos(Some(true)), "a");
+    }
+
+    #[test]
+    fn exemplars_stand_before_the_prompt_as_texts_or_as_turns() {
+        let model = |table: &str| -> Model {
+            let rows = "rows = [{ prompt = 'a {response}', response = ' b ' }, \
+                        { prompt = 'c', response = '{prompt}' }]";
+            toml::from_str(&format!("id = 'x'\n{}", table.replace("ROWS", rows))).unwrap()
+        };
+        let rendered = |table: &str, tokenizer: &Tokenizer, prompt: &PromptText| {
+            PromptTemplate::of(&model(table)).unwrap().render(tokenizer, prompt).unwrap()
+        };
+        let plain = "prompt = '{prompt}:'\nexemplars = { ROWS }";
+        let expected = "a {response}: b\nc: {prompt}\nq:";
+        assert_eq!(rendered(plain, &tokenizer(), &"q".into()), expected);
+        let own = "exemplars = { ROWS, template = '<{prompt}|{response}>' }";
+        let expected = "<a {response}|b><c|{prompt}>q";
+        assert_eq!(rendered(own, &tokenizer(), &"q".into()), expected);
+        let chat = "prompt = 'Say {prompt}'\nchat = { system = 's' }\nexemplars = { ROWS }";
+        let turns = "<|endoftext|>[system] s [user] Say a {response} [assistant] b [user] Say c \
+                     [assistant] {prompt} [user] Say q >";
+        assert_eq!(rendered(chat, &chatting(), &"q".into()), turns);
+        let asked = [Message::new("system", "own"), Message::new("user", "q")].to_vec();
+        let own_system = turns.replace("[system] s", "[system] own");
+        assert_eq!(rendered(chat, &chatting(), &asked.into()), own_system);
+        let unread = PromptTemplate::of(&model("prompt = { file = 'p.txt' }"));
+        assert!(unread.unwrap_err().to_string().contains("`p.txt`"));
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub fn plan_report(plan: &Plan) -> Result<String> {
         };
         let tokenizer = tokenizers.open(id)?;
         // What cannot stand there is one of the plan's problems.
-        let Ok(before) = PromptTemplate::of(model).before(&tokenizer) else { continue };
+        let template = PromptTemplate::of(model)?;
+        let Ok(before) = template.before(&tokenizer) else { continue };
         // Writing to a `String` cannot fail.
         let _ = write!(text, "\n  {name}: {}", named(&tokenizer, &before));
     }
@@ -34,7 +35,7 @@ pub fn plan_report(plan: &Plan) -> Result<String> {
     for (name, model) in &plan.recipe.models {
         let (Some(id), true) = (&model.id, model.chat.is_some()) else { continue };
         let rendered =
-            PromptTemplate::of(model).render(&*tokenizers.open(id)?, &"{prompt}".into())?;
+            PromptTemplate::of(model)?.render(&*tokenizers.open(id)?, &"{prompt}".into())?;
         let _ = write!(text, "\n  {name} reads {rendered:?}");
     }
     let chats = if text.is_empty() { text } else { format!("chat{text}\n") };
@@ -56,6 +57,7 @@ pub fn plan_report(plan: &Plan) -> Result<String> {
             }
         }
     }
+    text.push_str(&not_applicable(plan, &mut tokenizers));
     let vocabularies = if text.is_empty() { text } else { format!("vocabularies{text}\n") };
     Ok([before, chats, vocabularies]
         .into_iter()
@@ -71,16 +73,16 @@ pub fn bos_problems(recipe: &Recipe) -> Vec<String> {
     let mut problems = Vec::new();
     for (name, model) in &recipe.models {
         let Some(Ok(tokenizer)) = model.id.as_ref().map(|id| tokenizers.open(id)) else { continue };
-        let before = PromptTemplate::of(model).before(&tokenizer);
+        let Ok(template) = PromptTemplate::of(model) else { continue };
+        let before = template.before(&tokenizer);
         problems.extend(before.err().map(|error| format!("`models.{name}.bos`: {error}")));
     }
     problems
 }
 
 /// What keeps guides from reading one text: tokenizers in folders whose vocabularies differ within
-/// a pair. And what keeps guides from proposing: [`tilt_problems`]. A tokenizer that cannot be read
-/// is told with its model.
-pub fn mixture_problems(recipe: &Recipe) -> Vec<String> {
+/// a pair. A tokenizer that cannot be read is told with its model.
+pub fn pair_problems(recipe: &Recipe) -> Vec<String> {
     let mut problems = Vec::new();
     let mut tokenizers = Tokenizers::default();
     for GuidePairSource { tuned, untuned, .. } in recipe.guide_pairs() {
@@ -95,18 +97,17 @@ pub fn mixture_problems(recipe: &Recipe) -> Vec<String> {
             problems.extend(Some(problem.clone()).filter(|_| !problems.contains(&problem)));
         }
     }
-    problems.extend(tilt_problems(recipe));
     problems
 }
 
-/// What keeps guides from proposing together with a base: tokenizers in folders whose vocabularies
-/// differ.
-pub fn tilt_problems(recipe: &Recipe) -> Vec<String> {
+/// What keeps methods that need one vocabulary from steering a base: tokenizers in folders whose
+/// vocabularies differ.
+pub fn two_vocabularies_problems(recipe: &Recipe) -> Vec<String> {
     let mut problems = Vec::new();
     let mut tokenizers = Tokenizers::default();
     let Some(steer) = &recipe.steer else { return problems };
     for method in &steer.method {
-        let Some(row) = method.rows.iter().find(|row| row.is_tilted()) else { continue };
+        let Some(row) = method.rows.iter().find(|row| row.needs_one_vocabulary()) else { continue };
         for base in method.bases_of(&steer.bases) {
             for guide in recipe.guide_models() {
                 let Some(difference) = tokenizers.difference(recipe, base, guide) else { continue };
@@ -118,6 +119,40 @@ pub fn tilt_problems(recipe: &Recipe) -> Vec<String> {
         }
     }
     problems
+}
+
+/// A line for each base to which a method does not apply, as far as it is known before a run, and
+/// a warning where it applies to none.
+fn not_applicable(plan: &Plan, tokenizers: &mut Tokenizers) -> String {
+    let mut text = String::new();
+    let recipe = &plan.recipe;
+    for (steer, method) in
+        recipe.steer.iter().flat_map(|steer| steer.method.iter().map(move |method| (steer, method)))
+    {
+        let rows = method.rows.iter().filter(|row| row.needs_one_vocabulary());
+        let names = rows.flat_map(|row| row.methods()).map(|(name, _)| name).collect::<Vec<_>>();
+        if names.is_empty() {
+            continue;
+        }
+        let (names, bases) = (names.join(", "), method.bases_of(&steer.bases));
+        let mut without = 0;
+        for &base in &bases {
+            let guides = plan.guide_pairs();
+            let guides = guides.iter().filter_map(|pair| plan.model_of(&pair.tuned));
+            let mut why = guides.filter_map(|guide| {
+                Some(format!("guide `{guide}`: {}", tokenizers.kept_apart(recipe, base, guide)?))
+            });
+            if let Some(why) = why.next() {
+                without += 1;
+                // Writing to a `String` cannot fail.
+                let _ = write!(text, "\n  {names}: not applicable to {base} with {why}");
+            }
+        }
+        if without == bases.len() && without > 0 {
+            let _ = write!(text, "\n  warning: {names}: applicable to none of its bases");
+        }
+    }
+    text
 }
 
 /// Each is read once, however many models share its folder.
@@ -144,6 +179,18 @@ impl Tokenizers {
         let folder = |model: &str| recipe.models.get(recipe.tokenizer_owner(model))?.id.clone();
         let (mine, theirs) = (self.open(&folder(one)?).ok()?, self.open(&folder(other)?).ok()?);
         mine.vocabulary().difference(&theirs.vocabulary())
+    }
+
+    /// What keeps a base and a guide from having one vocabulary, as far as it is known before a
+    /// run.
+    fn kept_apart(&mut self, recipe: &Recipe, base: &str, guide: &str) -> Option<String> {
+        let owners = [base, guide].map(|model| recipe.tokenizer_owner(model));
+        let is_there = |model: &&str| recipe.models.get(*model).is_some_and(|own| own.id.is_some());
+        if owners.iter().all(is_there) {
+            return Some(self.difference(recipe, base, guide)?.to_string());
+        }
+        let both = "they train a tokenizer each, which the run compares".to_owned();
+        (owners[0] != owners[1]).then_some(both)
     }
 
     fn identity(&mut self, plan: &Plan, base: &str, guide: &str) -> Result<String> {

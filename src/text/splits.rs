@@ -57,28 +57,42 @@ pub fn files(data: &Data) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// Where a split has no files, or the names leave a choice that `data` does not make.
 pub fn chosen_files(names: &[&str], data: &Data) -> Result<Vec<String>, Trouble> {
-    let prefix = data
-        .subset
-        .iter()
-        .map(|subset| format!("{}/", subset.trim_end_matches('/')))
-        .collect::<String>();
+    in_subset(names, "data", data.subset.as_deref(), |below| of_data(below, data))
+}
+
+/// Those that hold the pairs which are `asked` for.
+///
+/// # Errors
+/// As [`chosen_files`].
+pub fn chosen_pair_files(names: &[&str], asked: &PairSource) -> Result<Vec<String>, Trouble> {
+    in_subset(names, asked.table, asked.subset, |below| of_pairs(below, asked))
+}
+
+/// What `choose` takes of the names below the folder `subset` of a repository, by their whole
+/// names.
+fn in_subset<const SPLITS: usize>(
+    names: &[&str],
+    table: &str,
+    subset: Option<&str>,
+    choose: impl Fn(&[String]) -> Result<[SplitFiles; SPLITS], Trouble>,
+) -> Result<Vec<String>, Trouble> {
+    let prefix =
+        subset.map(|subset| format!("{}/", subset.trim_end_matches('/'))).unwrap_or_default();
     let below: Vec<String> =
         names.iter().filter_map(|name| name.strip_prefix(&prefix)).map(str::to_owned).collect();
     if below.is_empty() {
         let folders: BTreeSet<&str> =
             names.iter().filter_map(|name| Some(name.rsplit_once('/')?.0)).collect();
-        let subset = data.subset.as_deref().unwrap_or_default();
+        let subset = subset.unwrap_or_default();
         return Err(Trouble::new(
-            format!("`data.subset` is `{subset}`, but no data file lies in a folder of that name"),
+            format!(
+                "`{table}.subset` is `{subset}`, but no data file lies in a folder of that name"
+            ),
             format!("folders with data files: {}", listed(folders)),
         ));
     }
-    let splits = of_data(&below, data)?;
-    Ok(splits
-        .into_iter()
-        .flat_map(|split| split.files)
-        .map(|file| format!("{prefix}{file}"))
-        .collect())
+    let files = choose(&below)?.into_iter().flat_map(|split| split.files);
+    Ok(files.map(|file| format!("{prefix}{file}")).collect())
 }
 
 /// The data folder, or the one below it that `data.subset` names.
@@ -299,10 +313,9 @@ impl<'a> Files<'a> {
     ) -> Result<Vec<&'b Named<'a>>, Trouble> {
         let folders: BTreeSet<&str> = found.iter().map(|file| file.folder).collect();
         if folders.len() > 1 && !folders.contains("") {
-            let subset = if self.table == "data" { ", or as `data.subset`" } else { "" };
             return Err(Trouble::new(
                 format!("the {split} split lies in several folders: {}", listed(folders)),
-                format!("name one of them as the source{subset}"),
+                format!("name one of them as the source, or as `{}.subset`", self.table),
             ));
         }
         let folder = folders.first().copied().unwrap_or_default();

@@ -91,6 +91,14 @@ pub(super) fn once(split: &str, rows: &mut [Example], report: &mut DataReport) {
     }
 }
 
+/// The prompt as `rule` wants it; `None` where it is too long.
+pub(super) fn as_wanted(rule: &PromptRule, prompt: &PromptText) -> Option<PromptText> {
+    match shaped(rule, prompt) {
+        Shaped::Kept(prompt) | Shaped::Ended(prompt) | Shaped::Cut(prompt) => Some(prompt),
+        Shaped::TooLong => None,
+    }
+}
+
 fn shaped(rule: &PromptRule, prompt: &PromptText) -> Shaped {
     let end = rule.end.as_deref().unwrap_or_default();
     let most = rule.max_words.unwrap_or(usize::MAX);

@@ -25,9 +25,14 @@ mod eft;
 /// The engine and its desk: a base known by its texts alone, lost and cancelled prompts, what is
 /// told on the way.
 mod engine;
+/// Token-level beam search under the guides against brute force, by tables and by full forward
+/// passes.
+mod guided_beam;
 /// Chunk-level beam search against a brute-force Algorithm 1 and against the released code's loop,
 /// with scripted parts and no tensors.
 mod search;
+/// Appendix A of the paper: a decision process solved exactly, the score and the searches in it.
+mod soft_optimal;
 /// Incremental scores against full forward passes, same and other vocabulary; the special cases of
 /// the search.
 mod steering;
@@ -58,6 +63,9 @@ mod chat;
 mod prompts;
 /// Real tokenizers, texts, chats and greedy answers.
 mod real_tokenizers;
+/// Whole prompts: posts, ends, lengths; templates and exemplars from files, and prompts that they
+/// do not go with.
+mod whole_prompts;
 
 // Training.
 /// Adapters: what they train, merge and save, PEFT's folders, a killed run that tunes by them.

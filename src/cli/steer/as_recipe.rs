@@ -4,6 +4,7 @@
 use clap::ValueEnum;
 
 use super::SteerCommand;
+use crate::cli::search_flags::top_k_kinds;
 use crate::cli::settings::{Settings, Words};
 use crate::error::Result;
 use crate::recipe::{EFT, Recipe, takes_tilt};
@@ -32,7 +33,9 @@ impl SteerCommand {
         settings.flag("--max-new-tokens", "steer.max_new_tokens", Some(self.max_new_tokens));
         settings.flag("--prompts-in-flight", "steer.prompts_in_flight", self.prompts_in_flight);
         settings.flag("--temperature", "steer.sampling.temperature", self.temperature);
-        settings.flag("--top-k", "steer.sampling.top_k", self.top_k);
+        let of_search = top_k_kinds().any(|kind| kind == method);
+        let top_k = if of_search { "steer.method.0.top_k" } else { "steer.sampling.top_k" };
+        settings.flag("--top-k", top_k, self.top_k);
         settings.flag("--top-p", "steer.sampling.top_p", self.top_p);
         settings.flag("--stop", "steer.stop", Some(self.stop.clone()));
         settings.flag("--trace", "steer.trace", Some(self.trace));
@@ -116,12 +119,13 @@ impl SteerCommand {
     fn refuse_idle_flags(&self, problems: &mut Vec<String>) {
         let of = |is_such: fn(&Kind) -> bool| named(is_such).collect::<Vec<_>>();
         let samples = [of(|kind| kind.draws), vec![EFT]].concat();
+        let top_k = samples.iter().copied().chain(top_k_kinds()).collect();
         let flags = [
             ("--weight", self.weight.is_some(), vec![EFT]),
             ("--tilt", self.tilt.is_some(), tiltable().collect()),
-            ("--semantics", self.semantics.is_some(), of(|kind| kind.compares)),
+            ("--semantics", self.semantics.is_some(), of(|kind| kind.compares && kind.draws)),
             ("--temperature", self.temperature.is_some(), samples.clone()),
-            ("--top-k", self.top_k.is_some(), samples.clone()),
+            ("--top-k", self.top_k.is_some(), top_k),
             ("--top-p", self.top_p.is_some(), samples),
         ];
         let flags = flags

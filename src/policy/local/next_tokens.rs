@@ -7,11 +7,11 @@ use crate::error::Result;
 use crate::search::{Finish, Group, Kept, NextTokens, Node, Response};
 
 impl NextTokens for LocalPolicy {
-    fn likeliest(&mut self, nodes: &[Node], count: usize) -> Result<Vec<Vec<(i64, f32)>>> {
+    fn likeliest(&mut self, nodes: &[Node], count: Option<usize>) -> Result<Vec<Vec<(i64, f32)>>> {
         let _no_grad = tch::no_grad_guard();
         let groups = self.groups(nodes.iter())?;
         let (all, hidden) = self.read_parents(&groups)?;
-        let distributions = self.models.distributions(&hidden, Some(count))?;
+        let distributions = self.models.distributions(&hidden, count)?;
         let mut likeliest = vec![Vec::new(); nodes.len()];
         let mut first = 0;
         for (Group { parents, requests, .. }, caches) in groups.into_iter().zip(all) {
@@ -58,7 +58,7 @@ impl NextTokens for LocalPolicy {
         Ok(appended.into_iter().flatten().collect())
     }
 
-    fn end_tokens(&self) -> usize {
-        self.end_token_ids().len()
+    fn end_tokens(&self) -> Vec<i64> {
+        self.end_token_ids().to_vec()
     }
 }

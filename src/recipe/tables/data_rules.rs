@@ -1,11 +1,8 @@
 //! The rules of `[data]`, and which stages read which of its splits.
 
-use std::path::Path;
-
 use super::super::hub_id::hub_dataset;
 use super::super::rules::Rules;
 use super::super::stage::Texts;
-use super::super::words::{listed, nearest};
 use super::data::{Columns, Data, LongPrompts, PromptRule};
 use super::{Recipe, Stage, splits};
 use crate::artifacts::stand_in;
@@ -16,7 +13,7 @@ impl Data {
     /// Tells what is wrong with the texts, and what is missing of them.
     pub(in crate::recipe) fn rules(&self, rules: &mut Rules) {
         self.source_rules(rules);
-        self.subset_rules(rules);
+        splits::subset_rules(rules, ("data", &self.source), self.subset.as_deref());
         let is_folder = hub_dataset(rules.folder, &self.source).is_some()
             || rules.folder.join(&self.source).is_dir();
         splits::rules(rules, ("data", &self.source), is_folder, &self.splits.named());
@@ -161,35 +158,6 @@ impl Data {
                 .to_owned()
         }
     }
-
-    fn subset_rules(&self, rules: &mut Rules) {
-        let (Some(subset), source) = (&self.subset, rules.folder.join(&self.source)) else {
-            return;
-        };
-        if !source.is_dir() {
-            if self.source.starts_with("builtin:") || source.exists() {
-                rules.problem(
-                    "`data.subset` names a folder below `data.source`, which is not a folder",
-                );
-            }
-        } else if subset.is_empty() || !source.join(subset).is_dir() {
-            let names = subfolders(&source);
-            let hint = match nearest(subset, names.iter().map(String::as_str)) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None if names.is_empty() => {
-                    "leave it out: there is no folder below `data.source`".to_owned()
-                }
-                None => format!("folders there: {}", listed(names.iter().map(String::as_str))),
-            };
-            rules.problem_hint(
-                format!(
-                    "`data.subset` is `{subset}`, but `{}` has no such folder",
-                    source.display()
-                ),
-                hint,
-            );
-        }
-    }
 }
 
 /// What reads the texts, as messages name it.
@@ -222,16 +190,4 @@ pub fn without_data(rules: &mut Rules) {
         let readers = readers.join(", ");
         rules.problem_hint(format!("missing table `[data]`, which is read by {readers}"), hint);
     }
-}
-
-/// Names of the folders below one, in order.
-fn subfolders(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .filter(|entry| entry.path().is_dir())
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.retain(|name| !name.starts_with('.'));
-    names.sort();
-    names
 }

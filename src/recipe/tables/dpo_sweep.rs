@@ -29,7 +29,8 @@ pub struct DpoSweep {
 impl<'de> Deserialize<'de> for DpoSweep {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let given = Value::deserialize(deserializer)?;
-        let rows = rows_of(&given).map_err(D::Error::custom)?;
+        // A key that is none is told with its table, by a rule.
+        let rows = rows_of(&given, |_| Ok(())).map_err(D::Error::custom)?;
         Ok(Self { given, rows })
     }
 }

@@ -14,8 +14,7 @@ use super::super::sizes::Sizes;
 use super::Recipe;
 use super::lora::LoraTable;
 use super::pair_columns::PairColumns;
-use super::pair_source::PairSource;
-use super::preferences::PAIR_FILE_TOKENS;
+use super::pair_source::{PAIR_FILE_TOKENS, PairSource};
 use super::reward_model::default_head_learning_rate;
 use super::splits::PairSplits;
 use super::training::{Training, TrainingTable};
@@ -30,10 +29,14 @@ pub struct GoldRewardModel {
     /// The model that gets the head, which is trained where that model is put.
     #[schemars(example = &"large")]
     pub model: String,
-    /// The pairs, as `preferences.source` has them: a file, or a folder with files for training and
-    /// for validation (or test).
+    /// The pairs, as `preferences.source` has them: a file, a folder with files for training and
+    /// for validation (or test), or a hub data set `owner/name[@revision]`.
     #[schemars(example = &"../data/comparisons")]
     pub source: String,
+    /// A folder below `source`, where that holds several data sets.
+    #[schemars(extend("x-also" = ["dataset_config", "config_name"]))]
+    #[schemars(example = &"comparisons")]
+    pub subset: Option<String>,
     #[serde(default)]
     pub splits: PairSplits,
     #[serde(default)]
@@ -65,10 +68,11 @@ impl GoldRewardModel {
     pub const TABLE: &str = "gold.reward_model";
 
     pub fn pair_source(&self) -> PairSource<'_> {
-        let Self { source, splits, columns, train_pairs, validation_pairs, .. } = self;
+        let Self { source, subset, splits, columns, train_pairs, validation_pairs, .. } = self;
         PairSource {
             table: Self::TABLE,
             source,
+            subset: subset.as_deref(),
             splits,
             columns,
             train_pairs: *train_pairs,
@@ -81,6 +85,7 @@ impl GoldRewardModel {
         let Self {
             model: _,
             source: _,
+            subset: _,
             splits: _,
             columns: _,
             train_pairs: _,

@@ -63,6 +63,11 @@ impl Method {
         self.search.kind().compares || self.proposal.tilt().is_some()
     }
 
+    /// Whether it cannot do with guides of another vocabulary than the base's.
+    pub fn needs_one_vocabulary(&self) -> bool {
+        self.search.kind().one_vocabulary || self.proposal.tilt().is_some()
+    }
+
     /// What makes one method of a recipe differ from another, by the names of its keys.
     pub fn settings(&self) -> Value {
         let mut settings = json!(self.search);
@@ -80,11 +85,14 @@ impl Method {
     }
 }
 
-/// The one rule of guides that propose: the logits of base and guides are added token by token, so
-/// their vocabulary is one. This says what is wrong where the two have `how`, of a method with this
-/// search.
+/// The one rule of guides that propose, whose logits are added to the base's token by token, and of
+/// those that are asked for all of its next tokens: their vocabulary is the base's. This says what
+/// is wrong where the two have `how`, of a method with this search.
 pub fn two_vocabularies(search: &Search, base: &str, guide: &str, how: &str) -> String {
     let (what, hint) = match search {
+        search if search.kind().one_vocabulary => {
+            (search.kind().name, "steer this base with `cbs`, whose guides read text")
+        }
         Search::Sample(_) => {
             ("eft", "steer this base with `cbs` or `best_of_n`, whose guides read text")
         }

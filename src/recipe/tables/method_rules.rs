@@ -1,11 +1,11 @@
-//! The rules on one `[[steer.method]]`: its proposals must be there, and guides that propose have
-//! the base's vocabulary.
+//! The rules on one `[[steer.method]]`: its bases and its proposals must be there. Whether guides
+//! have the base's vocabulary, tokenizers tell.
 
 use super::super::guide_pairs::{guide_pairs, untuned};
 use super::super::rules::{Rules, first_twice};
 use super::super::words::listed;
 use super::chunk_len::ChunkLens;
-use super::method::{Method, Proposal, two_vocabularies};
+use super::method::{Method, Proposal};
 use super::method_spelling::{EFT, MethodTable};
 use crate::search::ChunkLen;
 
@@ -15,7 +15,6 @@ impl MethodTable {
         self.bases_rules(key, bases, rules);
         let bases = self.bases_of(bases);
         self.weight_rules(key, rules);
-        self.one_vocabulary(key, &bases, rules);
         if let Some(chunk_lens) = self.ppo_chunk_lens() {
             made_by_ppo(key, &chunk_lens, &bases, rules);
         }
@@ -66,22 +65,6 @@ impl MethodTable {
         }
         if let Some(twice) = first_twice(&weights) {
             rules.problem(format!("`{key}.weights` holds {twice} twice"));
-        }
-    }
-
-    /// What is in folders is compared when they are opened.
-    fn one_vocabulary(&self, key: &str, bases: &[&str], rules: &mut Rules) {
-        let Some(row) = self.rows.iter().find(|row| row.is_tilted()) else { return };
-        for base in bases {
-            for guide in rules.recipe.guide_models() {
-                let known = rules.is_scratch(base) || rules.is_scratch(guide);
-                if known && rules.have_two_tokenizers(base, guide) {
-                    let [base, guide] = [format!("base `{base}`"), format!("guide `{guide}`")];
-                    let how = "a tokenizer each";
-                    let what = two_vocabularies(&row.search, &base, &guide, how);
-                    rules.problem(format!("`{key}`: {what}"));
-                }
-            }
         }
     }
 

@@ -97,7 +97,8 @@ fn sweep(keys: &Map<String, Value>) -> Option<Value> {
 /// The table of one kind; of `required` those keys count that it has.
 fn alternative(kind: &str, words: &str, keys: Map<String, Value>, required: &[&str]) -> Value {
     let own = required.iter().copied().filter(|key| keys.contains_key(*key));
-    let required: Vec<&str> = ["kind"].into_iter().chain(own).collect();
+    // What is swept stands in the sweep.
+    let required = json!([{ "required": own.collect::<Vec<_>>() }, { "required": ["sweep"] }]);
     let name = "The name of its folder below `steer/<base>/`; by default the kind.";
     let bases = "The bases that it steers, among `steer.bases`; all of them by default.";
     let mut properties = Map::new();
@@ -118,7 +119,8 @@ fn alternative(kind: &str, words: &str, keys: Map<String, Value>, required: &[&s
         "type": "object",
         "description": words,
         "properties": properties,
-        "required": required,
+        "required": ["kind"],
+        "anyOf": required,
         "additionalProperties": false,
     })
 }

@@ -141,6 +141,11 @@ impl MethodRow {
         self.kind == EFT || self.proposes(|proposal| proposal.tilt().is_some())
     }
 
+    /// Whether one of its methods cannot do with guides of another vocabulary than the base's.
+    pub fn needs_one_vocabulary(&self) -> bool {
+        self.search.kind().one_vocabulary || self.is_tilted()
+    }
+
     /// Whether the methods of both are the same but for their names.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         (&self.proposals, &self.search) == (&other.proposals, &other.search)

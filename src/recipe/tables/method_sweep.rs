@@ -39,10 +39,7 @@ impl Sweep {
         own: &[&'static str],
         beside: &Table,
     ) -> Result<Self, String> {
-        let rows = rows_of(&given)?;
-        for key in rows[0].keys() {
-            may_sweep(key, kind, own, beside)?;
-        }
+        let rows = rows_of(&given, |key| may_sweep(key, kind, own, beside))?;
         let rows = rows.into_iter().map(SweptRow::new).collect();
         Ok(Self { given, rows })
     }

@@ -11,6 +11,8 @@ use super::super::rules::Rules;
 use super::super::sizes::LmSizes;
 use super::super::tokenizer_folder::chat_template;
 use super::super::words::grouped;
+use super::exemplars::{Exemplars, file_rule};
+use super::model_prompt::{HOLE, ModelPrompt};
 use super::run::Dtype;
 use super::sampling::SamplingTable;
 use super::scratch::{Scratch, ScratchTokenizer};
@@ -26,8 +28,12 @@ pub struct Model {
     pub id: Option<String>,
     pub scratch: Option<Scratch>,
     /// What the model reads before the response; `{prompt}` stands in it once, for the raw prompt.
-    #[serde(default = "plain_prompt")]
-    pub prompt: String,
+    /// `{ file = "prompt.txt" }` is the text of a file, as it is but for one end of a line at its
+    /// end.
+    #[serde(default)]
+    pub prompt: ModelPrompt,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exemplars: Option<Exemplars>,
     /// Where this model is put instead of `run.device`, for inference and training. A guide that
     /// descends from it goes with it.
     #[schemars(example = &"cuda:1")]
@@ -70,6 +76,7 @@ impl Model {
             id: _,
             scratch: _,
             prompt,
+            exemplars,
             device: _,
             dtype: _,
             bos,
@@ -79,7 +86,11 @@ impl Model {
             stop: _,
             max_new_tokens: _,
         } = self;
-        json!({ "prompt": prompt, "bos": bos, "chat": chat })
+        let mut outcome = json!({ "prompt": prompt, "bos": bos, "chat": chat });
+        if let Some(exemplars) = exemplars {
+            outcome["exemplars"] = exemplars.outcome();
+        }
+        outcome
     }
 
     pub(in crate::recipe) fn rules(&self, name: &str, rules: &mut Rules) {
@@ -101,11 +112,18 @@ impl Model {
             ));
         }
         self.chat_rules(&table, rules);
+        if let Some(file) = self.prompt.file() {
+            file_rule(&format!("{table}.prompt.file"), file, rules);
+        }
+        if let Some(exemplars) = &self.exemplars {
+            exemplars.rules(&table, self.prompt.text(), self.chat.is_some(), rules);
+        }
     }
 
     /// The rule that holds wherever the model is, for `w2s steer` too.
     pub(in crate::recipe) fn template_rules(&self, name: &str, rules: &mut Rules) {
-        let holes = self.prompt.matches("{prompt}").count();
+        let Some(prompt) = self.prompt.text() else { return };
+        let holes = prompt.matches(HOLE).count();
         if holes != 1 {
             rules.problem(format!(
                 "`models.{name}.prompt` holds `{{prompt}}` {holes} times, expected once"
@@ -161,7 +179,7 @@ impl Model {
             }
             (None, _) => writeln!(out, " (its own byte-level BPE), from scratch")?,
         }
-        write!(out, "    prompt {:?}", self.prompt)?;
+        write!(out, "    prompt {:?}", self.prompt.text().unwrap_or_default())?;
         match self.chat.as_ref().map(|chat| &chat.system) {
             None => {}
             Some(None) => write!(out, " as the user's turn of the chat template")?,
@@ -169,6 +187,11 @@ impl Model {
                 out,
                 " as the user's turn of the chat template, after the system's {system:?}"
             )?,
+        }
+        match self.exemplars.as_ref().map(|exemplars| exemplars.rows.len()) {
+            None => {}
+            Some(1) => write!(out, " behind one exemplar")?,
+            Some(count) => write!(out, " behind {count} exemplars")?,
         }
         let bos = match (self.bos, &self.chat) {
             (Some(true), _) => "after BOS",
@@ -178,8 +201,4 @@ impl Model {
         };
         writeln!(out, ", {bos}")
     }
-}
-
-fn plain_prompt() -> String {
-    "{prompt}".into()
 }

@@ -1,25 +1,29 @@
 //! Where a table finds pairs that are there already. Reading them is left to `text`.
 
 use std::fmt::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::super::hub_id::{HubId, hub_dataset};
 use super::super::rules::Rules;
 use super::super::words::grouped;
 use super::pair_columns::PairColumns;
-use super::preferences::Preferences;
 use super::splits::{self, PairSplits};
-use super::{GoldRewardModel, Recipe};
 use crate::artifacts::stand_in;
+
+/// Tokens of prompt and response that are trained on by default where the pairs come from a file.
+pub(super) const PAIR_FILE_TOKENS: usize = 512;
 
 /// A `source` of pairs and what is taken of it, whichever table of the recipe names it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PairSource<'a> {
     /// The table, as keys and messages name it: `preferences`.
     pub table: &'static str,
-    /// A file, or a folder with such files.
+    /// A file, a folder with such files, or a hub data set.
     pub source: &'a str,
+    /// A folder below it.
+    pub subset: Option<&'a str>,
     pub splits: &'a PairSplits,
     pub columns: &'a PairColumns,
     /// Pairs to train on; 0 takes all there are.
@@ -29,10 +33,14 @@ pub struct PairSource<'a> {
 }
 
 impl<'a> PairSource<'a> {
-    pub fn path(&self) -> &'a Path {
-        Path::new(self.source)
+    /// The file or the folder that is read.
+    pub fn path(&self) -> PathBuf {
+        let source = Path::new(self.source);
+        self.subset.map_or_else(|| source.to_owned(), |subset| source.join(subset))
     }
+}
 
+impl PairSource<'_> {
     /// A key of the table.
     pub fn key(&self, key: &str) -> String {
         format!("{}.{key}", self.table)
@@ -40,7 +48,8 @@ impl<'a> PairSource<'a> {
 
     /// The values that its pairs depend on, beside the contents of the files.
     pub fn outcome(&self) -> Value {
-        let Self { table: _, source: _, splits, columns, train_pairs, validation_pairs } = self;
+        let Self { table: _, source: _, subset: _, splits, columns, train_pairs, validation_pairs } =
+            self;
         json!({
             "splits": splits,
             "columns": columns,
@@ -52,13 +61,16 @@ impl<'a> PairSource<'a> {
     pub(in crate::recipe) fn rules(&self, rules: &mut Rules) {
         let (table, source) = (self.table, self.source);
         let path = rules.folder.join(source);
-        if let Err(stands_in) = stand_in::refuse(&path) {
+        let is_hub = hub_dataset(rules.folder, source).is_some();
+        if is_hub {
+            // What it holds shows when it is fetched.
+        } else if let Err(stands_in) = stand_in::refuse(&path) {
             rules.problem(format!("`{table}.source`: {stands_in}"));
         } else if source.is_empty() || !path.exists() {
             rules.problem_hint(
                 format!("`{table}.source` is `{source}`, but `{}` does not exist", path.display()),
-                "a file of pairs, or a folder with train and validation (or test) files; a path is \
-                 relative to the recipe's folder",
+                "a file of pairs, a folder with train and validation (or test) files, or a hub \
+                 data set `owner/name`; a path is relative to the recipe's folder",
             );
         } else if path.is_file() && self.validation_pairs == 0 {
             rules.problem_hint(
@@ -66,7 +78,9 @@ impl<'a> PairSource<'a> {
                 "give the number of pairs to hold out for validation",
             );
         }
-        splits::rules(rules, (table, source), path.is_dir(), &self.splits.named());
+        splits::subset_rules(rules, (table, source), self.subset);
+        let is_folder = is_hub || path.is_dir();
+        splits::rules(rules, (table, source), is_folder, &self.splits.named());
         self.column_rules(rules);
     }
 
@@ -92,20 +106,17 @@ impl<'a> PairSource<'a> {
             pairs => grouped(pairs as u64),
         };
         let PairColumns { prompt, chosen, rejected } = self.columns;
-        write!(out, "pairs of {}, columns `{prompt}`, `{chosen}`, `{rejected}`; ", self.source)?;
+        let subset = self.subset.map(|subset| format!(", subset {subset}")).unwrap_or_default();
+        // A local path is absolute in a plan, so what still reads like an id is one.
+        let hub = match HubId::parse(self.source) {
+            Some(_) => " (a hub data set; a run fetches it first)",
+            None => "",
+        };
+        write!(out, "pairs of {}{subset}{hub}, ", self.source)?;
+        write!(out, "columns `{prompt}`, `{chosen}`, `{rejected}`; ")?;
         writeln!(out, "chosen is {label}")?;
         splits::words(out, "     ", &self.splits.named())?;
         let [train, validation] = [self.train_pairs, self.validation_pairs].map(count);
         writeln!(out, "     pairs: train {train}, validation {validation}")
-    }
-}
-
-impl Recipe {
-    /// The pairs that the gold is trained on, and those of `[preferences]`, where they are there
-    /// already.
-    pub fn pair_sources(&self) -> Vec<PairSource<'_>> {
-        let gold = self.gold_reward_model().map(GoldRewardModel::pair_source);
-        let preferences = self.preferences.as_ref().and_then(Preferences::pair_source);
-        gold.into_iter().chain(preferences).collect()
     }
 }

@@ -22,7 +22,7 @@ use super::{GOLD, Recipe};
 use crate::search::ChunkLen;
 
 /// Proximal policy optimisation of bases on the guide pair's dense reward (paper C.3), once for
-/// each policy, each chunk length and each of `run.seeds`. Each step samples one response to each of
+/// each policy, chunk length and each of `run.seeds`. Each step samples one response to each of
 /// `training.batch_size` different prompts, rewards them, and passes over them `ppo_epochs` times
 /// in minibatches. What is kept is the policy after the last step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

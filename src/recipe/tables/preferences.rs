@@ -15,14 +15,11 @@ use super::super::sizes::Sizes;
 use super::super::stage::{StageTable, Texts};
 use super::super::words::{grouped, product};
 use super::pair_columns::PairColumns;
-use super::pair_source::PairSource;
+use super::pair_source::{PAIR_FILE_TOKENS, PairSource};
 use super::sampling::SamplingTable;
 use super::splits::PairSplits;
 use super::training::Training;
 use super::{GOLD, Recipe, Stage};
-
-/// Tokens of prompt and response that are trained on by default where the pairs come from a file.
-pub(super) const PAIR_FILE_TOKENS: usize = 512;
 
 /// The pairs to learn from: sampled from `policy` and judged by the gold reward, or taken from
 /// `source` and judged anew or kept. Pairs that are equal, empty, tied or too long are left out and
@@ -34,10 +31,15 @@ pub struct Preferences {
     /// it only is the model to tune.
     #[schemars(example = &"guide")]
     pub policy: Option<String>,
-    /// Pairs that are there already: a file (`.jsonl[.gz]`, `.json`, `.csv`, `.parquet`), or a
-    /// folder with such files for training and for validation (or test).
+    /// Pairs that are there already: a file (`.jsonl[.gz]`, `.json`, `.csv`, `.parquet`), a folder
+    /// with such files for training and for validation (or test), or a hub data set
+    /// `owner/name[@revision]`.
     #[schemars(example = &"../data/pairs")]
     pub source: Option<String>,
+    /// A folder below `source`, where that holds several data sets.
+    #[schemars(extend("x-also" = ["dataset_config", "config_name"]))]
+    #[schemars(example = &"comparisons")]
+    pub subset: Option<String>,
     #[serde(default)]
     pub splits: PairSplits,
     #[serde(default)]
@@ -104,6 +106,9 @@ pub enum PreferenceLabel {
 }
 
 impl Preferences {
+    /// Where it stands, as keys and messages name it.
+    pub const TABLE: &str = "preferences";
+
     /// Prompts whose samples are drawn together.
     pub fn prompts_at_once(&self) -> usize {
         (SAMPLED_ROWS / self.samples_per_prompt.max(1)).max(1)
@@ -121,10 +126,11 @@ impl Preferences {
 
     /// The pairs of `source`; `None` where they are sampled.
     pub fn pair_source(&self) -> Option<PairSource<'_>> {
-        let Self { source, splits, columns, train_pairs, validation_pairs, .. } = self;
+        let Self { source, subset, splits, columns, train_pairs, validation_pairs, .. } = self;
         Some(PairSource {
-            table: "preferences",
+            table: Self::TABLE,
             source: source.as_ref()?,
+            subset: subset.as_deref(),
             splits,
             columns,
             train_pairs: *train_pairs,
@@ -137,6 +143,7 @@ impl Preferences {
         let Self {
             policy: _,
             source: _,
+            subset: _,
             splits: _,
             columns: _,
             train_pairs: _,

@@ -90,6 +90,7 @@ impl Preferences {
         let of_a_source = [
             ("columns", self.columns != PairColumns::default()),
             ("splits", self.splits != PairSplits::default()),
+            ("subset", self.subset.is_some()),
             ("train_pairs", self.train_pairs > 0),
             ("validation_pairs", self.validation_pairs > 0),
         ];

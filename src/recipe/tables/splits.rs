@@ -1,14 +1,16 @@
-//! `splits` of `[data]` and `[preferences]`: which files of a folder are which split, where their
-//! names leave a choice. Finding the files is left to `text`.
+//! `splits` and `subset` of whoever reads data files: which files of a folder are which split, where
+//! their names leave a choice. Finding the files is left to `text`.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
+use std::path::Path;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::super::rules::Rules;
+use super::super::words::{listed, nearest};
 
 /// Which files of a folder of labelled texts are which split; what is left out is told by the names
 /// of the files.
@@ -97,6 +99,46 @@ pub(super) fn rules(
             }
         }
     }
+}
+
+/// A folder below a `source` of `table` that is a folder.
+pub(super) fn subset_rules(rules: &mut Rules, (table, source): (&str, &str), subset: Option<&str>) {
+    let (Some(subset), folder) = (subset, rules.folder.join(source)) else { return };
+    if !folder.is_dir() {
+        if source.starts_with("builtin:") || folder.exists() {
+            rules.problem(format!(
+                "`{table}.subset` names a folder below `{table}.source`, which is not a folder"
+            ));
+        }
+    } else if subset.is_empty() || !folder.join(subset).is_dir() {
+        let names = subfolders(&folder);
+        let hint = match nearest(subset, names.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if names.is_empty() => {
+                format!("leave it out: there is no folder below `{table}.source`")
+            }
+            None => format!("folders there: {}", listed(names.iter().map(String::as_str))),
+        };
+        rules.problem_hint(
+            format!(
+                "`{table}.subset` is `{subset}`, but `{}` has no such folder",
+                folder.display()
+            ),
+            hint,
+        );
+    }
+}
+
+/// Names of the folders below one, in order.
+fn subfolders(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.retain(|name| !name.starts_with('.'));
+    names.sort();
+    names
 }
 
 /// One line on the files that are chosen by name; nothing where they are told by their own.

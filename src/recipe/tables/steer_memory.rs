@@ -70,7 +70,7 @@ impl Steer {
             rows: search.rows() as u64,
             shares_prompt: true,
             chunk,
-            is_sampled,
+            is_sampled: is_sampled || search.weighs_next(),
         }
     }
 }

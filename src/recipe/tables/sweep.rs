@@ -10,11 +10,14 @@ use super::super::deserialize::{describe, unexpected};
 use super::super::words::listed;
 
 /// The rows that a sweep stands for: one or more, with the same keys in the same order, each with a
-/// single value.
+/// single value. `may_sweep` says what is wrong with a key.
 ///
 /// # Errors
 /// What is wrong, in words.
-pub(super) fn rows_of(given: &Value) -> Result<Vec<Table>, String> {
+pub(super) fn rows_of(
+    given: &Value,
+    may_sweep: impl Fn(&str) -> Result<(), String>,
+) -> Result<Vec<Table>, String> {
     let rows = match given {
         Value::Table(lists) => product(lists)?,
         Value::Array(tables) => as_given(tables)?,
@@ -28,6 +31,7 @@ pub(super) fn rows_of(given: &Value) -> Result<Vec<Table>, String> {
     let first = rows.first().filter(|row| !row.is_empty());
     let first = first.ok_or("`sweep` is empty, expected one key or more with its values")?;
     let order: Vec<String> = first.keys().cloned().collect();
+    order.iter().try_for_each(|key| may_sweep(key))?;
     let ordered = rows.iter().enumerate().map(|(index, row)| {
         if row.len() != order.len() || !order.iter().all(|key| row.contains_key(key)) {
             let has = listed(order.iter().map(String::as_str));

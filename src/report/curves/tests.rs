@@ -74,7 +74,8 @@ fn lines_are_means_and_bands_reach_one_standard_deviation_to_each_side() {
     assert!(low.0 < middle.0 && middle.0 < high.0 && low.1 > middle.1 && middle.1 > high.1);
     // To scale, up to the rounding to whole units.
     assert!((3.0 * (middle.0 - low.0) - (high.0 - low.0)).abs() <= 2.0, "{:?}", line(2));
-    assert!((8.0 * (middle.1 - low.1) - 3.0 * (high.1 - low.1)).abs() <= 8.0, "{:?}", line(2));
+    let rise = 7.0 + SQRT_2;
+    assert!((rise * (middle.1 - low.1) - 3.0 * (high.1 - low.1)).abs() <= 9.0, "{:?}", line(2));
 }
 
 #[test]
@@ -137,7 +138,7 @@ fn little_data_is_drawn_too() {
     let count = |drawing: usize, tag, colour| drawn(&drawings[drawing], tag, colour).count();
     assert_eq!([0, 1, 2].map(|colour| count(1, "polyline", colour)), [0, 0, 1]);
     assert_eq!([0, 1].map(|colour| count(2, "circle", colour)), [1, 1]);
-    // The bar is from 1 to 2, the markers are at -1 and at 1.5.
+    // The bar is √2 long, twice the deviation of 1 and 2; the markers are at -1 and at 1.5.
     let bar = places(&drawn(&drawings[2], "polyline", 1).next().unwrap());
     let markers: Vec<f64> = [0, 1]
         .map(|colour| {
@@ -145,7 +146,7 @@ fn little_data_is_drawn_too() {
         })
         .into();
     assert!(
-        (2.5 * (bar[1].1 - bar[0].1) - (markers[0] - markers[1])).abs() <= 3.0,
+        (2.5 * (bar[1].1 - bar[0].1) - SQRT_2 * (markers[0] - markers[1])).abs() <= 4.0,
         "{bar:?} {markers:?}"
     );
 }

@@ -26,7 +26,7 @@ const TEXTS: usize = 16;
 pub fn run(context: &Context, settings: &Preferences, source: &PairSource) -> Result<()> {
     let reward = context.recipe().gold.as_ref().map(|_| context.models.open_gold()).transpose()?;
     let limit = PromptLimit::of(context)?;
-    let PairRows { train, validation, report } = load_pair_rows(source, context.seed())?;
+    let PairRows { train, validation, report } = load_pair_rows(source)?;
     tell("preferences", &report);
     if let Some(limit) = limit.as_ref().filter(|_| train.iter().any(is_chat)) {
         limit.tell_no_template()?;

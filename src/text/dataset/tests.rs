@@ -143,8 +143,16 @@ fn splits_are_disjoint_and_reproducible() {
     texts.sort();
     texts.dedup();
     assert_eq!(texts.len(), 50);
-    assert_eq!(dataset, load(&data(&path, [0, 5, 10]), 3).unwrap());
-    assert_ne!(dataset, load(&data(&path, [0, 5, 10]), 4).unwrap());
+    assert_eq!(dataset, load(&data(&path, [0, 5, 10]), 4).unwrap(), "whatever the seed is");
+    // More rows change nothing in the order of those that are there.
+    let more = format!("text,label\n{rows}more,0\nand more,1\n");
+    std::fs::write(&path, more).unwrap();
+    let larger = load(&data(&path, [0, 5, 10]), 3).unwrap();
+    let texts = |rows: &[Example]| rows.iter().map(|row| row.text.clone()).collect::<Vec<_>>();
+    let kept: Vec<String> =
+        texts(&larger.test).into_iter().filter(|text| text.starts_with("text")).collect();
+    assert_eq!(texts(&dataset.test)[..kept.len()], kept);
+    assert!(kept.len() >= 8, "{kept:?}");
 }
 
 #[test]
@@ -180,7 +188,7 @@ fn a_folder_of_shards_is_read_in_order_and_lends_validation_rows() {
     numbers.sort();
     numbers.dedup();
     assert_eq!(numbers.len(), 12);
-    assert_ne!(dataset.validation, load(&data(folder.path(), [0, 3, 1]), 6).unwrap().validation);
+    assert_eq!(dataset, load(&data(folder.path(), [0, 3, 1]), 6).unwrap(), "whatever the seed is");
     let fewer = load(&data(folder.path(), [5, 3, 1]), 5).unwrap();
     assert_eq!((fewer.train.len(), &fewer.validation), (5, &dataset.validation));
     assert!(
@@ -260,29 +268,29 @@ fn equal_texts_never_part() {
     let set = |examples: &[Example]| {
         examples.iter().map(|example| example.text.clone()).collect::<HashSet<_>>()
     };
-    for seed in 0..20 {
+    for (held_out, tested) in (1..13).flat_map(|rows| [(5, rows), (rows, 10)]) {
         let Dataset { train, validation, test, report } =
-            load(&data(&path, [0, 5, 10]), seed).unwrap();
-        assert_eq!((train.len(), validation.len(), test.len()), (26, 5, 10), "{report:?}");
+            load(&data(&path, [0, held_out, tested]), 1).unwrap();
+        let rest = 41 - validation.len() - test.len();
+        assert!(validation.len().abs_diff(held_out) < 2 && test.len().abs_diff(tested) < 2);
         assert!(
             set(&train).is_disjoint(&set(&validation))
                 && set(&train).is_disjoint(&set(&test))
                 && set(&validation).is_disjoint(&set(&test))
         );
-        assert_eq!(
-            report.lines,
-            ["41 rows of `x.csv`, split by the seed: train 26, validation 5, test 10"]
-        );
+        let sizes = format!("train {rest}, validation {}, test {}", validation.len(), test.len());
+        assert_eq!(report.lines, [format!("41 rows of `x.csv`, split by hash: {sizes}")]);
+        assert_eq!(train.len(), rest);
     }
     // Out of the training files of a folder, too.
     let below = folder.path().join("folder");
     std::fs::create_dir(&below).unwrap();
     std::fs::copy(&path, below.join("train.csv")).unwrap();
     std::fs::write(below.join("test.csv"), "text,label\ntext 3,1\nnew,0\n").unwrap();
-    for seed in 0..20 {
+    for held_out in 2..12 {
         let Dataset { train, validation, report, .. } =
-            load(&data(&below, [0, 7, 2]), seed).unwrap();
-        assert_eq!((train.len(), validation.len()), (34, 7));
+            load(&data(&below, [0, held_out, 2]), 1).unwrap();
+        assert_eq!((train.len() + validation.len(), validation.len()), (41, held_out));
         assert!(set(&train).is_disjoint(&set(&validation)));
         let shared = if set(&train).contains("text 3") {
             "1 of 2 test texts are training texts too"

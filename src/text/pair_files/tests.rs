@@ -11,8 +11,8 @@ fn settings(train_pairs: usize, validation_pairs: usize) -> Preferences {
     toml::from_str(&table).unwrap()
 }
 
-fn load(settings: &Preferences, source: &Path, seed: u64) -> Result<PairRows> {
-    super::load(&of(settings, source).pair_source().unwrap(), seed)
+fn load(settings: &Preferences, source: &Path) -> Result<PairRows> {
+    super::load(&of(settings, source).pair_source().unwrap())
 }
 
 fn files(settings: &Preferences, source: &Path) -> Result<Vec<PathBuf>> {
@@ -33,16 +33,16 @@ fn ids(pairs: &[PairRow]) -> Vec<&str> {
 }
 
 #[test]
-fn splits_come_from_files_or_from_the_seed() {
+fn splits_come_from_files_or_from_hashes() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     write(root, "train-0.csv", 0..7);
     write(root, "train-1.csv", 7..10);
-    let PairRows { train, validation, report } = load(&settings(0, 3), root, 1).unwrap();
+    let PairRows { train, validation, report } = load(&settings(0, 3), root).unwrap();
     assert_eq!((train.len(), validation.len()), (7, 3));
     let said = [
         "train: 10 pairs of 2 files: `train-0.csv` (7), `train-1.csv` (3)",
-        "validation: 3 of these pairs, all those of 3 prompts, held out by the seed",
+        "validation: 3 of these pairs, all those of 3 prompts, held out by hash",
     ];
     assert_eq!((report.lines, report.warnings.len()), (said.map(str::to_owned).to_vec(), 0));
     let mut prompts: Vec<&PromptText> =
@@ -58,9 +58,8 @@ fn splits_come_from_files_or_from_the_seed() {
         (train[0].chosen.split(", ").next(), train[0].rejected.as_str(), train[0].chosen_complete),
         (Some("yes"), "no", true)
     );
-    assert_eq!(load(&settings(0, 3), root, 1).unwrap().validation, validation);
-    assert_ne!(load(&settings(0, 3), root, 2).unwrap().validation, validation);
-    let fewer = load(&settings(4, 3), root, 1).unwrap();
+    assert_eq!(load(&settings(0, 3), root).unwrap().validation, validation);
+    let fewer = load(&settings(4, 3), root).unwrap();
     assert_eq!((fewer.train.len(), &fewer.validation), (4, &validation));
     assert_eq!(files(&settings(0, 0), root).unwrap().len(), 2);
     assert!(error_of(root, 0, 0).contains(
@@ -71,17 +70,17 @@ fn splits_come_from_files_or_from_the_seed() {
     ));
 
     write(root, "test.csv", 20..24);
-    let PairRows { train, validation: test, .. } = load(&settings(0, 0), root, 1).unwrap();
+    let PairRows { train, validation: test, .. } = load(&settings(0, 0), root).unwrap();
     assert_eq!(
         (train.len(), ids(&test)),
         (10, vec!["validation-0", "validation-1", "validation-2", "validation-3"])
     );
-    let PairRows { train, validation: test, .. } = load(&settings(2, 1), root, 1).unwrap();
+    let PairRows { train, validation: test, .. } = load(&settings(2, 1), root).unwrap();
     assert_eq!((ids(&train), &test[0].prompt), (vec!["train-0", "train-1"], &"question 20".into()));
     assert!(error_of(root, 11, 0).contains("`preferences.train_pairs` asks for 11 rows"));
     write(root, "dev.csv", 30..31);
     assert_eq!(
-        load(&settings(0, 0), root, 1).unwrap().validation[0].prompt,
+        load(&settings(0, 0), root).unwrap().validation[0].prompt,
         "question 30".into(),
         "validation files before test files"
     );
@@ -93,7 +92,7 @@ fn splits_come_from_files_or_from_the_seed() {
 }
 
 fn error_of(source: &Path, train: usize, validation: usize) -> String {
-    load(&settings(train, validation), source, 1).unwrap_err().to_string()
+    load(&settings(train, validation), source).unwrap_err().to_string()
 }
 
 /// 16 prompts with 6 pairs each, and a prompt of its own that stands three times.
@@ -111,9 +110,8 @@ fn ranked(folder: &Path) -> PathBuf {
 fn a_prompt_is_held_out_with_all_its_pairs() {
     let folder = tempfile::tempdir().unwrap();
     let source = ranked(folder.path());
-    for (asked, seed) in (1..90).map(|asked| (asked, asked as u64)) {
-        let PairRows { train, validation, report } =
-            load(&settings(0, asked), &source, seed).unwrap();
+    for asked in 1..90 {
+        let PairRows { train, validation, report } = load(&settings(0, asked), &source).unwrap();
         assert_eq!(train.len() + validation.len(), 99);
         let prompts: HashSet<&PromptText> = train.iter().map(|pair| &pair.prompt).collect();
         assert!(
@@ -129,20 +127,21 @@ fn a_prompt_is_held_out_with_all_its_pairs() {
         );
         assert_eq!(report.warnings.is_empty(), validation.len() == asked, "{asked}: {report:?}");
     }
-    let warning = "`preferences.validation_pairs` asks for 20, and 18 are held out: pairs of one \
-                   prompt stay together";
-    let found: HashSet<Vec<String>> = (0..20)
-        .map(|seed| load(&settings(0, 20), &source, seed).unwrap().report.warnings)
-        .collect();
-    assert!(found.contains(&vec![warning.to_owned()]), "{found:?}");
-    assert_eq!(load(&settings(30, 24), &source, 1).unwrap().train.len(), 30);
+    let PairRows { validation, report, .. } = load(&settings(0, 20), &source).unwrap();
+    let warning = format!(
+        "`preferences.validation_pairs` asks for 20, and {} are held out: pairs of one prompt \
+         stay together",
+        validation.len()
+    );
+    assert_eq!(report.warnings, [warning]);
+    assert_eq!(load(&settings(30, 24), &source).unwrap().train.len(), 30);
 
     // An empty prompt says nothing: there only the same two responses stay together.
     let none = folder.path().join("none.csv");
     let rows =
         (0..20).map(|row| format!(",{0},{1}\n,{1},{0}\n", row, row + 100)).collect::<String>();
     std::fs::write(&none, format!("question,chosen,rejected\n{rows}")).unwrap();
-    let PairRows { train, validation, .. } = load(&settings(0, 6), &none, 1).unwrap();
+    let PairRows { train, validation, .. } = load(&settings(0, 6), &none).unwrap();
     let responses = |pairs: &[PairRow]| {
         pairs
             .iter()
@@ -175,13 +174,13 @@ fn prompts_that_the_user_s_files_share_are_counted() {
         format!("{header}question 3,other,no\nquestion 4,\"yes, 4\",no\nnew,a,b\n"),
     )
     .unwrap();
-    let PairRows { validation, report, .. } = load(&settings(0, 0), folder.path(), 1).unwrap();
+    let PairRows { validation, report, .. } = load(&settings(0, 0), folder.path()).unwrap();
     assert_eq!(validation.len(), 3);
     let warning = "2 of 3 validation pairs have a prompt that training pairs have too, and 1 are \
                    training pairs: accuracy on them says little of new prompts";
     assert_eq!(report.warnings, [warning]);
     assert_eq!(
-        load(&settings(3, 0), folder.path(), 1).unwrap().report.warnings.len(),
+        load(&settings(3, 0), folder.path()).unwrap().report.warnings.len(),
         0,
         "of what is trained on"
     );
@@ -197,13 +196,13 @@ fn whether_a_response_ended_is_read_as_tables_write_it() {
         std::fs::write(&path, format!("question,chosen,rejected,chosen_complete\n{rows}")).unwrap();
     };
     write(&["True", "False", "1.0", "0.0", "0", "", "false"]);
-    let pairs = load(&settings(0, 1), &path, 1).unwrap();
+    let pairs = load(&settings(0, 1), &path).unwrap();
     let mut pairs = [pairs.train, pairs.validation].concat();
     pairs.sort_by(|one, other| one.prompt.cmp(&other.prompt));
     let complete: Vec<bool> = pairs.iter().map(|pair| pair.chosen_complete).collect();
     assert_eq!(complete, [true, false, true, false, false, true, false]);
     write(&["True", "perhaps"]);
-    let error = load(&settings(0, 1), &path, 1).unwrap_err().to_string();
+    let error = load(&settings(0, 1), &path).unwrap_err().to_string();
     assert!(error.contains("pairs.csv:3: `chosen_complete` is `\"perhaps\"`; expected"), "{error}");
 }
 
@@ -219,7 +218,7 @@ fn columns_that_nobody_reads_and_prompts_that_are_said_twice_are_told() {
     let report = |said: &str| {
         std::fs::write(&path, pair(said).repeat(3) + &pair("so").replace("q:", "r")).unwrap();
         let columns = PairColumns::default();
-        load(&Preferences { columns, ..settings(0, 1) }, &path, 1).unwrap().report
+        load(&Preferences { columns, ..settings(0, 1) }, &path).unwrap().report
     };
     let said = report("so");
     assert_eq!(said.lines[0], "train: 4 pairs of `pairs.jsonl`; not read: `system`");
@@ -231,4 +230,25 @@ fn columns_that_nobody_reads_and_prompts_that_are_said_twice_are_told() {
         )),
         "{warnings:?}"
     );
+}
+
+/// Several tables over one file hold out the same prompts of it.
+#[test]
+fn texts_and_pairs_of_one_file_are_held_out_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = ranked(folder.path());
+    let data = format!(
+        "source = '{}'\ncolumns = {{ prompt = 'question' }}\ntrain = 0\nvalidation = 12\ntest = 12",
+        path.display()
+    );
+    let data = toml::from_str(&data).unwrap();
+    let dataset = crate::text::load_dataset(&data, 7).unwrap();
+    let PairRows { validation, .. } = load(&settings(0, 24), &path).unwrap();
+    let held_out: HashSet<PromptText> = validation.into_iter().map(|pair| pair.prompt).collect();
+    let rows = dataset.test.iter().chain(&dataset.validation);
+    let asked = rows.map(|row| match &row.prompt {
+        crate::text::RowPrompt::Whole(prompt) => prompt.clone(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(asked.collect::<HashSet<_>>(), held_out);
 }

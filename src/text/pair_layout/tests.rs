@@ -161,8 +161,12 @@ fn what_cannot_be_read_says_what_is_there() {
 fn answers_in_one_list_with_the_place_of_the_better_one() {
     let info = json!({ "id": "t3_1", "post": "It slept.", "title": "A cat", "subreddit": "aww" });
     let post = "SUBREDDIT: r/aww\n\nTITLE: A cat\n\nPOST: It slept.\n\nTL;DR:";
-    let summaries = |one: &str, other: &str| json!([{ "text": one, "policy": "sup4", "note": null }, { "text": other, "policy": "ref" }]);
-    let row = |choice: Value| json!({ "info": info, "summaries": summaries(" a", " b"), "choice": choice, "worker": "w" });
+    let one = |text: &str| json!({ "text": text, "policy": "sup4", "note": null });
+    let summaries = |first: &str, second: &str| json!([one(first), one(second)]);
+    let row = |choice: Value| {
+        let both = summaries(" a", " b");
+        json!({ "info": info, "summaries": both, "choice": choice, "worker": "w" })
+    };
     assert_eq!(read_row(row(json!(0))), Ok(said(post, " a", " b")));
     assert_eq!(read_row(row(json!(1))), Ok(said(post, " b", " a")));
     // As CSV has it.

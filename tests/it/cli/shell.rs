@@ -30,6 +30,10 @@ fn flags_that_would_do_nothing_are_refused() {
              the same",
         ),
         ("cbs", &["--chunk-len", "-5"], "-5 is not in 1..="),
+        ("cbs", &["--chunk-len", "long"], "long is not in 1..=4294967295, nor inf"),
+        ("guided_beam", &["--semantics", "official"], "--semantics is of --method best_of_n and"),
+        ("guided_beam", &["--temperature", "0.5"], "--temperature is of --method base and"),
+        ("beam", &["--top-k", "3"], "and eft and guided_beam, not of beam"),
     ] {
         let error = failure(
             w2s()

@@ -5,6 +5,7 @@ pub mod desk;
 pub mod lines;
 pub mod scripted;
 pub mod searches;
+pub mod tables;
 pub mod tiny;
 
 use std::path::{Path, PathBuf};

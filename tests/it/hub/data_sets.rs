@@ -138,7 +138,7 @@ fn of_several_splits_only_the_chosen_one_is_fetched() {
     assert_eq!(fetched(), [names[1].clone(), names[3].clone()]);
     let read = "data: train: 4 rows of `data/train_sft-00000-of-00001.jsonl`\n";
     assert!(
-        stderr(&done).contains(read) && stderr(&done).contains("held out by the seed"),
+        stderr(&done).contains(read) && stderr(&done).contains("held out by hash"),
         "{}",
         stderr(&done)
     );

@@ -4,6 +4,7 @@ mod adapters;
 mod data_sets;
 mod faults;
 mod fetched;
+mod pairs;
 mod silent;
 mod tokens;
 

@@ -54,7 +54,7 @@ fn idle_keys() -> Vec<String> {
 
 /// Keys that `src/recipe/tables` takes as `_` and that `idle_keys` does not change, with the
 /// place where they count, if at all.
-const ELSEWHERE: [(&str, &str); 52] = [
+const ELSEWHERE: &[(&str, &str)] = &[
     ("Run.name", "the page alone"),
     ("Run.device", "`cuda` is not everywhere"),
     ("Run.dtype", "as the precision of each model"),
@@ -64,15 +64,25 @@ const ELSEWHERE: [(&str, &str); 52] = [
     ("Data.test", "gold's accuracy alone"),
     ("Model.id", "its contents"),
     ("Model.scratch", "the outcome of its pretraining"),
+    ("Model.sampling", "where `[steer]` samples it"),
+    ("Model.stop", "where `[steer]` samples it"),
+    ("Model.max_new_tokens", "where `[steer]` samples it"),
     ("Scratch.steps", "as the length of the training"),
     ("ScratchTokenizer.model", "the outcome of that model"),
     ("Gold.id", "its contents"),
-    ("Gold.text", "where it judges"),
     ("Judge<'_>.name", "the page alone"),
     ("Judge<'_>.id", "its contents"),
     ("Judge<'_>.device", ""),
     ("Judge<'_>.dtype", ""),
     ("Gold.training", "settled"),
+    ("GoldRewardModel.model", "the outcome of that model"),
+    ("GoldRewardModel.source", "its contents"),
+    ("GoldRewardModel.subset", "the contents of the files that it chooses"),
+    ("GoldRewardModel.splits", "as a source of pairs"),
+    ("GoldRewardModel.columns", "as a source of pairs"),
+    ("GoldRewardModel.train_pairs", "as a source of pairs"),
+    ("GoldRewardModel.validation_pairs", "as a source of pairs"),
+    ("GoldRewardModel.lora", "settled"),
     ("Preferences.policy", "the outcome of that model"),
     ("Dpo.sweep", "each of its settings is a task of its own"),
     ("Dpo.training", "settled"),
@@ -83,6 +93,14 @@ const ELSEWHERE: [(&str, &str); 52] = [
     ("Direct.lora", "settled"),
     ("RewardModelTable.model", "the outcome of that model"),
     ("RewardModelTable.from", "the outcome of what it names"),
+    ("Exemplars.file", "its rows"),
+    ("PairSource<'_>.table", "no value"),
+    ("PairSource<'_>.source", "its contents"),
+    ("Preferences.source", "of its pairs"),
+    ("Preferences.splits", "of its pairs"),
+    ("Preferences.columns", "of its pairs"),
+    ("Preferences.train_pairs", "of its pairs"),
+    ("Preferences.validation_pairs", "of its pairs"),
     ("RewardModelTable.training", "settled"),
     ("RewardModelTable.lora", "settled"),
     ("PpoTable.policy", "the outcome of that model"),
@@ -92,6 +110,9 @@ const ELSEWHERE: [(&str, &str); 52] = [
     ("PpoTable.training", "settled"),
     ("PpoTable.lora", "settled"),
     ("Steer.bases", "the outcome of each"),
+    ("Steer.sampling", "as that of the model that answers"),
+    ("Steer.stop", "as that of the model that answers"),
+    ("Steer.max_new_tokens", "as that of the model that answers"),
     ("Steer.tuned", "the outcome of that model"),
     ("Steer.untuned", "the outcome of that model"),
     ("Steer.guide", "the outcomes and weights of the pairs"),
@@ -114,6 +135,7 @@ const ELSEWHERE: [(&str, &str); 52] = [
 fn taken_as_nothing() -> BTreeSet<String> {
     let tables = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/recipe/tables");
     let files = fs::read_dir(tables).unwrap().map(|file| file.unwrap().path());
+    let files = files.filter(|file| file.is_file());
     let source: String = files.map(|file| fs::read_to_string(file).unwrap()).collect();
     let (mut table, mut is_outcome, mut found) = (String::new(), false, BTreeSet::new());
     for line in source.lines() {
@@ -195,6 +217,15 @@ fn keys_that_change_no_result_do_nothing_anew_and_others_what_depends_on_them() 
     };
     let with = |tasks: &[&str], seed: usize| &set_of(tasks) | &steered(seed);
     assert_eq!(redone(&["steer.sampling.top_k=7"]), steered(1));
+    let of_guide = |own: &BTreeSet<String>, is: bool| -> BTreeSet<String> {
+        own.iter().filter(|task| task.contains("base/tuned") == is).cloned().collect()
+    };
+    let end = set_of(&["evaluate"]);
+    assert_eq!(redone(&["models.base.max_new_tokens=4", "steer.sampling.top_k=7"]), {
+        &of_guide(&steered(1), true) | &end
+    });
+    assert_eq!(redone(&["models.small.stop=['e']", "steer.sampling.top_k=7"]), steered(1));
+    assert_eq!(redone(&["steer.sampling.top_k=7"]), of_guide(&steered(1), false));
     assert_eq!(
         redone(&["run.seeds=[1,2]", "steer.sampling.top_k=7"]),
         with(&["ppo/small/L-5/seed-2", "ppo/small/report"], 2)

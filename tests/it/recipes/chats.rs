@@ -93,5 +93,5 @@ fn the_few_shot_example_is_a_prompt_with_one_place() {
         .unwrap()
         .replace("id = \"../models/gpt2-large\"\n", "");
     std::fs::write(written.path(), text).unwrap();
-    assert_eq!(written.plan(&[]).recipe.models["base"].prompt, prompt);
+    assert_eq!(written.plan(&[]).recipe.models["base"].prompt.text(), Some(prompt));
 }

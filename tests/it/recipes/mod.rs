@@ -5,6 +5,7 @@ mod chats;
 mod described;
 mod direct;
 mod full_size;
+mod gold;
 mod guide_sweeps;
 mod lora;
 mod mangled;

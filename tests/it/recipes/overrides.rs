@@ -25,10 +25,13 @@ fn values_are_toml_or_else_text() {
     );
     assert_eq!(recipe.dpo.unwrap().beta, 1.0);
     assert!(!recipe.steer.unwrap().trace);
-    assert_eq!(recipe.models["base"].prompt, "So: {prompt}");
+    assert_eq!(recipe.models["base"].prompt.text(), Some("So: {prompt}"));
     assert_eq!(loaded(&["run.name='2024'"]).run.name, "2024");
     assert_eq!(loaded(&["run.name=a", "run.name=b"]).run.name, "b", "the last one counts");
-    assert_eq!(loaded(&["models.base.prompt=a=b {prompt}"]).models["base"].prompt, "a=b {prompt}");
+    assert_eq!(
+        loaded(&["models.base.prompt=a=b {prompt}"]).models["base"].prompt.text(),
+        Some("a=b {prompt}")
+    );
 }
 
 #[test]
@@ -64,9 +67,9 @@ fn wrong_ones_are_told_as_they_were_typed() {
             "--set run.name.x=1: `run.name` is a single value, not a table",
             "--set run..name=x: `run..name` is no key of a recipe\n\nhint: for example \
              steer.method.0.n",
+            "--set dpo.bata=1: unknown key `bata` in `dpo`\n\nhint: did you mean `beta`?",
             "--set run.name=2024: `run.name` is `2024`, expected text: names the run directory \
              below `checkpoints/`\n\nhint: --set 'run.name=\"2024\"' makes it text",
-            "--set dpo.bata=1: unknown key `bata` in `dpo`\n\nhint: did you mean `beta`?",
             "--set steer.method.2.chunk_length=5: unknown key `chunk_length` in \
              `steer.method`\n\nhint: did you mean `chunk_len`?",
         ]

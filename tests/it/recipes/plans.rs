@@ -29,7 +29,7 @@ fn defaults_are_filled_in() {
     assert_eq!((prompt.min_words, prompt.most_words()), (4, 8));
     assert_eq!(dpo.as_ref().unwrap().beta, 0.1);
     assert_eq!(preferences.as_ref().unwrap().sampling.temperature, 0.7);
-    assert_eq!(plan.recipe.models["base"].prompt, "{prompt}");
+    assert_eq!(plan.recipe.models["base"].prompt.text(), Some("{prompt}"));
     let sft = plan.training.sft.as_ref().unwrap();
     assert_eq!((sft.length, sft.batch_size, sft.micro_batch_size), (Length::Epochs(1.0), 16, 16));
     assert_eq!(sft.max_length, 96, "the default of 128 gives way to the model's context");

@@ -152,9 +152,9 @@ fn optimisation() {
     assert_eq!(
         problems(&["dpo.loss=sigmod", "sft.on=answer"]),
         [
-            "--set sft.on=answer: `sft.on` is `answer`, expected one of `response`, `all`",
             "--set dpo.loss=sigmod: `dpo.loss` is `sigmod`, expected one of `sigmoid`, `ipo`, \
              `hinge`\n\nhint: did you mean `sigmoid`?",
+            "--set sft.on=answer: `sft.on` is `answer`, expected one of `response`, `all`",
         ]
     );
     only(

@@ -50,16 +50,10 @@ fn guides() {
 #[test]
 fn tilted_proposals() {
     let eft = "steer.method.3={kind='eft',weights=[0.5,2]}";
-    only(
-        &[eft],
-        "`steer.method.3`: `eft` needs one vocabulary, but base `other` and guide `guide`",
-    );
+    // Whether vocabularies differ is found when both are there, and is no mistake of the recipe.
+    plan(&[eft]);
     let tilted = "steer.method.3={kind='best_of_n',n=2,tilt=0.5,name='tilted'}";
-    only(
-        &[tilted],
-        "`steer.method.3`: `tilt` needs one vocabulary, but base `other` and guide `guide` have a \
-         tokenizer each\n\nhint: leave `tilt` out",
-    );
+    plan(&[tilted]);
     only(
         &["steer.bases=['base']", tilted, "steer.method.3.tilt=nan"],
         "`steer.method.3.tilt` is NaN, expected a number",
@@ -84,6 +78,35 @@ fn tilted_proposals() {
         "`steer.method.4`: a method before it has the name `eft-2` too",
     );
     only(&["steer.method.3={kind='beam',beam_width=0}"], "`steer.method.3.beam_width` is 0");
+}
+
+#[test]
+fn a_base_has_settings_of_its_own() {
+    let greedy = "models.other.sampling={temperature=0}";
+    let told = problems(&[greedy]);
+    assert_eq!(told.len(), 2, "best_of_n and cbs: {told:#?}");
+    assert!(told[0].contains("but `models.other.sampling.temperature` is 0"), "{told:#?}");
+    let once = [greedy, "steer.method.1.bases=['base']", "steer.method.2.bases=['base']"];
+    let text = plan(&once).describe();
+    assert!(text.contains("     other: up to 24 new tokens; greedy; no stop strings"), "{text}");
+    // Both are greedy: one says so.
+    assert_eq!(problems(&[greedy, "steer.sampling.temperature=0"]).len(), 2);
+    let far = "models.other.max_new_tokens=80";
+    only(&[far], "`models.other.max_new_tokens`: a prompt of up to ");
+    only(&["models.other.max_new_tokens=0"], "`models.other.max_new_tokens` is 0");
+    only(&["models.other.stop=['a','']"], "`models.other.stop` holds an empty text");
+    let text = plan(&["models.other.max_new_tokens=8"]).describe();
+    assert!(text.contains("× samples 4 × tokens 8 + bases 1 × "), "{text}");
+    // The guides of a mixture have room for the longest response of a base.
+    let eft = ["steer.method.3={kind='eft',weights=[1]}", "models.guide.scratch.n_positions=60"];
+    let told = problems(&[&eft[..], &["models.base.max_new_tokens=40"]].concat());
+    assert!(told.iter().any(|told| told.contains("but `models.guide` sees 60")), "{told:#?}");
+    let idle = plan(&["models.guide.stop=['a']", "steer.method=[{kind='base'}]"]);
+    assert!(
+        idle.warnings().iter().any(|told| told.starts_with("`models.guide`: its own `sampling`")),
+        "{:#?}",
+        idle.warnings()
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Reward models: the head that is put on a language model, and the stage through the real program:
 //! it learns the pairs, and what it leaves is a gold reward and a model of transformers.
 
+mod gold;
 mod heads;
 mod stage;
 

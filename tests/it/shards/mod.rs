@@ -2,6 +2,7 @@
 //! killed, repeated or left over.
 
 mod layouts;
+mod not_applicable;
 mod runs;
 
 use std::collections::BTreeSet;
