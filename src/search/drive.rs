@@ -227,8 +227,8 @@ impl Round<'_, '_> {
         Ok(())
     }
 
-    /// Weighs and tells next tokens, appends those that are chosen, and scores: each for all prompts
-    /// whose searches ask for it.
+    /// Weighs and tells next tokens, appends those that are chosen, and scores: each for all
+    /// prompts whose searches ask for it.
     fn answer(&mut self) -> Result<()> {
         let Drive { proposer, scorer, .. } = &mut *self.drive;
         let weighed = |ask: &Ask| match ask {

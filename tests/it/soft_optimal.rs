@@ -178,5 +178,5 @@ fn the_mean_reward_of_chunk_level_beam_search_rises_with_what_is_searched() {
     let means = [(1, 1), (1, 2), (2, 2), (2, 4), (4, 4), (4, 16)].map(|(w, k)| mean(w, k));
     assert!(means.is_sorted(), "{means:?}");
     let best = solved.reward(solved.best());
-    assert!(means[0] < best - 1.0 && means[5] > best - 0.2, "{means:?} of {best}");
+    assert!(means[0] < best - 1.0 && means[5] > best - 0.3, "{means:?} of {best}");
 }
