@@ -66,9 +66,9 @@ fn rows(recipe: &Recipe) -> BTreeSet<(String, String)> {
         let names = methods.flat_map(|method| method.names()).collect::<Vec<_>>();
         names.into_iter().map(|name| (base.clone(), name)).collect::<Vec<_>>()
     };
-    let of_guides = alone.iter().map(|method| {
-        (guide(method.kind()).unwrap_or_else(tuned_here), method.kind().to_owned())
-    });
+    let of_guides = alone
+        .iter()
+        .map(|method| (guide(method.kind()).unwrap_or_else(tuned_here), method.kind().to_owned()));
     steer.bases.iter().flat_map(of_base).chain(of_guides).collect()
 }
 
@@ -128,12 +128,12 @@ fn ablation_wk_summarization() {
 
 #[test]
 fn ablation_l() {
-    runs("ablation-l", 4 * 7);
+    runs("ablation-l", 4 * 7 + 2);
 }
 
 #[test]
 fn ablation_l_summarization() {
-    runs("ablation-l-summarization", 4 * 7);
+    runs("ablation-l-summarization", 4 * 7 + 2);
 }
 
 #[test]
