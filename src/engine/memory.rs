@@ -318,11 +318,12 @@ mod tests {
             let config = match model.is_judge {
                 true => json!({ "vocab_size": 30522, "max_position_embeddings": 512, "dim": 768,
                     "n_layers": 6, "n_heads": 12, "hidden_dim": 3072 }),
-                false => json!({ "vocab_size": 50257, "n_positions": 1024, "n_embd": 1600,
+                false => json!({ "vocab_size": 50257, "n_positions": 8192, "n_embd": 1600,
                     "n_layer": 48, "n_head": 25 }),
             };
             fs::write(place.join("config.json"), config.to_string()).unwrap();
             fs::write(place.join("tokenizer.json"), "{}").unwrap();
+            fs::write(place.join("chat_template.jinja"), "{{ messages }}").unwrap();
             *model.id = place.to_str().unwrap().to_owned();
         }
         Plan::new(recipe, &path).unwrap_or_else(|error| panic!("{name}: {error}"))

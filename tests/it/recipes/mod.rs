@@ -4,6 +4,7 @@
 mod chats;
 mod described;
 mod direct;
+mod full_size;
 mod gold;
 mod guide_sweeps;
 mod lora;
@@ -19,6 +20,7 @@ mod rules;
 mod shipped;
 mod steering;
 mod sweeps;
+mod twins;
 
 use std::path::{Path, PathBuf};
 

@@ -1,74 +1,100 @@
-//! The recipes that are shipped.
+//! The recipes that are shipped: what they are called, what their heads say, and that the index has
+//! them all. Full-size ones are tried in `full_size.rs`, their twins in `twins.rs`.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use w2s::recipe::{Stage, load};
 
+use super::full_size::FULL_SIZE;
 use super::{TINY_DISTILBERT, TINY_GPT2, model_folder, resolve, shipped};
 
-fn below(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            below(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "toml") {
-            found.push(path);
+/// The recipes that have no part in the paper's tables, or not at full size.
+const OTHERS: [&str; 4] = ["demo", "imdb", "ppo-sentiment-small", "smoke"];
+
+/// The names of the recipes in a folder below `recipes/`.
+fn names(folder: &str) -> BTreeSet<String> {
+    let files = std::fs::read_dir(shipped(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let recipes = files.filter(|path| path.extension().is_some_and(|ending| ending == "toml"));
+    recipes.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_recipe_is_known_and_each_large_one_has_a_twin() {
+    let owned = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(names(""), owned(&[&FULL_SIZE[..], &OTHERS[..]].concat()));
+    assert_eq!(names("small"), owned(&FULL_SIZE));
+}
+
+#[test]
+fn the_index_lists_every_recipe_once() {
+    let index = std::fs::read_to_string(shipped("README.md")).unwrap();
+    for name in names("") {
+        let row = format!("| [{name}.toml]({name}.toml) |");
+        assert_eq!(index.matches(&row).count(), 1, "{row}");
+    }
+    for link in index.split("](").skip(1).filter_map(|rest| rest.split_once(')')) {
+        let file = link.0.split('#').next().unwrap();
+        assert!(shipped(file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn every_head_says_what_is_needed_and_what_to_expect() {
+    let small = names("small").into_iter().map(|name| format!("small/{name}"));
+    for name in names("").into_iter().chain(small) {
+        let text = std::fs::read_to_string(shipped(&format!("{name}.toml"))).unwrap();
+        let head: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
+        let head = head.join("\n");
+        let launch = format!("# Launch:    w2s run recipes/{name}.toml");
+        for promised in [&launch, "# Needs:     ", "# Takes:     ", "# Expected:  "] {
+            assert!(head.contains(promised), "{name}: no {promised:?}");
         }
+        let is_large = FULL_SIZE.contains(&name.as_str());
+        assert!(!is_large || head.contains(&format!("small/{name}.toml")), "{name}: no twin");
+    }
+}
+
+/// Values that the paper states name their place in it, and the others say that they are ours.
+#[test]
+fn methods_and_trainings_name_their_place_in_the_paper() {
+    for name in FULL_SIZE {
+        let text = std::fs::read_to_string(shipped(&format!("{name}.toml"))).unwrap();
+        assert!(text.contains("ours"), "{name}");
+        let places = ["B.1.", "B.2.", "Table 3", "Table 4", "Fig. ", "Figs. "];
+        assert!(places.iter().any(|place| text.contains(place)), "{name}");
     }
 }
 
 /// Overrides that put folders in the place of what a recipe takes from elsewhere.
 fn stand_ins(path: &Path, data: &Path) -> Vec<String> {
-    let (guide, gold) = (data.join("guide"), data.join("gold"));
-    model_folder(&guide, &TINY_GPT2.replace("64", "256"));
-    model_folder(&gold, TINY_DISTILBERT);
     let recipe = load(path, &[]).unwrap_or_else(|error| panic!("{error}"));
-    let models = recipe.models.iter().filter(|(_, model)| model.id.is_some());
-    let models = models.map(|(name, _)| format!("models.{name}.id={}", guide.display()));
-    let judge = recipe.gold.filter(|gold| gold.id.is_some());
-    let judge = judge.map(|_| format!("gold.id={}", gold.display()));
     let is_built_in = recipe.data.unwrap().source.starts_with("builtin:");
-    let source = (!is_built_in).then(|| format!("data.source={}", data.display()));
-    models.chain(judge).chain(source).collect()
+    (!is_built_in).then(|| format!("data.source={}", data.display())).into_iter().collect()
 }
 
 #[test]
-fn every_recipe_parses_and_validates() {
-    let mut paths = Vec::new();
-    below(&shipped(""), &mut paths);
-    assert_eq!(paths.len(), 7, "{paths:?}");
-    for path in paths {
+fn every_other_recipe_parses_and_validates() {
+    for name in OTHERS {
+        let path = shipped(&format!("{name}.toml"));
         let data = tempfile::tempdir().unwrap();
         let overrides = stand_ins(&path, data.path());
         let overrides: Vec<&str> = overrides.iter().map(String::as_str).collect();
         let plan = resolve(&path, &overrides).unwrap_or_else(|error| panic!("{error}"));
-        let name = path.file_stem().unwrap().to_str().unwrap();
         assert_eq!(plan.recipe.run.name, name);
         let stages: Vec<Stage> =
             Stage::ALL.into_iter().filter(|stage| !without(name).contains(stage)).collect();
         assert_eq!(plan.stages, stages, "{}", path.display());
-        let head = std::fs::read_to_string(&path).unwrap();
-        for promised in
-            ["# Launch:", "# Needs:", "# Takes:", "# Expected:  table in docs/results.md"]
-        {
-            assert!(head.contains(promised), "{}: no {promised:?}", path.display());
-        }
     }
 }
 
-/// The stages that a shipped recipe leaves out. Direct tuning would double the time of the demo;
-/// published models need no pretraining, and the released command had no SFT. Where the gold is
-/// there before the pairs, no reward model is due.
+/// The stages that a recipe leaves out. Direct tuning would double the time of the demo; where the
+/// gold is there before the pairs, no reward model is due.
 fn without(recipe: &str) -> &'static [Stage] {
     match recipe {
         "smoke" => &[],
         "demo" => &[Stage::RewardModel, Stage::Direct, Stage::Ppo],
-        "ppo-sentiment" => &[Stage::Pretrain, Stage::RewardModel, Stage::Direct],
         "ppo-sentiment-small" => &[Stage::RewardModel, Stage::Direct],
-        "sentiment-paper" => &[Stage::Pretrain, Stage::RewardModel, Stage::Direct, Stage::Ppo],
-        "sentiment-released" => {
-            &[Stage::Pretrain, Stage::Sft, Stage::RewardModel, Stage::Direct, Stage::Ppo]
-        }
         _ => &[Stage::RewardModel, Stage::Ppo],
     }
 }
