@@ -12,6 +12,7 @@ use toml::{Table, Value};
 use super::super::deserialize::{self, What};
 use super::super::ranges;
 use super::super::rules::{Rules, first_twice};
+use super::Recipe;
 use super::dpo::Dpo;
 use super::sweep::{rows_of, word};
 
@@ -61,16 +62,18 @@ fn name(row: &Table) -> String {
     parts.collect::<Vec<_>>().join("-")
 }
 
-impl Dpo {
-    /// What its folder and the methods that its guide steers are called, for each setting of the
-    /// sweep; one without a name where there is none.
-    pub fn setting_names(&self) -> Vec<Option<String>> {
-        match &self.sweep {
+impl Recipe {
+    /// What the folders of tuned guides and the methods that they steer are called, for each
+    /// setting of `dpo.sweep`; one without a name where there is none.
+    pub(in crate::recipe) fn guide_settings(&self) -> Vec<Option<String>> {
+        match self.dpo.as_ref().and_then(|dpo| dpo.sweep.as_ref()) {
             None => vec![None],
             Some(sweep) => sweep.rows.iter().map(|row| Some(name(row))).collect(),
         }
     }
+}
 
+impl Dpo {
     /// The table that each setting of the sweep stands for, which sweeps nothing itself; those that
     /// are none are left out.
     pub(super) fn settings(&self) -> Vec<(Option<String>, Self)> {
