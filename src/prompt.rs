@@ -62,13 +62,19 @@ impl PromptText {
         }
     }
 
-    /// What prompts that must not part have in common, byte by byte: all that is said. A chat of
-    /// the user's turn alone asks what its text does.
+    /// What prompts that must not part have in common, byte by byte: what is asked, whatever the
+    /// system says. A chat of one turn asks what its text does.
     pub fn key(&self) -> Cow<'_, str> {
-        match (self, self.single_turn()) {
-            (Self::Plain(text), _) => Cow::Borrowed(text),
-            (_, Some(text)) => Cow::Borrowed(text),
-            (chat, None) => Cow::Owned(chat.to_string()),
+        match self {
+            Self::Plain(text) => Cow::Borrowed(text),
+            Self::Chat(turns) => match turns.as_slice() {
+                [turn] => Cow::Borrowed(&turn.content),
+                [system, turn] if system.role == "system" => Cow::Borrowed(&turn.content),
+                [system, turns @ ..] if system.role == "system" => {
+                    Cow::Owned(Self::Chat(turns.to_vec()).to_string())
+                }
+                _ => Cow::Owned(self.to_string()),
+            },
         }
     }
 

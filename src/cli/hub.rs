@@ -7,9 +7,7 @@ use crate::artifacts::stand_in;
 use crate::error::{Error, Result};
 use crate::hub::{Files, Hub};
 use crate::models::check_lm_config;
-use crate::recipe::{
-    HubId, ModelId, PairSource, Recipe, hub_base, hub_dataset, hub_model, validate,
-};
+use crate::recipe::{HubId, ModelId, Recipe, hub_base, hub_dataset, hub_model, validate};
 use crate::score::JudgeModel;
 use crate::text::{chosen_files, chosen_pair_files};
 
@@ -67,13 +65,13 @@ pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recip
     let mut recipe = asked.clone();
     let source = recipe.data.as_ref().and_then(|data| hub_dataset(folder, &data.source));
     let dataset = source.filter(|_| files == Files::All);
-    let pairs = pairs_on_hub(asked, folder).into_iter().filter(|_| files == Files::All);
-    let pairs: Vec<(PairSource, HubId)> = pairs.collect();
+    let pairs = pairs_on_hub(asked, folder);
+    let fetches_pairs = files == Files::All && pairs.iter().any(Option::is_some);
     let models: Vec<(ModelId, Place)> = recipe
         .ids_mut()
         .filter_map(|model| Place::on_hub(folder, model.id).map(|place| (model, place)))
         .collect();
-    if models.is_empty() && dataset.is_none() && pairs.is_empty() {
+    if models.is_empty() && dataset.is_none() && !fetches_pairs {
         return Ok(recipe);
     }
     // A mistake in the recipe must not show after gigabytes.
@@ -104,23 +102,22 @@ pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recip
         };
         data.source = text(hub.dataset(&hub_id, &choose)?)?;
     }
-    for (source, hub_id) in pairs {
-        let choose = |names: &[&str]| {
-            chosen_pair_files(names, &source).map_err(|trouble| (trouble.problem, trouble.hint))
-        };
-        let fetched = text(hub.dataset(&hub_id, &choose)?)?;
-        let mut paths = recipe.pair_paths_mut();
-        if let Some((_, path)) = paths.find(|(table, _)| *table == source.table) {
-            *path = fetched;
+    if fetches_pairs {
+        let sources = asked.pair_sources();
+        for ((source, hub_id), place) in sources.iter().zip(&pairs).zip(recipe.pair_sources_mut()) {
+            let Some(hub_id) = hub_id else { continue };
+            let choose = |names: &[&str]| {
+                chosen_pair_files(names, source).map_err(|trouble| (trouble.problem, trouble.hint))
+            };
+            *place = text(hub.dataset(hub_id, &choose)?)?;
         }
     }
     Ok(recipe)
 }
 
-/// The pairs of `recipe`, which lies in `folder`, that are data sets on the hub.
-fn pairs_on_hub<'a>(recipe: &'a Recipe, folder: &Path) -> Vec<(PairSource<'a>, HubId)> {
-    let sources = recipe.pair_sources().into_iter();
-    sources.filter_map(|source| Some((source, hub_dataset(folder, source.source)?))).collect()
+/// The hub data set that each source of pairs is, where it is one.
+fn pairs_on_hub(recipe: &Recipe, folder: &Path) -> Vec<Option<HubId>> {
+    recipe.pair_sources().iter().map(|pairs| hub_dataset(folder, pairs.source)).collect()
 }
 
 /// What [`resolve`] made of `asked`, and a plan absolute, with the hub ids as they were written:
@@ -138,11 +135,12 @@ pub(super) fn as_written(resolved: &Recipe, asked: &Recipe, path: &Path) -> Reci
     {
         data.source.clone_from(&asked.source);
     }
-    for (source, _) in pairs_on_hub(asked, folder) {
-        let mut paths = recipe.pair_paths_mut();
-        if let Some((_, path)) = paths.find(|(table, _)| *table == source.table) {
-            source.source.clone_into(path);
-        }
+    let on_hub = pairs_on_hub(asked, folder);
+    let sources = asked.pair_sources();
+    for ((place, source), _) in
+        recipe.pair_sources_mut().zip(&sources).zip(&on_hub).filter(|(_, id)| id.is_some())
+    {
+        source.source.clone_into(place);
     }
     recipe
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::tables::{Dpo, Proposal, Recipe};
+use super::tables::{Proposal, Recipe};
 
 /// Where the weights of a guide come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -67,7 +67,7 @@ impl GuidePairSource {
 
 /// One set of guides, or one for each setting of `dpo.sweep` where a result of `[dpo]` guides.
 pub(super) fn guide_sets(recipe: &Recipe) -> Vec<GuideSet> {
-    let settings = recipe.dpo.as_ref().map_or_else(|| vec![None], Dpo::setting_names);
+    let settings = recipe.guide_settings();
     let of = |setting: &Option<String>| GuideSet {
         setting: setting.clone(),
         pairs: pairs_with(recipe, setting),

@@ -142,7 +142,7 @@ impl Document {
         Some(path.join("."))
     }
 
-    /// `id`, `scratch` and, of the gold, `reward_model` are alternatives: setting one by hand removes
+    /// `id`, `scratch` and the gold's `reward_model` are alternatives: setting one by hand removes
     /// the one that the file gave.
     fn replace_alternative(&mut self, path: &[String], argument: &str) -> Option<String> {
         const ALTERNATIVES: [&str; 3] = ["id", "scratch", "reward_model"];

@@ -10,12 +10,12 @@ impl Recipe {
         gold.into_iter().chain(preferences).collect()
     }
 
-    /// Where these lie, by the tables that name them, to be replaced.
-    pub fn pair_paths_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut String)> {
+    /// Where these lie, in the same order.
+    pub fn pair_sources_mut(&mut self) -> impl Iterator<Item = &mut String> {
         let Self { gold, preferences, .. } = self;
         let gold = gold.as_mut().and_then(|gold| gold.reward_model.as_mut());
-        let gold = gold.map(|table| (GoldRewardModel::TABLE, &mut table.source));
+        let gold = gold.map(|table| &mut table.source);
         let preferences = preferences.as_mut().and_then(|table| table.source.as_mut());
-        gold.into_iter().chain(preferences.map(|source| (Preferences::TABLE, source)))
+        gold.into_iter().chain(preferences)
     }
 }

@@ -77,6 +77,7 @@ pub fn holds_out(asked: &PairSource) -> Result<bool> {
 /// splits, there are fewer pairs than asked for, or nothing is left beside the pairs of one prompt.
 pub fn load(asked: &PairSource) -> Result<PairRows> {
     let source = asked.path();
+    let source = source.as_path();
     let mut report = DataReport::default();
     let mut read = |folder: &Path, split: &str, files: &SplitFiles| {
         read_split(folder, files, asked, split, &mut report)
@@ -104,7 +105,7 @@ pub fn load(asked: &PairSource) -> Result<PairRows> {
 
 /// Splits `all` by the hashes of their prompts, whole prompts at a time.
 fn hold_out_pairs(asked: &PairSource, all: &[PairRow], mut report: DataReport) -> Result<PairRows> {
-    let (source, wanted) = (asked.path(), asked.validation_pairs);
+    let (source, wanted) = (&asked.path(), asked.validation_pairs);
     let held_out_key = asked.key("validation_pairs");
     if wanted == 0 {
         let hint = "hint: give the number of pairs to hold out instead, or add a file";

@@ -57,27 +57,27 @@ pub fn files(data: &Data) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// Where a split has no files, or the names leave a choice that `data` does not make.
 pub fn chosen_files(names: &[&str], data: &Data) -> Result<Vec<String>, Trouble> {
-    in_subset(names, "data", data.subset.as_deref(), |below| of_data(below, data))
+    below(names, "data", data.subset.as_deref(), |below| Ok(of_data(below, data)?.to_vec()))
 }
 
-/// Those that hold the pairs which are `asked` for.
+/// The same for a source of pairs.
 ///
 /// # Errors
 /// As [`chosen_files`].
 pub fn chosen_pair_files(names: &[&str], asked: &PairSource) -> Result<Vec<String>, Trouble> {
-    in_subset(names, asked.table, asked.subset, |below| of_pairs(below, asked))
+    below(names, asked.table, asked.subset, |below| Ok(of_pairs(below, asked)?.to_vec()))
 }
 
-/// What `choose` takes of the names below the folder `subset` of a repository, by their whole
-/// names.
-fn in_subset<const SPLITS: usize>(
+/// Those of `names` that lie below the `subset` of `table` and are of the splits that `choose`
+/// tells of them.
+fn below(
     names: &[&str],
     table: &str,
     subset: Option<&str>,
-    choose: impl Fn(&[String]) -> Result<[SplitFiles; SPLITS], Trouble>,
+    choose: impl Fn(&[String]) -> Result<Vec<SplitFiles>, Trouble>,
 ) -> Result<Vec<String>, Trouble> {
     let prefix =
-        subset.map(|subset| format!("{}/", subset.trim_end_matches('/'))).unwrap_or_default();
+        subset.map_or_else(String::new, |subset| format!("{}/", subset.trim_end_matches('/')));
     let below: Vec<String> =
         names.iter().filter_map(|name| name.strip_prefix(&prefix)).map(str::to_owned).collect();
     if below.is_empty() {
@@ -91,8 +91,11 @@ fn in_subset<const SPLITS: usize>(
             format!("folders with data files: {}", listed(folders)),
         ));
     }
-    let files = choose(&below)?.into_iter().flat_map(|split| split.files);
-    Ok(files.map(|file| format!("{prefix}{file}")).collect())
+    Ok(choose(&below)?
+        .into_iter()
+        .flat_map(|split| split.files)
+        .map(|file| format!("{prefix}{file}"))
+        .collect())
 }
 
 /// The data folder, or the one below it that `data.subset` names.
@@ -313,9 +316,10 @@ impl<'a> Files<'a> {
     ) -> Result<Vec<&'b Named<'a>>, Trouble> {
         let folders: BTreeSet<&str> = found.iter().map(|file| file.folder).collect();
         if folders.len() > 1 && !folders.contains("") {
+            let subset = format!(", or as `{}.subset`", self.table);
             return Err(Trouble::new(
                 format!("the {split} split lies in several folders: {}", listed(folders)),
-                format!("name one of them as the source, or as `{}.subset`", self.table),
+                format!("name one of them as the source{subset}"),
             ));
         }
         let folder = folders.first().copied().unwrap_or_default();

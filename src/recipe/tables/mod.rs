@@ -34,6 +34,7 @@ mod data_rules;
 mod device;
 mod direct;
 mod dpo;
+mod dpo_settings;
 mod dpo_sweep;
 mod evaluate;
 mod exemplars;

@@ -20,9 +20,9 @@ pub(super) const PAIR_FILE_TOKENS: usize = 512;
 pub struct PairSource<'a> {
     /// The table, as keys and messages name it: `preferences`.
     pub table: &'static str,
-    /// A file, a folder with such files, or a hub data set.
+    /// A file, a folder with such files, or a data set of the hub.
     pub source: &'a str,
-    /// A folder below it.
+    /// The folder below `source` where the files lie.
     pub subset: Option<&'a str>,
     pub splits: &'a PairSplits,
     pub columns: &'a PairColumns,
@@ -32,15 +32,13 @@ pub struct PairSource<'a> {
     pub validation_pairs: usize,
 }
 
-impl<'a> PairSource<'a> {
-    /// The file or the folder that is read.
+impl PairSource<'_> {
+    /// Where the files lie.
     pub fn path(&self) -> PathBuf {
         let source = Path::new(self.source);
         self.subset.map_or_else(|| source.to_owned(), |subset| source.join(subset))
     }
-}
 
-impl PairSource<'_> {
     /// A key of the table.
     pub fn key(&self, key: &str) -> String {
         format!("{}.{key}", self.table)
@@ -48,13 +46,20 @@ impl PairSource<'_> {
 
     /// The values that its pairs depend on, beside the contents of the files.
     pub fn outcome(&self) -> Value {
-        let Self { table: _, source: _, subset: _, splits, columns, train_pairs, validation_pairs } =
-            self;
+        let Self {
+            table: _,
+            source: _,
+            subset: _,
+            splits,
+            columns,
+            train_pairs: train,
+            validation_pairs: validation,
+        } = self;
         json!({
             "splits": splits,
             "columns": columns,
-            "train_pairs": train_pairs,
-            "validation_pairs": validation_pairs,
+            "train_pairs": train,
+            "validation_pairs": validation,
         })
     }
 
@@ -63,14 +68,14 @@ impl PairSource<'_> {
         let path = rules.folder.join(source);
         let is_hub = hub_dataset(rules.folder, source).is_some();
         if is_hub {
-            // What it holds shows when it is fetched.
+            // Only the hub knows what it has.
         } else if let Err(stands_in) = stand_in::refuse(&path) {
             rules.problem(format!("`{table}.source`: {stands_in}"));
         } else if source.is_empty() || !path.exists() {
             rules.problem_hint(
                 format!("`{table}.source` is `{source}`, but `{}` does not exist", path.display()),
-                "a file of pairs, a folder with train and validation (or test) files, or a hub \
-                 data set `owner/name`; a path is relative to the recipe's folder",
+                "a file of pairs, a folder with train and validation (or test) files, or a hub data \
+                 set `owner/name`; a path is relative to the recipe's folder",
             );
         } else if path.is_file() && self.validation_pairs == 0 {
             rules.problem_hint(
@@ -79,8 +84,7 @@ impl PairSource<'_> {
             );
         }
         splits::subset_rules(rules, (table, source), self.subset);
-        let is_folder = is_hub || path.is_dir();
-        splits::rules(rules, (table, source), is_folder, &self.splits.named());
+        splits::rules(rules, (table, source), path.is_dir() || is_hub, &self.splits.named());
         self.column_rules(rules);
     }
 

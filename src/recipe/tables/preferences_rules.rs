@@ -88,6 +88,7 @@ impl Preferences {
             );
         }
         let of_a_source = [
+            ("subset", self.subset.is_some()),
             ("columns", self.columns != PairColumns::default()),
             ("splits", self.splits != PairSplits::default()),
             ("subset", self.subset.is_some()),

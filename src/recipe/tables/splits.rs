@@ -1,5 +1,5 @@
-//! `splits` and `subset` of whoever reads data files: which files of a folder are which split, where
-//! their names leave a choice. Finding the files is left to `text`.
+//! `splits` of `[data]` and `[preferences]`: which files of a folder are which split, where their
+//! names leave a choice. Finding the files is left to `text`.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -101,17 +101,17 @@ pub(super) fn rules(
     }
 }
 
-/// A folder below a `source` of `table` that is a folder.
-pub(super) fn subset_rules(rules: &mut Rules, (table, source): (&str, &str), subset: Option<&str>) {
-    let (Some(subset), folder) = (subset, rules.folder.join(source)) else { return };
-    if !folder.is_dir() {
-        if source.starts_with("builtin:") || folder.exists() {
+/// A `subset` of `table`, a folder below a `source` that is one; of the hub only the hub knows.
+pub(super) fn subset_rules(rules: &mut Rules, (table, name): (&str, &str), subset: Option<&str>) {
+    let (Some(subset), source) = (subset, rules.folder.join(name)) else { return };
+    if !source.is_dir() {
+        if name.starts_with("builtin:") || source.exists() {
             rules.problem(format!(
                 "`{table}.subset` names a folder below `{table}.source`, which is not a folder"
             ));
         }
-    } else if subset.is_empty() || !folder.join(subset).is_dir() {
-        let names = subfolders(&folder);
+    } else if subset.is_empty() || !source.join(subset).is_dir() {
+        let names = subfolders(&source);
         let hint = match nearest(subset, names.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{near}`?"),
             None if names.is_empty() => {
@@ -122,7 +122,7 @@ pub(super) fn subset_rules(rules: &mut Rules, (table, source): (&str, &str), sub
         rules.problem_hint(
             format!(
                 "`{table}.subset` is `{subset}`, but `{}` has no such folder",
-                folder.display()
+                source.display()
             ),
             hint,
         );

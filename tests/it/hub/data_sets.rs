@@ -156,6 +156,56 @@ fn of_several_splits_only_the_chosen_one_is_fetched() {
     assert_eq!(fetched(), [names[0].clone()]);
 }
 
+/// In the layout of OpenAI's comparisons.
+#[test]
+fn pairs_of_a_hub_data_set_are_fetched_from_its_subset_alone() {
+    let place = Place::new();
+    let rows: String = (0..6)
+        .map(|row| {
+            format!(
+                "{{\"info\":{{\"post\":\"p{row}\",\"subreddit\":\"\"}},\"summaries\":[{{\"text\":\" a\"}},\
+                 {{\"text\":\" b\"}}],\"choice\":1,\"worker\":\"w\"}}\n"
+            )
+        })
+        .collect();
+    let names = ["axis/train/0000.jsonl", "comparisons/train/0000.jsonl"];
+    let files = names.map(|name| (name.to_owned(), rows.clone().into_bytes()));
+    place.server.publish(DATA, "main", Files::from(files));
+    let recipe = place.home.path().join("recipe.toml");
+    let text = "[run]\nname='hub'\ndtype='float32'\n[models.base]\nid='owner/tiny'\n\
+                [preferences]\nsource='owner/reviews'\nvalidation_pairs=2\nlabel='kept'\n\
+                policy='base'\n[sft]\n";
+    fs::write(&recipe, text).unwrap();
+    let out = place.home.path().join("run");
+    let run = |set: &[&str]| {
+        let mut command = place.program();
+        command.args(["run", "--only", "preferences"]).arg(&recipe).arg("--out").arg(&out);
+        command.args(set);
+        command
+    };
+    let plan = success(place.program().arg("check").arg(&recipe));
+    assert!(
+        plan.contains("pairs of owner/reviews (a hub data set; a run fetches it first), columns"),
+        "{plan}"
+    );
+    let error = failure(&mut run(&[]), 1);
+    assert!(
+        error.contains("the train split lies in several folders: `axis`, `comparisons`")
+            && error.contains("as `preferences.subset`"),
+        "{error}"
+    );
+    place.server.requests();
+    let subset = ["--set", "preferences.subset=comparisons"];
+    let said = stderr(&output(&mut run(&subset)));
+    assert!(said.contains("train: 6 pairs of `train/0000.jsonl`; not read: `worker`"), "{said}");
+    let pairs = lines(&out.join("preferences/train.jsonl"));
+    assert!(pairs.len() == 4 && pairs.iter().all(|pair| pair["chosen"] == " b"), "{pairs:?}");
+    let requests = place.server.requests();
+    assert!(bodies(&requests, names[0]).is_empty() && !bodies(&requests, names[1]).is_empty());
+    let written = fs::read_to_string(out.join("recipe.toml")).unwrap();
+    assert!(written.contains("source = \"owner/reviews\""), "{written}");
+}
+
 #[test]
 fn a_recipe_takes_ids_and_check_fetches_no_weights_and_no_data() {
     let place = Place::new();
