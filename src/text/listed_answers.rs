@@ -69,11 +69,11 @@ impl<'a> ListedAnswers<'a> {
 }
 
 /// The items of a list, be it written as a JSON text.
-fn list(value: &Value) -> Option<Cow<'_, Vec<Value>>> {
+fn list(value: &Value) -> Option<Cow<'_, [Value]>> {
     match value {
         Value::Array(items) => Some(Cow::Borrowed(items)),
         Value::String(text) if text.trim_start().starts_with('[') => {
-            serde_json::from_str(text).ok().map(Cow::Owned)
+            serde_json::from_str(text).ok().map(|items: Vec<Value>| Cow::Owned(items))
         }
         _ => None,
     }
