@@ -191,7 +191,8 @@ fn instruction_tulu() {
     let (made, _) = runs("instruction-tulu", 4 * 11 + 2);
     let mut sets = chat_models(made.path());
     sets.push(format!("data.source={}", shipped("small/data/chats.jsonl").display()));
-    sets.push("data.columns.prompt=messages".to_owned());
+    let of_chats = ["data.columns.prompt=messages", "data.validation=2", "data.test=8"];
+    sets.extend(of_chats.map(str::to_owned));
     let folder = tempfile::tempdir().unwrap();
     let summary = run("instruction-tulu", folder.path(), &sets);
     assert_eq!(rows_of(&summary), rows(&large("instruction-tulu")));
