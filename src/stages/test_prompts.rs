@@ -9,7 +9,7 @@ use crate::text::TestPrompts;
 
 /// The prompts of as many test texts as are steered over: the first that are long enough for one
 /// and that no judge or guide learns from. The first words of training or validation texts come
-/// last, and only where the others are too few.
+/// last, and behind them whole prompts that were asked before, where the others are too few.
 ///
 /// # Errors
 /// Where fewer are left than the recipe asks for: how many there are, and why.
@@ -18,18 +18,24 @@ pub fn test_prompts(context: &Context) -> Result<Vec<Prompt>> {
     if let Some(too_few) = found.too_few(context.recipe().data()?, count) {
         return Err(Error::failed(too_few));
     }
-    let TestPrompts { mut prompts, seen, .. } = found;
-    prompts.extend(seen.into_iter().take(count - prompts.len()));
+    let TestPrompts { mut prompts, seen, repeated, learned: _ } = found;
+    prompts.extend(seen.into_iter().chain(repeated).take(count - prompts.len()));
     Ok(prompts)
 }
 
 /// Says how many prompts were passed over, and how many were not new to what was trained.
 pub fn tell_passed_over(context: &Context) -> Result<()> {
-    let (TestPrompts { prompts, seen, learned }, count) = find(context)?;
+    let (TestPrompts { prompts, seen, repeated, learned }, count) = find(context)?;
+    if !repeated.is_empty() {
+        info!(
+            "steer: {} test prompts are passed over, for earlier ones ask the same",
+            repeated.len()
+        );
+    }
     for (whose, passed_over) in learned {
         info!("steer: {passed_over} test prompts are passed over, for {whose} have them too");
     }
-    match (count - prompts.len(), seen.len()) {
+    match ((count - prompts.len()).min(seen.len()), seen.len()) {
         (0, 0) => {}
         (0, seen) => info!(
             "steer: {seen} test texts are passed over, for training or validation texts make the \

@@ -19,7 +19,7 @@ use super::reviews;
 use super::splits::{self, SplitFiles};
 use super::whole_prompts;
 use crate::error::{Error, Result};
-use crate::recipe::{Columns, Data};
+use crate::recipe::{Columns, Data, RowOrder};
 
 pub const BUILTIN: &str = "builtin:reviews";
 
@@ -97,7 +97,7 @@ fn folder(root: &Path, data: &Data) -> Result<Dataset> {
     let mut report = DataReport::default();
     let mut read = |split: &str, files: &SplitFiles, rows: Option<usize>| match rows {
         None => Ok(Vec::new()),
-        Some(rows) => from_files(root, files, &data.columns, split, rows, &mut report),
+        Some(rows) => from_files(root, files, data, split, rows, &mut report),
     };
     let test = read("test", &test_files, data.test)?;
     let (train, validation) = match data.validation {
@@ -178,23 +178,26 @@ fn tell_shared(
     }
 }
 
-/// The first `size` rows of the files in their order (0 for all).
+/// The first `size` rows of the files in the order that `data` has (0 for all).
 fn from_files(
     root: &Path,
     SplitFiles { files, passed_over }: &SplitFiles,
-    columns: &Columns,
+    data: &Data,
     split: &str,
     size: usize,
     report: &mut DataReport,
 ) -> Result<Vec<Example>> {
+    let columns = &data.columns;
+    let as_they_stand = data.order == RowOrder::File;
+    let most = if as_they_stand { size } else { 0 };
     let mut examples: Vec<Example> = Vec::new();
     let (mut read, mut others) = (Vec::new(), Vec::new());
     for file in files {
-        if size > 0 && examples.len() == size {
+        if most > 0 && examples.len() == most {
             break;
         }
         let (path, before) = (root.join(file), examples.len());
-        let limit = if size == 0 { 0 } else { size - before };
+        let limit = if most == 0 { 0 } else { most - before };
         for record in records::read(&path, limit)? {
             let id = format!("{split}-{}", examples.len());
             if examples.is_empty() {
@@ -209,7 +212,15 @@ fn from_files(
     }
     report.read(split, "rows", &read, &others);
     report.passed_over(split, passed_over, "data");
-    Ok(examples)
+    Ok(if as_they_stand { examples } else { first_by_hash(examples, size) })
+}
+
+/// Rows in the order of the hashes of what they say, as many as `size` (0 for all).
+fn first_by_hash(examples: Vec<Example>, size: usize) -> Vec<Example> {
+    let keys: Vec<Cow<str>> = examples.iter().map(Example::key).collect();
+    let mut order = by_hash(&keys.iter().map(Cow::as_ref).collect::<Vec<_>>());
+    order.truncate(if size == 0 { order.len() } else { size });
+    order.into_iter().map(|row| examples[row].clone()).collect()
 }
 
 /// One file: all of it is test where nothing else is asked for. Else the rows with the lowest
@@ -221,7 +232,7 @@ fn one_file(path: &Path, data: &Data) -> Result<Dataset> {
         let (root, file) = (path.parent().unwrap_or(Path::new("")), vec![name]);
         let (files, rows) = (SplitFiles { files: file, passed_over: Vec::new() }, data.test);
         let test = match rows {
-            Some(rows) => from_files(root, &files, &data.columns, "test", rows, &mut report)?,
+            Some(rows) => from_files(root, &files, data, "test", rows, &mut report)?,
             None => Vec::new(),
         };
         return Ok(Dataset { train: Vec::new(), validation: Vec::new(), test, report });

@@ -31,6 +31,8 @@ pub struct TestPrompts {
     /// Those that were passed over on the way to the last of `prompts`, for training or validation
     /// texts begin with the same words: short prompts do so by chance.
     pub seen: Vec<Prompt>,
+    /// Whole prompts on that way that ask what an earlier one does.
+    pub repeated: Vec<Prompt>,
     /// How many were passed over for good on that way, by whose they are.
     pub learned: BTreeMap<String, usize>,
 }
@@ -91,7 +93,7 @@ impl Dataset {
         let earlier: HashSet<String> =
             earlier.map(|prompt| key(&prompt.text).into_owned()).collect();
         let is_whole = data.columns.prompt.is_some();
-        let mut found = TestPrompts::default();
+        let (mut found, mut taken) = (TestPrompts::default(), HashSet::new());
         for prompt in prompts(Split::Test) {
             if found.prompts.len() == count {
                 break;
@@ -106,6 +108,8 @@ impl Dataset {
                 *found.learned.entry(whose).or_default() += 1;
             } else if earlier.contains(&*key) {
                 found.seen.push(prompt);
+            } else if is_whole && !taken.insert(key.into_owned()) {
+                found.repeated.push(prompt);
             } else {
                 found.prompts.push(prompt);
             }
@@ -117,7 +121,7 @@ impl Dataset {
 impl TestPrompts {
     /// What is to be said where fewer prompts are left than `steer.prompts` asks for.
     pub fn too_few(&self, data: &Data, asked: usize) -> Option<String> {
-        let left = self.prompts.len() + self.seen.len();
+        let left = self.prompts.len() + self.seen.len() + self.repeated.len();
         if left >= asked {
             return None;
         }
@@ -200,7 +204,7 @@ mod tests {
 
     #[test]
     fn prompts_that_were_learned_are_no_test_prompts() {
-        let (TestPrompts { prompts, seen, learned }, too_few) =
+        let (TestPrompts { prompts, seen, learned, .. }, too_few) =
             found(2, true, "", &["five x", "other", " six x"]);
         assert_eq!((ids(&prompts), ids(&seen), too_few), (vec!["test-0", "test-4"], vec![], None));
         let told: Vec<(&str, usize)> =
@@ -235,6 +239,28 @@ mod tests {
             (vec!["test-0", "test-2", "test-4"], vec!["test-1"])
         );
         assert_eq!((found.learned.values().sum::<usize>(), too_few), (1, None));
+    }
+
+    #[test]
+    fn a_whole_prompt_is_asked_once() {
+        let file = tempfile::NamedTempFile::with_suffix(".jsonl").unwrap();
+        let rows = ["a", "b", "a ", "c", "b"].map(|prompt| json!({ "prompt": prompt }).to_string());
+        std::fs::write(file.path(), rows.join("\n")).unwrap();
+        let recipe = format!(
+            "[run]\nname = 'x'\n[data]\nsource = {:?}\ncolumns = {{ prompt = 'prompt' }}\n\
+             test = 0\n",
+            file.path().display().to_string()
+        );
+        let recipe: Recipe = toml::from_str(&recipe).unwrap();
+        let (data, learned) = (recipe.data.as_ref().unwrap(), LearnedPrompts::new(&recipe));
+        let found =
+            |count: usize| load_dataset(data, 1).unwrap().test_prompts(data, 1, count, &learned);
+        let few = found(3);
+        assert_eq!(ids(&few.prompts), ["test-0", "test-1", "test-3"]);
+        assert_eq!(ids(&few.repeated), ["test-2"]);
+        let all = found(5);
+        assert_eq!((ids(&all.repeated), all.too_few(data, 5)), (vec!["test-2", "test-4"], None));
+        assert!(all.too_few(data, 6).is_some());
     }
 
     #[test]

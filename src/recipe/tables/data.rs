@@ -32,6 +32,9 @@ pub struct Data {
     pub subset: Option<String>,
     #[serde(default)]
     pub splits: DataSplits,
+    /// The order in which the rows of a split's files are taken.
+    #[serde(default)]
+    pub order: RowOrder,
     #[serde(default)]
     pub columns: Columns,
     #[serde(default)]
@@ -49,6 +52,18 @@ pub struct Data {
     /// first row on.
     #[schemars(example = 500)]
     pub test: Option<usize>,
+}
+
+/// The order in which the rows of a split's files are taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RowOrder {
+    /// As they stand there.
+    #[default]
+    File,
+    /// By the hash of their text or whole prompt, for files that are sorted, as by label: so few
+    /// rows of them are like all. A single file that is split is always taken so.
+    Hash,
 }
 
 /// The columns of the data files.
@@ -125,28 +140,46 @@ impl Data {
     /// The values that the texts to train and to validate on depend on, beside the contents of the
     /// files. `is_one_file`: its rows are dealt out, test first.
     pub fn texts_outcome(&self, is_one_file: bool) -> Value {
-        let Self { source: _, subset: _, splits, columns, prompt: _, train, validation, test } =
-            self;
-        json!({
+        let Self {
+            source: _,
+            subset: _,
+            splits,
+            order,
+            columns,
+            prompt: _,
+            train,
+            validation,
+            test,
+        } = self;
+        order.outcome(json!({
             "splits": splits,
             "columns": columns.outcome(),
             "train": train,
             "validation": validation,
             "test": is_one_file.then_some(test),
-        })
+        }))
     }
 
     /// The same for the test texts: more of them begin with the same. Which of their prompts come
     /// first depends on those of the other splits.
     pub fn test_outcome(&self) -> Value {
-        let Self { source: _, subset: _, splits, columns, prompt: _, train, validation, test: _ } =
-            self;
-        json!({
+        let Self {
+            source: _,
+            subset: _,
+            splits,
+            order,
+            columns,
+            prompt: _,
+            train,
+            validation,
+            test: _,
+        } = self;
+        order.outcome(json!({
             "splits": splits,
             "columns": columns.outcome(),
             "train": train,
             "validation": validation,
-        })
+        }))
     }
 
     /// The values that prompts depend on, beside the texts and the seed.
@@ -205,7 +238,7 @@ impl Data {
     }
 
     pub(in crate::recipe) fn words(&self, out: &mut String) -> fmt::Result {
-        let Self { source, subset, splits, columns, prompt, train, validation, test } = self;
+        let Self { source, subset, splits, order, columns, prompt, train, validation, test } = self;
         let rows = |rows: Option<usize>| match rows {
             None => "none".to_owned(),
             Some(0) => "all".to_owned(),
@@ -220,7 +253,11 @@ impl Data {
         writeln!(out, "\ndata {source}{subset}{hub}")?;
         splits::words(out, "  ", &splits.named())?;
         let [train, validation, test] = [*train, *validation, *test].map(rows);
-        writeln!(out, "  rows: train {train}, validation {validation}, test {test}")?;
+        let order = match order {
+            RowOrder::File => "",
+            RowOrder::Hash => ", in the order of their hashes",
+        };
+        writeln!(out, "  rows: train {train}, validation {validation}, test {test}{order}")?;
         let Columns { text, label, prompt: column } = columns;
         writeln!(out, "  columns: text `{text}`, label `{label}`")?;
         if let Some(column) = column {
@@ -232,6 +269,16 @@ impl Data {
         }
         let (least, most) = (prompt.min_words, prompt.most_words());
         writeln!(out, "  prompt: the first {least} to {most} words of a text")
+    }
+}
+
+impl RowOrder {
+    /// `values` with this one, where it is not the usual one.
+    fn outcome(self, mut values: Value) -> Value {
+        if self != Self::default() {
+            values["order"] = json!(self);
+        }
+        values
     }
 }
 

@@ -79,7 +79,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use chunk_len::ChunkLens;
-pub use data::{Columns, Data, LongPrompts, PromptRule};
+pub use data::{Columns, Data, LongPrompts, PromptRule, RowOrder};
 pub(in crate::recipe) use data_rules::without_data;
 pub use device::DeviceName;
 pub use direct::Direct;
