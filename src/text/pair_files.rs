@@ -84,9 +84,9 @@ pub fn load(asked: &PairSource) -> Result<PairRows> {
     };
     let all = if source.is_dir() {
         let [files, held_out] = of_folder(asked)?;
-        let train = read(&source, "train", &files)?;
+        let train = read(source, "train", &files)?;
         if !held_out.files.is_empty() {
-            let validation = read(&source, "validation", &held_out)?;
+            let validation = read(source, "validation", &held_out)?;
             let file = source.join(&files.files[0]);
             let train = first(train, asked.train_pairs, &file, &asked.key("train_pairs"))?;
             let (file, key) = (source.join(&held_out.files[0]), asked.key("validation_pairs"));
@@ -110,19 +110,19 @@ fn hold_out_pairs(asked: &PairSource, all: &[PairRow], mut report: DataReport) -
     if wanted == 0 {
         let hint = "hint: give the number of pairs to hold out instead, or add a file";
         let what = format!("no file for the validation split, and `{held_out_key}` is 0");
-        return Err(Error::data(&source, None, format!("{what}\n\n{hint}")));
+        return Err(Error::data(source, None, format!("{what}\n\n{hint}")));
     }
     let key = format!("{} + {held_out_key}", asked.key("train_pairs"));
     let least = wanted + asked.train_pairs.max(1);
     if all.len() < least {
-        return Err(too_few(&source, &key, least, all.len()));
+        return Err(too_few(source, &key, least, all.len()));
     }
     let keys: Vec<String> = all.iter().map(kinship).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let [validation, mut train] =
         hold_out(&by_hash(&keys), &keys, &[wanted]).try_into().unwrap_or_default();
     if train.len() < asked.train_pairs.max(1) {
-        return Err(too_few_groups(&source, &key, least, &keys, "prompt"));
+        return Err(too_few_groups(source, &key, least, &keys, "prompt"));
     }
     train.truncate(if asked.train_pairs == 0 { train.len() } else { asked.train_pairs });
     let distinct = validation.iter().map(|&row| &all[row].prompt).collect::<HashSet<_>>().len();

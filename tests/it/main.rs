@@ -85,6 +85,8 @@ mod ppo;
 /// Directly tuned bases learn the pairs, by weights, metrics and samples; what a changed setting
 /// redoes.
 mod direct;
+/// `dpo.sweep`: several guides in one run.
+mod guide_sweep_run;
 /// The stage of PPO: killed and resumed bit for bit, other vocabularies, adapters, value model,
 /// rewards that are not finite.
 mod ppo_run;
