@@ -377,4 +377,6 @@ fn label(value: &Value) -> Option<u8> {
 }
 
 #[cfg(test)]
+mod order_tests;
+#[cfg(test)]
 mod tests;

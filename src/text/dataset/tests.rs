@@ -3,7 +3,6 @@
 use std::io::Write;
 
 use parquet::basic::Compression;
-use serde_json::json;
 
 use super::super::examples::{Prompts, RowPrompt, Split, first_words_prompt};
 use super::super::parquet::tests::write;
@@ -17,7 +16,7 @@ fn data(source: &Path, sizes: [usize; 3]) -> Data {
         source,
         subset: None,
         splits: DataSplits::default(),
-        order: RowOrder::File,
+        order: RowOrder::default(),
         columns: Columns::default(),
         prompt: PromptRule::default(),
         train: Some(train),
@@ -398,29 +397,4 @@ fn what_is_not_read_need_not_be_there() {
     write(&|i| format!(r#"{{"messages":[{}]}}"#, turn("assistant", i)));
     let error = load(&asking, 7).unwrap_err().to_string();
     assert!(error.contains("asked.jsonl:1: `messages`, a chat without a turn of"), "{error}");
-}
-
-#[test]
-fn rows_by_hash_are_the_same_whatever_the_file_s_order() {
-    let folder = tempfile::tempdir().unwrap();
-    let texts: Vec<String> = (0..40).map(|row| format!("row {row} of the set")).collect();
-    let read = |texts: &[String], order: RowOrder, size: usize| {
-        let rows: Vec<String> =
-            texts.iter().map(|text| json!({ "text": text }).to_string()).collect();
-        std::fs::write(folder.path().join("test.jsonl"), rows.join("\n")).unwrap();
-        let sizes =
-            Data { order, train: None, validation: None, ..data(folder.path(), [0, 0, size]) };
-        let test = load(&sizes, 1).unwrap().test;
-        test.into_iter().map(|row| row.text).collect::<Vec<_>>()
-    };
-    let backwards: Vec<String> = texts.iter().rev().cloned().collect();
-    assert_eq!(read(&texts, RowOrder::File, 3), texts[..3]);
-    let few = read(&texts, RowOrder::Hash, 8);
-    assert_eq!(few, read(&backwards, RowOrder::Hash, 8));
-    let late = few.iter().filter(|text| texts[20..].contains(text)).count();
-    assert!((1..8).contains(&late), "both halves are met: {few:?}");
-    let mut all = read(&texts, RowOrder::Hash, 0);
-    assert_ne!(all, texts);
-    all.sort();
-    assert_eq!(all.len(), 40);
 }
