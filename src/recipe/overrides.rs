@@ -100,26 +100,30 @@ impl Document {
             .or_else(|| self.replace_swept(&path, argument)))
     }
 
-    /// A key of a method stands in its sweep or beside it: setting one by hand removes the other.
+    /// A key stands in the sweep of its table or beside it: setting one by hand removes the other.
     fn replace_swept(&mut self, path: &[String], argument: &str) -> Option<String> {
-        let (method, rest) = path.split_at_checked(3).filter(|(method, _)| {
-            matches!(method, [steer, list, _] if steer == "steer" && list == "method")
-        })?;
-        let swept = [method, &["sweep".to_owned()]].concat();
-        let removed: Vec<Vec<String>> = match rest {
-            [sweep] if sweep == "sweep" => {
+        let (table, rest) = sweeping_table(path)?;
+        let below = |names: &[&str], key: &str| -> Vec<String> {
+            let names = names.iter().copied().chain([key]).map(str::to_owned);
+            table.iter().cloned().chain(names).collect()
+        };
+        // The sweep of `[dpo]` has the keys of its `training`, too.
+        let beside = |key: &str| [below(&[], key), below(&["training"], key)];
+        let removed: Vec<Vec<String>> = match rest[..] {
+            ["sweep"] => {
                 let given = super::deserialize::get(&self.root, path)?;
                 let rows =
                     given.as_array().map_or_else(|| vec![given], |rows| rows.iter().collect());
                 let keys = rows.into_iter().filter_map(Value::as_table).flat_map(Table::keys);
-                keys.map(|key| [method, std::slice::from_ref(key)].concat()).collect()
+                keys.flat_map(|key| beside(key)).collect()
             }
-            [sweep, key] if sweep == "sweep" => vec![[method, std::slice::from_ref(key)].concat()],
-            [key] => vec![[&swept[..], std::slice::from_ref(key)].concat()],
+            ["sweep", key] => beside(key).to_vec(),
+            [key] | ["training", key] => vec![below(&["sweep"], key)],
             _ => return None,
         };
         let removed: Vec<String> =
             removed.iter().filter_map(|path| self.remove_written(path)).collect();
+        let swept = below(&[], "sweep");
         let is_empty = super::deserialize::get(&self.root, &swept)
             .and_then(Value::as_table)
             .is_some_and(Table::is_empty);
@@ -190,6 +194,17 @@ fn indices(count: usize) -> String {
 
 fn parse_value(text: &str) -> Value {
     text.parse().unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+/// The table at the head of `path` that may have a sweep, and the keys that follow.
+fn sweeping_table(path: &[String]) -> Option<(&[String], Vec<&str>)> {
+    let names: Vec<&str> = path.iter().map(String::as_str).collect();
+    let length = match names[..] {
+        ["steer", "method", _, _, ..] => 3,
+        ["dpo", _, ..] => 1,
+        _ => return None,
+    };
+    Some((&path[..length], names[length..].to_vec()))
 }
 
 /// A path typed on the command line means the working directory first; one that is not there is

@@ -7,15 +7,17 @@ use std::process::Command;
 use crate::common::{output, recipe, stderr, success, w2s};
 use serde_json::Value;
 
-/// The smoke recipe without PPO, for few prompts.
+/// The smoke recipe for few prompts, with little PPO, which is rewarded by named guides.
 fn run(out: &Path, sweep: &str) -> Command {
     let mut command = w2s();
     command.arg("run").arg(recipe("smoke.toml")).arg("--out").arg(out);
-    let stages = ["pretrain", "gold", "preferences", "sft", "dpo", "steer", "evaluate"];
+    let stages = ["pretrain", "gold", "preferences", "sft", "dpo", "ppo", "steer", "evaluate"];
     command.args(stages.iter().flat_map(|stage| ["--only", stage]));
     let sets = [
         "pretrain.training.steps=30",
         "gold.training.steps=4",
+        "ppo.training.steps=1",
+        "ppo.chunk_len=5",
         "ppo.tuned=base",
         "ppo.untuned=guide",
         "steer.bases=['base']",

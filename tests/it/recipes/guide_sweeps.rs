@@ -3,7 +3,7 @@
 use w2s::recipe::{Recipe, Stage};
 use w2s::stages::tasks;
 
-use super::{memory_of, only, plan, problems};
+use super::{Written, memory_of, only, plan, problems};
 
 #[test]
 fn a_sweep_is_all_combinations_or_the_rows_as_they_are() {
@@ -80,6 +80,35 @@ fn guided_methods_run_with_each_guide_and_others_once() {
 }
 
 #[test]
+fn what_is_swept_by_hand_takes_the_place_of_what_the_file_gives() {
+    let rates = |sets: &[&str]| {
+        let plan = plan(&[&[NO_PPO, METHODS], sets].concat());
+        let dpo = plan.training.dpo.iter();
+        dpo.map(|dpo| (dpo.objective.beta, dpo.training.learning_rate)).collect::<Vec<_>>()
+    };
+    let both = "dpo.sweep={learning_rate=[1e-3,1e-2]}";
+    assert_eq!(rates(&[both]), [(0.1, 1e-3), (0.1, 1e-2)]);
+    assert_eq!(rates(&["dpo.sweep.learning_rate=[1e-3]"]), [(0.1, 1e-3)]);
+    let written = Written::edited(&[(
+        "[dpo.training]\nepochs = 2\nbatch_size = 16\nlearning_rate = 1e-4\n",
+        "[dpo]\nsweep = { learning_rate = [1e-3, 1e-2] }\n[dpo.training]\nepochs = 2\nbatch_size = 16\n",
+    )]);
+    let plan = written.plan(&[NO_PPO, METHODS, "dpo.training.learning_rate=1e-5"]);
+    assert_eq!((plan.recipe.dpo.unwrap().sweep, plan.training.dpo.len()), (None, 1));
+    let twice = Written::edited(&[(
+        "[dpo.training]\n",
+        "[dpo]\nsweep = { epochs = [1, 2] }\n[dpo.training]\n",
+    )]);
+    assert_eq!(
+        twice.problems(&[NO_PPO, METHODS]),
+        [
+            "x.toml: `dpo.training.epochs` is given beside the `dpo.sweep` over it\n\nhint: leave one \
+          of the two out"
+        ]
+    );
+}
+
+#[test]
 fn a_sweep_that_cannot_be_is_refused() {
     let told = |sweep: &str, problem: &str| {
         only(&[&format!("dpo.sweep={sweep}"), NO_PPO, METHODS], problem);
@@ -88,11 +117,6 @@ fn a_sweep_that_cannot_be_is_refused() {
         "{colour=[1]}",
         "`dpo.sweep` has `colour`, which cannot be swept\n\nhint: `beta`, `loss`, \
          `label_smoothing`, or a key of `dpo.training` such as `learning_rate`",
-    );
-    told(
-        "{learning_rate=[1e-4]}",
-        "`dpo.training.learning_rate` is given beside the `dpo.sweep` over it\n\nhint: leave one \
-         of the two out",
     );
     told("{beta=[0.1,0.1]}", "`dpo.sweep` holds `beta-0.1` twice");
     told("{beta=[0.1,-1]}", "`dpo.beta` is -1, expected a number above 0");
