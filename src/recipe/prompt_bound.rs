@@ -13,7 +13,7 @@ const TOKENS_PER_LONG_WORD: usize = 2;
 /// less.
 const COLUMN_TOKENS: usize = 256;
 
-/// Tokens that a chat template puts around a user's turn, at most.
+/// Tokens that a chat template puts around a user's turn and its answer, at most.
 const CHAT_TOKENS: usize = 64;
 
 impl Recipe {
@@ -31,7 +31,8 @@ impl Recipe {
         let prompt = model.prompt.text().unwrap_or_default().replace(HOLE, " ");
         let exemplars = model.exemplars.as_ref().map_or(0, |all| all.words(&prompt));
         let words = prompt.split_whitespace().chain(system.split_whitespace()).count() + exemplars;
-        let chat = if chat.is_some() { CHAT_TOKENS } else { 0 };
+        let turns = 1 + model.exemplars.as_ref().map_or(0, |all| all.rows.len());
+        let chat = if chat.is_some() { CHAT_TOKENS * turns } else { 0 };
         let around = TOKENS_PER_LONG_WORD * words + chat + usize::from(model.bos != Some(false));
         let prompt = match &self.data {
             Some(Data { columns: Columns { prompt: Some(_), .. }, prompt, .. }) => prompt

@@ -131,10 +131,11 @@ impl TestPrompts {
         let all = left + self.learned.values().sum::<usize>();
         let whose =
             self.learned.iter().map(|(whose, count)| format!("{count} are prompts of {whose}"));
+        let lower = if left > 0 { "lower it, " } else { "" };
         Some(format!(
             "of {all} test prompts {left} are left that nobody learns from, and `steer.prompts` \
-             asks for {asked}: {}\n\nhint: lower it, raise `data.test`, or take test prompts that \
-             the pairs do not have",
+             asks for {asked}: {}\n\nhint: {lower}raise `data.test`, or take test prompts that the \
+             pairs do not have",
             whose.collect::<Vec<_>>().join(", ")
         ))
     }
