@@ -18,8 +18,8 @@ use crate::score::JudgeModel;
 use crate::stages::tasks::SUMMARY;
 use crate::stages::{self, Context, shards};
 use crate::text::{
-    DataReport, LearnedPrompts, PairRow, PairRows, bos_problems, load_pair_rows, pair_problems,
-    said_twice,
+    DataReport, LearnedPrompts, PairRow, PairRows, bos_problems, ends_otherwise, load_pair_rows,
+    pair_problems, said_twice,
 };
 
 /// What `w2s run` was asked beyond the recipe.
@@ -44,10 +44,11 @@ pub fn run(
     options: &RunOptions,
 ) -> Result<Option<Summary>> {
     let stages = chosen_stages(&plan, options)?;
-    let Preflight { problems, .. } = preflight(&plan.recipe);
+    let Preflight { problems, warnings, .. } = preflight(&plan.recipe);
     if !problems.is_empty() {
         return Err(Error::Recipe(problems));
     }
+    warnings.iter().for_each(|warning| warn!("{warning}"));
     if let Some(shard) = options.shard {
         let context = Context::new(plan, RunDir::open_shard(dir, shard)?, false)?;
         info!("run directory {}: shard {shard} of stage steer", dir.display());
@@ -129,6 +130,8 @@ fn chosen_stages(plan: &Plan, options: &RunOptions) -> Result<Vec<Stage>> {
 /// What is found before any work.
 pub struct Preflight {
     pub problems: Vec<String>,
+    /// What a run does all the same; those of pairs are in their reports, too.
+    pub warnings: Vec<String>,
     pub counts: Counts,
     /// What was found of the pairs that are there already, by the table that names them.
     pub pairs: Vec<(&'static str, DataReport)>,
@@ -171,11 +174,11 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
         }
     }
     let (mut counts, mut learned) = (Counts::default(), LearnedPrompts::new(recipe));
-    let mut pairs = Vec::new();
+    let (mut pairs, mut warnings) = (Vec::new(), Vec::new());
     let sources = recipe.pair_sources().into_iter().filter(|source| source.path().exists());
     for source in sources {
         match load_pair_rows(&source) {
-            Ok(rows) => {
+            Ok(mut rows) => {
                 let count = Some(rows.train.len());
                 if source.table == GoldRewardModel::TABLE {
                     counts.gold_pairs = count;
@@ -183,6 +186,11 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
                     counts.pairs = count;
                     problems.extend(without_chat(recipe, &rows));
                     problems.extend(ending_twice(recipe, &rows));
+                }
+                let rule = recipe.data.as_ref().map(|data| &data.prompt);
+                if let Some(otherwise) = rule.and_then(|rule| ends_otherwise(&rows, rule)) {
+                    warnings.push(format!("`{}`: {otherwise}", source.table));
+                    rows.report.warnings.push(otherwise);
                 }
                 learned.add(source.table, &rows);
                 pairs.push((source.table, rows.report));
@@ -198,7 +206,7 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
                 .map(|error| format!("`{}.id`: {error}", judge.table())),
         );
     }
-    Preflight { problems, counts, pairs, learned }
+    Preflight { problems, warnings, counts, pairs, learned }
 }
 
 /// Models that are tuned on pairs whose prompts end in what their templates add.

@@ -9,7 +9,9 @@ use super::{hub, print, recipe_file};
 use crate::error::{Error, Result};
 use crate::hub::Files;
 use crate::pipeline::{self, Preflight};
-use crate::recipe::{self, Counts, Plan, Recipe, Steer, hub_base, hub_dataset, hub_model};
+use crate::recipe::{
+    self, Counts, Plan, PromptRule, Recipe, Steer, hub_base, hub_dataset, hub_model,
+};
 use crate::text::{
     DataReport, Dataset, Split, TestPrompts, answered_before, load_dataset, plan_report, said_twice,
 };
@@ -92,7 +94,8 @@ fn find(asked: &Recipe, recipe: &Recipe, path: &Path) -> Findings {
     local.models.retain(|name, _| !is_hub(&asked.models[name].id));
     local.gold = local.gold.filter(|_| asked.gold.as_ref().is_some_and(|gold| !is_hub(&gold.id)));
     local.judges.retain(|name, _| !is_hub(&Some(asked.judges[name].id.clone())));
-    let Preflight { mut problems, mut counts, pairs, learned } = pipeline::preflight(&local);
+    let Preflight { mut problems, mut counts, pairs, learned, warnings: _ } =
+        pipeline::preflight(&local);
     let mut data = None;
     let lies_here =
         |source: &str| hub_dataset(folder, source).is_none() && !source.starts_with("builtin:");
@@ -108,8 +111,7 @@ fn find(asked: &Recipe, recipe: &Recipe, path: &Path) -> Findings {
                 if let Some(steer) = &recipe.steer {
                     let found = read.test_prompts(table, *seed, steer.prompts, &learned);
                     problems.extend(found.too_few(table, steer.prompts));
-                    let end = table.prompt.end.as_deref();
-                    problems.extend(misread_prompts(recipe, steer, &found, end));
+                    problems.extend(misread_prompts(recipe, steer, &found, &table.prompt));
                 }
                 data = Some(read.report);
             }
@@ -129,19 +131,19 @@ fn lacking(recipe: &Recipe, dataset: &Dataset) -> Option<Error> {
 }
 
 /// What the templates and exemplars of models that are steered, or steer, do not go with in the
-/// test prompts, which all end in `end`.
+/// test prompts, which are as `rule` makes them.
 fn misread_prompts(
     recipe: &Recipe,
     steer: &Steer,
     TestPrompts { prompts, .. }: &TestPrompts,
-    end: Option<&str>,
+    rule: &PromptRule,
 ) -> Vec<String> {
     let bases = steer.bases.iter().map(String::as_str);
     let names: BTreeSet<&str> = bases.chain(recipe.guide_models()).collect();
     let models = names.iter().filter_map(|name| Some((*name, recipe.models.get(*name)?)));
     let problems = models.flat_map(|(name, model)| {
         let texts = prompts.iter().map(|prompt| &prompt.text);
-        [said_twice(name, model, texts), answered_before(name, model, prompts, end)]
+        [said_twice(name, model, texts), answered_before(name, model, prompts, rule)]
     });
     problems.flatten().collect()
 }

@@ -151,14 +151,19 @@ pub fn refuse_long(
 
 impl WordBound {
     /// The largest bound that none of the refused prompts keeps, the shortest of which has so many
-    /// words; `None` where it would keep no prompt at all.
+    /// words; where that would keep no prompt at all, a cut or another number may do.
     fn way_out(self, prompts: &[Prompt], shortest: usize) -> Option<String> {
         let Self { key, does } = self;
         let most = shortest.checked_sub(1)?;
         let longer = prompts.iter().filter(|prompt| prompt_words(&prompt.text) > most).count();
         let all = prompts.len();
-        (longer < all)
-            .then(|| format!(", or `{key} = {most}`, which {does} {longer} of these {all} prompts"))
+        Some(match longer < all {
+            true => format!(", or `{key} = {most}`, which {does} {longer} of these {all} prompts"),
+            false => format!(
+                ", or lower `{key}`, with `long = \"cut\"`: the shortest of them has {shortest} \
+                 words, and what stands around a prompt takes of the room too"
+            ),
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use super::answer::Answer;
 use super::ppo::{PpoReport, ppo_table};
 use super::summary::{Reward, Summary, SummaryRow};
-use super::table::table;
+use super::table::{reasons, table};
 use crate::monitor::number::{fixed, signed};
 
 /// Some responses of one base and method, to be read by people.
@@ -46,15 +46,9 @@ pub fn html(summary: &Summary, samples: &[Sample], ppo: &[PpoReport]) -> String 
             row.judges.get(judge)
         });
     }
-    for row in &summary.rows {
-        let Some(why) = &row.not_applicable else { continue };
-        let _ = writeln!(
-            page,
-            "<p>{} {}: not applicable: {}</p>",
-            escape(&row.base),
-            escape(&row.method),
-            escape(why)
-        );
+    for (why, what) in reasons(summary.rows.iter()) {
+        let (why, what) = (escape(why), escape(&what.join(", ")));
+        let _ = writeln!(page, "<p>Not applicable ({what}): {why}</p>");
     }
     length_control(&mut page, summary);
     for PpoReport { policy, rows, figure } in ppo {

@@ -53,6 +53,15 @@ pub fn compare(summaries: &[Summary]) -> String {
 
 /// Why methods do not apply to bases: a line for each reason with what it holds for.
 fn not_applicable<'a>(rows: impl Iterator<Item = &'a SummaryRow>) -> String {
+    let line = |(why, what): (&str, Vec<String>)| format!("\n  {}: {why}", what.join(", "));
+    let lines: String = reasons(rows).into_iter().map(line).collect();
+    if lines.is_empty() { lines } else { format!("\n\nnot applicable (n/a):{lines}") }
+}
+
+/// Why methods do not apply to bases: each reason with the bases and methods for which it holds.
+pub(super) fn reasons<'a>(
+    rows: impl Iterator<Item = &'a SummaryRow>,
+) -> Vec<(&'a str, Vec<String>)> {
     let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
     for row in rows {
         let Some(why) = &row.not_applicable else { continue };
@@ -63,9 +72,7 @@ fn not_applicable<'a>(rows: impl Iterator<Item = &'a SummaryRow>) -> String {
             None => reasons.push((why, vec![what])),
         }
     }
-    let line = |(why, what): (&str, Vec<String>)| format!("\n  {}: {why}", what.join(", "));
-    let lines: String = reasons.into_iter().map(line).collect();
-    if lines.is_empty() { lines } else { format!("\n\nnot applicable (n/a):{lines}") }
+    reasons
 }
 
 /// The judges beside the gold that any of these rows knows.
@@ -118,7 +125,13 @@ fn cells(row: &SummaryRow, judges: &BTreeSet<&str>) -> Vec<String> {
 
 /// Settings with their values; a table's are its own, without its name.
 fn settings(values: &Value) -> String {
-    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    // 1/0.667 has no end.
+    let short = |number: f64| ((number * 1e4).round() / 1e4).to_string();
+    let word = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_f64() => number.as_f64().map_or(String::new(), short),
+        value => value.to_string(),
+    };
     let one = |(key, value): (&String, &Value)| match value {
         Value::Object(_) => settings(value),
         value => format!("{} {}", symbol(key), word(value)),

@@ -57,10 +57,10 @@ impl Asked {
 
     /// Refuses test prompts that a model's exemplars answer.
     pub fn refuse_answered(self, context: &Context) -> Result<Self> {
-        let end = context.recipe().data()?.prompt.end.as_deref();
+        let rule = &context.recipe().data()?.prompt;
         for Model { name, .. } in &self.models {
             let model = context.models.table(name)?;
-            if let Some(problem) = answered_before(name, model, &self.prompts, end) {
+            if let Some(problem) = answered_before(name, model, &self.prompts, rule) {
                 return Err(Error::failed(problem));
             }
         }

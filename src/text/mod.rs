@@ -57,7 +57,7 @@ pub use pair_files::{
 pub use pairs::{LeftOut, Pair, Reason, read_pairs};
 pub use prompt::PromptTemplate;
 pub use prompt_files::read_prompts;
-pub use prompt_traps::{answered_before, said_twice};
+pub use prompt_traps::{answered_before, ends_otherwise, said_twice};
 pub use recipe_texts::read_recipe_texts;
 pub use report::{
     bos_problems, folder_reports, named, pair_problems, plan_report, two_vocabularies_problems,

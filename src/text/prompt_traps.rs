@@ -1,8 +1,10 @@
 //! Prompts that a model's template does not go with: such as end already in what it adds, and such
 //! as its exemplars answer. Asked before any work, of the prompts that a stage has.
 
+use super::pair_files::{PairRow, PairRows};
+use super::whole_prompts::as_wanted;
 use crate::prompt::{Prompt, PromptText};
-use crate::recipe::{HOLE, Model, behind_hole};
+use crate::recipe::{HOLE, Model, PromptRule, behind_hole};
 
 /// Prompts that are looked at.
 const FIRST: usize = 100;
@@ -31,22 +33,26 @@ pub fn said_twice<'a>(
 }
 
 /// What is wrong where a model's exemplars answer one of `prompts`, which are of the test split. A
-/// prompt is the same with and without what stands behind it: `end` of the data, and what the
-/// template adds.
+/// prompt is the same with and without what stands behind it: the end that `rule` gives all of
+/// them, and what the template adds; and as it is cut by `rule`.
 pub fn answered_before(
     name: &str,
     model: &Model,
     prompts: &[Prompt],
-    end: Option<&str>,
+    rule: &PromptRule,
 ) -> Option<String> {
     let exemplars = model.exemplars.as_ref()?;
     let template = exemplars.template(model.prompt.text()?);
-    let ends = [end.unwrap_or_default().trim(), behind_hole(&template)];
+    let ends = [rule.end.as_deref().unwrap_or_default().trim(), behind_hole(&template)];
     for (index, row) in exemplars.rows.iter().enumerate() {
         let shown = bare(&row.prompt, ends);
-        if let Some(Prompt { id, .. }) =
-            prompts.iter().find(|prompt| bare(last_words(&prompt.text), ends) == shown)
-        {
+        let cut = as_wanted(rule, &row.prompt.as_str().into());
+        let cut = cut.as_ref().map_or(shown, |cut| bare(last_words(cut), ends));
+        let is_shown = |prompt: &&Prompt| {
+            let asked = bare(last_words(&prompt.text), ends);
+            asked == shown || asked == cut
+        };
+        if let Some(Prompt { id, .. }) = prompts.iter().find(is_shown) {
             return Some(format!(
                 "exemplar {} of `models.{name}` is test prompt `{id}`, so its answer is known\n\n\
                  hint: take exemplars from another split",
@@ -55,6 +61,20 @@ pub fn answered_before(
         }
     }
     None
+}
+
+/// What is to be said of pairs of which most do not end as `rule` has the steered prompts end.
+pub fn ends_otherwise(pairs: &PairRows, rule: &PromptRule) -> Option<String> {
+    let end = rule.end.as_deref().map(str::trim).filter(|end| !end.is_empty())?;
+    let ends = |pair: &&PairRow| last_words(&pair.prompt).trim_end().ends_with(end);
+    let (all, ending) = (pairs.train.len(), pairs.train.iter().filter(ends).count());
+    (2 * ending < all).then(|| {
+        format!(
+            "steered prompts end in `{end}` (`data.prompt.end`), and {ending} of {all} prompts of \
+             the training pairs do: what is learned from them is asked otherwise. `data.prompt` \
+             does not change pairs"
+        )
+    })
 }
 
 /// A prompt without white space at its ends and without any of `ends`.
@@ -79,9 +99,14 @@ fn last_words(prompt: &PromptText) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::LongPrompts;
 
     fn model(table: &str) -> Model {
         toml::from_str(&format!("id = 'x'\n{table}")).unwrap()
+    }
+
+    fn rule(end: Option<&str>) -> PromptRule {
+        PromptRule { end: end.map(str::to_owned), ..PromptRule::default() }
     }
 
     fn prompts(texts: &[&str]) -> Vec<Prompt> {
@@ -111,15 +136,52 @@ mod tests {
                      { prompt = 'POST: a', response = 'A' }, { prompt = \"POST: b\\n\\n\", \
                      response = 'B' }] }";
         let tests = prompts(&["POST: aa", "POST: b\n\nTL;DR:"]);
-        let found = answered_before("large", &model(table), &tests, None).unwrap();
+        let found = answered_before("large", &model(table), &tests, &rule(None)).unwrap();
         assert!(
             found.starts_with("exemplar 2 of `models.large` is test prompt `test-1`, so"),
             "{found}"
         );
         let plain = table.replace("TL;DR:", "");
-        assert_eq!(answered_before("large", &model(&plain), &tests, None), None);
+        assert_eq!(answered_before("large", &model(&plain), &tests, &rule(None)), None);
         let end = Some("TL;DR:");
-        assert!(answered_before("large", &model(&plain), &tests, end).is_some());
-        assert_eq!(answered_before("large", &model(table), &tests[..1], end), None);
+        assert!(answered_before("large", &model(&plain), &tests, &rule(end)).is_some());
+        assert_eq!(answered_before("large", &model(table), &tests[..1], &rule(end)), None);
+    }
+
+    #[test]
+    fn an_exemplar_is_a_test_prompt_as_the_rule_cuts_it() {
+        let cut = PromptRule {
+            max_words: Some(2),
+            long: LongPrompts::Cut,
+            end: Some("TL;DR:".to_owned()),
+            ..PromptRule::default()
+        };
+        let shown = model("exemplars = { rows = [{ prompt = 'a b c d', response = 'A' }] }");
+        let tests = prompts(&["a b\n\nTL;DR:"]);
+        assert!(answered_before("large", &shown, &tests, &cut).is_some());
+        assert_eq!(answered_before("large", &shown, &tests, &rule(None)), None);
+    }
+
+    #[test]
+    fn pairs_that_end_otherwise_are_told() {
+        let row = |prompt: &str| PairRow {
+            id: "train-0".to_owned(),
+            prompt: prompt.into(),
+            chosen: "a".to_owned(),
+            rejected: "b".to_owned(),
+            chosen_complete: true,
+            rejected_complete: true,
+            unfit: None,
+        };
+        let rows = |prompts: &[&str]| PairRows {
+            train: prompts.iter().map(|prompt| row(prompt)).collect(),
+            validation: Vec::new(),
+            report: Default::default(),
+        };
+        let asked = rule(Some("\nTL;DR:"));
+        let told = ends_otherwise(&rows(&["a", "b", "c TL;DR: "]), &asked).unwrap();
+        assert!(told.contains("1 of 3 prompts of the training pairs"), "{told}");
+        assert_eq!(ends_otherwise(&rows(&["a TL;DR:", "b"]), &asked), None);
+        assert_eq!(ends_otherwise(&rows(&["a"]), &rule(None)), None);
     }
 }

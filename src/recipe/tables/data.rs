@@ -70,7 +70,8 @@ pub enum RowOrder {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Columns {
-    /// The column that holds the text.
+    /// The column that holds the text, which `[pretrain]` and a gold classifier learn from; it may
+    /// be that of the prompts.
     #[schemars(extend("x-also" = ["dataset_text_field"]))]
     pub text: String,
     /// The column that holds the label, 1 for positive; read where a classifier is made or

@@ -74,7 +74,7 @@ fn sweep(keys: &Map<String, Value>) -> Option<Value> {
         row.insert(key.clone(), one);
     }
     let (first, field) = keys.iter().next()?;
-    let value = field.get("x-usual").cloned().unwrap_or_else(|| json!(1));
+    let value = field.get("x-usual").cloned().unwrap_or_else(|| json!(2));
     let mut example = Map::new();
     example.insert(first.clone(), json!([1, value]));
     Some(json!({

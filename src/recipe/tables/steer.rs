@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::super::guide_pairs::GuidePairSource;
+use super::super::guide_pairs::{GuidePairSource, GuideSet};
 use super::super::memory::{StageMemory, largest};
 use super::super::plan::Plan;
 use super::super::rules::Rules;
@@ -158,7 +158,22 @@ impl Steer {
         let mut all = 0_u64;
         let rows = |method: &'a MethodTable| method.rows.iter().map(move |row| (method, row));
         for (method, row) in self.method.iter().flat_map(rows) {
-            let names: Vec<String> = row.methods().into_iter().map(|(name, _)| name).collect();
+            let sets = plan.guide_sets();
+            let is_guided = row
+                .methods()
+                .iter()
+                .any(|(_, method)| method.needs_guides() || method.proposal == Proposal::Tuned);
+            let of_sets = |name: String| -> Vec<String> {
+                let named = sets.iter().filter(|_| is_guided).map(|set| set.setting.as_ref());
+                match named.map(|name| Some(name?.as_str())).collect::<Option<Vec<_>>>() {
+                    Some(settings) if !settings.is_empty() => {
+                        settings.iter().map(|setting| format!("{name}-{setting}")).collect()
+                    }
+                    _ => vec![name],
+                }
+            };
+            let names: Vec<String> =
+                row.methods().into_iter().flat_map(|(name, _)| of_sets(name)).collect();
             let samples = product(&[row.search.settings().rows() as u64, names.len() as u64]);
             let (arithmetic, sampled) = self.sampled(plan, method, row, samples);
             all = all.saturating_add(sampled);
@@ -235,7 +250,8 @@ impl StageTable for Steer {
         let pair = |pair: &GuidePairSource| {
             format!("{} over {} with weight {}", pair.tuned, pair.untuned, pair.weight)
         };
-        let guides = plan.guide_pairs().iter().map(pair).collect::<Vec<_>>().join(", ");
+        let set = |set: &GuideSet| set.pairs.iter().map(pair).collect::<Vec<_>>().join(", ");
+        let guides = plan.guide_sets().iter().map(set).collect::<Vec<_>>().join("; or ");
         let guides = if guides.is_empty() { "none" } else { &guides };
         writeln!(out, "{}; guides: {guides}", self.bases.join(", "))?;
         for guide in plan.recipe.guide_models() {

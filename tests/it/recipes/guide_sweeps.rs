@@ -75,7 +75,14 @@ fn guided_methods_run_with_each_guide_and_others_once() {
         ]
     );
     let said = plan.describe();
-    assert!(said.contains("2 guides\n     beta-0.1: "), "{said}");
+    for shown in [
+        "2 guides\n     beta-0.1: ",
+        "guides: dpo/beta-0.1/ over sft/ with weight 1; or dpo/beta-0.2/ over sft/ with weight 1",
+        "best_of_n-beta-0.1, best_of_n-beta-0.2: ",
+        "     base: ",
+    ] {
+        assert!(said.contains(shown), "{shown}\n{said}");
+    }
     assert_eq!(memory_of(&plan, Stage::Dpo).model, "guide");
 }
 
