@@ -151,7 +151,8 @@ mod tests {
     #[test]
     fn an_exemplar_is_a_test_prompt_as_the_rule_cuts_it() {
         let cut = PromptRule {
-            max_words: Some(2),
+            // The end is a word of it.
+            max_words: Some(3),
             long: LongPrompts::Cut,
             end: Some("TL;DR:".to_owned()),
             ..PromptRule::default()
