@@ -80,7 +80,7 @@ pub fn run(
     context.tell_left_overs()?;
     let warnings = context.plan.warnings().into_iter().chain(notes(&context.plan.recipe));
     warnings.for_each(|warning| warn!("{warning}"));
-    stages::check_prompts_ahead(&stages, &context)?;
+    stages::check_ahead(&stages, &context)?;
     for stage in &stages {
         stages::run(*stage, &context)?;
     }

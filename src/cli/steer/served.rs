@@ -111,6 +111,8 @@ impl ServedFlags {
             max_new_tokens: settings.max_new_tokens,
             unsupported: api.unsupported,
         };
-        RemoteBase::new(Server::open("--base", api)?, asking, None)
+        let base = RemoteBase::new(Server::open("--base", api)?, asking, None)?;
+        base.tell_dropped();
+        Ok(base)
     }
 }

@@ -109,6 +109,15 @@ impl RemoteBase {
         &self.dropped
     }
 
+    /// Says what was left out.
+    pub fn tell_dropped(&self) {
+        if !self.dropped.is_empty() {
+            let (name, dialect) = (&self.server.service.name, self.server.dialect.name());
+            let told = self.dropped.join(", ");
+            warn!("{name}: the server ({dialect}) cannot take {told}; it samples without");
+        }
+    }
+
     /// Requests that it can have under way, at most.
     pub fn at_once(&self) -> usize {
         self.server.service.limits.at_once
@@ -459,10 +468,7 @@ fn dropped(server: &Server, asking: &Asking) -> Result<Vec<String>> {
     }
     let (name, dialect, told) = (&server.service.name, server.dialect.name(), all.join(", "));
     match asking.unsupported {
-        Unsupported::Drop => {
-            warn!("{name}: the server ({dialect}) cannot take {told}; it samples without");
-            Ok(all)
-        }
+        Unsupported::Drop => Ok(all),
         Unsupported::Refuse => Err(Error::recipe(format!(
             "`{name}`: the server at {} ({dialect}) cannot take {told}\n\nhint: give the model a \
              `sampling` of its own without it, or `api.unsupported = \"drop\"`, which the summary \
