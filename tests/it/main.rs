@@ -40,6 +40,10 @@ mod steering;
 /// vocabulary.
 mod token_rewards;
 
+// Servers.
+/// Whole runs over a served base: kept busy, killed, on bad days, and what its recipes may not say.
+mod served;
+
 // Models and their files.
 /// Readers of files and recipes given mutated ones.
 mod fuzz;

@@ -2,16 +2,20 @@
 //! becomes responses. How requests fare is left to the room `http`.
 
 mod ask;
+mod asking;
 mod base;
 mod dialect;
 mod facts;
 mod joining;
+mod meter;
 mod paid;
+mod prompts;
 mod server;
 mod words;
 
 pub use ask::{Ask, Choice, End, Given, Read};
-pub use base::{Asking, RemoteBase};
+pub use asking::Asking;
+pub use base::RemoteBase;
 pub use dialect::{Dialect, Route};
 pub use facts::{Facts, Ids};
 pub use paid::{Paid, Receipt};
