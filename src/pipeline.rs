@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::models::{self, check_lm_folder, check_resumes, tokenizer_and_context};
 use crate::prompt::PromptText;
 use crate::recipe::{
-    Counts, GoldRewardModel, LmSizes, Lora, Plan, Recipe, Stage, chat_template, config_folder,
+    Counts, GoldRewardModel, JudgeSource, LmSizes, Lora, Plan, Recipe, Stage, chat_template,
+    config_folder,
 };
 use crate::report::Summary;
 use crate::score::JudgeModel;
@@ -199,7 +200,8 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
         }
     }
     for judge in recipe.judges() {
-        let Some(folder) = folder(&judge.id.map(str::to_owned)) else { continue };
+        let JudgeSource::Model(id) = judge.source else { continue };
+        let Some(folder) = folder(&Some(id.to_owned())) else { continue };
         problems.extend(
             JudgeModel::check_folder(&folder)
                 .err()

@@ -8,9 +8,11 @@ mod printed;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
+use tch::{Device, Kind};
 use tracing::warn;
 
 use self::printed::Printed;
@@ -24,8 +26,8 @@ use crate::machine::device;
 use crate::models::{check_lm_folders, notes, open_with_tokenizer, tokenizer_and_context};
 use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
-use crate::recipe::{Dtype, Proposal, Recipe, base_kinds};
-use crate::score::{GuidePair, JudgeModel};
+use crate::recipe::{Dtype, GOLD, JudgeSource, ProgramWords, Proposal, Recipe, base_kinds};
+use crate::score::{GuidePair, Judge, JudgeModel, Program};
 use crate::search::{CbsSettings, Search};
 use crate::text::{PromptTemplate, Tokenizer, read_prompts, two_vocabularies_problems};
 
@@ -48,6 +50,10 @@ pub struct SteerCommand {
     /// prints
     #[arg(long, value_name = "MODEL")]
     gold: Option<String>,
+    /// A program as the gold, by a line of the shell; it reads a line of JSON for each response and
+    /// writes a number
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["gold", "gold_text"])]
+    gold_command: Option<String>,
     /// What the gold model reads, with `{prompt}` and `{response}`, instead of the layout it was
     /// trained with
     #[arg(long, requires = "gold", value_parser = escapes::read)]
@@ -199,11 +205,7 @@ impl SteerCommand {
             let guide = GuidePair::new(open(tuned)?, open(untuned)?, templates.guides.clone())?;
             guides.push((pair.weight, Rc::new(guide)));
         }
-        let gold = folders
-            .gold
-            .as_ref()
-            .map(|folder| JudgeModel::open(folder, device, kind, self.gold_text.as_deref()))
-            .transpose()?;
+        let gold = self.open_gold(&recipe, &folders, device, kind)?;
         let sampling = settings.sampling;
         let base =
             LocalPolicy::new(base, tokenizer, templates.base, sampling, settings.stop.clone());
@@ -249,6 +251,27 @@ impl SteerCommand {
         let pairs = pairs.collect::<Result<_>>()?;
         let gold = self.gold.as_deref().map(hub::model).transpose()?;
         Ok(Folders { base, pairs, gold })
+    }
+
+    /// Whoever says what the answers are worth, where somebody is asked.
+    fn open_gold(
+        &self,
+        recipe: &Recipe,
+        folders: &Folders,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Option<Judge>> {
+        if let Some(folder) = &folders.gold {
+            let model = JudgeModel::open(folder, device, kind, self.gold_text.as_deref())?;
+            return Ok(Some(Judge::Model(Box::new(model))));
+        }
+        Ok(recipe.judge(GOLD).and_then(|gold| match gold.source {
+            JudgeSource::Program(ProgramWords { words, seconds }) => {
+                let (here, silence) = (PathBuf::from("."), Duration::from_secs(seconds));
+                Some(Judge::Program(Program::new(GOLD, words, here, silence)))
+            }
+            JudgeSource::Made | JudgeSource::Model(_) => None,
+        }))
     }
 
     fn templates(&self) -> Templates {

@@ -5,13 +5,17 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::placements::{Placement, Placements};
 use super::tuning_plan::Pupil;
 use crate::error::{Error, Result};
 use crate::models::{Lm, open_with_tokenizer, tokenizer_and_context};
-use crate::recipe::{GOLD, GuidePairSource, GuideSource, Model, Plan, Recipe, tokenizer_folder};
-use crate::score::{GuidePair, JudgeModel};
+use crate::recipe::{
+    GOLD, GuidePairSource, GuideSource, JudgeSource, Model, Plan, ProgramWords, Recipe,
+    tokenizer_folder,
+};
+use crate::score::{GuidePair, Judge, JudgeModel, Program};
 use crate::text::{PromptTemplate, Tokenizer};
 
 /// A model and its tokenizer.
@@ -113,18 +117,27 @@ impl Models {
         Ok(Rc::new(GuidePair::new(tuned, untuned, self.template(tuned_name)?)?))
     }
 
-    pub fn open_judge(&self, name: &str) -> Result<JudgeModel> {
+    /// The judge `name` of the recipe; a program is started once it is asked.
+    pub fn open_judge(&self, name: &str) -> Result<Judge> {
         let judge = self
             .recipe()
             .judge(name)
             .ok_or_else(|| Error::recipe(format!("the recipe has no judge `{name}`")))?;
-        let folder = judge.id.map_or_else(|| self.run_dir.join(GOLD), PathBuf::from);
+        let folder = match judge.source {
+            JudgeSource::Made => self.run_dir.join(GOLD),
+            JudgeSource::Model(id) => PathBuf::from(id),
+            JudgeSource::Program(ProgramWords { words, seconds }) => {
+                let (folder, silence) = (self.plan.folder.clone(), Duration::from_secs(seconds));
+                return Ok(Judge::Program(Program::new(name, words, folder, silence)));
+            }
+        };
         let Placement { device, kind } = self.placements.judge(name)?;
-        JudgeModel::open(&folder, device, kind, judge.text)
+        let model = JudgeModel::open(&folder, device, kind, judge.text)?;
+        Ok(Judge::Model(Box::new(model)))
     }
 
     /// The judge of `[gold]`.
-    pub fn open_gold(&self) -> Result<JudgeModel> {
+    pub fn open_gold(&self) -> Result<Judge> {
         self.open_judge(GOLD)
     }
 }

@@ -51,6 +51,10 @@ impl SteerCommand {
             settings.flag("--gold", "gold.id", Some(gold.as_str()));
             settings.flag("--gold-text", "gold.text", self.gold_text.as_deref());
         }
+        if let Some(command) = &self.gold_command {
+            let words = vec!["sh".to_owned(), "-c".to_owned(), command.clone()];
+            settings.flag("--gold-command", "gold.command", Some(words));
+        }
         let (recipe, mut problems, words) = settings.check()?;
         self.refuse_idle_flags(&mut problems);
         self.refuse_uneven_guides(&mut problems);

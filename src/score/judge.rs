@@ -1,0 +1,99 @@
+//! A judge, wherever its rewards come from: a model that is opened here, or a program of the
+//! user's. What each of them does is its own file's; which responses are judged, the stages'.
+
+use std::borrow::Cow;
+
+use super::judge_model::JudgeModel;
+use super::program::Program;
+use crate::error::Result;
+use crate::prompt::PromptText;
+
+/// A response to be judged, and the prompt that it answers.
+pub struct ToJudge<'a> {
+    /// What messages and a program's answers call it; no other of those asked together has it.
+    pub id: Cow<'a, str>,
+    pub prompt: &'a PromptText,
+    pub response: &'a str,
+}
+
+/// Who says what responses are worth.
+pub enum Judge {
+    Model(Box<JudgeModel>),
+    Program(Program),
+}
+
+impl<'a> ToJudge<'a> {
+    pub fn new(id: impl Into<Cow<'a, str>>, prompt: &'a PromptText, response: &'a str) -> Self {
+        Self { id: id.into(), prompt, response }
+    }
+}
+
+impl Judge {
+    /// Whether what it says of a response depends on nothing else, so that those of a group that
+    /// were judged before need not be asked about again. A model's numbers depend, in their last
+    /// bits, on the texts of one pass.
+    pub fn asks_each_alone(&self) -> bool {
+        !matches!(self, Self::Model(_))
+    }
+
+    /// One reward for each response, in order; a model by one pass over all of them.
+    ///
+    /// # Errors
+    /// Where a reward is missing or no finite number, with the text or id that it is about.
+    pub fn rewards(&self, all: &[ToJudge]) -> Result<Vec<f64>> {
+        match self {
+            Self::Model(model) => model.rewards(&texts(all)),
+            Self::Program(_) => self.rewards_by_length(all, all.len()),
+        }
+    }
+
+    /// The same of the responses to several prompts; a model by one pass for each prompt.
+    ///
+    /// # Errors
+    /// As [`Self::rewards`].
+    pub fn rewards_by_prompt(&self, prompts: Vec<Vec<ToJudge>>) -> Result<Vec<Vec<f64>>> {
+        if let Self::Model(_) = self {
+            return prompts.iter().map(|responses| self.rewards(responses)).collect();
+        }
+        let counts: Vec<usize> = prompts.iter().map(Vec::len).collect();
+        let mut rewards = self.rewards(&prompts.into_iter().flatten().collect::<Vec<_>>())?;
+        Ok(counts.into_iter().map(|count| rewards.drain(..count).collect()).collect())
+    }
+
+    /// The same of any number of responses: of a model, `batch` of like length in one pass, so that
+    /// little of it is padding.
+    ///
+    /// # Errors
+    /// As [`Self::rewards`].
+    pub fn rewards_by_length(&self, all: &[ToJudge], batch: usize) -> Result<Vec<f64>> {
+        let mut rewards = Vec::with_capacity(all.len());
+        self.each_reward(all, batch, &mut |reward| {
+            rewards.push(reward);
+            Ok(())
+        })?;
+        Ok(rewards)
+    }
+
+    /// [`Self::rewards_by_length`], each told in order, as soon as it and those before it are known.
+    ///
+    /// # Errors
+    /// As [`Self::rewards`], and what `tell` fails of.
+    pub fn each_reward(
+        &self,
+        all: &[ToJudge],
+        batch: usize,
+        tell: &mut dyn FnMut(f64) -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            Self::Model(model) => {
+                model.rewards_by_length(&texts(all), batch)?.into_iter().try_for_each(tell)
+            }
+            Self::Program(program) => program.each_reward(all, tell),
+        }
+    }
+}
+
+/// What a model reads.
+fn texts<'a>(all: &[ToJudge<'a>]) -> Vec<(&'a PromptText, &'a str)> {
+    all.iter().map(|one| (one.prompt, one.response)).collect()
+}
