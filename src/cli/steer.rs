@@ -270,7 +270,7 @@ impl SteerCommand {
                 let (here, silence) = (PathBuf::from("."), Duration::from_secs(seconds));
                 Some(Judge::Program(Program::new(GOLD, words, here, silence)))
             }
-            JudgeSource::Made | JudgeSource::Model(_) => None,
+            JudgeSource::Server(_) | JudgeSource::Made | JudgeSource::Model(_) => None,
         }))
     }
 

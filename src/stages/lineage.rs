@@ -114,6 +114,7 @@ impl Lineage {
                     JudgeSource::Model(id) => self.of_judge(name, Path::new(id), placements)?,
                     JudgeSource::Made => made()?,
                     JudgeSource::Program(program) => self.program(program.words, &plan.folder)?,
+                    JudgeSource::Server(server) => server.outcome(),
                 };
                 json!({ "text": judge.outcome(), "weights": weights })
             }

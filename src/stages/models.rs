@@ -130,6 +130,7 @@ impl Models {
                 let (folder, silence) = (self.plan.folder.clone(), Duration::from_secs(seconds));
                 return Ok(Judge::Program(Program::new(name, words, folder, silence)));
             }
+            JudgeSource::Server(_) => return Err(Error::failed("no server is asked yet")),
         };
         let Placement { device, kind } = self.placements.judge(name)?;
         let model = JudgeModel::open(&folder, device, kind, judge.text)?;

@@ -15,14 +15,15 @@ use super::super::stage::{StageTable, Texts};
 use super::super::words::grouped;
 use super::GOLD;
 use super::Recipe;
+use super::api::ApiLimits;
 use super::gold_reward_model::GoldRewardModel;
 use super::judge_source::{JudgeSource, OutsideKeys, one_origin};
 use super::run::Dtype;
 use super::training::{Training, TrainingTable};
 
 /// The gold reward: log p(positive) − log p(negative) of a sentiment classifier, what a reward
-/// model says, or what a program of one's own does. One of `id`, `scratch`, `reward_model` and
-/// `command`.
+/// model says, or what a program of one's own or a server does. One of `id`, `scratch`,
+/// `reward_model`, `command` and `url`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Gold {
@@ -44,6 +45,23 @@ pub struct Gold {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), example = 600)]
     pub seconds: Option<u64>,
+    /// The address of a server of rewards: OpenRLHF's remote reward model, or vLLM's where it ends
+    /// in `/classify` (log p(positive) − log p(negative) of two classes, the number of one) or
+    /// `/pooling` (its number, of several the last).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-also" = ["remote_rm_url"]), example = &"http://127.0.0.1:5000/get_reward")]
+    pub url: Option<String>,
+    /// What a vLLM server calls the model; where it is left out, the only one it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"owner/reward-model")]
+    pub model: Option<String>,
+    /// The environment variable that holds the server's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"REWARD_KEY")]
+    pub key: Option<String>,
+    /// How much the server is asked at once, and how patiently.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ApiLimits>,
     /// What the judge reads, with `{prompt}` and `{response}` once each; by default the layout that
     /// its kind was trained with. A `reward_model` is trained on it, too.
     #[schemars(example = &"{prompt}{response}")]
@@ -116,6 +134,10 @@ impl Gold {
             reward_model,
             command: _,
             seconds: _,
+            url: _,
+            model: _,
+            key: _,
+            limits: _,
             text,
             device: _,
             dtype: _,
@@ -162,7 +184,8 @@ impl Gold {
     }
 
     fn outside(&self) -> OutsideKeys<'_> {
-        OutsideKeys { command: &self.command, seconds: self.seconds }
+        let Self { command, seconds, url, model, key, limits, .. } = self;
+        OutsideKeys { command, seconds: *seconds, url, model, key, limits }
     }
 
     fn origin_rules(&self, rules: &mut Rules) {
@@ -171,18 +194,14 @@ impl Gold {
             ("scratch", self.scratch.is_some()),
             ("reward_model", self.reward_model.is_some()),
             ("command", self.command.is_some()),
+            ("url", self.url.is_some()),
         ];
         let hint = "`id` is a folder or a hub id, `scratch` the sizes of a classifier to make, \
                     `reward_model` the model and the pairs of one to train, `command` a program \
-                    of your own";
+                    of your own, `url` a server";
         one_origin(GOLD, &origins, hint, rules);
-        let idle = [
-            ("text", self.text.is_some()),
-            ("device", self.device.is_some()),
-            ("dtype", self.dtype.is_some()),
-            ("training", self.training != TrainingTable::default()),
-        ];
-        self.outside().rules(GOLD, &idle, rules);
+        let local = [("device", self.device.is_some()), ("dtype", self.dtype.is_some())];
+        self.outside().rules(GOLD, &local, self.text.is_some(), rules);
     }
 }
 
@@ -217,7 +236,7 @@ impl StageTable for Gold {
             return table.words(plan, out);
         }
         let source = self.source();
-        if let JudgeSource::Program(_) = source {
+        if let JudgeSource::Program(_) | JudgeSource::Server(_) = source {
             return writeln!(out, "asks {}", source.words(""));
         }
         let parameters = grouped(plan.gold.as_ref().map_or(0, |sizes| sizes.parameters));

@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::super::rules::Rules;
+use super::api::ApiLimits;
 use super::judge_source::{JudgeSource, OutsideKeys, one_origin};
 use super::run::Dtype;
 use super::{GOLD, Recipe};
 
 /// A further judge that `[evaluate]` asks beside `[gold]` about every response: a sequence
-/// classifier, a reward model, or a program of one's own. One of `id` and `command`. Nothing is
-/// steered or learned by what it says.
+/// classifier, a reward model, a program of one's own or a server. One of `id`, `command` and
+/// `url`. Nothing is steered or learned by what it says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JudgeTable {
@@ -27,6 +28,21 @@ pub struct JudgeTable {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), example = 600)]
     pub seconds: Option<u64>,
+    /// The address of a server of rewards, as `gold.url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-also" = ["remote_rm_url"]), example = &"http://127.0.0.1:5000/get_reward")]
+    pub url: Option<String>,
+    /// As `gold.model`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"owner/reward-model")]
+    pub model: Option<String>,
+    /// As `gold.key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"REWARD_KEY")]
+    pub key: Option<String>,
+    /// As `gold.limits`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ApiLimits>,
     /// What the judge reads, as `gold.text`.
     #[schemars(example = &"{prompt}{response}")]
     pub text: Option<String>,
@@ -99,20 +115,21 @@ impl JudgeTable {
     }
 
     fn outside(&self) -> OutsideKeys<'_> {
-        OutsideKeys { command: &self.command, seconds: self.seconds }
+        let Self { command, seconds, url, model, key, limits, .. } = self;
+        OutsideKeys { command, seconds: *seconds, url, model, key, limits }
     }
 
     pub(in crate::recipe) fn rules(&self, name: &str, rules: &mut Rules) {
         rules.folder_name("judges", name);
-        let origins = [("id", self.id.is_some()), ("command", self.command.is_some())];
-        let hint = "`id` is a folder or a hub id, `command` a program of your own";
-        one_origin(&table_of(name), &origins, hint, rules);
-        let idle = [
-            ("text", self.text.is_some()),
-            ("device", self.device.is_some()),
-            ("dtype", self.dtype.is_some()),
+        let origins = [
+            ("id", self.id.is_some()),
+            ("command", self.command.is_some()),
+            ("url", self.url.is_some()),
         ];
-        self.outside().rules(&table_of(name), &idle, rules);
+        let hint = "`id` is a folder or a hub id, `command` a program of your own, `url` a server";
+        one_origin(&table_of(name), &origins, hint, rules);
+        let local = [("device", self.device.is_some()), ("dtype", self.dtype.is_some())];
+        self.outside().rules(&table_of(name), &local, self.text.is_some(), rules);
         if name == GOLD {
             rules.problem_hint(
                 format!("`judges.{GOLD}` has the name of the judge that `[gold]` is"),

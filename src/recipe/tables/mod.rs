@@ -28,6 +28,7 @@
 //! - when to give up (`max_skips`).
 
 mod answering;
+mod api;
 mod chunk_len;
 mod data;
 mod data_rules;
@@ -79,6 +80,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(in crate::recipe) use api::served_models;
+pub use api::{Api, ApiBudget, ApiLimits, DialectName, Unsupported};
 pub use chunk_len::ChunkLens;
 pub use data::{Columns, Data, LongPrompts, PromptRule, RowOrder};
 pub(in crate::recipe) use data_rules::without_data;
@@ -91,7 +94,7 @@ pub use gold::{Gold, GoldScratch};
 pub use gold_reward_model::GoldRewardModel;
 pub use guide::GuideTable;
 pub use judge::{Judge, JudgeTable, ModelId};
-pub use judge_source::{JudgeSource, ProgramWords};
+pub use judge_source::{JudgeSource, ProgramWords, RewardServer, RewardShape};
 pub use kl::KlTable;
 pub use length::Length;
 pub use lora::{Lora, LoraSave, LoraTable};
