@@ -20,7 +20,7 @@ use crate::losses::DpoObjective;
 pub struct Plan {
     pub recipe: Recipe,
     /// Where the recipe lies, and its programs are started.
-    #[serde(skip)]
+    #[serde(default)]
     pub folder: PathBuf,
     pub stages: Vec<Stage>,
     pub training: StageTraining,

@@ -1,31 +1,16 @@
 //! A judge, wherever its rewards come from: a model that is opened here, or a program of the
 //! user's. What each of them does is its own file's; which responses are judged, the stages'.
 
-use std::borrow::Cow;
-
 use super::judge_model::JudgeModel;
 use super::program::Program;
+use super::to_judge::ToJudge;
 use crate::error::Result;
 use crate::prompt::PromptText;
-
-/// A response to be judged, and the prompt that it answers.
-pub struct ToJudge<'a> {
-    /// What messages and a program's answers call it; no other of those asked together has it.
-    pub id: Cow<'a, str>,
-    pub prompt: &'a PromptText,
-    pub response: &'a str,
-}
 
 /// Who says what responses are worth.
 pub enum Judge {
     Model(Box<JudgeModel>),
     Program(Program),
-}
-
-impl<'a> ToJudge<'a> {
-    pub fn new(id: impl Into<Cow<'a, str>>, prompt: &'a PromptText, response: &'a str) -> Self {
-        Self { id: id.into(), prompt, response }
-    }
 }
 
 impl Judge {
@@ -74,7 +59,7 @@ impl Judge {
         Ok(rewards)
     }
 
-    /// [`Self::rewards_by_length`], each told in order, as soon as it and those before it are known.
+    /// [`Self::rewards_by_length`], each told in order, once it and those before it are known.
     ///
     /// # Errors
     /// As [`Self::rewards`], and what `tell` fails of.

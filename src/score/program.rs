@@ -14,7 +14,7 @@ use tracing::warn;
 
 use self::answers::Answers;
 use self::process::{Heard, Process};
-use super::judge::ToJudge;
+use super::to_judge::ToJudge;
 use crate::artifacts::interrupt;
 use crate::error::{Error, Result};
 

@@ -1,5 +1,6 @@
 //! Where a judge's rewards come from: a model that is opened here, or a program of the user's or a
-//! server that is asked. The rules that `[gold]` and `[judges.<name>]` share; asking is left to `score`.
+//! server that is asked. The rules that `[gold]` and `[judges.<name>]` share; asking is left to
+//! `score`.
 
 use serde_json::{Value, json};
 
