@@ -112,6 +112,10 @@ mod resume;
 /// Steering in shards, killed, overlapping, stale and side by side, against the unsharded run.
 mod shards;
 
+// Other people's servers.
+/// The client for bad days and the server that plays them.
+mod http;
+
 // The program.
 /// Bad input through the real program.
 mod cli;

@@ -1,8 +1,9 @@
 //! What many themes share: the real program in fresh folders, and by file the desks, scripted parts
-//! and tiny models of the search tests.
+//! and tiny models of the search tests, and servers on the loopback interface.
 
 pub mod desk;
 pub mod lines;
+pub mod loopback;
 pub mod scripted;
 pub mod searches;
 pub mod tables;
