@@ -8,7 +8,6 @@ mod printed;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
@@ -26,8 +25,8 @@ use crate::machine::device;
 use crate::models::{check_lm_folders, notes, open_with_tokenizer, tokenizer_and_context};
 use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
-use crate::recipe::{Dtype, GOLD, JudgeSource, ProgramWords, Proposal, Recipe, base_kinds};
-use crate::score::{GuidePair, Judge, JudgeModel, Program};
+use crate::recipe::{Dtype, GOLD, Proposal, Recipe, base_kinds};
+use crate::score::{GuidePair, Judge, JudgeModel};
 use crate::search::{CbsSettings, Search};
 use crate::text::{PromptTemplate, Tokenizer, read_prompts, two_vocabularies_problems};
 
@@ -46,8 +45,8 @@ pub struct SteerCommand {
     /// Weight of each pair's score, in their order; below 0 steers away
     #[arg(long, value_name = "WEIGHT", requires = "tuned")]
     guide_weight: Vec<f64>,
-    /// A gold classifier or reward model, a folder or a hub id; adds `gold_reward` to what --json
-    /// prints
+    /// A gold classifier or reward model, a folder or a hub id, or the address of a server of
+    /// rewards; adds `gold_reward` to what --json prints
     #[arg(long, value_name = "MODEL")]
     gold: Option<String>,
     /// A program as the gold, by a line of the shell; it reads a line of JSON for each response and
@@ -249,7 +248,8 @@ impl SteerCommand {
         let pairs = self.tuned.iter().zip(&self.untuned);
         let pairs = pairs.map(|(tuned, untuned)| Ok((hub::model(tuned)?, hub::model(untuned)?)));
         let pairs = pairs.collect::<Result<_>>()?;
-        let gold = self.gold.as_deref().map(hub::model).transpose()?;
+        let gold = self.gold.as_deref().filter(|gold| !as_recipe::is_address(gold));
+        let gold = gold.map(hub::model).transpose()?;
         Ok(Folders { base, pairs, gold })
     }
 
@@ -265,13 +265,8 @@ impl SteerCommand {
             let model = JudgeModel::open(folder, device, kind, self.gold_text.as_deref())?;
             return Ok(Some(Judge::Model(Box::new(model))));
         }
-        Ok(recipe.judge(GOLD).and_then(|gold| match gold.source {
-            JudgeSource::Program(ProgramWords { words, seconds }) => {
-                let (here, silence) = (PathBuf::from("."), Duration::from_secs(seconds));
-                Some(Judge::Program(Program::new(GOLD, words, here, silence)))
-            }
-            JudgeSource::Server(_) | JudgeSource::Made | JudgeSource::Model(_) => None,
-        }))
+        let judge = recipe.judge(GOLD);
+        judge.map_or(Ok(None), |judge| Judge::outside(judge, Path::new(".")))
     }
 
     fn templates(&self) -> Templates {

@@ -1,19 +1,43 @@
-//! A judge, wherever its rewards come from: a model that is opened here, or a program of the
-//! user's. What each of them does is its own file's; which responses are judged, the stages'.
+//! A judge, wherever its rewards come from: a model that is opened here, a program of the user's or
+//! a server. What each of them does is its own file's; which responses are judged, the stages'.
+
+use std::path::Path;
+use std::time::Duration;
 
 use super::judge_model::JudgeModel;
 use super::program::Program;
+use super::server::Server;
 use super::to_judge::ToJudge;
 use crate::error::Result;
 use crate::prompt::PromptText;
+use crate::recipe::{self, JudgeSource, ProgramWords};
 
 /// Who says what responses are worth.
 pub enum Judge {
     Model(Box<JudgeModel>),
     Program(Program),
+    Server(Server),
 }
 
 impl Judge {
+    /// A judge that is not opened here; `None` where it is. A program is started in `folder` once
+    /// it is asked, and a server is asked nothing yet.
+    ///
+    /// # Errors
+    /// Where the environment does not hold a server's key.
+    pub fn outside(judge: recipe::Judge, folder: &Path) -> Result<Option<Self>> {
+        Ok(match judge.source {
+            JudgeSource::Program(ProgramWords { words, seconds }) => {
+                let silence = Duration::from_secs(seconds);
+                Some(Self::Program(Program::new(judge.name, words, folder.to_owned(), silence)))
+            }
+            JudgeSource::Server(server) => {
+                Some(Self::Server(Server::new(&judge.table(), server, judge.text)?))
+            }
+            JudgeSource::Made | JudgeSource::Model(_) => None,
+        })
+    }
+
     /// Whether what it says of a response depends on nothing else, so that those of a group that
     /// were judged before need not be asked about again. A model's numbers depend, in their last
     /// bits, on the texts of one pass.
@@ -28,7 +52,7 @@ impl Judge {
     pub fn rewards(&self, all: &[ToJudge]) -> Result<Vec<f64>> {
         match self {
             Self::Model(model) => model.rewards(&texts(all)),
-            Self::Program(_) => self.rewards_by_length(all, all.len()),
+            _ => self.rewards_by_length(all, all.len()),
         }
     }
 
@@ -74,6 +98,7 @@ impl Judge {
                 model.rewards_by_length(&texts(all), batch)?.into_iter().try_for_each(tell)
             }
             Self::Program(program) => program.each_reward(all, tell),
+            Self::Server(server) => server.each_reward(all, tell),
         }
     }
 }

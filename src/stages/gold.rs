@@ -45,8 +45,8 @@ pub fn measure(context: &Context) -> Result<()> {
             }
         },
         Judge::Model(_) => info!("gold: a reward model, whose sign says nothing of labels"),
-        Judge::Program(_) => {
-            info!("gold: a program, the sign of whose numbers says nothing of labels")
+        Judge::Program(_) | Judge::Server(_) => {
+            info!("gold: judged outside, where the sign of a reward may say nothing of labels");
         }
     }
     write_json(

@@ -5,17 +5,15 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::placements::{Placement, Placements};
 use super::tuning_plan::Pupil;
 use crate::error::{Error, Result};
 use crate::models::{Lm, open_with_tokenizer, tokenizer_and_context};
 use crate::recipe::{
-    GOLD, GuidePairSource, GuideSource, JudgeSource, Model, Plan, ProgramWords, Recipe,
-    tokenizer_folder,
+    GOLD, GuidePairSource, GuideSource, JudgeSource, Model, Plan, Recipe, tokenizer_folder,
 };
-use crate::score::{GuidePair, Judge, JudgeModel, Program};
+use crate::score::{GuidePair, Judge, JudgeModel};
 use crate::text::{PromptTemplate, Tokenizer};
 
 /// A model and its tokenizer.
@@ -117,20 +115,18 @@ impl Models {
         Ok(Rc::new(GuidePair::new(tuned, untuned, self.template(tuned_name)?)?))
     }
 
-    /// The judge `name` of the recipe; a program is started once it is asked.
+    /// The judge `name` of the recipe; one that is not opened here is asked nothing yet.
     pub fn open_judge(&self, name: &str) -> Result<Judge> {
         let judge = self
             .recipe()
             .judge(name)
             .ok_or_else(|| Error::recipe(format!("the recipe has no judge `{name}`")))?;
+        if let Some(outside) = Judge::outside(judge, &self.plan.folder)? {
+            return Ok(outside);
+        }
         let folder = match judge.source {
-            JudgeSource::Made => self.run_dir.join(GOLD),
             JudgeSource::Model(id) => PathBuf::from(id),
-            JudgeSource::Program(ProgramWords { words, seconds }) => {
-                let (folder, silence) = (self.plan.folder.clone(), Duration::from_secs(seconds));
-                return Ok(Judge::Program(Program::new(name, words, folder, silence)));
-            }
-            JudgeSource::Server(_) => return Err(Error::failed("no server is asked yet")),
+            _ => self.run_dir.join(GOLD),
         };
         let Placement { device, kind } = self.placements.judge(name)?;
         let model = JudgeModel::open(&folder, device, kind, judge.text)?;

@@ -89,6 +89,13 @@ impl<'a> OutsideKeys<'a> {
         if let Some(key) = key {
             key_rule(&format!("{table}.key"), key, rules);
         }
+        if limits.as_ref().is_some_and(|limits| limits.tokens_per_minute.is_some()) {
+            let key = format!("{table}.limits.tokens_per_minute");
+            rules.problem_hint(
+                format!("`{key}` does nothing: nobody counts the tokens of what is judged"),
+                "`requests_per_minute` says how much is asked; a request is of up to 16 texts",
+            );
+        }
         let of_program = [("seconds", seconds.is_some())];
         let of_server =
             [("model", model.is_some()), ("key", key.is_some()), ("limits", limits.is_some())];

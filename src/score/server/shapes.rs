@@ -13,6 +13,9 @@ pub struct Sent {
     pub text: String,
 }
 
+/// The reward of each text, or what stands in its place.
+pub type Rewards = Vec<Result<f64, String>>;
+
 /// The smallest probability that is told from none, that of f32.
 const LEAST: f64 = f32::MIN_POSITIVE as f64;
 
@@ -33,16 +36,22 @@ pub fn body(shape: RewardShape, model: Option<&str>, sent: &[Sent]) -> Value {
     body
 }
 
+/// The texts that a body asks about.
+pub fn count(body: Option<&Value>) -> usize {
+    let texts = body.and_then(|body| body.get("query").or_else(|| body.get("input")));
+    texts.and_then(Value::as_array).map_or(0, Vec::len)
+}
+
 /// The rewards that a reply holds, of `count` texts and in their order.
 ///
 /// # Errors
-/// What is wrong with the reply, and with which of its answers, from 0.
-pub fn rewards(shape: RewardShape, reply: &Value, count: usize) -> Result<Vec<f64>, String> {
+/// What is wrong with the reply as a whole.
+pub fn rewards(shape: RewardShape, reply: &Value, count: usize) -> Result<Rewards, String> {
     let key = match shape {
         RewardShape::OpenRlhf => "rewards",
         RewardShape::Classify | RewardShape::Pooling => "data",
     };
-    let answers = reply.get(key).ok_or_else(|| format!("the answer has no `{key}`"))?;
+    let answers = reply.get(key).ok_or_else(|| format!("it has no `{key}`"))?;
     let mut answers: Vec<&Value> = match answers {
         Value::Array(answers) => answers.iter().collect(),
         one => vec![one],
@@ -53,17 +62,15 @@ pub fn rewards(shape: RewardShape, reply: &Value, count: usize) -> Result<Vec<f6
     if shape != RewardShape::OpenRlhf {
         by_index(&mut answers)?;
     }
-    let read = |(place, answer): (usize, &Value)| {
+    let read = |answer: &Value| {
         let reward = match shape {
             RewardShape::OpenRlhf => last_number(answer),
             RewardShape::Classify => log_odds(answer),
             RewardShape::Pooling => answer.get("data").and_then(last_number),
         };
-        reward.filter(|reward| reward.is_finite()).ok_or_else(|| {
-            format!("answer {place} of `{key}` is {answer}, which holds no finite reward")
-        })
+        reward.filter(|reward| reward.is_finite()).ok_or_else(|| answer.to_string())
     };
-    answers.into_iter().enumerate().map(read).collect()
+    Ok(answers.into_iter().map(read).collect())
 }
 
 /// Puts answers that have an `index` in the order of the texts.
@@ -133,22 +140,24 @@ mod tests {
     #[test]
     fn rewards_are_read_in_the_order_of_the_texts() {
         let reply = json!({ "rewards": [1, -2.5], "scores": [0, 0] });
-        assert_eq!(rewards(OpenRlhf, &reply, 2), Ok(vec![1.0, -2.5]));
-        assert_eq!(rewards(OpenRlhf, &json!({ "rewards": [[3.0]] }), 1), Ok(vec![3.0]));
-        assert_eq!(rewards(OpenRlhf, &json!({ "rewards": 3.0 }), 1), Ok(vec![3.0]));
+        assert_eq!(rewards(OpenRlhf, &reply, 2), Ok(vec![Ok(1.0), Ok(-2.5)]));
+        assert_eq!(rewards(OpenRlhf, &json!({ "rewards": [[3.0]] }), 1), Ok(vec![Ok(3.0)]));
+        assert_eq!(rewards(OpenRlhf, &json!({ "rewards": 3.0 }), 1), Ok(vec![Ok(3.0)]));
         let reply = json!({ "data": [
             { "index": 1, "data": [[0.5], [4.0]] }, { "index": 0, "data": [2.0] }
         ] });
-        assert_eq!(rewards(Pooling, &reply, 2), Ok(vec![2.0, 4.0]));
-        assert_eq!(rewards(Pooling, &json!({ "data": [{ "data": 7 }] }), 1), Ok(vec![7.0]));
+        assert_eq!(rewards(Pooling, &reply, 2), Ok(vec![Ok(2.0), Ok(4.0)]));
+        assert_eq!(rewards(Pooling, &json!({ "data": [{ "data": 7 }] }), 1), Ok(vec![Ok(7.0)]));
     }
 
     #[test]
     fn classes_are_log_odds_of_the_positive_one() {
-        let of = |answer: Value| rewards(Classify, &json!({ "data": [answer] }), 1);
+        let of = |answer: Value| {
+            rewards(Classify, &json!({ "data": [answer] }), 1).unwrap().swap_remove(0)
+        };
         let three = 3.0f64.ln();
-        let near = |found: Result<Vec<f64>, String>, wanted: f64| {
-            let found = found.unwrap()[0];
+        let near = |found: Result<f64, String>, wanted: f64| {
+            let found = found.unwrap();
             assert!((found - wanted).abs() < 1e-12, "{found} and {wanted}");
         };
         near(of(json!({ "label": "LABEL_1", "probs": [0.25, 0.75], "num_classes": 2 })), three);
@@ -156,10 +165,10 @@ mod tests {
         near(of(json!({ "label": "positive", "probs": [0.75, 0.25] })), three);
         near(of(json!({ "label": "negative", "probs": [0.25, 0.75] })), -three);
         near(of(json!({ "probs": [-1.5], "num_classes": 1 })), -1.5);
-        let sure = of(json!({ "probs": [0.0, 1.0] })).unwrap()[0];
+        let sure = of(json!({ "probs": [0.0, 1.0] })).unwrap();
         assert!(sure.is_finite() && sure > 80.0, "{sure}");
         for wrong in [json!({ "probs": [0.1, 0.2, 0.7] }), json!({ "probs": [-1.0, 2.0] })] {
-            assert!(of(wrong).unwrap_err().contains("no finite reward"));
+            assert_eq!(of(wrong.clone()), Err(wrong.to_string()));
         }
     }
 
@@ -168,9 +177,6 @@ mod tests {
         for (shape, reply, told) in [
             (OpenRlhf, json!({ "scores": [1] }), "no `rewards`"),
             (OpenRlhf, json!({ "rewards": [1] }), "1 answers to 2 texts"),
-            (OpenRlhf, json!({ "rewards": [1, null] }), "answer 1 of `rewards` is null"),
-            (OpenRlhf, json!({ "rewards": [1, []] }), "answer 1 of `rewards`"),
-            (Pooling, json!({ "data": [{ "data": [1] }, {}] }), "answer 1 of `data` is {}"),
             (
                 Pooling,
                 json!({ "data": [{ "index": 0, "data": 1 }, { "index": 0, "data": 1 }] }),
@@ -180,5 +186,9 @@ mod tests {
             let wrong = rewards(shape, &reply, 2).unwrap_err();
             assert!(wrong.contains(told), "{wrong}");
         }
+        let one = |shape, reply: Value| rewards(shape, &reply, 2).unwrap().swap_remove(1);
+        assert_eq!(one(OpenRlhf, json!({ "rewards": [1, null] })), Err("null".to_owned()));
+        assert_eq!(one(OpenRlhf, json!({ "rewards": [1, []] })), Err("[]".to_owned()));
+        assert_eq!(one(Pooling, json!({ "data": [{ "data": [1] }, {}] })), Err("{}".to_owned()));
     }
 }

@@ -4,6 +4,8 @@
 mod faults;
 mod recipes;
 mod runs;
+mod served;
+mod served_runs;
 
 use std::fs;
 use std::path::{Path, PathBuf};

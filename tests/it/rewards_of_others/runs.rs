@@ -73,7 +73,7 @@ command = ["python3", "reward.py", "again"]
 "#;
 
 /// The recipe, its data and models beside a program.
-fn project(script: &str) -> Bench {
+pub(super) fn project(script: &str) -> Bench {
     let bench = Bench::new(script);
     tiny_model(&bench.path(""));
     fs::create_dir(bench.path("texts")).unwrap();
@@ -87,7 +87,7 @@ fn project(script: &str) -> Bench {
 }
 
 /// The recipe run from elsewhere: the program is found by the recipe's folder.
-fn run(bench: &Bench, sets: &[&str]) -> Command {
+pub(super) fn run(bench: &Bench, sets: &[&str]) -> Command {
     let mut command = w2s();
     command.current_dir("/").arg("run").arg(bench.path("others.toml"));
     command.arg("--out").arg(bench.path("out"));
@@ -106,23 +106,27 @@ for line in sys.stdin:
     print(sum(map(ord, asked["response"])) / 100)
 "#;
 
-fn by_letters(seconds: &str) -> String {
+pub(super) fn by_letters(seconds: &str) -> String {
     BY_LETTERS.replace("SECONDS", seconds)
 }
 
-pub fn letters(response: &Value) -> f64 {
-    response.as_str().unwrap().chars().map(|letter| u32::from(letter) as f64).sum::<f64>() / 100.0
+pub(super) fn letters(response: &str) -> f64 {
+    response.chars().map(|letter| u32::from(letter) as f64).sum::<f64>() / 100.0
 }
 
 const METHODS: [&str; 2] = ["base", "best_of_n"];
 
 /// Every reward in the run is that of its response.
-fn assert_judged(out: &Path, judges: &[&str]) {
+pub(super) fn assert_judged(out: &Path, judges: &[&str]) {
     let pairs = lines(&out.join("preferences/train.jsonl"));
     assert!(pairs.len() > 5, "{}", pairs.len());
     for pair in &pairs {
         for (response, reward) in [("chosen", "reward_chosen"), ("rejected", "reward_rejected")] {
-            assert_eq!(pair[reward].as_f64().unwrap(), letters(&pair[response]), "{pair}");
+            assert_eq!(
+                pair[reward].as_f64().unwrap(),
+                letters(pair[response].as_str().unwrap()),
+                "{pair}"
+            );
         }
         assert!(pair["reward_chosen"].as_f64() > pair["reward_rejected"].as_f64());
     }
@@ -131,7 +135,7 @@ fn assert_judged(out: &Path, judges: &[&str]) {
         let steered = lines(&out.join("steer").join(&cell));
         let rewards: HashMap<&str, f64> = steered
             .iter()
-            .map(|line| (line["id"].as_str().unwrap(), letters(&line["response"])))
+            .map(|line| (line["id"].as_str().unwrap(), letters(line["response"].as_str().unwrap())))
             .collect();
         assert_eq!(rewards.len(), 12);
         for judge in judges {
@@ -148,7 +152,7 @@ fn assert_judged(out: &Path, judges: &[&str]) {
 }
 
 /// The files that hold rewards, and what they hold.
-fn judged_files(out: &Path) -> Vec<(String, String)> {
+pub(super) fn judged_files(out: &Path) -> Vec<(String, String)> {
     let judged = ["gold", "second"].into_iter().flat_map(|judge| {
         METHODS.map(|method| format!("evaluate/{judge}/base/{method}/seed-1.jsonl"))
     });
