@@ -2,20 +2,28 @@
 //! responses are kept is left to `search`.
 
 mod guide_pair;
+mod judge;
 mod judge_model;
 mod logps;
 mod new_states;
 mod no_guide;
 mod pair;
+mod program;
 mod reading;
+mod server;
+mod to_judge;
 mod token_rewards;
 mod weighted;
 
 pub use guide_pair::GuidePair;
+pub use judge::Judge;
 pub use judge_model::{JudgeModel, classify};
 pub use logps::response_logps;
 pub use no_guide::NoGuide;
 pub use pair::PairScorer;
+pub use program::Program;
 pub use reading::Reading;
+pub use server::Server;
+pub use to_judge::ToJudge;
 pub use token_rewards::TokenRewards;
 pub use weighted::WeightedPairs;

@@ -4,7 +4,6 @@
 use clap::ValueEnum;
 
 use super::SteerCommand;
-use super::served::is_address;
 use crate::cli::search_flags::top_k_kinds;
 use crate::cli::settings::{Settings, Words};
 use crate::error::Result;
@@ -52,8 +51,13 @@ impl SteerCommand {
         settings.flag("--base-bos", "models.base.bos", self.base_bos);
         self.put_guides(&mut settings);
         if let Some(gold) = &self.gold {
-            settings.flag("--gold", "gold.id", Some(gold.as_str()));
+            let key = if is_address(gold) { "gold.url" } else { "gold.id" };
+            settings.flag("--gold", key, Some(gold.as_str()));
             settings.flag("--gold-text", "gold.text", self.gold_text.as_deref());
+        }
+        if let Some(command) = &self.gold_command {
+            let words = vec!["sh".to_owned(), "-c".to_owned(), command.clone()];
+            settings.flag("--gold-command", "gold.command", Some(words));
         }
         let (recipe, mut problems, words) = settings.check()?;
         self.refuse_idle_flags(&mut problems);
@@ -178,6 +182,11 @@ fn tiltable() -> impl Iterator<Item = &'static str> {
 
 fn named(is_such: fn(&Kind) -> bool) -> impl Iterator<Item = &'static str> {
     Search::KINDS.iter().filter(move |kind| is_such(kind)).map(|kind| kind.name)
+}
+
+/// Whether it names a server, and no folder.
+pub(super) fn is_address(name: &str) -> bool {
+    name.starts_with("http://") || name.starts_with("https://")
 }
 
 /// As it is written on the command line, and in a recipe.

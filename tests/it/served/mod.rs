@@ -126,6 +126,10 @@ pub fn recipe(folder: &Path, url: &str, prompts: usize, api: &str, methods: &str
         .map(|i| format!("{}\n", json!({ "id": format!("p{i}"), "prompt": format!("say {i}") })))
         .collect();
     fs::write(data.join("test.jsonl"), rows).unwrap();
+    for (split, prompt) in [("train", "train"), ("validation", "validate")] {
+        let row = json!({ "prompt": prompt }).to_string();
+        fs::write(data.join(format!("{split}.jsonl")), row).unwrap();
+    }
     let text = format!(
         r#"
 [run]

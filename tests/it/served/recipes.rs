@@ -108,6 +108,12 @@ fn what_is_dropped_and_what_was_paid_stands_in_the_summary() {
     assert!(error.contains("cannot take top_k = 5") && error.contains("\"drop\""), "{error}");
     let api = format!("{api}, unsupported = \"drop\"");
     let file = recipe(folder.path(), &words.url(), 4, &api, CBS);
+    let judged = std::fs::read_to_string(&file).unwrap()
+        + "[gold]\ncommand = [\"python3\", \"-u\", \"reward.py\"]\n[evaluate]\n";
+    std::fs::write(&file, judged).unwrap();
+    let reward =
+        "import json, sys\nfor line in sys.stdin:\n    print(len(json.loads(line)['response']))\n";
+    std::fs::write(folder.path().join("reward.py"), reward).unwrap();
     let run = output(w2s().arg("run").arg(&file).args(top_k).arg("--out").arg(&out));
     let told = stderr(&run);
     assert!(run.status.success() && told.contains("cannot take top_k = 5; it samples"), "{told}");
