@@ -110,7 +110,7 @@ fn prompts_that_stay_failed_are_listed_and_asked_again_by_the_next_run() {
     let out = folder.path().join("out");
     let error = failure(&mut run(&file, &out), 1);
     assert!(
-        error.contains("prompt `p7` has no answer") && error.contains("no such words"),
+        error.contains("prompt `test-7` has no answer") && error.contains("no such words"),
         "{error}"
     );
     assert_eq!(answered(&out).len(), 19);

@@ -80,15 +80,15 @@ fn a_served_model_is_no_model_to_tune() {
 fn what_a_server_lacks_is_told_before_any_work() {
     let folder = tempfile::tempdir().unwrap();
     let (words, out) = (Words::start(|_| Duration::ZERO), folder.path().join("out"));
-    let run = |url: &str, api: &str| {
+    let run = |url: &str, api: &str, code: i32| {
         let file = recipe(folder.path(), url, 4, api, CBS);
-        failure(w2s().arg("run").arg(&file).arg("--out").arg(&out), 1)
+        failure(w2s().arg("run").arg(&file).arg("--out").arg(&out), code)
     };
-    let error = run("http://127.0.0.1:9/v1", "limits = { attempts = 1 }");
+    let error = run("http://127.0.0.1:9/v1", "limits = { attempts = 1 }", 1);
     assert!(error.contains("the server cannot be reached"), "{error}");
-    let error = run(&words.url(), "key = \"W2S_NO_SUCH_KEY\"");
+    let error = run(&words.url(), "key = \"W2S_NO_SUCH_KEY\"", 1);
     assert!(error.contains("`W2S_NO_SUCH_KEY`") && error.contains("is not set"), "{error}");
-    let error = run(&words.url(), "model = \"other\"");
+    let error = run(&words.url(), "model = \"other\"", 2);
     assert!(error.contains("has no model `other`") && error.contains("`words`"), "{error}");
     assert_eq!(words.book.requests(), 0, "nothing was paid for");
     assert!(!out.join("steer").exists());
@@ -104,7 +104,7 @@ fn what_is_dropped_and_what_was_paid_stands_in_the_summary() {
     let out = folder.path().join("out");
     // It says the same by every seed that it is asked with, and not the likeliest word.
     let file = recipe(folder.path(), &words.url(), 4, &api, CBS);
-    let error = failure(w2s().arg("run").arg(&file).args(top_k).arg("--out").arg(&out), 1);
+    let error = failure(w2s().arg("run").arg(&file).args(top_k).arg("--out").arg(&out), 2);
     assert!(error.contains("cannot take top_k = 5") && error.contains("\"drop\""), "{error}");
     let api = format!("{api}, unsupported = \"drop\"");
     let file = recipe(folder.path(), &words.url(), 4, &api, CBS);
