@@ -1,10 +1,10 @@
 //! Several calls on their way to one server: they are handed in and their ends fetched, in
 //! whichever order they come. All waiting, repeating and counting is done by threads of its own.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -21,7 +21,7 @@ pub struct Calls<T> {
     /// Calls whose end is still wanted.
     open: RefCell<HashSet<u64>>,
     told: Arc<Mutex<Stats>>,
-    begun: Cell<Option<Instant>>,
+    begun: Arc<OnceLock<Instant>>,
 }
 
 impl<T: Send + 'static> Calls<T> {
@@ -40,12 +40,12 @@ impl<T: Send + 'static> Calls<T> {
         let workers = Workers::new(service.clone(), Arc::new(read), outcome);
         let pump = Pump::new(service, workers, told_ends, told.clone());
         std::thread::spawn(move || pump.run(&heard));
-        Self { events, ends, open: RefCell::default(), told, begun: Cell::default() }
+        Self { events, ends, open: RefCell::default(), told, begun: Arc::default() }
     }
 
     /// Hands in a call by a number of its own.
     pub fn submit(&self, number: u64, call: Call) {
-        self.begun.set(self.begun.get().or_else(|| Some(Instant::now())));
+        self.begun.get_or_init(Instant::now);
         self.open.borrow_mut().insert(number);
         self.tell(Event::Submit(number, call));
     }
@@ -79,9 +79,17 @@ impl<T: Send + 'static> Calls<T> {
     }
 
     pub fn stats(&self) -> Stats {
-        let stats = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
-        let seconds = self.begun.get().map_or(0.0, |begun| begun.elapsed().as_secs_f64());
-        Stats { seconds, ..stats }
+        self.watch()()
+    }
+
+    /// [`Self::stats`] for somebody else, who may ask at any time.
+    pub fn watch(&self) -> impl Fn() -> Stats + use<T> {
+        let (told, begun) = (self.told.clone(), self.begun.clone());
+        move || {
+            let stats = told.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+            let seconds = begun.get().map_or(0.0, |begun| begun.elapsed().as_secs_f64());
+            Stats { seconds, ..stats }
+        }
     }
 
     fn tell(&self, event: Event<T>) {

@@ -4,6 +4,7 @@
 use clap::ValueEnum;
 
 use super::SteerCommand;
+use super::served::is_address;
 use crate::cli::search_flags::top_k_kinds;
 use crate::cli::settings::{Settings, Words};
 use crate::error::Result;
@@ -42,23 +43,19 @@ impl SteerCommand {
         settings.flag("--seed", "run.seeds", Some(vec![self.seed]));
         settings.flag("--device", "run.device", Some(self.device.as_str()));
         settings.flag("--dtype", "run.dtype", Some(word(self.dtype)));
-        settings.flag("--base", "models.base.id", Some(self.base.as_str()));
+        match is_address(&self.base) {
+            true => self.served.put(&self.base, &mut settings),
+            false => settings.flag("--base", "models.base.id", Some(self.base.as_str())),
+        }
         settings.word("base `base`", "--base");
         settings.flag("--base-template", "models.base.prompt", Some(self.base_template.as_str()));
         settings.flag("--base-bos", "models.base.bos", self.base_bos);
         self.put_guides(&mut settings);
-        if let Some(gold) = &self.gold {
-            let key = if is_address(gold) { "gold.url" } else { "gold.id" };
-            settings.flag("--gold", key, Some(gold.as_str()));
-            settings.flag("--gold-text", "gold.text", self.gold_text.as_deref());
-        }
-        if let Some(command) = &self.gold_command {
-            let words = vec!["sh".to_owned(), "-c".to_owned(), command.clone()];
-            settings.flag("--gold-command", "gold.command", Some(words));
-        }
+        self.gold.put(&mut settings);
         let (recipe, mut problems, words) = settings.check()?;
         self.refuse_idle_flags(&mut problems);
         self.refuse_uneven_guides(&mut problems);
+        self.refuse_unserved(&mut problems);
         Ok((recipe, problems, words))
     }
 
@@ -99,6 +96,24 @@ impl SteerCommand {
                 &format!("steer.guide.{index}"),
                 None::<bool>,
             );
+        }
+    }
+
+    /// What is said of a server where there is none.
+    fn refuse_unserved(&self, problems: &mut Vec<String>) {
+        if is_address(&self.base) {
+            if self.base_chat && self.served.needs_template() {
+                problems.push(
+                    "--base-chat of a served --base needs --base-tokenizer, whose chat template \
+                     it is, or --base-dialect chat, where the server makes the text"
+                        .to_owned(),
+                );
+            }
+            return;
+        }
+        for flag in self.served.idle() {
+            problems
+                .push(format!("{flag} is of a served --base, and `{}` is no address", self.base));
         }
     }
 
@@ -160,11 +175,6 @@ fn tiltable() -> impl Iterator<Item = &'static str> {
 
 fn named(is_such: fn(&Kind) -> bool) -> impl Iterator<Item = &'static str> {
     Search::KINDS.iter().filter(move |kind| is_such(kind)).map(|kind| kind.name)
-}
-
-/// Whether it names a server, and no folder.
-pub(super) fn is_address(name: &str) -> bool {
-    name.starts_with("http://") || name.starts_with("https://")
 }
 
 /// As it is written on the command line, and in a recipe.
