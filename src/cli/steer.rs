@@ -4,6 +4,7 @@
 mod as_recipe;
 mod escapes;
 mod folders;
+mod gold;
 mod printed;
 mod served;
 
@@ -12,10 +13,10 @@ use std::rc::Rc;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
-use tch::{Device, Kind};
 
 use self::as_recipe::is_address;
 use self::folders::{Folders, Templates, check_lengths, check_vocabularies};
+use self::gold::GoldFlags;
 use self::printed::Printed;
 use self::served::ServedFlags;
 use super::hub;
@@ -28,8 +29,8 @@ use crate::machine::device;
 use crate::models::{check_lm_folders, open_with_tokenizer};
 use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
-use crate::recipe::{Dtype, GOLD, Recipe, base_kinds};
-use crate::score::{GuidePair, Judge, JudgeModel};
+use crate::recipe::{Dtype, Recipe, base_kinds};
+use crate::score::{GuidePair, JudgeModel};
 use crate::search::{CbsSettings, Search};
 use crate::text::{PromptTemplate, Tokenizer, read_prompts};
 
@@ -51,18 +52,8 @@ pub struct SteerCommand {
     /// Weight of each pair's score, in their order; below 0 steers away
     #[arg(long, value_name = "WEIGHT", requires = "tuned")]
     guide_weight: Vec<f64>,
-    /// A gold classifier or reward model, a folder or a hub id, or the address of a server of
-    /// rewards; adds `gold_reward` to what --json prints
-    #[arg(long, value_name = "MODEL")]
-    gold: Option<String>,
-    /// A program as the gold, by a line of the shell; it reads a line of JSON for each response and
-    /// writes a number
-    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["gold", "gold_text"])]
-    gold_command: Option<String>,
-    /// What the gold model reads, with `{prompt}` and `{response}`, instead of the layout it was
-    /// trained with
-    #[arg(long, requires = "gold", value_parser = escapes::read)]
-    gold_text: Option<String>,
+    #[command(flatten)]
+    gold: GoldFlags,
     #[arg(
         long,
         value_parser = PossibleValuesParser::new(base_kinds()),
@@ -218,7 +209,7 @@ impl SteerCommand {
             let guide = GuidePair::new(open(tuned)?, open(untuned)?, templates.guides.clone())?;
             guides.push((pair.weight, Rc::new(guide)));
         }
-        let gold = self.open_gold(&recipe, &folders, device, kind)?;
+        let gold = self.gold.open(folders.gold.as_deref(), &recipe, device, kind)?;
         let mut engine = Engine::open(method, settings, base, guides)?;
         // 4. The answers.
         interrupt::install()?;
@@ -260,25 +251,7 @@ impl SteerCommand {
         let pairs = self.tuned.iter().zip(&self.untuned);
         let pairs = pairs.map(|(tuned, untuned)| Ok((hub::model(tuned)?, hub::model(untuned)?)));
         let pairs = pairs.collect::<Result<_>>()?;
-        let gold = self.gold.as_deref().filter(|gold| !is_address(gold));
-        let gold = gold.map(hub::model).transpose()?;
-        Ok(Folders { base, pairs, gold })
-    }
-
-    /// Whoever says what the answers are worth, where somebody is asked.
-    fn open_gold(
-        &self,
-        recipe: &Recipe,
-        folders: &Folders,
-        device: Device,
-        kind: Kind,
-    ) -> Result<Option<Judge>> {
-        if let Some(folder) = &folders.gold {
-            let model = JudgeModel::open(folder, device, kind, self.gold_text.as_deref())?;
-            return Ok(Some(Judge::Model(Box::new(model))));
-        }
-        let judge = recipe.judge(GOLD);
-        judge.map_or(Ok(None), |judge| Judge::outside(judge, Path::new(".")))
+        Ok(Folders { base, pairs, gold: self.gold.folder()? })
     }
 
     fn templates(&self) -> Templates {

@@ -32,8 +32,10 @@ impl Plan {
             *path = absolute(folder, path)
                 .map_err(|what| Error::recipe(format!("{}: {what}", recipe_path.display())))?;
         }
-        // Relative to where the program stands only if the recipe is.
-        let folder = std::path::absolute(folder.join("."))
+        let here = folder.join(".");
+        let folder = here
+            .canonicalize()
+            .or_else(|_| std::path::absolute(&here))
             .map_err(Error::io(folder, "finding its place"))?;
         let stages = Stage::ALL.into_iter().filter(|stage| stage.is_in(&recipe)).collect();
         let Sizes { models, gold, judges, troubles: _ } = sizes;

@@ -13,9 +13,9 @@ use super::reading::Reading;
 use super::to_judge::ToJudge;
 use crate::artifacts::interrupt;
 use crate::error::{Error, Result};
-use crate::http::{Call, Calls, Failure, Limits, Secret, Service, Timeouts, Tokens};
+use crate::http::{Call, Calls, Failure, Tokens, service};
 use crate::prompt::PromptText;
-use crate::recipe::{RewardServer, RewardShape};
+use crate::recipe::{ApiBudget, RewardServer, RewardShape};
 
 /// Texts of one request.
 const TEXTS: usize = 16;
@@ -43,15 +43,19 @@ impl Server {
     /// Where the environment does not hold the key.
     pub fn new(table: &str, asked: RewardServer, text: Option<&str>) -> Result<Self> {
         let (shape, name) = (asked.shape(), table.to_owned());
+        let RewardServer { url, model, key, limits } = asked;
+        let limits = limits.cloned().unwrap_or_default();
+        // Nobody counts the tokens of what is judged.
+        let service = service(table, url, key, &limits, &ApiBudget::default())?;
         let read = move |call: &Call, reply| {
             Ok((rewards(shape, &reply, shapes::count(call.body.as_ref()))?, Tokens::default()))
         };
         Ok(Self {
             name,
             shape,
-            model: asked.model.map(str::to_owned),
+            model: model.map(str::to_owned),
             reading: Reading::new("{prompt}{response}", text),
-            calls: Calls::start(service(table, asked)?, read),
+            calls: Calls::start(service, read),
             sent: Cell::new(0),
         })
     }
@@ -126,27 +130,6 @@ impl Server {
         let sent = sent.collect::<Result<Vec<_>>>()?;
         Ok(Call::post("", body(self.shape, self.model.as_deref(), &sent)))
     }
-}
-
-/// How the server is asked.
-fn service(table: &str, asked: RewardServer) -> Result<Service> {
-    let mut service = Service::new(table, asked.url);
-    service.key = asked.key.map(Secret::of_variable).transpose()?;
-    if let Some(limits) = asked.limits {
-        service.attempts = limits.attempts;
-        service.timeouts = Timeouts {
-            connect: Duration::from_secs_f64(limits.connect_seconds),
-            first_byte: Duration::from_secs_f64(limits.first_byte_seconds),
-            silence: Duration::from_secs_f64(limits.silence_seconds),
-            ..service.timeouts
-        };
-        service.limits = Limits {
-            at_once: limits.at_once,
-            requests_per_minute: limits.requests_per_minute,
-            tokens_per_minute: None,
-        };
-    }
-    Ok(service)
 }
 
 /// What a prompt says as one text.

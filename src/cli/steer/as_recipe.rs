@@ -50,15 +50,7 @@ impl SteerCommand {
         settings.flag("--base-template", "models.base.prompt", Some(self.base_template.as_str()));
         settings.flag("--base-bos", "models.base.bos", self.base_bos);
         self.put_guides(&mut settings);
-        if let Some(gold) = &self.gold {
-            let key = if is_address(gold) { "gold.url" } else { "gold.id" };
-            settings.flag("--gold", key, Some(gold.as_str()));
-            settings.flag("--gold-text", "gold.text", self.gold_text.as_deref());
-        }
-        if let Some(command) = &self.gold_command {
-            let words = vec!["sh".to_owned(), "-c".to_owned(), command.clone()];
-            settings.flag("--gold-command", "gold.command", Some(words));
-        }
+        self.gold.put(&mut settings);
         let (recipe, mut problems, words) = settings.check()?;
         self.refuse_idle_flags(&mut problems);
         self.refuse_uneven_guides(&mut problems);
@@ -182,11 +174,6 @@ fn tiltable() -> impl Iterator<Item = &'static str> {
 
 fn named(is_such: fn(&Kind) -> bool) -> impl Iterator<Item = &'static str> {
     Search::KINDS.iter().filter(move |kind| is_such(kind)).map(|kind| kind.name)
-}
-
-/// Whether it names a server, and no folder.
-pub(super) fn is_address(name: &str) -> bool {
-    name.starts_with("http://") || name.starts_with("https://")
 }
 
 /// As it is written on the command line, and in a recipe.

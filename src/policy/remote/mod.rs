@@ -19,4 +19,6 @@ pub use base::RemoteBase;
 pub use dialect::{Dialect, Route};
 pub use facts::{Facts, Ids};
 pub use paid::{Paid, Receipt};
-pub use server::{Server, service};
+pub use server::Server;
+
+pub use crate::http::service;
