@@ -89,13 +89,34 @@ impl Rules<'_> {
         }
     }
 
-    pub(super) fn id_or_scratch(&mut self, table: &str, id: bool, scratch: bool) {
-        if id && scratch {
-            self.problem(format!("`{table}` has both `id` and `scratch`, expected one of them"));
-        } else if !id && !scratch {
+    /// Where a model comes from: `id`, `scratch` or `api`, as far as each is given.
+    pub(super) fn one_origin(&mut self, table: &str, given: [bool; 3]) {
+        let keys = ["id", "scratch", "api"].into_iter().zip(given);
+        let keys: Vec<&str> = keys.filter(|(_, given)| *given).map(|(key, _)| key).collect();
+        match keys.as_slice() {
+            [_] => {}
+            [] => self.problem_hint(
+                format!("`{table}` has none of `id`, `scratch` and `api`"),
+                "`id` is a model folder or a hub id, `scratch` the sizes of a model to make, `api` \
+                 the address of one that is served",
+            ),
+            given => self.problem(format!(
+                "`{table}` has {}, expected one of them",
+                listed(given.iter().copied())
+            )),
+        }
+    }
+
+    /// A folder with a tokenizer, or a hub id.
+    pub(super) fn tokenizer_folder(&mut self, key: &str, id: &str) {
+        if hub_model(self.folder, id).is_some() {
+            return;
+        }
+        let folder = self.folder.join(id);
+        if !tokenizer_folder(&folder).join("tokenizer.json").is_file() {
             self.problem_hint(
-                format!("`{table}` has neither `id` nor `scratch`"),
-                "`id` is a model folder or a hub id, `scratch` the sizes of a model to make",
+                format!("`{key}`: `{}` holds no tokenizer.json", folder.display()),
+                "a folder, relative to the recipe's, or a hub id `owner/name`",
             );
         }
     }

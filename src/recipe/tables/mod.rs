@@ -28,6 +28,7 @@
 //! - when to give up (`max_skips`).
 
 mod answering;
+mod api;
 mod chunk_len;
 mod data;
 mod data_rules;
@@ -78,6 +79,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(in crate::recipe) use api::served_models;
+pub use api::{Api, ApiBudget, ApiLimits, DialectName, Unsupported};
 pub use chunk_len::ChunkLens;
 pub use data::{Columns, Data, LongPrompts, PromptRule, RowOrder};
 pub(in crate::recipe) use data_rules::without_data;

@@ -11,13 +11,15 @@ use super::super::rules::Rules;
 use super::super::sizes::LmSizes;
 use super::super::tokenizer_folder::chat_template;
 use super::super::words::grouped;
+use super::api::Api;
 use super::exemplars::{Exemplars, file_rule};
 use super::model_prompt::{HOLE, ModelPrompt};
 use super::run::Dtype;
 use super::sampling::SamplingTable;
 use super::scratch::{Scratch, ScratchTokenizer};
 
-/// A model: either `id`, which is there already, or `scratch`, which `[pretrain]` makes.
+/// A model: `id`, which is there already, `scratch`, which `[pretrain]` makes, or `api`, which
+/// somebody serves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
@@ -27,6 +29,8 @@ pub struct Model {
     #[schemars(example = &"openai-community/gpt2")]
     pub id: Option<String>,
     pub scratch: Option<Scratch>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<Api>,
     /// What the model reads before the response; `{prompt}` stands in it once, for the raw prompt.
     /// `{ file = "prompt.txt" }` is the text of a file, as it is but for one end of a line at its
     /// end.
@@ -75,6 +79,7 @@ impl Model {
         let Self {
             id: _,
             scratch: _,
+            api: _,
             prompt,
             exemplars,
             device: _,
@@ -96,7 +101,12 @@ impl Model {
     pub(in crate::recipe) fn rules(&self, name: &str, rules: &mut Rules) {
         let table = format!("models.{name}");
         rules.folder_name("models", name);
-        rules.id_or_scratch(&table, self.id.is_some(), self.scratch.is_some());
+        let origins = [self.id.is_some(), self.scratch.is_some(), self.api.is_some()];
+        rules.one_origin(&table, origins);
+        if let Some(api) = &self.api {
+            api.rules(&format!("{table}.api"), rules);
+            self.served_rules(&table, rules);
+        }
         if let Some(id) = &self.id {
             rules.model_folder(&format!("{table}.id"), id);
         }
@@ -128,6 +138,17 @@ impl Model {
             rules.problem(format!(
                 "`models.{name}.prompt` holds `{{prompt}}` {holes} times, expected once"
             ));
+        }
+    }
+
+    /// A model that is served is put nowhere here.
+    fn served_rules(&self, table: &str, rules: &mut Rules) {
+        let here = [("device", self.device.is_some()), ("dtype", self.dtype.is_some())];
+        for (key, _) in here.iter().filter(|(_, given)| *given) {
+            rules.problem_hint(
+                format!("`{table}.{key}` is given, but `{table}.api` says that it is served"),
+                format!("leave `{key}` out: the server decides"),
+            );
         }
     }
 
@@ -163,6 +184,10 @@ impl Model {
         sizes: Option<&LmSizes>,
         out: &mut String,
     ) -> fmt::Result {
+        if let Some(api) = &self.api {
+            api.words(name, out)?;
+            return self.prompt_words(out);
+        }
         write!(out, "  {name}: ")?;
         if let Some(LmSizes {
             parameters, n_layer, hidden_size, n_head, context, vocab_size, ..
@@ -179,6 +204,10 @@ impl Model {
             }
             (None, _) => writeln!(out, " (its own byte-level BPE), from scratch")?,
         }
+        self.prompt_words(out)
+    }
+
+    fn prompt_words(&self, out: &mut String) -> fmt::Result {
         write!(out, "    prompt {:?}", self.prompt.text().unwrap_or_default())?;
         match self.chat.as_ref().map(|chat| &chat.system) {
             None => {}
