@@ -1,0 +1,3 @@
+//! Bases that others serve, against fakes of their servers in front of a model that is here too.
+
+mod fakes;
