@@ -2,14 +2,15 @@
 //! with it at test time.
 //!
 //! Imports go down only (checked by `tests/it/architecture.rs`): `cli → pipeline → {stages, bench}
-//! → engine → {policy, score, train, report} → models → {text, hub, machine} → {recipe, monitor} →
-//! {search, artifacts} → {kernels, losses, prompt, sampling} → error`.
+//! → engine → {policy, score, train, report} → models → {text, hub, machine} →
+//! {http, recipe, monitor} → {search, artifacts} → {kernels, losses, prompt, sampling} → error`.
 
 pub mod artifacts;
 pub mod bench;
 pub mod cli;
 pub mod engine;
 pub mod error;
+pub mod http;
 pub mod hub;
 pub mod kernels;
 pub mod losses;

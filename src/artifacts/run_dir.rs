@@ -15,13 +15,14 @@ use super::{Shard, atomic};
 use crate::error::{Error, Result};
 
 /// What every run writes at the top of its directory, beside what its tasks own.
-const WRITTEN: [&str; 7] = [
+const WRITTEN: [&str; 8] = [
     "recipe.toml",
     "plan.json",
     "tensorboard",
     "metrics.jsonl",
     "samples",
     "state",
+    "requests",
     "manifest.json",
 ];
 

@@ -7,7 +7,9 @@ use crate::artifacts::stand_in;
 use crate::error::{Error, Result};
 use crate::hub::{Files, Hub};
 use crate::models::check_lm_config;
-use crate::recipe::{HubId, ModelId, Recipe, hub_base, hub_dataset, hub_model, validate};
+use crate::recipe::{
+    HubId, ModelId, ModelRole, Recipe, hub_base, hub_dataset, hub_model, validate,
+};
 use crate::score::JudgeModel;
 use crate::text::{chosen_files, chosen_pair_files};
 
@@ -24,6 +26,14 @@ pub(super) fn model(id: &str) -> Result<PathBuf> {
             "`{id}` is not a folder, and not a hub id\n\nhint: a hub id is `owner/name` or \
              `owner/name@revision`"
         ))),
+    }
+}
+
+/// The folder of a tokenizer, whose weights are not fetched.
+pub(super) fn tokenizer(id: &str) -> Result<PathBuf> {
+    match Place::on_hub(Path::new(""), id) {
+        Some(place) => place.fetch(&Hub::from_env()?, Files::WithoutWeights),
+        None => model(id),
     }
 }
 
@@ -81,16 +91,21 @@ pub(super) fn resolve(asked: &Recipe, path: &Path, files: Files) -> Result<Recip
     }
     let hub = Hub::from_env()?;
     let mut problems = Vec::new();
-    for (ModelId { key, is_judge, .. }, place) in &models {
+    for (ModelId { key, role, .. }, place) in &models {
         let folder = place.fetch(&hub, Files::WithoutWeights)?;
-        let misfit =
-            if *is_judge { JudgeModel::check_config(&folder) } else { check_lm_config(&folder) };
+        let misfit = match role {
+            ModelRole::Judge => JudgeModel::check_config(&folder),
+            ModelRole::Model => check_lm_config(&folder),
+            ModelRole::Tokenizer => Ok(()),
+        };
         problems.extend(misfit.err().map(|error| format!("`{key}`: {error}")));
     }
     if !problems.is_empty() {
         return Err(Error::Recipe(problems));
     }
     for (model, place) in models {
+        let is_tokenizer = model.role == ModelRole::Tokenizer;
+        let files = if is_tokenizer { Files::WithoutWeights } else { files };
         let fetched = place.fetch(&hub, files)?;
         if let Place::Repository(_) = place {
             *model.id = text(fetched)?;

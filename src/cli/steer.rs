@@ -4,6 +4,7 @@
 mod as_recipe;
 mod escapes;
 mod printed;
+mod served;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,17 +15,18 @@ use clap::{Args, ValueEnum};
 use tracing::warn;
 
 use self::printed::Printed;
+use self::served::{ServedFlags, is_address};
 use super::hub;
 use super::search_flags::{SearchFlags, top_k_kinds};
 use super::settings::{Words, key_help};
 use crate::artifacts::interrupt;
-use crate::engine::{Engine, PromptReader, SteerSettings, check_prompts};
+use crate::engine::{Base, Engine, PromptReader, SteerSettings, check_prompts};
 use crate::error::{Error, Result};
 use crate::machine::device;
 use crate::models::{check_lm_folders, notes, open_with_tokenizer, tokenizer_and_context};
 use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
-use crate::recipe::{Dtype, Proposal, Recipe, base_kinds};
+use crate::recipe::{Api, Dtype, Proposal, Recipe, base_kinds};
 use crate::score::{GuidePair, JudgeModel};
 use crate::search::{CbsSettings, Search};
 use crate::text::{PromptTemplate, Tokenizer, read_prompts, two_vocabularies_problems};
@@ -32,9 +34,12 @@ use crate::text::{PromptTemplate, Tokenizer, read_prompts, two_vocabularies_prob
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
 pub struct SteerCommand {
-    /// The model to steer: a folder, or a hub id `owner/name[@revision]`
+    /// The model to steer: a folder, a hub id `owner/name[@revision]`, or the address of a server,
+    /// such as `http://127.0.0.1:8000/v1`
     #[arg(long, value_name = "MODEL")]
     base: String,
+    #[command(flatten)]
+    served: ServedFlags,
     /// The tuned guide: a folder or a hub id; may be repeated for several pairs
     #[arg(long, value_name = "MODEL", requires = "untuned")]
     tuned: Vec<String>,
@@ -193,7 +198,15 @@ impl SteerCommand {
             open_with_tokenizer(folder, device, kind)
                 .map(|(lm, tokenizer)| (Rc::new(lm), Rc::new(tokenizer)))
         };
-        let (base, tokenizer) = open(&folders.base)?;
+        let base = match (&folders.base, recipe.api("base")) {
+            (None, Some(api)) => self.served_base(api, templates.base.clone(), &settings)?,
+            (base, _) => {
+                let (base, tokenizer) = open(base.as_ref().ok_or_else(no_base)?)?;
+                let (sampling, stop) = (settings.sampling, settings.stop.clone());
+                let template = templates.base.clone();
+                Box::new(LocalPolicy::new(base, tokenizer, template, sampling, stop))
+            }
+        };
         let mut guides = Vec::new();
         for (pair, (tuned, untuned)) in steer.guide.iter().zip(&folders.pairs) {
             let guide = GuidePair::new(open(tuned)?, open(untuned)?, templates.guides.clone())?;
@@ -204,16 +217,22 @@ impl SteerCommand {
             .as_ref()
             .map(|folder| JudgeModel::open(folder, device, kind, self.gold_text.as_deref()))
             .transpose()?;
-        let sampling = settings.sampling;
-        let base =
-            LocalPolicy::new(base, tokenizer, templates.base, sampling, settings.stop.clone());
-        let mut engine = Engine::open(method, settings, Box::new(base), guides)?;
+        let mut engine = Engine::open(method, settings, base, guides)?;
         // 4. The answers.
         interrupt::install()?;
         let in_flight = engine.plan(&prompts)?;
         let mut desk = Printed::new(prompts, gold, self.json);
         engine.answer(recipe.run.seeds[0], in_flight, &mut desk)?;
         if desk.lost.is_empty() { Ok(()) } else { Err(Error::Lost(desk.lost)) }
+    }
+
+    fn served_base(
+        &self,
+        api: &Api,
+        template: PromptTemplate,
+        settings: &SteerSettings,
+    ) -> Result<Box<dyn Base>> {
+        Ok(Box::new(self.served.open(api, template, settings)?))
     }
 
     /// The prompts of the command line, then those of the file.
@@ -243,7 +262,8 @@ impl SteerCommand {
 
     /// The models as folders; those of the hub are fetched.
     fn folders(&self) -> Result<Folders> {
-        let base = hub::model(&self.base)?;
+        let is_here = !is_address(&self.base);
+        let base = is_here.then(|| hub::model(&self.base)).transpose()?;
         let pairs = self.tuned.iter().zip(&self.untuned);
         let pairs = pairs.map(|(tuned, untuned)| Ok((hub::model(tuned)?, hub::model(untuned)?)));
         let pairs = pairs.collect::<Result<_>>()?;
@@ -266,15 +286,16 @@ impl SteerCommand {
         first: &Prompt,
     ) -> Result<()> {
         let Folders { base, pairs, gold } = folders;
-        let models = folders.guides().chain([base.as_path()]);
+        let models = folders.guides().chain(base.as_deref());
         let judge = gold.as_deref().map_or(Ok(()), JudgeModel::check_folder);
         // A tokenizer that does not open is told with its model.
         let chats = |folder: &Path, template: &PromptTemplate| {
             Tokenizer::open(folder)
                 .map_or(Ok(()), |tokenizer| template.render(&tokenizer, &first.text).map(drop))
         };
-        let chats = [chats(base, &templates.base)]
-            .into_iter()
+        let chats = base
+            .iter()
+            .map(|base| chats(base, &templates.base))
             .chain(pairs.iter().map(|(tuned, _)| chats(tuned, &templates.guides)));
         Error::several([check_lm_folders(models), judge].into_iter().chain(chats))
     }
@@ -282,7 +303,8 @@ impl SteerCommand {
 
 /// Where the models lie.
 struct Folders {
-    base: PathBuf,
+    /// `None` where others serve it.
+    base: Option<PathBuf>,
     /// The tuned and the untuned model of each pair.
     pairs: Vec<(PathBuf, PathBuf)>,
     gold: Option<PathBuf>,
@@ -292,10 +314,10 @@ impl Folders {
     /// Says what is to be known of the models, once for each folder.
     fn tell_notes(&self) -> Result<()> {
         let mut told = BTreeSet::new();
-        for folder in [self.base.as_path()].into_iter().chain(self.guides()) {
+        for folder in self.base.as_deref().into_iter().chain(self.guides()) {
             if told.insert(folder) {
                 let (tokenizer, _) = tokenizer_and_context(folder)?;
-                let notes = notes(folder, &tokenizer, folder == self.base)?;
+                let notes = notes(folder, &tokenizer, Some(folder) == self.base.as_deref())?;
                 notes.iter().for_each(|note| warn!("{}: {note}", folder.display()));
             }
         }
@@ -321,8 +343,11 @@ fn check_lengths(
     folders: &Folders,
     templates: &Templates,
 ) -> Result<()> {
-    let base = PromptReader::open("the model".to_owned(), &folders.base, templates.base.clone())?;
-    let mut readers = vec![base];
+    let base = folders
+        .base
+        .iter()
+        .map(|folder| PromptReader::open("the model".to_owned(), folder, templates.base.clone()));
+    let mut readers = base.collect::<Result<Vec<_>>>()?;
     for folder in folders.guides() {
         let guide = PromptReader::open("the guide".to_owned(), folder, templates.guides.clone())?;
         readers.push(if proposal.tilt().is_some() { guide } else { guide.scoring(&readers) });
@@ -339,7 +364,8 @@ fn check_vocabularies(recipe: &Recipe, words: &Words, folders: &Folders) -> Resu
             (format!("untuned-{index}"), untuned.as_path()),
         ]
     });
-    for (name, folder) in guides.chain([("base".to_owned(), folders.base.as_path())]) {
+    let base = folders.base.iter().map(|folder| ("base".to_owned(), folder.as_path()));
+    for (name, folder) in guides.chain(base) {
         if let (Some(model), Some(folder)) = (recipe.models.get_mut(&name), folder.to_str()) {
             model.id = Some(folder.to_owned());
         }
@@ -349,6 +375,10 @@ fn check_vocabularies(recipe: &Recipe, words: &Words, folders: &Folders) -> Resu
         .map(|problem| words.translated(problem))
         .collect();
     if problems.is_empty() { Ok(()) } else { Err(Error::Recipe(problems)) }
+}
+
+fn no_base() -> Error {
+    Error::failed("no base to open")
 }
 
 /// It is a key of the sampling, or of a search that does not draw.

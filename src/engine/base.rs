@@ -1,9 +1,10 @@
-//! The base of an engine: what proposes responses. [`LocalPolicy`] is one; whatever else can
-//! continue text implements [`Base`]. How local models do it is in the room `policy`.
+//! The base of an engine: what proposes responses. [`LocalPolicy`] is one, [`RemoteBase`] another;
+//! whatever else can continue text implements [`Base`]. How local models do it is in the room `policy`.
 
 use super::memory::{Reader, Sizes, sampling};
 use super::prompt_room::{Part, PromptReader};
 use crate::error::{Error, Result};
+use crate::policy::remote::{Ids, RemoteBase};
 use crate::policy::{LocalPolicy, Member};
 use crate::prompt::PromptText;
 use crate::search::Proposer;
@@ -30,6 +31,16 @@ pub trait Base: Proposer {
         Err(Error::recipe(
             "the base does not tell its next tokens, so nothing can be mixed into what it samples",
         ))
+    }
+
+    /// Requests that it should have under way at once; `None` where it computes itself.
+    fn at_once(&self) -> Option<usize> {
+        None
+    }
+
+    /// Tells at any time what is under way with others and what it costs, in words.
+    fn meter(&self) -> Option<Box<dyn Fn() -> String>> {
+        None
     }
 }
 
@@ -65,5 +76,38 @@ impl Base for LocalPolicy {
     fn mix(&mut self, members: Vec<Member>) -> Result<()> {
         self.mix_in(members);
         Ok(())
+    }
+}
+
+impl Base for RemoteBase {
+    fn vocabulary(&self) -> Option<Vocabulary> {
+        // Where ids do not come back, responses are texts.
+        let tokenizer = self.tokenizer().filter(|_| self.server().facts.ids != Ids::No);
+        tokenizer.map(|tokenizer| tokenizer.vocabulary())
+    }
+
+    fn prompt_readers(&self) -> Vec<PromptReader> {
+        let (context, tokenizer) = (self.server().facts.context, self.tokenizer());
+        let known = context.zip(tokenizer).map(|(context, tokenizer)| PromptReader {
+            name: "the served model".to_owned(),
+            tokenizer: tokenizer.clone(),
+            context,
+            template: self.template().clone(),
+            part: Part::Samples,
+        });
+        known.into_iter().collect()
+    }
+
+    /// The server's memory is its own business.
+    fn footprint(&self, _prompt: &PromptText, _sizes: &Sizes) -> Result<Vec<Reader>> {
+        Ok(Vec::new())
+    }
+
+    fn at_once(&self) -> Option<usize> {
+        Some(RemoteBase::at_once(self))
+    }
+
+    fn meter(&self) -> Option<Box<dyn Fn() -> String>> {
+        Some(Box::new(self.meter_words()))
     }
 }

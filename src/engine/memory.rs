@@ -190,7 +190,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::recipe::{GuideSource, Method, Plan, Proposal, Stage, hub_model, load};
+    use crate::recipe::{GuideSource, Method, ModelRole, Plan, Proposal, Stage, hub_model, load};
 
     const TINY: ReaderSizes =
         ReaderSizes { n_layer: 3, kv_size: 16, hidden_size: 8, vocab_size: 100, element: 4 };
@@ -319,7 +319,7 @@ mod tests {
             }
             let place = folder.join(model.id.replace('/', "--"));
             fs::create_dir_all(&place).unwrap();
-            let config = match model.is_judge {
+            let config = match model.role == ModelRole::Judge {
                 true => json!({ "vocab_size": 30522, "max_position_embeddings": 512, "dim": 768,
                     "n_layers": 6, "n_heads": 12, "hidden_dim": 3072 }),
                 false => json!({ "vocab_size": 50257, "n_positions": 8192, "n_embd": 1600,

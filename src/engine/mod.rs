@@ -100,7 +100,9 @@ impl Engine {
     /// # Errors
     /// [`Error::Failed`] with the arithmetic where one prompt does not fit.
     pub fn plan(&self, prompts: &[Prompt]) -> Result<usize> {
-        let most = self.settings.prompts_in_flight.min(prompts.len());
+        // A base with latency is kept busy: each prompt has a request under way.
+        let busy = self.base.at_once().unwrap_or(0);
+        let most = self.settings.prompts_in_flight.max(busy).min(prompts.len());
         // The longest text stands for the prompt with the most tokens.
         let Some(longest) = prompts.iter().max_by_key(|prompt| prompt.text.len()) else {
             return Ok(most);
@@ -111,6 +113,11 @@ impl Engine {
             readers.extend(guides.footprint(&longest.text, &sizes)?);
         }
         memory::prompts_in_flight(most, &readers, free_bytes)
+    }
+
+    /// Tells at any time what is under way with a base that others serve, and what it costs.
+    pub fn meter(&self) -> Option<Box<dyn Fn() -> String>> {
+        self.base.meter()
     }
 
     /// Answers the prompts of the desk, `in_flight` of them at once. The random numbers of a

@@ -2,23 +2,20 @@
 //! own host alone; patience with a busy or silent hub. What is asked for is left to `repository.rs`
 //! and `fetch.rs`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::warn;
 use ureq::Body;
 use ureq::http::Response;
 
-use super::address;
 use super::failure::Failure;
 use super::settings::HubSettings;
-use crate::artifacts::interrupt;
+use crate::http::{address, pause};
 use crate::recipe::HubId;
 
 /// A hub that asks for more is not waited for.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 const MOST_REDIRECTS: usize = 10;
-/// How soon a wait sees that a stop was asked for.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 pub(super) struct Client {
     pub settings: HubSettings,
@@ -106,7 +103,7 @@ impl Client {
                 return Err(failure);
             }
             warn!("{id}: {failure}; trying again in {:.1} s", wait.as_secs_f64());
-            pause(wait)?;
+            pause(wait).map_err(|_| Failure::Interrupted)?;
         }
     }
 
@@ -173,20 +170,5 @@ impl Client {
             format!("the hub sends on more than {MOST_REDIRECTS} times"),
             "check that HF_ENDPOINT names a hub",
         ))
-    }
-}
-
-/// Sleeps, but ends at once where a stop was asked for.
-pub(super) fn pause(wait: Duration) -> Result<(), Failure> {
-    let until = Instant::now() + wait;
-    loop {
-        if interrupt::requested() {
-            return Err(Failure::Interrupted);
-        }
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(());
-        }
-        std::thread::sleep(left.min(LOOK_EVERY));
     }
 }

@@ -12,12 +12,11 @@ use ureq::http::Response;
 
 use super::settings::HubSettings;
 use crate::error::Error;
+use crate::http::{one_line, retry_after};
 use crate::recipe::HubId;
 
 /// The most bytes of a failure's body that are read.
 const LARGEST_SENTENCE: u64 = 64 << 10;
-/// The most of its sentence that is shown.
-const MOST_CHARACTERS: usize = 300;
 
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -71,14 +70,12 @@ impl Failure {
     pub fn of_status(response: Response<Body>) -> Self {
         let header =
             |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let wait = header("retry-after")
-            .or_else(|| {
-                header("ratelimit").and_then(|limit| {
-                    limit.split(';').find_map(|part| part.trim().strip_prefix("t="))
-                })
-            })
-            .and_then(|seconds| seconds.trim().parse().ok())
-            .map(Duration::from_secs);
+        let of_limit = |limit: &str| {
+            let seconds = limit.split(';').find_map(|part| part.trim().strip_prefix("t="));
+            Some(Duration::from_secs(seconds?.trim().parse().ok()?))
+        };
+        let wait =
+            retry_after(response.headers()).or_else(|| header("ratelimit").and_then(of_limit));
         let (status, code) =
             (response.status().as_u16(), header("x-error-code").map(str::to_owned));
         let said = header("x-error-message").map(str::to_owned);
@@ -244,14 +241,4 @@ fn body_error(mut response: Response<Body>) -> Option<String> {
     let body = response.body_mut().with_config().limit(LARGEST_SENTENCE).read_to_vec().ok()?;
     let body: Value = serde_json::from_slice(&body).ok()?;
     body["error"].as_str().map(str::to_owned)
-}
-
-/// Text of another machine, fit to be printed.
-fn one_line(text: &str) -> String {
-    let text: String = text
-        .chars()
-        .map(|character| if character.is_control() { ' ' } else { character })
-        .take(MOST_CHARACTERS)
-        .collect();
-    text.trim().trim_end_matches('.').to_owned()
 }

@@ -11,10 +11,11 @@ use std::time::Duration;
 use hf_hub::{CacheRepo, Repo};
 use tracing::info;
 
-use super::client::{Answer, Client, Patience, pause};
+use super::client::{Answer, Client, Patience};
 use super::failure::Failure;
 use super::files::is_safe;
 use crate::artifacts::{atomic, interrupt};
+use crate::http::pause;
 use crate::monitor::Progress;
 
 const MEGABYTE: u64 = 1_000_000;
@@ -139,7 +140,7 @@ impl Source<'_> {
                         info!("another process is fetching {name}; waiting for it");
                     }
                     is_told = true;
-                    pause(LOOK_EVERY)?;
+                    pause(LOOK_EVERY).map_err(|_| Failure::Interrupted)?;
                 }
             }
         }

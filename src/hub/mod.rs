@@ -3,7 +3,6 @@
 //! Names and addresses are hf-hub's; its downloads are not used, for they know no time-out and tell
 //! the token to hosts that the hub sends on to. What the files mean is left to `models` and `text`.
 
-mod address;
 mod client;
 mod failure;
 mod fetch;

@@ -10,7 +10,7 @@ use super::plan::{Counts, Plan, StageTraining};
 use super::ranges;
 use super::rules::Rules;
 use super::sizes::{ClassifierSizes, LmSizes, Sizes};
-use super::tables::{JudgeTable, Recipe, Stage, served_models, without_data};
+use super::tables::{JudgeTable, Model, Recipe, Stage, served_models, without_data};
 use crate::error::{Error, Result};
 
 impl Plan {
@@ -231,7 +231,10 @@ fn paths<'a>(
     folder: &Path,
 ) -> impl Iterator<Item = &'a mut String> + use<'a> {
     let Recipe { models, gold, judges, data, preferences, .. } = recipe;
-    let models = models.values_mut().filter_map(|model| model.id.as_mut());
+    let models = models.values_mut().filter_map(|model| {
+        let Model { id, api, .. } = model;
+        id.as_mut().or_else(|| api.as_mut().and_then(|api| api.tokenizer.as_mut()))
+    });
     let judges = judges.values_mut().map(|judge| &mut judge.id);
     let is_here = |source: &&mut String| {
         !source.starts_with("builtin:") && hub_dataset(folder, source).is_none()

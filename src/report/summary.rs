@@ -11,6 +11,7 @@ use super::answer::Answer;
 use super::length_control::{LengthControl, Responses};
 use super::pair_accuracy::PairAccuracy;
 use super::ppo::PpoRow;
+use super::served::Served;
 use super::statistics::{distinct, mean, standard_deviation, standard_error};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +65,9 @@ pub struct SummaryRow {
     /// Mean seconds for one prompt.
     pub seconds: f64,
     pub prompts: usize,
+    /// What all answers of the row have cost, where others serve the base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<Served>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -154,6 +158,7 @@ impl Summary {
                 .map(|answer| &answer.id)
                 .collect::<std::collections::HashSet<_>>()
                 .len(),
+            served: None,
         });
         let note = format!(
             "{base}: every score is 0, so the guides chose nothing: tuned and untuned are the same \
@@ -186,6 +191,7 @@ impl Summary {
             tokens: Tokens { base: 0.0, guide: 0.0 },
             seconds: 0.0,
             prompts: 0,
+            served: None,
         });
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
+use super::served::Served;
 use super::summary::{Reward, Summary, SummaryRow};
 use crate::monitor::number::{fixed, signed};
 use crate::search::Search;
@@ -31,6 +32,7 @@ pub fn table(summary: &Summary) -> String {
             ));
         }
     }
+    text.push_str(&served(&summary.rows));
     if let Some(gold) = summary.gold_accuracy() {
         text.push_str(&format!("\n\ngold: {}", gold.words()));
     }
@@ -49,6 +51,29 @@ pub fn compare(summaries: &[Summary]) -> String {
     let rows = rows.map(|(run, row)| std::iter::once(run).chain(cells(row, &judges)).collect());
     let table = draw(&headers(true, &judges), rows.collect());
     table + &not_applicable(summaries.iter().flat_map(|summary| &summary.rows))
+}
+
+/// What bases that others serve have cost, row by row and in all.
+fn served(rows: &[SummaryRow]) -> String {
+    let costs: Vec<(String, &Served)> = rows
+        .iter()
+        .filter_map(|row| Some((format!("{} {}", row.base, row.method), row.served.as_ref()?)))
+        .collect();
+    if costs.is_empty() {
+        return String::new();
+    }
+    let line = |(what, cost): (&str, &Served)| {
+        let Served { requests, prompt_tokens, completion_tokens, cost: money } = cost;
+        let money = if *money > 0.0 { format!(", {money:.4} spent") } else { String::new() };
+        format!(
+            "  {what}: {requests} requests, {prompt_tokens} tokens read, {completion_tokens} \
+             sampled{money}\n"
+        )
+    };
+    let all = costs.iter().fold(Served::default(), |all, (_, cost)| all.and(cost));
+    let each = costs.iter().map(|(what, cost)| line((what, cost)));
+    let lines: String = each.chain([line(("in all", &all))]).collect();
+    format!("\n\nserved bases (what was asked first by another row is counted there):\n{lines}")
 }
 
 /// Why methods do not apply to bases: a line for each reason with what it holds for.

@@ -11,6 +11,7 @@ use super::context::Context;
 use super::judging::JudgeLine;
 use super::ppo;
 use super::run::write_json;
+use super::served;
 use super::tasks::{self, GOLD_REPORT, PAGE, PAIRS_REPORT, SUMMARY, Task};
 use super::test_prompts::test_prompts;
 use super::tuning_plan::Pupil;
@@ -18,7 +19,7 @@ use crate::artifacts::{atomic, journal};
 use crate::engine::SteerLine;
 use crate::error::Result;
 use crate::recipe::{GOLD, Method, Proposal};
-use crate::report::{Answer, Sample, Summary, html};
+use crate::report::{Answer, Sample, Served, Summary, html};
 use crate::search::Finish;
 
 pub fn run(context: &Context) -> Result<()> {
@@ -56,6 +57,9 @@ pub fn run(context: &Context) -> Result<()> {
             direct.insert(cell.base.clone(), json!({ "sft": sft, "dpo": dpo }));
         }
         summary.add(&cell.base, &cell.method_name, settings(context, &cell), &responses);
+        if let (Some(served), Some(row)) = (cost(context, &cell)?, summary.rows.last_mut()) {
+            row.served = Some(served);
+        }
         if cell.method.proposal == Proposal::Tuned {
             let reward = summary.rows.last().and_then(|row| row.gold_reward.as_ref());
             tuned = tuned.or(reward.map(|reward| reward.mean));
@@ -98,7 +102,19 @@ fn settings(context: &Context, cell: &Cell) -> Value {
     if let (Some(settings), Some(own)) = (settings.as_object_mut(), own) {
         settings.extend(own);
     }
+    let dropped = served::dropped(context, &cell.base);
+    if !dropped.is_empty() {
+        settings["dropped"] = json!(dropped.join(", "));
+    }
     settings
+}
+
+/// What the answers of a cell have cost, where others serve its base.
+fn cost(context: &Context, cell: &Cell) -> Result<Option<Served>> {
+    let Some(costs) = served::costs(context, &cell.base)? else { return Ok(None) };
+    let seeds = context.recipe().run.seeds.iter();
+    let of_seeds = seeds.filter_map(|seed| costs.get(&cell.name(*seed)));
+    Ok(Some(of_seeds.fold(Served::default(), |all, one| all.and(one))))
 }
 
 /// Whether it is a training behind what is shown.

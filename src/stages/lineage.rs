@@ -18,7 +18,7 @@ use super::tasks::Task;
 use crate::artifacts::{FileHashes, fingerprint};
 use crate::error::{Error, Result};
 use crate::models::contents;
-use crate::recipe::{GoldRewardModel, Model, PairSource, Plan, Preferences};
+use crate::recipe::{Api, GoldRewardModel, Model, PairSource, Plan, Preferences, tokenizer_folder};
 use crate::score::JudgeModel;
 use crate::text::{dataset_files, holds_out_pairs, holds_out_rows, pair_files};
 
@@ -88,6 +88,10 @@ impl Lineage {
         };
         Ok(match input {
             Input::Result(_) => made()?,
+            Input::Model(name) if recipe.api(name).is_some() => self.served(name, plan)?,
+            Input::Reading(name) if recipe.api(name).is_some() => {
+                json!({ "prompt": model(plan, name)?.prompt_outcome() })
+            }
             Input::Model(name) => {
                 json!({
                     "weights": self.weights(name, plan, made)?,
@@ -172,6 +176,20 @@ impl Lineage {
             Some(folder) => self.model_contents(Path::new(folder)),
             None => made(),
         }
+    }
+
+    /// Of a model that others serve nothing is known but what it is called, and what it is sent.
+    fn served(&self, name: &str, plan: &Plan) -> Result<Value> {
+        let model = model(plan, name)?;
+        let tokenizer = model.api.as_ref().and_then(|api| api.tokenizer.as_ref());
+        let tokenizer = tokenizer.map(|folder| {
+            self.hashes.of(&tokenizer_folder(Path::new(folder)).join("tokenizer.json"))
+        });
+        Ok(json!({
+            "served": model.api.as_ref().map(Api::outcome),
+            "tokenizer": tokenizer.transpose()?,
+            "reading": { "prompt": model.prompt_outcome() },
+        }))
     }
 
     /// A judge that nobody here trains.

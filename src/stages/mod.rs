@@ -23,6 +23,7 @@ mod reward_model;
 mod reward_training;
 mod run;
 mod sample_text;
+mod served;
 mod sft;
 pub mod shards;
 mod steer;
@@ -48,7 +49,7 @@ use tasks::Task;
 pub fn run(stage: Stage, context: &Context) -> Result<()> {
     asked(stage, context)?.iter().try_for_each(|asked| asked.check(context))?;
     let (mut steering, mut judging) =
-        (steer::Steering::new(context), judging::Judging::new(context));
+        (steer::Steering::new(context, None), judging::Judging::new(context));
     let mut lost = Vec::new();
     for task in tasks::tasks(&context.plan, stage)? {
         let job = context.job(&task)?;

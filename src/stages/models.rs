@@ -44,10 +44,16 @@ impl Models {
         self.placements.model(name)
     }
 
-    /// The folder of a model of the recipe: its `id`, or where pretraining puts it.
+    /// The folder of a model of the recipe: its `id`, or where pretraining puts it; of one that
+    /// others serve that of its tokenizer, if it has one.
     pub fn folder(&self, name: &str) -> Result<PathBuf> {
         let model = self.table(name)?;
-        Ok(model.id.as_ref().map_or_else(|| self.run_dir.join("models").join(name), PathBuf::from))
+        let tokenizer = model.api.as_ref().and_then(|api| api.tokenizer.as_ref());
+        Ok(model
+            .id
+            .as_ref()
+            .or(tokenizer)
+            .map_or_else(|| self.run_dir.join("models").join(name), PathBuf::from))
     }
 
     pub fn guide_folder(&self, source: &GuideSource) -> Result<PathBuf> {

@@ -26,7 +26,7 @@ use crate::recipe::Stage;
 /// that it reads must be there.
 pub fn run(context: &Context, shard: Shard) -> Result<()> {
     let mut manifest = context.run.shard_manifest(shard)?;
-    let mut steering = Steering::new(context);
+    let mut steering = Steering::new(context, Some(shard));
     let mut lost = Vec::new();
     let prompts = test_prompts(context)?;
     tell_passed_over(context)?;

@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
@@ -12,16 +13,20 @@ use super::cells::{Cell, Source, cells};
 use super::context::Context;
 use super::models::Opened;
 use super::prompt_room::{Asked, Model};
+use super::served::Servers;
 use super::tasks::Task;
 use super::test_prompts::{tell_passed_over, test_prompts};
 use super::tuning_plan::Pupil;
-use crate::artifacts::{Journal, interrupt, journal};
-use crate::engine::{Desk, Engine, SteerLine, SteerSettings};
+use crate::artifacts::{Journal, Shard, interrupt, journal};
+use crate::engine::{Base, Desk, Engine, SteerLine, SteerSettings};
 use crate::error::{Error, Result};
 use crate::monitor::Progress;
 use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
 use crate::recipe::{GuidePairSource, GuideSource, Steer};
+
+/// How often a progress line says anew what is under way.
+const METER_EVERY: Duration = Duration::from_millis(500);
 
 fn table(context: &Context) -> Result<&Steer> {
     context
@@ -35,12 +40,16 @@ fn table(context: &Context) -> Result<&Steer> {
 pub struct Steering<'a> {
     context: &'a Context,
     open: HashMap<PathBuf, Opened>,
+    servers: Servers,
+    shard: Option<Shard>,
     has_told: bool,
 }
 
 impl<'a> Steering<'a> {
-    pub fn new(context: &'a Context) -> Self {
-        Self { context, open: HashMap::new(), has_told: false }
+    /// `shard` is the share of the prompts that is answered, if not all are.
+    pub fn new(context: &'a Context, shard: Option<Shard>) -> Self {
+        let servers = Servers::default();
+        Self { context, open: HashMap::new(), servers, shard, has_told: false }
     }
 
     /// Answers all test prompts.
@@ -85,10 +94,7 @@ impl<'a> Steering<'a> {
         let answering = steer.answering(context.recipe(), &cell.base);
         let settings = SteerSettings::of(steer, answering);
         self.keep_for(cell, seed)?;
-        let (lm, tokenizer) = self.get(&folder(context, cell, seed)?, &cell.base)?;
-        let template = context.models.template(&cell.base)?;
-        let base =
-            LocalPolicy::new(lm, tokenizer, template, settings.sampling, settings.stop.clone());
+        let base = self.base(cell, seed, &settings)?;
         let mut pairs = Vec::new();
         for pair in &cell.guides {
             pairs.push((
@@ -96,7 +102,20 @@ impl<'a> Steering<'a> {
                 context.models.guide(pair, &mut |folder, name| self.get(folder, name))?,
             ));
         }
-        Engine::open(cell.method.clone(), settings, Box::new(base), pairs)
+        Engine::open(cell.method.clone(), settings, base, pairs)
+    }
+
+    fn base(&mut self, cell: &Cell, seed: u64, settings: &SteerSettings) -> Result<Box<dyn Base>> {
+        let context = self.context;
+        let api = context.recipe().api(&cell.base);
+        if let Some(api) = api.filter(|_| matches!(cell.source, Source::Model(_))) {
+            let base = self.servers.open(context, (cell, api), settings, (seed, self.shard))?;
+            return Ok(Box::new(base));
+        }
+        let (lm, tokenizer) = self.get(&folder(context, cell, seed)?, &cell.base)?;
+        let template = context.models.template(&cell.base)?;
+        let (sampling, stop) = (settings.sampling, settings.stop.clone());
+        Ok(Box::new(LocalPolicy::new(lm, tokenizer, template, sampling, stop)))
     }
 }
 
@@ -155,7 +174,8 @@ pub fn answer(
         prompts.into_iter().filter(|prompt| !done.contains(&prompt.id)).collect();
     let progress = Progress::start(&what, count as u64, (count - due.len()) as u64);
     let in_flight = engine.plan(&due)?;
-    let mut desk = Answers { due: due.into_iter(), journal, progress, lost: Vec::new() };
+    let meter = engine.meter().map(|tell| (tell, Instant::now()));
+    let mut desk = Answers { due: due.into_iter(), journal, progress, meter, lost: Vec::new() };
     engine.answer(seed, in_flight, &mut desk)?;
     desk.progress.finish();
     if desk.lost.is_empty() { Ok(()) } else { Err(Error::Lost(desk.lost)) }
@@ -166,6 +186,8 @@ struct Answers {
     due: std::vec::IntoIter<Prompt>,
     journal: Journal<SteerLine>,
     progress: Progress,
+    /// Tells what is under way with others, and when it last did.
+    meter: Option<(Box<dyn Fn() -> String>, Instant)>,
     /// Those without an answer, and why.
     lost: Vec<String>,
 }
@@ -176,6 +198,12 @@ impl Desk for Answers {
     }
 
     fn pause(&mut self) -> Result<()> {
+        if let Some((tell, last)) = &mut self.meter
+            && last.elapsed() > METER_EVERY
+        {
+            *last = Instant::now();
+            self.progress.note(tell());
+        }
         interrupt::check()
     }
 

@@ -84,13 +84,7 @@ impl PromptTemplate {
                 self.render_chat(tokenizer, chat, vec![Message::new("user", fill(text))])
             }
             (PromptText::Chat(turns), Some(chat)) => {
-                let mut turns = turns.clone();
-                match turns.last_mut() {
-                    Some(turn) if turn.role == "user" => turn.content = fill(&turn.content),
-                    Some(turn) if turn.role != "assistant" => {}
-                    last => return Err(no_question(last.as_deref())),
-                }
-                self.render_chat(tokenizer, chat, turns)
+                self.render_chat(tokenizer, chat, self.asked(turns)?)
             }
             (PromptText::Chat(_), None) => match prompt.single_turn() {
                 Some(text) if tokenizer.chat_template()?.is_none() => Ok(behind(text)),
@@ -148,12 +142,78 @@ impl PromptTemplate {
         })
     }
 
+    /// Whether BOS stands before the prompt, where that is said.
+    pub fn bos(&self) -> Option<bool> {
+        self.bos
+    }
+
+    /// The text that a model reads whose tokenizer is not here.
+    ///
+    /// # Errors
+    /// Where it reads chats: their template lies with the tokenizer.
+    pub fn render_alone(&self, prompt: &PromptText) -> Result<String> {
+        let text = match prompt {
+            PromptText::Plain(text) => Some(text.as_str()),
+            PromptText::Chat(_) => prompt.single_turn(),
+        };
+        match text.filter(|_| self.chat.is_none()) {
+            Some(text) => {
+                Ok(format!("{}{}", self.exemplars.text, self.template.replace(HOLE, text)))
+            }
+            None => Err(Error::failed(
+                "a chat cannot be made a text without the model's chat template\n\nhint: name its \
+                 tokenizer as `api.tokenizer`, or let the server make the text: `api.dialect = \
+                 \"chat\"`",
+            )),
+        }
+    }
+
+    /// The turns that a server is to make a text of, up to the assistant's.
+    ///
+    /// # Errors
+    /// Where no response answers them.
+    pub fn turns(&self, prompt: &PromptText) -> Result<Vec<Message>> {
+        let none = Chat::default();
+        let chat = self.chat.as_ref().unwrap_or(&none);
+        let turns = match prompt {
+            PromptText::Plain(text) => {
+                vec![Message::new("user", self.template.replace(HOLE, text))]
+            }
+            PromptText::Chat(turns) => self.asked(turns)?,
+        };
+        Ok(self.with_system(chat, turns))
+    }
+
+    /// The last turn of the user fills the template.
+    fn asked(&self, turns: &[Message]) -> Result<Vec<Message>> {
+        let mut turns = turns.to_vec();
+        match turns.last_mut() {
+            Some(turn) if turn.role == "user" => {
+                turn.content = self.template.replace(HOLE, &turn.content);
+            }
+            Some(turn) if turn.role != "assistant" => {}
+            last => return Err(no_question(last.as_deref())),
+        }
+        Ok(turns)
+    }
+
+    /// The same with what the system says, where no turn says it, and with the exemplars.
+    fn with_system(&self, chat: &Chat, mut turns: Vec<Message>) -> Vec<Message> {
+        let has_own = turns.first().is_some_and(|turn| turn.role == "system");
+        if let Some(system) = chat.system.as_ref().filter(|_| !has_own) {
+            turns.insert(0, Message::new("system", system.as_str()));
+        }
+        let first = usize::from(turns.first().is_some_and(|turn| turn.role == "system"));
+        turns.splice(first..first, self.exemplars.turns.iter().cloned());
+        turns
+    }
+
     /// The turns by the tokenizer's chat template, up to where the assistant's next turn begins.
     fn render_chat(
         &self,
         tokenizer: &Tokenizer,
         chat: &Chat,
-        mut turns: Vec<Message>,
+        turns: Vec<Message>,
     ) -> Result<String> {
         let Some(template) = tokenizer.chat_template()? else {
             let hint = "hint: put a `chat_template.jinja` into its folder, or prompt it without chat, \
@@ -164,13 +224,7 @@ impl PromptTemplate {
                 format!("a chat was asked of it, but it has no chat template\n\n{hint}"),
             ));
         };
-        let has_own = turns.first().is_some_and(|turn| turn.role == "system");
-        if let Some(system) = chat.system.as_ref().filter(|_| !has_own) {
-            turns.insert(0, Message::new("system", system.as_str()));
-        }
-        let first = usize::from(turns.first().is_some_and(|turn| turn.role == "system"));
-        turns.splice(first..first, self.exemplars.turns.iter().cloned());
-        template.render(&turns, true)
+        template.render(&self.with_system(chat, turns), true)
     }
 }
 

@@ -4,6 +4,7 @@
 use clap::ValueEnum;
 
 use super::SteerCommand;
+use super::served::is_address;
 use crate::cli::search_flags::top_k_kinds;
 use crate::cli::settings::{Settings, Words};
 use crate::error::Result;
@@ -42,7 +43,10 @@ impl SteerCommand {
         settings.flag("--seed", "run.seeds", Some(vec![self.seed]));
         settings.flag("--device", "run.device", Some(self.device.as_str()));
         settings.flag("--dtype", "run.dtype", Some(word(self.dtype)));
-        settings.flag("--base", "models.base.id", Some(self.base.as_str()));
+        match is_address(&self.base) {
+            true => self.served.put(&self.base, &mut settings),
+            false => settings.flag("--base", "models.base.id", Some(self.base.as_str())),
+        }
         settings.word("base `base`", "--base");
         settings.flag("--base-template", "models.base.prompt", Some(self.base_template.as_str()));
         settings.flag("--base-bos", "models.base.bos", self.base_bos);
@@ -54,6 +58,7 @@ impl SteerCommand {
         let (recipe, mut problems, words) = settings.check()?;
         self.refuse_idle_flags(&mut problems);
         self.refuse_uneven_guides(&mut problems);
+        self.refuse_unserved(&mut problems);
         Ok((recipe, problems, words))
     }
 
@@ -94,6 +99,24 @@ impl SteerCommand {
                 &format!("steer.guide.{index}"),
                 None::<bool>,
             );
+        }
+    }
+
+    /// What is said of a server where there is none.
+    fn refuse_unserved(&self, problems: &mut Vec<String>) {
+        if is_address(&self.base) {
+            if self.base_chat && self.served.needs_template() {
+                problems.push(
+                    "--base-chat of a served --base needs --base-tokenizer, whose chat template \
+                     it is, or --base-dialect chat, where the server makes the text"
+                        .to_owned(),
+                );
+            }
+            return;
+        }
+        for flag in self.served.idle() {
+            problems
+                .push(format!("{flag} is of a served --base, and `{}` is no address", self.base));
         }
     }
 

@@ -68,6 +68,9 @@ pub enum DialectName {
     Tgi,
     #[serde(rename = "ollama")]
     Ollama,
+    /// `transformers serve`.
+    #[serde(rename = "transformers")]
+    Transformers,
     /// `/chat/completions` of a server that goes on with an assistant's turn.
     #[serde(rename = "chat")]
     Chat,
@@ -84,6 +87,7 @@ impl DialectName {
             Self::LlamaCpp => "llama.cpp",
             Self::Tgi => "tgi",
             Self::Ollama => "ollama",
+            Self::Transformers => "transformers",
             Self::Chat => "chat",
         }
     }
@@ -169,14 +173,15 @@ impl Api {
             // Dialects ask for the same distribution.
             dialect: _,
             key: _,
-            tokenizer,
+            // Its contents count.
+            tokenizer: _,
             unsupported,
             max_n: _,
             limits: _,
             budget: _,
         } = self;
         let model = model.as_ref().unwrap_or(url);
-        json!({ "served": model, "tokenizer": tokenizer, "unsupported": unsupported })
+        json!({ "model": model, "unsupported": unsupported })
     }
 
     pub(in crate::recipe) fn rules(&self, table: &str, rules: &mut Rules) {
@@ -260,7 +265,6 @@ pub(in crate::recipe) fn served_models(rules: &mut Rules) {
     let preferences = recipe.preferences.as_ref();
     let gold = recipe.gold_reward_model().map(|table| table.model.as_str());
     let policies = recipe.ppo.iter().flat_map(|ppo| &ppo.policy.0).map(String::as_str);
-    let direct = recipe.direct.iter().flat_map(|direct| direct.models.iter().flatten());
     let sampled = preferences.and_then(|table| table.policy.as_deref());
     let tuned = recipe.sft.as_ref().and_then(|sft| sft.model.as_deref());
     let rewards = recipe.reward_model.as_ref().and_then(|table| table.model.as_deref());
@@ -269,7 +273,7 @@ pub(in crate::recipe) fn served_models(rules: &mut Rules) {
     asked.extend(tuned.map(|model| ("sft.model", model)));
     asked.extend(rewards.map(|model| ("reward_model.model", model)));
     asked.extend(gold.map(|model| ("gold.reward_model.model", model)));
-    asked.extend(direct.map(|model| ("direct.models", model.as_str())));
+    asked.extend(recipe.direct_models().iter().map(|model| ("direct.models", model.as_str())));
     asked.extend(policies.map(|model| ("ppo.policy", model)));
     for (key, model) in asked.into_iter().filter(|(_, model)| recipe.api(model).is_some()) {
         rules.problem_hint(

@@ -45,8 +45,17 @@ pub struct Judge<'a> {
 pub struct ModelId<'a> {
     /// Where it stands in the recipe.
     pub key: String,
-    pub is_judge: bool,
+    pub role: ModelRole,
     pub id: &'a mut String,
+}
+
+/// What is read of a folder or a hub id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelRole {
+    Model,
+    Judge,
+    /// Of a model that others serve.
+    Tokenizer,
 }
 
 impl Judge<'_> {
@@ -124,15 +133,23 @@ impl Recipe {
     pub fn ids_mut(&mut self) -> impl Iterator<Item = ModelId<'_>> {
         let Self { models, gold, judges, .. } = self;
         let models = models.iter_mut().filter_map(|(name, model)| {
-            let key = format!("models.{name}.id");
-            Some(ModelId { key, is_judge: false, id: model.id.as_mut()? })
+            let tokenizer = model.api.as_mut().and_then(|api| api.tokenizer.as_mut());
+            let (key, role) = match tokenizer {
+                Some(_) => (format!("models.{name}.api.tokenizer"), ModelRole::Tokenizer),
+                None => (format!("models.{name}.id"), ModelRole::Model),
+            };
+            Some(ModelId { key, role, id: tokenizer.or(model.id.as_mut())? })
         });
         let gold = gold.iter_mut().filter_map(|gold| {
-            Some(ModelId { key: format!("{GOLD}.id"), is_judge: true, id: gold.id.as_mut()? })
+            Some(ModelId {
+                key: format!("{GOLD}.id"),
+                role: ModelRole::Judge,
+                id: gold.id.as_mut()?,
+            })
         });
         let judges = judges.iter_mut().map(|(name, table)| {
             let key = format!("{}.id", table_of(name));
-            ModelId { key, is_judge: true, id: &mut table.id }
+            ModelId { key, role: ModelRole::Judge, id: &mut table.id }
         });
         models.chain(gold).chain(judges)
     }

@@ -14,6 +14,7 @@ impl MethodTable {
     pub(super) fn rules(&self, key: &str, bases: &[String], rules: &mut Rules) {
         self.bases_rules(key, bases, rules);
         let bases = self.bases_of(bases);
+        self.served_rules(key, &bases, rules);
         self.weight_rules(key, rules);
         if let Some(chunk_lens) = self.ppo_chunk_lens() {
             made_by_ppo(key, &chunk_lens, &bases, rules);
@@ -55,6 +56,36 @@ impl MethodTable {
     }
 
     /// The weights with which guides take part in what is sampled.
+    /// Servers sample; what is asked of every next token of a base is told by none of them.
+    fn served_rules(&self, key: &str, bases: &[&str], rules: &mut Rules) {
+        let tells_all = |(_, method): &(String, Method)| {
+            method.proposal.tilt().is_some() || !method.search.kind().draws
+        };
+        if !self.methods().iter().any(tells_all) {
+            return;
+        }
+        let served = bases.iter().filter(|base| rules.recipe.api(base).is_some());
+        let served: Vec<&str> = served.copied().collect();
+        if served.is_empty() {
+            return;
+        }
+        let others = bases.iter().filter(|base| !served.contains(base)).copied();
+        let others: Vec<String> = others.map(|base| format!("{base:?}")).collect();
+        let hint = match others.is_empty() {
+            true => "steer it with `base`, `best_of_n` or `cbs`, whose guides read text".to_owned(),
+            false => format!("give the method `bases = [{}]`", others.join(", ")),
+        };
+        rules.problem_hint(
+            format!(
+                "`{key}`: `{}` needs the distribution of every next token of {}, which is served: \
+                 servers tell a few likely tokens at most",
+                self.kind(),
+                listed(served)
+            ),
+            hint,
+        );
+    }
+
     fn weight_rules(&self, key: &str, rules: &mut Rules) {
         if self.kind() != EFT {
             return;

@@ -92,7 +92,7 @@ pub use exemplars::{ANSWER, Exemplar, Exemplars, behind_hole};
 pub use gold::{Gold, GoldScratch};
 pub use gold_reward_model::GoldRewardModel;
 pub use guide::GuideTable;
-pub use judge::{Judge, JudgeTable, ModelId};
+pub use judge::{Judge, JudgeTable, ModelId, ModelRole};
 pub use kl::KlTable;
 pub use length::Length;
 pub use lora::{Lora, LoraSave, LoraTable};

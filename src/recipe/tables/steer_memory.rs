@@ -22,8 +22,12 @@ impl Steer {
             let sizes = plan.models.get(model)?;
             Some(self.reading(plan, row, (base, model), sizes, is_sampled))
         };
-        let mut parts = vec![frozen(plan, "weights", base)?];
-        parts.push(cache("KV cache", prompts, &reading(base, true)?));
+        let mut parts = Vec::new();
+        // What others serve lies in their memory.
+        if plan.recipe.api(base).is_none() {
+            parts.push(frozen(plan, "weights", base)?);
+            parts.push(cache("KV cache", prompts, &reading(base, true)?));
+        }
         for pair in &plan.guide_pairs() {
             let names = [
                 ("tuned", "tuned cache", "tuned mixture cache"),

@@ -1,10 +1,10 @@
-//! Addresses that a server sends on to, and who may be told the token: the hub's own host alone.
+//! Addresses that a server sends on to, and who may be told a secret: the host alone that it is for.
 //!
-//! What is asked and followed is left to `client.rs`.
+//! What is asked and followed is left to whoever asks.
 
 /// The address that the header `location` of an answer from `url` means, as RFC 3986 reads it but
 /// for dots in its path, which the server resolves as well.
-pub(super) fn join(url: &str, location: &str) -> String {
+pub fn join(url: &str, location: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (host, path) = rest.split_at(end);
@@ -26,13 +26,13 @@ pub(super) fn join(url: &str, location: &str) -> String {
     }
 }
 
-/// Whether `url` leads to the same host and port as `hub`, by no weaker scheme: an encrypted
+/// Whether `url` leads to the same host and port as `home`, by no weaker scheme: an encrypted
 /// address of the host that is named without encryption is the same.
-pub(super) fn is_of(hub: &str, url: &str) -> bool {
-    let (Some(hub), Some(url)) = (Place::of(hub), Place::of(url)) else { return false };
-    let same_or_safer = hub == url
-        || (hub.scheme == "http" && url.scheme == "https" && (hub.port, url.port) == (80, 443));
-    same_or_safer && hub.host == url.host
+pub fn is_of(home: &str, url: &str) -> bool {
+    let (Some(home), Some(url)) = (Place::of(home), Place::of(url)) else { return false };
+    let same_or_safer = home == url
+        || (home.scheme == "http" && url.scheme == "https" && (home.port, url.port) == (80, 443));
+    same_or_safer && home.host == url.host
 }
 
 #[derive(PartialEq)]

@@ -1,0 +1,473 @@
+//! A base behind HTTP: keeps requests under way, joins what comes back to responses, and pays for
+//! nothing twice. How a request is spelled is left to the dialects, how it fares to `http`.
+//!
+//! Where the server takes token ids and gives them back, a response goes on from exactly the tokens
+//! that were sampled. Elsewhere it goes on from its text, which is cut where a word ends
+//! (`words.rs`).
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::ask::{Ask, Choice, Given, Read};
+use super::dialect::Dialect;
+use super::facts::Ids;
+use super::joining::{Joining, Said};
+use super::paid::{self, Paid};
+use super::server::Server;
+use super::words::SPARE;
+use crate::error::{Error, Result};
+use crate::http::{Answer, Budget, Call, Calls, Failure, Stats, Tokens};
+use crate::prompt::{Message, PromptText};
+use crate::recipe::Unsupported;
+use crate::sampling::Sampling;
+use crate::search::{Extend, Extended, Finish, Node, Nodes, Proposer, Response, Ticket};
+use crate::text::{PromptTemplate, Tokenizer};
+
+/// Tokens of a text, where nobody counted them: no fewer than any tokenizer makes of English.
+const BYTES_PER_TOKEN: usize = 3;
+
+/// How a served model is asked.
+pub struct Asking {
+    pub template: PromptTemplate,
+    /// The model's own, where it is here.
+    pub tokenizer: Option<Rc<Tokenizer>>,
+    pub sampling: Sampling,
+    pub stop: Vec<String>,
+    pub max_new_tokens: usize,
+    /// What becomes of settings that the server cannot take.
+    pub unsupported: Unsupported,
+}
+
+pub struct RemoteBase {
+    server: Server,
+    asking: Asking,
+    /// The sampling without what the server cannot take.
+    sampling: Sampling,
+    /// What it cannot take, as a recipe says it.
+    dropped: Vec<String>,
+    calls: Calls<Given>,
+    nodes: Nodes<Asked, Said>,
+    away: HashMap<u64, Away>,
+    ready: Vec<(Ticket, Result<Extended>)>,
+    sent: u64,
+    paid: Option<Paid>,
+}
+
+/// A prompt as the server reads it.
+struct Asked {
+    text: String,
+    turns: Vec<Message>,
+    /// Its ids, once they are known.
+    ids: RefCell<Option<Vec<i64>>>,
+    /// Whether it is empty, so that responses begin the text.
+    begins: bool,
+}
+
+/// A request under way.
+struct Away {
+    tickets: Vec<(Ticket, Extend)>,
+    ask: Ask,
+    key: String,
+}
+
+impl RemoteBase {
+    /// The model that `server` serves.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] where the server cannot take a setting of the sampling that must hold.
+    pub fn new(server: Server, asking: Asking, paid: Option<Paid>) -> Result<Self> {
+        let dropped = dropped(&server, &asking)?;
+        let sampling = server.facts.supported(asking.sampling);
+        let calls = calls(&server);
+        if let Some(paid) = &paid {
+            let [prompt, completion] = paid.spent();
+            calls.spent_before(Tokens { prompt, completion });
+        }
+        let (nodes, away) = (Nodes::default(), HashMap::new());
+        let ready = Vec::new();
+        Ok(Self { server, asking, sampling, dropped, calls, nodes, away, ready, sent: 0, paid })
+    }
+
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    pub fn tokenizer(&self) -> Option<&Rc<Tokenizer>> {
+        self.asking.tokenizer.as_ref()
+    }
+
+    pub fn template(&self) -> &PromptTemplate {
+        &self.asking.template
+    }
+
+    /// Settings of the sampling that the server cannot take and that were left out.
+    pub fn dropped(&self) -> &[String] {
+        &self.dropped
+    }
+
+    /// Requests that it can have under way, at most.
+    pub fn at_once(&self) -> usize {
+        self.server.service.limits.at_once
+    }
+
+    /// Tells at any time what is under way, and what it has cost.
+    pub fn meter_words(&self) -> impl Fn() -> String + use<> {
+        let (stats, budget) = (self.calls.watch(), self.server.service.budget);
+        move || meter_words(&stats(), &budget)
+    }
+
+    fn reads_ids(&self) -> bool {
+        self.server.facts.ids != Ids::No
+    }
+
+    fn joining(&self, begins: bool) -> Joining<'_> {
+        Joining {
+            tokenizer: self.asking.tokenizer.as_deref().filter(|_| self.reads_ids()),
+            by_ids: self.reads_ids(),
+            stop: &self.asking.stop,
+            begins,
+        }
+    }
+
+    /// A prompt as it is sent.
+    fn asked(&self, prompt: &PromptText) -> Result<Asked> {
+        let Asking { template, tokenizer, .. } = &self.asking;
+        if self.server.dialect == Dialect::Chat {
+            let turns = template.turns(prompt)?;
+            return Ok(Asked {
+                text: String::new(),
+                turns,
+                ids: RefCell::default(),
+                begins: false,
+            });
+        }
+        let text = match tokenizer {
+            Some(tokenizer) => template.render(tokenizer, prompt)?,
+            None => template.render_alone(prompt)?,
+        };
+        let ids = tokenizer.as_ref().filter(|_| self.reads_ids());
+        let ids = ids.map(|tokenizer| template.encode(tokenizer, prompt)).transpose()?;
+        let begins = text.is_empty();
+        if begins && ids.is_none() {
+            return Err(Error::failed(
+                "an empty prompt gives a served model nothing to read\n\nhint: give a prompt, or \
+                 the model's tokenizer as `api.tokenizer`",
+            ));
+        }
+        Ok(Asked { text, turns: Vec::new(), ids: RefCell::new(ids), begins })
+    }
+
+    /// What the server reads to go on from `said`.
+    fn read(&self, asked: &Asked, said: &Said) -> Read {
+        if self.server.dialect == Dialect::Chat {
+            return Read::Turns(asked.turns.clone(), said.text.clone());
+        }
+        let with = |ids: &[i64]| [ids, &said.ids].concat();
+        match (self.server.facts.ids, asked.ids.borrow().as_ref()) {
+            (Ids::No, _) => Read::Text(format!("{}{}", asked.text, said.text)),
+            (_, Some(ids)) => Read::Ids(with(ids)),
+            (Ids::Mixed, None) if !said.ids.is_empty() => {
+                Read::Mixed(asked.text.clone(), said.ids.clone())
+            }
+            (_, None) => Read::Text(format!("{}{}", asked.text, said.text)),
+        }
+    }
+
+    /// Sends one request for some continuations of one response, or takes what it gave before.
+    fn send(&mut self, tickets: Vec<(Ticket, Extend)>) -> Result<()> {
+        let Some((_, first)) = tickets.first() else { return Ok(()) };
+        let kept = self.nodes.get(&first.node).ok_or_else(not_kept)?;
+        let (asked, said) = (kept.batch.clone(), kept.row.clone());
+        let numbers: Vec<u64> = tickets
+            .iter()
+            .map(|(_, extend)| {
+                // All 53 random bits.
+                let drawn = extend.stream.uniform(said.asked as u64, extend.slot);
+                (drawn * (1_u64 << 53) as f64) as u64
+            })
+            .collect();
+        let is_last = said.asked + first.max_tokens >= self.asking.max_new_tokens;
+        let room = self.asking.max_new_tokens.saturating_sub(said.tokens()).max(1);
+        let max_tokens = match self.reads_ids() {
+            true => first.max_tokens,
+            false if is_last => first.max_tokens.min(room),
+            false => first.max_tokens + SPARE,
+        };
+        let told = self.asking.stop.iter().take(self.server.facts.max_stops).cloned();
+        let adds_special = (self.asking.template.bos() == Some(false)
+            && self.server.facts.takes_special)
+            .then_some(false);
+        let ask = Ask {
+            context: self.read(&asked, &said),
+            n: tickets.len(),
+            max_tokens,
+            // Below 2³¹.
+            seed: numbers[0] >> 22,
+            sampling: self.sampling,
+            stop: told.collect(),
+            adds_special,
+        };
+        let model = self.server.model.as_deref();
+        let key = paid::key(model.unwrap_or(&self.server.service.url), &ask, &numbers)?;
+        if let Some(given) = self.paid.as_ref().and_then(|paid| paid.known(&key)).cloned() {
+            return self.give(Away { tickets, ask, key }, given);
+        }
+        let body = self.server.dialect.body(model, &ask, &self.server.facts);
+        let prompt = prompt_tokens(&ask.context);
+        let completion = (ask.n * ask.max_tokens) as u64;
+        let call = Call {
+            path: self.server.path(),
+            body: Some(body),
+            most: Tokens { prompt, completion },
+        };
+        self.sent += 1;
+        self.calls.submit(self.sent, call);
+        self.away.insert(self.sent, Away { tickets, ask, key });
+        Ok(())
+    }
+
+    /// An answer of the server, written down before it is used.
+    fn came(&mut self, away: Away, answer: Answer<Given>) -> Result<()> {
+        let Answer { value: given, used, seconds } = answer;
+        if let Some(paid) = &mut self.paid {
+            let tokens = [used.prompt, used.completion];
+            paid.keep(away.key.clone(), given.clone(), tokens, seconds)?;
+        }
+        self.give(away, given)
+    }
+
+    /// Hands out the continuations that were given. Those that are lacking are asked for again, in
+    /// smaller requests.
+    fn give(&mut self, away: Away, given: Given) -> Result<()> {
+        let Away { mut tickets, ask, .. } = away;
+        let given = given.to(&ask, &self.server.facts);
+        let lacking = tickets.split_off(given.choices.len().min(tickets.len()));
+        if !lacking.is_empty() {
+            self.server.facts.max_n = self.server.facts.max_n.min(given.choices.len());
+        }
+        for ((ticket, extend), choice) in tickets.into_iter().zip(given.choices) {
+            // A prompt that has gone needs no answer.
+            let Some(kept) = self.nodes.get(&extend.node) else { continue };
+            if let Some(ids) = &given.prompt_ids
+                && matches!(ask.context, Read::Text(_))
+                && kept.row.ids.is_empty()
+                && self.reads_ids()
+            {
+                kept.batch.ids.borrow_mut().get_or_insert_with(|| ids.clone());
+            }
+            let extended = self.extended(&extend, choice);
+            self.ready.push((ticket, extended));
+        }
+        self.send_all(lacking)
+    }
+
+    fn extended(&mut self, extend: &Extend, choice: Choice) -> Result<Extended> {
+        let kept = self.nodes.get(&extend.node).ok_or_else(not_kept)?;
+        let (batch, parent) = (kept.batch.clone(), kept.row);
+        let is_last = parent.asked + extend.max_tokens >= self.asking.max_new_tokens;
+        let joined = self.joining(batch.begins).join(parent, choice, extend.max_tokens, is_last)?;
+        let node = self.nodes.child(&extend.node).ok_or_else(not_kept)?;
+        let response =
+            Response { text: joined.said.text.clone(), ids: joined.ids, finish: joined.finish };
+        let logprob = joined.said.logprob;
+        if response.finish.is_none() {
+            self.nodes.insert(batch, [(node.clone(), 0, joined.said)]);
+        }
+        Ok(Extended { node, response, end: joined.end, sampled: joined.sampled as u64, logprob })
+    }
+
+    /// One request for all continuations of one response, as far as the server gives several.
+    fn send_all(&mut self, requests: Vec<(Ticket, Extend)>) -> Result<()> {
+        let mut groups: Vec<Vec<(Ticket, Extend)>> = Vec::new();
+        let mut of_node: HashMap<(Node, usize), usize> = HashMap::new();
+        for (ticket, extend) in requests {
+            let key = (extend.node.clone(), extend.max_tokens);
+            let open = of_node
+                .get(&key)
+                .copied()
+                .filter(|group| groups[*group].len() < self.server.facts.max_n.max(1));
+            let group = open.unwrap_or_else(|| {
+                groups.push(Vec::new());
+                groups.len() - 1
+            });
+            of_node.insert(key, group);
+            groups[group].push((ticket, extend));
+        }
+        groups.into_iter().try_for_each(|group| self.begin(group))
+    }
+
+    /// Sends a request, or ends responses that have all their tokens already: what was cut at the
+    /// ends of words is a little longer than was asked for.
+    fn begin(&mut self, tickets: Vec<(Ticket, Extend)>) -> Result<()> {
+        let Some((_, first)) = tickets.first() else { return Ok(()) };
+        let kept = self.nodes.get(&first.node).ok_or_else(not_kept)?;
+        if kept.row.tokens() < self.asking.max_new_tokens {
+            return self.send(tickets);
+        }
+        let said = kept.row.clone();
+        for (ticket, extend) in tickets {
+            let node = self.nodes.child(&extend.node).ok_or_else(not_kept)?;
+            let response = Response {
+                text: said.text.clone(),
+                ids: said.ids.clone(),
+                finish: Some(Finish::Length),
+            };
+            let logprob = said.logprob;
+            self.ready
+                .push((ticket, Ok(Extended { node, response, end: None, sampled: 0, logprob })));
+        }
+        Ok(())
+    }
+}
+
+impl Proposer for RemoteBase {
+    fn open(&mut self, prompts: &[&PromptText]) -> Result<Vec<Node>> {
+        let mut nodes = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            let asked = self.asked(prompt)?;
+            nodes.extend(self.nodes.open(asked, [Said::nothing()]));
+        }
+        Ok(nodes)
+    }
+
+    /// Each request pays for its prompt anew.
+    fn max_call_tokens(&self) -> Option<usize> {
+        None
+    }
+
+    fn submit(&mut self, requests: Vec<(Ticket, Extend)>) {
+        let tickets: Vec<Ticket> = requests.iter().map(|(ticket, _)| *ticket).collect();
+        if let Err(error) = self.send_all(requests) {
+            let lost = tickets.into_iter().map(|ticket| (ticket, Err(again(&error))));
+            self.ready.extend(lost);
+        }
+    }
+
+    fn collect(&mut self, patience: Duration) -> Result<Vec<(Ticket, Result<Extended>)>> {
+        let patience = if self.ready.is_empty() { patience } else { Duration::ZERO };
+        for (number, outcome) in self.calls.collect(patience) {
+            let Some(away) = self.away.remove(&number) else { continue };
+            match outcome {
+                Ok(answer) => self.came(away, answer)?,
+                Err(failure) => self.failed(away, failure)?,
+            }
+        }
+        Ok(std::mem::take(&mut self.ready))
+    }
+
+    fn retain(&mut self, root: &Node, live: &[Node]) {
+        self.nodes.retain(root, live);
+    }
+
+    fn release(&mut self, root: &Node) {
+        let of_root =
+            |away: &Away| away.tickets.iter().any(|(_, extend)| extend.node.root() == *root);
+        let numbers: Vec<u64> =
+            self.away.iter().filter(|(_, away)| of_root(away)).map(|(number, _)| *number).collect();
+        for number in numbers {
+            self.calls.cancel(number);
+            self.away.remove(&number);
+        }
+        self.nodes.release(root);
+    }
+}
+
+impl RemoteBase {
+    fn failed(&mut self, away: Away, failure: Failure) -> Result<()> {
+        let ends_all = failure.ends_all();
+        let error = Error::from(failure);
+        if ends_all {
+            return Err(error);
+        }
+        let lost = away.tickets.into_iter().map(|(ticket, _)| (ticket, Err(again(&error))));
+        self.ready.extend(lost);
+        Ok(())
+    }
+}
+
+/// What a progress line says of requests.
+fn meter_words(stats: &Stats, budget: &Budget) -> String {
+    let used = stats.used.and(stats.perhaps).total();
+    let mut words = format!("{} of {} requests under way", stats.in_flight, stats.allowed);
+    if stats.seconds > 0.0 {
+        let rate = stats.used.completion as f64 / stats.seconds;
+        words.push_str(&format!(", {rate:.0} tokens/s"));
+    }
+    match budget.tokens {
+        Some(most) => words.push_str(&format!(", {used} of {most} tokens")),
+        None => words.push_str(&format!(", {used} tokens")),
+    }
+    if stats.cost > 0.0 {
+        words.push_str(&format!(", {:.4} spent", stats.cost));
+    }
+    let retries: u64 = stats.retries.values().sum();
+    if retries > 0 {
+        words.push_str(&format!(", {retries} asked again"));
+    }
+    words
+}
+
+/// The same error for another prompt.
+fn again(error: &Error) -> Error {
+    Error::failed(error.to_string())
+}
+
+fn not_kept() -> Error {
+    Error::failed("a finished or pruned response cannot be extended")
+}
+
+/// How the replies are read, and what they cost.
+fn calls(server: &Server) -> Calls<Given> {
+    let dialect = server.dialect;
+    Calls::start(server.service.clone(), move |call: &Call, reply| {
+        let given = dialect.read(&reply)?;
+        let prompt = given.prompt_tokens.unwrap_or(call.most.prompt);
+        let used = Tokens { prompt, completion: given.sampled() };
+        Ok((given, used))
+    })
+}
+
+/// Tokens of what is read, as far as they are known.
+fn prompt_tokens(read: &Read) -> u64 {
+    let of_text = |text: &str| text.len().div_ceil(BYTES_PER_TOKEN) + 1;
+    let tokens = match read {
+        Read::Text(text) => of_text(text),
+        Read::Ids(ids) => ids.len(),
+        Read::Mixed(text, ids) => of_text(text) + ids.len(),
+        Read::Turns(turns, said) => {
+            let turns = turns.iter().map(|turn| of_text(&turn.content) + 8);
+            turns.sum::<usize>() + of_text(said)
+        }
+    };
+    tokens as u64
+}
+
+/// What the server cannot take, where that may be left out.
+fn dropped(server: &Server, asking: &Asking) -> Result<Vec<String>> {
+    let mut all = server.facts.unsupported(&asking.sampling);
+    let is_told =
+        server.facts.takes_special || (asking.tokenizer.is_some() && server.facts.ids != Ids::No);
+    if let (Some(bos), false) = (asking.template.bos(), is_told) {
+        all.push(format!("bos = {bos}"));
+    }
+    if all.is_empty() {
+        return Ok(all);
+    }
+    let (name, dialect, told) = (&server.service.name, server.dialect.name(), all.join(", "));
+    match asking.unsupported {
+        Unsupported::Drop => {
+            warn!("{name}: the server ({dialect}) cannot take {told}; it samples without");
+            Ok(all)
+        }
+        Unsupported::Refuse => Err(Error::recipe(format!(
+            "`{name}`: the server at {} ({dialect}) cannot take {told}\n\nhint: give the model a \
+             `sampling` of its own without it, or `api.unsupported = \"drop\"`, which the summary \
+             tells",
+            server.service.url
+        ))),
+    }
+}

@@ -1,0 +1,18 @@
+//! A base that others serve: what is asked of a server, in which dialect, and how what comes back
+//! becomes responses. How requests fare is left to the room `http`.
+
+mod ask;
+mod base;
+mod dialect;
+mod facts;
+mod joining;
+mod paid;
+mod server;
+mod words;
+
+pub use ask::{Ask, Choice, End, Given, Read};
+pub use base::{Asking, RemoteBase};
+pub use dialect::{Dialect, Route};
+pub use facts::{Facts, Ids};
+pub use paid::{Paid, Receipt};
+pub use server::{Server, service};

@@ -1,0 +1,141 @@
+//! Bases that others serve: how one is opened for a cell, where its answers are kept, and what a
+//! cell has cost. How a server is asked is left to `policy`.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+
+use super::cells::Cell;
+use super::context::Context;
+use super::run::write_json;
+use crate::artifacts::{Shard, journal};
+use crate::engine::SteerSettings;
+use crate::error::Result;
+use crate::policy::remote::{Asking, Paid, Receipt, RemoteBase, Server};
+use crate::recipe::{Api, tokenizer_folder};
+use crate::report::Served;
+use crate::text::Tokenizer;
+
+/// Where answers of servers are kept, relative to the run directory.
+const FOLDER: &str = "requests";
+
+/// The servers of one run, each asked once what it is.
+#[derive(Default)]
+pub struct Servers {
+    known: HashMap<String, Server>,
+    tokenizers: HashMap<String, Rc<Tokenizer>>,
+}
+
+/// What is known of a server for those who read results.
+#[derive(Debug, Serialize, Deserialize)]
+struct About {
+    model: Option<String>,
+    dialect: String,
+    /// Settings of the sampling that it cannot take and that were left out.
+    dropped: Vec<String>,
+    facts: serde_json::Value,
+}
+
+impl Servers {
+    /// The base of a cell.
+    pub fn open(
+        &mut self,
+        context: &Context,
+        (cell, api): (&Cell, &Api),
+        settings: &SteerSettings,
+        (seed, shard): (u64, Option<Shard>),
+    ) -> Result<RemoteBase> {
+        let name = cell.base.as_str();
+        let server = self.server(name, api)?;
+        let asking = Asking {
+            template: context.models.template(name)?,
+            tokenizer: self.tokenizer(api)?,
+            sampling: settings.sampling,
+            stop: settings.stop.clone(),
+            max_new_tokens: settings.max_new_tokens,
+            unsupported: api.unsupported,
+        };
+        let own = context.run.path(&format!("{FOLDER}/{}.jsonl", journal_name(name, shard)));
+        let others: Vec<PathBuf> =
+            journals(context, name)?.into_iter().filter(|other| *other != own).collect();
+        let paid = Paid::open(&own, &others, &cell.name(seed))?;
+        let base = RemoteBase::new(server, asking, Some(paid))?;
+        let (server, dropped) = (base.server(), base.dropped().to_vec());
+        let about = About {
+            model: server.model.clone(),
+            dialect: server.dialect.name().to_owned(),
+            dropped,
+            facts: serde_json::json!(server.facts),
+        };
+        write_json(&context.run.path(&format!("{FOLDER}/{name}.json")), &about)?;
+        Ok(base)
+    }
+
+    fn server(&mut self, name: &str, api: &Api) -> Result<Server> {
+        if let Some(server) = self.known.get(name) {
+            return Ok(server.clone());
+        }
+        let server = Server::open(&format!("models.{name}.api"), api)?;
+        self.known.insert(name.to_owned(), server.clone());
+        Ok(server)
+    }
+
+    fn tokenizer(&mut self, api: &Api) -> Result<Option<Rc<Tokenizer>>> {
+        let Some(folder) = &api.tokenizer else { return Ok(None) };
+        if let Some(tokenizer) = self.tokenizers.get(folder) {
+            return Ok(Some(tokenizer.clone()));
+        }
+        let tokenizer = Rc::new(Tokenizer::open(&tokenizer_folder(folder.as_ref()))?);
+        self.tokenizers.insert(folder.clone(), tokenizer.clone());
+        Ok(Some(tokenizer))
+    }
+}
+
+/// The name of a shard's journal, or of the run's own.
+fn journal_name(model: &str, shard: Option<Shard>) -> String {
+    match shard {
+        Some(shard) => format!("{model}.shard-{}", shard.tag()),
+        None => model.to_owned(),
+    }
+}
+
+/// All journals of a model.
+fn journals(context: &Context, model: &str) -> Result<Vec<PathBuf>> {
+    let Ok(entries) = std::fs::read_dir(context.run.path(FOLDER)) else { return Ok(Vec::new()) };
+    let is_of_model = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let stem = name.strip_suffix(".jsonl").and_then(|name| name.strip_prefix(model));
+        stem.is_some_and(|rest| {
+            let shard = rest.strip_prefix(".shard-");
+            rest.is_empty() || shard.is_some_and(|tag| Shard::from_tag(tag).is_some())
+        })
+    };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut all: Vec<PathBuf> = paths.filter(is_of_model).collect();
+    all.sort();
+    Ok(all)
+}
+
+/// What the answers of a model have cost, by the task that asked first; `None` for a model that is
+/// here.
+pub fn costs(context: &Context, model: &str) -> Result<Option<HashMap<String, Served>>> {
+    let Some(api) = context.recipe().api(model) else { return Ok(None) };
+    let mut costs: HashMap<String, Served> = HashMap::new();
+    for file in journals(context, model)? {
+        for (receipt, _) in journal::complete_lines::<Receipt>(&file)? {
+            let Receipt { task, prompt_tokens, completion_tokens, .. } = receipt;
+            costs.entry(task).or_default().add(prompt_tokens, completion_tokens, &api.budget);
+        }
+    }
+    Ok(Some(costs))
+}
+
+/// Settings of the sampling that the server of a model could not take.
+pub fn dropped(context: &Context, model: &str) -> Vec<String> {
+    let file = context.run.path(&format!("{FOLDER}/{model}.json"));
+    let about = std::fs::read_to_string(file).ok();
+    let about = about.and_then(|text| serde_json::from_str::<About>(&text).ok());
+    about.map_or_else(Vec::new, |about| about.dropped)
+}
