@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::knobs::Step;
 use super::not_found;
-use super::prompts::{completion, finish, legacy_logprobs, models, usage};
+use super::prompts::{completion, finish, models, text_logprobs, usage};
 use super::server::{Names, Server, count, stops};
 use crate::common::loopback::{Asked, Reply};
 
@@ -63,7 +63,7 @@ fn completions(server: &Server, body: &Value) -> Result<Value, Reply> {
     });
     if !body["logprobs"].is_null() {
         let prompt = echo.then_some(&answers.prompt[..]);
-        choice["logprobs"] = legacy_logprobs(&server.model, drawn, prompt);
+        choice["logprobs"] = text_logprobs(&server.model, drawn, prompt);
     }
     Ok(completion(vec![choice], usage(&[answers])))
 }

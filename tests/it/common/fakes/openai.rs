@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::chat::{Prefill, chat};
 use super::knobs::Knobs;
-use super::prompts::{completion, finish, legacy_logprobs, models, prompts, usage};
+use super::prompts::{completion, finish, models, prompts, text_logprobs, usage};
 use super::server::{Names, Server, count, number, stops};
 use super::{error, not_found};
 use crate::common::loopback::{Asked, Reply};
@@ -97,7 +97,7 @@ fn completions(server: &Server, body: &Value) -> Result<Value, Reply> {
     let choices = drawn.map(|(index, drawn)| {
         let logprobs = match body["logprobs"].is_null() {
             true => Value::Null,
-            false => legacy_logprobs(&server.model, drawn, None),
+            false => text_logprobs(&server.model, drawn, None),
         };
         json!({
             "index": index, "text": drawn.text, "logprobs": logprobs,

@@ -53,6 +53,18 @@ pub fn finish(drawn: &Drawn) -> &'static str {
     if drawn.end == End::Limit { "length" } else { "stop" }
 }
 
+/// The same of what makes up the text alone: neither an end token nor those of a stop string.
+pub fn text_logprobs(model: &Model, drawn: &Drawn, echo: Option<&[i64]>) -> Value {
+    let fits = |count: &usize| drawn.text.starts_with(&model.text(&drawn.ids[..*count]));
+    let count = match drawn.end {
+        End::Limit => drawn.ids.len(),
+        _ => (0..drawn.ids.len()).rev().find(fits).unwrap_or(0),
+    };
+    let (ids, logprobs) = (drawn.ids[..count].to_vec(), drawn.logprobs[..count].to_vec());
+    let (end, text) = (drawn.end.clone(), drawn.text.clone());
+    legacy_logprobs(model, &Drawn { ids, logprobs, end, text, whole: String::new() }, echo)
+}
+
 /// OpenAI's older shape of log-probabilities; those of the prompt too where `echo` is some.
 pub fn legacy_logprobs(model: &Model, drawn: &Drawn, echo: Option<&[i64]>) -> Value {
     let mut all: Vec<(i64, Option<(f64, (i64, f64))>)> = Vec::new();
