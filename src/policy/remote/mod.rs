@@ -7,6 +7,7 @@ mod dialect;
 mod facts;
 mod joining;
 mod paid;
+mod probe;
 mod server;
 mod words;
 
@@ -15,4 +16,5 @@ pub use base::{Asking, RemoteBase};
 pub use dialect::{Dialect, Route};
 pub use facts::{Facts, Ids};
 pub use paid::{Paid, Receipt};
+pub use probe::{Finding, Report, probe};
 pub use server::{Server, service};
