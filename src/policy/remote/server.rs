@@ -175,7 +175,8 @@ impl Listed {
     }
 }
 
-fn path(url: &str, route: Route) -> String {
+/// Where a route lies.
+pub(super) fn path(url: &str, route: Route) -> String {
     match route {
         Route::OpenAi(path) => path.to_owned(),
         Route::Native(path) => format!("{}{path}", url.trim_end_matches("/v1")),
