@@ -1,4 +1,5 @@
-//! Addresses that a server sends on to, and who may be told a secret: the host alone that it is for.
+//! Addresses that a server sends on to, and who may be told a secret: the host alone that it is
+//! for.
 //!
 //! What is asked and followed is left to whoever asks.
 
