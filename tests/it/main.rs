@@ -112,6 +112,8 @@ mod shards;
 // Other people's servers.
 /// The client for bad days and the server that plays them.
 mod http;
+/// Bases that others serve: fakes of eight servers, what each gets wrong, what a probe finds out.
+mod remote;
 
 // The program.
 /// Bad input through the real program.

@@ -2,6 +2,7 @@
 //! and tiny models of the search tests, and servers on the loopback interface.
 
 pub mod desk;
+pub mod fakes;
 pub mod lines;
 pub mod loopback;
 pub mod scripted;

@@ -1,0 +1,7 @@
+//! Bases that others serve, against fakes of their servers in front of a model that is here too.
+
+mod asking;
+mod chats;
+mod distribution;
+mod lies;
+mod texts;

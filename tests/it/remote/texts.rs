@@ -1,0 +1,99 @@
+//! Greedy texts through every server are the local base's, at once and chunk by chunk.
+
+use serde_json::json;
+
+use super::asking::{Wanted, all, api, folder, local, served, text};
+use crate::common::fakes::{Fake, Kind, Options};
+
+const PROMPTS: [&str; 4] = ["The film was", "naïve", "日本", "I saw it"];
+
+#[test]
+fn greedy_texts_are_the_local_bases() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = folder(&scratch);
+    let wanted = Wanted::greedy(14);
+    let mut base = local(&folder, &wanted);
+    let expected = PROMPTS.map(|prompt| text(&mut base, prompt, &wanted));
+    assert!(expected.iter().all(|text| !text.is_empty()), "{expected:?}");
+    for kind in Kind::ALL {
+        let fake = Fake::start(kind, &folder, Options::default());
+        let mut base = served(&api(&fake.url(), json!({})), None, &wanted);
+        let found = PROMPTS.map(|prompt| text(&mut base, prompt, &wanted));
+        assert_eq!(found, expected, "{kind:?}");
+    }
+}
+
+/// Where ids come back, a chunk may end within a word or a character.
+#[test]
+fn chunks_of_ids_go_on_from_the_very_tokens() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = folder(&scratch);
+    let whole = Wanted::greedy(14);
+    let mut base = local(&folder, &whole);
+    let expected = PROMPTS.map(|prompt| all(&mut base, prompt, &whole).remove(0).response);
+    for kind in [Kind::Vllm, Kind::Sglang, Kind::LlamaCpp] {
+        for tokenizer in [Some(folder.as_path()), None] {
+            let fake = Fake::start(kind, &folder, Options::default());
+            for chunk in [1, 3] {
+                let wanted = Wanted { chunk, ..Wanted::greedy(14) };
+                let mut base = served(&api(&fake.url(), json!({})), tokenizer, &wanted);
+                let found =
+                    PROMPTS.map(|prompt| all(&mut base, prompt, &wanted).remove(0).response);
+                for (found, expected) in found.iter().zip(&expected) {
+                    let place = format!("{kind:?}, chunks of {chunk}, {tokenizer:?}");
+                    assert_eq!(found.ids, expected.ids, "{place}");
+                    if tokenizer.is_some() {
+                        assert_eq!(found.text, expected.text, "{place}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where texts alone come back, every request but the first goes on from a text that ends where a
+/// word and a character do.
+#[test]
+fn chunks_of_texts_end_with_words_and_characters() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = folder(&scratch);
+    for kind in [Kind::Tgi, Kind::Ollama, Kind::OpenAi, Kind::TransformersServe] {
+        let fake = Fake::start(kind, &folder, Options::default());
+        let sampling = w2s::sampling::Sampling::new(1.5, 0, 1.0);
+        let wanted = Wanted { sampling, chunk: 3, count: 6, ..Wanted::greedy(24) };
+        let mut base = served(&api(&fake.url(), json!({})), None, &wanted);
+        all(&mut base, "naïve 日本", &wanted);
+        let mut continued = 0;
+        for asked in fake.loopback.asked().iter().filter(|asked| asked.method == "POST") {
+            let body = asked.json();
+            let read = body["prompt"].as_str().or(body["inputs"].as_str()).unwrap_or_default();
+            let Some(said) = read.strip_prefix("naïve 日本") else { continue };
+            continued += usize::from(!said.is_empty());
+            assert!(!read.ends_with(char::REPLACEMENT_CHARACTER), "{kind:?}: {read:?}");
+        }
+        assert!(continued > 6, "{kind:?}: {continued}");
+    }
+}
+
+/// The log-probability of what was sampled is the model's own, where a server tells one.
+#[test]
+fn told_log_probabilities_are_the_local_bases() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = folder(&scratch);
+    let wanted = Wanted::greedy(10);
+    let mut base = local(&folder, &wanted);
+    for prompt in PROMPTS {
+        let expected = all(&mut base, prompt, &wanted).remove(0).logprob.unwrap();
+        for kind in [Kind::Vllm, Kind::LlamaCpp, Kind::OpenAi, Kind::LlamaCppPython] {
+            let fake = Fake::start(kind, &folder, Options::default());
+            let mut base = served(&api(&fake.url(), json!({})), None, &wanted);
+            let found = all(&mut base, prompt, &wanted).remove(0);
+            let Some(found) = found.logprob else {
+                // Texts of tokens that are parts of a character do not make up the text.
+                assert!(!matches!(kind, Kind::Vllm | Kind::LlamaCpp), "{kind:?}");
+                continue;
+            };
+            assert!((found - expected).abs() < 1e-4, "{kind:?}: {found} for {expected}");
+        }
+    }
+}
