@@ -1,6 +1,8 @@
 //! What responses are worth: the implicit reward of guide pairs, and what judges say. Which
 //! responses are kept is left to `search`.
 
+mod guide;
+mod guide_ids;
 mod guide_pair;
 mod judge_model;
 mod logps;
@@ -8,14 +10,19 @@ mod new_states;
 mod no_guide;
 mod pair;
 mod reading;
+mod served;
+mod served_pair;
 mod token_rewards;
 mod weighted;
 
+pub use guide::Guide;
 pub use guide_pair::GuidePair;
 pub use judge_model::{JudgeModel, classify};
 pub use logps::response_logps;
 pub use no_guide::NoGuide;
 pub use pair::PairScorer;
 pub use reading::Reading;
+pub use served::ServedGuide;
+pub use served_pair::{Half, ServedPair, ServedScorer};
 pub use token_rewards::TokenRewards;
 pub use weighted::WeightedPairs;
