@@ -135,7 +135,7 @@ impl Service {
 
     /// Where a call goes.
     pub fn address(&self, path: &str) -> String {
-        if path.starts_with("http://") || path.starts_with("https://") {
+        if is_address(path) {
             return path.to_owned();
         }
         let path = path.trim_start_matches('/');

@@ -10,7 +10,7 @@ use super::plan::{Counts, Plan, StageTraining};
 use super::ranges;
 use super::rules::Rules;
 use super::sizes::{ClassifierSizes, LmSizes, Sizes};
-use super::tables::{Model, Recipe, Stage, served_models, without_data};
+use super::tables::{Model, Recipe, Stage, served_guides, served_models, without_data};
 use crate::error::{Error, Result};
 
 impl Plan {
@@ -101,6 +101,7 @@ fn problems(
     recipe.judges.iter().for_each(|(name, judge)| judge.rules(name, &mut rules));
     recipe.judges().iter().for_each(|judge| judge.rules(&mut rules));
     served_models(&mut rules);
+    served_guides(&mut rules);
     templates(&mut rules);
     for (table, trouble) in &sizes.troubles {
         rules.problem(format!("`{table}.id`: {trouble}"));

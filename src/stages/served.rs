@@ -1,5 +1,5 @@
-//! Bases that others serve: how one is opened for a cell, where its answers are kept, and what a
-//! cell has cost. How a server is asked is left to `policy`.
+//! Bases and guides that others serve: how one is opened for a cell, where its answers are kept, and
+//! what a cell has cost. How a server is asked is left to `policy`.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -15,8 +15,9 @@ use crate::artifacts::{Shard, journal};
 use crate::engine::SteerSettings;
 use crate::error::Result;
 use crate::policy::remote::{Asking, Paid, Receipt, RemoteBase, Server};
-use crate::recipe::{Api, Stage, tokenizer_folder};
+use crate::recipe::{Api, GuideSource, Stage, tokenizer_folder};
 use crate::report::Served;
+use crate::score::{Half, ServedGuide};
 use crate::text::Tokenizer;
 
 /// Where answers of servers are kept, relative to the run directory.
@@ -27,6 +28,7 @@ const FOLDER: &str = "requests";
 pub struct Servers {
     known: HashMap<String, Server>,
     tokenizers: HashMap<String, Rc<Tokenizer>>,
+    guides: HashMap<String, Rc<ServedGuide>>,
 }
 
 /// What is known of a server for those who read results.
@@ -83,6 +85,20 @@ impl Servers {
             max_new_tokens: settings.max_new_tokens,
             unsupported: api.unsupported,
         })
+    }
+
+    /// A half of a pair that others serve; `None` for one that is here.
+    pub fn guide(&mut self, context: &Context, source: &GuideSource) -> Result<Option<Half>> {
+        let GuideSource::Model(name) = source else { return Ok(None) };
+        let Some(api) = context.recipe().api(name) else { return Ok(None) };
+        if let Some(guide) = self.guides.get(name) {
+            return Ok(Some(Half::Served(guide.clone())));
+        }
+        let folder = tokenizer_folder(&context.models.folder(name)?);
+        let (server, template) = (self.server(name, api)?, context.models.template(name)?);
+        let guide = Rc::new(ServedGuide::open(server, &folder, template)?);
+        self.guides.insert(name.clone(), guide.clone());
+        Ok(Some(Half::Served(guide)))
     }
 
     fn server(&mut self, name: &str, api: &Api) -> Result<Server> {

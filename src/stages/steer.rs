@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -24,6 +25,7 @@ use crate::monitor::Progress;
 use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
 use crate::recipe::{GuidePairSource, GuideSource, Steer};
+use crate::score::{Guide, Half, ServedPair};
 
 /// How often a progress line says anew what is under way.
 const METER_EVERY: Duration = Duration::from_millis(500);
@@ -97,12 +99,32 @@ impl<'a> Steering<'a> {
         let base = self.base(cell, seed, &settings)?;
         let mut pairs = Vec::new();
         for pair in &cell.guides {
-            pairs.push((
-                pair.weight,
-                context.models.guide(pair, &mut |folder, name| self.get(folder, name))?,
-            ));
+            pairs.push((pair.weight, self.guide(pair)?));
         }
-        Engine::open(cell.method.clone(), settings, base, pairs)
+        Engine::join(cell.method.clone(), settings, base, pairs)
+    }
+
+    /// A pair, wherever its halves are.
+    fn guide(&mut self, pair: &GuidePairSource) -> Result<Guide> {
+        let context = self.context;
+        let sources = [&pair.tuned, &pair.untuned];
+        let [tuned, untuned] = sources.map(|source| self.servers.guide(context, source));
+        let (tuned, untuned) = (tuned?, untuned?);
+        if tuned.is_none() && untuned.is_none() {
+            let pair = context.models.guide(pair, &mut |folder, name| self.get(folder, name))?;
+            return Ok(Guide::Here(pair));
+        }
+        let mut half = |served: Option<Half>, source| -> Result<Half> {
+            let Some(half) = served else {
+                let name = context.models.of_guide(source)?;
+                let (lm, tokenizer) = self.get(&context.models.guide_folder(source)?, name)?;
+                return Ok(Half::Here(lm, tokenizer));
+            };
+            Ok(half)
+        };
+        let (tuned, untuned) = (half(tuned, sources[0])?, half(untuned, sources[1])?);
+        let template = context.models.template(context.models.of_guide(sources[0])?)?;
+        Ok(Guide::Served(Rc::new(ServedPair::new(tuned, untuned, template)?)))
     }
 
     fn base(&mut self, cell: &Cell, seed: u64, settings: &SteerSettings) -> Result<Box<dyn Base>> {

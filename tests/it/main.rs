@@ -121,6 +121,8 @@ mod shards;
 mod http;
 /// Bases that others serve: fakes of eight servers, what each gets wrong, what a probe finds out.
 mod remote;
+/// Guides that others serve score as they do here, or are refused with the reason.
+mod served_guides;
 
 // The program.
 /// Bad input through the real program.

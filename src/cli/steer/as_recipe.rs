@@ -7,6 +7,7 @@ use super::SteerCommand;
 use crate::cli::search_flags::top_k_kinds;
 use crate::cli::settings::{Settings, Words};
 use crate::error::Result;
+use crate::http::address::is_address;
 use crate::recipe::{EFT, Recipe, takes_tilt};
 use crate::search::{Kind, Search};
 

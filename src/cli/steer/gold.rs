@@ -6,10 +6,10 @@ use clap::Args;
 use tch::{Device, Kind};
 
 use super::escapes;
-use super::served::is_address;
 use crate::cli::hub;
 use crate::cli::settings::Settings;
 use crate::error::Result;
+use crate::http::address::is_address;
 use crate::recipe::{GOLD, Recipe};
 use crate::score::{Judge, JudgeModel};
 

@@ -9,11 +9,8 @@ mod facts;
 mod joining;
 mod meter;
 mod paid;
-<<<<<<< HEAD
-mod prompts;
-=======
 mod probe;
->>>>>>> fakes
+mod prompts;
 mod server;
 mod words;
 
@@ -23,11 +20,5 @@ pub use base::RemoteBase;
 pub use dialect::{Dialect, Route};
 pub use facts::{Facts, Ids};
 pub use paid::{Paid, Receipt};
-<<<<<<< HEAD
-pub use server::Server;
-
-pub use crate::http::service;
-=======
 pub use probe::{Finding, Report, probe};
-pub use server::{Server, service};
->>>>>>> fakes
+pub use server::Server;
