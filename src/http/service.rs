@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::address::is_address;
 use super::secret::Secret;
 
 #[derive(Debug, Clone)]
