@@ -149,7 +149,9 @@ impl Document {
     /// `id`, `scratch` and what else a model or a judge may come from are alternatives: setting one
     /// by hand removes the one that the file gave.
     fn replace_alternative(&mut self, path: &[String], argument: &str) -> Option<String> {
-        const ALTERNATIVES: [&str; 5] = ["id", "scratch", "reward_model", "command", "url"];
+        const ALTERNATIVES: [&str; 6] = ["id", "scratch", "api", "reward_model", "command", "url"];
+        // A key of `api` makes one.
+        let path = if path.len() > 3 && path[2] == "api" { &path[..3] } else { path };
         let (last, table) = path.split_last()?;
         let holds_models = matches!(table, [only] if only == "gold")
             || matches!(table, [first, _] if first == "models" || first == "judges");

@@ -58,7 +58,8 @@ pub struct Steer {
     #[serde(default)]
     pub semantics: Semantics,
     /// Prompts searched at once; one that is answered makes room for the next. More are faster and
-    /// take more memory. Texts do not depend on it, the last bits of scores do.
+    /// take more memory. Texts do not depend on it, the last bits of scores do. Over a base that
+    /// others serve they are as many as its `limits.at_once`, where that is more and memory allows.
     #[serde(default = "eight")]
     #[schemars(range(min = 1), extend("x-also" = ["batch_size"]))]
     pub prompts_in_flight: usize,

@@ -17,7 +17,7 @@ impl Steer {
         row: &MethodRow,
         base: &str,
     ) -> Option<Vec<MemoryPart>> {
-        let prompts = self.prompts_in_flight.min(self.prompts) as u64;
+        let prompts = self.at_once(plan, base).min(self.prompts) as u64;
         let reading = |model: &str, is_sampled: bool| {
             let sizes = plan.models.get(model)?;
             Some(self.reading(plan, row, (base, model), sizes, is_sampled))
@@ -47,6 +47,12 @@ impl Steer {
             }
         }
         Some(parts)
+    }
+
+    /// Prompts of a base that are searched at once: one that others serve is kept busy.
+    fn at_once(&self, plan: &Plan, base: &str) -> usize {
+        let busy = plan.recipe.api(base).map_or(0, |api| api.limits.at_once);
+        self.prompts_in_flight.max(busy)
     }
 
     /// What `model` reads of one prompt of `base` and its response.

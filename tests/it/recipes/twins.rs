@@ -154,7 +154,7 @@ fn single_stage() {
 
 #[test]
 fn instruction_zephyr() {
-    runs("instruction-zephyr", 4 * 11 + 2);
+    runs("instruction-zephyr", 5 * 3 + 2 * 8 + 2);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn chat_models(run: &Path) -> Vec<String> {
 /// The twin as it is, and then its own models as chat models on prompts of several turns.
 #[test]
 fn instruction_tulu() {
-    let (made, _) = runs("instruction-tulu", 4 * 11 + 2);
+    let (made, _) = runs("instruction-tulu", 5 * 3 + 2 * 8 + 2);
     let mut sets = chat_models(made.path());
     sets.push(format!("data.source={}", shipped("small/data/chats.jsonl").display()));
     let of_chats = ["data.columns.prompt=messages", "data.validation=2", "data.test=8"];

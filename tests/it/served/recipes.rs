@@ -53,8 +53,13 @@ fn bad_addresses_keys_and_prices_are_told_by_check() {
         let error = failure(w2s().arg("check").arg(&file).args(["--set", set]), 2);
         assert!(error.contains("says that it is served"), "{error}");
     }
-    let error = failure(w2s().arg("check").arg(&file).args(["--set", "models.served.id=\"x\""]), 2);
-    assert!(error.contains("has `id`, `api`, expected one of them"), "{error}");
+    // Another origin on the command line takes its place.
+    let set = format!("models.served.id={}", folder.path().join("model").display());
+    let said = success(w2s().arg("check").arg(&file).args(["--set", &set]));
+    assert!(said.contains("served: ") && !said.contains("served at"), "{said}");
+    let set = "models.guide.api.url=\"http://here/v1\"";
+    let error = failure(w2s().arg("check").arg(&file).args(["--set", set]), 2);
+    assert!(error.contains("a guide that others serve, without `api.tokenizer`"), "{error}");
     let said = success(w2s().arg("check").arg(&file));
     assert!(said.contains("served: its only model served at http://here/v1"), "{said}");
 }
