@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use tracing::warn;
 
-use self::served::{ServedFlags, is_address};
+use self::served::ServedFlags;
 use super::{hub, print};
 use crate::error::{Error, Result};
+use crate::http::address::is_address;
 use crate::machine::device::DeviceReport;
 use crate::models::config::{self, CLASSIFIER_TYPES};
 use crate::models::{check_lm_folder, ends, notes};

@@ -8,7 +8,7 @@ use super::prompt_room::{Part, PromptReader};
 use crate::error::Result;
 use crate::policy::Member;
 use crate::prompt::PromptText;
-use crate::score::{GuidePair, PairScorer, WeightedPairs};
+use crate::score::{Guide, GuidePair, WeightedPairs};
 use crate::text::{Vocabulary, VocabularyDifference};
 
 /// Guide pairs and their weights, ready to score the responses of one base.
@@ -21,7 +21,7 @@ pub struct Guides {
 
 struct WeightedPair {
     weight: f64,
-    pair: Rc<GuidePair>,
+    pair: Guide,
     /// Whether its vocabulary is known to be the base's.
     same_vocabulary: bool,
 }
@@ -32,12 +32,12 @@ impl Guides {
     ///
     /// # Errors
     /// If guides have no end-of-sequence token.
-    pub fn for_base(pairs: Vec<(f64, Rc<GuidePair>)>, base: Option<&Vocabulary>) -> Result<Self> {
+    pub fn for_base(pairs: Vec<(f64, Guide)>, base: Option<&Vocabulary>) -> Result<Self> {
         let (mut all, mut scorers, mut first_difference) = (Vec::new(), Vec::new(), None);
         for (weight, pair) in pairs {
-            let difference = base.and_then(|base| base.difference(&pair.tokenizer.vocabulary()));
+            let difference = base.and_then(|base| base.difference(&pair.tokenizer().vocabulary()));
             let same_vocabulary = base.is_some() && difference.is_none();
-            scorers.push((weight as f32, PairScorer::new(pair.clone(), same_vocabulary)?));
+            scorers.push((weight as f32, pair.scorer(same_vocabulary)?));
             all.push(WeightedPair { weight, pair, same_vocabulary });
             first_difference = first_difference.or(difference);
         }
@@ -50,17 +50,23 @@ impl Guides {
         self.difference.as_ref()
     }
 
-    /// The guides as parts of a mixture whose logits are log π_base + `weight` · (log π* − log
+    /// Whether all are here: those that others serve only score.
+    pub fn are_here(&self) -> bool {
+        self.pairs.iter().all(|pair| pair.pair.here().is_some())
+    }
+
+    /// The guides that are here as parts of a mixture whose logits are log π_base + `weight` · (log π* − log
     /// π_ref), each pair by its own weight.
     pub fn members(&self, weight: f64) -> Vec<Member> {
-        let of_pair = |WeightedPair { weight: of_pair, pair, .. }: &WeightedPair| {
+        let of_pair = |(of_pair, pair): (f64, &Rc<GuidePair>)| {
             [(&pair.tuned, 1.0), (&pair.untuned, -1.0)].map(|(lm, sign): (_, f64)| Member {
                 lm: lm.clone(),
                 template: pair.template.clone(),
                 weight: sign * weight * of_pair,
             })
         };
-        self.pairs.iter().flat_map(of_pair).collect()
+        let here = self.pairs.iter().filter_map(|pair| Some((pair.weight, pair.pair.here()?)));
+        here.flat_map(of_pair).collect()
     }
 
     /// Who reads prompts to score what is said behind them.
@@ -68,18 +74,20 @@ impl Guides {
         let reader =
             |&WeightedPair { ref pair, same_vocabulary, .. }: &WeightedPair| PromptReader {
                 name: "the guide".to_owned(),
-                tokenizer: pair.tokenizer.clone(),
+                tokenizer: pair.tokenizer().clone(),
                 context: pair.context(),
-                template: pair.template.clone(),
+                template: pair.template().clone(),
                 part: Part::Scores { same_vocabulary },
             };
         self.pairs.iter().map(reader).collect()
     }
 
-    /// What one prompt in flight takes, `prompt` being the longest.
+    /// What one prompt in flight takes, `prompt` being the longest. Pairs that others serve keep
+    /// nothing of it here.
     pub fn footprint(&self, prompt: &PromptText, sizes: &Sizes) -> Result<Vec<Reader>> {
         let mut readers = Vec::new();
         for (index, WeightedPair { pair, same_vocabulary, .. }) in self.pairs.iter().enumerate() {
+            let Guide::Here(pair) = pair else { continue };
             let prompt_tokens = pair.template.encode(&pair.tokenizer, prompt)?.len();
             readers.extend(scoring(
                 index,

@@ -35,8 +35,8 @@ pub use settings::SteerSettings;
 use crate::error::{Error, Result};
 use crate::machine::memory::free_bytes;
 use crate::prompt::Prompt;
-use crate::recipe::{Method, two_vocabularies};
-use crate::score::{GuidePair, NoGuide};
+use crate::recipe::{Method, served_guides_only_score, two_vocabularies};
+use crate::score::{Guide, GuidePair, NoGuide};
 use crate::search::{Drive, Scorer};
 use desk::{Asking, Manner};
 
@@ -58,8 +58,22 @@ impl Engine {
     pub fn open(
         method: Method,
         settings: SteerSettings,
-        mut base: Box<dyn Base>,
+        base: Box<dyn Base>,
         pairs: Vec<(f64, Rc<GuidePair>)>,
+    ) -> Result<Self> {
+        let pairs = pairs.into_iter().map(|(weight, pair)| (weight, Guide::Here(pair)));
+        Self::join(method, settings, base, pairs.collect())
+    }
+
+    /// [`Self::open`] with pairs that others may serve.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] also where the method asks such a pair for more than scores.
+    pub fn join(
+        method: Method,
+        settings: SteerSettings,
+        mut base: Box<dyn Base>,
+        pairs: Vec<(f64, Guide)>,
     ) -> Result<Self> {
         if method.needs_guides() && pairs.is_empty() {
             return Err(Error::recipe(
@@ -77,6 +91,10 @@ impl Engine {
             let how = format!("two: {difference}");
             let what = two_vocabularies(&method.search, "base", "guide", &how);
             return Err(Error::recipe(what));
+        }
+        let asks_for_all = method.needs_one_vocabulary();
+        if guides.as_ref().is_some_and(|guides| asks_for_all && !guides.are_here()) {
+            return Err(Error::recipe(served_guides_only_score(method.search.kind().name)));
         }
         if let (Some(weight), Some(guides)) = (method.proposal.tilt(), &guides) {
             base.mix(guides.members(weight))?;

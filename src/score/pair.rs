@@ -20,7 +20,8 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use self::to_read::{Readable, ToRead, cached};
+use self::to_read::{ToRead, cached};
+use super::guide_ids::{GuideIds, Readable};
 use super::guide_pair::GuidePair;
 use super::logps::frozen_target_logps;
 use super::new_states::NewStates;
@@ -32,10 +33,7 @@ use crate::search::{Group, Kept, NextScores, Node, Nodes, Response, Scored, Scor
 /// The scorer of one guide pair.
 pub struct PairScorer {
     pair: Rc<GuidePair>,
-    /// The base's ids are the guides' ids.
-    same_vocabulary: bool,
-    /// At least one; the first is scored.
-    ends: Vec<i64>,
+    reads: GuideIds,
     /// Which ids are tokens, once next tokens were weighed.
     is_token: Option<Vec<bool>>,
     nodes: Nodes<Batch, ReadResponse>,
@@ -79,19 +77,8 @@ type Read = (Scored, Option<Rc<[f32]>>);
 impl PairScorer {
     pub fn new(pair: Rc<GuidePair>, same_vocabulary: bool) -> Result<Self> {
         pair.warn_if_same();
-        let ends = pair.tuned.model.info().eos_token_ids.clone();
-        if ends.is_empty() {
-            return Err(Error::failed(
-                "the guides have no end-of-sequence token\n\nhint: set `eos_token_id` in the \
-                 guide's config.json",
-            ));
-        }
-        Ok(Self { pair, same_vocabulary, ends, is_token: None, nodes: Nodes::default() })
-    }
-
-    /// Whether `prompt` is nothing to the guides, so that responses begin the text.
-    pub(super) fn is_empty(&self, prompt: &PromptText) -> Result<bool> {
-        self.pair.template.is_empty(&self.pair.tokenizer, prompt)
+        let reads = GuideIds::of_pair(&pair, same_vocabulary)?;
+        Ok(Self { pair, reads, is_token: None, nodes: Nodes::default() })
     }
 
     /// log π* − log π_ref of each guide token of a response that the guides can read, with the EOS
@@ -102,12 +89,13 @@ impl PairScorer {
         response: &Response,
         ends: bool,
     ) -> Result<Vec<f32>> {
-        let mut ids = self.pair.template.encode(&self.pair.tokenizer, prompt)?;
+        let mut ids = self.reads.prompt(prompt)?;
         let prompt_len = ids.len();
-        let readable = self.readable(prompt_len, response, self.is_empty(prompt)?, ends)?;
+        let begins = self.reads.is_empty(prompt)?;
+        let readable = self.reads.readable(prompt_len, response, begins, ends)?;
         ids.extend(readable.ids);
         if readable.ends {
-            ids.push(self.ends[0]);
+            ids.push(self.reads.ends[0]);
         }
         if ids.len() == prompt_len {
             return Ok(Vec::new());
@@ -127,51 +115,12 @@ impl PairScorer {
         [&self.pair.tuned, &self.pair.untuned]
     }
 
-    /// The guide's ids of a response, without its EOS where it `ends`. After an empty prompt it
-    /// `begins` the text.
-    pub(super) fn response_ids(
-        &self,
-        response: &Response,
-        begins: bool,
-        ends: bool,
-    ) -> Result<Vec<i64>> {
-        if self.same_vocabulary {
-            // The base may go on behind a token that ends what the guides read.
-            let ending =
-                response.ids.iter().rev().take_while(|id| ends && self.ends.contains(id)).count();
-            return Ok(response.ids[..response.ids.len() - ending].to_vec());
-        }
-        // A chunk may end inside a multi-byte character; its bytes are scored with the chunk that
-        // completes it.
-        let text = match ends {
-            true => self.pair.tokenizer.split_end(&response.text, &self.ends).0,
-            false => response.text.trim_end_matches('\u{FFFD}'),
-        };
-        self.pair.tokenizer.encode_response(text, begins)
-    }
-
-    /// What the guides read of a response behind a prompt of `prompt_len` tokens; after an empty
-    /// prompt it `begins` the text.
-    fn readable(
-        &self,
-        prompt_len: usize,
-        response: &Response,
-        begins: bool,
-        ends: bool,
-    ) -> Result<Readable> {
-        let mut ids = self.response_ids(response, begins, ends)?;
-        let room = self.pair.context().saturating_sub(prompt_len);
-        let is_cut = ids.len() + usize::from(ends) > room;
-        ids.truncate(room);
-        Ok(Readable { ids, ends: ends && !is_cut, is_cut })
-    }
-
     /// What the guides must read for `request`, beyond what they know from its parent.
     fn to_read(&self, request: &ToScore) -> Result<ToRead> {
         let Kept { batch, place, row: parent } =
             self.nodes.get(&request.parent).ok_or_else(pruned)?;
         let prompt = &batch.prompt;
-        let Readable { ids, ends, is_cut } = self.readable(
+        let Readable { ids, ends, is_cut } = self.reads.readable(
             prompt.length as usize,
             &request.response,
             prompt.is_empty,
@@ -187,7 +136,7 @@ impl PairScorer {
         let told = |id: i64| next.and_then(|next| next.get(usize::try_from(id).ok()?)).copied();
         let is_said = known == ids.len();
         ratios.extend(ids.get(known).and_then(|id| told(*id)));
-        let eos = told(self.ends[0]).filter(|_| ends && is_said);
+        let eos = told(self.reads.ends[0]).filter(|_| ends && is_said);
         let parent = request.parent.clone();
         Ok(ToRead { parent, place, ratios, ids, ends, eos, is_cut, cached })
     }
@@ -225,7 +174,7 @@ impl PairScorer {
     fn unknown_logps(&self, lm: &Lm, states: &NewStates, work: &[ToRead]) -> Result<Vec<f32>> {
         let (mut places, mut targets) = (Vec::new(), Vec::new());
         for (r, row) in work.iter().enumerate() {
-            let end = row.asks_for_end().then_some(self.ends[0]);
+            let end = row.asks_for_end().then_some(self.reads.ends[0]);
             let unknown = row.ids[row.known()..].iter().copied().chain(end);
             for (j, id) in unknown.enumerate() {
                 places.push(states.place(r, row.known() - row.cached + j));
@@ -242,26 +191,18 @@ impl PairScorer {
 
 impl Scorer for PairScorer {
     fn open(&mut self, prompts: &[&PromptText]) -> Result<Vec<Node>> {
-        let ids = prompts
-            .iter()
-            .map(|prompt| self.pair.template.encode(&self.pair.tokenizer, prompt))
-            .collect::<Result<Vec<Vec<i64>>>>()?;
-        if let Some(longest) =
-            ids.iter().map(Vec::len).max().filter(|longest| *longest > self.pair.context())
-        {
-            return Err(Error::failed(format!(
-                "a prompt of {longest} tokens does not fit the guides' context of {}",
-                self.pair.context()
-            )));
-        }
+        let ids = self.reads.prompts(prompts)?;
         let [tuned, untuned] = self.models().map(|lm| lm.model.read_prompts(&ids));
         let mut nodes = Vec::with_capacity(prompts.len());
         for (((tuned, untuned), ids), text) in tuned.into_iter().zip(untuned).zip(&ids).zip(prompts)
         {
             let after = [tuned.1.shallow_clone(), untuned.1.shallow_clone()];
             let models = [tuned, untuned].map(|(segment, last)| ModelState { segment, last });
-            let prompt =
-                ReadPrompt { length: ids.len() as i64, is_empty: self.is_empty(text)?, after };
+            let prompt = ReadPrompt {
+                length: ids.len() as i64,
+                is_empty: self.reads.is_empty(text)?,
+                after,
+            };
             nodes.extend(
                 self.nodes
                     .open(Batch { prompt: Rc::new(prompt), models }, [ReadResponse::default()]),

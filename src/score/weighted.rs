@@ -2,19 +2,18 @@
 //! weight steers away from what its pair was tuned for. Each pair has its own vocabulary and prompt
 //! template.
 
-use super::PairScorer;
 use crate::error::{Error, Result};
 use crate::prompt::PromptText;
 use crate::search::{NextScores, Node, Nodes, Scored, Scorer, ToScore, Weighed};
 
 pub struct WeightedPairs {
-    pairs: Vec<(f32, PairScorer)>,
+    pairs: Vec<(f32, Box<dyn Scorer>)>,
     /// Each pair's node for a response.
     nodes: Nodes<(), Vec<Node>>,
 }
 
 impl WeightedPairs {
-    pub fn new(pairs: Vec<(f32, PairScorer)>) -> Self {
+    pub fn new(pairs: Vec<(f32, Box<dyn Scorer>)>) -> Self {
         Self { pairs, nodes: Nodes::default() }
     }
 
@@ -28,7 +27,7 @@ impl WeightedPairs {
     fn sum(
         &mut self,
         requests: &[ToScore],
-        ask: impl Fn(&mut PairScorer, &[ToScore]) -> Result<Vec<Weighed>>,
+        ask: impl Fn(&mut dyn Scorer, &[ToScore]) -> Result<Vec<Weighed>>,
     ) -> Result<Vec<Weighed>> {
         let parents = requests
             .iter()
@@ -46,7 +45,7 @@ impl WeightedPairs {
                 parent: parents[index].clone(),
                 ..request.clone()
             });
-            let one = ask(pair, &of_pair.collect::<Vec<_>>())?;
+            let one = ask(&mut **pair, &of_pair.collect::<Vec<_>>())?;
             for ((sum, nodes), one) in sums.iter_mut().zip(&mut of_pairs).zip(one) {
                 nodes.push(one.scored.node.clone());
                 add(sum, *weight, &one);
@@ -80,8 +79,14 @@ fn add(sum: &mut Weighed, weight: f32, one: &Weighed) {
 
 impl NextScores for WeightedPairs {
     fn weigh(&mut self, requests: &[ToScore]) -> Result<Vec<Weighed>> {
-        self.sum(requests, |pair, requests| pair.weigh(requests))
+        self.sum(requests, |pair, requests| {
+            pair.next_scores().ok_or_else(no_next_scores)?.weigh(requests)
+        })
     }
+}
+
+fn no_next_scores() -> Error {
+    Error::failed("guides that others serve do not weigh next tokens")
 }
 
 fn pruned() -> Error {
@@ -103,7 +108,7 @@ impl Scorer for WeightedPairs {
     }
 
     fn score(&mut self, requests: &[ToScore]) -> Result<Vec<Scored>> {
-        let of_pair = |pair: &mut PairScorer, requests: &[ToScore]| {
+        let of_pair = |pair: &mut dyn Scorer, requests: &[ToScore]| {
             let scored = pair.score(requests)?.into_iter();
             Ok(scored.map(|scored| Weighed { scored, next: Vec::new(), end: 0.0 }).collect())
         };
@@ -144,6 +149,7 @@ impl Scorer for WeightedPairs {
     }
 
     fn next_scores(&mut self) -> Option<&mut dyn NextScores> {
-        Some(self)
+        let all = self.pairs.iter_mut().all(|(_, pair)| pair.next_scores().is_some());
+        all.then_some(self)
     }
 }

@@ -1,7 +1,7 @@
-//! Bases that others serve: how one is opened for a cell, where its answers are kept, and what a
-//! cell has cost. How a server is asked is left to `policy`.
+//! Bases and guides that others serve: how one is opened for a cell, where its answers are kept, and
+//! what a cell has cost. How a server is asked is left to `policy`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 use super::cells::Cell;
 use super::context::Context;
 use super::run::write_json;
+use super::tasks::{Task, tasks};
 use crate::artifacts::{Shard, journal};
 use crate::engine::SteerSettings;
 use crate::error::Result;
 use crate::policy::remote::{Asking, Paid, Receipt, RemoteBase, Server};
-use crate::recipe::{Api, tokenizer_folder};
+use crate::recipe::{Api, GuideSource, Stage, tokenizer_folder};
 use crate::report::Served;
+use crate::score::{Half, ServedGuide};
 use crate::text::Tokenizer;
 
 /// Where answers of servers are kept, relative to the run directory.
@@ -26,6 +28,7 @@ const FOLDER: &str = "requests";
 pub struct Servers {
     known: HashMap<String, Server>,
     tokenizers: HashMap<String, Rc<Tokenizer>>,
+    guides: HashMap<String, Rc<ServedGuide>>,
 }
 
 /// What is known of a server for those who read results.
@@ -48,20 +51,14 @@ impl Servers {
         (seed, shard): (u64, Option<Shard>),
     ) -> Result<RemoteBase> {
         let name = cell.base.as_str();
-        let server = self.server(name, api)?;
-        let asking = Asking {
-            template: context.models.template(name)?,
-            tokenizer: self.tokenizer(api)?,
-            sampling: settings.sampling,
-            stop: settings.stop.clone(),
-            max_new_tokens: settings.max_new_tokens,
-            unsupported: api.unsupported,
-        };
+        let (server, asking) =
+            (self.server(name, api)?, self.asking(context, name, api, settings)?);
         let own = context.run.path(&format!("{FOLDER}/{}.jsonl", journal_name(name, shard)));
         let others: Vec<PathBuf> =
             journals(context, name)?.into_iter().filter(|other| *other != own).collect();
         let paid = Paid::open(&own, &others, &cell.name(seed))?;
         let base = RemoteBase::new(server, asking, Some(paid))?;
+        base.tell_dropped();
         let (server, dropped) = (base.server(), base.dropped().to_vec());
         let about = About {
             model: server.model.clone(),
@@ -71,6 +68,37 @@ impl Servers {
         };
         write_json(&context.run.path(&format!("{FOLDER}/{name}.json")), &about)?;
         Ok(base)
+    }
+
+    fn asking(
+        &mut self,
+        context: &Context,
+        name: &str,
+        api: &Api,
+        settings: &SteerSettings,
+    ) -> Result<Asking> {
+        Ok(Asking {
+            template: context.models.template(name)?,
+            tokenizer: self.tokenizer(api)?,
+            sampling: settings.sampling,
+            stop: settings.stop.clone(),
+            max_new_tokens: settings.max_new_tokens,
+            unsupported: api.unsupported,
+        })
+    }
+
+    /// A half of a pair that others serve; `None` for one that is here.
+    pub fn guide(&mut self, context: &Context, source: &GuideSource) -> Result<Option<Half>> {
+        let GuideSource::Model(name) = source else { return Ok(None) };
+        let Some(api) = context.recipe().api(name) else { return Ok(None) };
+        if let Some(guide) = self.guides.get(name) {
+            return Ok(Some(Half::Served(guide.clone())));
+        }
+        let folder = tokenizer_folder(&context.models.folder(name)?);
+        let (server, template) = (self.server(name, api)?, context.models.template(name)?);
+        let guide = Rc::new(ServedGuide::open(server, &folder, template)?);
+        self.guides.insert(name.clone(), guide.clone());
+        Ok(Some(Half::Served(guide)))
     }
 
     fn server(&mut self, name: &str, api: &Api) -> Result<Server> {
@@ -91,6 +119,27 @@ impl Servers {
         self.tokenizers.insert(folder.clone(), tokenizer.clone());
         Ok(Some(tokenizer))
     }
+}
+
+/// Asks the servers of all bases that are still to be steered, before any other work: one that is
+/// not there, or cannot do what is asked of it, must not show after hours of training.
+pub fn check_ahead(context: &Context) -> Result<()> {
+    let Some(steer) = &context.recipe().steer else { return Ok(()) };
+    let (mut servers, mut asked) = (Servers::default(), HashSet::new());
+    for task in tasks(&context.plan, Stage::Steer)? {
+        let Task::Steer { cell, .. } = &task else { continue };
+        let Some(api) = context.recipe().api(&cell.base) else { continue };
+        if asked.contains(&cell.base) || context.is_done(&task)? {
+            continue;
+        }
+        let answering = steer.answering(context.recipe(), &cell.base);
+        let settings = SteerSettings::of(steer, answering);
+        let server = servers.server(&cell.base, api)?;
+        let asking = servers.asking(context, &cell.base, api, &settings)?;
+        RemoteBase::new(server, asking, None)?;
+        asked.insert(cell.base.clone());
+    }
+    Ok(())
 }
 
 /// The name of a shard's journal, or of the run's own.
@@ -125,8 +174,10 @@ pub fn costs(context: &Context, model: &str) -> Result<Option<HashMap<String, Se
     let mut costs: HashMap<String, Served> = HashMap::new();
     for file in journals(context, model)? {
         for (receipt, _) in journal::complete_lines::<Receipt>(&file)? {
-            let Receipt { task, prompt_tokens, completion_tokens, .. } = receipt;
-            costs.entry(task).or_default().add(prompt_tokens, completion_tokens, &api.budget);
+            let Receipt { task, given, prompt_tokens, completion_tokens, .. } = receipt;
+            let cached = given.cached_tokens.unwrap_or(0).min(prompt_tokens);
+            let tokens = [prompt_tokens, cached, completion_tokens];
+            costs.entry(task).or_default().add(tokens, &api.budget);
         }
     }
     Ok(Some(costs))

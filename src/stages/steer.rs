@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -24,6 +25,7 @@ use crate::monitor::Progress;
 use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
 use crate::recipe::{GuidePairSource, GuideSource, Steer};
+use crate::score::{Guide, Half, ServedPair};
 
 /// How often a progress line says anew what is under way.
 const METER_EVERY: Duration = Duration::from_millis(500);
@@ -97,12 +99,32 @@ impl<'a> Steering<'a> {
         let base = self.base(cell, seed, &settings)?;
         let mut pairs = Vec::new();
         for pair in &cell.guides {
-            pairs.push((
-                pair.weight,
-                context.models.guide(pair, &mut |folder, name| self.get(folder, name))?,
-            ));
+            pairs.push((pair.weight, self.guide(pair)?));
         }
-        Engine::open(cell.method.clone(), settings, base, pairs)
+        Engine::join(cell.method.clone(), settings, base, pairs)
+    }
+
+    /// A pair, wherever its halves are.
+    fn guide(&mut self, pair: &GuidePairSource) -> Result<Guide> {
+        let context = self.context;
+        let sources = [&pair.tuned, &pair.untuned];
+        let [tuned, untuned] = sources.map(|source| self.servers.guide(context, source));
+        let (tuned, untuned) = (tuned?, untuned?);
+        if tuned.is_none() && untuned.is_none() {
+            let pair = context.models.guide(pair, &mut |folder, name| self.get(folder, name))?;
+            return Ok(Guide::Here(pair));
+        }
+        let mut half = |served: Option<Half>, source| -> Result<Half> {
+            let Some(half) = served else {
+                let name = context.models.of_guide(source)?;
+                let (lm, tokenizer) = self.get(&context.models.guide_folder(source)?, name)?;
+                return Ok(Half::Here(lm, tokenizer));
+            };
+            Ok(half)
+        };
+        let (tuned, untuned) = (half(tuned, sources[0])?, half(untuned, sources[1])?);
+        let template = context.models.template(context.models.of_guide(sources[0])?)?;
+        Ok(Guide::Served(Rc::new(ServedPair::new(tuned, untuned, template)?)))
     }
 
     fn base(&mut self, cell: &Cell, seed: u64, settings: &SteerSettings) -> Result<Box<dyn Base>> {
@@ -175,8 +197,19 @@ pub fn answer(
     let progress = Progress::start(&what, count as u64, (count - due.len()) as u64);
     let in_flight = engine.plan(&due)?;
     let meter = engine.meter().map(|tell| (tell, Instant::now()));
-    let mut desk = Answers { due: due.into_iter(), journal, progress, meter, lost: Vec::new() };
-    engine.answer(seed, in_flight, &mut desk)?;
+    let ids: Vec<String> = due.iter().map(|prompt| prompt.id.clone()).collect();
+    let mut desk = Answers {
+        due: due.into_iter(),
+        journal,
+        progress,
+        meter,
+        answered: HashSet::new(),
+        lost: Vec::new(),
+    };
+    if let Err(error) = engine.answer(seed, in_flight, &mut desk) {
+        tell_unanswered(&what, ids.iter().filter(|id| !desk.answered.contains(*id)), count);
+        return Err(error);
+    }
     desk.progress.finish();
     if desk.lost.is_empty() { Ok(()) } else { Err(Error::Lost(desk.lost)) }
 }
@@ -188,8 +221,20 @@ struct Answers {
     progress: Progress,
     /// Tells what is under way with others, and when it last did.
     meter: Option<(Box<dyn Fn() -> String>, Instant)>,
+    /// Ids of the prompts that this run has answered.
+    answered: HashSet<String>,
     /// Those without an answer, and why.
     lost: Vec<String>,
+}
+
+/// Says what an error leaves undone.
+fn tell_unanswered<'a>(what: &str, left: impl Iterator<Item = &'a String>, of: usize) {
+    const NAMED: usize = 10;
+    let left: Vec<&str> = left.map(String::as_str).collect();
+    let more = left.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let named = left[..left.len().min(NAMED)].join(", ");
+    warn!("{what}: {} of {of} prompts have no answer yet: {named}{more}", left.len());
 }
 
 impl Desk for Answers {
@@ -209,6 +254,7 @@ impl Desk for Answers {
 
     fn done(&mut self, _number: usize, line: SteerLine) -> Result<()> {
         self.journal.append(&line)?;
+        self.answered.insert(line.id);
         self.progress.advance(1);
         Ok(())
     }

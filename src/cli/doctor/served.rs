@@ -23,11 +23,6 @@ pub(super) struct ServedFlags {
     key: Option<String>,
 }
 
-/// Whether it is an address.
-pub(super) fn is_address(model: &str) -> bool {
-    model.starts_with("http://") || model.starts_with("https://")
-}
-
 impl ServedFlags {
     /// What was found out about the server at `url`.
     pub fn report(&self, url: &str) -> Result<String> {

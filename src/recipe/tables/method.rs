@@ -105,6 +105,16 @@ pub fn two_vocabularies(search: &Search, base: &str, guide: &str, how: &str) -> 
     format!("`{what}` needs one vocabulary, but {base} and {guide} have {how}\n\nhint: {hint}")
 }
 
+/// What is wrong with a method called `what` where others serve guides that it asks for more than
+/// scores.
+pub fn served_guides_only_score(what: &str) -> String {
+    format!(
+        "`{what}` needs the guides' distribution of every next token, and guides that others serve \
+         only score: servers tell a few likely tokens at most\n\nhint: use `cbs` or `best_of_n`, or \
+         name the guides' folders or hub ids"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -146,6 +146,12 @@ impl MethodRow {
         self.search.kind().one_vocabulary || self.is_tilted()
     }
 
+    /// Whether one of its methods samples a guide alone.
+    pub(super) fn samples_guides(&self) -> bool {
+        let is_guide = |one: &Proposal| matches!(one, Proposal::Tuned | Proposal::Untuned);
+        self.proposals.iter().any(is_guide)
+    }
+
     /// Whether the methods of both are the same but for their names.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         (&self.proposals, &self.search) == (&other.proposals, &other.search)

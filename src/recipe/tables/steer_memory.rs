@@ -36,6 +36,9 @@ impl Steer {
             let guides = [&pair.tuned, &pair.untuned];
             for ((name, scored, mixed), source) in names.into_iter().zip(guides) {
                 let Some(model) = guide_of(plan, source) else { continue };
+                if plan.recipe.api(model).is_some() {
+                    continue;
+                }
                 parts.push(frozen(plan, name, model)?);
                 parts.push(cache(scored, prompts, &reading(model, false)?));
                 if row.is_tilted() {

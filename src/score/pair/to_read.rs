@@ -6,15 +6,6 @@ use super::Batch;
 use crate::models::Segment;
 use crate::search::{Group, Node};
 
-/// What the guides read of a response.
-pub struct Readable {
-    pub ids: Vec<i64>,
-    /// The guides' EOS is scored behind it.
-    pub ends: bool,
-    /// There is more that does not fit.
-    pub is_cut: bool,
-}
-
 /// What one row needs from the guides.
 pub struct ToRead {
     pub parent: Node,

@@ -15,7 +15,7 @@ const SLICE: i64 = 64;
 impl NextScores for PairScorer {
     fn weigh(&mut self, requests: &[ToScore]) -> Result<Vec<Weighed>> {
         let _no_grad = tch::no_grad_guard();
-        if !self.same_vocabulary {
+        if !self.reads.same_vocabulary {
             return Err(Error::failed(
                 "guides of another vocabulary do not know the base's next tokens",
             ));
@@ -35,9 +35,9 @@ impl PairScorer {
     fn weighed(&mut self, scored: Scored, next: &[f32]) -> Result<Weighed> {
         let kept = self.nodes.get(&scored.node).ok_or_else(super::pruned)?;
         let read = kept.batch.prompt.length as usize + kept.row.ids.len();
-        let is_full = read >= self.pair.context();
+        let is_full = read >= self.reads.context;
         let worth = |id: usize| if is_full { 0.0 } else { next.get(id).copied().unwrap_or(0.0) };
-        let end = worth(usize::try_from(self.ends[0]).unwrap_or(usize::MAX));
+        let end = worth(usize::try_from(self.reads.ends[0]).unwrap_or(usize::MAX));
         let is_token = self.tokens(next.len());
         let next = is_token.iter().enumerate();
         let next = next.map(|(id, is)| if *is { worth(id) } else { f32::NEG_INFINITY }).collect();

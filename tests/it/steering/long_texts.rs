@@ -162,7 +162,9 @@ fn each_of_several_pairs_reads_as_much_as_it_can() {
     let text = " The film was not bad at all and I liked the story".repeat(3);
     let response = Response { ids: words.encode_continuation(&text).unwrap(), text, finish: None };
     let guides = [guide(&words), guide(&bytes)];
-    let pair = |which: usize| PairScorer::new(guides[which].clone(), which == 0).unwrap();
+    let pair = |which: usize| -> Box<dyn Scorer> {
+        Box::new(PairScorer::new(guides[which].clone(), which == 0).unwrap())
+    };
     let mut both = WeightedPairs::new(vec![(1.0, pair(0)), (-2.0, pair(1))]);
     let parent = both.open(&[&"A film by".into()]).unwrap().remove(0);
     let judged = both

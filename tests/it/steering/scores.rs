@@ -208,10 +208,11 @@ fn weighted_pairs_add_their_scores() {
         pair.token_rewards_in_full(&prompt.into(), response, ends).unwrap().iter().sum()
     };
     let found = |weights: &[f32]| {
-        let pairs = weights
-            .iter()
-            .zip([(&base, true), (&others, false)])
-            .map(|(&weight, (tokenizer, same))| (weight, pair(tokenizer, same)));
+        let pairs = weights.iter().zip([(&base, true), (&others, false)]).map(
+            |(&weight, (tokenizer, same))| -> (f32, Box<dyn Scorer>) {
+                (weight, Box::new(pair(tokenizer, same)))
+            },
+        );
         let mut scorer = WeightedPairs::new(pairs.collect());
         cbs.search(&prompt.into(), &stream(1), &mut policy(&base, &[]), &mut scorer, true).unwrap()
     };

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::ask::{Ask, Choice, End, Given, Read};
-use super::{ids_of, in_order, text_of};
+use super::shape::{ids_of, in_order, text_of};
 use crate::sampling::Sampling;
 
 pub fn body(ask: &Ask) -> Value {
