@@ -32,7 +32,7 @@ fn ending(scratch: &tempfile::TempDir) -> PathBuf {
 
 /// The prompt of one token behind which the end comes about three times in ten, and the logits
 /// there.
-pub fn likely_end(folder: &Path) -> (String, Vec<f64>) {
+fn likely_end(folder: &Path) -> (String, Vec<f64>) {
     let (lm, tokenizer) = open_with_tokenizer(folder, Device::Cpu, Dtype::Float).unwrap();
     let _no_grad = tch::no_grad_guard();
     let all = Tensor::arange(tokenizer.vocab_size() as i64, (Dtype::Int64, Device::Cpu));

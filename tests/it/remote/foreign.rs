@@ -4,14 +4,16 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
+use w2s::models::{Lm, open_with_tokenizer};
 use w2s::policy::remote::RemoteBase;
 use w2s::sampling::Sampling;
 
 use super::asking::{Wanted, all, api, local, served, text};
-use super::distribution::{DRAWS, deviation, expected, likely_end, seen};
+use super::distribution::{DRAWS, deviation, expected, seen};
 use crate::common::{success, w2s};
-use crate::judge;
 use crate::llama_cpp::{perturbed, pretrained};
+use crate::{golden, judge};
 
 const PROMPTS: [&str; 3] = ["The", "My sister", "This is a film"];
 
@@ -19,7 +21,8 @@ fn base(url: &str, tokenizer: Option<&Path>, wanted: &Wanted) -> RemoteBase {
     served(&api(url, json!({})), tokenizer, wanted)
 }
 
-/// Greedy texts at once and by chunks are the local base's.
+/// Greedy texts at once and by chunks are the local base's; where chunks are texts, whole words
+/// make their number of tokens another one.
 fn goes_on_as_here(url: &str, folder: &Path, tokenizer: Option<&Path>, chunk: usize) {
     let wanted = Wanted::greedy(16);
     let mut here = local(folder, &wanted);
@@ -27,18 +30,22 @@ fn goes_on_as_here(url: &str, folder: &Path, tokenizer: Option<&Path>, chunk: us
     for prompt in PROMPTS {
         let expected = text(&mut here, prompt, &wanted);
         assert_eq!(text(&mut base(url, tokenizer, &wanted), prompt, &wanted), expected);
-        assert_eq!(text(&mut base(url, tokenizer, &chunks), prompt, &chunks), expected, "chunks");
+        let found = text(&mut base(url, tokenizer, &chunks), prompt, &chunks);
+        let is_same = found.starts_with(&expected) || expected.starts_with(&found);
+        assert!(is_same && found.len() * 4 > expected.len() * 3, "{found:?} for {expected:?}");
     }
 }
 
 /// The first token is distributed as the recipe says.
 fn samples_as_told(url: &str, folder: &Path) {
-    let (prompt, logits) = likely_end(folder);
+    let prompt = "This is a";
+    let logits = logits_behind(folder, prompt);
     for (t, k, p) in [(0.7, 20, 0.9), (1.0, 0, 1.0)] {
         let expected = expected(folder, &logits, t, k, p);
+        assert!(expected.len() > 3, "{expected:?}");
         let sampling = Sampling::new(t, k, p);
         let wanted = Wanted { sampling, count: DRAWS, ..Wanted::greedy(1) };
-        let found = seen(&all(&mut base(url, None, &wanted), &prompt, &wanted));
+        let found = seen(&all(&mut base(url, None, &wanted), prompt, &wanted));
         let deviation = deviation(&found, &expected);
         println!("{url} {t} {k} {p}: {deviation:.2} standard deviations");
         assert!(deviation < 4.0, "{found:?} {expected:?}");
@@ -112,16 +119,24 @@ fn transformers_serve_is_steered_as_a_base_here() {
     assert!(report.contains("greedy where nothing is told"), "{report}");
 }
 
-/// By full forward passes.
+/// Logits behind each token of a text, (seq, vocab), by a full forward pass.
+fn rows(lm: &Lm, ids: &[i64]) -> Tensor {
+    golden::logits(lm, &Tensor::from_slice(ids).unsqueeze(0)).get(0)
+}
+
+fn logits_behind(folder: &Path, prompt: &str) -> Vec<f64> {
+    let (lm, tokenizer) = open_with_tokenizer(folder, Device::Cpu, Kind::Float).unwrap();
+    let _no_grad = tch::no_grad_guard();
+    Vec::try_from(rows(&lm, &tokenizer.encode(prompt).unwrap()).get(-1).to_kind(Kind::Double))
+        .unwrap()
+}
+
 fn logprob_here(folder: &Path, prompt: &str, ids: &[i64], ends: bool) -> f64 {
-    use tch::{Device, Kind, Tensor};
-    let (lm, tokenizer) =
-        w2s::models::open_with_tokenizer(folder, Device::Cpu, Kind::Float).unwrap();
+    let (lm, tokenizer) = open_with_tokenizer(folder, Device::Cpu, Kind::Float).unwrap();
     let _no_grad = tch::no_grad_guard();
     let read = tokenizer.encode(prompt).unwrap();
     let end = ends.then(|| tokenizer.eos_id().unwrap());
     let all: Vec<i64> = read.iter().chain(ids).copied().chain(end).collect();
-    let rows = crate::golden::logits(&lm, &Tensor::from_slice(&all).unsqueeze(0)).get(0);
-    let rows = rows.log_softmax(-1, Kind::Double);
+    let rows = rows(&lm, &all).log_softmax(-1, Kind::Double);
     (read.len()..all.len()).map(|at| rows.double_value(&[at as i64 - 1, all[at]])).sum()
 }

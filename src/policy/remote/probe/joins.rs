@@ -1,6 +1,8 @@
 //! Whether one request can go on where another ended: ids, texts, stop strings, prompts that are
 //! read once.
 
+use std::time::Instant;
+
 use super::super::ask::{Ask, End, Read};
 use super::super::dialect::Dialect;
 use super::{Finding, Prober, TEXT, finding};
@@ -97,21 +99,34 @@ impl Prober {
         Ok(format!("{stays} {told}"))
     }
 
-    /// Whether a prompt that was just read is read again.
+    /// Whether a prompt that was just read is read again: as the server counts, or else by time.
     fn reuse(&self) -> Result<String> {
         let long = format!("{} {TEXT}", "A film about a film about films.".repeat(5));
-        let ask = self.ask(&long, 1);
-        let mut cached = None;
-        for _ in 0..2 {
-            cached = self.given(&ask)?.ok().and_then(|given| {
-                let of = given.prompt_tokens?;
-                Some((given.cached_tokens?, of))
-            });
+        let (mut told, mut fresh, mut again) = (None, Vec::new(), Vec::new());
+        for number in 0..3 {
+            let ask = self.ask(&format!("{number} {long}"), 1);
+            for seconds in [&mut fresh, &mut again] {
+                let begin = Instant::now();
+                let given = self.given(&ask)?;
+                seconds.push(begin.elapsed().as_secs_f64());
+                told = given.ok().and_then(|given| given.cached_tokens.zip(given.prompt_tokens));
+            }
         }
-        Ok(match cached {
+        let [fresh, again] = [fresh, again].map(median);
+        Ok(match told {
             Some((0, _)) => "none, as it counts".to_owned(),
             Some((cached, of)) => format!("yes: {cached} of {of} tokens, as it counts"),
-            None => "not told".to_owned(),
+            None => format!(
+                "not told; {} by time: {:.0} ms, and {:.0} ms again",
+                if again < 0.5 * fresh { "likely" } else { "not seen" },
+                1e3 * fresh,
+                1e3 * again
+            ),
         })
     }
+}
+
+fn median(mut seconds: Vec<f64>) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
 }

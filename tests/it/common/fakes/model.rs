@@ -26,6 +26,9 @@ pub struct Model {
     known: Mutex<HashMap<Vec<i64>, Arc<Vec<f32>>>>,
 }
 
+/// A log-probability, and the likeliest id instead with its own.
+pub type Told = (f64, (i64, f64));
+
 /// What is asked of the model.
 #[derive(Debug, Clone)]
 pub struct Wish {
@@ -102,7 +105,7 @@ impl Model {
 
     /// Log-probabilities of the ids, the first of which has none, and the likeliest id instead of
     /// each with its own.
-    pub fn logprobs(&self, ids: &[i64]) -> Vec<Option<(f64, (i64, f64))>> {
+    pub fn logprobs(&self, ids: &[i64]) -> Vec<Option<Told>> {
         let rows = self.rows(ids);
         let behind = rows.iter().zip(&ids[1..]).map(|(row, &id)| Some(logprob(row, id)));
         std::iter::once(None).chain(behind).collect()
@@ -167,7 +170,7 @@ fn invert(shares: &[f64], u: f64) -> i64 {
 }
 
 /// The log-probability of an id, and the likeliest id with its own.
-fn logprob(logits: &[f32], id: i64) -> (f64, (i64, f64)) {
+fn logprob(logits: &[f32], id: i64) -> Told {
     let scores: Vec<f64> = logits.iter().map(|&logit| logit.into()).collect();
     let shares = softmax(&scores);
     let first = (0..shares.len()).max_by(|&a, &b| shares[a].total_cmp(&shares[b])).unwrap();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::error;
-use super::model::{Drawn, End, Model};
+use super::model::{Drawn, End, Model, Told};
 use super::server::{Answers, Server};
 use crate::common::loopback::Reply;
 
@@ -67,7 +67,7 @@ pub fn text_logprobs(model: &Model, drawn: &Drawn, echo: Option<&[i64]>) -> Valu
 
 /// OpenAI's older shape of log-probabilities; those of the prompt too where `echo` is some.
 pub fn legacy_logprobs(model: &Model, drawn: &Drawn, echo: Option<&[i64]>) -> Value {
-    let mut all: Vec<(i64, Option<(f64, (i64, f64))>)> = Vec::new();
+    let mut all: Vec<(i64, Option<Told>)> = Vec::new();
     if let Some(prompt) = echo {
         all.extend(prompt.iter().copied().zip(model.logprobs(prompt)));
     }
