@@ -1,5 +1,5 @@
-//! Bases and guides that others serve: how one is opened for a cell, where its answers are kept, and what a
-//! cell has cost. How a server is asked is left to `policy`.
+//! Bases and guides that others serve: how one is opened for a cell, where a base's answers are
+//! kept, and what a cell has cost. How a server is asked is left to `policy` and `score`.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -245,7 +245,8 @@ fn a_run_with_served_guides_finds_what_the_same_guides_find_here() {
     let tokenizer = &place.pair.tokenizer;
     tiny::model(tokenizer, 24, "base").save(&base).unwrap();
     tokenizer.save(&base).unwrap();
-    let here = place.folders.each_ref().map(|folder| format!("id = {folder:?}"));
+    let here =
+        place.folders.each_ref().map(|folder| format!("id = {folder:?}\ndtype = \"float32\""));
     let fakes = place.serve(Kind::Vllm, &Options::default());
     let api = |half: usize| {
         let (url, tokenizer) = (fakes[half].url(), &place.folders[half]);

@@ -1,6 +1,7 @@
 //! A guide that others serve: the log-probabilities of given tokens, asked of a server that tells
 //! them. What a pair makes of them is left to `served_pair.rs`, how requests fare to `http`.
 
+mod row;
 mod telling;
 mod trial;
 
@@ -10,23 +11,17 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use self::row::Row;
 use self::telling::{Telling, Told};
 use crate::artifacts::interrupt;
 use crate::error::{Error, Result};
-use crate::http::{Call, Calls, Tokens};
+use crate::http::{Call, Calls};
 use crate::models::{end_token_ids, tokenizer_and_context};
 use crate::policy::remote::Server;
 use crate::text::{PromptTemplate, Tokenizer};
 
 /// How soon a stop is seen.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// Token ids, and from which on their log-probabilities are asked for; at least 1.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Row {
-    pub ids: Vec<i64>,
-    pub from: usize,
-}
 
 /// One half of a pair, behind HTTP.
 pub struct ServedGuide {
@@ -116,7 +111,7 @@ impl ServedGuide {
             }
         }
         let told = told.into_iter().flatten().zip(rows);
-        told.map(|(told, row)| self.telling.of_row(&told, row, &self.tokenizer))
+        told.map(|(told, row)| self.telling.of_row(&told, row, self.tokenizer.bos_id()))
             .map(|logps| logps.map_err(|problem| self.cannot(&problem)))
             .collect()
     }
@@ -124,9 +119,4 @@ impl ServedGuide {
     fn cannot(&self, problem: &str) -> Error {
         Error::failed(format!("{}: {problem}", self.server.service.name))
     }
-}
-
-/// What a request for `ids` takes at most.
-fn most(ids: usize) -> Tokens {
-    Tokens { prompt: ids as u64, completion: 1 }
 }
