@@ -8,10 +8,12 @@ use tracing::{info, warn};
 
 use crate::artifacts::{RunDir, Shard, atomic};
 use crate::error::{Error, Result};
+use crate::http::Secret;
 use crate::models::{self, check_lm_folder, check_resumes, tokenizer_and_context};
 use crate::prompt::PromptText;
 use crate::recipe::{
-    Counts, GoldRewardModel, LmSizes, Lora, Plan, Recipe, Stage, chat_template, config_folder,
+    Counts, GoldRewardModel, JudgeSource, LmSizes, Lora, Plan, Recipe, RewardServer, Stage,
+    chat_template, config_folder,
 };
 use crate::report::Summary;
 use crate::score::JudgeModel;
@@ -80,7 +82,7 @@ pub fn run(
     context.tell_left_overs()?;
     let warnings = context.plan.warnings().into_iter().chain(notes(&context.plan.recipe));
     warnings.for_each(|warning| warn!("{warning}"));
-    stages::check_prompts_ahead(&stages, &context)?;
+    stages::check_ahead(&stages, &context)?;
     for stage in &stages {
         stages::run(*stage, &context)?;
     }
@@ -199,12 +201,17 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
         }
     }
     for judge in recipe.judges() {
-        let Some(folder) = folder(&judge.id.map(str::to_owned)) else { continue };
-        problems.extend(
-            JudgeModel::check_folder(&folder)
-                .err()
-                .map(|error| format!("`{}.id`: {error}", judge.table())),
-        );
+        let (key, found) = match judge.source {
+            JudgeSource::Model(id) => match folder(&Some(id.to_owned())) {
+                Some(folder) => ("id", JudgeModel::check_folder(&folder)),
+                None => continue,
+            },
+            JudgeSource::Server(RewardServer { key: Some(key), .. }) => {
+                ("key", Secret::of_variable(key).map(drop))
+            }
+            _ => continue,
+        };
+        problems.extend(found.err().map(|error| format!("`{}.{key}`: {error}", judge.table())));
     }
     Preflight { problems, warnings, counts, pairs, learned }
 }

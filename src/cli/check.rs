@@ -93,7 +93,7 @@ fn find(asked: &Recipe, recipe: &Recipe, path: &Path) -> Findings {
     let mut local = recipe.clone();
     local.models.retain(|name, _| !is_hub(&asked.models[name].id));
     local.gold = local.gold.filter(|_| asked.gold.as_ref().is_some_and(|gold| !is_hub(&gold.id)));
-    local.judges.retain(|name, _| !is_hub(&Some(asked.judges[name].id.clone())));
+    local.judges.retain(|name, _| !is_hub(&asked.judges[name].id));
     let Preflight { mut problems, mut counts, pairs, learned, warnings: _ } =
         pipeline::preflight(&local);
     let mut data = None;

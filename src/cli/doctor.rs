@@ -1,13 +1,17 @@
-//! `w2s doctor`: what this machine offers and whether models can be opened. What is found comes
-//! from `machine` and `models`.
+//! `w2s doctor`: what this machine offers, whether models can be opened, and what servers can do
+//! (`doctor/served.rs`). What is found comes from `machine`, `models` and `policy`.
+
+mod served;
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tracing::warn;
 
+use self::served::ServedFlags;
 use super::{hub, print};
 use crate::error::{Error, Result};
+use crate::http::address::is_address;
 use crate::machine::device::DeviceReport;
 use crate::models::config::{self, CLASSIFIER_TYPES};
 use crate::models::{check_lm_folder, ends, notes};
@@ -18,18 +22,18 @@ use crate::text::{Tokenizer, folder_reports};
 #[derive(Debug, Args)]
 pub struct DoctorCommand {
     /// Model folders or hub ids: what their tokenizers are, and whether the others have the
-    /// vocabulary of the first
-    #[arg(value_name = "MODEL")]
+    /// vocabulary of the first; or the address of a server, such as http://127.0.0.1:8000/v1: what
+    /// it can do, by asking it, and the lines of a recipe that fit
+    #[arg(value_name = "MODEL|URL")]
     models: Vec<String>,
+    #[command(flatten)]
+    served: ServedFlags,
 }
 
 impl DoctorCommand {
     pub fn execute(self) -> Result<()> {
-        if let Some(url) = self.models.iter().find(|model| model.contains("://")) {
-            return Err(Error::recipe(format!(
-                "`{url}` is a URL, and this version does not ask servers yet\n\nhint: give model \
-                 folders or hub ids"
-            )));
+        if self.models.iter().any(|model| is_address(model)) {
+            return self.servers();
         }
         if self.models.is_empty() {
             return print(&DeviceReport::collect().to_string());
@@ -37,6 +41,21 @@ impl DoctorCommand {
         let folders: Vec<PathBuf> =
             self.models.iter().map(|model| folder(model)).collect::<Result<_>>()?;
         print(&folder_reports(&folders.iter().map(PathBuf::as_path).collect::<Vec<_>>(), model)?)
+    }
+}
+
+impl DoctorCommand {
+    /// One server after the other.
+    fn servers(&self) -> Result<()> {
+        if let Some(folder) = self.models.iter().find(|model| !is_address(model)) {
+            return Err(Error::recipe(format!(
+                "`{folder}` is no address, and others are\n\nhint: ask for folders and for \
+                 servers by commands of their own"
+            )));
+        }
+        let reports: Vec<String> =
+            self.models.iter().map(|url| self.served.report(url)).collect::<Result<_>>()?;
+        print(&reports.join("\n\n"))
     }
 }
 

@@ -40,7 +40,7 @@ enum Command {
     Steer(Box<steer::SteerCommand>),
     /// One table over runs
     Compare(compare::CompareCommand),
-    /// What this machine offers: libtorch, devices, threads, memory
+    /// What this machine offers, what a model is, what a server can do
     Doctor(doctor::DoctorCommand),
     /// Speed of the engine, beside what this machine could do
     Bench(Box<bench::BenchCommand>),

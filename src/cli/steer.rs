@@ -3,33 +3,36 @@
 
 mod as_recipe;
 mod escapes;
+mod folders;
+mod gold;
 mod printed;
 mod served;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
-use tracing::warn;
 
+use self::folders::{Folders, Templates, check_lengths, check_vocabularies};
+use self::gold::GoldFlags;
 use self::printed::Printed;
-use self::served::{ServedFlags, is_address};
+use self::served::ServedFlags;
 use super::hub;
 use super::search_flags::{SearchFlags, top_k_kinds};
-use super::settings::{Words, key_help};
+use super::settings::key_help;
 use crate::artifacts::interrupt;
-use crate::engine::{Base, Engine, PromptReader, SteerSettings, check_prompts};
+use crate::engine::{Base, Engine, SteerSettings};
 use crate::error::{Error, Result};
+use crate::http::address::is_address;
 use crate::machine::device;
-use crate::models::{check_lm_folders, notes, open_with_tokenizer, tokenizer_and_context};
+use crate::models::{check_lm_folders, open_with_tokenizer};
 use crate::policy::LocalPolicy;
 use crate::prompt::Prompt;
-use crate::recipe::{Api, Dtype, Proposal, Recipe, base_kinds};
+use crate::recipe::{Dtype, base_kinds};
 use crate::score::{GuidePair, JudgeModel};
 use crate::search::{CbsSettings, Search};
-use crate::text::{PromptTemplate, Tokenizer, read_prompts, two_vocabularies_problems};
+use crate::text::{PromptTemplate, Tokenizer, read_prompts};
 
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
@@ -49,14 +52,8 @@ pub struct SteerCommand {
     /// Weight of each pair's score, in their order; below 0 steers away
     #[arg(long, value_name = "WEIGHT", requires = "tuned")]
     guide_weight: Vec<f64>,
-    /// A gold classifier or reward model, a folder or a hub id; adds `gold_reward` to what --json
-    /// prints
-    #[arg(long, value_name = "MODEL")]
-    gold: Option<String>,
-    /// What the gold model reads, with `{prompt}` and `{response}`, instead of the layout it was
-    /// trained with
-    #[arg(long, requires = "gold", value_parser = escapes::read)]
-    gold_text: Option<String>,
+    #[command(flatten)]
+    gold: GoldFlags,
     #[arg(
         long,
         value_parser = PossibleValuesParser::new(base_kinds()),
@@ -198,12 +195,12 @@ impl SteerCommand {
             open_with_tokenizer(folder, device, kind)
                 .map(|(lm, tokenizer)| (Rc::new(lm), Rc::new(tokenizer)))
         };
-        let base = match (&folders.base, recipe.api("base")) {
-            (None, Some(api)) => self.served_base(api, templates.base.clone(), &settings)?,
-            (base, _) => {
-                let (base, tokenizer) = open(base.as_ref().ok_or_else(no_base)?)?;
+        let template = templates.base.clone();
+        let base: Box<dyn Base> = match &folders.base {
+            None => Box::new(self.served.open(&recipe, template, &settings)?),
+            Some(folder) => {
+                let (base, tokenizer) = open(folder)?;
                 let (sampling, stop) = (settings.sampling, settings.stop.clone());
-                let template = templates.base.clone();
                 Box::new(LocalPolicy::new(base, tokenizer, template, sampling, stop))
             }
         };
@@ -212,11 +209,7 @@ impl SteerCommand {
             let guide = GuidePair::new(open(tuned)?, open(untuned)?, templates.guides.clone())?;
             guides.push((pair.weight, Rc::new(guide)));
         }
-        let gold = folders
-            .gold
-            .as_ref()
-            .map(|folder| JudgeModel::open(folder, device, kind, self.gold_text.as_deref()))
-            .transpose()?;
+        let gold = self.gold.open(folders.gold.as_deref(), &recipe, device, kind)?;
         let mut engine = Engine::open(method, settings, base, guides)?;
         // 4. The answers.
         interrupt::install()?;
@@ -224,15 +217,6 @@ impl SteerCommand {
         let mut desk = Printed::new(prompts, gold, self.json);
         engine.answer(recipe.run.seeds[0], in_flight, &mut desk)?;
         if desk.lost.is_empty() { Ok(()) } else { Err(Error::Lost(desk.lost)) }
-    }
-
-    fn served_base(
-        &self,
-        api: &Api,
-        template: PromptTemplate,
-        settings: &SteerSettings,
-    ) -> Result<Box<dyn Base>> {
-        Ok(Box::new(self.served.open(api, template, settings)?))
     }
 
     /// The prompts of the command line, then those of the file.
@@ -267,8 +251,7 @@ impl SteerCommand {
         let pairs = self.tuned.iter().zip(&self.untuned);
         let pairs = pairs.map(|(tuned, untuned)| Ok((hub::model(tuned)?, hub::model(untuned)?)));
         let pairs = pairs.collect::<Result<_>>()?;
-        let gold = self.gold.as_deref().map(hub::model).transpose()?;
-        Ok(Folders { base, pairs, gold })
+        Ok(Folders { base, pairs, gold: self.gold.folder()? })
     }
 
     fn templates(&self) -> Templates {
@@ -299,86 +282,6 @@ impl SteerCommand {
             .chain(pairs.iter().map(|(tuned, _)| chats(tuned, &templates.guides)));
         Error::several([check_lm_folders(models), judge].into_iter().chain(chats))
     }
-}
-
-/// Where the models lie.
-struct Folders {
-    /// `None` where others serve it.
-    base: Option<PathBuf>,
-    /// The tuned and the untuned model of each pair.
-    pairs: Vec<(PathBuf, PathBuf)>,
-    gold: Option<PathBuf>,
-}
-
-impl Folders {
-    /// Says what is to be known of the models, once for each folder.
-    fn tell_notes(&self) -> Result<()> {
-        let mut told = BTreeSet::new();
-        for folder in self.base.as_deref().into_iter().chain(self.guides()) {
-            if told.insert(folder) {
-                let (tokenizer, _) = tokenizer_and_context(folder)?;
-                let notes = notes(folder, &tokenizer, Some(folder) == self.base.as_deref())?;
-                notes.iter().for_each(|note| warn!("{}: {note}", folder.display()));
-            }
-        }
-        Ok(())
-    }
-
-    fn guides(&self) -> impl Iterator<Item = &Path> {
-        self.pairs.iter().flat_map(|(tuned, untuned)| [tuned.as_path(), untuned])
-    }
-}
-
-/// How base and guides are prompted.
-struct Templates {
-    base: PromptTemplate,
-    guides: PromptTemplate,
-}
-
-/// Prompts that are too long, and a folder without a chat template, are told before any weights are
-/// read.
-fn check_lengths(
-    prompts: &[Prompt],
-    (settings, proposal): (&SteerSettings, Proposal),
-    folders: &Folders,
-    templates: &Templates,
-) -> Result<()> {
-    let base = folders
-        .base
-        .iter()
-        .map(|folder| PromptReader::open("the model".to_owned(), folder, templates.base.clone()));
-    let mut readers = base.collect::<Result<Vec<_>>>()?;
-    for folder in folders.guides() {
-        let guide = PromptReader::open("the guide".to_owned(), folder, templates.guides.clone())?;
-        readers.push(if proposal.tilt().is_some() { guide } else { guide.scoring(&readers) });
-    }
-    check_prompts(prompts, settings.max_new_tokens, &readers, None)
-}
-
-/// The rule of recipes on guides that propose, of the folders where the models lie.
-fn check_vocabularies(recipe: &Recipe, words: &Words, folders: &Folders) -> Result<()> {
-    let mut recipe = recipe.clone();
-    let guides = folders.pairs.iter().enumerate().flat_map(|(index, (tuned, untuned))| {
-        [
-            (format!("tuned-{index}"), tuned.as_path()),
-            (format!("untuned-{index}"), untuned.as_path()),
-        ]
-    });
-    let base = folders.base.iter().map(|folder| ("base".to_owned(), folder.as_path()));
-    for (name, folder) in guides.chain(base) {
-        if let (Some(model), Some(folder)) = (recipe.models.get_mut(&name), folder.to_str()) {
-            model.id = Some(folder.to_owned());
-        }
-    }
-    let problems: Vec<String> = two_vocabularies_problems(&recipe)
-        .into_iter()
-        .map(|problem| words.translated(problem))
-        .collect();
-    if problems.is_empty() { Ok(()) } else { Err(Error::Recipe(problems)) }
-}
-
-fn no_base() -> Error {
-    Error::failed("no base to open")
 }
 
 /// It is a key of the sampling, or of a search that does not draw.

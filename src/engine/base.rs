@@ -1,5 +1,5 @@
 //! The base of an engine: what proposes responses. [`LocalPolicy`] is one, [`RemoteBase`] another;
-//! whatever else can continue text implements [`Base`]. How local models do it is in the room `policy`.
+//! whatever else can continue text implements [`Base`]. How models do it is in the room `policy`.
 
 use super::memory::{Reader, Sizes, sampling};
 use super::prompt_room::{Part, PromptReader};

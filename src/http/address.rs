@@ -3,6 +3,11 @@
 //!
 //! What is asked and followed is left to whoever asks.
 
+/// Whether a word is an address that can be asked.
+pub fn is_address(word: &str) -> bool {
+    word.starts_with("http://") || word.starts_with("https://")
+}
+
 /// The address that the header `location` of an answer from `url` means, as RFC 3986 reads it but
 /// for dots in its path, which the server resolves as well.
 pub fn join(url: &str, location: &str) -> String {

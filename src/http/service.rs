@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::address::is_address;
 use super::secret::Secret;
 
 #[derive(Debug, Clone)]
@@ -135,7 +136,7 @@ impl Service {
 
     /// Where a call goes.
     pub fn address(&self, path: &str) -> String {
-        if path.starts_with("http://") || path.starts_with("https://") {
+        if is_address(path) {
             return path.to_owned();
         }
         let path = path.trim_start_matches('/');

@@ -1,5 +1,5 @@
-//! What continues text: the frozen models that search steers, here or served by others. What a response is worth is left to
-//! `score`, which of them go on to `search`.
+//! What continues text: the frozen models that search steers, here or served by others. What a
+//! response is worth is left to `score`, which of them go on to `search`.
 
 mod draw;
 mod growing;

@@ -146,13 +146,13 @@ impl Document {
         Some(path.join("."))
     }
 
-    /// `id`, `scratch` and the gold's `reward_model` are alternatives: setting one by hand removes
-    /// the one that the file gave.
+    /// `id`, `scratch` and what else a model or a judge may come from are alternatives: setting one
+    /// by hand removes the one that the file gave.
     fn replace_alternative(&mut self, path: &[String], argument: &str) -> Option<String> {
-        const ALTERNATIVES: [&str; 3] = ["id", "scratch", "reward_model"];
+        const ALTERNATIVES: [&str; 5] = ["id", "scratch", "reward_model", "command", "url"];
         let (last, table) = path.split_last()?;
         let holds_models = matches!(table, [only] if only == "gold")
-            || matches!(table, [first, _] if first == "models");
+            || matches!(table, [first, _] if first == "models" || first == "judges");
         if !holds_models || !ALTERNATIVES.contains(&last.as_str()) {
             return None;
         }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,9 @@ use crate::losses::DpoObjective;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub recipe: Recipe,
+    /// Where the recipe lies, and its programs are started.
+    #[serde(default)]
+    pub folder: PathBuf,
     pub stages: Vec<Stage>,
     pub training: StageTraining,
     /// The sizes of every model of the recipe.

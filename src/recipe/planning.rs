@@ -10,7 +10,7 @@ use super::plan::{Counts, Plan, StageTraining};
 use super::ranges;
 use super::rules::Rules;
 use super::sizes::{ClassifierSizes, LmSizes, Sizes};
-use super::tables::{JudgeTable, Model, Recipe, Stage, served_guides, served_models, without_data};
+use super::tables::{Model, Recipe, Stage, served_guides, served_models, without_data};
 use crate::error::{Error, Result};
 
 impl Plan {
@@ -32,9 +32,15 @@ impl Plan {
             *path = absolute(folder, path)
                 .map_err(|what| Error::recipe(format!("{}: {what}", recipe_path.display())))?;
         }
+        let here = folder.join(".");
+        let folder = here
+            .canonicalize()
+            .or_else(|_| std::path::absolute(&here))
+            .map_err(Error::io(folder, "finding its place"))?;
         let stages = Stage::ALL.into_iter().filter(|stage| stage.is_in(&recipe)).collect();
         let Sizes { models, gold, judges, troubles: _ } = sizes;
-        Ok(Self { recipe, stages, training, models, gold, judges, counts: Counts::default() })
+        let counts = Counts::default();
+        Ok(Self { recipe, folder, stages, training, models, gold, judges, counts })
     }
 
     /// One line each on what is worth a second look, though a run does it, with the key that it is
@@ -92,7 +98,7 @@ fn problems(
         None => without_data(&mut rules),
     }
     recipe.models.iter().for_each(|(name, model)| model.rules(name, &mut rules));
-    recipe.judges.keys().for_each(|name| JudgeTable::rules(name, &mut rules));
+    recipe.judges.iter().for_each(|(name, judge)| judge.rules(name, &mut rules));
     recipe.judges().iter().for_each(|judge| judge.rules(&mut rules));
     served_models(&mut rules);
     served_guides(&mut rules);
@@ -206,8 +212,8 @@ fn sizes_of(recipe: &Recipe, folder: &Path) -> Sizes {
         };
     }
     for (name, judge) in &recipe.judges {
-        let place = format!("judges.{name}");
-        let found = read(&mut sizes, &place, &folder.join(&judge.id), ClassifierSizes::of_folder);
+        let (place, Some(id)) = (format!("judges.{name}"), &judge.id) else { continue };
+        let found = read(&mut sizes, &place, &folder.join(id), ClassifierSizes::of_folder);
         sizes.judges.extend(found.map(|found| (name.clone(), found)));
     }
     sizes
@@ -236,7 +242,7 @@ fn paths<'a>(
         let Model { id, api, .. } = model;
         id.as_mut().or_else(|| api.as_mut().and_then(|api| api.tokenizer.as_mut()))
     });
-    let judges = judges.values_mut().map(|judge| &mut judge.id);
+    let judges = judges.values_mut().filter_map(|judge| judge.id.as_mut());
     let is_here = |source: &&mut String| {
         !source.starts_with("builtin:") && hub_dataset(folder, source).is_none()
     };

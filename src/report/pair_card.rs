@@ -55,7 +55,7 @@ impl PairCard<'_> {
     fn origin(&self) -> String {
         let Some(preferences) = &self.recipe.preferences else { return String::new() };
         let gold = self.recipe.gold.as_ref().map(|gold| {
-            gold.id.as_deref().map_or_else(|| "a classifier of this run".to_owned(), name)
+            gold.id.as_deref().map_or_else(|| gold.source().words("a classifier of this run"), name)
         });
         let mut text = match &preferences.source {
             Some(source) => format!("Pairs of {}, which had labels already. ", name(source)),

@@ -63,11 +63,16 @@ fn served(rows: &[SummaryRow]) -> String {
         return String::new();
     }
     let line = |(what, cost): (&str, &Served)| {
-        let Served { requests, prompt_tokens, completion_tokens, cost: money } = cost;
+        let Served { requests, prompt_tokens, cached_tokens, completion_tokens, cost: money } =
+            cost;
+        let cached = match cached_tokens {
+            0 => String::new(),
+            tokens => format!(" ({tokens} of them cached)"),
+        };
         let money = if *money > 0.0 { format!(", {money:.4} spent") } else { String::new() };
         format!(
-            "  {what}: {requests} requests, {prompt_tokens} tokens read, {completion_tokens} \
-             sampled{money}\n"
+            "  {what}: {requests} requests, {prompt_tokens} tokens read{cached}, \
+             {completion_tokens} sampled{money}\n"
         )
     };
     let all = costs.iter().fold(Served::default(), |all, (_, cost)| all.and(cost));

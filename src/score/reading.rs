@@ -67,7 +67,7 @@ impl Reading {
         template.render(&turns, false).map(Some)
     }
 
-    /// The layout with both in their holes. Neither is looked at for the other's hole.
+    /// The layout with both in their holes; a single turn stands for a text.
     fn laid_out(&self, prompt: &PromptText, response: &str) -> Result<String> {
         let prompt = match prompt {
             PromptText::Plain(text) => text,
@@ -80,8 +80,13 @@ impl Reading {
                 ))
             })?,
         };
+        Ok(self.filled(prompt, response))
+    }
+
+    /// The layout with both texts in their holes. Neither is looked at for the other's hole.
+    pub fn filled(&self, prompt: &str, response: &str) -> String {
         let fill = |part: &str| part.replace("{prompt}", prompt);
-        Ok(self.text.split("{response}").map(fill).collect::<Vec<_>>().join(response))
+        self.text.split("{response}").map(fill).collect::<Vec<_>>().join(response)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::models::{Classifier, ClassifierConfig, DistilBertConfig};
 use crate::recipe::GOLD;
 use crate::sampling::Stream;
+use crate::score::Judge;
 use crate::text::{Dataset, Example, Split, Tokenizer};
 use crate::train::Fit;
 use crate::train::tasks::ClassifierTask;
@@ -29,12 +30,10 @@ pub fn measure(context: &Context) -> Result<()> {
     let held_out = if dataset.test.is_empty() { Split::Validation } else { Split::Test };
     let reward = context.models.open_gold()?;
     let mut accuracy = None;
-    if !reward.is_classifier() {
-        info!("gold: a reward model, whose sign says nothing of labels");
-    } else {
-        match labelled(dataset, held_out) {
+    match &reward {
+        Judge::Model(model) if model.is_classifier() => match labelled(dataset, held_out) {
             Ok((texts, labels)) => {
-                let found = reward.accuracy(&texts, &labels, BATCH)?;
+                let found = model.accuracy(&texts, &labels, BATCH)?;
                 info!("gold: accuracy {found:.4} on {} held-out texts", texts.len());
                 accuracy = Some(found);
             }
@@ -44,6 +43,10 @@ pub fn measure(context: &Context) -> Result<()> {
                 let why = why.split("\n\nhint").next().unwrap_or_default();
                 warn!("gold: its accuracy is not measured, for not all texts have labels: {why}");
             }
+        },
+        Judge::Model(_) => info!("gold: a reward model, whose sign says nothing of labels"),
+        Judge::Program(_) | Judge::Server(_) => {
+            info!("gold: judged outside, where the sign of a reward may say nothing of labels");
         }
     }
     write_json(

@@ -10,10 +10,9 @@ use super::run::write_json;
 use super::tasks::GOLD_REPORT;
 use crate::error::{Error, Result};
 use crate::models::RewardHead;
-use crate::prompt::PromptText;
 use crate::recipe::{GOLD, GoldRewardModel};
 use crate::report::{PairAccuracy, PairOutcome};
-use crate::score::Reading;
+use crate::score::{Reading, ToJudge};
 use crate::text::{PairRow, PairRows, load_pair_rows};
 
 /// Texts of one forward pass where nothing is learned, chosen by length among all.
@@ -60,9 +59,14 @@ pub fn measure(context: &Context, table: &GoldRewardModel) -> Result<()> {
             has_text(pair.chosen) && has_text(pair.rejected) && pair.chosen != pair.rejected
         })
         .collect();
-    let answers: Vec<(&PromptText, &str)> = pairs
+    let answers: Vec<ToJudge> = pairs
         .iter()
-        .flat_map(|pair| [(pair.prompt, pair.chosen), (pair.prompt, pair.rejected)])
+        .enumerate()
+        .flat_map(|(number, JudgedPair { prompt, chosen, rejected })| {
+            [("chosen", chosen), ("rejected", rejected)].map(|(which, response)| {
+                ToJudge::new(format!("{number}/{which}"), prompt, response)
+            })
+        })
         .collect();
     let rewards = context.models.open_gold()?.rewards_by_length(&answers, BATCH)?;
     let outcomes: Vec<PairOutcome> = pairs

@@ -15,11 +15,14 @@ use crate::engine::SteerLine;
 use crate::error::{Error, Result};
 use crate::monitor::Progress;
 use crate::prompt::Prompt;
-use crate::score::JudgeModel;
+use crate::score::{Judge, ToJudge};
 
 /// Responses judged together, in the order of the prompts, so that rewards do not depend on where a
 /// run stopped.
 const GROUP: usize = 64;
+
+/// The same of a judge whose rewards do not depend on what is judged together.
+const LONG_GROUP: usize = 1024;
 
 /// Texts of one forward pass, chosen by length among those of a group.
 const TEXTS: usize = 16;
@@ -35,7 +38,7 @@ pub struct JudgeLine {
 /// The judges at work: one is open at a time, for all that it has to say.
 pub struct Judging<'a> {
     context: &'a Context,
-    open: Option<(String, JudgeModel)>,
+    open: Option<(String, Judge)>,
     /// Those of all cells, once they were asked for.
     prompts: Option<Rc<[Prompt]>>,
 }
@@ -67,22 +70,29 @@ impl<'a> Judging<'a> {
             prompts.len() as u64,
             0,
         );
-        for group in prompts.chunks(GROUP) {
+        let group = if reward.asks_each_alone() { LONG_GROUP } else { GROUP };
+        for group in prompts.chunks(group) {
             interrupt::check()?;
-            if group.iter().any(|prompt| !known.contains(&prompt.id)) {
+            let is_new = |prompt: &&Prompt| !known.contains(&prompt.id);
+            let is_asked = |prompt: &&Prompt| !reward.asks_each_alone() || is_new(prompt);
+            if group.iter().any(|prompt| is_new(&prompt)) {
+                let asked: Vec<&Prompt> = group.iter().filter(is_asked).collect();
                 let unanswered = |id: &str| {
                     Error::failed(format!("{name}: there is no response to prompt `{id}`"))
                 };
-                let response =
-                    |id: &str| responses.get(id).map(String::as_str).ok_or_else(|| unanswered(id));
-                let answers = group.iter().map(|Prompt { id, text }| Ok((text, response(id)?)));
-                let rewards =
-                    reward.rewards_by_length(&answers.collect::<Result<Vec<_>>>()?, TEXTS)?;
-                for (Prompt { id, .. }, reward) in
-                    group.iter().zip(rewards).filter(|(prompt, _)| !known.contains(&prompt.id))
-                {
-                    journal.append(&JudgeLine { id: id.clone(), reward })?;
-                }
+                let answers = asked.iter().map(|Prompt { id, text }| {
+                    let response = responses.get(id).ok_or_else(|| unanswered(id))?;
+                    Ok(ToJudge::new(id, text, response))
+                });
+                let mut judged = asked.iter();
+                let mut note = |reward| match judged.next().filter(|prompt| is_new(prompt)) {
+                    Some(Prompt { id, .. }) => {
+                        journal.append(&JudgeLine { id: id.clone(), reward })
+                    }
+                    None => Ok(()),
+                };
+                let answers = answers.collect::<Result<Vec<_>>>()?;
+                reward.each_reward(&answers, TEXTS, &mut note)?;
             }
             progress.advance(group.len() as u64);
         }
@@ -91,7 +101,7 @@ impl<'a> Judging<'a> {
     }
 
     /// The judge of this name, open.
-    fn judge(&mut self, name: &str) -> Result<&JudgeModel> {
+    fn judge(&mut self, name: &str) -> Result<&Judge> {
         let open = match self.open.take().filter(|(open, _)| open == name) {
             Some(open) => open,
             // The one before has gone by now.

@@ -18,7 +18,9 @@ use super::tasks::Task;
 use crate::artifacts::{FileHashes, fingerprint};
 use crate::error::{Error, Result};
 use crate::models::contents;
-use crate::recipe::{Api, GoldRewardModel, Model, PairSource, Plan, Preferences, tokenizer_folder};
+use crate::recipe::{
+    Api, GoldRewardModel, JudgeSource, Model, PairSource, Plan, Preferences, tokenizer_folder,
+};
 use crate::score::JudgeModel;
 use crate::text::{dataset_files, holds_out_pairs, holds_out_rows, pair_files};
 
@@ -114,9 +116,11 @@ impl Lineage {
                 let judge = recipe
                     .judge(name)
                     .ok_or_else(|| Error::recipe(format!("the recipe has no judge `{name}`")))?;
-                let weights = match judge.id {
-                    Some(folder) => self.of_judge(name, Path::new(folder), placements)?,
-                    None => made()?,
+                let weights = match judge.source {
+                    JudgeSource::Model(id) => self.of_judge(name, Path::new(id), placements)?,
+                    JudgeSource::Made => made()?,
+                    JudgeSource::Program(program) => self.program(program.words, &plan.folder)?,
+                    JudgeSource::Server(server) => server.outcome(),
                 };
                 json!({ "text": judge.outcome(), "weights": weights })
             }
@@ -201,6 +205,13 @@ impl Lineage {
             placements.judge(name)?.kind
         };
         Ok(json!({ "files": self.model_contents(folder)?, "precision": precision(kind) }))
+    }
+
+    /// A program's words as they are written, and what the files among them hold.
+    fn program(&self, words: &[String], folder: &Path) -> Result<Value> {
+        let files = words.iter().map(|word| folder.join(word)).filter(|path| path.is_file());
+        let files = files.map(|path| self.hashes.of(&path)).collect::<Result<Vec<_>>>()?;
+        Ok(json!({ "command": words, "files": files }))
     }
 
     fn pairs(&self, source: &PairSource) -> Result<Value> {

@@ -114,8 +114,11 @@ fn asked(stage: Stage, context: &Context) -> Result<Vec<Asked>> {
 }
 
 /// Refuses prompts of stages that are still to be done and do not fit those of their models that
-/// are there already, before any of them begins.
-pub fn check_prompts_ahead(stages: &[Stage], context: &Context) -> Result<()> {
+/// are there already, and servers that are not there, before any of them begins.
+pub fn check_ahead(stages: &[Stage], context: &Context) -> Result<()> {
+    if stages.contains(&Stage::Steer) {
+        served::check_ahead(context)?;
+    }
     stages.iter().try_for_each(|stage| {
         asked(*stage, context)?.iter().try_for_each(|asked| asked.refuse(context))
     })

@@ -10,8 +10,10 @@ use super::placements::{Placement, Placements};
 use super::tuning_plan::Pupil;
 use crate::error::{Error, Result};
 use crate::models::{Lm, open_with_tokenizer, tokenizer_and_context};
-use crate::recipe::{GOLD, GuidePairSource, GuideSource, Model, Plan, Recipe, tokenizer_folder};
-use crate::score::{GuidePair, JudgeModel};
+use crate::recipe::{
+    GOLD, GuidePairSource, GuideSource, JudgeSource, Model, Plan, Recipe, tokenizer_folder,
+};
+use crate::score::{GuidePair, Judge, JudgeModel};
 use crate::text::{PromptTemplate, Tokenizer};
 
 /// A model and its tokenizer.
@@ -119,18 +121,26 @@ impl Models {
         Ok(Rc::new(GuidePair::new(tuned, untuned, self.template(tuned_name)?)?))
     }
 
-    pub fn open_judge(&self, name: &str) -> Result<JudgeModel> {
+    /// The judge `name` of the recipe; one that is not opened here is asked nothing yet.
+    pub fn open_judge(&self, name: &str) -> Result<Judge> {
         let judge = self
             .recipe()
             .judge(name)
             .ok_or_else(|| Error::recipe(format!("the recipe has no judge `{name}`")))?;
-        let folder = judge.id.map_or_else(|| self.run_dir.join(GOLD), PathBuf::from);
+        if let Some(outside) = Judge::outside(judge, &self.plan.folder)? {
+            return Ok(outside);
+        }
+        let folder = match judge.source {
+            JudgeSource::Model(id) => PathBuf::from(id),
+            _ => self.run_dir.join(GOLD),
+        };
         let Placement { device, kind } = self.placements.judge(name)?;
-        JudgeModel::open(&folder, device, kind, judge.text)
+        let model = JudgeModel::open(&folder, device, kind, judge.text)?;
+        Ok(Judge::Model(Box::new(model)))
     }
 
     /// The judge of `[gold]`.
-    pub fn open_gold(&self) -> Result<JudgeModel> {
+    pub fn open_gold(&self) -> Result<Judge> {
         self.open_judge(GOLD)
     }
 }

@@ -1,7 +1,7 @@
-//! Bases and guides that others serve: how one is opened for a cell, where a base's answers are
-//! kept, and what a cell has cost. How a server is asked is left to `policy` and `score`.
+//! Bases and guides that others serve: how one is opened for a cell, where answers are kept, and
+//! what a cell has cost. How a server is asked is left to `policy` and `score`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use super::cells::Cell;
 use super::context::Context;
 use super::run::write_json;
+use super::tasks::{Task, tasks};
 use crate::artifacts::{Shard, journal};
 use crate::engine::SteerSettings;
 use crate::error::Result;
 use crate::policy::remote::{Asking, Paid, Receipt, RemoteBase, Server};
-use crate::recipe::{Api, GuideSource, tokenizer_folder};
+use crate::recipe::{Api, GuideSource, Stage, tokenizer_folder};
 use crate::report::Served;
-use crate::score::{Half, ServedGuide};
+use crate::score::{Half, Kept, ServedGuide};
 use crate::text::Tokenizer;
 
 /// Where answers of servers are kept, relative to the run directory.
@@ -50,20 +51,12 @@ impl Servers {
         (seed, shard): (u64, Option<Shard>),
     ) -> Result<RemoteBase> {
         let name = cell.base.as_str();
-        let server = self.server(name, api)?;
-        let asking = Asking {
-            template: context.models.template(name)?,
-            tokenizer: self.tokenizer(api)?,
-            sampling: settings.sampling,
-            stop: settings.stop.clone(),
-            max_new_tokens: settings.max_new_tokens,
-            unsupported: api.unsupported,
-        };
-        let own = context.run.path(&format!("{FOLDER}/{}.jsonl", journal_name(name, shard)));
-        let others: Vec<PathBuf> =
-            journals(context, name)?.into_iter().filter(|other| *other != own).collect();
+        let (server, asking) =
+            (self.server(name, api)?, self.asking(context, name, api, settings)?);
+        let (own, others) = own_and_others(context, name, shard)?;
         let paid = Paid::open(&own, &others, &cell.name(seed))?;
         let base = RemoteBase::new(server, asking, Some(paid))?;
+        base.tell_dropped();
         let (server, dropped) = (base.server(), base.dropped().to_vec());
         let about = About {
             model: server.model.clone(),
@@ -75,18 +68,47 @@ impl Servers {
         Ok(base)
     }
 
+    fn asking(
+        &mut self,
+        context: &Context,
+        name: &str,
+        api: &Api,
+        settings: &SteerSettings,
+    ) -> Result<Asking> {
+        Ok(Asking {
+            template: context.models.template(name)?,
+            tokenizer: self.tokenizer(api)?,
+            sampling: settings.sampling,
+            stop: settings.stop.clone(),
+            max_new_tokens: settings.max_new_tokens,
+            unsupported: api.unsupported,
+        })
+    }
+
     /// A half of a pair that others serve; `None` for one that is here.
-    pub fn guide(&mut self, context: &Context, source: &GuideSource) -> Result<Option<Half>> {
+    pub fn guide(
+        &mut self,
+        context: &Context,
+        source: &GuideSource,
+        shard: Option<Shard>,
+    ) -> Result<Option<Half>> {
         let GuideSource::Model(name) = source else { return Ok(None) };
         let Some(api) = context.recipe().api(name) else { return Ok(None) };
         if let Some(guide) = self.guides.get(name) {
             return Ok(Some(Half::Served(guide.clone())));
         }
-        let folder = tokenizer_folder(&context.models.folder(name)?);
-        let (server, template) = (self.server(name, api)?, context.models.template(name)?);
-        let guide = Rc::new(ServedGuide::open(server, &folder, template)?);
+        let journal = format!("{name}.scores");
+        let (own, others) = own_and_others(context, &journal, shard)?;
+        let mut guide = self.open_guide(context, name, api)?;
+        guide.keep_in(Kept::open(&own, &others)?);
+        let guide = Rc::new(guide);
         self.guides.insert(name.clone(), guide.clone());
         Ok(Some(Half::Served(guide)))
+    }
+
+    fn open_guide(&mut self, context: &Context, name: &str, api: &Api) -> Result<ServedGuide> {
+        let folder = tokenizer_folder(&context.models.folder(name)?);
+        ServedGuide::open(self.server(name, api)?, &folder, context.models.template(name)?)
     }
 
     fn server(&mut self, name: &str, api: &Api) -> Result<Server> {
@@ -109,12 +131,52 @@ impl Servers {
     }
 }
 
+/// Asks the servers of all bases that are still to be steered, and of their guides, before any other work: one that is
+/// not there, or cannot do what is asked of it, must not show after hours of training.
+pub fn check_ahead(context: &Context) -> Result<()> {
+    let Some(steer) = &context.recipe().steer else { return Ok(()) };
+    let (mut servers, mut asked) = (Servers::default(), HashSet::new());
+    for task in tasks(&context.plan, Stage::Steer)? {
+        let Task::Steer { cell, .. } = &task else { continue };
+        for source in cell.guides.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]) {
+            let GuideSource::Model(name) = source else { continue };
+            let Some(api) = context.recipe().api(name) else { continue };
+            if !asked.contains(name) && !context.is_done(&task)? {
+                servers.open_guide(context, name, api)?;
+                asked.insert(name.clone());
+            }
+        }
+        let Some(api) = context.recipe().api(&cell.base) else { continue };
+        if asked.contains(&cell.base) || context.is_done(&task)? {
+            continue;
+        }
+        let answering = steer.answering(context.recipe(), &cell.base);
+        let settings = SteerSettings::of(steer, answering);
+        let server = servers.server(&cell.base, api)?;
+        let asking = servers.asking(context, &cell.base, api, &settings)?;
+        RemoteBase::new(server, asking, None)?;
+        asked.insert(cell.base.clone());
+    }
+    Ok(())
+}
+
 /// The name of a shard's journal, or of the run's own.
 fn journal_name(model: &str, shard: Option<Shard>) -> String {
     match shard {
         Some(shard) => format!("{model}.shard-{}", shard.tag()),
         None => model.to_owned(),
     }
+}
+
+/// The journal of a shard, and those of all others.
+fn own_and_others(
+    context: &Context,
+    model: &str,
+    shard: Option<Shard>,
+) -> Result<(PathBuf, Vec<PathBuf>)> {
+    let own = context.run.path(&format!("{FOLDER}/{}.jsonl", journal_name(model, shard)));
+    let others = journals(context, model)?.into_iter().filter(|other| *other != own).collect();
+    Ok((own, others))
 }
 
 /// All journals of a model.
@@ -141,8 +203,10 @@ pub fn costs(context: &Context, model: &str) -> Result<Option<HashMap<String, Se
     let mut costs: HashMap<String, Served> = HashMap::new();
     for file in journals(context, model)? {
         for (receipt, _) in journal::complete_lines::<Receipt>(&file)? {
-            let Receipt { task, prompt_tokens, completion_tokens, .. } = receipt;
-            costs.entry(task).or_default().add(prompt_tokens, completion_tokens, &api.budget);
+            let Receipt { task, given, prompt_tokens, completion_tokens, .. } = receipt;
+            let cached = given.cached_tokens.unwrap_or(0).min(prompt_tokens);
+            let tokens = [prompt_tokens, cached, completion_tokens];
+            costs.entry(task).or_default().add(tokens, &api.budget);
         }
     }
     Ok(Some(costs))

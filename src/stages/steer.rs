@@ -108,7 +108,8 @@ impl<'a> Steering<'a> {
     fn guide(&mut self, pair: &GuidePairSource) -> Result<Guide> {
         let context = self.context;
         let sources = [&pair.tuned, &pair.untuned];
-        let [tuned, untuned] = sources.map(|source| self.servers.guide(context, source));
+        let [tuned, untuned] =
+            sources.map(|source| self.servers.guide(context, source, self.shard));
         let (tuned, untuned) = (tuned?, untuned?);
         if tuned.is_none() && untuned.is_none() {
             let pair = context.models.guide(pair, &mut |folder, name| self.get(folder, name))?;
@@ -197,8 +198,19 @@ pub fn answer(
     let progress = Progress::start(&what, count as u64, (count - due.len()) as u64);
     let in_flight = engine.plan(&due)?;
     let meter = engine.meter().map(|tell| (tell, Instant::now()));
-    let mut desk = Answers { due: due.into_iter(), journal, progress, meter, lost: Vec::new() };
-    engine.answer(seed, in_flight, &mut desk)?;
+    let ids: Vec<String> = due.iter().map(|prompt| prompt.id.clone()).collect();
+    let mut desk = Answers {
+        due: due.into_iter(),
+        journal,
+        progress,
+        meter,
+        answered: HashSet::new(),
+        lost: Vec::new(),
+    };
+    if let Err(error) = engine.answer(seed, in_flight, &mut desk) {
+        tell_unanswered(&what, ids.iter().filter(|id| !desk.answered.contains(*id)), count);
+        return Err(error);
+    }
     desk.progress.finish();
     if desk.lost.is_empty() { Ok(()) } else { Err(Error::Lost(desk.lost)) }
 }
@@ -210,8 +222,20 @@ struct Answers {
     progress: Progress,
     /// Tells what is under way with others, and when it last did.
     meter: Option<(Box<dyn Fn() -> String>, Instant)>,
+    /// Ids of the prompts that this run has answered.
+    answered: HashSet<String>,
     /// Those without an answer, and why.
     lost: Vec<String>,
+}
+
+/// Says what an error leaves undone.
+fn tell_unanswered<'a>(what: &str, left: impl Iterator<Item = &'a String>, of: usize) {
+    const NAMED: usize = 10;
+    let left: Vec<&str> = left.map(String::as_str).collect();
+    let more = left.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let named = left[..left.len().min(NAMED)].join(", ");
+    warn!("{what}: {} of {of} prompts have no answer yet: {named}{more}", left.len());
 }
 
 impl Desk for Answers {
@@ -231,6 +255,7 @@ impl Desk for Answers {
 
     fn done(&mut self, _number: usize, line: SteerLine) -> Result<()> {
         self.journal.append(&line)?;
+        self.answered.insert(line.id);
         self.progress.advance(1);
         Ok(())
     }

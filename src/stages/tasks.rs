@@ -12,7 +12,8 @@ use super::tuning_plan::Pupil;
 use crate::artifacts::Reach;
 use crate::error::{Error, Result};
 use crate::recipe::{
-    ChunkLen, Evaluate, GOLD, Plan, PpoTable, Scratch, ScratchTokenizer, Stage, Training,
+    ChunkLen, Evaluate, GOLD, Judge, JudgeSource, Plan, PpoTable, Scratch, ScratchTokenizer, Stage,
+    Training,
 };
 
 pub const TRAIN: &str = "preferences/train.jsonl";
@@ -286,7 +287,8 @@ impl Task {
 
 /// The task that trains the judge called `name`, where one of this plan does.
 pub(super) fn judge_task(plan: &Plan, name: &str) -> Option<Task> {
-    plan.recipe.judge(name).filter(|judge| judge.id.is_none()).map(|_| Task::Gold)
+    let is_made = |judge: &Judge| judge.source == JudgeSource::Made;
+    plan.recipe.judge(name).filter(is_made).map(|_| Task::Gold)
 }
 
 /// Where the pairs that `file` does without are listed.

@@ -40,7 +40,7 @@ fn corpus(folder: &Path) {
 }
 
 /// A model that the program trained from scratch on the corpus.
-fn pretrained(scratch: &Path) -> PathBuf {
+pub fn pretrained(scratch: &Path) -> PathBuf {
     corpus(&scratch.join("data"));
     let recipe = "[run]\nname = 'served'\ndtype = 'float32'\n[data]\nsource = 'data'\ntrain = \
                   0\nvalidation = 40\ntest = 40\n\
@@ -56,7 +56,7 @@ fn pretrained(scratch: &Path) -> PathBuf {
 }
 
 /// The same model but for one number: a bias of the first layer's attention.
-fn perturbed(model: &Path, target: &Path) -> PathBuf {
+pub fn perturbed(model: &Path, target: &Path) -> PathBuf {
     let (lm, tokenizer) = open_with_tokenizer(model, Device::Cpu, Kind::Float).unwrap();
     let (_, bias) = lm
         .parameters()

@@ -40,6 +40,10 @@ mod steering;
 /// vocabulary.
 mod token_rewards;
 
+// Servers.
+/// Whole runs over a served base: kept busy, killed, on bad days, and what its recipes may not say.
+mod served;
+
 // Models and their files.
 /// Readers of files and recipes given mutated ones.
 mod fuzz;
@@ -98,6 +102,9 @@ mod preferences;
 mod reward_model;
 /// Gold rewards of texts: layouts, where they are read, alone and in a batch.
 mod rewards;
+/// Judges that are programs of the user's or servers: the same numbers by command and by HTTP,
+/// killed runs, and all that goes wrong on the other side.
+mod rewards_of_others;
 
 // Whole runs.
 /// What a changed key, moved files and more prompts do again, and what they do not; a project

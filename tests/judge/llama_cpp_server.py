@@ -9,12 +9,13 @@ import xllamacpp
 os.environ["NO_PROXY"] = "127.0.0.1"
 
 
-def serve(file, lora=None):
-    """f32 throughout: by default keys and values are f16."""
+def serve(file, lora=None, slots=1, context=0):
+    """f32 throughout: by default keys and values are f16. The context is that of all slots together; 0 is what the file says."""
     params = xllamacpp.CommonParams()
     params.model.path = str(file)
     params.port = 0
-    params.n_parallel = 1
+    params.n_parallel = slots
+    params.n_ctx = context
     params.n_gpu_layers = 0
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED

@@ -4,10 +4,10 @@
 use clap::ValueEnum;
 
 use super::SteerCommand;
-use super::served::is_address;
 use crate::cli::search_flags::top_k_kinds;
 use crate::cli::settings::{Settings, Words};
 use crate::error::Result;
+use crate::http::address::is_address;
 use crate::recipe::{EFT, Recipe, takes_tilt};
 use crate::search::{Kind, Search};
 
@@ -51,10 +51,7 @@ impl SteerCommand {
         settings.flag("--base-template", "models.base.prompt", Some(self.base_template.as_str()));
         settings.flag("--base-bos", "models.base.bos", self.base_bos);
         self.put_guides(&mut settings);
-        if let Some(gold) = &self.gold {
-            settings.flag("--gold", "gold.id", Some(gold.as_str()));
-            settings.flag("--gold-text", "gold.text", self.gold_text.as_deref());
-        }
+        self.gold.put(&mut settings);
         let (recipe, mut problems, words) = settings.check()?;
         self.refuse_idle_flags(&mut problems);
         self.refuse_uneven_guides(&mut problems);

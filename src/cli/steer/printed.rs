@@ -10,7 +10,7 @@ use crate::cli::{print, to_json};
 use crate::engine::{Desk, SteerLine};
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;
-use crate::score::JudgeModel;
+use crate::score::{Judge, ToJudge};
 
 /// An answer, and what the judge says of it.
 #[derive(Serialize)]
@@ -24,7 +24,7 @@ struct RewardedLine {
 /// Prompts whose answers come as they are found and are printed in the order of the prompts.
 pub(super) struct Printed {
     due: std::vec::IntoIter<Prompt>,
-    gold: Option<JudgeModel>,
+    gold: Option<Judge>,
     json: bool,
     /// Outcomes by the prompts' numbers, those without an answer too.
     waiting: BTreeMap<usize, Option<RewardedLine>>,
@@ -34,7 +34,7 @@ pub(super) struct Printed {
 }
 
 impl Printed {
-    pub fn new(prompts: Vec<Prompt>, gold: Option<JudgeModel>, json: bool) -> Self {
+    pub fn new(prompts: Vec<Prompt>, gold: Option<Judge>, json: bool) -> Self {
         Self {
             due: prompts.into_iter(),
             gold,
@@ -73,7 +73,10 @@ impl Desk for Printed {
 
     fn done(&mut self, number: usize, line: SteerLine) -> Result<()> {
         let gold_reward = match &self.gold {
-            Some(gold) => Some(gold.rewards(&[(&line.prompt, &line.response)])?[0]),
+            Some(gold) => {
+                let asked = ToJudge::new(&line.id, &line.prompt, &line.response);
+                gold.rewards(&[asked])?.first().copied()
+            }
             None => None,
         };
         self.print(number, Some(RewardedLine { line, gold_reward }))

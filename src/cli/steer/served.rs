@@ -8,9 +8,9 @@ use clap::{Args, ValueEnum};
 use crate::cli::hub;
 use crate::cli::settings::{Settings, key_help};
 use crate::engine::SteerSettings;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::policy::remote::{Asking, RemoteBase, Server};
-use crate::recipe::{Api, tokenizer_folder};
+use crate::recipe::{Recipe, tokenizer_folder};
 use crate::text::{PromptTemplate, Tokenizer};
 
 #[derive(Debug, Args)]
@@ -54,11 +54,6 @@ fn help(key: &str) -> String {
     format!("With a served --base: {}", key_help(&format!("models.x.api.{key}")))
 }
 
-/// Whether `--base` is an address.
-pub(super) fn is_address(base: &str) -> bool {
-    base.starts_with("http://") || base.starts_with("https://")
-}
-
 impl ServedFlags {
     /// As a recipe says it.
     pub fn put(&self, base: &str, settings: &mut Settings) {
@@ -93,13 +88,14 @@ impl ServedFlags {
         self.base_tokenizer.is_none() && !server_does
     }
 
-    /// The served base, `api` being what the flags say.
+    /// The base of a recipe that the flags gave.
     pub fn open(
         &self,
-        api: &Api,
+        recipe: &Recipe,
         template: PromptTemplate,
         settings: &SteerSettings,
     ) -> Result<RemoteBase> {
+        let api = recipe.api("base").ok_or_else(|| Error::failed("the base is not served"))?;
         let tokenizer = self.base_tokenizer.as_deref().map(hub::tokenizer).transpose()?;
         let tokenizer =
             tokenizer.map(|folder| Tokenizer::open(&tokenizer_folder(Path::new(&folder))));
@@ -111,6 +107,8 @@ impl ServedFlags {
             max_new_tokens: settings.max_new_tokens,
             unsupported: api.unsupported,
         };
-        RemoteBase::new(Server::open("--base", api)?, asking, None)
+        let base = RemoteBase::new(Server::open("--base", api)?, asking, None)?;
+        base.tell_dropped();
+        Ok(base)
     }
 }

@@ -5,7 +5,6 @@
 //! that were sampled. Elsewhere it goes on from its text, which is cut where a word ends
 //! (`words.rs`).
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,34 +12,20 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::ask::{Ask, Choice, Given, Read};
-use super::dialect::Dialect;
+use super::asking::Asking;
 use super::facts::Ids;
 use super::joining::{Joining, Said};
+use super::meter::meter_words;
 use super::paid::{self, Paid};
+use super::prompts::{Asked, prompt_tokens};
 use super::server::Server;
 use super::words::SPARE;
 use crate::error::{Error, Result};
-use crate::http::{Answer, Budget, Call, Calls, Failure, Stats, Tokens};
-use crate::prompt::{Message, PromptText};
-use crate::recipe::Unsupported;
+use crate::http::{Answer, Call, Calls, Failure, Tokens};
+use crate::prompt::PromptText;
 use crate::sampling::Sampling;
 use crate::search::{Extend, Extended, Finish, Node, Nodes, Proposer, Response, Ticket};
 use crate::text::{PromptTemplate, Tokenizer};
-
-/// Tokens of a text, where nobody counted them: no fewer than any tokenizer makes of English.
-const BYTES_PER_TOKEN: usize = 3;
-
-/// How a served model is asked.
-pub struct Asking {
-    pub template: PromptTemplate,
-    /// The model's own, where it is here.
-    pub tokenizer: Option<Rc<Tokenizer>>,
-    pub sampling: Sampling,
-    pub stop: Vec<String>,
-    pub max_new_tokens: usize,
-    /// What becomes of settings that the server cannot take.
-    pub unsupported: Unsupported,
-}
 
 pub struct RemoteBase {
     server: Server,
@@ -57,16 +42,6 @@ pub struct RemoteBase {
     paid: Option<Paid>,
 }
 
-/// A prompt as the server reads it.
-struct Asked {
-    text: String,
-    turns: Vec<Message>,
-    /// Its ids, once they are known.
-    ids: RefCell<Option<Vec<i64>>>,
-    /// Whether it is empty, so that responses begin the text.
-    begins: bool,
-}
-
 /// A request under way.
 struct Away {
     tickets: Vec<(Ticket, Extend)>,
@@ -80,7 +55,7 @@ impl RemoteBase {
     /// # Errors
     /// [`Error::Recipe`] where the server cannot take a setting of the sampling that must hold.
     pub fn new(server: Server, asking: Asking, paid: Option<Paid>) -> Result<Self> {
-        let dropped = dropped(&server, &asking)?;
+        let dropped = asking.dropped(&server)?;
         let sampling = server.facts.supported(asking.sampling);
         let calls = calls(&server);
         if let Some(paid) = &paid {
@@ -109,6 +84,15 @@ impl RemoteBase {
         &self.dropped
     }
 
+    /// Says what was left out.
+    pub fn tell_dropped(&self) {
+        if !self.dropped.is_empty() {
+            let (name, dialect) = (&self.server.service.name, self.server.dialect.name());
+            let told = self.dropped.join(", ");
+            warn!("{name}: the server ({dialect}) cannot take {told}; it samples without");
+        }
+    }
+
     /// Requests that it can have under way, at most.
     pub fn at_once(&self) -> usize {
         self.server.service.limits.at_once
@@ -130,50 +114,6 @@ impl RemoteBase {
             by_ids: self.reads_ids(),
             stop: &self.asking.stop,
             begins,
-        }
-    }
-
-    /// A prompt as it is sent.
-    fn asked(&self, prompt: &PromptText) -> Result<Asked> {
-        let Asking { template, tokenizer, .. } = &self.asking;
-        if self.server.dialect == Dialect::Chat {
-            let turns = template.turns(prompt)?;
-            return Ok(Asked {
-                text: String::new(),
-                turns,
-                ids: RefCell::default(),
-                begins: false,
-            });
-        }
-        let text = match tokenizer {
-            Some(tokenizer) => template.render(tokenizer, prompt)?,
-            None => template.render_alone(prompt)?,
-        };
-        let ids = tokenizer.as_ref().filter(|_| self.reads_ids());
-        let ids = ids.map(|tokenizer| template.encode(tokenizer, prompt)).transpose()?;
-        let begins = text.is_empty();
-        if begins && ids.is_none() {
-            return Err(Error::failed(
-                "an empty prompt gives a served model nothing to read\n\nhint: give a prompt, or \
-                 the model's tokenizer as `api.tokenizer`",
-            ));
-        }
-        Ok(Asked { text, turns: Vec::new(), ids: RefCell::new(ids), begins })
-    }
-
-    /// What the server reads to go on from `said`.
-    fn read(&self, asked: &Asked, said: &Said) -> Read {
-        if self.server.dialect == Dialect::Chat {
-            return Read::Turns(asked.turns.clone(), said.text.clone());
-        }
-        let with = |ids: &[i64]| [ids, &said.ids].concat();
-        match (self.server.facts.ids, asked.ids.borrow().as_ref()) {
-            (Ids::No, _) => Read::Text(format!("{}{}", asked.text, said.text)),
-            (_, Some(ids)) => Read::Ids(with(ids)),
-            (Ids::Mixed, None) if !said.ids.is_empty() => {
-                Read::Mixed(asked.text.clone(), said.ids.clone())
-            }
-            (_, None) => Read::Text(format!("{}{}", asked.text, said.text)),
         }
     }
 
@@ -202,7 +142,7 @@ impl RemoteBase {
             && self.server.facts.takes_special)
             .then_some(false);
         let ask = Ask {
-            context: self.read(&asked, &said),
+            context: asked.read(&self.server, &said),
             n: tickets.len(),
             max_tokens,
             // Below 2³¹.
@@ -328,7 +268,7 @@ impl Proposer for RemoteBase {
     fn open(&mut self, prompts: &[&PromptText]) -> Result<Vec<Node>> {
         let mut nodes = Vec::with_capacity(prompts.len());
         for prompt in prompts {
-            let asked = self.asked(prompt)?;
+            let asked = Asked::of(prompt, &self.server, &self.asking)?;
             nodes.extend(self.nodes.open(asked, [Said::nothing()]));
         }
         Ok(nodes)
@@ -389,28 +329,6 @@ impl RemoteBase {
     }
 }
 
-/// What a progress line says of requests.
-fn meter_words(stats: &Stats, budget: &Budget) -> String {
-    let used = stats.used.and(stats.perhaps).total();
-    let mut words = format!("{} of {} requests under way", stats.in_flight, stats.allowed);
-    if stats.seconds > 0.0 {
-        let rate = stats.used.completion as f64 / stats.seconds;
-        words.push_str(&format!(", {rate:.0} tokens/s"));
-    }
-    match budget.tokens {
-        Some(most) => words.push_str(&format!(", {used} of {most} tokens")),
-        None => words.push_str(&format!(", {used} tokens")),
-    }
-    if stats.cost > 0.0 {
-        words.push_str(&format!(", {:.4} spent", stats.cost));
-    }
-    let retries: u64 = stats.retries.values().sum();
-    if retries > 0 {
-        words.push_str(&format!(", {retries} asked again"));
-    }
-    words
-}
-
 /// The same error for another prompt.
 fn again(error: &Error) -> Error {
     Error::failed(error.to_string())
@@ -429,45 +347,4 @@ fn calls(server: &Server) -> Calls<Given> {
         let used = Tokens { prompt, completion: given.sampled() };
         Ok((given, used))
     })
-}
-
-/// Tokens of what is read, as far as they are known.
-fn prompt_tokens(read: &Read) -> u64 {
-    let of_text = |text: &str| text.len().div_ceil(BYTES_PER_TOKEN) + 1;
-    let tokens = match read {
-        Read::Text(text) => of_text(text),
-        Read::Ids(ids) => ids.len(),
-        Read::Mixed(text, ids) => of_text(text) + ids.len(),
-        Read::Turns(turns, said) => {
-            let turns = turns.iter().map(|turn| of_text(&turn.content) + 8);
-            turns.sum::<usize>() + of_text(said)
-        }
-    };
-    tokens as u64
-}
-
-/// What the server cannot take, where that may be left out.
-fn dropped(server: &Server, asking: &Asking) -> Result<Vec<String>> {
-    let mut all = server.facts.unsupported(&asking.sampling);
-    let is_told =
-        server.facts.takes_special || (asking.tokenizer.is_some() && server.facts.ids != Ids::No);
-    if let (Some(bos), false) = (asking.template.bos(), is_told) {
-        all.push(format!("bos = {bos}"));
-    }
-    if all.is_empty() {
-        return Ok(all);
-    }
-    let (name, dialect, told) = (&server.service.name, server.dialect.name(), all.join(", "));
-    match asking.unsupported {
-        Unsupported::Drop => {
-            warn!("{name}: the server ({dialect}) cannot take {told}; it samples without");
-            Ok(all)
-        }
-        Unsupported::Refuse => Err(Error::recipe(format!(
-            "`{name}`: the server at {} ({dialect}) cannot take {told}\n\nhint: give the model a \
-             `sampling` of its own without it, or `api.unsupported = \"drop\"`, which the summary \
-             tells",
-            server.service.url
-        ))),
-    }
 }

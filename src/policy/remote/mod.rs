@@ -2,17 +2,23 @@
 //! becomes responses. How requests fare is left to the room `http`.
 
 mod ask;
+mod asking;
 mod base;
 mod dialect;
 mod facts;
 mod joining;
+mod meter;
 mod paid;
+mod probe;
+mod prompts;
 mod server;
 mod words;
 
 pub use ask::{Ask, Choice, End, Given, Read};
-pub use base::{Asking, RemoteBase};
+pub use asking::Asking;
+pub use base::RemoteBase;
 pub use dialect::{Dialect, Route};
 pub use facts::{Facts, Ids};
 pub use paid::{Paid, Receipt};
-pub use server::{Server, service};
+pub use probe::{Finding, Report, probe};
+pub use server::Server;

@@ -1,16 +1,14 @@
 //! A server, as far as a base needs to know it: where it is, what it is called by, which dialect it
 //! speaks and what it can do. Found by asking it, once, before anything is sampled.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tracing::info;
 
 use super::dialect::{Dialect, Route};
 use super::facts::Facts;
 use crate::error::{Error, Result};
-use crate::http::{Budget, Call, Limits, Reply, Secret, Service, Timeouts, Tokens};
-use crate::recipe::{Api, ApiBudget, ApiLimits};
+use crate::http::{Call, Reply, Service, Tokens, service};
+use crate::recipe::Api;
 
 /// A server that was asked what it is.
 #[derive(Debug, Clone)]
@@ -22,44 +20,6 @@ pub struct Server {
     pub facts: Facts,
 }
 
-/// A service as a recipe gives it, in messages called `name`.
-///
-/// # Errors
-/// Where the variable of its key is not set.
-pub fn service(
-    name: &str,
-    url: &str,
-    key: Option<&str>,
-    limits: &ApiLimits,
-    budget: &ApiBudget,
-) -> Result<Service> {
-    let seconds = Duration::from_secs_f64;
-    let ApiLimits {
-        at_once,
-        requests_per_minute,
-        tokens_per_minute,
-        attempts,
-        connect_seconds,
-        first_byte_seconds,
-        silence_seconds,
-    } = *limits;
-    let ApiBudget { tokens, cost, price_prompt, price_completion } = *budget;
-    Ok(Service {
-        name: name.to_owned(),
-        url: url.trim_end_matches('/').to_owned(),
-        key: key.map(Secret::of_variable).transpose()?,
-        timeouts: Timeouts {
-            connect: seconds(connect_seconds),
-            first_byte: seconds(first_byte_seconds),
-            silence: seconds(silence_seconds),
-            ..Timeouts::default()
-        },
-        attempts,
-        limits: Limits { at_once, requests_per_minute, tokens_per_minute },
-        budget: Budget { tokens, cost, price_prompt, price_completion },
-    })
-}
-
 impl Server {
     /// The server of a model of the recipe, in messages called `name`.
     ///
@@ -67,7 +27,8 @@ impl Server {
     /// [`Error::Recipe`] where it has no such model, or cannot do what its dialect asks of it; and
     /// where it cannot be reached.
     pub fn open(name: &str, api: &Api) -> Result<Self> {
-        let service = service(name, &api.url, api.key.as_deref(), &api.limits, &api.budget)?;
+        let key = api.key.as_deref();
+        let service = service(name, &api.url, key, &api.limits, &api.budget)?;
         let listed = Listed::of(&service)?;
         let dialect = match Dialect::of(api.dialect) {
             Some(dialect) => dialect,
@@ -214,7 +175,8 @@ impl Listed {
     }
 }
 
-fn path(url: &str, route: Route) -> String {
+/// Where a route lies.
+pub(super) fn path(url: &str, route: Route) -> String {
     match route {
         Route::OpenAi(path) => path.to_owned(),
         Route::Native(path) => format!("{}{path}", url.trim_end_matches("/v1")),

@@ -12,7 +12,7 @@ use super::super::plan::Plan;
 use super::super::rules::Rules;
 use super::super::stage::StageTable;
 use super::super::words::{grouped, listed};
-use super::{Recipe, Stage};
+use super::{GOLD, Judge, Recipe, Stage};
 
 /// Asks `[gold]` and the other judges about the responses, in journals of their own that a killed
 /// run continues, and makes the summary and the page.
@@ -58,11 +58,15 @@ impl StageTable for Evaluate {
         let examples = self.examples;
         write!(out, "gold reward of every response{beside}; ")?;
         writeln!(out, "{examples} examples of each method in report.html")?;
-        for (name, judge) in &plan.recipe.judges {
-            let parameters = grouped(plan.judges.get(name).map_or(0, |sizes| sizes.parameters));
-            let text = judge.text.as_ref();
+        for Judge { name, source, text, .. } in plan.recipe.judges() {
+            if name == GOLD {
+                continue;
+            }
+            let sizes = plan.judges.get(name).map_or_else(String::new, |sizes| {
+                format!(", {} parameters", grouped(sizes.parameters))
+            });
             let text = text.map_or_else(String::new, |text| format!(", reads {text:?}"));
-            writeln!(out, "     {name}: {}, {parameters} parameters{text}", judge.id)?;
+            writeln!(out, "     {name}: {}{sizes}{text}", source.words(""))?;
         }
         Ok(())
     }

@@ -12,15 +12,18 @@ use super::super::plan::Plan;
 use super::super::rules::Rules;
 use super::super::sizes::{ClassifierSizes, Sizes, in_range};
 use super::super::stage::{StageTable, Texts};
-use super::super::words::{grouped, listed};
+use super::super::words::grouped;
 use super::GOLD;
 use super::Recipe;
+use super::api::ApiLimits;
 use super::gold_reward_model::GoldRewardModel;
+use super::judge_source::{JudgeSource, OutsideKeys, one_origin};
 use super::run::Dtype;
 use super::training::{Training, TrainingTable};
 
-/// The gold reward: log p(positive) − log p(negative) of a sentiment classifier, or what a reward
-/// model says. One of `id`, `scratch` and `reward_model`.
+/// The gold reward: log p(positive) − log p(negative) of a sentiment classifier, what a reward
+/// model says, or what a program of one's own or a server does. One of `id`, `scratch`,
+/// `reward_model`, `command` and `url`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Gold {
@@ -31,6 +34,34 @@ pub struct Gold {
     pub id: Option<String>,
     pub scratch: Option<GoldScratch>,
     pub reward_model: Option<GoldRewardModel>,
+    /// A program and its arguments, which is started in the recipe's folder, once in each stage
+    /// that asks it. It reads a line of JSON for each response, `{"id", "prompt", "response"}`,
+    /// and writes a line with a number for each, in their order, or `{"id", "reward"}` in any.
+    /// Rewards are asked anew when its words, or files that they name, are others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &["python3", "reward.py"])]
+    pub command: Option<Vec<String>>,
+    /// How long the program may be silent while answers are due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), example = 600)]
+    pub seconds: Option<u64>,
+    /// The address of a server of rewards: OpenRLHF's remote reward model, or vLLM's where it ends
+    /// in `/classify` (log p(positive) − log p(negative) of two classes, the number of one) or
+    /// `/pooling` (its number, of several the last).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-also" = ["remote_rm_url"]), example = &"http://127.0.0.1:5000/get_reward")]
+    pub url: Option<String>,
+    /// What a vLLM server calls the model; where it is left out, the only one it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"owner/reward-model")]
+    pub model: Option<String>,
+    /// The environment variable that holds the server's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"REWARD_KEY")]
+    pub key: Option<String>,
+    /// How much the server is asked at once, and how patiently.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ApiLimits>,
     /// What the judge reads, with `{prompt}` and `{response}` once each; by default the layout that
     /// its kind was trained with. A `reward_model` is trained on it, too.
     #[schemars(example = &"{prompt}{response}")]
@@ -97,7 +128,21 @@ impl Gold {
     /// training's. What a classifier reads is looked at where it judges; a reward model learns from
     /// it.
     pub fn made_outcome(&self) -> (&'static str, Value) {
-        let Self { id: _, scratch, reward_model, text, device: _, dtype: _, training: _ } = self;
+        let Self {
+            id: _,
+            scratch,
+            reward_model,
+            command: _,
+            seconds: _,
+            url: _,
+            model: _,
+            key: _,
+            limits: _,
+            text,
+            device: _,
+            dtype: _,
+            training: _,
+        } = self;
         if let Some(table) = reward_model {
             return ("reward_model", json!({ "text": text, "table": table.outcome() }));
         }
@@ -132,27 +177,31 @@ impl Gold {
         Some(Training::resolve(&self.training, default))
     }
 
-    /// The judge comes from one place.
+    /// Where its rewards come from.
+    pub fn source(&self) -> JudgeSource<'_> {
+        let model = self.id.as_deref().map(JudgeSource::Model);
+        model.or_else(|| self.outside().source()).unwrap_or(JudgeSource::Made)
+    }
+
+    fn outside(&self) -> OutsideKeys<'_> {
+        let Self { command, seconds, url, model, key, limits, .. } = self;
+        OutsideKeys { command, seconds: *seconds, url, model, key, limits }
+    }
+
     fn origin_rules(&self, rules: &mut Rules) {
         let origins = [
             ("id", self.id.is_some()),
             ("scratch", self.scratch.is_some()),
             ("reward_model", self.reward_model.is_some()),
+            ("command", self.command.is_some()),
+            ("url", self.url.is_some()),
         ];
-        let given: Vec<&str> =
-            origins.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
-        match given.as_slice() {
-            [] => rules.problem_hint(
-                "`gold` has none of `id`, `scratch` and `reward_model`",
-                "`id` is a folder or a hub id, `scratch` the sizes of a classifier to make, \
-                 `reward_model` the model and the pairs of one to train",
-            ),
-            [_] => {}
-            given => rules.problem(format!(
-                "`gold` has {}, expected one of them",
-                listed(given.iter().copied())
-            )),
-        }
+        let hint = "`id` is a folder or a hub id, `scratch` the sizes of a classifier to make, \
+                    `reward_model` the model and the pairs of one to train, `command` a program \
+                    of your own, `url` a server";
+        one_origin(GOLD, &origins, hint, rules);
+        let local = [("device", self.device.is_some()), ("dtype", self.dtype.is_some())];
+        self.outside().rules(GOLD, &local, self.text.is_some(), rules);
     }
 }
 
@@ -185,6 +234,10 @@ impl StageTable for Gold {
     fn words(&self, plan: &Plan, out: &mut String) -> fmt::Result {
         if let Some(table) = &self.reward_model {
             return table.words(plan, out);
+        }
+        let source = self.source();
+        if let JudgeSource::Program(_) | JudgeSource::Server(_) = source {
+            return writeln!(out, "asks {}", source.words(""));
         }
         let parameters = grouped(plan.gold.as_ref().map_or(0, |sizes| sizes.parameters));
         let context = plan.gold.as_ref().map_or(0, |sizes| sizes.context);

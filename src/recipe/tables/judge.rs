@@ -6,18 +6,43 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::super::rules::Rules;
-use super::gold::Gold;
+use super::api::ApiLimits;
+use super::judge_source::{JudgeSource, OutsideKeys, one_origin};
 use super::run::Dtype;
 use super::{GOLD, Recipe};
 
 /// A further judge that `[evaluate]` asks beside `[gold]` about every response: a sequence
-/// classifier or a reward model. Nothing is steered or learned by what it says.
+/// classifier, a reward model, a program of one's own or a server. One of `id`, `command` and
+/// `url`. Nothing is steered or learned by what it says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JudgeTable {
     /// A folder or a hub id, as `gold.id`.
     #[schemars(example = &"../models/reward-model")]
-    pub id: String,
+    pub id: Option<String>,
+    /// A program and its arguments, as `gold.command`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &["python3", "reward.py"])]
+    pub command: Option<Vec<String>>,
+    /// As `gold.seconds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), example = 600)]
+    pub seconds: Option<u64>,
+    /// The address of a server of rewards, as `gold.url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-also" = ["remote_rm_url"]), example = &"http://127.0.0.1:5000/get_reward")]
+    pub url: Option<String>,
+    /// As `gold.model`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"owner/reward-model")]
+    pub model: Option<String>,
+    /// As `gold.key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"REWARD_KEY")]
+    pub key: Option<String>,
+    /// As `gold.limits`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ApiLimits>,
     /// What the judge reads, as `gold.text`.
     #[schemars(example = &"{prompt}{response}")]
     pub text: Option<String>,
@@ -34,8 +59,7 @@ pub struct JudgeTable {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Judge<'a> {
     pub name: &'a str,
-    /// A folder or a hub id; `None` is the `[gold]` that the run makes.
-    pub id: Option<&'a str>,
+    pub source: JudgeSource<'a>,
     pub text: Option<&'a str>,
     pub device: Option<&'a str>,
     pub dtype: Option<Dtype>,
@@ -66,13 +90,13 @@ impl Judge<'_> {
 
     /// The value that its rewards depend on; its weights have outcomes of their own.
     pub fn outcome(&self) -> Value {
-        let Self { name: _, id: _, text, device: _, dtype: _ } = self;
+        let Self { name: _, source: _, text, device: _, dtype: _ } = self;
         json!(text)
     }
 
     pub(in crate::recipe) fn rules(&self, rules: &mut Rules) {
         let table = self.table();
-        if let Some(id) = self.id {
+        if let JudgeSource::Model(id) = self.source {
             rules.model_folder(&format!("{table}.id"), id);
         }
         if let Some(device) = self.device {
@@ -94,8 +118,27 @@ impl Judge<'_> {
 }
 
 impl JudgeTable {
-    pub(in crate::recipe) fn rules(name: &str, rules: &mut Rules) {
+    /// Where its rewards come from; `None` where the table does not say.
+    fn source(&self) -> Option<JudgeSource<'_>> {
+        self.id.as_deref().map(JudgeSource::Model).or_else(|| self.outside().source())
+    }
+
+    fn outside(&self) -> OutsideKeys<'_> {
+        let Self { command, seconds, url, model, key, limits, .. } = self;
+        OutsideKeys { command, seconds: *seconds, url, model, key, limits }
+    }
+
+    pub(in crate::recipe) fn rules(&self, name: &str, rules: &mut Rules) {
         rules.folder_name("judges", name);
+        let origins = [
+            ("id", self.id.is_some()),
+            ("command", self.command.is_some()),
+            ("url", self.url.is_some()),
+        ];
+        let hint = "`id` is a folder or a hub id, `command` a program of your own, `url` a server";
+        one_origin(&table_of(name), &origins, hint, rules);
+        let local = [("device", self.device.is_some()), ("dtype", self.dtype.is_some())];
+        self.outside().rules(&table_of(name), &local, self.text.is_some(), rules);
         if name == GOLD {
             rules.problem_hint(
                 format!("`judges.{GOLD}` has the name of the judge that `[gold]` is"),
@@ -113,14 +156,12 @@ impl Recipe {
     /// `[gold]`, and then the others by their names.
     pub fn judges(&self) -> Vec<Judge<'_>> {
         let gold = self.gold.iter().map(|gold| {
-            let Gold { id, scratch: _, reward_model: _, text, device, dtype, training: _ } = gold;
-            let [id, text, device] = [id, text, device].map(Option::as_deref);
-            Judge { name: GOLD, id, text, device, dtype: *dtype }
+            let [text, device] = [&gold.text, &gold.device].map(Option::as_deref);
+            Judge { name: GOLD, source: gold.source(), text, device, dtype: gold.dtype }
         });
-        let others = self.judges.iter().map(|(name, table)| {
-            let JudgeTable { id, text, device, dtype } = table;
-            let [text, device] = [text, device].map(Option::as_deref);
-            Judge { name, id: Some(id), text, device, dtype: *dtype }
+        let others = self.judges.iter().filter_map(|(name, table)| {
+            let [text, device] = [&table.text, &table.device].map(Option::as_deref);
+            Some(Judge { name, source: table.source()?, text, device, dtype: table.dtype })
         });
         gold.chain(others).collect()
     }
@@ -147,9 +188,9 @@ impl Recipe {
                 id: gold.id.as_mut()?,
             })
         });
-        let judges = judges.iter_mut().map(|(name, table)| {
+        let judges = judges.iter_mut().filter_map(|(name, table)| {
             let key = format!("{}.id", table_of(name));
-            ModelId { key, role: ModelRole::Judge, id: &mut table.id }
+            Some(ModelId { key, role: ModelRole::Judge, id: table.id.as_mut()? })
         });
         models.chain(gold).chain(judges)
     }

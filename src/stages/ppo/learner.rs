@@ -15,10 +15,10 @@ use crate::error::{Error, Result};
 use crate::losses::adapt_kl_coefficient;
 use crate::monitor::glossary;
 use crate::monitor::number::fixed;
-use crate::prompt::{Prompt, PromptText};
+use crate::prompt::Prompt;
 use crate::report::distinct;
 use crate::sampling::Stream;
-use crate::score::JudgeModel;
+use crate::score::{Judge, ToJudge};
 use crate::search::Finish;
 use crate::train::tasks::Ppo;
 use crate::train::{BadStep, Metrics, Stepped, Stride, Trainee, Validation};
@@ -31,7 +31,7 @@ pub struct Learner<'a> {
     pub train: Vec<Prompt>,
     pub validation: Vec<Prompt>,
     /// What judges the answers to the validation prompts.
-    pub gold: Option<JudgeModel>,
+    pub gold: Option<Judge>,
     pub journals: Journals,
 }
 
@@ -206,13 +206,12 @@ fn add_step(
 }
 
 /// Means over the answers of a validation after `step` steps.
-fn validation_line(
-    batch: &Batch,
-    gold: Option<&JudgeModel>,
-    step: usize,
-) -> Result<ValidationLine> {
-    let answers: Vec<(&PromptText, &str)> =
-        batch.lines.iter().map(|line| (&line.prompt, line.response.as_str())).collect();
+fn validation_line(batch: &Batch, gold: Option<&Judge>, step: usize) -> Result<ValidationLine> {
+    let answers: Vec<ToJudge> = batch
+        .lines
+        .iter()
+        .map(|line| ToJudge::new(&line.id, &line.prompt, &line.response))
+        .collect();
     let mean = |of: &dyn Fn(&RolloutLine) -> f64| {
         batch.lines.iter().map(of).sum::<f64>() / batch.lines.len() as f64
     };
@@ -224,7 +223,7 @@ fn validation_line(
         gold_reward: gold_reward.map(|rewards| rewards.iter().sum::<f64>() / rewards.len() as f64),
         tokens: mean(&|line| line.tokens as f64),
         complete_fraction: mean(&|line| f64::from(line.finish == Finish::Eos)),
-        distinct_1: distinct(1, answers.iter().map(|(_, response)| *response)),
-        distinct_2: distinct(2, answers.iter().map(|(_, response)| *response)),
+        distinct_1: distinct(1, answers.iter().map(|answer| answer.response)),
+        distinct_2: distinct(2, answers.iter().map(|answer| answer.response)),
     })
 }

@@ -9,7 +9,7 @@ use crate::models::end_token_ids;
 use crate::prompt::PromptText;
 use crate::recipe::{PairSource, Preferences};
 use crate::sampling::Stream;
-use crate::score::JudgeModel;
+use crate::score::{Judge, ToJudge};
 use crate::stages::context::{Context, tell};
 use crate::stages::tasks::{TRAIN, VALIDATION};
 use crate::text::{
@@ -118,7 +118,7 @@ fn label_group(
     seed: u64,
     group: &[(String, PairRow)],
     limit: Option<&PromptLimit>,
-    reward: Option<&JudgeModel>,
+    reward: Option<&Judge>,
 ) -> Result<Vec<Labelled>> {
     let reason = |row: &PairRow| -> Result<Option<Reason>> {
         let too_long = || limit.map_or(Ok(false), |limit| limit.has_room(row).map(|room| !room));
@@ -128,12 +128,12 @@ fn label_group(
         })
     };
     let reasons = group.iter().map(|(_, row)| reason(row)).collect::<Result<Vec<_>>>()?;
-    let usable = || {
-        group.iter().zip(&reasons).filter(|(_, reason)| reason.is_none()).map(|((_, row), _)| row)
-    };
-    let answers: Vec<(&PromptText, &str)> = usable()
-        .flat_map(|row| {
-            [&row.chosen, &row.rejected].map(|response| (&row.prompt, response.as_str()))
+    let usable = group.iter().zip(&reasons).filter(|(_, reason)| reason.is_none());
+    let answers: Vec<ToJudge> = usable
+        .flat_map(|((id, row), _)| {
+            [("chosen", &row.chosen), ("rejected", &row.rejected)].map(|(which, response)| {
+                ToJudge::new(format!("{id}/{which}"), &row.prompt, response)
+            })
         })
         .collect();
     let rewards = reward.map(|reward| reward.rewards_by_length(&answers, TEXTS)).transpose()?;

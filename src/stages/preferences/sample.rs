@@ -9,7 +9,7 @@ use crate::policy::LocalPolicy;
 use crate::prompt::{Prompt, PromptText};
 use crate::recipe::Preferences;
 use crate::sampling::{Sampling, Stream};
-use crate::score::JudgeModel;
+use crate::score::{Judge, ToJudge};
 use crate::search::{Extend, Finish, Proposer, Response};
 use crate::stages::context::Context;
 use crate::stages::prompt_room::{Asked, Model};
@@ -106,7 +106,7 @@ fn label_group(
     seed: u64,
     group: &[Prompt],
     policy: &mut LocalPolicy,
-    reward: &JudgeModel,
+    reward: &Judge,
 ) -> Result<Vec<Labelled>> {
     let samples = settings.samples_per_prompt;
     let prompts: Vec<&PromptText> = group.iter().map(|prompt| &prompt.text).collect();
@@ -125,11 +125,14 @@ fn label_group(
         policy.extend(&requests)?.into_iter().map(|extended| extended.response).collect();
     nodes.iter().for_each(|root| policy.release(root));
     let mut all = Vec::new();
-    for (Prompt { id, text: prompt }, responses) in group.iter().zip(responses.chunks(samples)) {
-        let answers: Vec<(&PromptText, &str)> =
-            responses.iter().map(|response| (prompt, response.text.as_str())).collect();
-        let rewards = reward.rewards(&answers)?;
-        let texts: Vec<&str> = answers.iter().map(|(_, text)| *text).collect();
+    let by_prompt = || group.iter().zip(responses.chunks(samples));
+    let asked = by_prompt().map(|(Prompt { id, text }, responses)| {
+        let ids = (0..samples).map(|number| format!("{id}/{number}"));
+        ids.zip(responses).map(|(id, answer)| ToJudge::new(id, text, &answer.text)).collect()
+    });
+    let rewards = reward.rewards_by_prompt(asked.collect())?;
+    for ((Prompt { id, text: prompt }, responses), rewards) in by_prompt().zip(rewards) {
+        let texts: Vec<&str> = responses.iter().map(|response| response.text.as_str()).collect();
         let coin = Stream::new(seed, "preferences/label", id);
         for (k, pair) in pair_up(settings.pairing, &texts, &rewards).into_iter().enumerate() {
             let judgement = pair.and_then(|(a, b)| {

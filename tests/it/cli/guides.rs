@@ -200,8 +200,9 @@ fn vocabularies_are_compared_before_any_work() {
             && report.contains("against "),
         "one hides no others: {report}"
     );
-    let error = failure(w2s().args(["doctor", "http://localhost:8000/v1"]), 2);
-    assert!(error.contains("is a URL, and this version does not ask servers yet"), "{error}");
+    let mut both = w2s();
+    let error = failure(both.arg("doctor").arg(&model).arg("http://localhost:8000/v1"), 2);
+    assert!(error.contains("is no address, and others are"), "{error}");
 
     let check = |base: &Path, sets: &[&str]| {
         let mut command = w2s();

@@ -24,7 +24,9 @@ fn the_judge_comes_from_one_place() {
     let problems = Written::edited(&[]).problems(&["gold={}"]);
     assert_eq!(problems.len(), 1, "{problems:#?}");
     assert!(
-        problems[0].contains("`gold` has none of `id`, `scratch` and `reward_model`\n\nhint: "),
+        problems[0].contains(
+            "`gold` has none of `id`, `scratch`, `reward_model`, `command`, `url`\n\nhint: "
+        ),
         "{problems:#?}"
     );
     let both = Written::edited(&[("[gold.scratch]", "[gold]\nid = '.'\n[gold.scratch]")]);

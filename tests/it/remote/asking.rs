@@ -26,6 +26,20 @@ pub fn folder(scratch: &tempfile::TempDir) -> PathBuf {
     folder
 }
 
+/// A folder of a tiny Llama whose tokenizer is of SentencePiece's kind: spaces belong to the words
+/// behind them, characters that it does not know are bytes, BOS stands before a text.
+pub fn sentence_piece(scratch: &tempfile::TempDir) -> PathBuf {
+    let folder = scratch.path().join("llama");
+    std::fs::create_dir(&folder).unwrap();
+    for golden in ["llama", "tokenizers/llama-2"] {
+        for file in std::fs::read_dir(crate::golden::folder(golden)).unwrap() {
+            let file = file.unwrap().path();
+            std::fs::copy(&file, folder.join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    folder
+}
+
 /// What is wanted of a base, served or local.
 pub struct Wanted<'a> {
     pub sampling: Sampling,

@@ -3,5 +3,7 @@
 mod asking;
 mod chats;
 mod distribution;
+mod doctor;
+mod foreign;
 mod lies;
 mod texts;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::asking::{Wanted, all, api, folder, local, served, text};
+use super::asking::{Wanted, all, api, folder, local, sentence_piece, served, text};
 use crate::common::fakes::{Fake, Kind, Options};
 
 const PROMPTS: [&str; 4] = ["The film was", "naïve", "日本", "I saw it"];
@@ -94,6 +94,31 @@ fn told_log_probabilities_are_the_local_bases() {
                 continue;
             };
             assert!((found - expected).abs() < 1e-4, "{kind:?}: {found} for {expected}");
+        }
+    }
+}
+
+/// A tokenizer of SentencePiece's kind: spaces stand where they stood, by texts and by ids.
+#[test]
+fn spaces_of_sentence_piece_stay_where_they_are() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = sentence_piece(&scratch);
+    let prompts = ["the film", "a", "I was 日"];
+    let whole = Wanted::greedy(10);
+    let mut base = local(&folder, &whole);
+    let expected = prompts.map(|prompt| text(&mut base, prompt, &whole));
+    println!("{expected:?}");
+    let options = || Options { adds_bos: true, ..Options::default() };
+    for kind in [Kind::Vllm, Kind::Sglang, Kind::LlamaCpp, Kind::Tgi, Kind::Ollama, Kind::OpenAi] {
+        let fake = Fake::start(kind, &folder, options());
+        let mut base = served(&api(&fake.url(), json!({})), None, &whole);
+        let found = prompts.map(|prompt| text(&mut base, prompt, &whole));
+        assert_eq!(found, expected, "{kind:?}");
+        if matches!(kind, Kind::Vllm | Kind::Sglang | Kind::LlamaCpp) {
+            let wanted = Wanted { chunk: 2, ..Wanted::greedy(10) };
+            let mut base = served(&api(&fake.url(), json!({})), Some(&folder), &wanted);
+            let found = prompts.map(|prompt| text(&mut base, prompt, &wanted));
+            assert_eq!(found, expected, "{kind:?} by chunks");
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::ask::{Ask, Choice, Given, Read};
-use super::in_order;
+use super::shape::in_order;
 use crate::sampling::Sampling;
 
 /// What every server of this route takes.

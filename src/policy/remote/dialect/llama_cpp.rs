@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::ask::{Ask, Choice, End, Given, Read};
-use super::{ids_of, in_order, text_of};
+use super::shape::{ids_of, in_order, text_of};
 use crate::sampling::Sampling;
 
 pub fn body(ask: &Ask) -> Value {
@@ -56,7 +56,7 @@ pub fn read(reply: &Value) -> Result<Given, String> {
         one => vec![one],
     };
     let prompt_tokens = all.first().and_then(|one| one["tokens_evaluated"].as_u64());
-    let cached_tokens = all.first().and_then(|one| one["tokens_cached"].as_u64());
+    let cached_tokens = all.first().and_then(|one| one["timings"]["cache_n"].as_u64());
     let choices = all.into_iter().map(choice).collect::<Result<Vec<_>, _>>()?;
     Ok(Given { choices, prompt_tokens, cached_tokens, prompt_ids: None })
 }

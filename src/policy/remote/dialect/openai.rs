@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::ask::{Ask, Choice, End, Given};
 use super::super::facts::Facts;
 use super::completions::{self, logprobs};
-use super::text_of;
+use super::shape::text_of;
 use crate::sampling::Sampling;
 
 pub fn body(model: Option<&str>, ask: &Ask, facts: &Facts) -> Value {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::ask::{Ask, Choice, End, Given, Read};
-use super::{ids_of, text_of};
+use super::shape::{ids_of, text_of};
 use crate::sampling::Sampling;
 
 pub fn body(ask: &Ask) -> Value {
@@ -34,7 +34,11 @@ pub fn body(ask: &Ask) -> Value {
     });
     match &ask.context {
         Read::Ids(ids) => body["input_ids"] = json!(ids),
-        Read::Text(text) | Read::Mixed(text, _) => body["text"] = json!(text),
+        Read::Text(text) | Read::Mixed(text, _) => {
+            body["text"] = json!(text);
+            // The prompt's ids come with its log-probabilities alone.
+            body["logprob_start_len"] = json!(0);
+        }
         Read::Turns(..) => {}
     }
     body
@@ -47,8 +51,10 @@ pub fn read(reply: &Value) -> Result<Given, String> {
     };
     let prompt_tokens = all.first().and_then(|one| one["meta_info"]["prompt_tokens"].as_u64());
     let cached_tokens = all.first().and_then(|one| one["meta_info"]["cached_tokens"].as_u64());
+    let told = all.first().and_then(|one| one["meta_info"]["input_token_logprobs"].as_array());
+    let prompt_ids = told.and_then(|all| all.iter().map(|one| one[1].as_i64()).collect());
     let choices = all.into_iter().map(choice).collect::<Result<Vec<_>, _>>()?;
-    Ok(Given { choices, prompt_tokens, cached_tokens, prompt_ids: None })
+    Ok(Given { choices, prompt_tokens, cached_tokens, prompt_ids })
 }
 
 fn choice(one: &Value) -> Result<Choice, String> {

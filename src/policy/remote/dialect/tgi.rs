@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::super::ask::{Ask, Choice, End, Given, Read};
-use super::text_of;
+use super::shape::text_of;
 use crate::sampling::Sampling;
 
 pub fn body(ask: &Ask) -> Value {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::ask::{Ask, Choice, End, Given, Read};
 use super::completions;
-use super::text_of;
+use super::shape::text_of;
 use crate::sampling::Sampling;
 
 pub fn body(model: Option<&str>, ask: &Ask) -> Value {
@@ -36,12 +36,15 @@ pub fn body(model: Option<&str>, ask: &Ask) -> Value {
     })
 }
 
-/// A stop string stays in the text, where it is found; an end token at the limit says `length`.
+/// A stop string stays in the text, where it is found; an end token at the limit says `length`,
+/// which is seen where it is all that came.
 pub fn read(reply: &Value) -> Result<Given, String> {
     let sampled = reply["usage"]["completion_tokens"].as_u64().map(|count| count as usize);
     completions::read(reply, |choice| {
         let text = text_of(choice, "text")?.to_owned();
-        let end = (choice["finish_reason"] == json!("stop")).then_some(End::Eos(None));
+        let is_empty = text.is_empty() && sampled.is_some_and(|count| count > 0);
+        let is_over = choice["finish_reason"] == json!("stop") || is_empty;
+        let end = is_over.then_some(End::Eos(None));
         Ok(Choice { text, sampled, end, ..Choice::default() })
     })
 }

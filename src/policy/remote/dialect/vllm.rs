@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::ask::{Ask, Choice, End, Given};
 use super::completions::{self, logprobs};
-use super::{ids_of, text_of};
+use super::shape::{ids_of, text_of};
 use crate::sampling::Sampling;
 
 pub fn body(model: Option<&str>, ask: &Ask) -> Value {

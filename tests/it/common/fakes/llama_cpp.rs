@@ -120,7 +120,8 @@ fn answer(server: &Server, body: &Value, limit: &str) -> Result<Vec<Answers>, Re
         Value::Array(ids) if ids.is_empty() => {
             return Err(refusal(400, "invalid_request_error", "\"prompt\" must not be empty"));
         }
-        prompt => prompts(server, prompt, true).map_err(|reply| refused_prompt(server, &reply))?,
+        prompt => prompts(server, &joined(server, prompt), true)
+            .map_err(|reply| refused_prompt(server, &reply))?,
     };
     let stop = stops(body, "stop");
     let answer = |prompt: Vec<i64>| match prompt.is_empty() {
@@ -128,6 +129,19 @@ fn answer(server: &Server, body: &Value, limit: &str) -> Result<Vec<Answers>, Re
         false => server.answer(prompt, n, seed, &knobs(body), most, &stop),
     };
     Ok(prompts.into_iter().map(answer).collect())
+}
+
+/// Texts and ids in one list are one prompt; only a text that stands first gets a BOS.
+fn joined(server: &Server, prompt: &Value) -> Value {
+    let parts = prompt.as_array().map_or(&[][..], Vec::as_slice);
+    if !parts.iter().any(Value::is_number) || !parts.iter().any(Value::is_string) {
+        return prompt.clone();
+    }
+    let ids = parts.iter().enumerate().flat_map(|(place, part)| match part.as_str() {
+        Some(text) => server.encode(text, place == 0),
+        None => vec![part.as_i64().unwrap_or(-1)],
+    });
+    json!(ids.collect::<Vec<i64>>())
 }
 
 fn refused_prompt(server: &Server, reply: &Reply) -> Reply {

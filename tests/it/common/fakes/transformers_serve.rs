@@ -1,6 +1,7 @@
 //! `transformers serve` 5.24, as it was seen to answer: text prompts, one answer, greedy whatever
 //! the temperature unless `generation_config` asks for samples, stop strings that stay in the text,
-//! `length` for an end token at the very limit, seeds that others' requests disturb.
+//! `length` for an end token at the very limit, and no space in front where the tokenizer is of
+//! SentencePiece's kind.
 
 use serde_json::{Value, json};
 
@@ -93,8 +94,10 @@ fn completions(server: &Server, body: &Value) -> Result<Value, Reply> {
     let answers = server.answer(prompt, 1, seed, &knobs, most, &stops(&asked, "stop_strings"));
     let drawn = &answers.drawn[0];
     let is_full = drawn.ids.len() >= most || drawn.end == End::Limit;
+    // The new tokens by themselves: a SentencePiece tokenizer then drops the space in front.
+    let text = server.model.tokenizer.decode(&drawn.ids).unwrap();
     let choice = json!({
-        "index": 0, "text": drawn.whole, "finish_reason": if is_full { "length" } else { "stop" },
+        "index": 0, "text": text, "finish_reason": if is_full { "length" } else { "stop" },
     });
     Ok(completion(vec![choice], usage(&[answers])))
 }
