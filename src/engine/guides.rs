@@ -55,8 +55,8 @@ impl Guides {
         self.pairs.iter().all(|pair| pair.pair.here().is_some())
     }
 
-    /// The guides that are here as parts of a mixture whose logits are log π_base + `weight` · (log π* − log
-    /// π_ref), each pair by its own weight.
+    /// The guides that are here as parts of a mixture whose logits are log π_base + `weight` · (log
+    /// π* − log π_ref), each pair by its own weight.
     pub fn members(&self, weight: f64) -> Vec<Member> {
         let of_pair = |(of_pair, pair): (f64, &Rc<GuidePair>)| {
             [(&pair.tuned, 1.0), (&pair.untuned, -1.0)].map(|(lm, sign): (_, f64)| Member {

@@ -28,7 +28,7 @@ pub use no_guide::NoGuide;
 pub use pair::PairScorer;
 pub use program::Program;
 pub use reading::Reading;
-pub use served::ServedGuide;
+pub use served::{Kept, ServedGuide};
 pub use served_pair::{Half, ServedPair, ServedScorer};
 pub use server::Server;
 pub use to_judge::ToJudge;

@@ -3,13 +3,12 @@
 //! response is its score, as in `pair.rs`.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::rc::Rc;
 
 use super::guide_ids::{GuideIds, Readable};
 use super::guide_pair::two_vocabularies;
 use super::logps::response_logps;
-use super::served::{Row, ServedGuide};
+use super::served::{Asked, Row, ServedGuide};
 use crate::error::{Error, Result};
 use crate::models::Lm;
 use crate::prompt::PromptText;
@@ -45,20 +44,23 @@ impl Half {
     }
 
     /// Sends what is to be asked of others.
-    fn ask(&self, rows: &[Row]) -> Result<Range<u64>> {
+    fn ask(&self, rows: &[Row]) -> Result<Option<Asked>> {
         match self {
-            Self::Here(..) => Ok(0..0),
-            Self::Served(guide) => guide.ask(rows),
+            Self::Here(..) => Ok(None),
+            Self::Served(guide) => guide.ask(rows).map(Some),
         }
     }
 
-    /// The log-probabilities of the rows that were asked for as `numbers`.
-    fn logps(&self, rows: &[Row], numbers: Range<u64>) -> Result<Vec<Vec<f32>>> {
+    /// The log-probabilities of the rows that were asked for.
+    fn logps(&self, rows: &[Row], asked: Option<Asked>) -> Result<Vec<Vec<f32>>> {
         match self {
             Self::Here(lm, _) => {
                 rows.iter().map(|row| response_logps(&lm.model, &row.ids, row.from)).collect()
             }
-            Self::Served(guide) => guide.told(rows, numbers),
+            Self::Served(guide) => match asked {
+                Some(asked) => guide.told(rows, asked),
+                None => guide.told(rows, guide.ask(rows)?),
+            },
         }
     }
 }
@@ -93,8 +95,7 @@ impl ServedPair {
     /// What the two say of tokens.
     fn log_ratios(&self, rows: &[Row]) -> Result<Vec<Vec<f32>>> {
         // Both are on their way before one is waited for.
-        let numbers = [self.tuned.ask(rows)?, self.untuned.ask(rows)?];
-        let [of_tuned, of_untuned] = numbers;
+        let (of_tuned, of_untuned) = (self.tuned.ask(rows)?, self.untuned.ask(rows)?);
         // What is computed here is, while others compute.
         let (tuned, untuned) = match self.tuned {
             Half::Here(..) => {

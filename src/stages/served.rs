@@ -1,5 +1,5 @@
-//! Bases and guides that others serve: how one is opened for a cell, where its answers are kept, and
-//! what a cell has cost. How a server is asked is left to `policy`.
+//! Bases and guides that others serve: how one is opened for a cell, where answers are kept, and
+//! what a cell has cost. How a server is asked is left to `policy` and `score`.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::policy::remote::{Asking, Paid, Receipt, RemoteBase, Server};
 use crate::recipe::{Api, GuideSource, Stage, tokenizer_folder};
 use crate::report::Served;
-use crate::score::{Half, ServedGuide};
+use crate::score::{Half, Kept, ServedGuide};
 use crate::text::Tokenizer;
 
 /// Where answers of servers are kept, relative to the run directory.
@@ -53,9 +53,7 @@ impl Servers {
         let name = cell.base.as_str();
         let (server, asking) =
             (self.server(name, api)?, self.asking(context, name, api, settings)?);
-        let own = context.run.path(&format!("{FOLDER}/{}.jsonl", journal_name(name, shard)));
-        let others: Vec<PathBuf> =
-            journals(context, name)?.into_iter().filter(|other| *other != own).collect();
+        let (own, others) = own_and_others(context, name, shard)?;
         let paid = Paid::open(&own, &others, &cell.name(seed))?;
         let base = RemoteBase::new(server, asking, Some(paid))?;
         base.tell_dropped();
@@ -88,17 +86,29 @@ impl Servers {
     }
 
     /// A half of a pair that others serve; `None` for one that is here.
-    pub fn guide(&mut self, context: &Context, source: &GuideSource) -> Result<Option<Half>> {
+    pub fn guide(
+        &mut self,
+        context: &Context,
+        source: &GuideSource,
+        shard: Option<Shard>,
+    ) -> Result<Option<Half>> {
         let GuideSource::Model(name) = source else { return Ok(None) };
         let Some(api) = context.recipe().api(name) else { return Ok(None) };
         if let Some(guide) = self.guides.get(name) {
             return Ok(Some(Half::Served(guide.clone())));
         }
-        let folder = tokenizer_folder(&context.models.folder(name)?);
-        let (server, template) = (self.server(name, api)?, context.models.template(name)?);
-        let guide = Rc::new(ServedGuide::open(server, &folder, template)?);
+        let journal = format!("{name}.scores");
+        let (own, others) = own_and_others(context, &journal, shard)?;
+        let mut guide = self.open_guide(context, name, api)?;
+        guide.keep_in(Kept::open(&own, &others)?);
+        let guide = Rc::new(guide);
         self.guides.insert(name.clone(), guide.clone());
         Ok(Some(Half::Served(guide)))
+    }
+
+    fn open_guide(&mut self, context: &Context, name: &str, api: &Api) -> Result<ServedGuide> {
+        let folder = tokenizer_folder(&context.models.folder(name)?);
+        ServedGuide::open(self.server(name, api)?, &folder, context.models.template(name)?)
     }
 
     fn server(&mut self, name: &str, api: &Api) -> Result<Server> {
@@ -121,13 +131,21 @@ impl Servers {
     }
 }
 
-/// Asks the servers of all bases that are still to be steered, before any other work: one that is
+/// Asks the servers of all bases that are still to be steered, and of their guides, before any other work: one that is
 /// not there, or cannot do what is asked of it, must not show after hours of training.
 pub fn check_ahead(context: &Context) -> Result<()> {
     let Some(steer) = &context.recipe().steer else { return Ok(()) };
     let (mut servers, mut asked) = (Servers::default(), HashSet::new());
     for task in tasks(&context.plan, Stage::Steer)? {
         let Task::Steer { cell, .. } = &task else { continue };
+        for source in cell.guides.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]) {
+            let GuideSource::Model(name) = source else { continue };
+            let Some(api) = context.recipe().api(name) else { continue };
+            if !asked.contains(name) && !context.is_done(&task)? {
+                servers.open_guide(context, name, api)?;
+                asked.insert(name.clone());
+            }
+        }
         let Some(api) = context.recipe().api(&cell.base) else { continue };
         if asked.contains(&cell.base) || context.is_done(&task)? {
             continue;
@@ -148,6 +166,17 @@ fn journal_name(model: &str, shard: Option<Shard>) -> String {
         Some(shard) => format!("{model}.shard-{}", shard.tag()),
         None => model.to_owned(),
     }
+}
+
+/// The journal of a shard, and those of all others.
+fn own_and_others(
+    context: &Context,
+    model: &str,
+    shard: Option<Shard>,
+) -> Result<(PathBuf, Vec<PathBuf>)> {
+    let own = context.run.path(&format!("{FOLDER}/{}.jsonl", journal_name(model, shard)));
+    let others = journals(context, model)?.into_iter().filter(|other| *other != own).collect();
+    Ok((own, others))
 }
 
 /// All journals of a model.

@@ -108,7 +108,8 @@ impl<'a> Steering<'a> {
     fn guide(&mut self, pair: &GuidePairSource) -> Result<Guide> {
         let context = self.context;
         let sources = [&pair.tuned, &pair.untuned];
-        let [tuned, untuned] = sources.map(|source| self.servers.guide(context, source));
+        let [tuned, untuned] =
+            sources.map(|source| self.servers.guide(context, source, self.shard));
         let (tuned, untuned) = (tuned?, untuned?);
         if tuned.is_none() && untuned.is_none() {
             let pair = context.models.guide(pair, &mut |folder, name| self.get(folder, name))?;

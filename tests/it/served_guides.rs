@@ -245,7 +245,8 @@ fn a_run_with_served_guides_finds_what_the_same_guides_find_here() {
     let tokenizer = &place.pair.tokenizer;
     tiny::model(tokenizer, 24, "base").save(&base).unwrap();
     tokenizer.save(&base).unwrap();
-    let here = place.folders.each_ref().map(|folder| format!("id = {folder:?}"));
+    let here =
+        place.folders.each_ref().map(|folder| format!("id = {folder:?}\ndtype = \"float32\""));
     let fakes = place.serve(Kind::Vllm, &Options::default());
     let api = |half: usize| {
         let (url, tokenizer) = (fakes[half].url(), &place.folders[half]);
@@ -261,6 +262,14 @@ fn a_run_with_served_guides_finds_what_the_same_guides_find_here() {
         let journal = walk(&steer).into_iter().find(is_journal);
         found.push(lines(&journal.unwrap_or_else(|| panic!("{:?}", walk(&steer)))));
     }
+    let recipe = scratch.path().join("recipe.toml");
+    let requests = || fakes.each_ref().map(|fake| fake.counts().requests);
+    let before = requests();
+    let journal = scratch.path().join("served/steer");
+    std::fs::remove_dir_all(&journal).unwrap();
+    success(w2s().arg("run").arg(recipe).arg("--out").arg(scratch.path().join("served")));
+    let trials = requests().iter().zip(before).map(|(now, before)| now - before).max().unwrap();
+    assert!(trials < 10, "{trials} requests for scores that were paid for");
     let (here, served) = (&found[0], &found[1]);
     assert_eq!((here.len(), served.len()), (3, 3));
     for (here, served) in here.iter().zip(served) {

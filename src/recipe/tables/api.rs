@@ -33,7 +33,7 @@ pub struct Api {
     pub key: Option<String>,
     /// The model's tokenizer, a folder or a hub id whose weights are not fetched. With it prompts
     /// go as token ids where the server takes them, and ids pass straight to guides of the same
-    /// vocabulary.
+    /// vocabulary. A guide needs it.
     #[schemars(example = &"meta-llama/Llama-2-70b-hf")]
     pub tokenizer: Option<String>,
     /// What is done with a setting of the sampling that the server cannot take, such as top-k at

@@ -110,8 +110,8 @@ pub fn two_vocabularies(search: &Search, base: &str, guide: &str, how: &str) -> 
 pub fn served_guides_only_score(what: &str) -> String {
     format!(
         "`{what}` needs the guides' distribution of every next token, and guides that others serve \
-         only score: servers tell a few likely tokens at most\n\nhint: use `cbs` or `best_of_n`, or \
-         name the guides' folders or hub ids"
+         only score: servers tell a few likely tokens at most\n\nhint: use `cbs` or `best_of_n`, \
+         or name the guides' folders or hub ids"
     )
 }
 

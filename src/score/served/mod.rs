@@ -1,32 +1,29 @@
 //! A guide that others serve: the log-probabilities of given tokens, asked of a server that tells
 //! them. What a pair makes of them is left to `served_pair.rs`, how requests fare to `http`.
 
+mod kept;
+mod row;
 mod telling;
 mod trial;
 
-use std::cell::Cell;
-use std::ops::Range;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use self::kept::Kept;
+pub use self::row::Row;
 use self::telling::{Telling, Told};
 use crate::artifacts::interrupt;
 use crate::error::{Error, Result};
-use crate::http::{Call, Calls, Tokens};
+use crate::http::{Answer, Call, Calls};
 use crate::models::{end_token_ids, tokenizer_and_context};
 use crate::policy::remote::Server;
 use crate::text::{PromptTemplate, Tokenizer};
 
 /// How soon a stop is seen.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// Token ids, and from which on their log-probabilities are asked for; at least 1.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Row {
-    pub ids: Vec<i64>,
-    pub from: usize,
-}
 
 /// One half of a pair, behind HTTP.
 pub struct ServedGuide {
@@ -41,6 +38,7 @@ pub struct ServedGuide {
     telling: Telling,
     calls: Calls<Told>,
     asked: Cell<u64>,
+    kept: Option<RefCell<Kept>>,
 }
 
 impl ServedGuide {
@@ -69,64 +67,82 @@ impl ServedGuide {
         });
         // Servers sample at least one token behind what they read.
         let context = context.saturating_sub(1);
-        let asked = Cell::default();
-        Ok(Self { server, tokenizer, template, ends, context, telling, calls, asked })
+        let (asked, kept) = (Cell::default(), None);
+        Ok(Self { server, tokenizer, template, ends, context, telling, calls, asked, kept })
+    }
+
+    /// Answers are written down there, and those that it holds are not asked for again.
+    pub fn keep_in(&mut self, kept: Kept) {
+        self.calls.spent_before(kept.spent());
+        self.kept = Some(RefCell::new(kept));
     }
 
     pub fn server(&self) -> &Server {
         &self.server
     }
 
-    /// Sends requests for `rows`; their numbers.
-    pub fn ask(&self, rows: &[Row]) -> Result<Range<u64>> {
-        let first = self.asked.get();
-        let calls = rows
-            .iter()
-            .map(|row| self.telling.call(&self.server, &self.tokenizer, row))
-            .collect::<Result<Vec<Call>>>()?;
-        for (number, call) in (first..).zip(calls) {
-            self.calls.submit(number, call);
+    /// Sends requests for those of `rows` that are not known; their numbers.
+    pub fn ask(&self, rows: &[Row]) -> Result<Asked> {
+        let mut asked = Asked { open: HashMap::new(), logps: Vec::with_capacity(rows.len()) };
+        let mut calls = Vec::new();
+        for (place, row) in rows.iter().enumerate() {
+            let known = self
+                .kept
+                .as_ref()
+                .and_then(|kept| kept.borrow().known(&self.key(row)).map(<[f32]>::to_vec));
+            if known.is_none() {
+                let number = self.asked.replace(self.asked.get() + 1);
+                asked.open.insert(number, place);
+                calls.push((number, self.telling.call(&self.server, &self.tokenizer, row)?));
+            }
+            asked.logps.push(known);
         }
-        self.asked.set(first + rows.len() as u64);
-        Ok(first..self.asked.get())
+        calls.into_iter().for_each(|(number, call)| self.calls.submit(number, call));
+        Ok(asked)
     }
 
-    /// The log-probabilities of the tokens of `rows`, asked for as `numbers`, each from where they
-    /// are asked for.
+    /// The log-probabilities of the tokens of `rows`, each from where they are asked for.
     ///
     /// # Errors
     /// Where one of them stays unanswered; the others are then not waited for.
-    pub fn told(&self, rows: &[Row], numbers: Range<u64>) -> Result<Vec<Vec<f32>>> {
-        let mut told: Vec<Option<Told>> = vec![None; rows.len()];
-        let mut open = rows.len();
-        while open > 0 {
+    pub fn told(&self, rows: &[Row], mut asked: Asked) -> Result<Vec<Vec<f32>>> {
+        while !asked.open.is_empty() {
             interrupt::check()?;
             for (number, end) in self.calls.collect(LOOK_EVERY) {
-                match end {
-                    Ok(answer) if numbers.contains(&number) => {
-                        told[(number - numbers.start) as usize] = Some(answer.value);
-                        open -= 1;
-                    }
-                    Ok(_) => {}
-                    Err(failure) => {
-                        numbers.clone().for_each(|number| self.calls.cancel(number));
-                        return Err(failure.into());
+                let Some(place) = asked.open.remove(&number) else { continue };
+                let logps = end
+                    .map_err(Error::from)
+                    .and_then(|answer| self.answered(&rows[place], &answer));
+                match logps {
+                    Ok(logps) => asked.logps[place] = Some(logps),
+                    Err(error) => {
+                        asked.open.keys().for_each(|number| self.calls.cancel(*number));
+                        return Err(error);
                     }
                 }
             }
         }
-        let told = told.into_iter().flatten().zip(rows);
-        told.map(|(told, row)| self.telling.of_row(&told, row, &self.tokenizer))
-            .map(|logps| logps.map_err(|problem| self.cannot(&problem)))
-            .collect()
+        Ok(asked.logps.into_iter().flatten().collect())
     }
 
-    fn cannot(&self, problem: &str) -> Error {
-        Error::failed(format!("{}: {problem}", self.server.service.name))
+    fn answered(&self, row: &Row, answer: &Answer<Told>) -> Result<Vec<f32>> {
+        let logps = self.telling.of_row(&answer.value, row, self.tokenizer.bos_id());
+        let logps = logps
+            .map_err(|problem| Error::failed(format!("{}: {problem}", self.server.service.name)))?;
+        if let Some(kept) = &self.kept {
+            kept.borrow_mut().keep(self.key(row), &logps, answer.used, answer.seconds)?;
+        }
+        Ok(logps)
+    }
+
+    fn key(&self, row: &Row) -> String {
+        kept::key(self.server.model.as_deref().unwrap_or(&self.server.service.url), row)
     }
 }
 
-/// What a request for `ids` takes at most.
-fn most(ids: usize) -> Tokens {
-    Tokens { prompt: ids as u64, completion: 1 }
+/// Rows that were asked for.
+pub struct Asked {
+    /// Places of those that are on their way, by the numbers of their requests.
+    open: HashMap<u64, usize>,
+    logps: Vec<Option<Vec<f32>>>,
 }

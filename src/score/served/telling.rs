@@ -3,11 +3,13 @@
 
 use serde_json::{Value, json};
 
-use super::{Row, most};
-use crate::error::Result;
+use super::row::{Row, most};
+use crate::error::{Error, Result};
 use crate::http::{Call, Tokens};
 use crate::policy::remote::Server;
 use crate::text::Tokenizer;
+
+const OTHER_TOKENS: &str = "the server reads the text in other tokens than the tokenizer here";
 
 /// The ways in which servers tell them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +30,6 @@ pub enum Telling {
 pub struct Told {
     /// Of each token; none of the first one, and none of what was not asked for.
     logprobs: Vec<Option<f64>>,
-    /// Where each token of a text begins, in characters, and where the text ends.
-    offsets: Vec<usize>,
     /// Tokens that the server read, as it says.
     read: Option<u64>,
 }
@@ -66,16 +66,22 @@ impl Telling {
         Ok(Call { path, body: Some(body), most: most(ids.len()) })
     }
 
-    /// Whether it sends texts.
-    pub fn reads_texts(self) -> bool {
-        matches!(self, Self::EchoText { .. })
-    }
-
     /// The text that is sent in place of these ids, where it is one.
+    ///
+    /// # Errors
+    /// Where the text is other tokens, as where a response goes on with a word of the prompt.
     pub fn text(self, tokenizer: &Tokenizer, ids: &[i64]) -> Result<Option<String>> {
         let Self::EchoText { without_bos } = self else { return Ok(None) };
         let is_first = without_bos && ids.first().copied() == tokenizer.bos_id();
-        tokenizer.decode_with_special(&ids[usize::from(is_first)..]).map(Some)
+        let sent = &ids[usize::from(is_first)..];
+        let text = tokenizer.decode_with_special(sent)?;
+        match tokenizer.encode(&text)? == sent {
+            true => Ok(Some(text)),
+            false => Err(Error::failed(format!(
+                "{OTHER_TOKENS}: prompt and response meet within one\n\nhint: servers that take \
+                 token ids, such as vLLM and SGLang, score every response"
+            ))),
+        }
     }
 
     /// What a reply tells, and what it cost.
@@ -89,88 +95,43 @@ impl Telling {
             Self::Prompt => of_ids(prompt_logprobs(&ids_of(&body["prompt"])?, reply)?),
             Self::Input => of_ids(input_logprobs(&ids_of(&body["input_ids"])?, reply)?),
             Self::EchoIds => {
-                let sent = ids_of(&body["prompt"])?.len();
-                let told = echoed(reply)?;
-                if told.logprobs.len() < sent {
-                    return Err("the reply has fewer tokens than the prompt".to_owned());
+                let (sent, told) = (ids_of(&body["prompt"])?.len(), echoed(reply)?.logprobs);
+                match told.len() == sent {
+                    true => of_ids(told),
+                    false => return Err(format!("{} tokens are told of {sent}", told.len())),
                 }
-                of_ids(told.logprobs[..sent].to_vec())
             }
-            Self::EchoText { .. } => {
-                let text = body["prompt"].as_str().unwrap_or_default();
-                echoed(reply)?.up_to(text.chars().count())
-            }
+            Self::EchoText { .. } => echoed(reply)?,
         };
         let prompt = told.read.unwrap_or(call.most.prompt);
         Ok((told, Tokens { prompt, completion: 1 }))
     }
 
-    /// The log-probabilities that the row asks for.
+    /// The log-probabilities that the row asks for, of a tokenizer with this BOS.
     ///
     /// # Errors
     /// Where the server read other tokens than those of the row, or tells less.
-    pub fn of_row(self, told: &Told, row: &Row, tokenizer: &Tokenizer) -> Result<Vec<f32>, String> {
+    pub fn of_row(self, told: &Told, row: &Row, bos: Option<i64>) -> Result<Vec<f32>, String> {
         let Row { ids, from } = row;
-        let asked = ids.len() - from;
-        if self.reads_texts() {
-            told.same_tokens(row, tokenizer)?;
+        if let Some(read) = told.read.filter(|read| *read != ids.len() as u64) {
+            return Err(format!("{OTHER_TOKENS}: {read} of them instead of {}", ids.len()));
         }
-        let first = told.logprobs.len().checked_sub(asked).ok_or("too few tokens are told")?;
-        let values = told.logprobs[first..]
-            .iter()
-            .map(|told| told.filter(|told| told.is_finite()).map(|told| told as f32));
-        values
+        // BOS may be read and not be told of.
+        let untold = usize::from(ids.first().copied() == bos);
+        let count = told.logprobs.len();
+        if count != ids.len() && count + untold != ids.len() {
+            return Err(format!("{count} tokens are told of {}", ids.len()));
+        }
+        let asked = told.logprobs[count - (ids.len() - from)..].iter();
+        let finite = asked.map(|told| told.filter(|told| told.is_finite()).map(|told| told as f32));
+        finite
             .collect::<Option<Vec<f32>>>()
             .ok_or_else(|| "the server does not tell the log-probability of every token".to_owned())
     }
 }
 
-impl Told {
-    /// The tokens of a text of so many characters; what was sampled behind it is left out.
-    fn up_to(mut self, characters: usize) -> Self {
-        let start = self.offsets.first().copied().unwrap_or(0);
-        let end = start + characters;
-        // What stands before the text, as BOS does, shifts it.
-        let sampled = self.offsets.iter().rposition(|offset| *offset >= end);
-        let count = sampled.unwrap_or(self.offsets.len());
-        self.logprobs.truncate(count);
-        self.offsets.truncate(count + 1);
-        self
-    }
-
-    /// Whether a text was read as the row has it: as many tokens, and a token's border where the
-    /// asked ones begin.
-    fn same_tokens(&self, row: &Row, tokenizer: &Tokenizer) -> Result<(), String> {
-        let Row { ids, from } = row;
-        let other = |what: String| {
-            format!("the server reads the text in other tokens than the tokenizer here: {what}")
-        };
-        if let Some(read) = self.read.filter(|read| *read != ids.len() as u64) {
-            return Err(other(format!("{read} instead of {}", ids.len())));
-        }
-        let asked = ids.len() - from;
-        let first = self.logprobs.len().checked_sub(asked);
-        let first = first.ok_or_else(|| other(format!("{} of them", self.logprobs.len())))?;
-        // An end token may have no text.
-        let ends = usize::from(tokenizer.eos_id() == ids.last().copied());
-        let last = self.logprobs.len() - ends;
-        let characters = |ids: &[i64]| {
-            let text = tokenizer.decode_with_special(ids).unwrap_or_default();
-            text.chars().count()
-        };
-        let (whole, before) = (&ids[..ids.len() - ends], &ids[..*from]);
-        let expected = characters(whole).checked_sub(characters(before));
-        let found = (self.offsets.get(last).zip(self.offsets.get(first)))
-            .and_then(|(end, start)| end.checked_sub(*start));
-        match found.is_some() && found == expected {
-            true => Ok(()),
-            false => Err(other("the response begins inside of one".to_owned())),
-        }
-    }
-}
-
 fn of_ids(logprobs: Vec<Option<f64>>) -> Told {
-    Told { logprobs, offsets: Vec::new(), read: None }
+    Told { logprobs, read: None }
 }
 
 /// The legacy shape, which tells of the prompt what it tells of what is sampled.
@@ -211,16 +172,14 @@ fn input_logprobs(ids: &[i64], reply: &Value) -> Result<Vec<Option<f64>>, String
     Ok(before.chain(told.iter().map(|told| told[0].as_f64())).collect())
 }
 
+/// What is told of the prompt: the token behind it is listed too, unless it ended all.
 fn echoed(reply: &Value) -> Result<Told, String> {
     let choice = &reply["choices"][0];
-    let list = |key: &str| {
-        let list = choice["logprobs"][key].as_array();
-        list.ok_or_else(|| format!("the reply has no `logprobs.{key}`"))
-    };
-    let logprobs = list("token_logprobs")?.iter().map(Value::as_f64).collect();
-    let offsets = list("text_offset")?.iter();
-    let offsets = offsets.map(|offset| offset.as_u64().unwrap_or(0) as usize).collect();
-    Ok(Told { logprobs, offsets, read: reply["usage"]["prompt_tokens"].as_u64() })
+    let told = choice["logprobs"]["token_logprobs"].as_array();
+    let told = told.ok_or("the reply has no `logprobs.token_logprobs`")?;
+    let sampled = usize::from(choice["finish_reason"] == "length");
+    let logprobs = told[..told.len().saturating_sub(sampled)].iter().map(Value::as_f64);
+    Ok(Told { logprobs: logprobs.collect(), read: reply["usage"]["prompt_tokens"].as_u64() })
 }
 
 #[cfg(test)]
@@ -251,22 +210,29 @@ mod tests {
         assert_eq!(read(Telling::Input, sglang(told)), Ok(vec![None, None, Some(-2.0)]));
         assert!(read(Telling::Input, sglang(json!([[-2.0, 8, null]]))).is_err());
 
-        let echo = |told: Value| json!({ "choices": [{ "logprobs": { "token_logprobs": told, "text_offset": [] } }] });
-        assert_eq!(read(Telling::EchoIds, echo(json!([null, -1.0, -2.0, -9.0]))), Ok(all));
-        assert!(read(Telling::EchoIds, echo(json!([-9.0]))).is_err(), "only what was sampled");
+        let echo = |told: Value, finish: &str| {
+            let logprobs = json!({ "token_logprobs": told });
+            json!({ "choices": [{ "logprobs": logprobs, "finish_reason": finish }] })
+        };
+        let length = echo(json!([null, -1.0, -2.0, -9.0]), "length");
+        assert_eq!(read(Telling::EchoIds, length), Ok(all.clone()));
+        assert_eq!(read(Telling::EchoIds, echo(json!([null, -1.0, -2.0]), "stop")), Ok(all));
+        assert!(read(Telling::EchoIds, echo(json!([-9.0]), "length")).is_err(), "no echo");
     }
 
     #[test]
-    fn of_an_echoed_text_the_sampled_token_is_no_part() {
-        let sent = call(json!({ "prompt": "ab cd" }));
-        let reply = json!({
-            "usage": { "prompt_tokens": 2 },
-            "choices": [{ "logprobs": {
-                "token_logprobs": [null, -1.0, -9.0], "text_offset": [0, 2, 5]
-            } }]
-        });
-        let (told, _) = Telling::EchoText { without_bos: false }.read(&sent, &reply).unwrap();
-        assert_eq!(told.logprobs, [None, Some(-1.0)]);
-        assert_eq!((told.offsets, told.read), (vec![0, 2, 5], Some(2)));
+    fn a_row_takes_the_last_tokens_and_only_numbers() {
+        let row = Row { ids: vec![0, 5, 6, 7], from: 2 };
+        let of_row = |logprobs: &[Option<f64>], read| {
+            let told = Told { logprobs: logprobs.to_vec(), read };
+            Telling::EchoText { without_bos: true }.of_row(&told, &row, Some(0))
+        };
+        let whole = [None, Some(-1.0), Some(-2.0)];
+        assert_eq!(of_row(&whole, Some(4)), Ok(vec![-1.0, -2.0]));
+        assert_eq!(of_row(&[&[None][..], &whole].concat(), None), Ok(vec![-1.0, -2.0]));
+        assert!(of_row(&whole, Some(5)).is_err(), "BOS was read twice");
+        assert!(of_row(&whole[1..], None).is_err(), "one more is not told");
+        assert!(of_row(&[None, None, Some(-2.0)], None).is_err());
+        assert!(of_row(&[None, Some(f64::NEG_INFINITY), Some(-1.0)], None).is_err());
     }
 }

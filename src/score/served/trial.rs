@@ -5,8 +5,8 @@
 use serde_json::Value;
 use tracing::info;
 
+use super::row::{Row, most};
 use super::telling::Telling;
-use super::{Row, most};
 use crate::error::{Error, Result};
 use crate::http::Call;
 use crate::policy::remote::{Ask, Choice, Dialect, Read, Server};
@@ -107,13 +107,10 @@ impl Trial<'_> {
             }
             // 2. What it tells of the same tokens where they are given.
             let row = Row { ids: [&self.prompt[..], &ids].concat(), from: self.prompt.len() };
-            let call = way.call(self.server, self.tokenizer, &row)?;
+            let Ok(call) = way.call(self.server, self.tokenizer, &row) else { continue };
             let (told, _) = way.read(&call, &self.ask(&call)?)?;
-            match way.of_row(&told, &row, self.tokenizer) {
-                Ok(told) => return Ok(compare(&told, &logprobs)?),
-                Err(other) if seed == SAMPLES || !way.reads_texts() => return Err(other.into()),
-                Err(_) => {}
-            }
+            let told = way.of_row(&told, &row, self.tokenizer.bos_id())?;
+            return Ok(compare(&told, &logprobs)?);
         }
         Err(problem.to_owned().into())
     }
