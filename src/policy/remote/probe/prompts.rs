@@ -35,24 +35,24 @@ impl Prober {
         if self.server.dialect == Dialect::Chat {
             return Ok("the chat's own template".to_owned());
         }
-        let words = [" film", " film film", " film film film"];
-        let mut counts = Vec::new();
-        for word in words {
-            counts.push(self.count(word)?);
+        // Byte-level tokenizers know the one as a word, those of SentencePiece's kind the other.
+        let (mut word, mut least) = ("", None);
+        for tried in [" film", "film"] {
+            if let Some(found) = self.added(tried)?
+                && least.is_none_or(|(added, _)| found.0 < added)
+            {
+                (word, least) = (tried, Some(found));
+            }
         }
-        let [Some(one), Some(two), Some(three)] = counts[..] else {
-            return Ok("not told: it counts no tokens of prompts".to_owned());
+        let Some((added, one)) = least else {
+            return Ok("not told: it counts no tokens of prompts, or not evenly".to_owned());
         };
-        if three - two != two - one {
-            return Ok("not found out: its counts do not grow evenly".to_owned());
-        }
-        let added = one - (two - one);
         let mut said = match added {
             0 => "nothing".to_owned(),
             count => format!("{count} of its own, so no text should bring it"),
         };
         for first in FIRST_TOKENS {
-            let count = self.count(&format!("{first} film"))?;
+            let count = self.count(&format!("{first}{word}"))?;
             let more = count.map_or(9, |count| count - one);
             match more {
                 1 if added > 0 => said.push_str(&format!("; `{first}` stands there twice")),
@@ -62,6 +62,17 @@ impl Prober {
             }
         }
         Ok(said)
+    }
+
+    /// Tokens that stand before this word, once and again, and all that the word alone has.
+    fn added(&self, word: &str) -> Result<Option<(i64, i64)>> {
+        let mut counts = Vec::new();
+        for text in [word.to_owned(), format!("{word} film"), format!("{word} film film")] {
+            counts.push(self.count(&text)?);
+        }
+        let [Some(one), Some(two), Some(three)] = counts[..] else { return Ok(None) };
+        let (added, is_even) = (2 * one - two, three - two == two - one);
+        Ok((is_even && added >= 0).then_some((added, one)))
     }
 
     /// Whether a prompt comes back where that is asked for.
