@@ -131,8 +131,9 @@ impl Servers {
     }
 }
 
-/// Asks the servers of all bases that are still to be steered, and of their guides, before any other work: one that is
-/// not there, or cannot do what is asked of it, must not show after hours of training.
+/// Asks the servers of all bases that are still to be steered, and of their guides, before any
+/// other work: one that is not there, or cannot do what is asked of it, must not show after hours
+/// of training.
 pub fn check_ahead(context: &Context) -> Result<()> {
     let Some(steer) = &context.recipe().steer else { return Ok(()) };
     let (mut servers, mut asked) = (Servers::default(), HashSet::new());

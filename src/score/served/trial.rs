@@ -159,3 +159,16 @@ fn compare(given: &[f32], sampled: &[f64]) -> Result<(), String> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_of_the_tokens_beside_are_not_taken() {
+        let sampled = [-0.5, -3.0, -1.25];
+        assert_eq!(compare(&[-0.5, -2.9, -1.2], &sampled), Ok(()), "half precision");
+        let problem = compare(&[-3.0, -1.25, -0.5], &sampled).unwrap_err();
+        assert!(problem.contains("not those that it samples by (1.67 apart"), "{problem}");
+    }
+}
