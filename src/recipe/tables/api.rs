@@ -52,20 +52,26 @@ pub struct Api {
 /// The routes and shapes that a server understands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DialectName {
+    /// What the server says that it is, or else what it takes.
     #[default]
     #[serde(rename = "auto")]
     Auto,
     /// `/completions` with what OpenAI documents, for any server that has it.
     #[serde(rename = "openai")]
     OpenAi,
+    /// vLLM's `/completions`, by token ids.
     #[serde(rename = "vllm")]
     Vllm,
+    /// SGLang's `/generate`, by token ids.
     #[serde(rename = "sglang")]
     Sglang,
+    /// `/completion` of llama.cpp's server, by token ids.
     #[serde(rename = "llama.cpp")]
     LlamaCpp,
+    /// `/generate` of Text Generation Inference.
     #[serde(rename = "tgi")]
     Tgi,
+    /// Ollama's `/api/generate`, raw.
     #[serde(rename = "ollama")]
     Ollama,
     /// `transformers serve`.
@@ -100,6 +106,7 @@ pub enum Unsupported {
     /// Before any request is paid for.
     #[default]
     Refuse,
+    /// It is left out, and the summary says so.
     Drop,
 }
 
@@ -110,9 +117,10 @@ pub struct ApiLimits {
     /// Requests under way at once, at most; a service that refuses (429, 503) is asked for fewer.
     #[schemars(range(min = 1, max = 1024), extend("x-also" = ["num_concurrent", "concurrency"]))]
     pub at_once: usize,
+    /// Requests in any minute, at most.
     #[schemars(range(min = 1), example = 3500)]
     pub requests_per_minute: Option<u32>,
-    /// Tokens of prompts and answers together.
+    /// Tokens of prompts and answers together in any minute, at most.
     #[schemars(range(min = 1), example = 90000)]
     pub tokens_per_minute: Option<u64>,
     /// How often a request that may still succeed is sent; then its prompt has no answer, until
