@@ -20,7 +20,9 @@ pub fn plan_report(plan: &Plan) -> Result<String> {
     let mut tokenizers = Tokenizers::default();
     let mut text = String::new();
     for (name, model) in &plan.recipe.models {
-        let (Some(id), true) = (&model.id, model.chat.is_none() || model.bos == Some(true)) else {
+        let (Some(id), true) =
+            (model.tokenizer_id(), model.chat.is_none() || model.bos == Some(true))
+        else {
             continue;
         };
         let tokenizer = tokenizers.open(id)?;
@@ -33,7 +35,7 @@ pub fn plan_report(plan: &Plan) -> Result<String> {
     let before = if text.is_empty() { text } else { format!("before a prompt{text}\n") };
     let mut text = String::new();
     for (name, model) in &plan.recipe.models {
-        let (Some(id), true) = (&model.id, model.chat.is_some()) else { continue };
+        let (Some(id), true) = (model.tokenizer_id(), model.chat.is_some()) else { continue };
         let rendered =
             PromptTemplate::of(model)?.render(&*tokenizers.open(id)?, &"{prompt}".into())?;
         let _ = write!(text, "\n  {name} reads {rendered:?}");
@@ -72,7 +74,9 @@ pub fn bos_problems(recipe: &Recipe) -> Vec<String> {
     let mut tokenizers = Tokenizers::default();
     let mut problems = Vec::new();
     for (name, model) in &recipe.models {
-        let Some(Ok(tokenizer)) = model.id.as_ref().map(|id| tokenizers.open(id)) else { continue };
+        let Some(Ok(tokenizer)) = model.tokenizer_id().map(|id| tokenizers.open(id)) else {
+            continue;
+        };
         let Ok(template) = PromptTemplate::of(model) else { continue };
         let before = template.before(&tokenizer);
         problems.extend(before.err().map(|error| format!("`models.{name}.bos`: {error}")));
@@ -176,7 +180,8 @@ impl Tokenizers {
         one: &str,
         other: &str,
     ) -> Option<VocabularyDifference> {
-        let folder = |model: &str| recipe.models.get(recipe.tokenizer_owner(model))?.id.clone();
+        let folder =
+            |model: &str| recipe.models.get(recipe.tokenizer_owner(model))?.tokenizer_id().cloned();
         let (mine, theirs) = (self.open(&folder(one)?).ok()?, self.open(&folder(other)?).ok()?);
         mine.vocabulary().difference(&theirs.vocabulary())
     }
@@ -185,7 +190,9 @@ impl Tokenizers {
     /// run.
     fn kept_apart(&mut self, recipe: &Recipe, base: &str, guide: &str) -> Option<String> {
         let owners = [base, guide].map(|model| recipe.tokenizer_owner(model));
-        let is_there = |model: &&str| recipe.models.get(*model).is_some_and(|own| own.id.is_some());
+        let is_there = |model: &&str| {
+            recipe.models.get(*model).is_some_and(|own| own.tokenizer_id().is_some())
+        };
         if owners.iter().all(is_there) {
             return Some(self.difference(recipe, base, guide)?.to_string());
         }
@@ -195,14 +202,18 @@ impl Tokenizers {
 
     fn identity(&mut self, plan: &Plan, base: &str, guide: &str) -> Result<String> {
         let [mine, theirs] = [base, guide].map(|model| plan.recipe.tokenizer_owner(model));
-        let [my_folder, their_folder] = [mine, theirs]
-            .map(|model| plan.recipe.models.get(model).and_then(|model| model.id.clone()));
+        let [my_folder, their_folder] = [mine, theirs].map(|model| {
+            plan.recipe.models.get(model).and_then(|model| model.tokenizer_id().cloned())
+        });
         Ok(match (my_folder, their_folder) {
             _ if mine == theirs => "one tokenizer, so ids pass straight through".to_owned(),
             (Some(a), Some(b)) if a == b => {
                 "one tokenizer, so ids pass straight through".to_owned()
             }
             (Some(a), Some(b)) => identity(&*self.open(&a)?, &*self.open(&b)?),
+            (None, _) if plan.recipe.api(mine).is_some() => {
+                "it is served, and the guides read its text".to_owned()
+            }
             (None, None) => "each trains its own, so the guides read text".to_owned(),
             _ => "one is still to be trained, so the guides read text".to_owned(),
         })

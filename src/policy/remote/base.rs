@@ -39,14 +39,25 @@ pub struct RemoteBase {
     away: HashMap<u64, Away>,
     ready: Vec<(Ticket, Result<Extended>)>,
     sent: u64,
+    /// How often in a row fewer continuations came than were asked for.
+    short: u32,
     paid: Option<Paid>,
 }
 
 /// A request under way.
 struct Away {
-    tickets: Vec<(Ticket, Extend)>,
+    samples: Vec<Sample>,
     ask: Ask,
+}
+
+/// A continuation that was asked for.
+struct Sample {
+    ticket: Ticket,
+    extend: Extend,
+    /// What it is found by once it was paid for.
     key: String,
+    /// Its random number.
+    number: u64,
 }
 
 impl RemoteBase {
@@ -62,9 +73,19 @@ impl RemoteBase {
             let [prompt, completion] = paid.spent();
             calls.spent_before(Tokens { prompt, completion });
         }
-        let (nodes, away) = (Nodes::default(), HashMap::new());
-        let ready = Vec::new();
-        Ok(Self { server, asking, sampling, dropped, calls, nodes, away, ready, sent: 0, paid })
+        Ok(Self {
+            server,
+            asking,
+            sampling,
+            dropped,
+            calls,
+            nodes: Nodes::default(),
+            away: HashMap::new(),
+            ready: Vec::new(),
+            sent: 0,
+            short: 0,
+            paid,
+        })
     }
 
     pub fn server(&self) -> &Server {
@@ -117,46 +138,35 @@ impl RemoteBase {
         }
     }
 
-    /// Sends one request for some continuations of one response, or takes what it gave before.
+    /// Sends one request for some continuations of one response; those that were paid for before
+    /// are handed out.
     fn send(&mut self, tickets: Vec<(Ticket, Extend)>) -> Result<()> {
         let Some((_, first)) = tickets.first() else { return Ok(()) };
         let kept = self.nodes.get(&first.node).ok_or_else(not_kept)?;
         let (asked, said) = (kept.batch.clone(), kept.row.clone());
-        let numbers: Vec<u64> = tickets
-            .iter()
-            .map(|(_, extend)| {
-                // All 53 random bits.
-                let drawn = extend.stream.uniform(said.asked as u64, extend.slot);
-                (drawn * (1_u64 << 53) as f64) as u64
-            })
-            .collect();
-        let is_last = said.asked + first.max_tokens >= self.asking.max_new_tokens;
-        let room = self.asking.max_new_tokens.saturating_sub(said.tokens()).max(1);
-        let max_tokens = match self.reads_ids() {
-            true => first.max_tokens,
-            false if is_last => first.max_tokens.min(room),
-            false => first.max_tokens + SPARE,
-        };
-        let told = self.asking.stop.iter().take(self.server.facts.max_stops).cloned();
-        let adds_special = (self.asking.template.bos() == Some(false)
-            && self.server.facts.takes_special)
-            .then_some(false);
-        let ask = Ask {
-            context: asked.read(&self.server, &said),
-            n: tickets.len(),
-            max_tokens,
-            // Below 2³¹.
-            seed: numbers[0] >> 22,
-            sampling: self.sampling,
-            stop: told.collect(),
-            adds_special,
-        };
-        let model = self.server.model.as_deref();
-        let key = paid::key(model.unwrap_or(&self.server.service.url), &ask, &numbers)?;
-        if let Some(given) = self.paid.as_ref().and_then(|paid| paid.known(&key)).cloned() {
-            return self.give(Away { tickets, ask, key }, given);
+        let mut ask = self.ask(asked.read(&self.server, &said), &said, first.max_tokens);
+        let model = self.server.model.clone();
+        let called = model.as_deref().unwrap_or(&self.server.service.url);
+        let mut due = Vec::new();
+        let mut known = Vec::new();
+        for (ticket, extend) in tickets {
+            // All 53 random bits.
+            let drawn = extend.stream.uniform(said.asked as u64, extend.slot);
+            let number = (drawn * (1_u64 << 53) as f64) as u64;
+            let key = paid::key(called, &ask, number)?;
+            let sample = Sample { ticket, extend, key, number };
+            match self.paid.as_ref().and_then(|paid| paid.known(&sample.key)) {
+                Some(given) => known.push((sample, given)),
+                None => due.push(sample),
+            }
         }
-        let body = self.server.dialect.body(model, &ask, &self.server.facts);
+        for (sample, given) in known {
+            self.give(Away { samples: vec![sample], ask: ask.clone() }, given)?;
+        }
+        let Some(first) = due.first() else { return Ok(()) };
+        // Below 2³¹.
+        (ask.n, ask.seed) = (due.len(), first.number >> 22);
+        let body = self.server.dialect.body(model.as_deref(), &ask, &self.server.facts);
         let prompt = prompt_tokens(&ask.context);
         let completion = (ask.n * ask.max_tokens) as u64;
         let call = Call {
@@ -166,30 +176,59 @@ impl RemoteBase {
         };
         self.sent += 1;
         self.calls.submit(self.sent, call);
-        self.away.insert(self.sent, Away { tickets, ask, key });
+        self.away.insert(self.sent, Away { samples: due, ask });
         Ok(())
+    }
+
+    /// A request for one continuation of `said` by so many tokens.
+    fn ask(&self, context: Read, said: &Said, wanted: usize) -> Ask {
+        let is_last = said.asked + wanted >= self.asking.max_new_tokens;
+        let room = self.asking.max_new_tokens.saturating_sub(said.tokens()).max(1);
+        let max_tokens = match self.reads_ids() {
+            true => wanted,
+            false if is_last => wanted.min(room),
+            false => wanted + SPARE,
+        };
+        let told = self.asking.stop.iter().take(self.server.facts.max_stops).cloned();
+        let leaves_bos = self.asking.template.bos() == Some(false);
+        let adds_special = (leaves_bos && self.server.facts.takes_special).then_some(false);
+        let (sampling, stop) = (self.sampling, told.collect());
+        Ask { context, n: 1, max_tokens, seed: 0, sampling, stop, adds_special }
     }
 
     /// An answer of the server, written down before it is used.
     fn came(&mut self, away: Away, answer: Answer<Given>) -> Result<()> {
         let Answer { value: given, used, seconds } = answer;
         if let Some(paid) = &mut self.paid {
-            let tokens = [used.prompt, used.completion];
-            paid.keep(away.key.clone(), given.clone(), tokens, seconds)?;
+            let keys = away.samples.iter().take(given.choices.len());
+            let keys = keys.map(|sample| sample.key.clone()).collect();
+            paid.keep(keys, given.clone(), [used.prompt, used.completion], seconds)?;
         }
+        self.learn(away.samples.len(), given.choices.len());
         self.give(away, given)
     }
 
-    /// Hands out the continuations that were given. Those that are lacking are asked for again, in
-    /// smaller requests.
-    fn give(&mut self, away: Away, given: Given) -> Result<()> {
-        let Away { mut tickets, ask, .. } = away;
-        let given = given.to(&ask, &self.server.facts);
-        let lacking = tickets.split_off(given.choices.len().min(tickets.len()));
-        if !lacking.is_empty() {
-            self.server.facts.max_n = self.server.facts.max_n.min(given.choices.len());
+    /// A server that gives fewer continuations than were asked for, time and again, is asked for
+    /// fewer.
+    fn learn(&mut self, asked: usize, given: usize) {
+        const TIMES: u32 = 3;
+        match given < asked {
+            true => self.short += 1,
+            false if asked > 1 => self.short = 0,
+            false => {}
         }
-        for ((ticket, extend), choice) in tickets.into_iter().zip(given.choices) {
+        if self.short >= TIMES {
+            self.server.facts.max_n = self.server.facts.max_n.min(given.max(1));
+            self.short = 0;
+        }
+    }
+
+    /// Hands out the continuations that were given. Those that are lacking are asked for again.
+    fn give(&mut self, away: Away, given: Given) -> Result<()> {
+        let Away { mut samples, ask } = away;
+        let given = given.to(&ask, &self.server.facts);
+        let lacking = samples.split_off(given.choices.len().min(samples.len()));
+        for (Sample { ticket, extend, .. }, choice) in samples.into_iter().zip(given.choices) {
             // A prompt that has gone needs no answer.
             let Some(kept) = self.nodes.get(&extend.node) else { continue };
             if let Some(ids) = &given.prompt_ids
@@ -202,7 +241,7 @@ impl RemoteBase {
             let extended = self.extended(&extend, choice);
             self.ready.push((ticket, extended));
         }
-        self.send_all(lacking)
+        self.send_all(lacking.into_iter().map(|sample| (sample.ticket, sample.extend)).collect())
     }
 
     fn extended(&mut self, extend: &Extend, choice: Choice) -> Result<Extended> {
@@ -305,7 +344,7 @@ impl Proposer for RemoteBase {
 
     fn release(&mut self, root: &Node) {
         let of_root =
-            |away: &Away| away.tickets.iter().any(|(_, extend)| extend.node.root() == *root);
+            |away: &Away| away.samples.iter().any(|sample| sample.extend.node.root() == *root);
         let numbers: Vec<u64> =
             self.away.iter().filter(|(_, away)| of_root(away)).map(|(number, _)| *number).collect();
         for number in numbers {
@@ -323,7 +362,7 @@ impl RemoteBase {
         if ends_all {
             return Err(error);
         }
-        let lost = away.tickets.into_iter().map(|(ticket, _)| (ticket, Err(again(&error))));
+        let lost = away.samples.into_iter().map(|sample| (sample.ticket, Err(again(&error))));
         self.ready.extend(lost);
         Ok(())
     }

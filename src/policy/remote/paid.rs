@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -19,8 +20,8 @@ use crate::sampling::Sampling;
 /// One answer of a server, as a line of a journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// Of what was asked: see [`key`].
-    pub key: String,
+    /// What each continuation answers: see [`key`].
+    pub keys: Vec<String>,
     /// The task that asked first.
     pub task: String,
     pub given: Given,
@@ -32,7 +33,10 @@ pub struct Receipt {
 /// The answers of one server to one run.
 pub struct Paid {
     journal: Journal<Receipt>,
-    known: HashMap<String, Receipt>,
+    /// By its key the answer that holds a continuation, and which of them it is.
+    known: HashMap<String, (Rc<Given>, usize)>,
+    /// Tokens of prompts and tokens sampled.
+    spent: [u64; 2],
     task: String,
 }
 
@@ -41,52 +45,60 @@ impl Paid {
     /// (`others`) is known, too.
     pub fn open(file: &Path, others: &[impl AsRef<Path>], task: &str) -> Result<Self> {
         let (journal, own) = Journal::<Receipt>::open(file)?;
-        let mut known = HashMap::new();
+        let (known, task) = (HashMap::new(), task.to_owned());
+        let mut paid = Self { journal, known, spent: [0, 0], task };
         for other in others {
-            for (receipt, _) in journal::complete_lines::<Receipt>(other.as_ref())? {
-                known.insert(receipt.key.clone(), receipt);
-            }
+            let lines = journal::complete_lines::<Receipt>(other.as_ref())?;
+            lines.into_iter().for_each(|(receipt, _)| paid.note(receipt));
         }
-        known.extend(own.into_iter().map(|receipt| (receipt.key.clone(), receipt)));
-        Ok(Self { journal, known, task: task.to_owned() })
+        own.into_iter().for_each(|receipt| paid.note(receipt));
+        Ok(paid)
     }
 
-    /// The answer that is known.
-    pub fn known(&self, key: &str) -> Option<&Given> {
-        self.known.get(key).map(|receipt| &receipt.given)
+    fn note(&mut self, receipt: Receipt) {
+        let Receipt { keys, given, prompt_tokens, completion_tokens, .. } = receipt;
+        let [prompt, completion] = self.spent;
+        self.spent = [prompt + prompt_tokens, completion + completion_tokens];
+        let given = Rc::new(given);
+        let places = keys.into_iter().enumerate();
+        self.known.extend(places.map(|(place, key)| (key, (given.clone(), place))));
+    }
+
+    /// The continuation that is known, as the answer of a request for it alone.
+    pub fn known(&self, key: &str) -> Option<Given> {
+        let (given, place) = self.known.get(key)?;
+        let choices = vec![given.choices.get(*place)?.clone()];
+        Some(Given { choices, ..Given::clone(given) })
     }
 
     /// Tokens of prompts and tokens sampled that were paid for so far.
     pub fn spent(&self) -> [u64; 2] {
-        let tokens = self.known.values();
-        tokens.fold([0, 0], |[prompt, completion], receipt| {
-            [prompt + receipt.prompt_tokens, completion + receipt.completion_tokens]
-        })
+        self.spent
     }
 
-    /// Writes down an answer; on disk when this returns.
+    /// Writes down an answer, whose continuations answer `keys`; on disk when this returns.
     pub fn keep(
         &mut self,
-        key: String,
+        keys: Vec<String>,
         given: Given,
         [prompt_tokens, completion_tokens]: [u64; 2],
         seconds: f64,
     ) -> Result<()> {
         let task = self.task.clone();
-        let receipt = Receipt { key, task, given, prompt_tokens, completion_tokens, seconds };
+        let receipt = Receipt { keys, task, given, prompt_tokens, completion_tokens, seconds };
         self.journal.append(&receipt)?;
-        self.known.insert(receipt.key.clone(), receipt);
+        self.note(receipt);
         Ok(())
     }
 }
 
-/// What tells one thing that is asked from another: all of it, and the random numbers of its
-/// samples, because a server may take no seed.
+/// What tells one continuation from another: all that was asked but for the company it was asked
+/// in, and its random number, because a server may take no seed.
 ///
 /// # Errors
 /// Never but where a number is none.
-pub fn key(model: &str, ask: &Ask, samples: &[u64]) -> Result<String> {
-    let Ask { context, n, max_tokens, seed, sampling, stop, adds_special } = ask;
+pub fn key(model: &str, ask: &Ask, number: u64) -> Result<String> {
+    let Ask { context, n: _, max_tokens, seed: _, sampling, stop, adds_special } = ask;
     let read = match context {
         Read::Text(text) => json!({ "text": text }),
         Read::Ids(ids) => json!({ "ids": ids }),
@@ -100,7 +112,7 @@ pub fn key(model: &str, ask: &Ask, samples: &[u64]) -> Result<String> {
         Sampling::Greedy => json!("greedy"),
         Sampling::Random { temperature, top_k, top_p } => json!([temperature, top_k, top_p]),
     };
-    let asked = json!([model, read, n, max_tokens, seed, sampling, stop, adds_special, samples]);
+    let asked = json!([model, read, max_tokens, sampling, stop, adds_special, number]);
     let text = serde_json::to_vec(&asked).map_err(|error| Error::failed(error.to_string()))?;
     let digest = Sha256::digest(&text);
     Ok(digest[..12].iter().map(|byte| format!("{byte:02x}")).collect())

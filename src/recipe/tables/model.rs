@@ -98,6 +98,12 @@ impl Model {
         outcome
     }
 
+    /// The folder or hub id of its tokenizer, where it has one before a run.
+    pub fn tokenizer_id(&self) -> Option<&String> {
+        let served = self.api.as_ref().and_then(|api| api.tokenizer.as_ref());
+        self.id.as_ref().or(served)
+    }
+
     pub(in crate::recipe) fn rules(&self, name: &str, rules: &mut Rules) {
         let table = format!("models.{name}");
         rules.folder_name("models", name);

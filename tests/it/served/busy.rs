@@ -10,6 +10,7 @@ use w2s::text::PromptTemplate;
 
 use super::Words;
 use crate::common::desk::Queue;
+use crate::common::one_of_three;
 use crate::common::scripted::Judge31;
 
 const PROMPTS: usize = 200;
@@ -19,6 +20,14 @@ const SLOTS: usize = 64;
 /// 500 ms a request, 50 tokens.
 #[test]
 fn all_slots_of_a_slow_server_are_busy() {
+    one_of_three(|| {
+        let of_ideal = measured();
+        if of_ideal < 1.15 { Ok(()) } else { Err(format!("{of_ideal} of the ideal time")) }
+    });
+}
+
+/// The time that all prompts took, in units of that of a server with all its slots at work.
+fn measured() -> f64 {
     let scale: f64 = std::env::var("W2S_LATENCY").map_or(0.3, |scale| scale.parse().unwrap());
     let tokens = if scale < 1.0 { 15 } else { 50 };
     let words = Words::start(move |drawn| Duration::from_secs_f64(scale * (0.05 + 0.45 * drawn)));
@@ -57,5 +66,5 @@ fn all_slots_of_a_slow_server_are_busy() {
         seconds / ideal
     );
     assert!(words.loopback.in_flight_most() <= SLOTS, "{}", words.loopback.in_flight_most());
-    assert!(seconds < 1.15 * ideal, "{seconds} {ideal}");
+    seconds / ideal
 }
