@@ -82,14 +82,21 @@ fn llama_cpp_is_steered_as_a_base_here() {
 
     // What is told of sampled texts is what the model here tells of them.
     let sampling = Sampling::new(1.0, 0, 1.0);
-    let wanted = Wanted { sampling, count: 8, ..Wanted::greedy(12) };
+    let wanted = Wanted { sampling, count: 16, ..Wanted::greedy(12) };
+    let mut compared = 0;
     for found in all(&mut base(url, Some(&folder), &wanted), "The", &wanted) {
+        // Of parts of a character nothing is told.
+        let Some(told) = found.logprob else {
+            assert!(!found.response.text.is_ascii(), "{:?}", found.response);
+            continue;
+        };
         let ends = found.end.is_some();
         let here = logprob_here(&folder, "The", &found.response.ids, ends);
-        let told = found.logprob.unwrap();
+        compared += 1;
         let tokens = found.sampled as f64;
         assert!((told - here).abs() / tokens < 1e-4, "{told} for {here} of {tokens} tokens");
     }
+    assert!(compared > 3, "{compared}");
 
     let search = ["--method", "cbs", "--beam-width", "2", "--successors", "2", "--chunk-len", "3"];
     let own = folder.to_str().unwrap();

@@ -71,10 +71,12 @@ fn choice(one: &Value) -> Result<Choice, String> {
         Some("limit") => None,
         _ => return Err("a continuation has no `stop_type`".to_owned()),
     };
+    let sampled = one["tokens_predicted"].as_u64().map(|count| count as usize);
+    // Of tokens that are parts of a character nothing is told, so that the sum is not known.
     let told = one["completion_probabilities"].as_array();
+    let told = told.filter(|all| Some(all.len()) == sampled);
     let logprobs: Option<Vec<f64>> =
         told.and_then(|all| all.iter().map(|token| token["logprob"].as_f64()).collect());
-    let sampled = one["tokens_predicted"].as_u64().map(|count| count as usize);
     let logprob = logprobs.as_ref().map(|all| all.iter().sum());
     Ok(Choice { text, ids, sampled, end, logprob, logprobs, token_texts: None })
 }

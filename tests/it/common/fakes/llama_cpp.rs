@@ -206,8 +206,13 @@ fn one(server: &Server, body: &Value, answers: &Answers, drawn: &Drawn, index: u
     reply
 }
 
+/// Of each token that does not leave a character open; of the others nothing is told.
 fn probabilities(server: &Server, drawn: &Drawn) -> Value {
-    let told = drawn.ids.iter().zip(&drawn.logprobs);
+    let is_whole = |count: usize| {
+        !server.model.text(&drawn.ids[..count]).ends_with(char::REPLACEMENT_CHARACTER)
+    };
+    let told = drawn.ids.iter().zip(&drawn.logprobs).enumerate();
+    let told = told.filter(|(place, _)| is_whole(place + 1)).map(|(_, told)| told);
     told.map(|(&id, logprob)| {
         let token = server.model.tokenizer.decode(&[id]).unwrap();
         json!({ "id": id, "token": token, "logprob": logprob, "top_logprobs": [] })
