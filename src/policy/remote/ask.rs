@@ -96,7 +96,7 @@ impl Given {
                 (choice.logprob, choice.logprobs) = (None, None);
             }
             let texts = choice.token_texts.take();
-            choice.token_texts = texts.filter(|texts| texts.concat() == choice.text);
+            choice.token_texts = texts.and_then(|texts| making_up(texts, &choice.text));
         }
         self
     }
@@ -112,4 +112,16 @@ impl Given {
         };
         self.choices.iter().map(of).sum()
     }
+}
+
+/// Those of the tokens that make up the text: an end token may come behind them.
+fn making_up(mut texts: Vec<String>, text: &str) -> Option<Vec<String>> {
+    let mut bytes = 0;
+    let count = texts.iter().take_while(|token| {
+        bytes += token.len();
+        bytes <= text.len()
+    });
+    let count = count.count();
+    texts.truncate(count);
+    (texts.concat() == text).then_some(texts)
 }

@@ -14,7 +14,7 @@ use tracing::warn;
 use super::ask::{Ask, Choice, Given, Read};
 use super::asking::Asking;
 use super::facts::Ids;
-use super::joining::{Joining, Said};
+use super::joining::{Joining, Said, spaced};
 use super::meter::meter_words;
 use super::paid::{self, Paid};
 use super::prompts::{Asked, prompt_tokens};
@@ -238,6 +238,10 @@ impl RemoteBase {
             {
                 kept.batch.ids.borrow_mut().get_or_insert_with(|| ids.clone());
             }
+            let choice = match self.server.facts.loses_space {
+                true => spaced(choice, kept.batch.text(), &kept.row.text),
+                false => choice,
+            };
             let extended = self.extended(&extend, choice);
             self.ready.push((ticket, extended));
         }

@@ -2,7 +2,7 @@
 //! and at the end of a word where another request is to go on from a text.
 
 use super::ask::{Choice, End};
-use super::words::kept;
+use super::words::{kept, with_space};
 use crate::error::Result;
 use crate::search::Finish;
 use crate::text::Tokenizer;
@@ -147,4 +147,15 @@ impl Joining<'_> {
             said.logprob = parent.logprob.zip(new).map(|(before, new)| before + new);
         }
     }
+}
+
+/// A continuation with the space in front that the server lost.
+pub fn spaced(choice: Choice, prompt: &str, said: &str) -> Choice {
+    let before = if said.is_empty() { prompt } else { said };
+    let Some(text) = with_space(before, &choice.text) else { return choice };
+    let mut token_texts = choice.token_texts;
+    if let Some(first) = token_texts.as_mut().and_then(|texts| texts.first_mut()) {
+        first.insert(0, ' ');
+    }
+    Choice { text, token_texts, ..choice }
 }

@@ -51,6 +51,11 @@ impl Asked {
         Ok(Self { text, turns: Vec::new(), ids: RefCell::new(ids), begins })
     }
 
+    /// The text that a response begins behind.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// What the server reads to go on from `said`.
     pub fn read(&self, server: &Server, said: &Said) -> Read {
         if server.dialect == Dialect::Chat {

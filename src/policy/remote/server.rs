@@ -4,11 +4,13 @@
 use serde_json::{Value, json};
 use tracing::info;
 
+use super::ask::{Ask, Read};
 use super::dialect::{Dialect, Route};
-use super::facts::Facts;
+use super::facts::{Facts, Ids};
 use crate::error::{Error, Result};
 use crate::http::{Call, Reply, Service, Tokens, service};
 use crate::recipe::Api;
+use crate::sampling::Sampling;
 
 /// A server that was asked what it is.
 #[derive(Debug, Clone)]
@@ -46,7 +48,7 @@ impl Server {
             dialect.name(),
             server.facts.max_n,
             match server.facts.ids {
-                super::facts::Ids::No => "texts",
+                Ids::No => "texts",
                 _ => "token ids",
             }
         );
@@ -85,10 +87,35 @@ impl Server {
             }
             Dialect::Chat => continues_turns(&self.service, listed)?,
             Dialect::OpenAi if is_openai(&self.service.url) => {}
-            Dialect::OpenAi => self.try_completions()?,
+            Dialect::OpenAi => {
+                self.try_completions()?;
+                // llama-cpp-python cuts by top-p before the temperature.
+                self.facts.top_p &= listed.owner() != Some("me");
+            }
             Dialect::Ollama | Dialect::Transformers => {}
         }
+        if self.facts.ids == Ids::No && self.dialect != Dialect::Chat {
+            self.facts.loses_space = !is_openai(&self.service.url) && self.loses_space()?;
+        }
         Ok(())
+    }
+
+    /// Whether a word that goes on behind a word comes without the space between them.
+    fn loses_space(&self) -> Result<bool> {
+        let ask = Ask {
+            context: Read::Text("The film was".to_owned()),
+            n: 1,
+            max_tokens: 8,
+            seed: 1,
+            sampling: Sampling::Greedy,
+            stop: Vec::new(),
+            adds_special: None,
+        };
+        let body = self.dialect.body(self.model.as_deref(), &ask, &self.facts);
+        let given = self.try_once(body)?.ok().map(|reply| self.dialect.read(&reply));
+        let Some(Ok(given)) = given else { return Ok(false) };
+        let said = given.choices.first().and_then(|choice| choice.text.chars().next());
+        Ok(said.is_some_and(char::is_alphanumeric))
     }
 
     /// What a server of unknown make takes of `/completions`: all that is asked of it, or less.

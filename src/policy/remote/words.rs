@@ -67,6 +67,14 @@ fn is_word(letter: char) -> bool {
         | '\u{FF00}'..='\u{FFEF}' | '\u{20000}'..='\u{3FFFF}')
 }
 
+/// What a server says behind `before` with the space in front of it that got lost. A word that goes
+/// on behind a word is one of its own: texts are cut where words end.
+pub fn with_space(before: &str, text: &str) -> Option<String> {
+    let begins = text.chars().next().filter(|first| first.is_alphanumeric() && !is_word(*first));
+    let follows = before.chars().next_back().filter(|last| !last.is_whitespace());
+    (begins.is_some() && follows.is_some()).then(|| format!(" {text}"))
+}
+
 /// All of it but a character that is not whole.
 fn whole(text: &str) -> usize {
     let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER).len();
@@ -115,6 +123,20 @@ mod tests {
         // A letter of several tokens whose texts do not make up the text.
         let Kept { bytes, .. } = kept("naïve\u{FFFD}", None, 4, 4);
         assert_eq!(&"naïve\u{FFFD}"[..bytes], "naïve");
+    }
+
+    #[test]
+    fn a_lost_space_comes_back_in_front_of_words_alone() {
+        for (before, text, expected) in [
+            ("The film", "is good", Some(" is good")),
+            ("The film.", "It is", Some(" It is")),
+            ("The film", ", too", None),
+            ("The film ", "is", None),
+            ("", "It", None),
+            ("電影", "好", None),
+        ] {
+            assert_eq!(with_space(before, text).as_deref(), expected);
+        }
     }
 
     #[test]

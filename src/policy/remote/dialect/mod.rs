@@ -102,6 +102,7 @@ impl Dialect {
             logprobs: false,
             extra_knobs: true,
             context: None,
+            loses_space: false,
             takes_special: false,
         };
         match self {

@@ -1,5 +1,5 @@
 //! `/completions` as OpenAI documents it, and every server that has it. Beyond that a server takes
-//! what it was found to take: see `discover.rs`.
+//! what it was found to take.
 
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ pub fn body(model: Option<&str>, ask: &Ask, facts: &Facts) -> Value {
 pub fn read(reply: &Value) -> Result<Given, String> {
     let mut given = completions::read(reply, |choice| {
         let text = text_of(choice, "text")?.to_owned();
-        let told = logprobs(choice).filter(|(texts, _)| texts.concat() == text);
+        let told = logprobs(choice);
         let end = match choice["finish_reason"].as_str() {
             Some("stop") => Some(End::Either),
             Some("content_filter") => return Err("a filter withheld the text".to_owned()),
