@@ -177,6 +177,11 @@ impl Failure {
             Cause::Budget(_) => {
                 "raise `budget`, and the same command continues: nothing is paid twice".to_owned()
             }
+            Cause::Status { status: 400 | 413 | 422, .. } => {
+                "it will not take this request; where prompt or response are too long for it, \
+                 shorten the prompt or lower `max_new_tokens`"
+                    .to_owned()
+            }
             _ => "the same command asks again".to_owned(),
         }
     }

@@ -26,8 +26,8 @@ impl Secret {
         if value.is_empty() {
             return Err(Error::failed(format!(
                 "the environment variable `{name}` that is to hold a key is not set\n\nhint: \
-                 `export {name}=…` in the shell that starts the program; the recipe names the \
-                 variable, never the key"
+                 `export {name}=…` in the shell that starts the program; recipes and flags \
+                 name the variable, never the key"
             )));
         }
         if !value.chars().all(|character| character.is_ascii_graphic()) {

@@ -22,6 +22,25 @@ pub struct Asking {
 }
 
 impl Asking {
+    /// What a server must be able to do, whatever its sampling.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] where its tokenizer is another one, or responses do not fit what it reads.
+    pub fn check(&self, server: &Server) -> Result<()> {
+        if let Some(tokenizer) = self.tokenizer.as_ref().filter(|_| server.facts.ids != Ids::No) {
+            server.check_tokenizer(tokenizer)?;
+        }
+        match server.facts.context.filter(|context| self.max_new_tokens >= *context) {
+            None => Ok(()),
+            Some(context) => Err(Error::recipe(format!(
+                "`{}`: responses of up to {} tokens do not fit the {context} tokens that the \
+                 server reads, prompt and response together\n\nhint: lower `max_new_tokens`, or give \
+                 the server a longer context",
+                server.service.name, self.max_new_tokens
+            ))),
+        }
+    }
+
     /// What the server cannot take, as a recipe says it, where that may be left out.
     ///
     /// # Errors
@@ -38,10 +57,14 @@ impl Asking {
             return Ok(all);
         }
         let (name, dialect, told) = (&server.service.name, server.dialect.name(), all.join(", "));
+        let by_itself = match told.contains("bos = ") {
+            true => "give the model's tokenizer, as `api.tokenizer` or `--base-tokenizer`",
+            false => "give the model a `sampling` of its own without it",
+        };
         Err(Error::recipe(format!(
-            "`{name}`: the server at {} ({dialect}) cannot take {told}\n\nhint: give the model a \
-             `sampling` of its own without it, or `api.unsupported = \"drop\"`, which the summary \
-             tells",
+            "`{name}`: the server at {} ({dialect}) cannot take {told}\n\nhint: {by_itself}, or \
+             sample without it (`api.unsupported = \"drop\"`, `--drop-unsupported`), which the \
+             summary tells",
             server.service.url
         )))
     }

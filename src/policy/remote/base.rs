@@ -66,6 +66,7 @@ impl RemoteBase {
     /// # Errors
     /// [`Error::Recipe`] where the server cannot take a setting of the sampling that must hold.
     pub fn new(server: Server, asking: Asking, paid: Option<Paid>) -> Result<Self> {
+        asking.check(&server)?;
         let dropped = asking.dropped(&server)?;
         let sampling = server.facts.supported(asking.sampling);
         let calls = calls(&server);

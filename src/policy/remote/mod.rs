@@ -12,6 +12,7 @@ mod paid;
 mod probe;
 mod prompts;
 mod server;
+mod tokens;
 mod words;
 
 pub use ask::{Ask, Choice, End, Given, Read};

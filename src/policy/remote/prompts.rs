@@ -45,7 +45,7 @@ impl Asked {
         if begins && ids.is_none() {
             return Err(Error::failed(
                 "an empty prompt gives a served model nothing to read\n\nhint: give a prompt, or \
-                 the model's tokenizer as `api.tokenizer`",
+                 the model's tokenizer (`api.tokenizer`, `--base-tokenizer`)",
             ));
         }
         Ok(Self { text, turns: Vec::new(), ids: RefCell::new(ids), begins })

@@ -2,7 +2,7 @@
 //! speaks and what it can do. Found by asking it, once, before anything is sampled.
 
 use serde_json::{Value, json};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::ask::{Ask, Read};
 use super::dialect::{Dialect, Route};
@@ -31,6 +31,7 @@ impl Server {
     pub fn open(name: &str, api: &Api) -> Result<Self> {
         let key = api.key.as_deref();
         let service = service(name, &api.url, key, &api.limits, &api.budget)?;
+        info!("{name}: asking {} what it can do", service.url);
         let listed = Listed::of(&service)?;
         let dialect = match Dialect::of(api.dialect) {
             Some(dialect) => dialect,
@@ -285,16 +286,22 @@ fn model(name: &str, api: &Api, dialect: Dialect, listed: &Listed) -> Result<Opt
             }
             Ok(Some(model.clone()))
         }
-        (Some(model), _) => Ok(Some(model.clone())),
+        (Some(model), _) => {
+            if !names.is_empty() && !names.contains(&model.as_str()) {
+                warn!("{name}: the server does not list `{model}`, but {}", serves(&names));
+            }
+            Ok(Some(model.clone()))
+        }
         (None, [only]) => Ok(Some((*only).to_owned())),
         (None, []) if !by_name => Ok(None),
         (None, []) => Err(Error::recipe(format!(
-            "`{name}`: the server at {} does not say what it serves\n\nhint: name the model as \
-             `api.model`",
+            "`{name}`: the server at {} does not say what it serves\n\nhint: check the address, which \
+             most servers want with `/v1` at its end and nothing behind, or name the model \
+             (`api.model`, `--base-model`)",
             api.url
         ))),
         (None, many) if by_name => Err(Error::recipe(format!(
-            "`{name}`: the server at {} serves several models\n\nhint: name one as `api.model`: {}",
+            "`{name}`: the server at {} serves several models\n\nhint: name one (`api.model`, `--base-model`): {}",
             api.url,
             serves(many)
         ))),

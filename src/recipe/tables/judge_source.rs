@@ -211,4 +211,12 @@ fn program_rules(table: &str, words: &[String], rules: &mut Rules) {
              recipe's folder",
         );
     }
+    // A script in the recipe's folder, by its usual ending.
+    let script = words.get(1).filter(|word| word.ends_with(".py") || word.ends_with(".sh"));
+    if let Some(script) = script.filter(|script| !rules.folder.join(script).is_file()) {
+        rules.problem_hint(
+            format!("`{table}.command`: there is no file `{script}` in the recipe's folder"),
+            "the program is started there",
+        );
+    }
 }

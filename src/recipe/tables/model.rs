@@ -230,6 +230,7 @@ impl Model {
         }
         let bos = match (self.bos, &self.chat) {
             (Some(true), _) => "after BOS",
+            _ if self.api.is_some() && self.tokenizer_id().is_none() => "BOS as the server has it",
             (_, Some(_)) => "BOS as the template has it",
             (None, None) => "BOS as the tokenizer has it",
             (Some(false), None) => "without BOS",

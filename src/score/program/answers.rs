@@ -55,7 +55,11 @@ impl<'a> Answers<'a> {
             Some(_) => (self.next(line)?, None),
         };
         let reward = reward.filter(|reward| reward.is_finite()).ok_or_else(|| {
-            format!("wrote {line:?} for `{}`, which is no finite number", self.ids[place])
+            format!(
+                "wrote {line:?} for `{}`, which is no finite number\n\nhint: its output is for one \
+                 number a line alone; print all else to stderr",
+                self.ids[place]
+            )
         })?;
         self.rewards[place] = Some(reward);
         self.due.retain(|&due| due != place);
