@@ -129,15 +129,20 @@ pub fn check_ahead(context: &Context) -> Result<()> {
     for task in tasks(&context.plan, Stage::Steer)? {
         let Task::Steer { cell, .. } = &task else { continue };
         let Some(api) = context.recipe().api(&cell.base) else { continue };
-        if asked.contains(&cell.base) || context.is_done(&task)? {
+        let tilts = cell.method.proposal.tilt().is_some_and(|weight| weight != 0.0);
+        let question = (cell.base.clone(), tilts);
+        if asked.contains(&question) || context.is_done(&task)? {
             continue;
         }
         let answering = steer.answering(context.recipe(), &cell.base);
         let settings = SteerSettings::of(steer, answering);
         let server = servers.server(&cell.base, api)?;
         let asking = servers.asking(context, &cell.base, api, &settings)?;
-        RemoteBase::new(server, asking, None)?;
-        asked.insert(cell.base.clone());
+        let base = RemoteBase::new(server, asking, None)?;
+        if tilts {
+            base.check_tilt()?;
+        }
+        asked.insert(question);
     }
     Ok(())
 }

@@ -19,9 +19,11 @@ use super::meter::meter_words;
 use super::paid::{self, Paid};
 use super::prompts::{Asked, prompt_tokens};
 use super::server::Server;
+use super::tilted::{TiltedBase, tokenizer};
 use super::words::SPARE;
 use crate::error::{Error, Result};
 use crate::http::{Answer, Call, Calls, Failure, Tokens};
+use crate::policy::Member;
 use crate::prompt::PromptText;
 use crate::sampling::Sampling;
 use crate::search::{Extend, Extended, Finish, Node, Nodes, Proposer, Response, Ticket};
@@ -91,6 +93,24 @@ impl RemoteBase {
             let told = self.dropped.join(", ");
             warn!("{name}: the server ({dialect}) cannot take {told}; it samples without");
         }
+    }
+
+    /// Whether guides can be added to what it samples.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] with the reason where they cannot.
+    pub fn check_tilt(&self) -> Result<()> {
+        let tokenizer = tokenizer(&self.server, &self.asking)?;
+        self.server.vocabulary_told(tokenizer.vocab_size())?;
+        Ok(())
+    }
+
+    /// The same model with guides added to it, of which at least one has a weight.
+    ///
+    /// # Errors
+    /// Those of [`TiltedBase::new`].
+    pub fn tilt(self, members: Vec<Member>) -> Result<TiltedBase> {
+        TiltedBase::new(self.server, self.asking, self.paid, members)
     }
 
     /// Requests that it can have under way, at most.

@@ -12,6 +12,9 @@ mod paid;
 mod probe;
 mod prompts;
 mod server;
+mod tilted;
+mod tilting;
+mod whole;
 mod words;
 
 pub use ask::{Ask, Choice, End, Given, Read};
@@ -22,3 +25,4 @@ pub use facts::{Facts, Ids};
 pub use paid::{Paid, Receipt};
 pub use probe::{Finding, Report, probe};
 pub use server::Server;
+pub use tilted::TiltedBase;
