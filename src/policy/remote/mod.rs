@@ -6,6 +6,7 @@ mod asking;
 mod base;
 mod dialect;
 mod facts;
+mod grown;
 mod joining;
 mod meter;
 mod paid;

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::ask::{Ask, Choice, End, Given, Read};
 use super::asking::Asking;
 use super::dialect::Told;
+use super::grown::{Growing, Opened, Row};
 use super::meter::meter_words;
 use super::paid::{self, Paid};
 use super::prompts::Asked;
@@ -20,12 +20,11 @@ use super::tilting::Tilting;
 use super::whole;
 use crate::error::{Error, Result};
 use crate::http::{Answer, Call, Calls, Failure, Tokens};
-use crate::policy::draw::Distribution;
 use crate::policy::ending::Ending;
 use crate::policy::growing::Sample;
 use crate::policy::{LocalPolicy, Member};
 use crate::prompt::PromptText;
-use crate::search::{Extend, Extended, Finish, Node, Nodes, Proposer, Ticket};
+use crate::search::{Extend, Extended, Node, Nodes, Proposer, Ticket};
 use crate::text::Tokenizer;
 
 /// Tokens of one request of a search: as many are paid for before they are written down.
@@ -48,40 +47,6 @@ pub struct TiltedBase {
     /// Rows and requests so far.
     numbers: u64,
     paid: Option<Paid>,
-}
-
-/// A prompt that was opened.
-struct Opened {
-    ids: Vec<i64>,
-    begins: bool,
-}
-
-/// A response that can go on.
-#[derive(Clone)]
-struct Row {
-    response: Vec<i64>,
-    logprobs: Vec<f64>,
-    /// What the guides know it as.
-    guides: Node,
-    /// Its last tokens, which the guides have not read.
-    unread: Vec<i64>,
-}
-
-/// A response while it grows.
-struct Growing {
-    ticket: Ticket,
-    extend: Extend,
-    prompt: Rc<Opened>,
-    sample: Sample,
-    guides: Node,
-    unread: Vec<i64>,
-    /// What the guides add to each token that may come next.
-    added: Vec<f32>,
-    /// Of what is asked for with this.
-    key: String,
-    used: Tokens,
-    cached: u64,
-    seconds: f64,
 }
 
 /// A request under way, and the rows that wait for it: they have read the same.
@@ -154,49 +119,14 @@ impl TiltedBase {
         self.numbers
     }
 
+    /// A row that grows, by its number; `None` where all of it was drawn and paid for before.
     fn begin(&mut self, ticket: Ticket, extend: Extend) -> Result<Option<u64>> {
         let kept = self.nodes.get(&extend.node).ok_or_else(not_kept)?;
-        let (prompt, row) = (kept.batch.clone(), kept.row.clone());
-        let read = [prompt.ids.as_slice(), &row.response].concat();
-        let drawn = extend.stream.uniform(row.response.len() as u64, extend.slot);
-        let ask = Ask {
-            context: Read::Ids(read),
-            n: 1,
-            max_tokens: extend.max_tokens,
-            seed: 0,
-            sampling: self.asking.sampling,
-            stop: self.asking.stop.clone(),
-            adds_special: None,
-        };
-        let model = self.server.model.as_ref().unwrap_or(&self.server.service.url);
-        let model = format!("{model} and guides {}", self.tilting.fingerprint());
-        // All 53 random bits.
-        let key = paid::key(&model, &ask, &[(drawn * (1_u64 << 53) as f64) as u64])?;
-        let sample = Sample {
-            parent: extend.node.clone(),
-            begins: prompt.begins,
-            response: row.response,
-            logprobs: row.logprobs,
-            drawn: 0,
-            budget: extend.max_tokens,
-            finish: None,
-            end: None,
-        };
-        let mut growing = Growing {
-            ticket,
-            extend,
-            prompt,
-            sample,
-            guides: row.guides,
-            unread: row.unread,
-            added: Vec::new(),
-            key,
-            used: Tokens::default(),
-            cached: 0,
-            seconds: 0.0,
-        };
-        if let Some(choice) = self.known(&growing.key) {
-            self.repeat(&mut growing, &choice)?;
+        let mut growing = Growing::new(ticket, extend, kept.batch.clone(), kept.row.clone());
+        growing.key = self.key(&growing)?;
+        let known = self.paid.as_ref().and_then(|paid| paid.known(&growing.key));
+        if let Some(given) = known {
+            growing.repeat(given, &self.ending())?;
             self.finish(growing)?;
             return Ok(None);
         }
@@ -205,35 +135,25 @@ impl TiltedBase {
         Ok(Some(number))
     }
 
-    /// What was drawn and paid for before.
-    fn known(&self, key: &str) -> Option<Choice> {
-        self.paid.as_ref()?.known(key)?.choices.first().cloned()
+    /// What a row that has not grown yet is written down as.
+    fn key(&self, growing: &Growing) -> Result<String> {
+        let model = self.server.model.as_ref().unwrap_or(&self.server.service.url);
+        let model = format!("{model} and guides {}", self.tilting.fingerprint());
+        // All 53 random bits.
+        let drawn = (growing.uniform() * (1_u64 << 53) as f64) as u64;
+        paid::key(&model, &growing.ask(&self.asking), &[drawn])
     }
 
-    fn repeat(&self, growing: &mut Growing, choice: &Choice) -> Result<()> {
-        let end = match choice.end {
-            Some(End::Eos(end)) => end,
-            _ => None,
-        };
-        let tokens = choice.ids.iter().flatten().copied().chain(end);
-        for (token, &logprob) in tokens.zip(choice.logprobs.iter().flatten()) {
-            self.push(growing, token, logprob)?;
-        }
-        Ok(())
-    }
-
-    fn push(&self, growing: &mut Growing, token: i64, logprob: f64) -> Result<()> {
-        let ending = ending(&self.tokenizer, &self.asking, &self.end_tokens);
-        ending.push(&mut growing.sample, token, logprob)?;
-        growing.unread.push(token);
-        Ok(())
+    fn ending(&self) -> Ending<'_> {
+        let (tokenizer, stop) = (self.tokenizer.as_ref(), self.asking.stop.as_slice());
+        Ending { tokenizer, stop, end_tokens: &self.end_tokens }
     }
 
     /// Asks what may come next of these rows: the server, and meanwhile the guides.
     fn ask(&mut self, rows: &[u64]) -> Result<()> {
         for &row in rows {
             let Some(growing) = self.growing.get(&row) else { continue };
-            let read = [growing.prompt.ids.as_slice(), &growing.sample.response].concat();
+            let read = growing.read();
             if let Some(away) = self.away.values_mut().find(|away| away.read == read) {
                 away.rows.push(row);
                 continue;
@@ -273,64 +193,32 @@ impl TiltedBase {
     /// Draws the next token of the rows that waited for this; those that go on.
     fn draw(&mut self, away: Away, answer: &Answer<Told>) -> Result<Vec<u64>> {
         let mut open = Vec::new();
-        let mut cost = Some((answer.used, answer.value.cached_tokens, answer.seconds));
+        let mut is_borne = false;
         for row in away.rows {
             let Some(mut growing) = self.growing.remove(&row) else { continue };
-            if let Some((used, cached, seconds)) = cost.take() {
-                growing.used = growing.used.and(used);
-                growing.cached += cached.unwrap_or(0);
-                growing.seconds += seconds;
+            if !std::mem::replace(&mut is_borne, true) {
+                growing.bear(answer);
             }
-            let distribution = Distribution::tilted(&answer.value.logprobs, &growing.added);
-            let Extend { stream, slot, .. } = &growing.extend;
-            let u = stream.uniform(growing.sample.response.len() as u64, *slot);
-            let (token, logprob) = distribution.draw(&self.asking.sampling, u);
-            self.push(&mut growing, token, logprob)?;
+            growing.draw(&answer.value, &self.asking.sampling, &self.ending())?;
             if growing.sample.grows() {
                 self.growing.insert(row, growing);
                 open.push(row);
                 continue;
             }
-            self.pay(&growing)?;
+            if let Some(paid) = &mut self.paid {
+                let (given, Tokens { prompt, completion }, seconds) = growing.given();
+                paid.keep(growing.key.clone(), given, [prompt, completion], seconds)?;
+            }
             self.finish(growing)?;
         }
         Ok(open)
-    }
-
-    /// Writes down what was drawn, before it is used.
-    fn pay(&mut self, growing: &Growing) -> Result<()> {
-        let Some(paid) = &mut self.paid else { return Ok(()) };
-        let Sample { response, logprobs, drawn, finish, end, .. } = &growing.sample;
-        let ended = usize::from(end.is_some());
-        let (logprobs, ids) = (last(logprobs, *drawn), last(response, drawn - ended));
-        let end = finish.as_ref().map(|(finish, _)| match finish {
-            Finish::Stop => End::Stop,
-            _ => End::Eos(*end),
-        });
-        let choice = Choice {
-            ids: Some(ids),
-            sampled: Some(*drawn),
-            end,
-            logprob: Some(logprobs.iter().sum()),
-            logprobs: Some(logprobs),
-            ..Choice::default()
-        };
-        let Tokens { prompt, completion } = growing.used;
-        let given = Given {
-            choices: vec![choice],
-            prompt_tokens: Some(prompt),
-            cached_tokens: Some(growing.cached),
-            prompt_ids: None,
-        };
-        paid.keep(growing.key.clone(), given, [prompt, completion], growing.seconds)
     }
 
     fn finish(&mut self, growing: Growing) -> Result<()> {
         let Growing { ticket, extend, prompt, sample, guides, unread, .. } = growing;
         // A prompt that has gone needs no answer.
         let Some(node) = self.nodes.child(&extend.node) else { return Ok(()) };
-        let ending = ending(&self.tokenizer, &self.asking, &self.end_tokens);
-        let extended = ending.extended(node.clone(), &sample)?;
+        let extended = self.ending().extended(node.clone(), &sample)?;
         if sample.can_go_on() {
             let Sample { response, logprobs, .. } = sample;
             let row = Row { response, logprobs, guides, unread };
@@ -367,12 +255,7 @@ impl Proposer for TiltedBase {
         for (prompt, guides) in prompts.iter().zip(guides) {
             let asked = Asked::of(prompt, &self.server, &self.asking)?;
             let ids = asked.ids.take().unwrap_or_default();
-            let row = Row {
-                response: Vec::new(),
-                logprobs: Vec::new(),
-                guides: guides.clone(),
-                unread: Vec::new(),
-            };
+            let row = Row::empty(guides.clone());
             let root = self.nodes.open(Opened { ids, begins: asked.begins }, [row]).remove(0);
             self.tilting.name(root.clone(), guides);
             nodes.push(root);
@@ -442,14 +325,6 @@ pub fn tokenizer(server: &Server, asking: &Asking) -> Result<Rc<Tokenizer>> {
             server.service.name
         ))
     })
-}
-
-fn ending<'a>(tokenizer: &'a Tokenizer, asking: &'a Asking, end_tokens: &'a [i64]) -> Ending<'a> {
-    Ending { tokenizer, stop: &asking.stop, end_tokens }
-}
-
-fn last<T: Copy>(all: &[T], count: usize) -> Vec<T> {
-    all[all.len() - count..].to_vec()
 }
 
 /// The same error for another prompt.

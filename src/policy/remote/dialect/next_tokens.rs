@@ -25,10 +25,6 @@ pub struct Told {
 }
 
 impl Dialect {
-    pub fn has_next_tokens(self) -> bool {
-        matches!(self, Self::LlamaCpp | Self::Vllm)
-    }
-
     /// The body of a request for what may come behind `ids`, out of so many tokens. It samples one
     /// token, which nobody wants; llama.cpp tells nothing where that is a part of a character, so
     /// it is made to sample `end`.
