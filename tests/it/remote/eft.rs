@@ -288,7 +288,13 @@ fn llama_cpp_is_tilted_as_a_base_here() {
             let expected = all(&mut expected, prompt, &wanted);
             let others = all(&mut alone, prompt, &wanted);
             for (number, found) in all(&mut found, prompt, &wanted).iter().enumerate() {
-                same += usize::from(found.response == expected[number].response);
+                let as_here = found.response == expected[number].response;
+                if !as_here {
+                    let ours = &expected[number];
+                    let ids = |extended: &Extended| extended.response.ids.clone();
+                    println!("{sampling:?} {prompt}: {:?} for {:?}", ids(found), ids(ours));
+                }
+                same += usize::from(as_here);
                 differ += usize::from(others[number].response != expected[number].response);
                 count += 1;
             }
