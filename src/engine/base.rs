@@ -1,14 +1,16 @@
 //! The base of an engine: what proposes responses. [`LocalPolicy`] is one, [`RemoteBase`] another;
 //! whatever else can continue text implements [`Base`]. How models do it is in the room `policy`.
 
+use std::rc::Rc;
+
 use super::memory::{Reader, Sizes, sampling};
 use super::prompt_room::{Part, PromptReader};
 use crate::error::{Error, Result};
-use crate::policy::remote::{Ids, RemoteBase};
+use crate::policy::remote::{Asking, Ids, RemoteBase, Server, TiltedBase};
 use crate::policy::{LocalPolicy, Member};
 use crate::prompt::PromptText;
 use crate::search::Proposer;
-use crate::text::Vocabulary;
+use crate::text::{PromptTemplate, Tokenizer, Vocabulary};
 
 /// What proposes responses, and what is known of it beside.
 pub trait Base: Proposer {
@@ -23,11 +25,11 @@ pub trait Base: Proposer {
     /// What one prompt in flight takes on this machine, `prompt` being the longest.
     fn footprint(&self, prompt: &PromptText, sizes: &Sizes) -> Result<Vec<Reader>>;
 
-    /// Samples from now on from the base and these models of its vocabulary together.
+    /// What samples from the base and these models of its vocabulary together.
     ///
     /// # Errors
     /// [`Error::Recipe`] where its distributions are not at hand.
-    fn mix(&mut self, _members: Vec<Member>) -> Result<()> {
+    fn mix(self: Box<Self>, _members: Vec<Member>) -> Result<Box<dyn Base>> {
         Err(Error::recipe(
             "the base does not tell its next tokens, so nothing can be mixed into what it samples",
         ))
@@ -73,9 +75,9 @@ impl Base for LocalPolicy {
         Ok(readers)
     }
 
-    fn mix(&mut self, members: Vec<Member>) -> Result<()> {
+    fn mix(mut self: Box<Self>, members: Vec<Member>) -> Result<Box<dyn Base>> {
         self.mix_in(members);
-        Ok(())
+        Ok(self)
     }
 }
 
@@ -87,15 +89,7 @@ impl Base for RemoteBase {
     }
 
     fn prompt_readers(&self) -> Vec<PromptReader> {
-        let (context, tokenizer) = (self.server().facts.context, self.tokenizer());
-        let known = context.zip(tokenizer).map(|(context, tokenizer)| PromptReader {
-            name: "the served model".to_owned(),
-            tokenizer: tokenizer.clone(),
-            context,
-            template: self.template().clone(),
-            part: Part::Samples,
-        });
-        known.into_iter().collect()
+        served_reader(self.server(), self.tokenizer(), self.template()).into_iter().collect()
     }
 
     /// The server's memory is its own business.
@@ -110,4 +104,51 @@ impl Base for RemoteBase {
     fn meter(&self) -> Option<Box<dyn Fn() -> String>> {
         Some(Box::new(self.meter_words()))
     }
+
+    /// Guides without any weight change nothing.
+    fn mix(self: Box<Self>, mut members: Vec<Member>) -> Result<Box<dyn Base>> {
+        members.retain(|member| member.weight != 0.0);
+        Ok(if members.is_empty() { self } else { Box::new(self.tilt(members)?) })
+    }
+}
+
+impl Base for TiltedBase {
+    fn vocabulary(&self) -> Option<Vocabulary> {
+        Some(self.guides().tokenizer().vocabulary())
+    }
+
+    fn prompt_readers(&self) -> Vec<PromptReader> {
+        let Asking { template, tokenizer, .. } = self.asking();
+        let served = served_reader(self.server(), tokenizer.as_ref(), template);
+        let guides = self.guides().prompt_readers().into_iter();
+        let guides = guides.map(|reader| PromptReader { name: "the guide".to_owned(), ..reader });
+        served.into_iter().chain(guides).collect()
+    }
+
+    fn footprint(&self, prompt: &PromptText, sizes: &Sizes) -> Result<Vec<Reader>> {
+        self.guides().footprint(prompt, sizes)
+    }
+
+    fn at_once(&self) -> Option<usize> {
+        Some(self.server().service.limits.at_once)
+    }
+
+    fn meter(&self) -> Option<Box<dyn Fn() -> String>> {
+        Some(Box::new(self.meter_words()))
+    }
+}
+
+/// The served model, where it is known how much it can read.
+fn served_reader(
+    server: &Server,
+    tokenizer: Option<&Rc<Tokenizer>>,
+    template: &PromptTemplate,
+) -> Option<PromptReader> {
+    Some(PromptReader {
+        name: "the served model".to_owned(),
+        tokenizer: tokenizer?.clone(),
+        context: server.facts.context?,
+        template: template.clone(),
+        part: Part::Samples,
+    })
 }

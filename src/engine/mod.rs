@@ -97,7 +97,7 @@ impl Engine {
             return Err(Error::recipe(served_guides_only_score(method.search.kind().name)));
         }
         if let (Some(weight), Some(guides)) = (method.proposal.tilt(), &guides) {
-            base.mix(guides.members(weight))?;
+            base = base.mix(guides.members(weight))?;
         }
         let readers = base
             .prompt_readers()

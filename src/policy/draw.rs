@@ -98,6 +98,13 @@ fn candidates(logits: &Tensor, sums: Vec<f32>, needed: Option<usize>) -> Result<
 }
 
 impl Distribution {
+    /// Of the whole vocabulary: log-probabilities of the base, and what guides add to each; ids
+    /// beyond the shorter one have no token.
+    pub fn tilted(base: &[f32], added: &[f32]) -> Self {
+        let logits = base.iter().zip(added).map(|(base, added)| base + added).collect();
+        Self { logits, ids: None, base: Some(base.to_vec()), log_sum_exp: 0.0 }
+    }
+
     /// The token that the uniform number `u` selects, and its log-probability under the base at
     /// temperature 1 without any cut.
     pub fn draw(&self, sampling: &Sampling, u: f64) -> (i64, f64) {

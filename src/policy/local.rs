@@ -10,15 +10,14 @@ mod sampling;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::ending::Ending;
 use super::growing::{Growing, Sample};
 use super::mixture::{Caches, Hidden, Member, Mixture};
 use crate::error::{Error, Result};
 use crate::models::Lm;
 use crate::prompt::PromptText;
 use crate::sampling::Sampling;
-use crate::search::{
-    Extend, Extended, Finish, Group, Kept, NextTokens, Node, Nodes, Proposer, Response, Ticket,
-};
+use crate::search::{Extend, Extended, Group, Kept, NextTokens, Node, Nodes, Proposer, Ticket};
 use crate::text::{PromptTemplate, Tokenizer};
 
 /// Tokens of one call: between calls prompts join and leave, and Ctrl-C is heard.
@@ -172,31 +171,9 @@ impl LocalPolicy {
         &self.models.base().lm.model.info().eos_token_ids
     }
 
-    /// The text before the first stop string, if there is one.
-    fn stopped(&self, response: &[i64], begins: bool) -> Result<Option<String>> {
-        if self.stop.is_empty() {
-            return Ok(None);
-        }
-        let text = self.tokenizer.decode_response(response, begins)?;
-        let cut = self.stop.iter().filter_map(|stop| text.find(stop)).min();
-        Ok(cut.map(|cut| text[..cut].to_owned()))
-    }
-
-    /// The response that ended with `finish` after these ids; a stop string leaves the text before
-    /// it.
-    fn response(
-        &self,
-        ids: &[i64],
-        begins: bool,
-        finish: Option<(Finish, Option<String>)>,
-    ) -> Result<Response> {
-        let (text, ids) = match &finish {
-            Some((Finish::Stop, Some(text))) => {
-                (text.clone(), self.tokenizer.encode_response(text, begins)?)
-            }
-            _ => (self.tokenizer.decode_response(ids, begins)?, ids.to_vec()),
-        };
-        Ok(Response { text, ids, finish: finish.map(|(finish, _)| finish) })
+    fn ending(&self) -> Ending<'_> {
+        let (tokenizer, stop) = (self.tokenizer.as_ref(), self.stop.as_slice());
+        Ending { tokenizer, stop, end_tokens: self.end_token_ids() }
     }
 
     /// Turns samples into nodes; those that can go on keep their rows.
@@ -205,27 +182,10 @@ impl LocalPolicy {
         let mut rows = Vec::with_capacity(samples.len());
         for sample in samples {
             let node = self.nodes.child(&sample.parent).ok_or_else(not_kept)?;
+            extended.push(self.ending().extended(node.clone(), &sample)?);
             let can_go_on = sample.can_go_on();
-            let Sample { begins, response: ids, logprobs, drawn, finish, end, .. } = sample;
-            let response = self.response(&ids, begins, finish)?;
-            // The tokens that a stop string cuts off were sampled, but are not in the response;
-            // what is left may be tokenized otherwise than it was sampled.
-            let counted = if response.finish == Some(Finish::Stop) {
-                response.ids.len()
-            } else {
-                logprobs.len()
-            };
-            let logprob = ids.starts_with(&response.ids).then(|| logprobs[..counted].iter().sum());
-            extended.push(Extended {
-                node: node.clone(),
-                response,
-                end,
-                sampled: drawn as u64,
-                logprob,
-            });
-            rows.push(
-                can_go_on.then_some((node, OpenResponse { begins, response: ids, logprobs })),
-            );
+            let Sample { begins, response, logprobs, .. } = sample;
+            rows.push(can_go_on.then_some((node, OpenResponse { begins, response, logprobs })));
         }
         for Growing { caches, samples } in batches {
             let kept = samples.into_iter().enumerate().filter_map(|(place, sample)| {

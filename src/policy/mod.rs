@@ -2,6 +2,7 @@
 //! response is worth is left to `score`, which of them go on to `search`.
 
 mod draw;
+mod ending;
 mod growing;
 mod local;
 mod mixture;

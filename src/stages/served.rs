@@ -136,27 +136,33 @@ impl Servers {
 /// of training.
 pub fn check_ahead(context: &Context) -> Result<()> {
     let Some(steer) = &context.recipe().steer else { return Ok(()) };
-    let (mut servers, mut asked) = (Servers::default(), HashSet::new());
+    let mut servers = Servers::default();
+    let (mut guides, mut asked) = (HashSet::new(), HashSet::new());
     for task in tasks(&context.plan, Stage::Steer)? {
         let Task::Steer { cell, .. } = &task else { continue };
         for source in cell.guides.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]) {
             let GuideSource::Model(name) = source else { continue };
             let Some(api) = context.recipe().api(name) else { continue };
-            if !asked.contains(name) && !context.is_done(&task)? {
+            if !guides.contains(name) && !context.is_done(&task)? {
                 servers.open_guide(context, name, api)?;
-                asked.insert(name.clone());
+                guides.insert(name.clone());
             }
         }
         let Some(api) = context.recipe().api(&cell.base) else { continue };
-        if asked.contains(&cell.base) || context.is_done(&task)? {
+        let tilts = cell.method.proposal.tilt().is_some_and(|weight| weight != 0.0);
+        let question = (cell.base.clone(), tilts);
+        if asked.contains(&question) || context.is_done(&task)? {
             continue;
         }
         let answering = steer.answering(context.recipe(), &cell.base);
         let settings = SteerSettings::of(steer, answering);
         let server = servers.server(&cell.base, api)?;
         let asking = servers.asking(context, &cell.base, api, &settings)?;
-        RemoteBase::new(server, asking, None)?;
-        asked.insert(cell.base.clone());
+        let base = RemoteBase::new(server, asking, None)?;
+        if tilts {
+            base.check_tilt()?;
+        }
+        asked.insert(question);
     }
     Ok(())
 }

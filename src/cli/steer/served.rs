@@ -64,6 +64,8 @@ impl ServedFlags {
         settings.flag("--base-dialect", "models.base.api.dialect", dialect);
         settings.flag("--base-key", "models.base.api.key", self.base_key.as_deref());
         settings.flag("--at-once", "models.base.api.limits.at_once", self.at_once);
+        let tokenizer = self.base_tokenizer.as_deref();
+        settings.flag("--base-tokenizer", "models.base.api.tokenizer", tokenizer);
         let drop = self.drop_unsupported.then_some("drop");
         settings.flag("--drop-unsupported", "models.base.api.unsupported", drop);
         settings.word("models.base.api", "--base");

@@ -39,10 +39,10 @@ impl NextTokens for LocalPolicy {
                     true => Some((Finish::Eos, None)),
                     false => {
                         ids.push(token);
-                        self.stopped(&ids, begins)?.map(|text| (Finish::Stop, Some(text)))
+                        self.ending().stopped(&ids, begins)?.map(|text| (Finish::Stop, Some(text)))
                     }
                 };
-                let response = self.response(&ids, begins, finish)?;
+                let response = self.ending().response(&ids, begins, finish)?;
                 let node = self.nodes.child(parent).ok_or_else(not_kept)?;
                 if response.finish.is_none() {
                     rows.push((

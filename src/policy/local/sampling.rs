@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::policy::draw::Distribution;
 use crate::policy::growing::{Growing, Sample};
 use crate::policy::mixture::Caches;
-use crate::search::{Extend, Finish, Group};
+use crate::search::{Extend, Group};
 
 impl LocalPolicy {
     /// A sample for each request, in order, and the batches that their rows end up in.
@@ -116,15 +116,6 @@ impl LocalPolicy {
     ) -> Result<()> {
         let u = request.stream.uniform(sample.response.len() as u64, request.slot);
         let (token, logprob) = distribution.draw(&self.sampling, u);
-        sample.drawn += 1;
-        sample.logprobs.push(logprob);
-        if self.end_token_ids().contains(&token) {
-            (sample.finish, sample.end) = (Some((Finish::Eos, None)), Some(token));
-            return Ok(());
-        }
-        sample.response.push(token);
-        sample.finish =
-            self.stopped(&sample.response, sample.begins)?.map(|text| (Finish::Stop, Some(text)));
-        Ok(())
+        self.ending().push(sample, token, logprob)
     }
 }

@@ -19,9 +19,12 @@ use super::meter::meter_words;
 use super::paid::{self, Paid};
 use super::prompts::{Asked, prompt_tokens};
 use super::server::Server;
+use super::tilted::{TiltedBase, tokenizer};
+use super::under_way::{Away, Sample, again};
 use super::words::SPARE;
 use crate::error::{Error, Result};
 use crate::http::{Answer, Call, Calls, Failure, Tokens};
+use crate::policy::Member;
 use crate::prompt::PromptText;
 use crate::sampling::Sampling;
 use crate::search::{Extend, Extended, Finish, Node, Nodes, Proposer, Response, Ticket};
@@ -42,22 +45,6 @@ pub struct RemoteBase {
     /// How often in a row fewer continuations came than were asked for.
     short: u32,
     paid: Option<Paid>,
-}
-
-/// A request under way.
-struct Away {
-    samples: Vec<Sample>,
-    ask: Ask,
-}
-
-/// A continuation that was asked for.
-struct Sample {
-    ticket: Ticket,
-    extend: Extend,
-    /// What it is found by once it was paid for.
-    key: String,
-    /// Its random number.
-    number: u64,
 }
 
 impl RemoteBase {
@@ -113,6 +100,24 @@ impl RemoteBase {
             let told = self.dropped.join(", ");
             warn!("{name}: the server ({dialect}) cannot take {told}; it samples without");
         }
+    }
+
+    /// Whether guides can be added to what it samples.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] with the reason where they cannot.
+    pub fn check_tilt(&self) -> Result<()> {
+        let tokenizer = tokenizer(&self.server, &self.asking)?;
+        self.server.vocabulary_told(tokenizer.vocab_size())?;
+        Ok(())
+    }
+
+    /// The same model with guides added to it, of which at least one has a weight.
+    ///
+    /// # Errors
+    /// Those of [`TiltedBase::new`].
+    pub fn tilt(self, members: Vec<Member>) -> Result<TiltedBase> {
+        TiltedBase::new(self.server, self.asking, self.paid, members)
     }
 
     /// Requests that it can have under way, at most.
@@ -371,11 +376,6 @@ impl RemoteBase {
         self.ready.extend(lost);
         Ok(())
     }
-}
-
-/// The same error for another prompt.
-fn again(error: &Error) -> Error {
-    Error::failed(error.to_string())
 }
 
 fn not_kept() -> Error {

@@ -50,6 +50,7 @@ pub fn probe(name: &str, api: &Api) -> Result<Report> {
     findings.extend(prober.samples()?);
     findings.extend(prober.joins()?);
     findings.extend(prober.prompts()?);
+    findings.push(finding("next tokens", prober.next_tokens()));
     let lines = lines(api, &prober.server, &findings);
     Ok(Report { findings, lines })
 }

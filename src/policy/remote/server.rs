@@ -172,7 +172,7 @@ impl Server {
     }
 
     /// The reply, or what the server refuses it with.
-    fn try_once(&self, body: Value) -> Result<std::result::Result<Value, String>> {
+    pub(super) fn try_once(&self, body: Value) -> Result<std::result::Result<Value, String>> {
         let most = Tokens { prompt: 4, completion: 16 };
         let call = Call { path: self.path(), body: Some(body), most };
         let reply = self.service.ask_once(&call)?;
@@ -212,7 +212,7 @@ pub(super) fn path(url: &str, route: Route) -> String {
 }
 
 /// What a route gives; `None` where the server has none of this name.
-fn get(service: &Service, route: Route) -> Result<Option<Value>> {
+pub(super) fn get(service: &Service, route: Route) -> Result<Option<Value>> {
     let call = Call::get(path(&service.url, route));
     let reply = service.ask_once(&call)?;
     if matches!(reply.status, 401 | 403) {

@@ -4,10 +4,16 @@
 use super::super::guide_pairs::{guide_pairs, untuned};
 use super::super::rules::{Rules, first_twice};
 use super::super::words::listed;
+use super::api::{Api, DialectName};
 use super::chunk_len::ChunkLens;
 use super::method::{Method, Proposal};
 use super::method_spelling::{EFT, MethodTable};
 use crate::search::ChunkLen;
+
+/// Ids of guides are those of a server only by a tokenizer that both have.
+const NO_TOKENIZER: &str = " without `api.tokenizer`";
+const OTHER_DIALECT: &str = " in a dialect that has a few likely tokens at most; those of llama.cpp \
+                             and vLLM have them all";
 
 impl MethodTable {
     /// Where it stands at `key` in a `[steer]` with these `bases`.
@@ -55,37 +61,50 @@ impl MethodTable {
         }
     }
 
-    /// The weights with which guides take part in what is sampled.
-    /// Servers sample; what is asked of every next token of a base is told by none of them.
+    /// Servers sample; what is asked of every next token of a base is told by few of them, and by
+    /// none to searches that draw nothing.
     fn served_rules(&self, key: &str, bases: &[&str], rules: &mut Rules) {
-        let tells_all = |(_, method): &(String, Method)| {
-            method.proposal.tilt().is_some() || !method.search.kind().draws
-        };
-        if !self.methods().iter().any(tells_all) {
-            return;
-        }
-        let served = bases.iter().filter(|base| rules.recipe.api(base).is_some());
-        let served: Vec<&str> = served.copied().collect();
-        if served.is_empty() {
-            return;
-        }
-        let others = bases.iter().filter(|base| !served.contains(base)).copied();
+        let recipe = rules.recipe;
+        let served = bases.iter().filter_map(|base| Some((*base, recipe.api(base)?)));
+        let lacking: Vec<(&str, &str)> =
+            served.filter_map(|(base, api)| Some((base, self.lacks(api)?))).collect();
+        let Some(&(_, lack)) = lacking.first() else { return };
+        let alike = lacking.into_iter().filter(|(_, other)| *other == lack);
+        let alike: Vec<&str> = alike.map(|(base, _)| base).collect();
+        let others = bases.iter().filter(|base| recipe.api(base).is_none());
         let others: Vec<String> = others.map(|base| format!("{base:?}")).collect();
         let hint = match others.is_empty() {
+            _ if lack == NO_TOKENIZER => {
+                "give it: a folder or a hub id, whose weights are not fetched".to_owned()
+            }
             true => "steer it with `base`, `best_of_n` or `cbs`, whose guides read text".to_owned(),
             false => format!("give the method `bases = [{}]`", others.join(", ")),
         };
         rules.problem_hint(
             format!(
-                "`{key}`: `{}` needs the distribution of every next token of {}, which is served: \
-                 servers tell a few likely tokens at most",
+                "`{key}`: `{}` needs the distribution of every next token of {}, which is \
+                 served{lack}",
                 self.kind(),
-                listed(served)
+                listed(alike)
             ),
             hint,
         );
     }
 
+    /// What it does not get of a base that is served so.
+    fn lacks(&self, api: &Api) -> Option<&'static str> {
+        let tells = [DialectName::Auto, DialectName::Vllm, DialectName::LlamaCpp];
+        let methods = self.methods();
+        let draws = methods.iter().all(|(_, method)| method.search.kind().draws);
+        match methods.iter().any(|(_, method)| method.proposal.tilt().is_some()) {
+            _ if !draws => Some(": servers tell a few likely tokens at most"),
+            true if !tells.contains(&api.dialect) => Some(OTHER_DIALECT),
+            true if api.tokenizer.is_none() => Some(NO_TOKENIZER),
+            _ => None,
+        }
+    }
+
+    /// The weights with which guides take part in what is sampled.
     fn weight_rules(&self, key: &str, rules: &mut Rules) {
         if self.kind() != EFT {
             return;

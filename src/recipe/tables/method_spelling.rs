@@ -33,7 +33,9 @@ pub(super) const SAMPLED: [Sampled; 5] = [
         words: "Emulated fine-tuning: samples log π_base + weight · (log π* − log π_ref), token by \
                 token, once for each weight (`eft-0.5`, `eft-2` where there are several). Needs \
                 guides with the base's vocabulary. Weight 0 is the base. The paper writes 1/β for \
-                the weight, and the released code's `beta` is the weight itself.",
+                the weight, and the released code's `beta` is the weight itself. A base that \
+                others serve needs `api.tokenizer`, and a server that tells all next tokens: \
+                llama.cpp, or vLLM with `--max-logprobs -1`.",
         keys: &["weights"],
     },
     Sampled { kind: "tuned", words: "Samples the tuned guide alone.", keys: &[] },

@@ -8,7 +8,7 @@ use serde_json::json;
 use tch::{Device, Kind as Dtype};
 use w2s::models::open_with_tokenizer;
 use w2s::policy::LocalPolicy;
-use w2s::policy::remote::{Asking, RemoteBase, Server};
+use w2s::policy::remote::{Asking, Paid, RemoteBase, Server};
 use w2s::prompt::Prompt;
 use w2s::recipe::{Api, Unsupported};
 use w2s::sampling::{Sampling, Stream};
@@ -72,6 +72,16 @@ pub fn api(url: &str, more: serde_json::Value) -> Api {
 }
 
 pub fn served(api: &Api, tokenizer: Option<&Path>, wanted: &Wanted) -> RemoteBase {
+    paying(api, tokenizer, wanted, None)
+}
+
+/// The same with what it gives written down.
+pub fn paying(
+    api: &Api,
+    tokenizer: Option<&Path>,
+    wanted: &Wanted,
+    paid: Option<Paid>,
+) -> RemoteBase {
     let tokenizer = tokenizer.map(|folder| Rc::new(Tokenizer::open(folder).unwrap()));
     let asking = Asking {
         template: PromptTemplate::new("{prompt}", None),
@@ -81,7 +91,7 @@ pub fn served(api: &Api, tokenizer: Option<&Path>, wanted: &Wanted) -> RemoteBas
         max_new_tokens: wanted.max_new_tokens,
         unsupported: Unsupported::Refuse,
     };
-    RemoteBase::new(Server::open("models.served", api).unwrap(), asking, None).unwrap()
+    RemoteBase::new(Server::open("models.served", api).unwrap(), asking, paid).unwrap()
 }
 
 pub fn local(folder: &Path, wanted: &Wanted) -> LocalPolicy {

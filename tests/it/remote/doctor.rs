@@ -36,7 +36,7 @@ fn every_server_is_seen_through() {
                 ("prompt log-probabilities", "yes"),
                 ("tokenizer routes", "/tokenize"),
                 ("prefix reuse", "yes"),
-                ("before a text", "nothing"),
+                ("next tokens", "not all are told"),
             ],
         ),
         (
@@ -52,7 +52,7 @@ fn every_server_is_seen_through() {
                 ("echo", "ignored"),
                 ("prompt log-probabilities", "none"),
                 ("tokenizer routes", "/tokenize"),
-                ("log-probabilities", "yes, the model's own"),
+                ("next tokens", "all 400 told"),
                 ("context", "128 tokens"),
             ],
         ),

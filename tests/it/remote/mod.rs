@@ -4,6 +4,7 @@ mod asking;
 mod chats;
 mod distribution;
 mod doctor;
+mod eft;
 mod foreign;
 mod lies;
 mod texts;

@@ -12,12 +12,16 @@ const BASE: &str = "[[steer.method]]\nkind = \"base\"\n";
 #[test]
 fn methods_that_need_every_next_token_are_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
-    for (method, kind) in [(EFT, "eft"), (BEAM, "beam")] {
+    let lacks = [
+        (EFT, "eft", "which is served without `api.tokenizer`"),
+        (BEAM, "beam", "which is served: servers tell a few likely tokens at most"),
+    ];
+    for (method, kind, lack) in lacks {
         let file = recipe(folder.path(), "http://127.0.0.1:9/v1", 4, "", method);
         let error = failure(w2s().arg("check").arg(&file), 2);
         assert!(
             error.contains(&format!("`steer.method.0`: `{kind}` needs the distribution"))
-                && error.contains("`served`, which is served"),
+                && error.contains(lack),
             "{error}"
         );
     }

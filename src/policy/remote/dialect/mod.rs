@@ -5,6 +5,7 @@
 mod chat;
 mod completions;
 mod llama_cpp;
+mod next_tokens;
 mod ollama;
 mod openai;
 mod sglang;
@@ -12,6 +13,8 @@ mod shape;
 mod tgi;
 mod transformers;
 mod vllm;
+
+pub use next_tokens::Told;
 
 use serde_json::Value;
 

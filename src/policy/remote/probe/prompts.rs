@@ -10,7 +10,17 @@ use crate::error::Result;
 const FIRST_TOKENS: [&str; 5] =
     ["<s>", "<|begin_of_text|>", "<|endoftext|>", "<bos>", "<|startoftext|>"];
 
+/// Likely next tokens that vLLM tells where it is not told to tell all, and one more.
+const SOME: usize = 21;
+
 impl Prober {
+    pub(super) fn next_tokens(&self) -> String {
+        match self.server.vocabulary_told(SOME) {
+            Ok(told) => format!("all {told} told: guides can be added (`eft`, `tilt`)"),
+            Err(_) => "not all are told: neither `eft` nor `tilt`".to_owned(),
+        }
+    }
+
     pub(super) fn prompts(&self) -> Result<Vec<Finding>> {
         let context = self.server.facts.context;
         let context = context.map_or("not told".to_owned(), |tokens| format!("{tokens} tokens"));

@@ -22,6 +22,8 @@ pub struct Knobs {
     /// On tokens of the prompt and the answer, 1 is none.
     pub penalty: f64,
     pub order: Vec<Step>,
+    /// What is added to logits before all else.
+    pub bias: Vec<(usize, f64)>,
 }
 
 impl Knobs {
@@ -32,6 +34,9 @@ impl Knobs {
     /// The probability of every token behind `read`.
     pub fn probabilities(&self, logits: &[f32], read: &[i64]) -> Vec<f64> {
         let mut scores: Vec<f64> = logits.iter().map(|&logit| logit.into()).collect();
+        for &(id, bias) in &self.bias {
+            scores[id] += bias;
+        }
         for step in &self.order {
             match step {
                 Step::Penalty => self.penalise(&mut scores, read),

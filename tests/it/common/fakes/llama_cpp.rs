@@ -85,6 +85,9 @@ fn refusal(status: u16, kind: &str, message: &str) -> Reply {
 /// The knobs, in the order that `samplers` gives.
 fn knobs(body: &Value) -> Knobs {
     let mut knobs = NAMES.knobs(body);
+    let bias = body["logit_bias"].as_array().map_or(&[][..], Vec::as_slice);
+    let bias = bias.iter().map(|pair| Some((pair[0].as_u64()? as usize, pair[1].as_f64()?)));
+    knobs.bias = bias.flatten().collect();
     if let Some(samplers) = body["samplers"].as_array() {
         let step = |name: &Value| match name.as_str() {
             Some("penalties") => Some(Step::Penalty),
@@ -200,22 +203,35 @@ fn one(server: &Server, body: &Value, answers: &Answers, drawn: &Drawn, index: u
     if body["return_tokens"] == true {
         reply["tokens"] = json!(drawn.ids);
     }
-    if count(body, "n_probs", 0) > 0 {
-        reply["completion_probabilities"] = probabilities(server, drawn);
+    let n_probs = count(body, "n_probs", 0);
+    // Of a part of a character nothing is told.
+    let is_part = drawn.ids.len() == 1 && drawn.whole.ends_with(char::REPLACEMENT_CHARACTER);
+    if n_probs > 0 && !is_part {
+        reply["completion_probabilities"] = probabilities(server, answers, drawn, n_probs);
     }
     reply
 }
 
 /// Of each token that does not leave a character open; of the others nothing is told.
-fn probabilities(server: &Server, drawn: &Drawn) -> Value {
+fn probabilities(server: &Server, answers: &Answers, drawn: &Drawn, n_probs: usize) -> Value {
     let is_whole = |count: usize| {
         !server.model.text(&drawn.ids[..count]).ends_with(char::REPLACEMENT_CHARACTER)
     };
+    let token = |id: i64| server.model.tokenizer.decode(&[id]).unwrap();
     let told = drawn.ids.iter().zip(&drawn.logprobs).enumerate();
-    let told = told.filter(|(place, _)| is_whole(place + 1)).map(|(_, told)| told);
-    told.map(|(&id, logprob)| {
-        let token = server.model.tokenizer.decode(&[id]).unwrap();
-        json!({ "id": id, "token": token, "logprob": logprob, "top_logprobs": [] })
+    let told = told.filter(|(place, _)| is_whole(place + 1));
+    told.map(|(place, (&id, logprob))| {
+        let mut top = Vec::new();
+        if n_probs > 1 {
+            let read = [&answers.prompt[..], &drawn.ids[..place]].concat();
+            top = server.model.next_logprobs(&read);
+            top.truncate(n_probs);
+        }
+        let top: Vec<Value> = top
+            .into_iter()
+            .map(|(id, logprob)| json!({ "id": id, "token": token(id as i64), "logprob": logprob }))
+            .collect();
+        json!({ "id": id, "token": token(id), "logprob": logprob, "top_logprobs": top })
     })
     .collect()
 }
@@ -233,7 +249,7 @@ fn openai(server: &Server, body: &Value) -> Result<Value, Reply> {
         for drawn in &answers.drawn {
             let logprobs = match count(body, "logprobs", 0) {
                 0 => Value::Null,
-                _ => json!({ "content": probabilities(server, drawn) }),
+                _ => json!({ "content": probabilities(server, answers, drawn, 1) }),
             };
             choices.push(json!({
                 "index": choices.len(), "text": drawn.text, "logprobs": logprobs,

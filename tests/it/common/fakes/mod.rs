@@ -70,6 +70,8 @@ pub struct Options {
     pub adds_bos: bool,
     /// The key without which nothing is answered.
     pub key: Option<String>,
+    /// vLLM with `--max-logprobs -1`.
+    pub tells_all: bool,
     /// Seeds are read and not used.
     pub ignores_seeds: bool,
 }

@@ -111,6 +111,15 @@ impl Model {
         std::iter::once(None).chain(behind).collect()
     }
 
+    /// Log-probabilities of all ids behind some, the likeliest first.
+    pub fn next_logprobs(&self, read: &[i64]) -> Vec<(usize, f64)> {
+        let scores: Vec<f64> = self.next(read).iter().map(|&logit| logit.into()).collect();
+        let mut all: Vec<(usize, f64)> =
+            softmax(&scores).into_iter().map(f64::ln).enumerate().collect();
+        all.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        all
+    }
+
     pub fn draw(&self, wish: &Wish) -> Drawn {
         let stream = Stream::new(wish.seed, "fake", "server");
         let mut read = wish.prompt.clone();

@@ -175,6 +175,7 @@ impl Names {
             min_p: number(body, "min_p", self.default_min_p),
             penalty: number(body, self.penalty, self.default_penalty),
             order: self.order.to_vec(),
+            bias: Vec::new(),
         }
     }
 }

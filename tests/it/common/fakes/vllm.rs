@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::chat::{Prefill, chat};
 use super::knobs::Knobs;
-use super::model::End;
+use super::model::{Drawn, End};
 use super::prompts::{completion, finish, legacy_logprobs, models, prompts, usage};
-use super::server::{Names, Server, count, stops};
+use super::server::{Answers, Names, Server, count, stops};
 use super::{error, not_found};
 use crate::common::loopback::{Asked, Reply};
 
@@ -63,6 +63,14 @@ fn completions(server: &Server, body: &Value) -> Result<Value, Reply> {
     let seed = body["seed"].as_i64().map(|seed| seed as u64);
     let special = body["add_special_tokens"] != false;
     let echo = body["echo"] == true;
+    let most = most_logprobs(server);
+    let told = count(body, "logprobs", 0);
+    if told > most {
+        let message = format!(
+            "Requested sample logprobs of {told}, which is greater than max allowed: {most}"
+        );
+        return Err(error(400, "BadRequestError", &message));
+    }
     let mut all = Vec::new();
     for prompt in prompts(server, &body["prompt"], special)? {
         let asked = prompt.len() + max_tokens;
@@ -93,6 +101,9 @@ fn completions(server: &Server, body: &Value) -> Result<Value, Reply> {
             if !body["logprobs"].is_null() {
                 let prompt = echo.then_some(&answers.prompt[..]);
                 choice["logprobs"] = legacy_logprobs(&server.model, drawn, prompt);
+                if told > 1 && body["return_tokens_as_token_ids"] == true {
+                    choice["logprobs"]["top_logprobs"] = top(server, answers, drawn, told);
+                }
             }
             if !body["prompt_logprobs"].is_null() {
                 choice["prompt_logprobs"] = prompt_logprobs(server, &answers.prompt);
@@ -108,6 +119,21 @@ fn completions(server: &Server, body: &Value) -> Result<Value, Reply> {
     let cached: usize = all.iter().map(|answers| answers.cached / BLOCK * BLOCK).sum();
     usage["prompt_tokens_details"] = json!({ "cached_tokens": cached });
     Ok(completion(choices, usage))
+}
+
+/// Log-probabilities of likely tokens that a request may ask for.
+fn most_logprobs(server: &Server) -> usize {
+    if server.options.tells_all { server.model.tokenizer.vocab_size() } else { 20 }
+}
+
+/// For each token drawn the likeliest ones, by their ids.
+fn top(server: &Server, answers: &Answers, drawn: &Drawn, most: usize) -> Value {
+    let likeliest = |place: usize| -> Value {
+        let read = [&answers.prompt[..], &drawn.ids[..place]].concat();
+        let told = server.model.next_logprobs(&read).into_iter().take(most);
+        told.map(|(id, logprob)| (format!("token_id:{id}"), json!(logprob))).collect()
+    };
+    (0..drawn.ids.len()).map(likeliest).collect()
 }
 
 /// For each token of the prompt what is told of it and of the likeliest one, by id.
