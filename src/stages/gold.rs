@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::models::{Classifier, ClassifierConfig, DistilBertConfig};
 use crate::recipe::GOLD;
 use crate::sampling::Stream;
-use crate::score::Judge;
+use crate::score::{Judge, ToJudge};
 use crate::text::{Dataset, Example, Split, Tokenizer};
 use crate::train::Fit;
 use crate::train::tasks::ClassifierTask;
@@ -46,13 +46,22 @@ pub fn measure(context: &Context) -> Result<()> {
         },
         Judge::Model(_) => info!("gold: a reward model, whose sign says nothing of labels"),
         Judge::Program(_) | Judge::Server(_) => {
-            info!("gold: judged outside, where the sign of a reward may say nothing of labels");
+            let reward = trial(&reward)?;
+            info!("gold: gives {reward} for a first text; its sign may say nothing of labels");
         }
     }
     write_json(
         &context.run.path(GOLD_REPORT),
         &json!({ "accuracy": accuracy, "texts": dataset.rows(held_out).len() }),
     )
+}
+
+/// What a judge that is not here says of a text of ours: one that says nothing useful must not show
+/// after all has been answered.
+fn trial(judge: &Judge) -> Result<f64> {
+    let prompt = "I saw this film".into();
+    let rewards = judge.rewards(&[ToJudge::new("trial", &prompt, " and liked it.")])?;
+    rewards.first().copied().ok_or_else(|| Error::failed("the gold gives no reward"))
 }
 
 /// The texts of a split and their labels.

@@ -69,7 +69,7 @@ impl Prober {
         let joined = format!("{front}{behind}");
         let letters = |text: &str| text.split_whitespace().collect::<String>();
         Ok(if joined == whole {
-            "as one text".to_owned()
+            "the same as in one go".to_owned()
         } else if letters(&joined) == letters(whole) {
             "spaces get lost between them: ask for whole responses only (`base`, `best_of_n`)"
                 .to_owned()

@@ -27,7 +27,7 @@ impl Prober {
             finding("n", if most > 1 { many } else { one }),
             finding("seed", self.seed()?),
             finding("top_k", self.top_k()),
-            finding("untold settings", self.untold()?),
+            finding("settings left out", self.untold()?),
         ])
     }
 
