@@ -34,8 +34,8 @@ impl Asking {
             None => Ok(()),
             Some(context) => Err(Error::recipe(format!(
                 "`{}`: responses of up to {} tokens do not fit the {context} tokens that the \
-                 server reads, prompt and response together\n\nhint: lower `max_new_tokens`, or give \
-                 the server a longer context",
+                 server reads, prompt and response together\n\nhint: lower `max_new_tokens`, \
+                 or give the server a longer context",
                 server.service.name, self.max_new_tokens
             ))),
         }

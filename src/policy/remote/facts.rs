@@ -27,8 +27,8 @@ pub struct Facts {
     pub extra_knobs: bool,
     /// Tokens of prompt and response together, where it says so.
     pub context: Option<usize>,
-    /// Whether the space in front of what it says gets lost, as SentencePiece's does where an answer
-    /// is decoded by itself.
+    /// Whether the space in front of what it says gets lost, as SentencePiece's does where an
+    /// answer is decoded by itself.
     pub loses_space: bool,
     /// Whether what it is told not to put before a prompt is not put there.
     pub takes_special: bool,

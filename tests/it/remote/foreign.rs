@@ -94,7 +94,8 @@ fn llama_cpp_is_steered_as_a_base_here() {
         let here = logprob_here(&folder, "The", &found.response.ids, ends);
         compared += 1;
         let tokens = found.sampled as f64;
-        assert!((told - here).abs() / tokens < 1e-4, "{told} for {here} of {tokens} tokens");
+        // llama.cpp has its GELU from a table in half precision.
+        assert!((told - here).abs() / tokens < 3e-4, "{told} for {here} of {tokens} tokens");
     }
     assert!(compared > 3, "{compared}");
 
