@@ -13,6 +13,7 @@ mod paid;
 mod probe;
 mod prompts;
 mod server;
+mod spaces;
 mod tilted;
 mod tilting;
 mod tokens;

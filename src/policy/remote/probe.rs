@@ -81,6 +81,9 @@ fn lines(api: &Api, server: &Server, findings: &[Finding]) -> Vec<String> {
     if !server.facts.top_k {
         lines.push("# it takes no top-k: without `unsupported`, set `top_k = 0` instead".into());
     }
+    if !server.facts.top_p {
+        lines.push("# its top-p is not ours: without `unsupported`, set `top_p = 1.0`".into());
+    }
     lines
 }
 

@@ -4,13 +4,11 @@
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::ask::{Ask, Read};
 use super::dialect::{Dialect, Route};
 use super::facts::{Facts, Ids};
 use crate::error::{Error, Result};
 use crate::http::{Call, Reply, Service, Tokens, service};
 use crate::recipe::Api;
-use crate::sampling::Sampling;
 
 /// A server that was asked what it is.
 #[derive(Debug, Clone)]
@@ -67,8 +65,12 @@ impl Server {
         match self.dialect {
             Dialect::LlamaCpp => {
                 let props = get(&self.service, Route::Native("/props"))?.unwrap_or_default();
-                let slots = props["total_slots"].as_u64().unwrap_or(1);
-                self.facts.max_n = slots.max(1) as usize;
+                let slots = props["total_slots"].as_u64().unwrap_or(1).max(1) as usize;
+                // A request that waits for slots for its further continuations holds its first one:
+                // several of them may wait for each other for ever, so all get slots at once.
+                self.facts.max_n = slots.isqrt();
+                let at_once = &mut self.service.limits.at_once;
+                *at_once = (*at_once).min(slots / self.facts.max_n);
                 let context = &props["default_generation_settings"]["n_ctx"];
                 self.facts.context = context.as_u64().map(|tokens| tokens as usize);
             }
@@ -99,24 +101,6 @@ impl Server {
             self.facts.loses_space = !is_openai(&self.service.url) && self.loses_space()?;
         }
         Ok(())
-    }
-
-    /// Whether a word that goes on behind a word comes without the space between them.
-    fn loses_space(&self) -> Result<bool> {
-        let ask = Ask {
-            context: Read::Text("The film was".to_owned()),
-            n: 1,
-            max_tokens: 8,
-            seed: 1,
-            sampling: Sampling::Greedy,
-            stop: Vec::new(),
-            adds_special: None,
-        };
-        let body = self.dialect.body(self.model.as_deref(), &ask, &self.facts);
-        let given = self.try_once(body)?.ok().map(|reply| self.dialect.read(&reply));
-        let Some(Ok(given)) = given else { return Ok(false) };
-        let said = given.choices.first().and_then(|choice| choice.text.chars().next());
-        Ok(said.is_some_and(char::is_alphanumeric))
     }
 
     /// What a server of unknown make takes of `/completions`: all that is asked of it, or less.

@@ -40,6 +40,11 @@ pub fn kept(text: &str, texts: Option<&[String]>, tokens: usize, wanted: usize) 
     Kept { bytes, tokens }
 }
 
+/// The first place where a word has ended.
+pub fn first_border(text: &str) -> Option<usize> {
+    border(text, 1)
+}
+
 /// The first place at or behind `from` where a word has ended and another begins, or white space.
 fn border(text: &str, from: usize) -> Option<usize> {
     let mut before: Option<char> = None;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use serde_json::json;
 use tch::{Device, Kind as Dtype};
 use w2s::models::open_with_tokenizer;
-use w2s::policy::remote::{Paid, RemoteBase, TiltedBase};
+use w2s::policy::remote::{Paid, RemoteBase, Server, TiltedBase};
 use w2s::policy::{LocalPolicy, Member};
 use w2s::sampling::Sampling;
 use w2s::search::Extended;
@@ -173,10 +173,9 @@ fn servers_that_tell_less_are_refused_with_the_reason() {
     let without = served(&api(&fake.url(), json!({})), None, &wanted);
     let error = without.check_tilt().unwrap_err().to_string();
     assert!(error.contains("`api.tokenizer`"), "{error}");
-    let tokenizer = scratch.path().join("other");
-    tiny::tokenizer(420, 3).save(&tokenizer).unwrap();
-    let error = base(&fake, &tokenizer, &wanted).check_tilt().unwrap_err().to_string();
-    assert!(error.contains("400, and `api.tokenizer` has 420"), "{error}");
+    let server = Server::open("models.served", &api(&fake.url(), json!({}))).unwrap();
+    let error = server.check_tokenizer(&tiny::tokenizer(420, 3)).unwrap_err().to_string();
+    assert!(error.contains("is not that of the served model"), "{error}");
 }
 
 /// A recipe that steers one base, here or served, by emulated fine-tuning and by a tilted search.
