@@ -20,7 +20,7 @@ use super::paid::{self, Paid};
 use super::prompts::{Asked, prompt_tokens};
 use super::server::Server;
 use super::tilted::{TiltedBase, tokenizer};
-use super::under_way::{Away, Sample, again};
+use super::under_way::{Away, Sample, again, not_kept};
 use super::words::SPARE;
 use crate::error::{Error, Result};
 use crate::http::{Answer, Call, Calls, Failure, Tokens};
@@ -376,10 +376,6 @@ impl RemoteBase {
         self.ready.extend(lost);
         Ok(())
     }
-}
-
-fn not_kept() -> Error {
-    Error::failed("a finished or pruned response cannot be extended")
 }
 
 /// How the replies are read, and what they cost.

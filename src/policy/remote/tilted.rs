@@ -17,7 +17,7 @@ use super::paid::{self, Paid};
 use super::prompts::Asked;
 use super::server::Server;
 use super::tilting::Tilting;
-use super::under_way::again;
+use super::under_way::{again, not_kept};
 use super::whole;
 use crate::error::{Error, Result};
 use crate::http::{Answer, Call, Calls, Failure, Tokens};
@@ -326,8 +326,4 @@ pub fn tokenizer(server: &Server, asking: &Asking) -> Result<Rc<Tokenizer>> {
             server.service.name
         ))
     })
-}
-
-fn not_kept() -> Error {
-    Error::failed("a finished or pruned response cannot be extended")
 }

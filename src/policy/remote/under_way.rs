@@ -24,3 +24,8 @@ pub struct Sample {
 pub fn again(error: &Error) -> Error {
     Error::failed(error.to_string())
 }
+
+/// What a search asks for that it has let go of.
+pub fn not_kept() -> Error {
+    Error::failed("a finished or pruned response cannot be extended")
+}

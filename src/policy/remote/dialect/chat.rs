@@ -6,15 +6,13 @@ use serde_json::{Value, json};
 use super::super::ask::{Ask, Choice, End, Given, Read};
 use super::super::facts::Facts;
 use super::completions::{self, logprobs};
-use crate::sampling::Sampling;
 
 pub fn body(model: Option<&str>, ask: &Ask, facts: &Facts) -> Value {
     let Read::Turns(turns, said) = &ask.context else { return Value::Null };
     let mut messages: Vec<Value> =
         turns.iter().map(|turn| json!({ "role": turn.role, "content": turn.content })).collect();
     let mut body = completions::body(model, ask);
-    body["presence_penalty"] = json!(0);
-    body["frequency_penalty"] = json!(0);
+    completions::further(&mut body, ask, facts);
     if let Some(body) = body.as_object_mut() {
         body.remove("prompt");
     }
@@ -26,14 +24,6 @@ pub fn body(model: Option<&str>, ask: &Ask, facts: &Facts) -> Value {
     body["messages"] = json!(messages);
     body["max_completion_tokens"] = body["max_tokens"].clone();
     body["logprobs"] = json!(facts.token_texts);
-    if facts.extra_knobs {
-        body["min_p"] = json!(0);
-        body["repetition_penalty"] = json!(1);
-        body["repeat_penalty"] = json!(1);
-    }
-    if let (true, Sampling::Random { top_k, .. }) = (facts.top_k, ask.sampling) {
-        body["top_k"] = json!(top_k);
-    }
     body
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::ask::{Ask, Choice, Given, Read};
+use super::super::facts::Facts;
 use super::shape::in_order;
 use crate::sampling::Sampling;
 
@@ -36,6 +37,21 @@ pub fn body(model: Option<&str>, ask: &Ask) -> Value {
         body["stop"] = json!(ask.stop);
     }
     body
+}
+
+/// What is sent to servers of no certain make, as far as they take it.
+pub fn further(body: &mut Value, ask: &Ask, facts: &Facts) {
+    body["presence_penalty"] = json!(0);
+    body["frequency_penalty"] = json!(0);
+    if facts.extra_knobs {
+        body["min_p"] = json!(0);
+        // One thing by the names of several servers.
+        body["repetition_penalty"] = json!(1);
+        body["repeat_penalty"] = json!(1);
+    }
+    if let (true, Sampling::Random { top_k, .. }) = (facts.top_k, ask.sampling) {
+        body["top_k"] = json!(top_k);
+    }
 }
 
 /// The continuations of a reply, each as `choice` reads it.

@@ -7,23 +7,12 @@ use super::super::ask::{Ask, Choice, End, Given};
 use super::super::facts::Facts;
 use super::completions::{self, logprobs};
 use super::shape::text_of;
-use crate::sampling::Sampling;
 
 pub fn body(model: Option<&str>, ask: &Ask, facts: &Facts) -> Value {
     let mut body = completions::body(model, ask);
-    body["presence_penalty"] = json!(0);
-    body["frequency_penalty"] = json!(0);
+    completions::further(&mut body, ask, facts);
     if facts.token_texts {
         body["logprobs"] = json!(1);
-    }
-    if facts.extra_knobs {
-        body["min_p"] = json!(0);
-        // One thing by the names of several servers.
-        body["repetition_penalty"] = json!(1);
-        body["repeat_penalty"] = json!(1);
-    }
-    if let (true, Sampling::Random { top_k, .. }) = (facts.top_k, ask.sampling) {
-        body["top_k"] = json!(top_k);
     }
     body
 }
