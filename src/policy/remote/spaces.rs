@@ -1,5 +1,5 @@
-//! Whether the space in front of what a server says gets lost: a word that goes on behind a word then
-//! comes without it.
+//! Whether the space in front of what a server says gets lost: a word that goes on behind a word
+//! then comes without it.
 
 use super::ask::{Ask, Read};
 use super::server::Server;

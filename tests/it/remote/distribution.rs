@@ -150,7 +150,7 @@ fn chi_square_tells_other_settings_apart() {
     let (prompt, logits) = likely_end(&folder);
     let expected = expected(&folder, &logits, 1.0, 0, 1.0);
     let fake = Fake::start(Kind::LlamaCpp, &folder, Options::default());
-    let sampling = Sampling::new(0.8, 0, 1.0);
+    let sampling = Sampling::new(0.6, 0, 1.0);
     let wanted = Wanted { sampling, count: DRAWS, ..Wanted::greedy(1) };
     let mut base = served(&api(&fake.url(), json!({})), None, &wanted);
     let seen = seen(&all(&mut base, &prompt, &wanted));
