@@ -378,12 +378,18 @@ impl RemoteBase {
     }
 }
 
+/// Bytes of a token of English, by most tokenizers.
+const BYTES_PER_TOKEN: u64 = 4;
+
 /// How the replies are read, and what they cost.
 fn calls(server: &Server) -> Calls<Given> {
     let dialect = server.dialect;
     Calls::start(server.service.clone(), move |call: &Call, reply| {
         let given = dialect.read(&reply)?;
-        let prompt = given.prompt_tokens.unwrap_or(call.most.prompt);
+        let ids = call.body.as_ref().is_some_and(|body| body["prompt"].is_array());
+        // Of a text that nobody counted a token is some bytes.
+        let likely = if ids { call.most.prompt } else { call.most.prompt / BYTES_PER_TOKEN };
+        let prompt = given.prompt_tokens.unwrap_or(likely);
         let used = Tokens { prompt, completion: given.sampled() };
         Ok((given, used))
     })

@@ -12,9 +12,6 @@ use crate::error::{Error, Result};
 use crate::prompt::{Message, PromptText};
 use crate::text::Tokenizer;
 
-/// Bytes of a token, where nobody counted them: tokenizers make no more of English.
-const BYTES_PER_TOKEN: usize = 3;
-
 /// A prompt that was opened.
 #[derive(Default)]
 pub struct Asked {
@@ -88,9 +85,9 @@ fn text_begins(text: &str, tokenizer: &Tokenizer, token: i64) -> bool {
     tokenizer.token(token).is_some_and(|token| !token.is_empty() && text.starts_with(&token))
 }
 
-/// Tokens of what is read, as far as they are known.
+/// Tokens of what is read, at most: a text has no more than bytes, and BOS.
 pub fn prompt_tokens(read: &Read) -> u64 {
-    let of_text = |text: &str| text.len().div_ceil(BYTES_PER_TOKEN) + 1;
+    let of_text = |text: &str| text.len() + 1;
     let tokens = match read {
         Read::Text(text) => of_text(text),
         Read::Ids(ids) => ids.len(),
