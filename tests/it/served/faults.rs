@@ -36,7 +36,7 @@ fn answered(out: &Path) -> HashSet<String> {
 fn whatever_goes_wrong_now_and_then_every_prompt_is_answered() {
     let folder = tempfile::tempdir().unwrap();
     let quiet = Words::start(|_| Duration::ZERO);
-    let file = recipe(folder.path(), &quiet.url(), 60, API, CBS);
+    let file = recipe(folder.path(), &quiet.url(), 30, API, CBS);
     let good = folder.path().join("good");
     success(&mut run(&file, &good));
     let count = AtomicUsize::new(0);
@@ -75,10 +75,10 @@ fn whatever_goes_wrong_now_and_then_every_prompt_is_answered() {
             }
         },
     );
-    let file = recipe(folder.path(), &bad.url(), 60, API, CBS);
+    let file = recipe(folder.path(), &bad.url(), 30, API, CBS);
     let out = folder.path().join("out");
     success(&mut run(&file, &out));
-    assert_eq!(answered(&out).len(), 60);
+    assert_eq!(answered(&out).len(), 30);
     // Where several continuations of one request were lacking they were asked for again by seeds of
     // their own; all other answers are those of a good day.
     let texts = |out: &Path| {
@@ -87,7 +87,7 @@ fn whatever_goes_wrong_now_and_then_every_prompt_is_answered() {
         lines.iter().map(of).collect::<HashSet<_>>()
     };
     let same = texts(&good).intersection(&texts(&out)).count();
-    assert!(same > 20, "{same}");
+    assert!(same > 10, "{same}");
 }
 
 #[test]
