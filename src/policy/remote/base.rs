@@ -58,8 +58,7 @@ impl RemoteBase {
         let sampling = server.facts.supported(asking.sampling);
         let calls = calls(&server);
         if let Some(paid) = &paid {
-            let [prompt, completion] = paid.spent();
-            calls.spent_before(Tokens { prompt, completion });
+            calls.spent_before(paid.spent());
         }
         Ok(Self {
             server,

@@ -97,7 +97,7 @@ impl Joining<'_> {
                 said.ids = tokenizer.encode_response(&said.text, self.begins)?;
             }
         }
-        if !self.by_ids && !is_last && finish != Some(Finish::Stop) {
+        if !self.by_ids && !is_last {
             self.cut_word(parent, &mut said, &mut finish, (&text, token_texts.as_deref()), {
                 let logprobs = logprobs.as_deref();
                 (tokens, wanted, logprobs)
@@ -133,19 +133,17 @@ impl Joining<'_> {
         (tokens, wanted, logprobs): (usize, usize, Option<&[f64]>),
     ) {
         let kept = kept(text, texts, tokens, wanted);
-        let is_cut = kept.bytes < text.len();
-        if finish.is_some() && !is_cut {
+        // A stop string may have ended the text before that.
+        if parent.text.len() + kept.bytes >= said.text.len() {
             return;
         }
-        if is_cut {
-            *finish = None;
-            said.text.truncate(parent.text.len() + kept.bytes);
-            said.ids.truncate(parent.ids.len() + kept.tokens);
-            let new = logprobs
-                .filter(|all| all.len() >= kept.tokens && texts.is_some())
-                .map(|all| all[..kept.tokens].iter().sum::<f64>());
-            said.logprob = parent.logprob.zip(new).map(|(before, new)| before + new);
-        }
+        *finish = None;
+        said.text.truncate(parent.text.len() + kept.bytes);
+        said.ids.truncate(parent.ids.len() + kept.tokens);
+        let new = logprobs
+            .filter(|all| all.len() >= kept.tokens && texts.is_some())
+            .map(|all| all[..kept.tokens].iter().sum::<f64>());
+        said.logprob = parent.logprob.zip(new).map(|(before, new)| before + new);
     }
 }
 
@@ -158,4 +156,37 @@ pub fn spaced(choice: Choice, prompt: &str, said: &str) -> Choice {
         first.insert(0, ' ');
     }
     Choice { text, token_texts, ..choice }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(tokens: &[&str], end: Option<End>, stop: &[&str], wanted: usize) -> Joined {
+        let stop: Vec<String> = stop.iter().map(|&stop| stop.to_owned()).collect();
+        let joining = Joining { tokenizer: None, by_ids: false, stop: &stop, begins: false };
+        let texts: Vec<String> = tokens.iter().map(|&token| token.to_owned()).collect();
+        let choice = Choice {
+            text: texts.concat(),
+            logprobs: Some(vec![-1.0; texts.len()]),
+            token_texts: Some(texts),
+            end,
+            ..Choice::default()
+        };
+        joining.join(&Said::nothing(), choice, wanted, false).unwrap()
+    }
+
+    #[test]
+    fn what_ends_a_text_behind_the_cut_is_sampled_again_and_before_it_stands() {
+        let tokens = [" A", " fine", " film", " END", " more"];
+        for (end, stop) in
+            [(None, &["END"][..]), (Some(End::Eos(None)), &[]), (Some(End::Stop), &[])]
+        {
+            let early = joined(&tokens, end, stop, 2);
+            assert_eq!((early.said.text.as_str(), early.finish), (" A fine", None));
+            assert_eq!((early.ids.len(), early.said.logprob), (2, Some(-2.0)));
+        }
+        let late = joined(&tokens, None, &["END"], 4);
+        assert_eq!((late.said.text.as_str(), late.finish), (" A fine film ", Some(Finish::Stop)));
+    }
 }

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use super::ask::{Ask, Given, Read};
 use crate::artifacts::{Journal, journal};
 use crate::error::{Error, Result};
+use crate::http::Tokens;
 use crate::sampling::Sampling;
 
 /// One answer of a server, as a line of a journal.
@@ -35,8 +36,7 @@ pub struct Paid {
     journal: Journal<Receipt>,
     /// By its key the answer that holds a continuation, and which of them it is.
     known: HashMap<String, (Rc<Given>, usize)>,
-    /// Tokens of prompts and tokens sampled.
-    spent: [u64; 2],
+    spent: Tokens,
     task: String,
 }
 
@@ -46,7 +46,7 @@ impl Paid {
     pub fn open(file: &Path, others: &[impl AsRef<Path>], task: &str) -> Result<Self> {
         let (journal, own) = Journal::<Receipt>::open(file)?;
         let (known, task) = (HashMap::new(), task.to_owned());
-        let mut paid = Self { journal, known, spent: [0, 0], task };
+        let mut paid = Self { journal, known, spent: Tokens::default(), task };
         for other in others {
             let lines = journal::complete_lines::<Receipt>(other.as_ref())?;
             lines.into_iter().for_each(|(receipt, _)| paid.note(receipt));
@@ -57,8 +57,8 @@ impl Paid {
 
     fn note(&mut self, receipt: Receipt) {
         let Receipt { keys, given, prompt_tokens, completion_tokens, .. } = receipt;
-        let [prompt, completion] = self.spent;
-        self.spent = [prompt + prompt_tokens, completion + completion_tokens];
+        self.spent =
+            self.spent.and(Tokens { prompt: prompt_tokens, completion: completion_tokens });
         let given = Rc::new(given);
         let places = keys.into_iter().enumerate();
         self.known.extend(places.map(|(place, key)| (key, (given.clone(), place))));
@@ -71,8 +71,8 @@ impl Paid {
         Some(Given { choices, ..Given::clone(given) })
     }
 
-    /// Tokens of prompts and tokens sampled that were paid for so far.
-    pub fn spent(&self) -> [u64; 2] {
+    /// What was paid for so far.
+    pub fn spent(&self) -> Tokens {
         self.spent
     }
 

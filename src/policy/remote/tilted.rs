@@ -76,8 +76,7 @@ impl TiltedBase {
         let tilting = Tilting::new(members, tokenizer.clone())?;
         let calls = whole::calls(&server, vocabulary);
         if let Some(paid) = &paid {
-            let [prompt, completion] = paid.spent();
-            calls.spent_before(Tokens { prompt, completion });
+            calls.spent_before(paid.spent());
         }
         Ok(Self {
             server,
