@@ -181,6 +181,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Role;
 
     #[test]
     fn generated_text_cannot_break_the_page() {
@@ -199,15 +200,17 @@ mod tests {
             base_tokens: 4,
             guide_tokens: 0,
             seconds: 0.1,
+            guide_seconds: None,
         };
         summary.add(
             "base",
             "cbs",
+            Role::Steered,
             serde_json::json!({ "beam_width": 4 }),
             std::slice::from_ref(&answer),
         );
         let shorter = Answer { response: "one".into(), gold_reward: Some(-3.0), ..answer.clone() };
-        summary.add("base", "<i>", serde_json::json!({}), &[shorter]);
+        summary.add("base", "<i>", Role::Plain, serde_json::json!({}), &[shorter]);
         assert!(!html(&summary, &[], &[]).contains("equal length"), "no reference is known");
         summary.control_for_length("base", "<i>");
         let page = html(

@@ -189,7 +189,7 @@ fn draw(headers: &[String], rows: Vec<Vec<String>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Answer;
+    use crate::report::{Answer, Role};
 
     #[test]
     fn what_rounds_to_zero_has_no_sign() {
@@ -209,10 +209,12 @@ mod tests {
                 base_tokens: 2,
                 guide_tokens: 0,
                 seconds: 1.0,
+                guide_seconds: None,
             };
             let answers = [answer.clone(), Answer { id: "y".into(), ..answer }];
-            summary.add("m", method, Value::Null, &answers);
+            summary.add("m", method, Role::Other, Value::Null, &answers);
         }
+        summary.compare();
         let drawn = [table(&summary), compare(&[summary])].concat();
         assert!(drawn.contains("cbs − base = 0.000 ± 0.000 over 2 prompts"), "{drawn}");
         assert!(!drawn.contains("-0.0") && !drawn.contains("+0.0"), "{drawn}");
