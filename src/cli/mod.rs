@@ -38,7 +38,7 @@ enum Command {
     Check(check::CheckCommand),
     /// Answer prompts from the shell
     Steer(Box<steer::SteerCommand>),
-    /// One table over runs
+    /// Tables over runs: rewards, texts and cost, differences, weak to strong
     Compare(compare::CompareCommand),
     /// What this machine offers, what a model is, what a server can do
     Doctor(doctor::DoctorCommand),

@@ -29,4 +29,4 @@ pub use statistics::distinct;
 pub use summary::{
     Chosen, Comparison, Kl, KlKind, MultiplyAdds, Reward, Role, Summary, SummaryRow, WeakToStrong,
 };
-pub use table::{compare, table};
+pub use table::{Compared, compare, compared, table};

@@ -105,6 +105,12 @@ impl Comparison {
         })
     }
 
+    /// By the bootstrap; a summary of before has the normal interval alone.
+    pub fn within(&self) -> [f64; 2] {
+        let half = 1.96 * self.standard_error;
+        self.bootstrap95.unwrap_or([self.difference - half, self.difference + half])
+    }
+
     /// The same of `b` minus `a`.
     fn turned(&self) -> Self {
         Self {

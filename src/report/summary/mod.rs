@@ -25,7 +25,9 @@ use weak_to_strong::Place;
 pub use comparison::Comparison;
 pub use reward::Reward;
 pub use row::{Chosen, Kl, KlKind, MultiplyAdds, SummaryRow};
-pub use weak_to_strong::{Role, WeakToStrong};
+pub use weak_to_strong::{Over, Role, WeakToStrong};
+
+pub(super) use comparison::against;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
@@ -164,6 +166,18 @@ impl Summary {
     pub fn control_for_length(&mut self, base: &str, reference: &str) {
         self.references.insert(base.to_owned(), reference.to_owned());
         self.length_control.extend(LengthControl::of(&self.responses, base, reference));
+    }
+
+    /// The method of `base` that gains are counted from, where it has one.
+    pub fn reference(&self, base: &str) -> Option<&str> {
+        let known = self.references.get(base).map(String::as_str);
+        // A summary of before does not say.
+        known.or_else(|| {
+            let of_base = |method: &&str| {
+                self.rows.iter().any(|row| row.base == base && row.method == *method)
+            };
+            ["base", "untuned"].into_iter().find(of_base)
+        })
     }
 
     /// Compares all rows that were added.

@@ -1,6 +1,5 @@
 //! The summary of answers made by hand.
 
-use super::comparison::against;
 use super::*;
 
 fn answer(seed: u64, id: &str, reward: f64) -> Answer {
