@@ -107,6 +107,9 @@ mod rewards;
 mod rewards_of_others;
 
 // Whole runs.
+/// Journals with a line too many, too few or half a line; the summary's numbers recomputed from the
+/// journals in Python.
+mod evaluation;
 /// What a changed key, moved files and more prompts do again, and what they do not; a project
 /// killed and moved again and again, bit for bit.
 mod lineage;
