@@ -8,11 +8,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::answer::Answer;
+use super::divergence::Divergence;
+use super::figure::Figure;
 use super::length_control::{LengthControl, Responses};
+use super::multiply_adds::MultiplyAdds;
 use super::pair_accuracy::PairAccuracy;
 use super::ppo::PpoRow;
 use super::served::Served;
 use super::statistics::{distinct, mean, standard_deviation, standard_error};
+use super::value::Foresight;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
@@ -30,6 +34,9 @@ pub struct Summary {
     /// By chunk length: how PPO went.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ppo: Vec<PpoRow>,
+    /// By base: how much the score of a beginning tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub value: Vec<Foresight>,
     pub gold: Value,
     /// What a reader of the numbers must know: results that show no effect because nothing was
     /// learned.
@@ -40,6 +47,9 @@ pub struct Summary {
     by_prompt: Vec<(String, String, BTreeMap<String, f64>)>,
     #[serde(skip)]
     responses: Vec<Responses>,
+    /// For the page.
+    #[serde(skip)]
+    pub figures: Vec<Figure>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,6 +78,11 @@ pub struct SummaryRow {
     /// What all answers of the row have cost, where others serve the base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served: Option<Served>,
+    /// How far the method's distribution is from the base's; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl: Option<Divergence>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multiply_adds: Option<MultiplyAdds>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -108,10 +123,12 @@ impl Summary {
             guide: Value::Null,
             direct: Map::new(),
             ppo: Vec::new(),
+            value: Vec::new(),
             gold: Value::Null,
             notes: Vec::new(),
             by_prompt: Vec::new(),
             responses: Vec::new(),
+            figures: Vec::new(),
         }
     }
 
@@ -159,6 +176,8 @@ impl Summary {
                 .collect::<std::collections::HashSet<_>>()
                 .len(),
             served: None,
+            kl: None,
+            multiply_adds: None,
         });
         let note = format!(
             "{base}: every score is 0, so the guides chose nothing: tuned and untuned are the same \
@@ -192,6 +211,8 @@ impl Summary {
             seconds: 0.0,
             prompts: 0,
             served: None,
+            kl: None,
+            multiply_adds: None,
         });
     }
 

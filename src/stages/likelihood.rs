@@ -157,7 +157,7 @@ impl<'a> Likelihoods<'a> {
 }
 
 /// How the responses of the cell were sampled.
-fn sampling(context: &Context, cell: &Cell) -> Result<Sampling> {
+pub fn sampling(context: &Context, cell: &Cell) -> Result<Sampling> {
     let steer = context.recipe().steer.as_ref();
     let steer = steer.ok_or_else(|| Error::recipe("the recipe has no `[steer]` table"))?;
     let SamplingTable { temperature, top_k, top_p } =

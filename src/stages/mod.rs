@@ -13,6 +13,7 @@ mod inputs;
 mod judging;
 mod likelihood;
 mod lineage;
+mod measured;
 mod models;
 mod needs;
 mod placements;

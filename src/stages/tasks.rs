@@ -12,7 +12,7 @@ use super::tuning_plan::Pupil;
 use crate::artifacts::Reach;
 use crate::error::{Error, Result};
 use crate::recipe::{
-    ChunkLen, Evaluate, GOLD, Judge, JudgeSource, LIKELIHOOD, Plan, PpoTable, Scratch,
+    ChunkLen, Evaluate, FIGURES, GOLD, Judge, JudgeSource, LIKELIHOOD, Plan, PpoTable, Scratch,
     ScratchTokenizer, Stage, Training,
 };
 
@@ -206,7 +206,7 @@ impl Task {
             Self::Steer { .. } | Self::Judge { .. } | Self::Likelihood { .. } => {
                 vec![format!("{}.jsonl", self.name())]
             }
-            Self::Evaluate => owned(&[SUMMARY, PAGE]),
+            Self::Evaluate => [owned(&[SUMMARY, PAGE]), vec![figures()]].concat(),
             Self::Gold | Self::Sft(_) | Self::RewardModel | Self::Dpo(_) | Self::Ppo { .. } => {
                 vec![self.name()]
             }
@@ -309,6 +309,11 @@ pub(super) fn judge_task(plan: &Plan, name: &str) -> Option<Task> {
 /// Where the pairs that `file` does without are listed.
 pub fn left_out_file(file: &str) -> String {
     file.replace(".jsonl", ".left_out.jsonl")
+}
+
+/// The folder of the figures of the evaluation.
+pub fn figures() -> String {
+    format!("evaluate/{FIGURES}")
 }
 
 /// The folder of all PPO trainings of a policy.
