@@ -39,9 +39,9 @@ impl Work {
         self.blocks * (tokens + prompt) + self.head * tokens
     }
 
-    /// [`Self::products`] with attention: each token of the prompt sees those up to itself, and each
-    /// further one the whole prompt and, in the mean, `depth` positions behind it. A window that
-    /// hides what is far back is not looked at.
+    /// [`Self::products`] with attention: each token of the prompt sees those up to itself, and
+    /// each further one the whole prompt and, in the mean, `depth` positions behind it. A window
+    /// that hides what is far back is not looked at.
     pub fn multiply_adds(&self, prompt: f64, tokens: f64, depth: f64) -> f64 {
         let seen = prompt * (prompt + 1.0) / 2.0 + tokens * (prompt + depth);
         self.products(prompt, tokens) + self.attention * seen

@@ -258,3 +258,87 @@ fn gold_by_score(label: &str, line: &[(f64, Setting)]) -> Curve {
     };
     Curve { label: label.to_owned(), runs: vec![line.iter().filter_map(point).collect()] }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::report::Answer;
+
+    /// A summary with a row for each of these settings, of two seeds; all scores are the number of
+    /// samples, and gold rewards what `gold` says of W, K and L.
+    fn summary(cbs: &[(u64, u64, u64)], best_of_n: &[u64]) -> Summary {
+        let mut summary = Summary::new("run");
+        let mut add = |method: &str, settings: Value, samples: u64, gold: f64| {
+            let answer = |seed: u64| Answer {
+                seed,
+                id: "x".into(),
+                prompt: "p".into(),
+                response: "r".into(),
+                complete: true,
+                score: Some(samples as f64),
+                gold_reward: Some(gold + seed as f64),
+                judges: BTreeMap::new(),
+                base_logprob_per_token: None,
+                response_tokens: 1,
+                base_tokens: 1,
+                guide_tokens: 1,
+                seconds: 0.0,
+            };
+            summary.add("m", method, settings, &[answer(1), answer(2)]);
+        };
+        for (w, k, l) in cbs {
+            let settings = json!({ "beam_width": w, "successors": k, "chunk_len": l });
+            add(&format!("cbs-{w}-{k}-{l}"), settings, w * k, *w as f64);
+        }
+        for n in best_of_n {
+            add(&format!("best-{n}"), json!({ "n": n }), *n, 0.0);
+        }
+        summary
+    }
+
+    fn labels(panel: &Panel) -> Vec<&str> {
+        panel.curves.iter().map(|curve| curve.label.as_str()).collect()
+    }
+
+    #[test]
+    fn samples_have_a_line_for_each_width_and_lengths_one_for_each_beam() {
+        let cbs = [(1, 4, 5), (1, 16, 5), (4, 4, 5), (2, 4, 1), (2, 4, 5), (2, 4, 20)];
+        let summary = summary(&cbs, &[4, 8, 16]);
+        let sweeps = sweeps(&summary);
+        assert_eq!(sweeps.len(), 1);
+        let figures = sweeps[0].panels();
+        let names: Vec<&str> = figures.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["samples", "chunk-length"]);
+        let [gold, score, along] = &figures[0].1[..] else { panic!("three diagrams") };
+        let expected = ["W = 1, L = 5", "W = 2, L = 5", "W = 4, L = 5", "best of N"];
+        assert_eq!((labels(gold), labels(along)), (expected.to_vec(), expected.to_vec()));
+        assert_eq!(gold.curves[0].runs, [[(4.0, 2.0), (4.0, 3.0)], [(16.0, 2.0), (16.0, 3.0)]]);
+        assert_eq!(score.curves[0].runs, [[(4.0, 4.0)], [(16.0, 16.0)]]);
+        assert_eq!(along.curves[0].runs, [[(4.0, 2.5), (16.0, 2.5)]]);
+        assert!(gold.is_log_2 && !along.is_log_2);
+        let gold = &figures[1].1[0];
+        assert_eq!(labels(gold), ["W = 2, K = 4", "best of 8"]);
+        assert_eq!(gold.curves[1].runs[1], [(20.0, 1.0), (20.0, 2.0)]);
+        let grids = sweeps[0].grids();
+        assert!(grids.contains("L = 5") && !grids.contains("L = 20"), "{grids}");
+        assert!(
+            grids
+                .contains("<th>W = 4</th><td class=\"n\">5.500 ± 0.707</td><td class=\"n\">–</td>"),
+            "{grids}"
+        );
+    }
+
+    #[test]
+    fn two_settings_are_no_curve_and_other_guides_are_another_sweep() {
+        assert!(sweeps(&summary(&[(1, 4, 5), (1, 16, 5)], &[4, 8, 16])).is_empty());
+        let mut both = summary(&[(1, 4, 5), (1, 8, 5), (1, 16, 5)], &[]);
+        let mut others = both.rows.clone();
+        others.iter_mut().for_each(|row| row.settings["guide"] = json!("beta-0.2"));
+        both.rows.extend(others);
+        let sweeps = sweeps(&both);
+        assert_eq!(sweeps.iter().map(|sweep| sweep.cbs.len()).collect::<Vec<_>>(), [3, 3]);
+        assert!(sweeps.iter().all(|sweep| sweep.grids().is_empty()));
+    }
+}

@@ -5,9 +5,9 @@
 //! KL(π ‖ π_base)(x, y) = Σ_t Σ_v π(v | x, y_<t) (log π(v | x, y_<t) − log π_base(v | x, y_<t)),
 //!
 //! over the whole vocabulary at every position t of the text, that of its EOS included; its mean
-//! over samples of π is the divergence of whole responses (chain rule). Both distributions are those
-//! at the sampling temperature, before any cut by top-k or top-p: with a cut the base may give no
-//! probability at all to what π samples, and the divergence would be infinite.
+//! over samples of π is the divergence of whole responses (chain rule). Both distributions are
+//! those at the sampling temperature, before any cut by top-k or top-p: with a cut the base may
+//! give no probability at all to what π samples, and the divergence would be infinite.
 //!
 //! Responses are read as texts and tokenized anew, as guides of another vocabulary read them; an
 //! end is the base's first EOS. Which responses are asked about is left to the stages.

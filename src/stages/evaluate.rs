@@ -18,7 +18,7 @@ use super::test_prompts::test_prompts;
 use super::tuning_plan::Pupil;
 use crate::artifacts::{atomic, journal};
 use crate::engine::SteerLine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::recipe::{GOLD, Method, Proposal};
 use crate::report::{Answer, Figure, Sample, Served, Summary, figures, html};
 use crate::search::Finish;
@@ -107,6 +107,7 @@ pub fn run(context: &Context) -> Result<()> {
 fn write_figures(context: &Context, figures: &[Figure]) -> Result<()> {
     let folder = context.run.path(&tasks::figures());
     remove(&folder)?;
+    std::fs::create_dir_all(&folder).map_err(Error::io(&folder, "creating the folder"))?;
     figures.iter().try_for_each(|figure| {
         let file = folder.join(format!("{}.svg", figure.name));
         atomic::write(&file, figure.svg.as_bytes())

@@ -1,6 +1,6 @@
 //! What models say of the responses that steering gave, read once more: the log-probability under
-//! the base, and the exact KL divergence from it of methods that sample from a distribution of their
-//! own. A journal for each such cell and seed; the mathematics is `score`'s.
+//! the base, and the exact KL divergence from it of methods that sample from a distribution of
+//! their own. A journal for each such cell and seed; the mathematics is `score`'s.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
