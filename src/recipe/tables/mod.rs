@@ -46,6 +46,7 @@ mod judge;
 mod judge_source;
 mod kl;
 mod length;
+mod likelihood_memory;
 mod lora;
 mod lora_rules;
 mod method;
