@@ -243,10 +243,11 @@ impl Limit {
     /// Least seconds of one model for one prompt of which `tokens` response tokens go through it in
     /// `passes` forward passes, each of which reads the weights once for all prompts in flight.
     fn seconds(&self, lm: &Lm, tokens: f64, passes: f64) -> f64 {
-        let (blocks, head) = lm.product_weights();
-        let flops = 2.0 * (blocks * (tokens + self.prompt_tokens) + head * tokens);
-        let bytes = (blocks + head) * lm.kind().elt_size_in_bytes() as f64 * (passes + 1.0)
-            / self.in_flight;
+        let work = lm.work();
+        let flops = 2.0 * work.products(self.prompt_tokens, tokens);
+        let bytes =
+            (work.blocks + work.head) * lm.kind().elt_size_in_bytes() as f64 * (passes + 1.0)
+                / self.in_flight;
         (flops / self.rates.matmul_flops_per_s).max(bytes / self.rates.memory_bytes_per_s)
     }
 }

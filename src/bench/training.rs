@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::losses::DpoObjective;
 use crate::machine::rates::MachineRates;
 use crate::machine::{memory, peak_rss_bytes};
-use crate::models::{Lm, LmConfig};
+use crate::models::{Lm, LmConfig, Work};
 use crate::monitor::Progress;
 use crate::monitor::glossary::LOSS;
 use crate::sampling::Stream;
@@ -81,7 +81,7 @@ pub fn train(folder: &Path, settings: &TrainingBenchSettings) -> Result<Training
     memory::return_unused();
     let lm = Rc::new(open(folder, settings)?);
     let mut pairs = pairs(folder, &lm, settings)?;
-    let (blocks, head) = lm.product_weights();
+    let Work { blocks, head, .. } = lm.work();
     let texts = Texts::of(&pairs[batch_size..], dpo);
     let started = Instant::now();
     if dpo {

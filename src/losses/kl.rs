@@ -1,7 +1,7 @@
 //! How far a policy is from its reference, by log-probabilities of tokens. How PPO charges it is in
 //! `ppo.rs`.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// exp(d) − 1 − d with d = log π − log π_ref of each token: the estimator "k3" of KL(π_ref ‖ π),
 /// never negative (J. Schulman, "Approximating KL Divergence", 2020).
@@ -14,10 +14,20 @@ pub fn kl(policy: &Tensor, reference: &Tensor) -> Tensor {
     difference.expm1() - difference
 }
 
+/// KL(π ‖ π_ref) = Σ_v π(v) (log π(v) − log π_ref(v)) of whole distributions, in nats.
+///
+/// `policy` and `reference` are log-probabilities of all tokens v, (rows, vocab) of one float kind;
+/// returns (rows) f64. A token that the policy never says adds nothing. Rounding may leave a little
+/// less than 0 between equal distributions; that is 0.
+pub fn divergence(policy: &Tensor, reference: &Tensor) -> Tensor {
+    let (weights, difference) = (policy.exp(), policy - reference);
+    let never = weights.eq(0.0);
+    let terms = (weights * difference).masked_fill(&never, 0.0);
+    terms.sum_dim_intlist(-1, false, Kind::Double).clamp_min(0.0)
+}
+
 #[cfg(test)]
 mod tests {
-    use tch::Kind;
-
     use super::*;
 
     #[test]
@@ -38,5 +48,21 @@ mod tests {
         let estimate = kl(&Tensor::from_slice(&[-1.0]), &Tensor::from_slice(&[-1.0 + 1e-4]))
             .double_value(&[0]);
         assert!((estimate / 5e-9 - 1.0).abs() < 1e-4, "{estimate}");
+    }
+
+    #[test]
+    fn a_divergence_by_hand() {
+        let of = |policy: [f64; 2], reference: [f64; 2]| {
+            let [policy, reference] =
+                [policy, reference].map(|of| Tensor::from_slice(&of).log().unsqueeze(0));
+            divergence(&policy, &reference).double_value(&[0])
+        };
+        let expected = 0.75 * 3f64.ln() + 0.25 * (1.0f64 / 3.0).ln();
+        assert!((of([0.75, 0.25], [0.25, 0.75]) - expected).abs() < 1e-12);
+        assert_eq!(of([0.3, 0.7], [0.3, 0.7]), 0.0);
+        // What is never said costs nothing, whatever the reference thinks of it.
+        assert!((of([1.0, 0.0], [0.5, 0.5]) - 2f64.ln()).abs() < 1e-12);
+        assert_eq!(of([1.0, 0.0], [1.0, 0.0]), 0.0);
+        assert_eq!(of([0.5, 0.5], [1.0, 0.0]), f64::INFINITY);
     }
 }

@@ -13,6 +13,6 @@ pub use bradley_terry::{BradleyTerryOutput, bradley_terry};
 pub use classification::{ClassificationOutput, classification};
 pub use dpo::{DpoObjective, DpoOutput, PreferenceLoss, dpo};
 pub use gae::{gae, pay_by_chunk, whiten};
-pub use kl::kl;
+pub use kl::{divergence, kl};
 pub use language::{sum_by_row, token_logps};
 pub use ppo::{ClippedLoss, KlEstimator, adapt_kl_coefficient, approx_kl, ppo_policy, ppo_value};

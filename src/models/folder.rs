@@ -17,7 +17,7 @@ use super::json_file::write_json;
 use super::lora::{self, Adapters};
 use super::variables::Variables;
 use super::weights::Headers;
-use super::{CausalLm, LmInfo, init, layers, shapes, weights};
+use super::{CausalLm, LmInfo, Work, init, layers, shapes, weights};
 use crate::error::{Error, Result};
 use crate::kernels::Weight;
 use crate::machine::memory::{self, MainMemory};
@@ -271,14 +271,9 @@ impl Lm {
             })
     }
 
-    /// Numbers that each token is multiplied by: those of the blocks, and of the head.
-    pub fn product_weights(&self) -> (f64, f64) {
-        let info = self.model.info();
-        let blocks = shapes::linears(&self.config);
-        (
-            blocks.iter().map(|layer| (layer.n_in * layer.n_out) as f64).sum(),
-            (info.vocab_size * info.hidden_size) as f64,
-        )
+    /// What one token takes.
+    pub fn work(&self) -> Work {
+        Work::of(&self.config)
     }
 
     /// What training changes: A and B of every adapter under PEFT's names, or else all weights.

@@ -41,6 +41,7 @@ mod segment;
 mod shapes;
 mod variables;
 mod with_tokenizer;
+mod work;
 
 pub use adapter_config::base_of_adapter;
 pub use bert::BertConfig;
@@ -65,3 +66,4 @@ pub use with_tokenizer::{
     lora_reward_model_with_tokenizer, open_lora_with_tokenizer, open_trainable_with_tokenizer,
     open_with_tokenizer, reward_model_with_tokenizer, tokenizer_and_context,
 };
+pub use work::Work;

@@ -12,6 +12,8 @@ pub(super) struct Axis {
     pub ticks: Vec<f64>,
     /// The last decimal place of the ticks: they are multiples of `10^place`.
     place: i32,
+    /// Whether what lies along it are logarithms to the base 2.
+    is_log_2: bool,
 }
 
 impl Axis {
@@ -50,11 +52,28 @@ impl Axis {
         // The small number keeps ticks at the very ends.
         let (first, last) =
             ((low / step - 1e-6).ceil() as i64, (high / step + 1e-6).floor() as i64);
-        Self { low, high, ticks: (first..=last).map(|i| i as f64 * step).collect(), place }
+        Self {
+            low,
+            high,
+            ticks: (first..=last).map(|i| i as f64 * step).collect(),
+            place,
+            is_log_2: false,
+        }
+    }
+
+    /// The same range as one of logarithms to the base 2: ticks at powers of 2, a few of them.
+    pub fn of_powers_of_2(self) -> Self {
+        let (first, last) = (self.low.ceil() as i64, self.high.floor() as i64);
+        let step = ((last - first) / 8 + 1) as usize;
+        let ticks = (first..=last).step_by(step).map(|power| power as f64).collect();
+        Self { ticks, place: 0, is_log_2: true, ..self }
     }
 
     /// A tick as text, with the digits that tell it from its neighbours.
     pub fn label(&self, tick: f64) -> String {
+        if self.is_log_2 {
+            return format!("{}", tick.exp2());
+        }
         let largest = self.ticks.iter().fold(0f64, |largest, tick| largest.max(tick.abs()));
         if tick == 0.0 {
             "0".to_owned()

@@ -23,6 +23,9 @@ pub struct Panel {
     pub x: String,
     /// What the vertical axis shows.
     pub y: String,
+    /// Whether equal factors are equal distances along the horizontal axis, each mark twice the one
+    /// before; all x are above 0 then.
+    pub is_log_2: bool,
     pub curves: Vec<Curve>,
 }
 
@@ -147,8 +150,12 @@ fn text_width(text: &str) -> i32 {
 }
 
 fn draw_panel(panel: &Panel, area: &Area) -> Drawn {
-    let curves: Vec<Vec<Spread>> = panel.curves.iter().map(spreads).collect();
+    let mut curves: Vec<Vec<Spread>> = panel.curves.iter().map(spreads).collect();
+    if panel.is_log_2 {
+        curves.iter_mut().flatten().for_each(|at| at.x = at.x.log2());
+    }
     let x_axis = Axis::over(curves.iter().flatten().map(|at| at.x), 0.0);
+    let x_axis = if panel.is_log_2 { x_axis.of_powers_of_2() } else { x_axis };
     let y_axis = Axis::over(curves.iter().flatten().flat_map(|at| [at.low, at.high]), 0.04);
     let widest =
         y_axis.ticks.iter().map(|&tick| text_width(&y_axis.label(tick))).max().unwrap_or(0);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::answer::Answer;
+use super::figure::figures_html;
 use super::ppo::{PpoReport, ppo_table};
 use super::summary::{Reward, Summary, SummaryRow};
 use super::table::{reasons, table, within};
@@ -61,6 +62,7 @@ pub fn html(summary: &Summary, samples: &[Sample], ppo: &[PpoReport]) -> String 
             ppo_table(rows)
         );
     }
+    page.push_str(&figures_html(&summary.figures, escape));
     let _ = write!(page, "<h2>All numbers</h2>\n<pre>{}</pre>\n", escape(&table(summary)));
     responses(&mut page, samples);
     page.push_str("</body></html>\n");

@@ -5,8 +5,12 @@
 mod answer;
 mod axis;
 mod curves;
+mod divergence;
+mod figure;
+mod figures;
 mod html;
 mod length_control;
+mod multiply_adds;
 mod pair_accuracy;
 mod pair_card;
 mod pairs;
@@ -14,19 +18,24 @@ mod ppo;
 mod served;
 mod statistics;
 mod summary;
+mod sweeps;
 mod table;
+mod value;
 
 pub use answer::Answer;
 pub use curves::{Curve, Panel, curves_svg, smoothed};
+pub use divergence::{Divergence, DivergenceKind};
+pub use figure::Figure;
+pub use figures::figures;
 pub use html::{Sample, html};
 pub use length_control::{LengthControl, LengthControlled};
+pub use multiply_adds::MultiplyAdds;
 pub use pair_accuracy::{PairAccuracy, PairOutcome};
 pub use pair_card::PairCard;
 pub use pairs::PairReport;
 pub use ppo::{PpoReport, PpoRow, PpoTraining, ppo_figure, ppo_rows};
 pub use served::Served;
 pub use statistics::distinct;
-pub use summary::{
-    Chosen, Comparison, Kl, KlKind, MultiplyAdds, Reward, Role, Summary, SummaryRow, WeakToStrong,
-};
+pub use summary::{Chosen, Comparison, Reward, Role, Summary, SummaryRow, WeakToStrong};
 pub use table::{Compared, compare, compared, table};
+pub use value::{Foresight, Scored};

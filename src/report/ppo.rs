@@ -109,6 +109,7 @@ pub fn ppo_figure(trainings: &[PpoTraining], tuned: Option<f64>) -> Result<Strin
         title: title.to_owned(),
         x: "step".to_owned(),
         y: y.to_owned(),
+        is_log_2: false,
         curves: by_chunk_len(trainings)
             .into_iter()
             .map(|(chunk_len, trainings)| Curve {

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::recipe::{
     ChunkLen, GuidePairSource, GuideSet, GuideSource, Method, MethodTable, Plan, Proposal,
 };
+use crate::search::Search;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
@@ -48,6 +49,24 @@ impl Cell {
     /// The name of the task that answers with this seed.
     pub fn name(&self, seed: u64) -> String {
         format!("steer/{}/{}/seed-{seed}", self.base, self.method_name)
+    }
+
+    /// Whether it samples from a distribution of its own whose models are all here, so that its
+    /// divergence from the base is known.
+    pub fn has_likelihood(&self, plan: &Plan) -> bool {
+        let is_here = |model: &str| plan.recipe.api(model).is_none();
+        let guides = self.guides.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]);
+        let mut guides = guides.filter_map(|source| plan.model_of(source));
+        match self.method.proposal {
+            Proposal::Base | Proposal::Untuned => false,
+            Proposal::Direct | Proposal::Ppo { .. } => true,
+            Proposal::Tuned => !self.guides.is_empty() && guides.all(is_here),
+            Proposal::Tilted { .. } => {
+                matches!(self.method.search, Search::Sample(_))
+                    && is_here(&self.base)
+                    && guides.all(is_here)
+            }
+        }
     }
 
     /// Where its lines are kept, relative to the run directory.

@@ -10,17 +10,18 @@ use super::cells::{Cell, cells};
 use super::context::Context;
 use super::journals::{check_whole, once_each};
 use super::judging::JudgeLine;
+use super::measured::Measured;
 use super::ppo;
-use super::run::write_json;
+use super::run::{remove, write_json};
 use super::served;
 use super::tasks::{self, GOLD_REPORT, PAGE, PAIRS_REPORT, SUMMARY, Task};
 use super::test_prompts::test_prompts;
 use super::tuning_plan::Pupil;
 use crate::artifacts::atomic;
 use crate::engine::SteerLine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::recipe::{GOLD, Method, Proposal};
-use crate::report::{Answer, Role, Sample, Served, Summary, html};
+use crate::report::{Answer, Figure, Role, Sample, Served, Summary, figures, html};
 use crate::search::Finish;
 
 pub fn run(context: &Context) -> Result<()> {
@@ -40,6 +41,7 @@ pub fn run(context: &Context) -> Result<()> {
     let references = references(&cells);
     let prompts: HashSet<String> =
         test_prompts(context)?.into_iter().map(|prompt| prompt.id).collect();
+    let mut measured = Measured::new(context)?;
     for cell in cells {
         if let Some(why) = not_applicable(context, &cell)? {
             summary.add_not_applicable(
@@ -50,7 +52,8 @@ pub fn run(context: &Context) -> Result<()> {
             );
             continue;
         }
-        let responses = answers(context, &cell, &prompts)?;
+        let mut responses = answers(context, &cell, &prompts)?;
+        measured.correct(&cell, &mut responses)?;
         if cell.method.proposal == Proposal::Direct {
             let pupil = Pupil::Direct(cell.base.clone());
             let [sft, dpo] =
@@ -62,6 +65,10 @@ pub fn run(context: &Context) -> Result<()> {
         if let (Some(served), Some(row)) = (cost(context, &cell)?, summary.rows.last_mut()) {
             row.served = Some(served);
         }
+        if let Some(row) = summary.rows.last_mut() {
+            measured.measure(&cell, &responses, row)?;
+        }
+        summary.value.extend(measured.foresight(&cell, &responses)?);
         if cell.method.proposal == Proposal::Tuned {
             let reward = summary.rows.last().and_then(|row| row.gold_reward.as_ref());
             tuned = tuned.or(reward.map(|reward| reward.mean));
@@ -93,6 +100,8 @@ pub fn run(context: &Context) -> Result<()> {
             summary.note_training(&task.name(), &report(task, &format!("{folder}/training.json")));
         }
     }
+    summary.figures = figures(&summary)?;
+    write_figures(context, &summary.figures)?;
     write_json(&context.run.path(SUMMARY), &summary)?;
     atomic::write(&context.run.path(PAGE), html(&summary, &samples, &ppo).as_bytes())
 }
@@ -107,6 +116,17 @@ fn role(cell: &Cell) -> Role {
         _ if cell.method == Method::sampled(Proposal::Base) => Role::Plain,
         _ => Role::Other,
     }
+}
+
+/// Each figure in a file of its own, and no others.
+fn write_figures(context: &Context, figures: &[Figure]) -> Result<()> {
+    let folder = context.run.path(&tasks::figures());
+    remove(&folder)?;
+    std::fs::create_dir_all(&folder).map_err(Error::io(&folder, "creating the folder"))?;
+    figures.iter().try_for_each(|figure| {
+        let file = folder.join(format!("{}.svg", figure.name));
+        atomic::write(&file, figure.svg.as_bytes())
+    })
 }
 
 /// What tells the row of a cell from others: its method's settings, and the base's own.

@@ -121,6 +121,12 @@ impl Task {
                 let answers = Task::Steer { cell: cell.clone(), seed: *seed };
                 vec![Input::Judge(judge.clone()), Input::Result(answers)]
             }
+            Task::Likelihood { cell, seed } => {
+                let answers = Task::Steer { cell: cell.clone(), seed: *seed };
+                let is_trained = matches!(cell.source, Source::Direct(_) | Source::Ppo(_));
+                let base = is_trained.then(|| Input::Model(cell.base.clone()));
+                [Input::Result(answers)].into_iter().chain(base).collect()
+            }
             Task::Evaluate => of_evaluate(plan)?,
         })
     }

@@ -12,7 +12,9 @@ mod gold_reward;
 mod inputs;
 mod journals;
 mod judging;
+mod likelihood;
 mod lineage;
+mod measured;
 mod models;
 mod needs;
 mod placements;
@@ -51,6 +53,7 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
     asked(stage, context)?.iter().try_for_each(|asked| asked.check(context))?;
     let (mut steering, mut judging) =
         (steer::Steering::new(context, None), judging::Judging::new(context));
+    let mut likelihoods = likelihood::Likelihoods::new(context);
     let mut lost = Vec::new();
     for task in tasks::tasks(&context.plan, stage)? {
         let job = context.job(&task)?;
@@ -71,6 +74,7 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
             Task::PpoReport(policy) => ppo::write_report(context, policy),
             Task::Steer { cell, seed } => steering.run(cell, *seed),
             Task::Judge { judge, cell, seed } => judging.run(judge, cell, *seed, &job.name),
+            Task::Likelihood { cell, seed } => likelihoods.run(cell, *seed, &job.name),
             Task::Evaluate => evaluate::run(context),
         });
         // What others have no answer to is no reason to answer nothing.

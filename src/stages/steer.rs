@@ -156,7 +156,7 @@ pub fn is_whole(line: &SteerLine, asks_for_trace: bool) -> bool {
 }
 
 /// Where the weights lie that propose.
-fn folder(context: &Context, cell: &Cell, seed: u64) -> Result<PathBuf> {
+pub(super) fn folder(context: &Context, cell: &Cell, seed: u64) -> Result<PathBuf> {
     let result = |task: Task| context.run.path(&task.name());
     match &cell.source {
         Source::Model(name) => context.models.folder(name),

@@ -12,8 +12,8 @@ use super::tuning_plan::Pupil;
 use crate::artifacts::Reach;
 use crate::error::{Error, Result};
 use crate::recipe::{
-    ChunkLen, Evaluate, GOLD, Judge, JudgeSource, Plan, PpoTable, Scratch, ScratchTokenizer, Stage,
-    Training,
+    ChunkLen, Evaluate, FIGURES, GOLD, Judge, JudgeSource, LIKELIHOOD, Plan, PpoTable, Scratch,
+    ScratchTokenizer, Stage, Training,
 };
 
 pub const TRAIN: &str = "preferences/train.jsonl";
@@ -54,6 +54,11 @@ pub enum Task {
     /// What a judge says of the responses of one steer task.
     Judge {
         judge: String,
+        cell: Cell,
+        seed: u64,
+    },
+    /// What models say of the responses of one steer task.
+    Likelihood {
         cell: Cell,
         seed: u64,
     },
@@ -128,7 +133,12 @@ pub fn tasks(plan: &Plan, stage: Stage) -> Result<Vec<Task>> {
                     .map(|(cell, seed)| Task::Judge { judge: name.to_owned(), cell, seed })
                     .collect::<Vec<_>>()
             };
-            judges.iter().flat_map(|judge| of_judge(judge.name)).chain([Task::Evaluate]).collect()
+            let read = cells
+                .iter()
+                .filter(|cell| cell.has_likelihood(plan))
+                .flat_map(|cell| seeds().map(|seed| Task::Likelihood { cell: cell.clone(), seed }));
+            let judged = judges.iter().flat_map(|judge| of_judge(judge.name));
+            judged.chain(read).chain([Task::Evaluate]).collect()
         }
     })
 }
@@ -150,7 +160,7 @@ impl Task {
             Self::Sft(Pupil::Direct(_)) | Self::Dpo(Pupil::Direct(_)) => Stage::Direct,
             Self::Ppo { .. } | Self::PpoReport(_) => Stage::Ppo,
             Self::Steer { .. } => Stage::Steer,
-            Self::Judge { .. } | Self::Evaluate => Stage::Evaluate,
+            Self::Judge { .. } | Self::Likelihood { .. } | Self::Evaluate => Stage::Evaluate,
         }
     }
 
@@ -172,6 +182,9 @@ impl Task {
             Self::Judge { judge, cell, seed } => {
                 format!("evaluate/{judge}/{}/{}/seed-{seed}", cell.base, cell.method_name)
             }
+            Self::Likelihood { cell, seed } => {
+                format!("evaluate/{LIKELIHOOD}/{}/{}/seed-{seed}", cell.base, cell.method_name)
+            }
             Self::Evaluate => "evaluate".to_owned(),
         }
     }
@@ -190,8 +203,10 @@ impl Task {
             Self::PpoReport(policy) => ["curves.svg", "report.json"]
                 .map(|file| format!("{}/{file}", ppo_folder(policy)))
                 .to_vec(),
-            Self::Steer { .. } | Self::Judge { .. } => vec![format!("{}.jsonl", self.name())],
-            Self::Evaluate => owned(&[SUMMARY, PAGE]),
+            Self::Steer { .. } | Self::Judge { .. } | Self::Likelihood { .. } => {
+                vec![format!("{}.jsonl", self.name())]
+            }
+            Self::Evaluate => [owned(&[SUMMARY, PAGE]), vec![figures()]].concat(),
             Self::Gold | Self::Sft(_) | Self::RewardModel | Self::Dpo(_) | Self::Ppo { .. } => {
                 vec![self.name()]
             }
@@ -248,7 +263,7 @@ impl Task {
                 let (table, training) = ppo(plan, policy)?;
                 json!({ "ppo": table.outcome(*chunk_len, training), "seed": seed })
             }
-            Self::PpoReport(_) | Self::Judge { .. } => Value::Null,
+            Self::PpoReport(_) | Self::Judge { .. } | Self::Likelihood { .. } => Value::Null,
             Self::Steer { cell, seed } => {
                 let steer = recipe.steer.as_ref().ok_or_else(|| absent("steer"))?;
                 let answering = steer.answering(recipe, &cell.base);
@@ -279,7 +294,7 @@ impl Task {
             .map(|(what, count)| (what.to_owned(), count));
         match self {
             Self::Steer { .. } => Reach::from(all),
-            Self::Judge { .. } => all.into_iter().take(1).collect(),
+            Self::Judge { .. } | Self::Likelihood { .. } => all.into_iter().take(1).collect(),
             _ => Reach::new(),
         }
     }
@@ -294,6 +309,11 @@ pub(super) fn judge_task(plan: &Plan, name: &str) -> Option<Task> {
 /// Where the pairs that `file` does without are listed.
 pub fn left_out_file(file: &str) -> String {
     file.replace(".jsonl", ".left_out.jsonl")
+}
+
+/// The folder of the figures of the evaluation.
+pub fn figures() -> String {
+    format!("evaluate/{FIGURES}")
 }
 
 /// The folder of all PPO trainings of a policy.

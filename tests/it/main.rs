@@ -44,6 +44,10 @@ mod token_rewards;
 /// Whole runs over a served base: kept busy, killed, on bad days, and what its recipes may not say.
 mod served;
 
+// Evaluation.
+/// Log-probabilities and exact KL divergences against transformers', and what a run tells of them.
+mod likelihood;
+
 // Models and their files.
 /// Readers of files and recipes given mutated ones.
 mod fuzz;

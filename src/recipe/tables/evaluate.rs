@@ -74,11 +74,14 @@ impl StageTable for Evaluate {
         Ok(())
     }
 
-    /// One judge after the other.
+    /// One judge after the other, and the models that read responses again.
     fn memory(&self, plan: &Plan) -> Option<StageMemory> {
-        largest(plan.recipe.judges().iter().filter_map(|judge| {
+        let judges = plan.recipe.judges();
+        let judged = judges.iter().filter_map(|judge| {
             let parts = judge_parts(plan, judge.name)?;
             Some(StageMemory { model: judge.name.to_owned(), parts })
-        }))
+        });
+        let steer = plan.recipe.steer.as_ref();
+        largest(judged.chain(steer.into_iter().flat_map(|steer| steer.likelihood_memory(plan))))
     }
 }

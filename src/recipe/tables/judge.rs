@@ -9,7 +9,7 @@ use super::super::rules::Rules;
 use super::api::ApiLimits;
 use super::judge_source::{JudgeSource, OutsideKeys, one_origin};
 use super::run::Dtype;
-use super::{GOLD, Recipe};
+use super::{FIGURES, GOLD, LIKELIHOOD, Recipe};
 
 /// A further judge that `[evaluate]` asks beside `[gold]` about every response: a sequence
 /// classifier, a reward model, a program of one's own or a server. One of `id`, `command` and
@@ -142,6 +142,12 @@ impl JudgeTable {
         if name == GOLD {
             rules.problem_hint(
                 format!("`judges.{GOLD}` has the name of the judge that `[gold]` is"),
+                "give it another name",
+            );
+        }
+        if [LIKELIHOOD, FIGURES].contains(&name) {
+            rules.problem_hint(
+                format!("`judges.{name}` has the name of a folder that evaluation has of its own"),
                 "give it another name",
             );
         }

@@ -46,6 +46,7 @@ mod judge;
 mod judge_source;
 mod kl;
 mod length;
+mod likelihood_memory;
 mod lora;
 mod lora_rules;
 mod method;
@@ -123,6 +124,10 @@ pub use crate::search::ChunkLen;
 
 /// The name of the judge that `[gold]` is.
 pub const GOLD: &str = "gold";
+
+/// Folders below `evaluate/` that are no judge's: what models say of responses, and figures.
+pub const LIKELIHOOD: &str = "likelihood";
+pub const FIGURES: &str = "figures";
 
 /// All that a recipe says. A stage runs if its table is there; `[pretrain]` runs if there is a
 /// model to make from scratch.

@@ -11,7 +11,7 @@ type Runs = Vec<Vec<(f64, f64)>>;
 fn panel(curves: Vec<(&str, Runs)>) -> Panel {
     let curves =
         curves.into_iter().map(|(label, runs)| Curve { label: label.into(), runs }).collect();
-    Panel { title: "title".into(), x: "steps".into(), y: "reward".into(), curves }
+    Panel { title: "title".into(), x: "steps".into(), y: "reward".into(), is_log_2: false, curves }
 }
 
 /// The elements of that tag and colour of the palette, without those of the legend.
@@ -206,4 +206,16 @@ fn smoothing_by_hand() {
     assert_eq!(smoothed(&points, 0), smoothed(&points, 1));
     assert_eq!(smoothed(&points[..2], 1), points[..2]);
     assert!(smoothed(&[], 5).is_empty());
+}
+
+#[test]
+fn equal_factors_are_equal_distances_where_asked() {
+    let runs = vec![vec![(1.0, 0.0), (4.0, 1.0), (16.0, 0.0)]];
+    let svg = curves_svg(&[Panel { is_log_2: true, ..panel(vec![("a", runs)]) }]).unwrap();
+    let svg = Document::parse(&svg).unwrap();
+    let line = places(&only(drawn(&svg, "polyline", 0)));
+    let distances: Vec<f64> = line.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+    assert!((distances[0] - distances[1]).abs() <= 1.0, "{line:?}");
+    let texts = texts(&svg);
+    assert!(["1", "2", "4", "8", "16"].iter().all(|mark| texts.contains(&(*mark).to_owned())));
 }

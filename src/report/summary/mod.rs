@@ -14,9 +14,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::answer::Answer;
+use super::figure::Figure;
 use super::length_control::{LengthControl, Responses};
 use super::pair_accuracy::PairAccuracy;
 use super::ppo::PpoRow;
+use super::value::Foresight;
 use crate::recipe::GOLD;
 use comparison::Judged;
 use reward::ByPrompt;
@@ -24,7 +26,7 @@ use weak_to_strong::Place;
 
 pub use comparison::Comparison;
 pub use reward::Reward;
-pub use row::{Chosen, Kl, KlKind, MultiplyAdds, SummaryRow};
+pub use row::{Chosen, SummaryRow};
 pub use weak_to_strong::{Over, Role, WeakToStrong};
 
 pub(super) use comparison::against;
@@ -52,6 +54,9 @@ pub struct Summary {
     /// By chunk length: how PPO went.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ppo: Vec<PpoRow>,
+    /// By base: how much the score of a beginning tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub value: Vec<Foresight>,
     pub gold: Value,
     /// What a reader of the numbers must know: results that show no effect because nothing was
     /// learned.
@@ -62,6 +67,9 @@ pub struct Summary {
     measured: Vec<Measured>,
     #[serde(skip)]
     responses: Vec<Responses>,
+    /// For the page.
+    #[serde(skip)]
+    pub figures: Vec<Figure>,
 }
 
 /// A row's rewards by prompt.
@@ -86,10 +94,12 @@ impl Summary {
             guide: Value::Null,
             direct: Map::new(),
             ppo: Vec::new(),
+            value: Vec::new(),
             gold: Value::Null,
             notes: Vec::new(),
             measured: Vec::new(),
             responses: Vec::new(),
+            figures: Vec::new(),
         }
     }
 

@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use super::reward::Reward;
 use crate::report::answer::Answer;
+use crate::report::divergence::Divergence;
+use crate::report::multiply_adds::MultiplyAdds;
 use crate::report::pairs::words;
 use crate::report::served::Served;
 use crate::report::statistics::{distinct, mean, repetition};
@@ -29,7 +31,7 @@ pub struct SummaryRow {
     pub base_logprob_per_token: Option<f64>,
     /// How far the method's distribution is from the base's, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kl: Option<Kl>,
+    pub kl: Option<Divergence>,
     pub response_tokens: f64,
     /// Mean words of a response, between white space.
     #[serde(default)]
@@ -46,7 +48,6 @@ pub struct SummaryRow {
     pub repetition_4: f64,
     /// Mean tokens for one prompt.
     pub tokens: Tokens,
-    /// Mean multiply-adds for one prompt, where all models are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub multiply_adds: Option<MultiplyAdds>,
     /// Mean seconds for one prompt.
@@ -65,27 +66,6 @@ pub struct SummaryRow {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tokens {
-    pub base: f64,
-    pub guide: f64,
-}
-
-/// KL(method ‖ base) in nats, mean over responses.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Kl {
-    pub per_token: f64,
-    pub per_response: f64,
-    pub kind: KlKind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KlKind {
-    Exact,
-    UpperBound,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct MultiplyAdds {
     pub base: f64,
     pub guide: f64,
 }

@@ -160,7 +160,8 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::report::{Answer, Chosen, Kl, KlKind, MultiplyAdds, Role};
+    use crate::report::divergence::{Divergence, DivergenceKind};
+    use crate::report::{Answer, Chosen, MultiplyAdds, Role};
 
     fn answer(id: &str, reward: f64) -> Answer {
         Answer {
@@ -209,9 +210,13 @@ mod tests {
             assert!(!plain.contains(absent), "{absent}\n{plain}");
         }
         let row = &mut first.rows[1];
-        row.kl = Some(Kl { per_token: 0.5, per_response: 10.0, kind: KlKind::UpperBound });
+        row.kl = Some(Divergence {
+            per_token: 0.5,
+            per_response: 10.0,
+            kind: DivergenceKind::UpperBound,
+        });
         row.chosen = vec![Chosen::Test, Chosen::Validation];
-        row.multiply_adds = Some(MultiplyAdds { base: 2.5e9, guide: 5e8 });
+        row.multiply_adds = Some(MultiplyAdds { base: Some(2.5e9), guide: Some(5e8) });
         row.guide_seconds = Some(0.25);
         let drawn = compare(&[first.clone(), summary("second", [[0.0; 2]; 3])], None).unwrap();
         for told in [

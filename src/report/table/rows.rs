@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::columns::{Column, OfRun, draw, interval};
 use crate::monitor::number::fixed;
-use crate::report::summary::{Chosen, KlKind, Reward, SummaryRow};
+use crate::report::divergence::DivergenceKind;
+use crate::report::summary::{Chosen, Reward, SummaryRow};
 use crate::search::Search;
 
 pub type RunRow<'a> = OfRun<'a, &'a SummaryRow>;
@@ -51,7 +52,7 @@ pub fn rewards(rows: &[RunRow]) -> String {
     columns.push(Of::number("logp/token", |of| Some(fixed(of.it.base_logprob_per_token?, 3))));
     columns.push(Of::number("KL/token", |of| {
         let kl = of.it.kl?;
-        let bound = if kl.kind == KlKind::UpperBound { "≤ " } else { "" };
+        let bound = if kl.kind == DivergenceKind::UpperBound { "≤ " } else { "" };
         Some(format!("{bound}{}", fixed(kl.per_token, 3)))
     }));
     columns.push(Of::number("prompts", |of| Some(of.it.prompts.to_string())));
@@ -75,8 +76,8 @@ pub fn texts_and_cost(rows: &[RunRow]) -> String {
         text("repetition-4", 3, |row| row.repetition_4),
         text("base tokens", 1, |row| row.tokens.base),
         text("guide tokens", 1, |row| row.tokens.guide),
-        Of::number("base G mult-adds", |of| giga(of.it.multiply_adds?.base)),
-        Of::number("guide G mult-adds", |of| giga(of.it.multiply_adds?.guide)),
+        Of::number("base G mult-adds", |of| giga(of.it.multiply_adds?.base?)),
+        Of::number("guide G mult-adds", |of| giga(of.it.multiply_adds?.guide?)),
         text("s/prompt", 3, |row| row.seconds),
         Of::number("of them guides", |of| Some(fixed(of.it.guide_seconds?, 3))),
     ]);

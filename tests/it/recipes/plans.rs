@@ -4,7 +4,7 @@ use std::path::Path;
 
 use w2s::recipe::{GuideSource, Length, Plan, Recipe, Stage};
 
-use super::{Written, fixture, memory_of, plan, resolve};
+use super::{Written, fixture, memory_of, plan, problems, resolve};
 
 #[test]
 fn the_same_recipe_gives_the_same_plan_and_it_survives_json() {
@@ -131,4 +131,34 @@ fn paths_start_from_the_recipe_and_become_absolute() {
         Path::new(&plan.recipe.data.as_ref().unwrap().source),
         rows.canonicalize().unwrap().join("all.jsonl")
     );
+}
+
+#[test]
+fn models_that_read_responses_again_count_for_evaluation() {
+    let weights = |method: &str| {
+        let method = format!("steer.method=[{method}]");
+        let memory =
+            memory_of(&plan(&[&method, "direct={}", "gold.scratch.dim=8"]), Stage::Evaluate);
+        let models = memory.parts.into_iter().filter(|part| !part.grows());
+        (memory.model, models.map(|part| (part.name, part.bytes)).collect::<Vec<_>>())
+    };
+    let (model, direct) = weights("{kind='direct'}");
+    assert_eq!(model, "base");
+    assert!(
+        direct.iter().map(|(name, _)| *name).eq(["weights", "sampled model"])
+            && direct[0].1 == direct[1].1,
+        "{direct:?}"
+    );
+    let (_, mixed) = weights("{kind='eft', weights=[1.0]}");
+    assert!(mixed.iter().map(|(name, _)| *name).eq(["weights", "tuned", "untuned"]), "{mixed:?}");
+    assert_eq!(weights("{kind='cbs', beam_width=2, successors=2, chunk_len=5}").0, "gold");
+}
+
+#[test]
+fn a_judge_has_no_folder_of_evaluations_own() {
+    for name in ["likelihood", "figures"] {
+        let said = problems(&[&format!("judges.{name}={{id='/nowhere'}}")]);
+        let own = "has the name of a folder that evaluation has of its own";
+        assert!(said.iter().any(|problem| problem.contains(own)), "{said:?}");
+    }
 }
