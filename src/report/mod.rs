@@ -1,12 +1,15 @@
 //! What came out: the summary's numbers, its tables, curves, and the HTML page; what preference
-//! pairs are like, and their data set card. Nothing here asks a model; who writes the files is left
-//! to the stages.
+//! pairs are like, and their data set card; files for other programs. Nothing here asks a model; who
+//! writes the files is left to the stages.
 
 mod answer;
 mod axis;
 mod curves;
 mod html;
+mod inspect;
+mod iso_time;
 mod length_control;
+mod model_outputs;
 mod pair_accuracy;
 mod pair_card;
 mod pairs;
@@ -19,7 +22,9 @@ mod table;
 pub use answer::Answer;
 pub use curves::{Curve, Panel, curves_svg, smoothed};
 pub use html::{Sample, html};
+pub use inspect::{InspectLog, InspectSample};
 pub use length_control::{LengthControl, LengthControlled};
+pub use model_outputs::{AlpacaEval, ModelOutput, WinRate};
 pub use pair_accuracy::{PairAccuracy, PairOutcome};
 pub use pair_card::PairCard;
 pub use pairs::PairReport;

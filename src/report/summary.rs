@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::answer::Answer;
 use super::length_control::{LengthControl, Responses};
+use super::model_outputs::AlpacaEval;
 use super::pair_accuracy::PairAccuracy;
 use super::ppo::PpoRow;
 use super::served::Served;
@@ -68,6 +69,9 @@ pub struct SummaryRow {
     /// What all answers of the row have cost, where others serve the base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served: Option<Served>,
+    /// What the `alpaca_eval` package says, where it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpaca_eval: Option<AlpacaEval>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -159,6 +163,7 @@ impl Summary {
                 .collect::<std::collections::HashSet<_>>()
                 .len(),
             served: None,
+            alpaca_eval: None,
         });
         let note = format!(
             "{base}: every score is 0, so the guides chose nothing: tuned and untuned are the same \
@@ -192,6 +197,7 @@ impl Summary {
             seconds: 0.0,
             prompts: 0,
             served: None,
+            alpaca_eval: None,
         });
     }
 

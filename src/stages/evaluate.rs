@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
 
+use super::alpaca_eval;
 use super::applicable::not_applicable;
 use super::cells::{Cell, cells};
 use super::context::Context;
@@ -59,6 +60,9 @@ pub fn run(context: &Context) -> Result<()> {
         summary.add(&cell.base, &cell.method_name, settings(context, &cell), &responses);
         if let (Some(served), Some(row)) = (cost(context, &cell)?, summary.rows.last_mut()) {
             row.served = Some(served);
+        }
+        if let Some(row) = summary.rows.last_mut() {
+            row.alpaca_eval = alpaca_eval::of_cell(context, &cell)?;
         }
         if cell.method.proposal == Proposal::Tuned {
             let reward = summary.rows.last().and_then(|row| row.gold_reward.as_ref());

@@ -124,6 +124,7 @@ impl Lineage {
                 };
                 json!({ "text": judge.outcome(), "weights": weights })
             }
+            Input::Reference => self.reference(plan)?,
             Input::Texts => {
                 let data = recipe.data()?;
                 let is_one_file = Path::new(&data.source).is_file();
@@ -221,6 +222,25 @@ impl Lineage {
             true => json!({ "files": files, "held_out": BY_HASH }),
             false => files,
         })
+    }
+
+    /// The reference outputs, and the files of annotators that are the user's.
+    fn reference(&self, plan: &Plan) -> Result<Value> {
+        let Some(table) = plan.recipe.alpaca_eval() else { return Ok(Value::Null) };
+        let mut files = Vec::new();
+        if table.has_own_annotators() {
+            let folder = Path::new(&table.annotators);
+            let entries = std::fs::read_dir(folder)
+                .and_then(|entries| {
+                    entries.map(|entry| Ok(entry?.path())).collect::<Result<_, _>>()
+                })
+                .map_err(Error::io(folder, "reading the folder"));
+            files = entries?;
+            files.sort();
+        }
+        files.insert(0, PathBuf::from(&table.reference));
+        let files = files.iter().filter(|file| file.is_file()).map(|file| self.hashes.of(file));
+        Ok(json!(files.collect::<Result<Vec<_>>>()?))
     }
 
     fn data(&self, plan: &Plan) -> Result<Value> {
