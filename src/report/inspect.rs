@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::iso_time::iso_time;
 use super::statistics::{mean, standard_error};
+use crate::artifacts::fingerprint;
 use crate::prompt::PromptText;
 
 /// The version of the log's format.
@@ -121,7 +122,7 @@ impl InspectLog {
     /// A short name that is the same for the same responses.
     fn id(&self, of: &str) -> String {
         let parts = json!([of, self.run, self.base, self.method, self.seeds]);
-        crate::artifacts::fingerprint(&[parts])[..22].to_owned()
+        fingerprint(&[parts])[..22].to_owned()
     }
 
     fn first_epoch(&self) -> impl Iterator<Item = &InspectSample> {
@@ -180,7 +181,7 @@ impl InspectLog {
             "source": "generate",
             "model": self.model(),
         });
-        let scores: serde_json::Map<String, Value> = sample
+        let scores: Map<String, Value> = sample
             .scores
             .iter()
             .map(|(name, score)| {
@@ -191,6 +192,16 @@ impl InspectLog {
             "input_tokens": 0,
             "output_tokens": sample.tokens,
             "total_tokens": sample.tokens,
+        });
+        let output = json!({
+            "model": self.model(),
+            "choices": [{
+                "message": answer,
+                "stop_reason": if sample.is_complete { "stop" } else { "max_tokens" },
+            }],
+            "completion": sample.response,
+            "usage": usage,
+            "time": sample.seconds,
         });
         let mut metadata = sample.metadata.clone();
         metadata["seed"] = json!(sample.seed);
@@ -203,25 +214,46 @@ impl InspectLog {
             },
             "target": "",
             "messages": asked.iter().chain([&answer]).collect::<Vec<_>>(),
-            "output": {
-                "model": self.model(),
-                "choices": [{
-                    "message": answer,
-                    "stop_reason": if sample.is_complete { "stop" } else { "max_tokens" },
-                }],
-                "completion": sample.response,
-                "usage": usage,
-                "time": sample.seconds,
-            },
+            "events": self.events(&asked, &output, &scores),
+            "output": output,
             "scores": scores,
             "metadata": metadata,
             "store": {},
-            "events": [],
             "model_usage": { (self.model()): usage },
             "total_time": sample.seconds,
             "working_time": sample.seconds,
             "attachments": {},
         })
+    }
+
+    /// What the transcript of a sample shows: that it was asked, and what judges said.
+    fn events(&self, asked: &[Value], output: &Value, scores: &Map<String, Value>) -> Vec<Value> {
+        let at = |event: &str| {
+            let mut known = Map::new();
+            known.insert("event".to_owned(), json!(event));
+            known.insert("timestamp".to_owned(), json!(iso_time(self.written)));
+            known.insert("working_start".to_owned(), json!(0));
+            known
+        };
+        let with = |mut event: Map<String, Value>, fields: Value| {
+            if let Value::Object(fields) = fields {
+                event.extend(fields);
+            }
+            Value::Object(event)
+        };
+        let answered = json!({
+            "model": self.model(),
+            "input": asked,
+            "tools": [],
+            "tool_choice": "none",
+            "config": {},
+            "output": output,
+        });
+        let judged = scores.iter().map(|(name, score)| {
+            let fields = json!({ "score": score, "scorer": name, "intermediate": false });
+            with(at("score"), fields)
+        });
+        [with(at("model"), answered)].into_iter().chain(judged).collect()
     }
 }
 

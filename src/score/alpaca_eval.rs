@@ -16,6 +16,7 @@ use crate::artifacts::{atomic, interrupt};
 use crate::error::{Error, Result};
 use crate::http::Secret;
 use crate::monitor::Progress;
+use crate::monitor::number::fixed;
 use crate::recipe::AlpacaEvalTable;
 use crate::report::WinRate;
 
@@ -38,12 +39,15 @@ pub struct Outputs<'a> {
     pub file: &'a Path,
     /// The prompt id of each instruction.
     pub prompts: &'a [(&'a str, &'a str)],
+    /// Where the package keeps its verdicts.
+    pub verdicts: &'a Path,
 }
 
 /// What came of a run of the package.
 pub struct Judged {
     pub win_rate: WinRate,
-    /// Why there is no win rate at equal length, where one was asked for.
+    /// Why there is no win rate at equal length, where one was asked for; or which verdicts are
+    /// missing.
     pub trouble: Option<Error>,
 }
 
@@ -62,13 +66,13 @@ impl<'a> AlpacaEvalProgram<'a> {
         Ok(Self { table, folder, key })
     }
 
-    /// Has all of them judged that are not yet. Where the verdicts are there and the length control
-    /// alone fails, the plain win rate is told all the same.
+    /// Has all of them judged that are not yet. What is known is told where the verdicts are there
+    /// and the length control alone fails, or where some answers of the judge were no verdicts.
     ///
     /// # Errors
-    /// Where the program cannot be started or fails, or judges fewer than all.
+    /// Where the program cannot be started or fails.
     pub fn judge(&self, outputs: &Outputs) -> Result<Judged> {
-        let left = Left::of(outputs.file, self.table);
+        let left = Left::of(outputs.file, outputs.verdicts, self.table);
         left.drop_missing_verdicts()?;
         self.write_client(&left)?;
         let mut trouble = None;
@@ -77,29 +81,36 @@ impl<'a> AlpacaEvalProgram<'a> {
             false => Metric::Plain,
         };
         if let Err(error) = self.run(outputs, &left, metric) {
-            let is_metric = metric == Metric::LengthControlled
+            let is_of_metric = metric == Metric::LengthControlled
                 && left.verdicts() >= outputs.prompts.len()
                 && !matches!(error, Error::Interrupted);
-            if !is_metric {
+            if !is_of_metric {
                 return Err(error);
             }
             self.run(outputs, &left, Metric::Plain)?;
             trouble = Some(error);
         }
         let win_rate = left.win_rate(&self.table.annotators, outputs.prompts)?;
-        if win_rate.judged < outputs.prompts.len() {
-            return Err(Error::failed(format!(
-                "{}: {} of {} responses have a verdict of {}; the judge's other answers were none\n\
-                 \nhint: the same command asks for the missing ones again; the others are kept in \
-                 {}",
-                outputs.name,
-                win_rate.judged,
-                outputs.prompts.len(),
-                self.table.annotators,
-                left.verdicts_file().display()
-            )));
-        }
-        Ok(Judged { win_rate, trouble })
+        let at_equal_length = win_rate
+            .length_controlled_win_rate
+            .map_or_else(String::new, |rate| format!(", at equal length {}", percentage(rate)));
+        info!("{}: win rate {}{at_equal_length}", outputs.name, percentage(win_rate.win_rate));
+        let missing = self.missing(outputs, &win_rate);
+        let trouble = trouble.map(|error| without_length_control(&win_rate, &error));
+        Ok(Judged { win_rate, trouble: missing.or(trouble) })
+    }
+
+    /// Says that the judge's answers were not all verdicts.
+    fn missing(&self, outputs: &Outputs, win_rate: &WinRate) -> Option<Error> {
+        let asked = outputs.prompts.len();
+        (win_rate.judged < asked).then(|| {
+            Error::failed(format!(
+                "{}: {} of {asked} responses have a verdict of {}, and the judge's other answers \
+                 were none\n\nhint: the same command asks for those again; the win rate so far is \
+                 of the others",
+                outputs.name, win_rate.judged, self.table.annotators
+            ))
+        })
     }
 
     fn run(&self, outputs: &Outputs, left: &Left, metric: Metric) -> Result<()> {
@@ -143,12 +154,9 @@ impl<'a> AlpacaEvalProgram<'a> {
             return Ok(());
         }
         let (ended, lines) = process.last_words();
-        // A bar that is drawn over itself is one line.
-        let lines: Vec<String> = lines
-            .iter()
-            .filter_map(|line| line.rsplit('\r').next())
-            .map(|line| self.key.as_ref().map_or_else(|| line.to_owned(), |key| key.hide(line)))
-            .collect();
+        let hidden =
+            |line: &str| self.key.as_ref().map_or_else(|| line.to_owned(), |key| key.hide(line));
+        let lines: Vec<String> = said(&lines).iter().map(|line| hidden(line)).collect();
         Err(self.failed(outputs, &format!("{ended}{}", last_words(&lines))))
     }
 
@@ -175,7 +183,7 @@ impl<'a> AlpacaEvalProgram<'a> {
             ("reference_outputs", self.table.reference.clone()),
             ("annotators_config", self.table.annotators.clone()),
             ("output_path", path(left.folder())),
-            ("caching_path", path(&left.verdicts_file())),
+            ("caching_path", path(left.verdicts_file())),
             // Nothing of the package's own is read or written: its leaderboards, its weights.
             ("precomputed_leaderboard", "None".to_owned()),
             ("is_cache_leaderboard", "False".to_owned()),
@@ -212,5 +220,47 @@ impl<'a> AlpacaEvalProgram<'a> {
             "default": [{ "client_class": "openai.OpenAI", "base_url": url }]
         });
         atomic::write(&left.client_file(), format!("{client}\n").as_bytes())
+    }
+}
+
+/// What a program of Python's said at its end: the error behind its traceback, where it is one. A
+/// bar that is drawn over itself is one line.
+fn said(lines: &[String]) -> Vec<&str> {
+    let lines: Vec<&str> = lines.iter().filter_map(|line| line.rsplit('\r').next()).collect();
+    let is_frame = |line: &&str| line.starts_with([' ', '\t']);
+    let frames = lines.iter().rposition(is_frame).map_or(0, |last| last + 1);
+    if frames < lines.len() { lines[frames..].to_vec() } else { lines }
+}
+
+/// That the package judged and could not control for length.
+fn without_length_control(win_rate: &WinRate, error: &Error) -> Error {
+    let error = error.to_string();
+    let error = error.split("\n\nhint: ").next().unwrap_or_default();
+    Error::failed(format!(
+        "{error}\n\nthe win rate is {}; there is none at equal length\n\nhint: the package fetches \
+         a table for it from the hub, or from where `HF_ENDPOINT` says; the same command tries \
+         again without asking the judge, and `evaluate.alpaca_eval.length_control = false` goes \
+         without",
+        percentage(win_rate.win_rate)
+    ))
+}
+
+fn percentage(rate: f64) -> String {
+    format!("{} %", fixed(rate, 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_pythons_is_told_without_its_frames() {
+        let lines =
+            |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+        let traceback = lines(&["Traceback", "  File \"a.py\"", "    x()", "KeyError: 'a'", "why"]);
+        assert_eq!(said(&traceback), ["KeyError: 'a'", "why"]);
+        let bar = lines(&["bar: 1%\rbar: 2%", "done"]);
+        assert_eq!(said(&bar), ["bar: 2%", "done"]);
+        assert_eq!(said(&lines(&[" all", " within"])), [" all", " within"]);
     }
 }

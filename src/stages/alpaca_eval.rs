@@ -5,6 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use serde_json::json;
+
+use super::annotators::annotator_files;
 use super::answered::Answered;
 use super::applicable::not_applicable;
 use super::cells::Cell;
@@ -12,6 +15,7 @@ use super::context::Context;
 use super::run::write_json;
 use super::tasks::{Task, absent, tasks};
 use super::test_prompts::test_prompts;
+use crate::artifacts::{fingerprint, hash_file};
 use crate::engine::SteerLine;
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;
@@ -77,12 +81,25 @@ impl<'a> Judging<'a> {
             .map(|(row, line)| (row.instruction, line.id.as_str()))
             .collect();
         let program = AlpacaEvalProgram::new(table, &context.plan.folder)?;
-        let judged = program.judge(&Outputs { name, file: &file, prompts: &ids })?;
+        let verdicts = self.verdicts(cell, seed)?;
+        let outputs = Outputs { name, file: &file, prompts: &ids, verdicts: &verdicts };
+        let judged = program.judge(&outputs)?;
         self.is_partial = judged.trouble.is_some();
-        if judged.win_rate.judged == rows.len() {
-            write_json(&folder.join(RESULT), &judged.win_rate)?;
-        }
+        write_json(&folder.join(RESULT), &judged.win_rate)?;
         judged.trouble.map_or(Ok(()), Err)
+    }
+
+    /// Where the verdicts of these annotators are kept, which were paid for: no task's own, so that
+    /// they stay when it is done again. The package goes by instruction and both responses.
+    fn verdicts(&self, cell: &Cell, seed: u64) -> Result<PathBuf> {
+        let table = table(self.context)?;
+        let files = annotator_files(table)?;
+        let hashes = files.iter().map(|file| hash_file(file)).collect::<Result<Vec<_>>>()?;
+        let tag = &fingerprint(&[table.outcome(), json!(hashes)])[..12];
+        let folder = format!("requests/alpaca_eval/{tag}/{}/{}", cell.base, cell.method_name);
+        let folder = self.context.run.path(&folder);
+        std::fs::create_dir_all(&folder).map_err(Error::io(&folder, "creating the folder"))?;
+        Ok(folder.join(format!("seed-{seed}.json")))
     }
 
     /// The outcome of a task; a failure of the package is kept for [`Self::end`].
@@ -90,6 +107,8 @@ impl<'a> Judging<'a> {
         match outcome {
             Err(error) if matches!(task, Task::AlpacaEval { .. }) && !is_stop(&error) => {
                 self.is_off |= !std::mem::take(&mut self.is_partial);
+                // The summary that lies there may tell what is not so any more.
+                self.forget_summary()?;
                 self.failures.push((task.name(), error));
                 Ok(())
             }
@@ -100,9 +119,12 @@ impl<'a> Judging<'a> {
     /// Tells what the package failed of. The summary, which goes without it, is made again once it
     /// is there.
     pub fn end(self) -> Result<()> {
+        if self.failures.is_empty() {
+            return Ok(());
+        }
+        self.forget_summary()?;
         let mut failures = self.failures.into_iter();
         let Some((_, first)) = failures.next() else { return Ok(()) };
-        self.context.run.forget(|name| name == Task::Evaluate.name())?;
         let others: Vec<String> = failures.map(|(name, _)| name).collect();
         let skipped = if self.is_off { "; what is left was not tried" } else { "" };
         let others = match others.is_empty() {
@@ -110,6 +132,10 @@ impl<'a> Judging<'a> {
             false => format!("\n\nnor did it work for {}", others.join(", ")),
         };
         Err(Error::failed(format!("{first}{others}\n\nthe run's other results are there{skipped}")))
+    }
+
+    fn forget_summary(&self) -> Result<()> {
+        self.context.run.forget(|name| name == Task::Evaluate.name())
     }
 
     fn referenced(&mut self) -> Result<Rc<Referenced>> {

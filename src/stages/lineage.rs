@@ -12,6 +12,7 @@ use std::rc::Rc;
 use serde_json::{Map, Value, json};
 use tch::Kind;
 
+use super::annotators::annotator_files;
 use super::inputs::Input;
 use super::placements::Placements;
 use super::tasks::Task;
@@ -227,19 +228,8 @@ impl Lineage {
     /// The reference outputs, and the files of annotators that are the user's.
     fn reference(&self, plan: &Plan) -> Result<Value> {
         let Some(table) = plan.recipe.alpaca_eval() else { return Ok(Value::Null) };
-        let mut files = Vec::new();
-        if table.has_own_annotators() {
-            let folder = Path::new(&table.annotators);
-            let entries = std::fs::read_dir(folder)
-                .and_then(|entries| {
-                    entries.map(|entry| Ok(entry?.path())).collect::<Result<_, _>>()
-                })
-                .map_err(Error::io(folder, "reading the folder"));
-            files = entries?;
-            files.sort();
-        }
-        files.insert(0, PathBuf::from(&table.reference));
-        let files = files.iter().filter(|file| file.is_file()).map(|file| self.hashes.of(file));
+        let files = [PathBuf::from(&table.reference)].into_iter().chain(annotator_files(table)?);
+        let files = files.map(|file| self.hashes.of(&file));
         Ok(json!(files.collect::<Result<Vec<_>>>()?))
     }
 

@@ -2,6 +2,7 @@
 //! them, what they share: the tasks of a plan, what these come from, and the run directory.
 
 mod alpaca_eval;
+mod annotators;
 mod answered;
 mod applicable;
 mod cells;

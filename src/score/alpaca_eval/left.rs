@@ -16,17 +16,18 @@ pub struct Left {
     folder: PathBuf,
     /// Where the package puts its results.
     results: PathBuf,
+    verdicts: PathBuf,
 }
 
 impl Left {
     /// Beside the file of responses that is judged.
-    pub fn of(file: &Path, table: &AlpacaEvalTable) -> Self {
+    pub fn of(file: &Path, verdicts: &Path, table: &AlpacaEvalTable) -> Self {
         let folder = file.parent().map_or_else(PathBuf::new, Path::to_path_buf);
         let results = match table.has_own_annotators() {
             true => folder.clone(),
             false => folder.join(&table.annotators),
         };
-        Self { folder, results }
+        Self { folder, results, verdicts: verdicts.to_owned() }
     }
 
     pub fn folder(&self) -> &Path {
@@ -34,8 +35,8 @@ impl Left {
     }
 
     /// Where the package keeps its verdicts while it works.
-    pub fn verdicts_file(&self) -> PathBuf {
-        self.folder.join("verdicts.json")
+    pub fn verdicts_file(&self) -> &Path {
+        &self.verdicts
     }
 
     /// What the package reads of where the judge is served.
@@ -59,16 +60,16 @@ impl Left {
     /// a file that a kill left half written holds nothing that can be used.
     pub fn drop_missing_verdicts(&self) -> Result<()> {
         let file = self.verdicts_file();
-        let bytes = match std::fs::read(&file) {
+        let bytes = match std::fs::read(file) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            bytes => bytes.map_err(Error::io(&file, "reading"))?,
+            bytes => bytes.map_err(Error::io(file, "reading"))?,
         };
         let rows: Vec<Value> = serde_json::from_slice(&bytes).unwrap_or_default();
         let kept: Vec<Value> = rows.into_iter().filter(|row| preference(row).is_some()).collect();
         if kept.is_empty() {
-            return std::fs::remove_file(&file).map_err(Error::io(&file, "removing"));
+            return std::fs::remove_file(file).map_err(Error::io(file, "removing"));
         }
-        atomic::write(&file, Value::Array(kept).to_string().as_bytes())
+        atomic::write(file, Value::Array(kept).to_string().as_bytes())
     }
 
     /// What the package found; `prompts` has the id of each instruction.
