@@ -1,4 +1,4 @@
-//! `w2s compare`: one table over runs. The table is drawn by `report`.
+//! `w2s compare`: tables over runs. They are drawn by `report`.
 
 use std::path::PathBuf;
 
@@ -7,14 +7,18 @@ use clap::Args;
 use super::{print, to_json};
 use crate::error::{Error, Result};
 use crate::pipeline::read_summary;
-use crate::report::compare;
+use crate::report::{compare, compared};
 
 #[derive(Debug, Args)]
 pub struct CompareCommand {
     /// Run directories
     #[arg(required = true)]
     runs: Vec<PathBuf>,
-    /// A JSON array of the summaries instead of a table
+    /// Count differences from this method of each base, or of the guides where the base has none of
+    /// this name [default: `base`; of the guides `untuned`]
+    #[arg(long, value_name = "METHOD")]
+    baseline: Option<String>,
+    /// A JSON array of the summaries instead of tables, with `differences` from the baseline
     #[arg(long)]
     json: bool,
 }
@@ -30,6 +34,10 @@ impl CompareCommand {
             })
         });
         let summaries = summaries.collect::<Result<Vec<_>>>()?;
-        print(&if self.json { to_json(&summaries)? } else { compare(&summaries) })
+        let baseline = self.baseline.as_deref();
+        print(&match self.json {
+            true => to_json(&compared(&summaries, baseline)?)?,
+            false => compare(&summaries, baseline)?,
+        })
     }
 }

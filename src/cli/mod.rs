@@ -39,7 +39,7 @@ enum Command {
     Check(check::CheckCommand),
     /// Answer prompts from the shell
     Steer(Box<steer::SteerCommand>),
-    /// One table over runs
+    /// Tables over runs: rewards, texts and cost, differences, weak to strong
     Compare(compare::CompareCommand),
     /// A run's responses in files of other programs: alpaca_eval, Inspect
     Export(export::ExportCommand),

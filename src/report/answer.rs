@@ -21,4 +21,6 @@ pub struct Answer {
     pub base_tokens: u64,
     pub guide_tokens: u64,
     pub seconds: f64,
+    /// The guides' part of `seconds`, where they score.
+    pub guide_seconds: Option<f64>,
 }

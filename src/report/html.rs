@@ -7,7 +7,7 @@ use std::fmt::Write;
 use super::answer::Answer;
 use super::ppo::{PpoReport, ppo_table};
 use super::summary::{Reward, Summary, SummaryRow};
-use super::table::{reasons, table};
+use super::table::{reasons, table, within};
 use crate::monitor::number::{fixed, signed};
 
 /// Some responses of one base and method, to be read by people.
@@ -77,7 +77,7 @@ fn rewards(
     let _ = writeln!(
         page,
         "<h2>{title}</h2>\n<table><tr><th>base</th><th>method</th><th class=\"n\">mean</th><th \
-         class=\"n\">± 95 %</th><th></th></tr>"
+         class=\"n\">95 %</th><th class=\"n\">± seeds</th><th></th></tr>"
     );
     let means = || summary.rows.iter().filter_map(|row| Some(of(row)?.mean.abs()));
     let scale = means().fold(f64::MIN_POSITIVE, f64::max);
@@ -86,12 +86,13 @@ fn rewards(
         let _ = writeln!(
             page,
             "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td><td \
-             class=\"n\">{}</td><td><span class=\"bar{}\" \
+             class=\"n\">{}</td><td class=\"n\">{}</td><td><span class=\"bar{}\" \
              style=\"width:{:.1}em\"></span></td></tr>",
             escape(&row.base),
             escape(&row.method),
             fixed(reward.mean, 3),
-            fixed(reward.ci95, 3),
+            within(reward).unwrap_or_default(),
+            reward.seed_std.map_or_else(|| "–".to_owned(), |std| fixed(std, 3)),
             if reward.mean < 0.0 { " neg" } else { "" },
             20.0 * reward.mean.abs() / scale
         );
@@ -181,6 +182,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Role;
 
     #[test]
     fn generated_text_cannot_break_the_page() {
@@ -199,15 +201,17 @@ mod tests {
             base_tokens: 4,
             guide_tokens: 0,
             seconds: 0.1,
+            guide_seconds: None,
         };
         summary.add(
             "base",
             "cbs",
+            Role::Steered,
             serde_json::json!({ "beam_width": 4 }),
             std::slice::from_ref(&answer),
         );
         let shorter = Answer { response: "one".into(), gold_reward: Some(-3.0), ..answer.clone() };
-        summary.add("base", "<i>", serde_json::json!({}), &[shorter]);
+        summary.add("base", "<i>", Role::Plain, serde_json::json!({}), &[shorter]);
         assert!(!html(&summary, &[], &[]).contains("equal length"), "no reference is known");
         summary.control_for_length("base", "<i>");
         let page = html(

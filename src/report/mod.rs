@@ -31,5 +31,7 @@ pub use pairs::PairReport;
 pub use ppo::{PpoReport, PpoRow, PpoTraining, ppo_figure, ppo_rows};
 pub use served::Served;
 pub use statistics::distinct;
-pub use summary::{Comparison, Reward, Summary, SummaryRow};
-pub use table::{compare, table};
+pub use summary::{
+    Chosen, Comparison, Kl, KlKind, MultiplyAdds, Reward, Role, Summary, SummaryRow, WeakToStrong,
+};
+pub use table::{Compared, compare, compared, table};

@@ -20,7 +20,7 @@ use crate::artifacts::{atomic, journal};
 use crate::engine::SteerLine;
 use crate::error::Result;
 use crate::recipe::{GOLD, Method, Proposal};
-use crate::report::{Answer, Sample, Served, Summary, html};
+use crate::report::{Answer, Role, Sample, Served, Summary, html};
 use crate::search::Finish;
 
 pub fn run(context: &Context) -> Result<()> {
@@ -57,7 +57,8 @@ pub fn run(context: &Context) -> Result<()> {
                 [Task::Sft(pupil.clone()), Task::Dpo(pupil)].map(|task| training(&task));
             direct.insert(cell.base.clone(), json!({ "sft": sft, "dpo": dpo }));
         }
-        summary.add(&cell.base, &cell.method_name, settings(context, &cell), &responses);
+        let (role, settings) = (role(&cell), settings(context, &cell));
+        summary.add(&cell.base, &cell.method_name, role, settings, &responses);
         if let (Some(served), Some(row)) = (cost(context, &cell)?, summary.rows.last_mut()) {
             row.served = Some(served);
         }
@@ -77,6 +78,7 @@ pub fn run(context: &Context) -> Result<()> {
     for (base, reference) in references {
         summary.control_for_length(&base, &reference);
     }
+    summary.compare();
     let [sft, dpo] = [Task::Sft(Pupil::Guide), Task::Dpo(Pupil::Guide)].map(|task| training(&task));
     summary.guide =
         json!({ "sft": sft, "dpo": dpo, "preferences": report(&Task::Preferences, PAIRS_REPORT) });
@@ -96,6 +98,18 @@ pub fn run(context: &Context) -> Result<()> {
     }
     write_json(&context.run.path(SUMMARY), &summary)?;
     atomic::write(&context.run.path(PAGE), html(&summary, &samples, &ppo).as_bytes())
+}
+
+/// What the cell's row stands for among those that it is compared with.
+fn role(cell: &Cell) -> Role {
+    match cell.method.proposal {
+        Proposal::Tuned => Role::Tuned,
+        Proposal::Untuned => Role::Untuned,
+        Proposal::Direct if cell.method == Method::sampled(Proposal::Direct) => Role::Direct,
+        _ if cell.method.needs_guides() => Role::Steered,
+        _ if cell.method == Method::sampled(Proposal::Base) => Role::Plain,
+        _ => Role::Other,
+    }
 }
 
 /// What tells the row of a cell from others: its method's settings, and the base's own.
@@ -183,6 +197,7 @@ fn answers(context: &Context, cell: &Cell, prompts: &HashSet<String>) -> Result<
             base_tokens: line.tokens.base,
             guide_tokens: line.tokens.guide,
             seconds: line.seconds,
+            guide_seconds: line.guide_seconds,
         }));
     }
     Ok(all)

@@ -1,6 +1,12 @@
 //! Means and their errors. Which numbers go together is decided by those who ask.
 
-use std::collections::HashSet;
+mod bootstrap;
+mod paired;
+mod texts;
+
+pub use bootstrap::Resampled;
+pub use paired::{detectable, holm, paired_t, sign_test};
+pub use texts::{distinct, repetition};
 
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
@@ -47,24 +53,11 @@ pub fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
     (scale > 0.0).then(|| sum(&|a, b| a * b) / scale)
 }
 
-/// Distinct runs of `n` words over all runs of `n` words of all texts (distinct-n, Li et al. 2016);
-/// 0 where there is none.
-pub fn distinct<'a>(n: usize, texts: impl Iterator<Item = &'a str>) -> f64 {
-    let mut seen = HashSet::new();
-    let mut total = 0usize;
-    for text in texts {
-        let words: Vec<&str> = text.split_whitespace().collect();
-        for run in words.windows(n) {
-            total += 1;
-            seen.insert(run.to_vec());
-        }
-    }
-    if total == 0 { 0.0 } else { seen.len() as f64 / total as f64 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    mod golden;
 
     #[test]
     fn by_hand() {
@@ -80,5 +73,24 @@ mod tests {
         assert!((correlation(&values, &[-2.0, -4.0, -6.0, -12.0]).unwrap() + 1.0).abs() < 1e-12);
         assert_eq!(correlation(&values, &[1.0; 4]), None);
         assert_eq!(distinct(2, ["a b a b", "b a"].into_iter()), 0.5); // ab ba ab ba: 2 of 4
+        // ab bc ca ab bc: 3 of 5
+        assert!((repetition(2, " a b c\na b c ") - 0.4).abs() < 1e-12);
+        assert_eq!(
+            (repetition(4, "a b c"), repetition(1, "a b"), repetition(4, "")),
+            (0.0, 0.0, 0.0)
+        );
+    }
+
+    #[test]
+    fn too_little_to_test_has_an_answer() {
+        assert_eq!(
+            (paired_t(&[]), paired_t(&[1.0]), paired_t(&[2.0, 2.0, 2.0])),
+            (None, None, None)
+        );
+        assert_eq!((paired_t(&[0.0, 0.0]), paired_t(&[1.0, -1.0])), (Some(1.0), Some(1.0)));
+        assert_eq!((sign_test(0, 0), sign_test(3, 3), sign_test(1, 0)), (1.0, 1.0, 1.0));
+        assert_eq!((detectable(0.0), holm(&[]), holm(&[0.9, 0.8])), (None, vec![], vec![1.0, 1.0]));
+        assert!(Resampled::of(&[]).is_none() && Resampled::of(&[1.0]).is_none());
+        assert_eq!(Resampled::of(&[0.5; 3]).and_then(Resampled::interval), Some([0.5, 0.5]));
     }
 }
