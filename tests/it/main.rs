@@ -107,6 +107,8 @@ mod rewards;
 mod rewards_of_others;
 
 // Whole runs.
+/// Win rates by the `alpaca_eval` package, and runs exported for it and for Inspect.
+mod alpaca_eval;
 /// What a changed key, moved files and more prompts do again, and what they do not; a project
 /// killed and moved again and again, bit for bit.
 mod lineage;
