@@ -1,6 +1,6 @@
 //! A log of Inspect (inspect.aisi.org.uk) of one base and method: an epoch for each seed, a sample
-//! for each response, with what judges say as scores. `inspect view` and `inspect log` open it. What
-//! a log's fields mean stands in its schema, `inspect_ai.log.EvalLog` of version 0.3.
+//! for each response, with what judges say as scores. `inspect view` and `inspect log` open it.
+//! What a log's fields mean stands in its schema, `inspect_ai.log.EvalLog` of version 0.3.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -151,7 +151,11 @@ impl InspectLog {
         }
         let scored: usize = by_prompt.values().map(Vec::len).sum();
         let units: Vec<f64> = by_prompt.values().map(|scores| mean(scores)).collect();
-        let metric = |name: &str, value: f64| json!({ "name": name, "value": if value.is_finite() { value } else { 0.0 } });
+        // One prompt alone has no standard error.
+        let metric = |name: &str, value: f64| {
+            let value = if value.is_finite() { value } else { 0.0 };
+            json!({ "name": name, "value": value })
+        };
         json!({
             "name": judge,
             "scorer": judge,

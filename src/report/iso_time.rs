@@ -10,8 +10,8 @@ pub fn iso_time(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// The date of a day that is so many after 1970-01-01: days are counted from a March on, so that the
-/// leap day is the last of its year.
+/// The date of a day that is so many after 1970-01-01: days are counted from a March on, so that
+/// the leap day is the last of its year.
 fn date(days: u64) -> (u64, u64, u64) {
     const FOUR_CENTURIES: u64 = 146_097;
     let days = days + 719_468;

@@ -1,6 +1,6 @@
 //! What came out: the summary's numbers, its tables, curves, and the HTML page; what preference
-//! pairs are like, and their data set card; files for other programs. Nothing here asks a model; who
-//! writes the files is left to the stages.
+//! pairs are like, and their data set card; files for other programs. Nothing here asks a model;
+//! who writes the files is left to the stages.
 
 mod answer;
 mod axis;

@@ -1,6 +1,6 @@
 //! `[evaluate.alpaca_eval]`: has the `alpaca_eval` package judge the responses of each cell and
-//! seed, in a folder of their own. What it says goes into the summary's rows. Running the package is
-//! left to `score`.
+//! seed, in a folder of their own. What it says goes into the summary's rows. Running the package
+//! is left to `score`.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

@@ -1,6 +1,6 @@
 //! What a run has answered, in files that other programs read: `model_outputs.json` of the
-//! `alpaca_eval` package, and logs of Inspect. Reads the run directory and changes nothing there, so
-//! that the run may be at work; what the files say is told by `report`.
+//! `alpaca_eval` package, and logs of Inspect. Reads the run directory and changes nothing there,
+//! so that the run may be at work; what the files say is told by `report`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

@@ -289,12 +289,17 @@ impl Task {
             Self::Evaluate => {
                 // How many prompts there are, and not how many were answered.
                 let prompts = recipe.steer.as_ref().map(|steer| steer.prompts);
-                json!({
+                let mut settings = json!({
                     "run.name": recipe.run.name,
                     "examples": recipe.evaluate.as_ref().map(Evaluate::outcome),
                     "prompts": prompts,
                     "version": SUMMARY_VERSION,
-                })
+                });
+                // Its verdicts are the same without it.
+                if let Some(table) = recipe.alpaca_eval() {
+                    settings["length_control"] = json!(table.length_control);
+                }
+                settings
             }
         })
     }
