@@ -29,6 +29,8 @@ MARK = re.compile(r'#\[ignore = "needs Python( with torch)?(, [^":]*)?: make jud
 VARIABLES = {
     "W2S_SHARED_DATA": "a folder of real files (CONTRIBUTING.md)",
     "W2S_LLAMA_CPP": "a folder of llama.cpp's sources (CONTRIBUTING.md)",
+    "W2S_ALPACA_EVAL": "the program of the alpaca_eval package (docs/alpaca_eval.md)",
+    "W2S_INSPECT": "the program of the inspect-ai package (docs/alpaca_eval.md)",
 }
 
 

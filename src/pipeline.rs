@@ -213,6 +213,12 @@ pub fn preflight(recipe: &Recipe) -> Preflight {
         };
         problems.extend(found.err().map(|error| format!("`{}.{key}`: {error}", judge.table())));
     }
+    let missing = recipe
+        .alpaca_eval()
+        .into_iter()
+        .filter_map(|table| Secret::of_variable(table.key.as_deref()?).err())
+        .map(|error| format!("`evaluate.alpaca_eval.key`: {error}"));
+    problems.extend(missing);
     Preflight { problems, warnings, counts, pairs, learned }
 }
 

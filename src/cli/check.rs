@@ -9,11 +9,14 @@ use super::{hub, print, recipe_file};
 use crate::error::{Error, Result};
 use crate::hub::Files;
 use crate::pipeline::{self, Preflight};
+use crate::prompt::Prompt;
 use crate::recipe::{
     self, Counts, Plan, PromptRule, Recipe, Steer, hub_base, hub_dataset, hub_model,
 };
+use crate::stages;
 use crate::text::{
-    DataReport, Dataset, Split, TestPrompts, answered_before, load_dataset, plan_report, said_twice,
+    DataReport, Dataset, Split, TestPrompts, answered_before, load_dataset, plan_report,
+    prompts_of_reference, read_reference_outputs, said_twice,
 };
 
 #[derive(Debug, Args)]
@@ -67,7 +70,8 @@ impl CheckCommand {
             table => words(&format!("pair files of {table}"), report),
         });
         let read = data.chain(pairs).collect::<Vec<_>>();
-        let parts = [plan.describe(), vocabularies, of_models(&notes)]
+        let judgements = stages::judgements(&plan)?;
+        let parts = [plan.describe(), judgements, vocabularies, of_models(&notes)]
             .into_iter()
             .chain(read)
             .filter(|part| !part.is_empty());
@@ -112,6 +116,7 @@ fn find(asked: &Recipe, recipe: &Recipe, path: &Path) -> Findings {
                     let found = read.test_prompts(table, *seed, steer.prompts, &learned);
                     problems.extend(found.too_few(table, steer.prompts));
                     problems.extend(misread_prompts(recipe, steer, &found, &table.prompt));
+                    problems.extend(unlike_reference(recipe, found.taken(steer.prompts)));
                 }
                 data = Some(read.report);
             }
@@ -146,6 +151,14 @@ fn misread_prompts(
         [said_twice(name, model, texts), answered_before(name, model, prompts, rule)]
     });
     problems.flatten().collect()
+}
+
+/// Why the reference outputs of `[evaluate.alpaca_eval]` are none for these prompts.
+fn unlike_reference(recipe: &Recipe, prompts: Vec<Prompt>) -> Option<String> {
+    let file = Path::new(&recipe.alpaca_eval()?.reference);
+    let unlike = read_reference_outputs(file)
+        .and_then(|reference| prompts_of_reference(file, &reference, &prompts));
+    unlike.err().map(|error| format!("`evaluate.alpaca_eval.reference`: {error}"))
 }
 
 /// What is to be known of the models, as a paragraph of the plan.

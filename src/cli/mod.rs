@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod compare;
 mod doctor;
+mod export;
 mod hub;
 mod recipe_file;
 mod run;
@@ -40,6 +41,8 @@ enum Command {
     Steer(Box<steer::SteerCommand>),
     /// Tables over runs: rewards, texts and cost, differences, weak to strong
     Compare(compare::CompareCommand),
+    /// A run's responses in files of other programs: alpaca_eval, Inspect
+    Export(export::ExportCommand),
     /// What this machine offers, what a model is, what a server can do
     Doctor(doctor::DoctorCommand),
     /// Speed of the engine, beside what this machine could do
@@ -55,6 +58,7 @@ impl Cli {
             Command::Check(command) => command.execute(),
             Command::Steer(command) => command.execute(),
             Command::Compare(command) => command.execute(),
+            Command::Export(command) => command.execute(),
             Command::Doctor(command) => command.execute(),
             Command::Bench(command) => command.execute(),
         }

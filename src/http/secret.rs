@@ -44,13 +44,18 @@ impl Secret {
         &self.from
     }
 
+    /// The key itself, for the environment of a program that is to have it.
+    pub fn reveal(&self) -> &str {
+        &self.value
+    }
+
     /// The value of the header `Authorization`.
     pub(super) fn bearer(&self) -> String {
         format!("Bearer {}", self.value)
     }
 
     /// `text` without the key.
-    pub(super) fn hide(&self, text: &str) -> String {
+    pub fn hide(&self, text: &str) -> String {
         text.replace(&self.value, HIDDEN)
     }
 }

@@ -10,7 +10,9 @@ use super::plan::{Counts, Plan, StageTraining};
 use super::ranges;
 use super::rules::Rules;
 use super::sizes::{ClassifierSizes, LmSizes, Sizes};
-use super::tables::{Model, Recipe, Stage, served_guides, served_models, without_data};
+use super::tables::{
+    AlpacaEvalTable, Model, Recipe, Stage, served_guides, served_models, without_data,
+};
 use crate::error::{Error, Result};
 
 impl Plan {
@@ -237,7 +239,7 @@ fn paths<'a>(
     recipe: &'a mut Recipe,
     folder: &Path,
 ) -> impl Iterator<Item = &'a mut String> + use<'a> {
-    let Recipe { models, gold, judges, data, preferences, .. } = recipe;
+    let Recipe { models, gold, judges, data, preferences, evaluate, .. } = recipe;
     let models = models.values_mut().filter_map(|model| {
         let Model { id, api, .. } = model;
         id.as_mut().or_else(|| api.as_mut().and_then(|api| api.tokenizer.as_mut()))
@@ -253,7 +255,10 @@ fn paths<'a>(
     let data = data.as_mut().map(|data| &mut data.source).filter(is_here);
     let pairs = preferences.as_mut().and_then(|preferences| preferences.source.as_mut());
     let pairs = pairs.filter(is_here);
-    let all: Vec<&mut String> = models.chain(gold).chain(judges).chain(data).chain(pairs).collect();
+    let alpaca_eval = evaluate.as_mut().and_then(|evaluate| evaluate.alpaca_eval.as_mut());
+    let alpaca_eval = alpaca_eval.into_iter().flat_map(AlpacaEvalTable::paths_mut);
+    let all: Vec<&mut String> =
+        models.chain(gold).chain(judges).chain(data).chain(pairs).chain(alpaca_eval).collect();
     all.into_iter()
 }
 

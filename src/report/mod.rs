@@ -1,6 +1,6 @@
 //! What came out: the summary's numbers, its tables, curves, and the HTML page; what preference
-//! pairs are like, and their data set card. Nothing here asks a model; who writes the files is left
-//! to the stages.
+//! pairs are like, and their data set card; files for other programs. Nothing here asks a model;
+//! who writes the files is left to the stages.
 
 mod answer;
 mod axis;
@@ -9,7 +9,10 @@ mod divergence;
 mod figure;
 mod figures;
 mod html;
+mod inspect;
+mod iso_time;
 mod length_control;
+mod model_outputs;
 mod multiply_adds;
 mod pair_accuracy;
 mod pair_card;
@@ -28,7 +31,9 @@ pub use divergence::{Divergence, DivergenceKind};
 pub use figure::Figure;
 pub use figures::figures;
 pub use html::{Sample, html};
+pub use inspect::{InspectLog, InspectSample};
 pub use length_control::{LengthControl, LengthControlled};
+pub use model_outputs::{AlpacaEval, ModelOutput, WinRate};
 pub use multiply_adds::MultiplyAdds;
 pub use pair_accuracy::{PairAccuracy, PairOutcome};
 pub use pair_card::PairCard;

@@ -1,6 +1,7 @@
 //! What responses are worth: the implicit reward of guide pairs, and what judges say. Which
 //! responses are kept is left to `search`.
 
+mod alpaca_eval;
 mod guide;
 mod guide_ids;
 mod guide_pair;
@@ -20,6 +21,7 @@ mod to_judge;
 mod token_rewards;
 mod weighted;
 
+pub use alpaca_eval::{AlpacaEvalProgram, Judged, Outputs};
 pub use guide::Guide;
 pub use guide_pair::GuidePair;
 pub use judge::Judge;

@@ -3,7 +3,7 @@
 //! told by `answers.rs`, its pipes and its end are `process.rs`'s.
 
 mod answers;
-mod process;
+pub(super) mod process;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -172,7 +172,7 @@ impl Program {
 }
 
 /// What it wrote to stderr before its end, for messages.
-fn last_words(lines: &[String]) -> String {
+pub(super) fn last_words(lines: &[String]) -> String {
     match lines {
         [] => ", and wrote nothing to stderr".to_owned(),
         lines => format!("; its last words:\n  {}", lines.join("\n  ")),

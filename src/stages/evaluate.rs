@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
 
+use super::alpaca_eval;
 use super::applicable::not_applicable;
 use super::cells::{Cell, cells};
 use super::context::Context;
@@ -67,6 +68,7 @@ pub fn run(context: &Context) -> Result<()> {
         }
         if let Some(row) = summary.rows.last_mut() {
             measured.measure(&cell, &responses, row)?;
+            row.alpaca_eval = alpaca_eval::of_cell(context, &cell)?;
         }
         summary.value.extend(measured.foresight(&cell, &responses)?);
         if cell.method.proposal == Proposal::Tuned {

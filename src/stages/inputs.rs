@@ -31,6 +31,8 @@ pub enum Input {
     Pairs,
     /// The pairs that the gold reward model is trained and measured on.
     GoldPairs,
+    /// The reference outputs and annotators of `[evaluate.alpaca_eval]`.
+    Reference,
     /// A model of the recipe that something is trained on top of, however it is prompted: its
     /// weights and in which precision it computes.
     Body(String),
@@ -50,6 +52,7 @@ impl Input {
             Self::LearnedPrompts => "prompts of pairs".to_owned(),
             Self::Pairs => "pairs".to_owned(),
             Self::GoldPairs => "pairs of the gold".to_owned(),
+            Self::Reference => "reference outputs".to_owned(),
             Self::Body(name) => format!("weights of models.{name}"),
         }
     }
@@ -71,6 +74,7 @@ impl Input {
             | Self::TestPrompts
             | Self::LearnedPrompts
             | Self::Pairs
+            | Self::Reference
             | Self::GoldPairs => None,
         }
     }
@@ -126,6 +130,10 @@ impl Task {
                 let is_trained = matches!(cell.source, Source::Direct(_) | Source::Ppo(_));
                 let base = is_trained.then(|| Input::Model(cell.base.clone()));
                 [Input::Result(answers)].into_iter().chain(base).collect()
+            }
+            Task::AlpacaEval { cell, seed } => {
+                let answers = Task::Steer { cell: cell.clone(), seed: *seed };
+                vec![Input::Reference, Input::Result(answers)]
             }
             Task::Evaluate => of_evaluate(plan)?,
         })

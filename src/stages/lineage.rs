@@ -12,6 +12,7 @@ use std::rc::Rc;
 use serde_json::{Map, Value, json};
 use tch::Kind;
 
+use super::annotators::annotator_files;
 use super::inputs::Input;
 use super::placements::Placements;
 use super::tasks::Task;
@@ -124,6 +125,7 @@ impl Lineage {
                 };
                 json!({ "text": judge.outcome(), "weights": weights })
             }
+            Input::Reference => self.reference(plan)?,
             Input::Texts => {
                 let data = recipe.data()?;
                 let is_one_file = Path::new(&data.source).is_file();
@@ -221,6 +223,14 @@ impl Lineage {
             true => json!({ "files": files, "held_out": BY_HASH }),
             false => files,
         })
+    }
+
+    /// The reference outputs, and the files of annotators that are the user's.
+    fn reference(&self, plan: &Plan) -> Result<Value> {
+        let Some(table) = plan.recipe.alpaca_eval() else { return Ok(Value::Null) };
+        let files = [PathBuf::from(&table.reference)].into_iter().chain(annotator_files(table)?);
+        let files = files.map(|file| self.hashes.of(&file));
+        Ok(json!(files.collect::<Result<Vec<_>>>()?))
     }
 
     fn data(&self, plan: &Plan) -> Result<Value> {

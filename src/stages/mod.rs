@@ -1,12 +1,16 @@
 //! One file a stage: wires models, data and algorithms together and owns the loops; no maths. Below
 //! them, what they share: the tasks of a plan, what these come from, and the run directory.
 
+mod alpaca_eval;
+mod annotators;
+mod answered;
 mod applicable;
 mod cells;
 mod changes;
 mod context;
 mod dpo;
 mod evaluate;
+mod export;
 mod gold;
 mod gold_reward;
 mod inputs;
@@ -38,7 +42,9 @@ mod tuning_plan;
 
 use std::collections::BTreeSet;
 
+pub use alpaca_eval::judgements;
 pub use context::Context;
+pub use export::{ExportFormat, Exported, export};
 pub use needs::check_fresh;
 pub use run::clear;
 
@@ -54,8 +60,12 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
     let (mut steering, mut judging) =
         (steer::Steering::new(context, None), judging::Judging::new(context));
     let mut likelihoods = likelihood::Likelihoods::new(context);
+    let mut alpaca_eval = alpaca_eval::Judging::new(context);
     let mut lost = Vec::new();
     for task in tasks::tasks(&context.plan, stage)? {
+        if alpaca_eval.skips(&task) {
+            continue;
+        }
         let job = context.job(&task)?;
         if !context.run.is_done(&job) {
             training_memory::check(&task, context)?;
@@ -75,11 +85,14 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
             Task::Steer { cell, seed } => steering.run(cell, *seed),
             Task::Judge { judge, cell, seed } => judging.run(judge, cell, *seed, &job.name),
             Task::Likelihood { cell, seed } => likelihoods.run(cell, *seed, &job.name),
+            Task::AlpacaEval { cell, seed } => alpaca_eval.run(cell, *seed, &job.name),
             Task::Evaluate => evaluate::run(context),
         });
+        let outcome = alpaca_eval.keep(&task, outcome);
         // What others have no answer to is no reason to answer nothing.
         lost.extend(steer::losses(&job.name, outcome)?);
     }
+    alpaca_eval.end()?;
     if lost.is_empty() { Ok(()) } else { Err(Error::Lost(lost)) }
 }
 
@@ -123,6 +136,9 @@ fn asked(stage: Stage, context: &Context) -> Result<Vec<Asked>> {
 pub fn check_ahead(stages: &[Stage], context: &Context) -> Result<()> {
     if stages.contains(&Stage::Steer) {
         served::check_ahead(context)?;
+    }
+    if stages.contains(&Stage::Evaluate) {
+        alpaca_eval::check_ahead(context)?;
     }
     stages.iter().try_for_each(|stage| {
         asked(*stage, context)?.iter().try_for_each(|asked| asked.refuse(context))

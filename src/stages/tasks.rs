@@ -12,8 +12,8 @@ use super::tuning_plan::Pupil;
 use crate::artifacts::Reach;
 use crate::error::{Error, Result};
 use crate::recipe::{
-    ChunkLen, Evaluate, FIGURES, GOLD, Judge, JudgeSource, LIKELIHOOD, Plan, PpoTable, Scratch,
-    ScratchTokenizer, Stage, Training,
+    AlpacaEvalTable, ChunkLen, Evaluate, FIGURES, GOLD, Judge, JudgeSource, LIKELIHOOD, Plan,
+    PpoTable, Recipe, Scratch, ScratchTokenizer, Stage, Training,
 };
 
 pub const TRAIN: &str = "preferences/train.jsonl";
@@ -59,6 +59,11 @@ pub enum Task {
     },
     /// What models say of the responses of one steer task.
     Likelihood {
+        cell: Cell,
+        seed: u64,
+    },
+    /// What the `alpaca_eval` package says of the responses of one steer task.
+    AlpacaEval {
         cell: Cell,
         seed: u64,
     },
@@ -137,10 +142,21 @@ pub fn tasks(plan: &Plan, stage: Stage) -> Result<Vec<Task>> {
                 .iter()
                 .filter(|cell| cell.has_likelihood(plan))
                 .flat_map(|cell| seeds().map(|seed| Task::Likelihood { cell: cell.clone(), seed }));
-            let judged = judges.iter().flat_map(|judge| of_judge(judge.name));
-            judged.chain(read).chain([Task::Evaluate]).collect()
+            let judged = judges.iter().flat_map(|judge| of_judge(judge.name)).chain(read);
+            judged.chain(by_alpaca_eval(recipe, &cells)).chain([Task::Evaluate]).collect()
         }
     })
+}
+
+/// Those of the `alpaca_eval` package.
+fn by_alpaca_eval(recipe: &Recipe, cells: &[Cell]) -> Vec<Task> {
+    let Some(table) = recipe.alpaca_eval() else { return Vec::new() };
+    let of_cell = |cell: &Cell| {
+        let asks = |seed: &u64| table.asks(&cell.base, &cell.method_name, *seed);
+        let seeds = recipe.run.seeds.iter().copied().filter(asks);
+        seeds.map(|seed| Task::AlpacaEval { cell: cell.clone(), seed }).collect::<Vec<_>>()
+    };
+    cells.iter().flat_map(of_cell).collect()
 }
 
 /// The tasks of all stages, in the order in which they are done.
@@ -160,7 +176,10 @@ impl Task {
             Self::Sft(Pupil::Direct(_)) | Self::Dpo(Pupil::Direct(_)) => Stage::Direct,
             Self::Ppo { .. } | Self::PpoReport(_) => Stage::Ppo,
             Self::Steer { .. } => Stage::Steer,
-            Self::Judge { .. } | Self::Likelihood { .. } | Self::Evaluate => Stage::Evaluate,
+            Self::Judge { .. }
+            | Self::Likelihood { .. }
+            | Self::AlpacaEval { .. }
+            | Self::Evaluate => Stage::Evaluate,
         }
     }
 
@@ -185,6 +204,10 @@ impl Task {
             Self::Likelihood { cell, seed } => {
                 format!("evaluate/{LIKELIHOOD}/{}/{}/seed-{seed}", cell.base, cell.method_name)
             }
+            Self::AlpacaEval { cell, seed } => {
+                let judge = AlpacaEvalTable::NAME;
+                format!("evaluate/{judge}/{}/{}/seed-{seed}", cell.base, cell.method_name)
+            }
             Self::Evaluate => "evaluate".to_owned(),
         }
     }
@@ -207,9 +230,12 @@ impl Task {
                 vec![format!("{}.jsonl", self.name())]
             }
             Self::Evaluate => [owned(&[SUMMARY, PAGE]), vec![figures()]].concat(),
-            Self::Gold | Self::Sft(_) | Self::RewardModel | Self::Dpo(_) | Self::Ppo { .. } => {
-                vec![self.name()]
-            }
+            Self::Gold
+            | Self::Sft(_)
+            | Self::RewardModel
+            | Self::Dpo(_)
+            | Self::Ppo { .. }
+            | Self::AlpacaEval { .. } => vec![self.name()],
         }
     }
 
@@ -273,15 +299,24 @@ impl Task {
                     "seed": seed
                 })
             }
+            Self::AlpacaEval { .. } => {
+                let prompts = recipe.steer.as_ref().map(|steer| steer.prompts);
+                json!({ "judge": recipe.alpaca_eval().map(AlpacaEvalTable::outcome), "prompts": prompts })
+            }
             Self::Evaluate => {
                 // How many prompts there are, and not how many were answered.
                 let prompts = recipe.steer.as_ref().map(|steer| steer.prompts);
-                json!({
+                let mut settings = json!({
                     "run.name": recipe.run.name,
                     "examples": recipe.evaluate.as_ref().map(Evaluate::outcome),
                     "prompts": prompts,
                     "version": SUMMARY_VERSION,
-                })
+                });
+                // Its verdicts are the same without it.
+                if let Some(table) = recipe.alpaca_eval() {
+                    settings["length_control"] = json!(table.length_control);
+                }
+                settings
             }
         })
     }
@@ -295,6 +330,11 @@ impl Task {
         match self {
             Self::Steer { .. } => Reach::from(all),
             Self::Judge { .. } | Self::Likelihood { .. } => all.into_iter().take(1).collect(),
+            // The verdicts are the same, whichever rates are made of them.
+            Self::AlpacaEval { .. } => {
+                let controlled = plan.recipe.alpaca_eval().is_some_and(|t| t.length_control);
+                Reach::from([("length_controlled".to_owned(), usize::from(controlled))])
+            }
             _ => Reach::new(),
         }
     }

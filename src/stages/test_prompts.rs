@@ -18,9 +18,7 @@ pub fn test_prompts(context: &Context) -> Result<Vec<Prompt>> {
     if let Some(too_few) = found.too_few(context.recipe().data()?, count) {
         return Err(Error::failed(too_few));
     }
-    let TestPrompts { mut prompts, seen, repeated, learned: _ } = found;
-    prompts.extend(seen.into_iter().chain(repeated).take(count - prompts.len()));
-    Ok(prompts)
+    Ok(found.taken(count))
 }
 
 /// Says how many prompts were passed over, and how many were not new to what was trained.

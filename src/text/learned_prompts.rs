@@ -119,6 +119,12 @@ impl Dataset {
 }
 
 impl TestPrompts {
+    /// The first `count`; those that were passed over for now come last.
+    pub fn taken(self, count: usize) -> Vec<Prompt> {
+        let Self { prompts, seen, repeated, learned: _ } = self;
+        prompts.into_iter().chain(seen).chain(repeated).take(count).collect()
+    }
+
     /// What is to be said where fewer prompts are left than `steer.prompts` asks for.
     pub fn too_few(&self, data: &Data, asked: usize) -> Option<String> {
         let left = self.prompts.len() + self.seen.len() + self.repeated.len();

@@ -32,6 +32,7 @@ mod prompt_traps;
 mod recipe_texts;
 mod record;
 mod records;
+mod reference_outputs;
 mod report;
 pub mod reviews;
 mod special_tokens;
@@ -59,6 +60,9 @@ pub use prompt::PromptTemplate;
 pub use prompt_files::read_prompts;
 pub use prompt_traps::{answered_before, ends_otherwise, said_twice};
 pub use recipe_texts::read_recipe_texts;
+pub use reference_outputs::{
+    ReferenceOutput, instruction, prompts_of_reference, read_reference_outputs,
+};
 pub use report::{
     bos_problems, folder_reports, named, pair_problems, plan_report, two_vocabularies_problems,
 };

@@ -111,6 +111,8 @@ mod rewards;
 mod rewards_of_others;
 
 // Whole runs.
+/// Win rates by the `alpaca_eval` package, and runs exported for it and for Inspect.
+mod alpaca_eval;
 /// Journals with a line too many, too few or half a line; the summary's numbers recomputed from the
 /// journals in Python.
 mod evaluation;

@@ -12,6 +12,7 @@ use super::super::plan::Plan;
 use super::super::rules::Rules;
 use super::super::stage::StageTable;
 use super::super::words::{grouped, listed};
+use super::alpaca_eval::AlpacaEvalTable;
 use super::{GOLD, Judge, Recipe, Stage};
 
 /// Asks `[gold]` and the other judges about the responses, in journals of their own that a killed
@@ -21,18 +22,21 @@ use super::{GOLD, Judge, Recipe, Stage};
 pub struct Evaluate {
     /// Sample responses of each method shown in `report.html`.
     pub examples: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpaca_eval: Option<AlpacaEvalTable>,
 }
 
 impl Default for Evaluate {
     fn default() -> Self {
-        Self { examples: 3 }
+        Self { examples: 3, alpaca_eval: None }
     }
 }
 
 impl Evaluate {
     /// The value that the page depends on, which alone shows them.
     pub fn outcome(&self) -> Value {
-        let Self { examples } = self;
+        // Its verdicts have an outcome of their own.
+        let Self { examples, alpaca_eval: _ } = self;
         json!(examples)
     }
 }
@@ -50,7 +54,9 @@ impl StageTable for Evaluate {
         (needed == Stage::Gold).then_some(("", hint))
     }
 
-    fn rules(&self, _: &mut Rules) {}
+    fn rules(&self, rules: &mut Rules) {
+        self.alpaca_eval.iter().for_each(|table| table.rules(rules));
+    }
 
     fn words(&self, plan: &Plan, out: &mut String) -> fmt::Result {
         let others: Vec<&str> = plan.recipe.judges.keys().map(String::as_str).collect();
@@ -71,7 +77,7 @@ impl StageTable for Evaluate {
             let text = text.map_or_else(String::new, |text| format!(", reads {text:?}"));
             writeln!(out, "     {name}: {}{sizes}{text}", source.words(""))?;
         }
-        Ok(())
+        self.alpaca_eval.as_ref().map_or(Ok(()), |table| table.words(out))
     }
 
     /// One judge after the other, and the models that read responses again.

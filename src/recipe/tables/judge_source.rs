@@ -191,7 +191,7 @@ pub(super) fn one_origin(table: &str, origins: &[(&str, bool)], hint: &str, rule
 }
 
 /// There is a program, and it can be found.
-fn program_rules(table: &str, words: &[String], rules: &mut Rules) {
+pub(super) fn program_rules(table: &str, words: &[String], rules: &mut Rules) {
     let Some(program) = words.first().filter(|program| !program.is_empty()) else {
         return rules.problem_hint(
             format!("`{table}.command` names no program"),

@@ -27,6 +27,7 @@
 //!   missing is done, what is more stays;
 //! - when to give up (`max_skips`).
 
+mod alpaca_eval;
 mod answering;
 mod api;
 mod chunk_len;
@@ -82,6 +83,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use alpaca_eval::AlpacaEvalTable;
 pub(in crate::recipe) use api::served_models;
 pub use api::{Api, ApiBudget, ApiLimits, DialectName, Unsupported};
 pub use chunk_len::ChunkLens;

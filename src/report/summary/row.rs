@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::reward::Reward;
 use crate::report::answer::Answer;
 use crate::report::divergence::Divergence;
+use crate::report::model_outputs::AlpacaEval;
 use crate::report::multiply_adds::MultiplyAdds;
 use crate::report::pairs::words;
 use crate::report::served::Served;
@@ -62,6 +63,9 @@ pub struct SummaryRow {
     /// What all answers of the row have cost, where others serve the base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served: Option<Served>,
+    /// What the `alpaca_eval` package says, where it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpaca_eval: Option<AlpacaEval>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -113,6 +117,7 @@ impl SummaryRow {
             prompts: answers.iter().map(|answer| &answer.id).collect::<HashSet<_>>().len(),
             chosen: Vec::new(),
             served: None,
+            alpaca_eval: None,
         }
     }
 

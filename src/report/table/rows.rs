@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::columns::{Column, OfRun, draw, interval};
 use crate::monitor::number::fixed;
 use crate::report::divergence::DivergenceKind;
+use crate::report::model_outputs::AlpacaEval;
 use crate::report::summary::{Chosen, Reward, SummaryRow};
 use crate::search::Search;
 
@@ -48,6 +49,13 @@ pub fn rewards(rows: &[RunRow]) -> String {
         columns.push(Of::number(&format!("{judge} reward"), mean));
         columns.push(Of::number("95 %", move |of| within(&said(of)?)));
     }
+    columns.push(Of::number("win rate %", |of| {
+        let AlpacaEval { win_rate, standard_error, .. } = of.it.alpaca_eval.as_ref()?;
+        Some(format!("{} ± {}", fixed(*win_rate, 2), fixed(*standard_error, 2)))
+    }));
+    columns.push(Of::number("LC win rate %", |of| {
+        Some(fixed(of.it.alpaca_eval.as_ref()?.length_controlled_win_rate?, 2))
+    }));
     columns.push(Of::number("score", |of| Some(fixed(of.it.score?, 3))));
     columns.push(Of::number("logp/token", |of| Some(fixed(of.it.base_logprob_per_token?, 3))));
     columns.push(Of::number("KL/token", |of| {

@@ -29,7 +29,7 @@ pub struct Process {
     complaints: Arc<Mutex<VecDeque<String>>>,
     /// Is closed when stderr is.
     complained: Receiver<()>,
-    is_over: bool,
+    ended: Option<(bool, String)>,
 }
 
 /// What a program let itself be heard of.
@@ -43,6 +43,17 @@ pub enum Heard {
 impl Process {
     /// Starts a program in `folder`; what it writes to stderr is logged under `name`.
     pub fn start(name: &str, words: &[String], folder: &Path) -> io::Result<Self> {
+        let name = name.to_owned();
+        Self::start_with(words, folder, &[], move |line| info!("{name}: {line}"))
+    }
+
+    /// The same with variables of its environment; each line that it writes to stderr is told.
+    pub fn start_with(
+        words: &[String],
+        folder: &Path,
+        environment: &[(&str, String)],
+        tell: impl Fn(&str) + Send + 'static,
+    ) -> io::Result<Self> {
         let program = words.first().map_or("", String::as_str);
         let mut command = match program.contains('/') {
             true => Command::new(folder.join(program)),
@@ -51,6 +62,7 @@ impl Process {
         command.args(words.iter().skip(1)).current_dir(folder);
         // Numbers are to come as they are found, and not when a buffer of Python's is full.
         command.env("PYTHONUNBUFFERED", "1");
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A Ctrl-C is meant for this process, which ends the program when it stops.
         command.process_group(0);
@@ -75,11 +87,11 @@ impl Process {
         thread::spawn(move || each_line(stdout, |line| heard.send(line).is_ok()));
         let complaints = Arc::new(Mutex::new(VecDeque::new()));
         let (open, complained) = channel::<()>();
-        let (kept, name) = (complaints.clone(), name.to_owned());
+        let kept = complaints.clone();
         thread::spawn(move || {
             let _open = open;
             each_line(stderr, |line| {
-                info!("{name}: {line}");
+                tell(&line);
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.push_back(line);
                 if kept.len() > KEPT {
@@ -88,7 +100,7 @@ impl Process {
                 true
             });
         });
-        Ok(Self { child, input: Some(input), output, complaints, complained, is_over: false })
+        Ok(Self { child, input: Some(input), output, complaints, complained, ended: None })
     }
 
     /// Has it read; returns before it has.
@@ -113,26 +125,36 @@ impl Process {
 
     /// How it ended, and the last lines that it wrote to stderr.
     pub fn last_words(&mut self) -> (String, Vec<String>) {
-        let ended = self.end();
+        let (_, ended) = self.end();
         let _ = self.complained.recv_timeout(GRACE);
         let complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
         (ended, complaints.iter().cloned().collect())
     }
 
-    /// Closes what it reads, gives it time to end, ends it and all that it started, and says how it
-    /// ended.
-    fn end(&mut self) -> String {
+    /// Whether it ended well by itself, once it writes no more.
+    pub fn succeeded(&mut self) -> bool {
+        self.end().0
+    }
+
+    /// Closes what it reads, gives it time to end, ends it and all that it started, and says
+    /// whether that was well, and how it ended.
+    fn end(&mut self) -> (bool, String) {
+        if let Some(ended) = &self.ended {
+            return ended.clone();
+        }
         self.input = None;
         let started = Instant::now();
         while !self.has_ended() && started.elapsed() < GRACE {
             thread::sleep(Duration::from_millis(2));
         }
-        self.is_over = true;
         // SAFETY: a signal to the group that the child leads, whose number is its own until it has
         // been waited for.
         unsafe { libc::kill(-self.number(), libc::SIGKILL) };
-        let status = self.child.wait();
-        status.map_or_else(|error| error.to_string(), |status| format!("ended ({status})"))
+        let ended = match self.child.wait() {
+            Ok(status) => (status.success(), format!("ended ({status})")),
+            Err(error) => (false, error.to_string()),
+        };
+        self.ended.insert(ended).clone()
     }
 
     /// Whether the child itself is no more; it stays to be waited for.
@@ -153,9 +175,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if !self.is_over {
-            self.end();
-        }
+        self.end();
     }
 }
 

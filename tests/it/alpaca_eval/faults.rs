@@ -1,0 +1,132 @@
+//! What goes wrong with the package, its judge or the reference: one clear message, and the run's
+//! other results are there.
+
+use serde_json::{Value, json};
+
+use super::Project;
+use crate::common::{failure, success, w2s};
+
+#[test]
+fn a_package_that_fails_costs_the_run_nothing_else() {
+    let project = Project::new(4);
+    project.write("mode", "fails");
+    let sets = ["evaluate.alpaca_eval.key=W2S_TEST_JUDGE"];
+    let error = failure(project.run(&sets).env("W2S_TEST_JUDGE", "sk-secret"), 1);
+    for told in [
+        "evaluate/alpaca_eval/base/base/seed-1: the program `python3 fake.py` ended (exit status: \
+         1); its last words:\n  AuthError: wrong key ***",
+        "hint: `pip install alpaca-eval`",
+        "the run's other results are there; what is left was not tried",
+    ] {
+        assert!(error.contains(told), "{told}\n{error}");
+    }
+    assert!(!error.contains("judge.py") && !error.contains("sk-secret"), "{error}");
+    assert_eq!(project.lines("calls").len(), 1);
+    let rates = project.rates();
+    assert_eq!(rates, [("base".to_owned(), Value::Null), ("again".to_owned(), Value::Null)]);
+
+    // Once it works the summary has what it says.
+    project.write("mode", "");
+    success(project.run(&sets).env("W2S_TEST_JUDGE", "sk-secret"));
+    assert_eq!(project.rates()[1].1["win_rate"], 25.0);
+}
+
+#[test]
+fn answers_that_are_no_verdicts_are_told_and_asked_for_again() {
+    let project = Project::new(4);
+    project.write("mode", "silent");
+    let error = failure(&mut project.run(&[]), 1);
+    for told in [
+        "evaluate/alpaca_eval/base/base/seed-1: 3 of 4 responses have a verdict of longer",
+        "hint: the same command asks for those again",
+        "nor did it work for evaluate/alpaca_eval/base/again/seed-1",
+    ] {
+        assert!(error.contains(told), "{told}\n{error}");
+    }
+    assert_eq!(project.rates()[0].1["judged"], 3);
+    assert_eq!(project.lines("asked").len(), 8);
+    project.write("mode", "");
+    success(&mut project.run(&[]));
+    assert_eq!(project.lines("asked").len(), 10, "the two that are missing");
+    assert_eq!(project.rates()[0].1["judged"], 4);
+}
+
+#[test]
+fn a_length_control_that_cannot_be_had_leaves_the_win_rate() {
+    let project = Project::new(805);
+    project.write("mode", "no hub");
+    let sets = ["steer.prompts=805", "steer.max_new_tokens=1", "steer.method=[{kind=\"base\"}]"];
+    let controlled = [&sets[..], &["evaluate.alpaca_eval.length_control=true"]].concat();
+    let error = failure(&mut project.run(&controlled), 1);
+    for told in [
+        "EntryNotFound: no table",
+        "the win rate is 0.12 %; there is none at equal length",
+        "`HF_ENDPOINT`",
+        "`evaluate.alpaca_eval.length_control = false`",
+    ] {
+        assert!(error.contains(told), "{told}\n{error}");
+    }
+    let rate = project.rates()[0].1.clone();
+    assert_eq!((&rate["judged"], &rate["length_controlled_win_rate"]), (&json!(805), &Value::Null));
+    success(
+        &mut project.run(&[&sets[..], &["evaluate.alpaca_eval.length_control=false"]].concat()),
+    );
+    project.write("mode", "");
+    let table = success(&mut project.run(&controlled));
+    assert!(table.contains("LC win rate %") && table.contains("33.25"), "{table}");
+    assert_eq!(project.lines("asked").len(), 805, "no verdict is paid for twice");
+    assert_eq!(project.rates()[0].1["length_controlled_win_rate"], 33.25);
+}
+
+#[test]
+fn what_is_missing_is_said_before_anything_is_done() {
+    let project = Project::new(4);
+    let sets = [
+        "evaluate.alpaca_eval.command=[\"no-such-program\"]",
+        "evaluate.alpaca_eval.reference=\"nowhere.json\"",
+        "evaluate.alpaca_eval.annotators=\"./mine\"",
+        "evaluate.alpaca_eval.length_control=true",
+        "evaluate.alpaca_eval.methods=[\"cbs\"]",
+        "evaluate.alpaca_eval.seeds=[7]",
+    ];
+    let mut check = w2s();
+    check.arg("check").arg(project.path("recipe.toml"));
+    check.args(sets.iter().flat_map(|set| ["--set", set]));
+    for error in [failure(&mut project.run(&sets), 2), failure(&mut check, 2)] {
+        for told in [
+            "`evaluate.alpaca_eval.command`: there is no program `no-such-program`",
+            "`evaluate.alpaca_eval.reference`: there is no JSON file",
+            "`evaluate.alpaca_eval.annotators`: there is no file",
+            "`evaluate.alpaca_eval.length_control` needs the 805 instructions of AlpacaEval",
+            "`evaluate.alpaca_eval.methods`: no response is by `cbs`",
+            "`evaluate.alpaca_eval.seeds`: no response has the seed 7",
+        ] {
+            assert!(error.contains(told), "{told}\n{error}");
+        }
+    }
+    let key = ["evaluate.alpaca_eval.key=W2S_TEST_ABSENT"];
+    let error = failure(&mut project.run(&key), 2);
+    assert!(error.contains("`evaluate.alpaca_eval.key`: the environment variable"), "{error}");
+    assert!(!project.path("out").exists());
+}
+
+#[test]
+fn a_reference_for_other_instructions_is_refused_with_each_of_them() {
+    let project = Project::new(4);
+    let mut reference = project.json("reference.json");
+    reference[2]["instruction"] = json!("What is 2 & more? ");
+    project.write("reference.json", &reference.to_string());
+    let mut check = w2s();
+    check.arg("check").arg(project.path("recipe.toml"));
+    for error in [failure(&mut project.run(&[]), 1), failure(&mut check, 2)] {
+        for told in [
+            "its 4 instructions are not the 4 prompts",
+            "row 2 of the reference, \"What is 2 & more? \", is none of the prompts (`test-2` \
+             differs in the white space around it)",
+            "prompt `test-2`, \"What is 2 & more?\", has no reference",
+        ] {
+            assert!(error.contains(told), "{told}\n{error}");
+        }
+    }
+    assert!(!project.path("out/steer").exists(), "nothing was steered for it");
+}
