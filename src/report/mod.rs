@@ -5,6 +5,7 @@
 mod answer;
 mod axis;
 mod curves;
+mod guide_gap;
 mod html;
 mod length_control;
 mod pair_accuracy;
@@ -18,6 +19,7 @@ mod table;
 
 pub use answer::Answer;
 pub use curves::{Curve, Panel, curves_svg, smoothed};
+pub use guide_gap::{GuideGap, MeasuredGuides};
 pub use html::{Sample, html};
 pub use length_control::{LengthControl, LengthControlled};
 pub use pair_accuracy::{PairAccuracy, PairOutcome};
@@ -25,6 +27,6 @@ pub use pair_card::PairCard;
 pub use pairs::PairReport;
 pub use ppo::{PpoReport, PpoRow, PpoTraining, ppo_figure, ppo_rows};
 pub use served::Served;
-pub use statistics::distinct;
+pub use statistics::{distinct, mean};
 pub use summary::{Comparison, Reward, Summary, SummaryRow};
 pub use table::{compare, table};

@@ -50,6 +50,10 @@ pub struct SummaryRow {
     /// Why the method does not apply to the base; there are no answers then, and all numbers are 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_applicable: Option<String>,
+    /// By which prompts the setting is the best of its sweep: "test" for those that the row is
+    /// about, "validation" for others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chosen: Vec<String>,
     pub gold_reward: Option<Reward>,
     /// What judges beside the gold say, by their names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -141,6 +145,7 @@ impl Summary {
             method: method.to_owned(),
             settings,
             not_applicable: None,
+            chosen: Vec::new(),
             gold_reward: reward(answers, gold),
             judges: judges(answers),
             score: mean_of(answers, |answer| answer.score),
@@ -181,6 +186,7 @@ impl Summary {
             method: method.to_owned(),
             settings,
             not_applicable: Some(why),
+            chosen: Vec::new(),
             gold_reward: None,
             judges: BTreeMap::new(),
             score: None,

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use super::applicable::not_applicable;
 use super::cells::{Cell, cells};
+use super::choice;
 use super::context::Context;
+use super::gap;
 use super::judging::JudgeLine;
 use super::ppo;
 use super::run::write_json;
@@ -81,6 +83,8 @@ pub fn run(context: &Context) -> Result<()> {
             summary.guide["sweep"][setting.as_str()] = training(task);
         }
     }
+    gap::add_to(context, &mut summary)?;
+    choice::mark(context, &mut summary)?;
     summary.direct = direct;
     let ppo = ppo::reports(context, tuned)?;
     summary.ppo = ppo.iter().flat_map(|ppo| ppo.rows.clone()).collect();

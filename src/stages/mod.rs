@@ -2,11 +2,14 @@
 //! them, what they share: the tasks of a plan, what these come from, and the run directory.
 
 mod applicable;
+mod cell_prompts;
 mod cells;
 mod changes;
+mod choice;
 mod context;
 mod dpo;
 mod evaluate;
+mod gap;
 mod gold;
 mod gold_reward;
 mod inputs;
@@ -26,12 +29,14 @@ mod sample_text;
 mod served;
 mod sft;
 pub mod shards;
+mod source_folder;
 mod steer;
 pub mod tasks;
 mod test_prompts;
 mod training_memory;
 mod tuning;
 mod tuning_plan;
+mod validation_cells;
 
 use std::collections::BTreeSet;
 
@@ -68,8 +73,15 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
                 ppo::train(context, policy, *chunk_len, *seed, &job.name)
             }
             Task::PpoReport(policy) => ppo::write_report(context, policy),
-            Task::Steer { cell, seed } => steering.run(cell, *seed),
-            Task::Judge { judge, cell, seed } => judging.run(judge, cell, *seed, &job.name),
+            Task::Steer { cell, seed } => {
+                judging.let_go();
+                steering.run(cell, *seed)
+            }
+            Task::Judge { judge, cell, seed } => {
+                steering.let_go();
+                judging.run(judge, cell, *seed, &job.name)
+            }
+            Task::Gap => gap::measure(context),
             Task::Evaluate => evaluate::run(context),
         });
         // What others have no answer to is no reason to answer nothing.

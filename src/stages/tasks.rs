@@ -7,13 +7,14 @@
 
 use serde_json::{Value, json};
 
-use super::cells::{Cell, cells};
+use super::cells::{Cell, GAP, Purpose, cells};
 use super::tuning_plan::Pupil;
+use super::validation_cells::{choice_cell, gap_cells, gap_judgements};
 use crate::artifacts::Reach;
 use crate::error::{Error, Result};
 use crate::recipe::{
-    ChunkLen, Evaluate, GOLD, Judge, JudgeSource, Plan, PpoTable, Scratch, ScratchTokenizer, Stage,
-    Training,
+    ChunkLen, Evaluate, GOLD, Judge, JudgeSource, MeasuredPair, Plan, PpoTable, Scratch,
+    ScratchTokenizer, Stage, Training,
 };
 
 pub const TRAIN: &str = "preferences/train.jsonl";
@@ -21,6 +22,7 @@ pub const VALIDATION: &str = "preferences/validation.jsonl";
 pub const PAIRS_REPORT: &str = "preferences/report.json";
 pub const PAIRS_CARD: &str = "preferences/README.md";
 pub const GOLD_REPORT: &str = "gold/report.json";
+pub const GAP_REPORT: &str = "steer/gap/report.json";
 pub const SUMMARY: &str = "evaluate/summary.json";
 pub const PAGE: &str = "report.html";
 
@@ -57,6 +59,8 @@ pub enum Task {
         cell: Cell,
         seed: u64,
     },
+    /// What the gold prefers of each guide pair's own answers.
+    Gap,
     Evaluate,
 }
 
@@ -113,22 +117,34 @@ pub fn tasks(plan: &Plan, stage: Stage) -> Result<Vec<Task>> {
             recipe.ppo.iter().flat_map(|ppo| &ppo.policy.0).flat_map(of_policy).collect()
         }
         Stage::Steer => {
-            let cells = cells(plan)?.into_iter();
-            cells
-                .flat_map(|cell| seeds().map(move |seed| Task::Steer { cell: cell.clone(), seed }))
-                .collect()
+            // Guides are measured before they steer.
+            let alone = gap_cells(plan)?.into_iter();
+            let alone = alone.map(|cell| Task::Steer { cell, seed: recipe.run.seed() });
+            let before = alone.chain(gap_judgements(plan)?);
+            let cells = cells(plan)?;
+            let of_cell = |cell: &Cell| {
+                let steer = |(cell, seed)| Task::Steer { cell, seed };
+                asked_of(plan, cell, &cells).into_iter().map(steer).collect::<Vec<_>>()
+            };
+            before.chain(cells.iter().flat_map(of_cell)).collect()
         }
         Stage::Evaluate => {
             // All that one judge has to say comes together.
             let (judges, cells) = (recipe.judges(), cells(plan)?);
             let of_judge = |name: &str| {
-                let asked =
-                    cells.iter().flat_map(|cell| seeds().map(move |seed| (cell.clone(), seed)));
+                let asked = cells.iter().flat_map(|cell| asked_of(plan, cell, &cells));
+                // The gold alone chooses.
+                let is_judged =
+                    |(cell, _): &(Cell, u64)| name == GOLD || cell.purpose == Purpose::Row;
                 asked
+                    .filter(is_judged)
                     .map(|(cell, seed)| Task::Judge { judge: name.to_owned(), cell, seed })
                     .collect::<Vec<_>>()
             };
-            judges.iter().flat_map(|judge| of_judge(judge.name)).chain([Task::Evaluate]).collect()
+            // What shards steered has not been measured yet.
+            let measured = gap_judgements(plan)?.into_iter();
+            let judged = judges.iter().flat_map(|judge| of_judge(judge.name));
+            measured.chain(judged).chain([Task::Evaluate]).collect()
         }
     })
 }
@@ -149,7 +165,8 @@ impl Task {
             Self::Dpo(Pupil::Guide | Pupil::Swept(_)) => Stage::Dpo,
             Self::Sft(Pupil::Direct(_)) | Self::Dpo(Pupil::Direct(_)) => Stage::Direct,
             Self::Ppo { .. } | Self::PpoReport(_) => Stage::Ppo,
-            Self::Steer { .. } => Stage::Steer,
+            Self::Steer { .. } | Self::Gap => Stage::Steer,
+            Self::Judge { cell: Cell { purpose: Purpose::Gap(_), .. }, .. } => Stage::Steer,
             Self::Judge { .. } | Self::Evaluate => Stage::Evaluate,
         }
     }
@@ -169,9 +186,8 @@ impl Task {
             }
             Self::PpoReport(policy) => format!("{}/report", ppo_folder(policy)),
             Self::Steer { cell, seed } => cell.name(*seed),
-            Self::Judge { judge, cell, seed } => {
-                format!("evaluate/{judge}/{}/{}/seed-{seed}", cell.base, cell.method_name)
-            }
+            Self::Judge { judge, cell, seed } => cell.judged_name(judge, *seed),
+            Self::Gap => GAP.to_owned(),
             Self::Evaluate => "evaluate".to_owned(),
         }
     }
@@ -191,6 +207,7 @@ impl Task {
                 .map(|file| format!("{}/{file}", ppo_folder(policy)))
                 .to_vec(),
             Self::Steer { .. } | Self::Judge { .. } => vec![format!("{}.jsonl", self.name())],
+            Self::Gap => owned(&[GAP_REPORT]),
             Self::Evaluate => owned(&[SUMMARY, PAGE]),
             Self::Gold | Self::Sft(_) | Self::RewardModel | Self::Dpo(_) | Self::Ppo { .. } => {
                 vec![self.name()]
@@ -258,13 +275,24 @@ impl Task {
                     "seed": seed
                 })
             }
+            Self::Gap => {
+                let pairs = plan.measured_pairs();
+                let pairs = pairs.iter().map(|MeasuredPair { pair, setting }| {
+                    json!([pair.tuned.to_string(), pair.untuned.to_string(), pair.weight, setting])
+                });
+                json!({
+                    "pairs": pairs.collect::<Vec<_>>(),
+                    "prompts": recipe.measuring_prompts()
+                })
+            }
             Self::Evaluate => {
                 // How many prompts there are, and not how many were answered.
-                let prompts = recipe.steer.as_ref().map(|steer| steer.prompts);
+                let steer = recipe.steer.as_ref();
                 json!({
                     "run.name": recipe.run.name,
                     "examples": recipe.evaluate.as_ref().map(Evaluate::outcome),
-                    "prompts": prompts,
+                    "prompts": steer.map(|steer| steer.prompts),
+                    "validation_prompts": steer.map(|steer| steer.validation_prompts),
                     "version": SUMMARY_VERSION,
                 })
             }
@@ -274,15 +302,24 @@ impl Task {
     /// How far it is to go, where it can go on from less.
     pub fn reach(&self, plan: &Plan) -> Reach {
         let Some(steer) = &plan.recipe.steer else { return Reach::new() };
-        let traced = if steer.trace { steer.prompts } else { 0 };
-        let all = [("prompts", steer.prompts), ("traced", traced)]
-            .map(|(what, count)| (what.to_owned(), count));
-        match self {
-            Self::Steer { .. } => Reach::from(all),
-            Self::Judge { .. } => all.into_iter().take(1).collect(),
-            _ => Reach::new(),
+        let (Self::Steer { cell, .. } | Self::Judge { cell, .. }) = self else {
+            return Reach::new();
+        };
+        let mut reach = Reach::from([("prompts".to_owned(), cell.prompts(&plan.recipe))]);
+        if matches!(self, Self::Steer { .. }) && cell.purpose == Purpose::Row {
+            let traced = if steer.trace { steer.prompts } else { 0 };
+            reach.insert("traced".to_owned(), traced);
         }
+        reach
     }
+}
+
+/// What `[steer]` asks of a cell, one of `cells`: the cell with each seed, and on validation
+/// prompts with the first.
+fn asked_of(plan: &Plan, cell: &Cell, cells: &[Cell]) -> Vec<(Cell, u64)> {
+    let rows = plan.recipe.run.seeds.iter().map(|seed| (cell.clone(), *seed));
+    let choice = choice_cell(plan, cell, cells).map(|choice| (choice, plan.recipe.run.seed()));
+    rows.chain(choice).collect()
 }
 
 /// The task that trains the judge called `name`, where one of this plan does.
