@@ -1,6 +1,6 @@
-//! What a guide pair prefers by itself: the gold's mean reward of the tuned guide's own answers less
-//! that of the untuned one's to the same prompts. A pair that gains nothing alone has nothing to
-//! steer by. Who answers and judges is decided by those who ask.
+//! What a guide pair prefers by itself: the gold's mean reward of the tuned guide's own answers
+//! less that of the untuned one's to the same prompts. A pair that gains nothing alone has nothing
+//! to steer by. Who answers and judges is decided by those who ask.
 
 use serde::{Deserialize, Serialize};
 
@@ -80,11 +80,11 @@ impl GuideGap {
         let against = self.difference < 0.0 && self.guides.weight > 0.0;
         let prefers = match (self.holds_zero, against) {
             (true, _) => {
-                "that holds 0: the guides prefer nothing that the gold does; they will steer \
+                "which holds 0: the guides prefer nothing that the gold does; they will steer \
                  nowhere or astray"
             }
             (false, true) => {
-                "that lies below 0: the guides prefer what the gold does not; they will steer away \
+                "which lies below 0: the guides prefer what the gold does not; they will steer away \
                  from it"
             }
             (false, false) => return None,
@@ -94,5 +94,54 @@ impl GuideGap {
              tuned longer, on more pairs or by the judge that is the `[gold]` widens the gap",
             self.words()
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guides(weight: f64) -> MeasuredGuides {
+        MeasuredGuides {
+            tuned: "dpo/".to_owned(),
+            untuned: "sft/".to_owned(),
+            setting: None,
+            weight,
+            split: "validation".to_owned(),
+        }
+    }
+
+    #[test]
+    fn by_hand() {
+        // Differences 1, 2, 3: mean 2, standard error 1/√3.
+        let gap = GuideGap::of(guides(1.0), &[[1.5, 0.5], [2.5, 0.5], [2.0, -1.0]]).unwrap();
+        assert_eq!((gap.tuned_reward, gap.untuned_reward, gap.difference), (2.0, 0.0, 2.0));
+        let error = 1.0 / 3f64.sqrt();
+        assert!((gap.standard_error - error).abs() < 1e-12);
+        assert!((gap.ci95[0] - (2.0 - 1.96 * error)).abs() < 1e-12);
+        assert!((gap.ci95[1] - (2.0 + 1.96 * error)).abs() < 1e-12);
+        assert!(!gap.holds_zero && gap.warning().is_none());
+        assert_eq!(
+            gap.words(),
+            "the gold gives dpo/'s own answers 2.000 and sft/'s 0.000 on 3 validation prompts: a \
+             gap of +2.000 (+0.868 to +3.132 at 95 %)"
+        );
+        let json = serde_json::to_value(&gap).unwrap();
+        assert_eq!((&json["tuned"], &json["prompts"]), (&"dpo/".into(), &3.into()));
+        assert_eq!(serde_json::from_value::<GuideGap>(json).unwrap(), gap);
+    }
+
+    #[test]
+    fn what_does_not_help_is_warned_of() {
+        let warning = |weight: f64, rewards: &[[f64; 2]]| {
+            GuideGap::of(guides(weight), rewards).unwrap().warning().unwrap_or_default()
+        };
+        for nothing in [&[[1.0, 1.0], [2.0, 2.0]][..], &[[1.0, 0.0], [0.0, 1.1]]] {
+            assert!(warning(1.0, nothing).contains("which holds 0"), "{nothing:?}");
+        }
+        let against = [[0.0, 1.0], [0.0, 1.5]];
+        assert!(warning(0.5, &against).contains("which lies below 0"));
+        assert_eq!(warning(-1.0, &against), "", "away from what the pair prefers is asked for");
+        assert_eq!(GuideGap::of(guides(1.0), &[[1.0, 0.0]]), None, "one prompt has no spread");
     }
 }

@@ -62,8 +62,7 @@ impl<'a> CellPrompts<'a> {
     }
 
     fn validation(&self) -> Result<Rc<[Prompt]>> {
-        let steer = self.context.recipe().steer.as_ref();
-        let count = steer.map_or(0, |steer| steer.validation_prompts);
+        let count = self.context.recipe().measuring_prompts();
         let prompts = || Ok(self.context.prompts(Split::Validation, count)?.prompts);
         found(&self.validation, prompts)
     }

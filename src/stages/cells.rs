@@ -84,11 +84,9 @@ impl Cell {
 
     /// How many prompts it answers, at most.
     pub fn prompts(&self, recipe: &Recipe) -> usize {
-        match (self.purpose, &recipe.steer) {
-            (_, None) => 0,
-            (Purpose::Row, Some(steer)) => steer.prompts,
-            (Purpose::Choice, Some(steer)) => steer.validation_prompts,
-            (Purpose::Gap(_), Some(_)) => recipe.measuring_prompts(),
+        match self.purpose {
+            Purpose::Row => recipe.steer.as_ref().map_or(0, |steer| steer.prompts),
+            Purpose::Choice | Purpose::Gap(_) => recipe.measuring_prompts(),
         }
     }
 

@@ -1,6 +1,6 @@
-//! What a guide pair prefers by itself, before it steers: the gold's reward of the tuned guide's own
-//! answers beside that of the untuned one's, told and reported. Sampling and judging are tasks like
-//! others; the arithmetic is `report`'s.
+//! What a guide pair prefers by itself, before it steers: the gold's reward of the tuned guide's
+//! own answers beside that of the untuned one's, told and reported. Sampling and judging are tasks
+//! like others; the arithmetic is `report`'s.
 
 use tracing::{info, warn};
 
@@ -26,10 +26,10 @@ pub fn measure(context: &Context) -> Result<()> {
                 "steer: what the gold prefers of {tuned} over {untuned} is not measured, for fewer \
                  than two prompts leave both of them room for `steer.max_new_tokens`"
             ),
-            Some(gap) => {
-                info!("steer: {}", gap.words());
-                gap.warning().iter().for_each(|warning| warn!("steer: {warning}"));
-            }
+            Some(gap) => match gap.warning() {
+                Some(warning) => warn!("steer: {warning}"),
+                None => info!("steer: {}", gap.words()),
+            },
         }
         gaps.extend(gap);
     }

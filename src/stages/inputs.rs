@@ -2,9 +2,8 @@
 //! Made from the plan alone; what an input's fingerprint is, `lineage.rs` says.
 
 use super::cells::{Cell, Purpose, Source, cells};
-use super::tasks::{Task, absent, judge_task, ppo, tasks};
+use super::tasks::{Task, absent, gap_judgements, judge_task, ppo, tasks};
 use super::tuning_plan::Pupil;
-use super::validation_cells::gap_judgements;
 use crate::error::{Error, Result};
 use crate::recipe::{GOLD, GuidePairSource, GuideSource, Plan, RewardStart, Stage};
 use crate::text::Split;

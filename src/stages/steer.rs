@@ -46,13 +46,15 @@ pub struct Steering<'a> {
     servers: Servers,
     shard: Option<Shard>,
     has_told: bool,
+    /// How few prompts were asked last where more were wanted.
+    few: Option<usize>,
 }
 
 impl<'a> Steering<'a> {
     /// `shard` is the share of the prompts that is answered, if not all are.
     pub fn new(context: &'a Context, shard: Option<Shard>) -> Self {
         let (prompts, servers) = (CellPrompts::new(context), Servers::default());
-        Self { context, prompts, open: HashMap::new(), servers, shard, has_told: false }
+        Self { context, prompts, open: HashMap::new(), servers, shard, has_told: false, few: None }
     }
 
     /// Answers all prompts of the cell.
@@ -65,9 +67,12 @@ impl<'a> Steering<'a> {
             return without_answers(&cell.name(seed), &file, &why);
         }
         let (prompts, count) = (self.prompts.asked(cell)?, cell.prompts(self.context.recipe()));
-        if prompts.len() < count {
-            info!("{}: {} of {count} prompts are there that fit", cell.name(seed), prompts.len());
+        let few = Some(prompts.len()).filter(|there| *there < count);
+        if few.is_some() && self.few != few {
+            let name = cell.name(seed);
+            info!("{name}: {} of {count} prompts are there and fit", prompts.len());
         }
+        self.few = few;
         match prompts.is_empty() {
             true => journal::replace(&file, []),
             false => answer(self, cell, seed, &file, prompts),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::cells::{Cell, GAP, Purpose, cells};
 use super::tuning_plan::Pupil;
-use super::validation_cells::{choice_cell, gap_cells, gap_judgements};
+use super::validation_cells::{choice_cell, gap_cells};
 use crate::artifacts::Reach;
 use crate::error::{Error, Result};
 use crate::recipe::{
@@ -292,7 +292,7 @@ impl Task {
                     "run.name": recipe.run.name,
                     "examples": recipe.evaluate.as_ref().map(Evaluate::outcome),
                     "prompts": steer.map(|steer| steer.prompts),
-                    "validation_prompts": steer.map(|steer| steer.validation_prompts),
+                    "validation_prompts": recipe.measuring_prompts(),
                     "version": SUMMARY_VERSION,
                 })
             }
@@ -312,6 +312,16 @@ impl Task {
         }
         reach
     }
+}
+
+/// The gold's word on what guides alone answer, and the report of it; nothing where none is
+/// measured.
+pub(super) fn gap_judgements(plan: &Plan) -> Result<Vec<Task>> {
+    let seed = plan.recipe.run.seed();
+    let judged = |cell| Task::Judge { judge: GOLD.to_owned(), cell, seed };
+    let judged: Vec<Task> = gap_cells(plan)?.into_iter().map(judged).collect();
+    let report = (!judged.is_empty()).then_some(Task::Gap);
+    Ok(judged.into_iter().chain(report).collect())
 }
 
 /// What `[steer]` asks of a cell, one of `cells`: the cell with each seed, and on validation

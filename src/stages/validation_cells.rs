@@ -3,9 +3,8 @@
 //! and `choice.rs`.
 
 use super::cells::{Cell, Purpose, Source};
-use super::tasks::Task;
 use crate::error::{Error, Result};
-use crate::recipe::{GOLD, GuideSource, Method, Plan, Proposal};
+use crate::recipe::{GuideSource, Method, Plan, Proposal};
 use crate::text::Split;
 
 /// One for each guide of a pair that is measured.
@@ -27,16 +26,6 @@ pub fn gap_cell(plan: &Plan, guide: &GuideSource) -> Result<Cell> {
         guides: Vec::new(),
         purpose: Purpose::Gap(split),
     })
-}
-
-/// The gold's word on what guides alone answer, and the report of it; nothing where none is
-/// measured.
-pub fn gap_judgements(plan: &Plan) -> Result<Vec<Task>> {
-    let seed = plan.recipe.run.seed();
-    let judged = |cell| Task::Judge { judge: GOLD.to_owned(), cell, seed };
-    let judged: Vec<Task> = gap_cells(plan)?.into_iter().map(judged).collect();
-    let report = (!judged.is_empty()).then_some(Task::Gap);
-    Ok(judged.into_iter().chain(report).collect())
 }
 
 /// The same cell on validation prompts, where it is one of several weights of EFT among `cells` and

@@ -23,9 +23,8 @@
 //!   The precision of weights is no such key: bf16 is not f32;
 //! - what is kept, and how often (`checkpoint_every`, `keep_checkpoints`, `checkpoints_gib`; PPO's
 //!   `eval_every`);
-//! - how far a task goes that can go on (`steer.prompts`, `steer.validation_prompts`, `steer.trace`,
-//!   `run.seeds`): what is
-//!   missing is done, what is more stays;
+//! - how far a task goes that can go on (`steer.prompts`, `steer.validation_prompts`,
+//!   `steer.trace`, `run.seeds`): what is missing is done, what is more stays;
 //! - when to give up (`max_skips`).
 
 mod answering;

@@ -30,13 +30,16 @@ impl Recipe {
         self.data.as_ref().is_some_and(|data| data.validation.is_some())
     }
 
-    /// Prompts that measure a guide: no more than are steered over, where they are test prompts.
+    /// Prompts that measure a guide, and of validation those that choose a weight: no more than
+    /// there are rows or, where they are test prompts, than are steered over.
     pub fn measuring_prompts(&self) -> usize {
         let Some(steer) = &self.steer else { return 0 };
-        match self.has_validation_texts() {
-            true => steer.validation_prompts,
-            false => steer.validation_prompts.min(steer.prompts),
-        }
+        let most = match self.data.as_ref().and_then(|data| data.validation) {
+            Some(0) => usize::MAX,
+            Some(rows) => rows,
+            None => steer.prompts,
+        };
+        steer.validation_prompts.min(most)
     }
 
     /// Whether the weight of EFT is chosen on validation prompts, where it has several.
@@ -127,7 +130,7 @@ impl Steer {
             let tables = self.method.iter().filter(|table| table.steers(base));
             let methods = tables.flat_map(MethodTable::methods);
             let weights = methods.filter(|(_, method)| method.is_eft()).count() as u64;
-            let prompts = self.validation_prompts as u64;
+            let prompts = plan.recipe.measuring_prompts() as u64;
             if weights < 2 { 0 } else { product(&[weights, sets, prompts, tokens(base)]) }
         };
         self.bases.iter().map(of_base).sum()
