@@ -129,7 +129,7 @@ pub struct SteerCommand {
     /// A steer line (JSON) for each prompt instead of its text
     #[arg(long)]
     json: bool,
-    /// With --json: the search tree and the per-token rewards too
+    /// With --json: the search tree too
     #[arg(long, requires = "json")]
     trace: bool,
     /// A file of prompts, `-` for standard input: rows in any layout that data files have, with

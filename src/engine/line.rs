@@ -26,10 +26,16 @@ pub struct SteerLine {
     pub cut_candidates: u64,
     /// The search's own: this prompt's share of it.
     pub seconds: f64,
+    /// What of `seconds` went by in the guides while they scored; absent where none did. Guides
+    /// that are mixed into the base (`eft`, `tilt`) take part in what is sampled, and that time is
+    /// not told apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guide_seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Vec<TraceStep>>,
-    /// With a trace: log π* − log π_ref of each guide token of the response.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// log π* − log π_ref of each guide token of the response, its EOS included where it ended by
+    /// it; absent where there are none to tell: no guides, or pairs of several vocabularies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_rewards: Option<Vec<f32>>,
 }
 
@@ -48,7 +54,7 @@ impl SteerLine {
     /// What was found for `prompt`. Without guides there is no score, and the search tree is told
     /// where it was asked for.
     pub fn new(prompt: Prompt, found: Found, is_guided: bool, with_trace: bool) -> Self {
-        let Found { best, trace, token_rewards, sampled, fed, cut, seconds } = found;
+        let Found { best, trace, token_rewards, sampled, fed, cut, seconds, guide_seconds } = found;
         let finish = best.response.finish.unwrap_or(Finish::Length);
         let counted = best.response.ids.len() + usize::from(finish == Finish::Eos);
         Self {
@@ -65,8 +71,9 @@ impl SteerLine {
             tokens: TokenCounts { base: sampled, guide: fed },
             cut_candidates: cut,
             seconds,
+            guide_seconds: is_guided.then_some(guide_seconds),
             trace: with_trace.then_some(trace),
-            token_rewards: (with_trace && is_guided).then_some(token_rewards),
+            token_rewards: Some(token_rewards).filter(|rewards| is_guided && !rewards.is_empty()),
         }
     }
 }

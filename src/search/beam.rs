@@ -266,6 +266,7 @@ impl TokenSearch {
             fed,
             cut,
             seconds: 0.0,
+            guide_seconds: 0.0,
         }))
     }
 }

@@ -84,8 +84,14 @@ impl Drive<'_> {
     /// Those of the desk, and where proposer or scorer fail altogether. What concerns one prompt
     /// loses that prompt alone.
     pub fn run(&mut self, begin: &Begin, desk: &mut dyn Desk) -> Result<()> {
-        let mut round =
-            Round { drive: self, all: Vec::new(), tickets: HashMap::new(), taken: 0, submitted: 0 };
+        let mut round = Round {
+            drive: self,
+            all: Vec::new(),
+            tickets: HashMap::new(),
+            taken: 0,
+            submitted: 0,
+            scoring: Duration::ZERO,
+        };
         let outcome = loop {
             match round.run(begin, desk) {
                 Ok(true) => {}
@@ -128,6 +134,8 @@ struct Round<'a, 'b> {
     tickets: HashMap<Ticket, (usize, usize)>,
     taken: usize,
     submitted: u64,
+    /// Time of this round in the scorer.
+    scoring: Duration,
 }
 
 impl Round<'_, '_> {
@@ -140,13 +148,18 @@ impl Round<'_, '_> {
             return Ok(false);
         }
         let started = Instant::now();
+        self.scoring = Duration::ZERO;
         self.open(queries, begin)?;
         self.advance();
         self.propose()?;
         self.advance();
         self.answer()?;
-        let share = started.elapsed().as_secs_f64() / self.all.len() as f64;
-        self.all.iter_mut().for_each(|prompt| prompt.seconds += share);
+        let [share, scoring] = [started.elapsed(), self.scoring]
+            .map(|time| time.as_secs_f64() / self.all.len() as f64);
+        for prompt in &mut self.all {
+            prompt.seconds += share;
+            prompt.guide_seconds += scoring;
+        }
         self.report(desk)?;
         Ok(true)
     }
@@ -179,8 +192,9 @@ impl Round<'_, '_> {
         let texts: Vec<&PromptText> = queries.iter().map(|query| &query.prompt.text).collect();
         let end_tokens =
             self.drive.proposer.next_tokens().map_or_else(Vec::new, |next| next.end_tokens());
-        let roots =
-            self.drive.proposer.open(&texts)?.into_iter().zip(self.drive.scorer.open(&texts)?);
+        let scorer = &mut self.drive.scorer;
+        let of_proposer = self.drive.proposer.open(&texts)?;
+        let roots = of_proposer.into_iter().zip(timed(&mut self.scoring, || scorer.open(&texts))?);
         for ((proposer, scorer), query) in roots.zip(&queries) {
             let opened = Opened { proposer, scorer, end_tokens: end_tokens.clone() };
             self.all.push(InFlight::new(
@@ -231,11 +245,13 @@ impl Round<'_, '_> {
     /// prompts whose searches ask for it.
     fn answer(&mut self) -> Result<()> {
         let Drive { proposer, scorer, .. } = &mut *self.drive;
+        let scoring = &mut self.scoring;
         let weighed = |ask: &Ask| match ask {
             Ask::Weigh(responses) => Some(responses.clone()),
             _ => None,
         };
-        let weigh = |responses: &[ToScore]| next_scores(&mut **scorer)?.weigh(responses);
+        let weigh =
+            |responses: &[ToScore]| timed(scoring, || next_scores(&mut **scorer)?.weigh(responses));
         together(&mut self.all, weighed, weigh, Told::Weighed)?;
         let likeliest = |ask: &Ask| match ask {
             Ask::Likeliest { nodes, count } => Some((nodes.clone(), *count)),
@@ -268,7 +284,7 @@ impl Round<'_, '_> {
         together(
             &mut self.all,
             scored,
-            |responses: &[ToScore]| scorer.score(responses),
+            |responses: &[ToScore]| timed(scoring, || scorer.score(responses)),
             Told::Scored,
         )
     }
@@ -303,6 +319,14 @@ impl Round<'_, '_> {
         self.drive.proposer.release(&opened.proposer);
         self.drive.scorer.release(&opened.scorer);
     }
+}
+
+/// Adds the time of a call to `spent`.
+fn timed<T>(spent: &mut Duration, call: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let answer = call();
+    *spent += started.elapsed();
+    answer
 }
 
 fn next_tokens(proposer: &mut dyn Proposer) -> Result<&mut dyn NextTokens> {

@@ -34,6 +34,8 @@ pub struct Found {
     /// This prompt's share of the time: that of each round of calls is divided among the prompts in
     /// flight.
     pub seconds: f64,
+    /// What of `seconds` went by in the scorer.
+    pub guide_seconds: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

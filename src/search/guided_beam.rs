@@ -382,6 +382,7 @@ impl GuidedSearch {
             fed,
             cut,
             seconds: 0.0,
+            guide_seconds: 0.0,
         }))
     }
 }

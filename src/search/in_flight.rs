@@ -8,8 +8,9 @@ use crate::sampling::Stream;
 pub(super) struct InFlight {
     pub number: usize,
     pub opened: Opened,
-    /// Its share of the time so far.
+    /// Its share of the time so far, and of that in the scorer.
     pub seconds: f64,
+    pub guide_seconds: f64,
     stream: Stream,
     search: Box<dyn Searcher>,
     doing: Doing,
@@ -57,6 +58,7 @@ impl InFlight {
             number,
             opened,
             seconds: 0.0,
+            guide_seconds: 0.0,
             stream,
             search,
             doing: Doing::Telling(Told::Opened),
@@ -180,6 +182,7 @@ impl InFlight {
             Doing::Ended(Ok(found)) => Ok(Found {
                 token_rewards: token_rewards(&found.best.scorer),
                 seconds: self.seconds,
+                guide_seconds: self.guide_seconds,
                 ..found
             }),
             Doing::Ended(Err(error)) => Err(error),

@@ -49,7 +49,7 @@ pub enum Ask {
     },
     /// Each response with a token behind it that was told of it.
     Append(Vec<(Node, i64)>),
-    /// Nothing more. `token_rewards` and `seconds` are for the driver to fill in.
+    /// Nothing more. `token_rewards`, `seconds` and `guide_seconds` are for the driver to fill in.
     Done(Found),
 }
 

@@ -97,7 +97,7 @@ fn answer(engine: &mut Engine, prompts: &[Prompt], lines: &mut Lines) {
 
 /// All but the seconds.
 fn said(line: &SteerLine) -> SteerLine {
-    SteerLine { seconds: 0.0, ..line.clone() }
+    SteerLine { seconds: 0.0, guide_seconds: None, ..line.clone() }
 }
 
 #[test]
@@ -114,6 +114,14 @@ fn a_base_known_by_its_texts_is_steered_and_loses_only_what_it_fails_for() {
     assert!(whole.iter().all(|line| line.score.is_some()
         && line.tokens.guide > 0
         && line.base_logprob_per_token.is_none()));
+    // What each guide token is worth is told with or without a tree, and adds up to the score; the
+    // guides' time is part of the prompt's.
+    for line in &whole {
+        let sum: f32 = line.token_rewards.as_ref().unwrap().iter().sum();
+        assert!((sum - line.score.unwrap()).abs() < 1e-4, "{line:?}");
+        let of_guides = line.guide_seconds.unwrap();
+        assert!(of_guides > 0.0 && of_guides < line.seconds, "{line:?}");
+    }
     for (number, outcome) in lines(Some(3)).outcomes.into_iter().enumerate() {
         match outcome.unwrap() {
             Ok(line) => assert!(number != 3 && said(&line) == said(&whole[number])),

@@ -103,7 +103,9 @@ fn killed_runs_end_like_uninterrupted_ones() {
                 let without_time = |path: &Path| {
                     let mut lines = lines(path);
                     for line in &mut lines {
-                        line.as_object_mut().unwrap().remove("seconds").unwrap();
+                        let line = line.as_object_mut().unwrap();
+                        line.remove("seconds").unwrap();
+                        line.remove("guide_seconds");
                     }
                     lines.sort_by_key(|line| line["id"].as_str().unwrap().to_owned());
                     lines

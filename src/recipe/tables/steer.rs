@@ -70,7 +70,7 @@ pub struct Steer {
     #[serde(default = "eight")]
     #[schemars(range(min = 1), extend("x-also" = ["batch_size"]))]
     pub prompts_in_flight: usize,
-    /// Whether the search tree and the per-token rewards are written too.
+    /// Whether the search tree is written too.
     #[serde(default)]
     pub trace: bool,
     /// The methods, one `[[steer.method]]` for each.

@@ -153,6 +153,7 @@ fn a_project_that_is_killed_and_moved_again_and_again_ends_like_an_untouched_one
                         let line = line.as_object_mut().unwrap();
                         let times = [
                             "seconds",
+                            "guide_seconds",
                             "time",
                             "tokens_per_second",
                             "peak_rss_bytes",
