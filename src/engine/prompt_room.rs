@@ -53,6 +53,11 @@ impl PromptReader {
         Self { part: Part::Scores { same_vocabulary }, ..self }
     }
 
+    /// Whether `prompt` leaves it what it needs of a response of so many tokens.
+    pub fn fits(&self, prompt: &PromptText, new_tokens: usize) -> Result<bool> {
+        Ok(self.room(prompt)?.0 >= self.needed(new_tokens))
+    }
+
     /// Tokens that this model reads behind `prompt`, and those of the prompt.
     fn room(&self, prompt: &PromptText) -> Result<(usize, usize)> {
         let tokens = self.template.encode(&self.tokenizer, prompt)?.len();

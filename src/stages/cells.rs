@@ -1,13 +1,18 @@
-//! What `[steer]` asks for: each (base, method) is a cell, a folder below `steer/`. How a cell is
-//! answered is in `steer.rs`.
+//! What `[steer]` asks for: each (base, method) is a cell, a folder below `steer/`. Cells that are
+//! no rows of the summary are made in `validation_cells.rs`; how a cell is answered is in
+//! `steer.rs`.
 
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::recipe::{
-    ChunkLen, GuidePairSource, GuideSet, GuideSource, Method, MethodTable, Plan, Proposal,
+    ChunkLen, GuidePairSource, GuideSet, GuideSource, Method, MethodTable, Plan, Proposal, Recipe,
 };
 use crate::search::Search;
+use crate::text::Split;
+
+/// The folder of what guides alone answer before they steer, and the task that reports on it.
+pub const GAP: &str = "steer/gap";
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
@@ -18,6 +23,18 @@ pub struct Cell {
     pub source: Source,
     /// Who scores, and is mixed in.
     pub guides: Vec<GuidePairSource>,
+    pub purpose: Purpose,
+}
+
+/// What the answers of a cell are for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Purpose {
+    /// A row of the summary: all test prompts, each seed.
+    Row,
+    /// To choose among settings: validation prompts, one seed.
+    Choice,
+    /// To measure a guide alone: prompts of this split, one seed.
+    Gap(Split),
 }
 
 /// Which weights propose.
@@ -48,7 +65,30 @@ impl Cell {
 
     /// The name of the task that answers with this seed.
     pub fn name(&self, seed: u64) -> String {
-        format!("steer/{}/{}/seed-{seed}", self.base, self.method_name)
+        let Self { base, method_name: method, .. } = self;
+        match self.purpose {
+            Purpose::Row => format!("steer/{base}/{method}/seed-{seed}"),
+            Purpose::Choice => format!("steer/{base}/{method}/validation-seed-{seed}"),
+            Purpose::Gap(split) => format!("{GAP}/{method}/{}-seed-{seed}", split.key()),
+        }
+    }
+
+    /// The name of the task in which a judge is asked about these answers.
+    pub fn judged_name(&self, judge: &str, seed: u64) -> String {
+        let Self { base, method_name: method, .. } = self;
+        match self.purpose {
+            Purpose::Row => format!("evaluate/{judge}/{base}/{method}/seed-{seed}"),
+            Purpose::Choice => format!("evaluate/{judge}/{base}/{method}/validation-seed-{seed}"),
+            Purpose::Gap(split) => format!("{GAP}/{method}/{judge}-{}-seed-{seed}", split.key()),
+        }
+    }
+
+    /// How many prompts it answers, at most.
+    pub fn prompts(&self, recipe: &Recipe) -> usize {
+        match self.purpose {
+            Purpose::Row => recipe.steer.as_ref().map_or(0, |steer| steer.prompts),
+            Purpose::Choice | Purpose::Gap(_) => recipe.measuring_prompts(),
+        }
     }
 
     /// Whether it samples from a distribution of its own whose models are all here, so that its
@@ -97,6 +137,7 @@ pub fn cells(plan: &Plan) -> Result<Vec<Cell>> {
                 method: method.clone(),
                 source: source.clone(),
                 guides,
+                purpose: Purpose::Row,
             };
             cells.extend(guides_of(&sets, method.needs_guides()).into_iter().map(of_guides));
         }
@@ -119,7 +160,8 @@ pub fn cells(plan: &Plan) -> Result<Vec<Cell>> {
                 .ok_or_else(|| Error::recipe("the recipe has no model to tune"))?
                 .to_owned();
             let (method_name, method) = (format!("{name}{suffix}"), method.clone());
-            cells.push(Cell { base, method_name, method, source: Source::Guide(source), guides });
+            let (source, purpose) = (Source::Guide(source), Purpose::Row);
+            cells.push(Cell { base, method_name, method, source, guides, purpose });
         }
     }
     Ok(cells)

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use super::alpaca_eval;
 use super::applicable::not_applicable;
 use super::cells::{Cell, cells};
+use super::choice;
 use super::context::Context;
+use super::gap;
 use super::journals::{check_whole, once_each};
 use super::judging::JudgeLine;
 use super::measured::Measured;
@@ -93,6 +95,8 @@ pub fn run(context: &Context) -> Result<()> {
             summary.guide["sweep"][setting.as_str()] = training(task);
         }
     }
+    gap::add_to(context, &mut summary)?;
+    choice::mark(context, &mut summary)?;
     summary.direct = direct;
     let ppo = ppo::reports(context, tuned)?;
     summary.ppo = ppo.iter().flat_map(|ppo| ppo.rows.clone()).collect();

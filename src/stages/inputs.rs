@@ -1,11 +1,12 @@
 //! What each task of a plan reads, and nothing that it does not open: the arrows from task to task.
 //! Made from the plan alone; what an input's fingerprint is, `lineage.rs` says.
 
-use super::cells::{Cell, Source, cells};
-use super::tasks::{Task, absent, judge_task, ppo, tasks};
+use super::cells::{Cell, Purpose, Source, cells};
+use super::tasks::{Task, absent, gap_judgements, judge_task, ppo, tasks};
 use super::tuning_plan::Pupil;
 use crate::error::{Error, Result};
 use crate::recipe::{GOLD, GuidePairSource, GuideSource, Plan, RewardStart, Stage};
+use crate::text::Split;
 
 /// What a task reads.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,11 +116,7 @@ impl Task {
             Task::Steer { cell, seed } => {
                 let scoring = pair_inputs(plan, &cell.guides)?;
                 let sampled = source_inputs(plan, cell, *seed)?;
-                let learned = !recipe.pair_sources().is_empty();
-                let prompts = [Input::TestPrompts]
-                    .into_iter()
-                    .chain(learned.then_some(Input::LearnedPrompts));
-                prompts.chain(sampled).chain(scoring).collect()
+                prompt_inputs(plan, cell).into_iter().chain(sampled).chain(scoring).collect()
             }
             Task::Judge { judge, cell, seed } => {
                 let answers = Task::Steer { cell: cell.clone(), seed: *seed };
@@ -134,6 +131,10 @@ impl Task {
             Task::AlpacaEval { cell, seed } => {
                 let answers = Task::Steer { cell: cell.clone(), seed: *seed };
                 vec![Input::Reference, Input::Result(answers)]
+            }
+            Task::Gap => {
+                let judged = gap_judgements(plan)?.into_iter().filter(|task| *task != Task::Gap);
+                judged.map(Input::Result).collect()
             }
             Task::Evaluate => of_evaluate(plan)?,
         })
@@ -182,6 +183,18 @@ fn of_ppo(plan: &Plan, policy: &str) -> Result<Vec<Input>> {
     let is_judged = plan.recipe.gold.is_some() && table.validation_prompts > 0;
     let gold = is_judged.then(gold_input);
     Ok(first.into_iter().chain(pair_inputs(plan, &[pair])?).chain(gold).collect())
+}
+
+/// Where the prompts of a cell come from.
+fn prompt_inputs(plan: &Plan, cell: &Cell) -> Vec<Input> {
+    match cell.purpose {
+        Purpose::Choice | Purpose::Gap(Split::Validation) => vec![Input::Prompts],
+        Purpose::Row | Purpose::Gap(_) => {
+            let learned = !plan.recipe.pair_sources().is_empty();
+            let learned = learned.then_some(Input::LearnedPrompts);
+            [Input::TestPrompts].into_iter().chain(learned).collect()
+        }
+    }
 }
 
 /// What a cell samples from.

@@ -7,15 +7,16 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use super::applicable::not_applicable;
-use super::cells::Cell;
+use super::cell_prompts::CellPrompts;
+use super::cells::{Cell, Purpose};
 use super::context::Context;
 use super::journals::once_each;
-use super::test_prompts::test_prompts;
 use crate::artifacts::{Journal, interrupt, journal};
 use crate::engine::SteerLine;
 use crate::error::{Error, Result};
 use crate::monitor::Progress;
 use crate::prompt::Prompt;
+use crate::recipe::GOLD;
 use crate::score::{Judge, ToJudge};
 
 /// Responses judged together, in the order of the prompts, so that rewards do not depend on where a
@@ -40,13 +41,12 @@ pub struct JudgeLine {
 pub struct Judging<'a> {
     context: &'a Context,
     open: Option<(String, Judge)>,
-    /// Those of all cells, once they were asked for.
-    prompts: Option<Rc<[Prompt]>>,
+    prompts: CellPrompts<'a>,
 }
 
 impl<'a> Judging<'a> {
     pub fn new(context: &'a Context) -> Self {
-        Self { context, open: None, prompts: None }
+        Self { context, open: None, prompts: CellPrompts::new(context) }
     }
 
     /// Judges the responses of one cell and seed; `name` is the task's.
@@ -58,10 +58,12 @@ impl<'a> Judging<'a> {
         let lines = once_each::<SteerLine>(&self.context.run.path(&cell.journal(seed)))?;
         let responses: HashMap<String, String> =
             lines.into_iter().map(|(line, _)| (line.id, line.response)).collect();
-        let prompts: Rc<[Prompt]> = match &self.prompts {
-            Some(prompts) => prompts.clone(),
-            None => self.prompts.insert(test_prompts(self.context)?.into()).clone(),
-        };
+        let mut prompts = self.prompts.of(cell)?;
+        if cell.purpose != Purpose::Row {
+            // Some may not have fitted.
+            let answered = prompts.iter().filter(|prompt| responses.contains_key(&prompt.id));
+            prompts = answered.cloned().collect::<Rc<[Prompt]>>();
+        }
         let known = once_each::<JudgeLine>(&file)?;
         let known: HashSet<String> = known.into_iter().map(|(line, _)| line.id).collect();
         let (mut journal, _) = Journal::<JudgeLine>::open(file)?;
@@ -101,6 +103,11 @@ impl<'a> Judging<'a> {
         Ok(())
     }
 
+    /// Closes what is open, for who needs the memory.
+    pub fn let_go(&mut self) {
+        self.open = None;
+    }
+
     /// The judge of this name, open.
     fn judge(&mut self, name: &str) -> Result<&Judge> {
         let open = match self.open.take().filter(|(open, _)| open == name) {
@@ -110,4 +117,18 @@ impl<'a> Judging<'a> {
         };
         Ok(&self.open.insert(open).1)
     }
+}
+
+/// What the gold says of a cell's answers to these prompts, by the prompts' ids.
+pub fn gold_rewards(
+    context: &Context,
+    cell: &Cell,
+    seed: u64,
+    prompts: &[Prompt],
+) -> Result<HashMap<String, f64>> {
+    let asked: HashSet<&str> = prompts.iter().map(|prompt| prompt.id.as_str()).collect();
+    let file = context.run.path(&format!("{}.jsonl", cell.judged_name(GOLD, seed)));
+    let lines = journal::complete_lines::<JudgeLine>(&file)?.into_iter().map(|(line, _)| line);
+    let lines = lines.filter(|line| asked.contains(line.id.as_str()));
+    Ok(lines.map(|line| (line.id, line.reward)).collect())
 }

@@ -12,7 +12,7 @@ use super::applicable::not_applicable;
 use super::cells::{Cell, Source};
 use super::context::Context;
 use super::models::Opened;
-use super::steer::folder;
+use super::source_folder::source_folder;
 use super::tasks::Task;
 use super::test_prompts::test_prompts;
 use crate::artifacts::{Journal, interrupt, journal};
@@ -182,7 +182,7 @@ fn asked(context: &Context, cell: &Cell, seed: u64) -> Result<Vec<Asked>> {
         prompt_of: cell.base.clone(),
         weight,
     };
-    let sampled = folder(context, cell, seed)?;
+    let sampled = source_folder(context, cell, seed)?;
     Ok(match &cell.source {
         Source::Model(_) => {
             let tilt = cell.method.proposal.tilt().unwrap_or(0.0);

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::cells::{Cell, Source, cells};
 use super::context::Context;
 use super::likelihood::{LikelihoodLine, said, sampling};
-use super::steer::folder;
+use super::source_folder::source_folder;
 use super::test_prompts::test_prompts;
 use crate::artifacts::journal;
 use crate::engine::SteerLine;
@@ -118,7 +118,7 @@ impl<'a> Measured<'a> {
         let base = if is_served {
             None
         } else {
-            let reads = self.reads(folder(self.context, cell, first.seed)?, &cell.base)?;
+            let reads = self.reads(source_folder(self.context, cell, first.seed)?, &cell.base)?;
             let of = |answer: &Answer| {
                 reads.multiply_adds(&answer.id, answer.base_tokens as f64, depth(answer))
             };

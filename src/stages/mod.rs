@@ -5,12 +5,15 @@ mod alpaca_eval;
 mod annotators;
 mod answered;
 mod applicable;
+mod cell_prompts;
 mod cells;
 mod changes;
+mod choice;
 mod context;
 mod dpo;
 mod evaluate;
 mod export;
+mod gap;
 mod gold;
 mod gold_reward;
 mod inputs;
@@ -21,6 +24,7 @@ mod lineage;
 mod measured;
 mod models;
 mod needs;
+mod outcomes;
 mod placements;
 mod ppo;
 mod preferences;
@@ -33,12 +37,14 @@ mod sample_text;
 mod served;
 mod sft;
 pub mod shards;
+mod source_folder;
 mod steer;
 pub mod tasks;
 mod test_prompts;
 mod training_memory;
 mod tuning;
 mod tuning_plan;
+mod validation_cells;
 
 use std::collections::BTreeSet;
 
@@ -82,8 +88,15 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
                 ppo::train(context, policy, *chunk_len, *seed, &job.name)
             }
             Task::PpoReport(policy) => ppo::write_report(context, policy),
-            Task::Steer { cell, seed } => steering.run(cell, *seed),
-            Task::Judge { judge, cell, seed } => judging.run(judge, cell, *seed, &job.name),
+            Task::Steer { cell, seed } => {
+                judging.let_go();
+                steering.run(cell, *seed)
+            }
+            Task::Judge { judge, cell, seed } => {
+                steering.let_go();
+                judging.run(judge, cell, *seed, &job.name)
+            }
+            Task::Gap => gap::measure(context),
             Task::Likelihood { cell, seed } => likelihoods.run(cell, *seed, &job.name),
             Task::AlpacaEval { cell, seed } => alpaca_eval.run(cell, *seed, &job.name),
             Task::Evaluate => evaluate::run(context),

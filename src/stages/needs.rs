@@ -25,12 +25,13 @@ pub fn lacking(
     Ok(None)
 }
 
-/// The tasks whose results a stage's own tasks read.
+/// The tasks whose results a stage's own tasks read, and that it does not do itself.
 fn made_inputs(stage: Stage, plan: &Plan) -> Result<Vec<Task>> {
-    let mut made = Vec::new();
-    for task in tasks::tasks(plan, stage)? {
+    let (mut made, own) = (Vec::new(), tasks::tasks(plan, stage)?);
+    for task in &own {
         made.extend(task.inputs(plan)?.iter().filter_map(|input| input.made_by(plan)));
     }
+    made.retain(|task| task.stage() == stage || !own.contains(task));
     Ok(made)
 }
 

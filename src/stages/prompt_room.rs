@@ -67,6 +67,31 @@ impl Asked {
         Ok(self)
     }
 
+    /// Those of the prompts that fit all of the models which are there, and that no exemplars
+    /// answer.
+    pub fn fitting(self, context: &Context) -> Result<Vec<Prompt>> {
+        let (readers, rule) = (self.readers(context)?, &context.recipe().data()?.prompt);
+        let tables = self.models.iter().map(|Model { name, .. }| {
+            context.models.table(name).map(|table| (name.as_str(), table))
+        });
+        let tables = tables.collect::<Result<Vec<_>>>()?;
+        let mut fitting = Vec::new();
+        for prompt in self.prompts {
+            let asked = std::slice::from_ref(&prompt);
+            let is_answered = tables
+                .iter()
+                .any(|(name, table)| answered_before(name, table, asked, rule).is_some());
+            let mut fits = !is_answered;
+            for reader in &readers {
+                fits = fits && reader.fits(&prompt.text, self.new_tokens)?;
+            }
+            if fits {
+                fitting.push(prompt);
+            }
+        }
+        Ok(fitting)
+    }
+
     /// Refuses prompts that do not fit those of the models that are there already.
     pub fn refuse(&self, context: &Context) -> Result<()> {
         self.refuse_said_twice(context)?;

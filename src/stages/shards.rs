@@ -11,15 +11,18 @@ use std::path::{Path, PathBuf};
 use tracing::{info, warn};
 
 use super::applicable::not_applicable;
+use super::cell_prompts::CellPrompts;
+use super::cells::{Cell, Purpose};
 use super::context::Context;
 use super::run::{Job, remove};
 use super::steer::{self, Steering};
 use super::tasks::{Task, tasks};
-use super::test_prompts::{tell_passed_over, test_prompts};
+use super::test_prompts::tell_passed_over;
 use crate::artifacts::run_dir::SHARDS;
 use crate::artifacts::{Manifest, Shard, interrupt, journal};
 use crate::engine::SteerLine;
 use crate::error::{Error, Result};
+use crate::prompt::Prompt;
 use crate::recipe::Stage;
 
 /// Answers the shard's prompts of every cell and seed, continuing where the same shard stopped. All
@@ -28,7 +31,7 @@ pub fn run(context: &Context, shard: Shard) -> Result<()> {
     let mut manifest = context.run.shard_manifest(shard)?;
     let mut steering = Steering::new(context, Some(shard));
     let mut lost = Vec::new();
-    let prompts = test_prompts(context)?;
+    let prompts = CellPrompts::new(context);
     tell_passed_over(context)?;
     for task in tasks(&context.plan, Stage::Steer)? {
         let Task::Steer { cell, seed } = &task else { continue };
@@ -51,13 +54,18 @@ pub fn run(context: &Context, shard: Shard) -> Result<()> {
             steer::without_answers(name, &file, &why)?;
             continue;
         }
-        let answered = ids(&run_lines(context, &job)?);
-        let share = prompts
+        let asked = prompts.asked(cell)?;
+        if asked.is_empty() {
+            journal::replace(&file, [])?;
+            continue;
+        }
+        let answered = ids(&run_lines(context, &job, cell)?);
+        let share = asked
             .iter()
             .enumerate()
             .filter(|(index, prompt)| shard.takes(*index) && !answered.contains(&prompt.id));
         let share: Vec<_> = share.map(|(_, prompt)| prompt.clone()).collect();
-        let own = ids(&whole_lines(context, &file)?);
+        let own = ids(&whole_lines(context, &file, cell)?);
         let due = share.iter().filter(|prompt| !own.contains(&prompt.id)).count();
         info!("{name}, shard {shard}: {due} of {} prompts to answer", share.len());
         if due > 0 {
@@ -74,14 +82,31 @@ pub fn run(context: &Context, shard: Shard) -> Result<()> {
     Ok(())
 }
 
-/// The steer stage's tasks as this recipe has them, and whether there is anything to answer.
-fn jobs(context: &Context) -> Result<Vec<(Job, bool)>> {
-    let mut jobs = Vec::new();
+/// A task of the steer stage that answers prompts.
+struct Answering {
+    job: Job,
+    cell: Cell,
+    prompts: Vec<Prompt>,
+}
+
+impl Answering {
+    fn is_asked(&self) -> bool {
+        !self.prompts.is_empty()
+    }
+}
+
+/// Those that this recipe has. What a method does not apply to is asked nothing.
+fn answering(context: &Context) -> Result<Vec<Answering>> {
+    let (mut all, found) = (Vec::new(), CellPrompts::new(context));
     for task in tasks(&context.plan, Stage::Steer)? {
         let Task::Steer { cell, .. } = &task else { continue };
-        jobs.push((context.job(&task)?, not_applicable(context, cell)?.is_none()));
+        let prompts = match not_applicable(context, cell)? {
+            Some(_) => Vec::new(),
+            None => found.asked(cell)?,
+        };
+        all.push(Answering { job: context.job(&task)?, cell: cell.clone(), prompts });
     }
-    Ok(jobs)
+    Ok(all)
 }
 
 /// Takes what shards answered with the current settings into the run's own journals, in the order
@@ -92,8 +117,8 @@ pub fn merge(context: &Context) -> Result<()> {
     if shards.0.is_empty() {
         return Ok(());
     }
-    let prompts = test_prompts(context)?;
-    for (job, is_asked) in jobs(context)? {
+    for one in answering(context)? {
+        let (is_asked, Answering { job, cell, prompts }) = (one.is_asked(), one);
         let name = &job.name;
         let is_done = context.run.is_done(&job);
         if !is_asked && !is_done && shards.with(&job).next().is_some() {
@@ -108,14 +133,17 @@ pub fn merge(context: &Context) -> Result<()> {
             continue;
         }
         let path = journal_path(context, name);
-        let own = if is_done { whole_lines(context, &path)? } else { run_lines(context, &job)? };
+        let own = match is_done {
+            true => whole_lines(context, &path, &cell)?,
+            false => run_lines(context, &job, &cell)?,
+        };
         let known = own.len();
         // In the order of the prompts; behind them what was answered when more were asked for.
         let order: HashMap<&str, usize> =
             prompts.iter().enumerate().map(|(index, prompt)| (prompt.id.as_str(), index)).collect();
         let mut seen = HashSet::new();
         let mut lines: Vec<(SteerLine, Vec<u8>)> =
-            own.into_iter().chain(shards.lines(context, &job)?).collect();
+            own.into_iter().chain(shards.lines(context, &job, &cell)?).collect();
         lines.retain(|(line, _)| seen.insert(line.id.clone()));
         lines
             .sort_by_key(|(line, _)| order.get(line.id.as_str()).copied().unwrap_or(prompts.len()));
@@ -145,8 +173,8 @@ pub fn merge(context: &Context) -> Result<()> {
 /// answers left, and with the last of them the folder.
 pub fn tidy(context: &Context) -> Result<()> {
     let shards = Shards::of(context)?;
-    let jobs = if shards.0.is_empty() { Vec::new() } else { jobs(context)? };
-    for (job, _) in jobs.iter().filter(|(job, _)| context.run.is_done(job)) {
+    let all = if shards.0.is_empty() { Vec::new() } else { answering(context)? };
+    for Answering { job, .. } in all.iter().filter(|one| context.run.is_done(&one.job)) {
         for shard in shards.with(job) {
             remove(&context.run.path(&shard_journal(&job.name, shard)))?;
         }
@@ -177,29 +205,29 @@ pub fn discard(context: &Context) -> Result<()> {
 /// says which of them are to go on.
 pub fn check_complete(context: &Context) -> Result<()> {
     let shards = Shards::of(context)?;
-    let jobs = jobs(context)?;
+    let all = answering(context)?;
     let counts: BTreeSet<usize> =
-        jobs.iter().flat_map(|(job, _)| shards.with(job).map(Shard::count)).collect();
+        all.iter().flat_map(|one| shards.with(&one.job).map(Shard::count)).collect();
     if counts.is_empty() {
         return Ok(());
     }
-    let prompts = test_prompts(context)?;
-    let mut lacking: Vec<(&str, Vec<usize>)> = Vec::new();
-    let is_due = |job: &Job, is_asked: bool| is_asked && !context.run.is_done(job);
-    for (job, _) in jobs.iter().filter(|(job, is_asked)| is_due(job, *is_asked)) {
-        let answered = ids(&run_lines(context, job)?);
+    // The task, how many prompts it has, and the places of those without an answer.
+    let mut lacking: Vec<(&str, usize, Vec<usize>)> = Vec::new();
+    let is_due = |one: &&Answering| one.is_asked() && !context.run.is_done(&one.job);
+    for Answering { job, cell, prompts } in all.iter().filter(is_due) {
+        let answered = ids(&run_lines(context, job, cell)?);
         let missing = prompts
             .iter()
             .enumerate()
             .filter(|(_, prompt)| !answered.contains(&prompt.id))
             .map(|(index, _)| index);
-        lacking.push((&job.name, missing.collect()));
+        lacking.push((&job.name, prompts.len(), missing.collect()));
     }
-    let Some((task, missing)) = lacking.first() else { return Ok(()) };
+    let Some((task, prompts, missing)) = lacking.first() else { return Ok(()) };
     let unfinished = counts.iter().map(|&count| {
         let numbers = lacking
             .iter()
-            .flat_map(|(_, missing)| missing)
+            .flat_map(|(_, _, missing)| missing)
             .map(|index| Shard::of_item(*index, count).number());
         let numbers: BTreeSet<usize> = numbers.collect();
         format!("{} of {count} ({})", numbers.len(), ranges(&numbers))
@@ -209,9 +237,9 @@ pub fn check_complete(context: &Context) -> Result<()> {
          hint: run these shards again with the same settings, or `w2s run` without --only to \
          answer the rest in one process",
         missing.len(),
-        prompts.len(),
+        prompts,
         if lacking.len() > 1 {
-            format!(", and {} of {} tasks lack some", lacking.len(), jobs.len())
+            format!(", and {} of {} tasks lack some", lacking.len(), all.len())
         } else {
             String::new()
         },
@@ -236,13 +264,18 @@ impl Shards {
     }
 
     /// All lines of the task that were written with these settings.
-    fn lines(&self, context: &Context, job: &Job) -> Result<Vec<(SteerLine, Vec<u8>)>> {
+    fn lines(
+        &self,
+        context: &Context,
+        job: &Job,
+        cell: &Cell,
+    ) -> Result<Vec<(SteerLine, Vec<u8>)>> {
         let same: BTreeSet<Shard> = self.with(job).collect();
         let mut lines = Vec::new();
         for (shard, manifest) in &self.0 {
             let file = context.run.path(&shard_journal(&job.name, *shard));
             if same.contains(shard) {
-                lines.extend(whole_lines(context, &file)?);
+                lines.extend(whole_lines(context, &file, cell)?);
             } else if manifest.fingerprint_of(&job.name).is_some() && file.exists() {
                 warn!("{}: answers given with other settings are left out", file.display());
             }
@@ -252,16 +285,17 @@ impl Shards {
 }
 
 /// The lines of the run's own journal, if they are of this very task.
-fn run_lines(context: &Context, job: &Job) -> Result<Vec<(SteerLine, Vec<u8>)>> {
+fn run_lines(context: &Context, job: &Job, cell: &Cell) -> Result<Vec<(SteerLine, Vec<u8>)>> {
     match context.run.continues(job) {
-        true => whole_lines(context, &journal_path(context, &job.name)),
+        true => whole_lines(context, &journal_path(context, &job.name), cell),
         false => Ok(Vec::new()),
     }
 }
 
-fn whole_lines(context: &Context, file: &Path) -> Result<Vec<(SteerLine, Vec<u8>)>> {
+fn whole_lines(context: &Context, file: &Path, cell: &Cell) -> Result<Vec<(SteerLine, Vec<u8>)>> {
     let mut lines = journal::complete_lines(file)?;
     let asks_for_traces = context.recipe().steer.as_ref().is_some_and(|steer| steer.trace);
+    let asks_for_traces = asks_for_traces && cell.purpose == Purpose::Row;
     lines.retain(|(line, _): &(SteerLine, Vec<u8>)| steer::is_whole(line, asks_for_traces));
     Ok(lines)
 }

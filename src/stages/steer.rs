@@ -1,6 +1,6 @@
 //! Steers every base with every method and seed over the test prompts; each (base, method, seed) is
-//! a task with its own journal. The search is the engine's; judges are asked later, by
-//! `judging.rs`.
+//! a task with its own journal, and so is what else is answered beside them. The search is the
+//! engine's; judges are asked later, by `judging.rs`.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::applicable::not_applicable;
-use super::cells::{Cell, Source, cells};
+use super::cell_prompts::CellPrompts;
+use super::cells::{Cell, Purpose, Source, cells};
 use super::context::Context;
 use super::journals::once_each;
 use super::models::Opened;
 use super::prompt_room::{Asked, Model};
 use super::served::Servers;
-use super::tasks::Task;
+use super::source_folder::source_folder;
 use super::test_prompts::{tell_passed_over, test_prompts};
-use super::tuning_plan::Pupil;
 use crate::artifacts::{Journal, Shard, interrupt, journal};
 use crate::engine::{Base, Desk, Engine, SteerLine, SteerSettings};
 use crate::error::{Error, Result};
@@ -42,35 +42,53 @@ fn table(context: &Context) -> Result<&Steer> {
 /// The stage at work: models and tokenizers that are open, which several cells share.
 pub struct Steering<'a> {
     context: &'a Context,
+    prompts: CellPrompts<'a>,
     open: HashMap<PathBuf, Opened>,
     servers: Servers,
     shard: Option<Shard>,
     has_told: bool,
+    /// How few prompts were asked last where more were wanted.
+    few: Option<usize>,
 }
 
 impl<'a> Steering<'a> {
     /// `shard` is the share of the prompts that is answered, if not all are.
     pub fn new(context: &'a Context, shard: Option<Shard>) -> Self {
-        let servers = Servers::default();
-        Self { context, open: HashMap::new(), servers, shard, has_told: false }
+        let (prompts, servers) = (CellPrompts::new(context), Servers::default());
+        Self { context, prompts, open: HashMap::new(), servers, shard, has_told: false, few: None }
     }
 
-    /// Answers all test prompts.
+    /// Answers all prompts of the cell.
     pub fn run(&mut self, cell: &Cell, seed: u64) -> Result<()> {
-        if !std::mem::replace(&mut self.has_told, true) {
+        if cell.purpose == Purpose::Row && !std::mem::replace(&mut self.has_told, true) {
             tell_passed_over(self.context)?;
         }
         let file = self.context.run.path(&cell.journal(seed));
         if let Some(why) = not_applicable(self.context, cell)? {
             return without_answers(&cell.name(seed), &file, &why);
         }
-        answer(self, cell, seed, &file, test_prompts(self.context)?)
+        let (prompts, count) = (self.prompts.asked(cell)?, cell.prompts(self.context.recipe()));
+        let few = Some(prompts.len()).filter(|there| *there < count);
+        if few.is_some() && self.few != few {
+            let name = cell.name(seed);
+            info!("{name}: {} of {count} prompts are there and fit", prompts.len());
+        }
+        self.few = few;
+        match prompts.is_empty() {
+            true => journal::replace(&file, []),
+            false => answer(self, cell, seed, &file, prompts),
+        }
+    }
+
+    /// Closes all models, for who needs the memory.
+    pub fn let_go(&mut self) {
+        self.open.clear();
     }
 
     /// Lets go of all models but the cell's own and the guides, so that no more bases than one are
     /// held.
     fn keep_for(&mut self, cell: &Cell, seed: u64) -> Result<()> {
-        let mut kept = vec![folder(self.context, cell, seed)?];
+        let mut kept = vec![source_folder(self.context, cell, seed)?];
         for GuidePairSource { tuned, untuned, .. } in &cell.guides {
             kept.extend([
                 self.context.models.guide_folder(tuned)?,
@@ -95,7 +113,9 @@ impl<'a> Steering<'a> {
         let context = self.context;
         let steer = table(context)?;
         let answering = steer.answering(context.recipe(), &cell.base);
-        let settings = SteerSettings::of(steer, answering);
+        let mut settings = SteerSettings::of(steer, answering);
+        // Pages and `w2s show` are about rows.
+        settings.trace &= cell.purpose == Purpose::Row;
         self.keep_for(cell, seed)?;
         let base = self.base(cell, seed, &settings)?;
         let mut pairs = Vec::new();
@@ -136,7 +156,7 @@ impl<'a> Steering<'a> {
             let base = self.servers.open(context, (cell, api), settings, (seed, self.shard))?;
             return Ok(Box::new(base));
         }
-        let (lm, tokenizer) = self.get(&folder(context, cell, seed)?, &cell.base)?;
+        let (lm, tokenizer) = self.get(&source_folder(context, cell, seed)?, &cell.base)?;
         let template = context.models.template(&cell.base)?;
         let (sampling, stop) = (settings.sampling, settings.stop.clone());
         Ok(Box::new(LocalPolicy::new(lm, tokenizer, template, sampling, stop)))
@@ -153,20 +173,6 @@ pub fn without_answers(task: &str, file: &Path, why: &str) -> Result<()> {
 /// the same.
 pub fn is_whole(line: &SteerLine, asks_for_trace: bool) -> bool {
     line.trace.is_some() || !asks_for_trace
-}
-
-/// Where the weights lie that propose.
-pub(super) fn folder(context: &Context, cell: &Cell, seed: u64) -> Result<PathBuf> {
-    let result = |task: Task| context.run.path(&task.name());
-    match &cell.source {
-        Source::Model(name) => context.models.folder(name),
-        Source::Guide(source) => context.models.guide_folder(source),
-        Source::Direct(name) => Ok(result(Task::Dpo(Pupil::Direct(name.clone())))),
-        Source::Ppo(chunk_len) => {
-            let policy = cell.base.clone();
-            Ok(result(Task::Ppo { policy, chunk_len: *chunk_len, seed }))
-        }
-    }
 }
 
 /// Answers those of `prompts` that the journal does not hold yet; what it holds of others stays.
@@ -192,7 +198,11 @@ pub fn answer(
     }
     let (journal, done) = Journal::<SteerLine>::open(file)?;
     let done: HashSet<String> = done.into_iter().map(|line| line.id).collect();
-    let what = format!("{} {} seed {seed}", cell.base, cell.method_name);
+    let what = match cell.purpose {
+        Purpose::Row => format!("{} {} seed {seed}", cell.base, cell.method_name),
+        Purpose::Choice => format!("{} {} on validation prompts", cell.base, cell.method_name),
+        Purpose::Gap(_) => format!("{} alone", cell.method_name),
+    };
     let count = prompts.len();
     let due: Vec<Prompt> =
         prompts.into_iter().filter(|prompt| !done.contains(&prompt.id)).collect();
@@ -301,7 +311,7 @@ pub fn asked(context: &Context) -> Result<Vec<Asked>> {
         });
         let models = &mut all[asked].models;
         // The seeds differ in weights.
-        let folder = folder(context, &cell, context.seed())?;
+        let folder = source_folder(context, &cell, context.seed())?;
         models.push(Model { name: cell.base.clone(), folder, samples: true });
         if cell.method.proposal.tilt().is_some() && not_applicable(context, &cell)?.is_none() {
             for source in cell.guides.iter().flat_map(|pair| [&pair.tuned, &pair.untuned]) {

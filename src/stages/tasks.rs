@@ -1,19 +1,17 @@
-//! Every task of a plan: what it is called, where its results lie and which settings they depend
-//! on; what it reads is in `inputs.rs`. Made from the plan alone.
+//! Every task of a plan: what it is called, and where its results lie; what it reads is in
+//! `inputs.rs`, which settings it depends on in `outcomes.rs`. Made from the plan alone.
 //!
 //! All that has to know what depends on what asks here: the manifest and fingerprints
 //! ([`super::lineage`]), `--only`, `--from`, `--fresh`, shards, and the checks before a stage
 //! begins.
 
-use serde_json::{Value, json};
-
-use super::cells::{Cell, cells};
+use super::cells::{Cell, GAP, Purpose, cells};
 use super::tuning_plan::Pupil;
-use crate::artifacts::Reach;
+use super::validation_cells::{choice_cell, gap_cells};
 use crate::error::{Error, Result};
 use crate::recipe::{
-    AlpacaEvalTable, ChunkLen, Evaluate, FIGURES, GOLD, Judge, JudgeSource, LIKELIHOOD, Plan,
-    PpoTable, Recipe, Scratch, ScratchTokenizer, Stage, Training,
+    AlpacaEvalTable, ChunkLen, FIGURES, GOLD, Judge, JudgeSource, LIKELIHOOD, Plan, PpoTable,
+    Recipe, Scratch, ScratchTokenizer, Stage, Training,
 };
 
 pub const TRAIN: &str = "preferences/train.jsonl";
@@ -21,11 +19,9 @@ pub const VALIDATION: &str = "preferences/validation.jsonl";
 pub const PAIRS_REPORT: &str = "preferences/report.json";
 pub const PAIRS_CARD: &str = "preferences/README.md";
 pub const GOLD_REPORT: &str = "gold/report.json";
+pub const GAP_REPORT: &str = "steer/gap/report.json";
 pub const SUMMARY: &str = "evaluate/summary.json";
 pub const PAGE: &str = "report.html";
-
-/// Raised when the summary or the page says more, so that finished runs are summarised again.
-const SUMMARY_VERSION: u32 = 4;
 
 /// One piece of work that is done whole, recorded in the manifest, and not done again.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +53,8 @@ pub enum Task {
         cell: Cell,
         seed: u64,
     },
+    /// What the gold prefers of each guide pair's own answers.
+    Gap,
     /// What models say of the responses of one steer task.
     Likelihood {
         cell: Cell,
@@ -123,18 +121,27 @@ pub fn tasks(plan: &Plan, stage: Stage) -> Result<Vec<Task>> {
             recipe.ppo.iter().flat_map(|ppo| &ppo.policy.0).flat_map(of_policy).collect()
         }
         Stage::Steer => {
-            let cells = cells(plan)?.into_iter();
-            cells
-                .flat_map(|cell| seeds().map(move |seed| Task::Steer { cell: cell.clone(), seed }))
-                .collect()
+            // Guides are measured before they steer.
+            let alone = gap_cells(plan)?.into_iter();
+            let alone = alone.map(|cell| Task::Steer { cell, seed: recipe.run.seed() });
+            let before = alone.chain(gap_judgements(plan)?);
+            let cells = cells(plan)?;
+            let of_cell = |cell: &Cell| {
+                let steer = |(cell, seed)| Task::Steer { cell, seed };
+                asked_of(plan, cell, &cells).into_iter().map(steer).collect::<Vec<_>>()
+            };
+            before.chain(cells.iter().flat_map(of_cell)).collect()
         }
         Stage::Evaluate => {
             // All that one judge has to say comes together.
             let (judges, cells) = (recipe.judges(), cells(plan)?);
             let of_judge = |name: &str| {
-                let asked =
-                    cells.iter().flat_map(|cell| seeds().map(move |seed| (cell.clone(), seed)));
+                let asked = cells.iter().flat_map(|cell| asked_of(plan, cell, &cells));
+                // The gold alone chooses.
+                let is_judged =
+                    |(cell, _): &(Cell, u64)| name == GOLD || cell.purpose == Purpose::Row;
                 asked
+                    .filter(is_judged)
                     .map(|(cell, seed)| Task::Judge { judge: name.to_owned(), cell, seed })
                     .collect::<Vec<_>>()
             };
@@ -142,8 +149,11 @@ pub fn tasks(plan: &Plan, stage: Stage) -> Result<Vec<Task>> {
                 .iter()
                 .filter(|cell| cell.has_likelihood(plan))
                 .flat_map(|cell| seeds().map(|seed| Task::Likelihood { cell: cell.clone(), seed }));
+            // What shards steered has not been measured yet.
+            let measured = gap_judgements(plan)?.into_iter();
             let judged = judges.iter().flat_map(|judge| of_judge(judge.name)).chain(read);
-            judged.chain(by_alpaca_eval(recipe, &cells)).chain([Task::Evaluate]).collect()
+            let judged = measured.chain(judged).chain(by_alpaca_eval(recipe, &cells));
+            judged.chain([Task::Evaluate]).collect()
         }
     })
 }
@@ -175,7 +185,8 @@ impl Task {
             Self::Dpo(Pupil::Guide | Pupil::Swept(_)) => Stage::Dpo,
             Self::Sft(Pupil::Direct(_)) | Self::Dpo(Pupil::Direct(_)) => Stage::Direct,
             Self::Ppo { .. } | Self::PpoReport(_) => Stage::Ppo,
-            Self::Steer { .. } => Stage::Steer,
+            Self::Steer { .. } | Self::Gap => Stage::Steer,
+            Self::Judge { cell: Cell { purpose: Purpose::Gap(_), .. }, .. } => Stage::Steer,
             Self::Judge { .. }
             | Self::Likelihood { .. }
             | Self::AlpacaEval { .. }
@@ -198,16 +209,10 @@ impl Task {
             }
             Self::PpoReport(policy) => format!("{}/report", ppo_folder(policy)),
             Self::Steer { cell, seed } => cell.name(*seed),
-            Self::Judge { judge, cell, seed } => {
-                format!("evaluate/{judge}/{}/{}/seed-{seed}", cell.base, cell.method_name)
-            }
-            Self::Likelihood { cell, seed } => {
-                format!("evaluate/{LIKELIHOOD}/{}/{}/seed-{seed}", cell.base, cell.method_name)
-            }
-            Self::AlpacaEval { cell, seed } => {
-                let judge = AlpacaEvalTable::NAME;
-                format!("evaluate/{judge}/{}/{}/seed-{seed}", cell.base, cell.method_name)
-            }
+            Self::Judge { judge, cell, seed } => cell.judged_name(judge, *seed),
+            Self::Gap => GAP.to_owned(),
+            Self::Likelihood { cell, seed } => cell.judged_name(LIKELIHOOD, *seed),
+            Self::AlpacaEval { cell, seed } => cell.judged_name(AlpacaEvalTable::NAME, *seed),
             Self::Evaluate => "evaluate".to_owned(),
         }
     }
@@ -229,6 +234,7 @@ impl Task {
             Self::Steer { .. } | Self::Judge { .. } | Self::Likelihood { .. } => {
                 vec![format!("{}.jsonl", self.name())]
             }
+            Self::Gap => owned(&[GAP_REPORT]),
             Self::Evaluate => [owned(&[SUMMARY, PAGE]), vec![figures()]].concat(),
             Self::Gold
             | Self::Sft(_)
@@ -238,106 +244,24 @@ impl Task {
             | Self::AlpacaEval { .. } => vec![self.name()],
         }
     }
+}
 
-    /// What its result depends on beside its inputs.
-    pub fn settings(&self, plan: &Plan) -> Result<Value> {
-        let (recipe, seed) = (&plan.recipe, plan.recipe.run.seed());
-        Ok(match self {
-            Self::Pretrain(name) => {
-                let model = recipe
-                    .models
-                    .get(name)
-                    .ok_or_else(|| Error::recipe(format!("no model `{name}` in the recipe")))?;
-                let training = plan.training.pretrain.get(name).map(Training::outcome);
-                json!({
-                    "scratch": model.scratch.as_ref().map(Scratch::outcome),
-                    "bos": model.bos,
-                    "training": training
-                })
-            }
-            Self::Gold => {
-                let gold = recipe.gold.as_ref().ok_or_else(|| absent("gold"))?;
-                let (made, outcome) = gold.made_outcome();
-                json!({
-                    (made): outcome,
-                    "training": plan.training.gold.as_ref().map(Training::outcome),
-                    "seed": seed
-                })
-            }
-            Self::GoldAccuracy => match recipe.gold_reward_model() {
-                Some(table) => json!({ "pairs": table.pair_source().outcome() }),
-                None => json!({ "data.test": recipe.data()?.test }),
-            },
-            Self::Preferences => {
-                let table = recipe.preferences.as_ref().ok_or_else(|| absent("preferences"))?;
-                json!({ "preferences": table.outcome(), "seed": seed })
-            }
-            Self::Sft(pupil) => {
-                let (on, training) = pupil.tuning(plan)?.sft.ok_or_else(|| absent("sft"))?;
-                json!({ "on": on, "training": training.outcome(), "seed": seed })
-            }
-            Self::Dpo(pupil) => {
-                let (objective, training) = pupil.tuning(plan)?.dpo.ok_or_else(|| absent("dpo"))?;
-                json!({ "objective": objective, "training": training.outcome(), "seed": seed })
-            }
-            Self::RewardModel => {
-                let table = recipe.reward_model.as_ref().zip(plan.training.reward_model.as_ref());
-                let (table, training) = table.ok_or_else(|| absent("reward_model"))?;
-                json!({ "reward_model": table.outcome(training), "seed": seed })
-            }
-            Self::Ppo { policy, chunk_len, seed } => {
-                let (table, training) = ppo(plan, policy)?;
-                json!({ "ppo": table.outcome(*chunk_len, training), "seed": seed })
-            }
-            Self::PpoReport(_) | Self::Judge { .. } | Self::Likelihood { .. } => Value::Null,
-            Self::Steer { cell, seed } => {
-                let steer = recipe.steer.as_ref().ok_or_else(|| absent("steer"))?;
-                let answering = steer.answering(recipe, &cell.base);
-                json!({
-                    "method": cell.method.settings(),
-                    "steer": steer.outcome(&cell.guides, &answering),
-                    "seed": seed
-                })
-            }
-            Self::AlpacaEval { .. } => {
-                let prompts = recipe.steer.as_ref().map(|steer| steer.prompts);
-                json!({ "judge": recipe.alpaca_eval().map(AlpacaEvalTable::outcome), "prompts": prompts })
-            }
-            Self::Evaluate => {
-                // How many prompts there are, and not how many were answered.
-                let prompts = recipe.steer.as_ref().map(|steer| steer.prompts);
-                let mut settings = json!({
-                    "run.name": recipe.run.name,
-                    "examples": recipe.evaluate.as_ref().map(Evaluate::outcome),
-                    "prompts": prompts,
-                    "version": SUMMARY_VERSION,
-                });
-                // Its verdicts are the same without it.
-                if let Some(table) = recipe.alpaca_eval() {
-                    settings["length_control"] = json!(table.length_control);
-                }
-                settings
-            }
-        })
-    }
+/// The gold's word on what guides alone answer, and the report of it; nothing where none is
+/// measured.
+pub(super) fn gap_judgements(plan: &Plan) -> Result<Vec<Task>> {
+    let seed = plan.recipe.run.seed();
+    let judged = |cell| Task::Judge { judge: GOLD.to_owned(), cell, seed };
+    let judged: Vec<Task> = gap_cells(plan)?.into_iter().map(judged).collect();
+    let report = (!judged.is_empty()).then_some(Task::Gap);
+    Ok(judged.into_iter().chain(report).collect())
+}
 
-    /// How far it is to go, where it can go on from less.
-    pub fn reach(&self, plan: &Plan) -> Reach {
-        let Some(steer) = &plan.recipe.steer else { return Reach::new() };
-        let traced = if steer.trace { steer.prompts } else { 0 };
-        let all = [("prompts", steer.prompts), ("traced", traced)]
-            .map(|(what, count)| (what.to_owned(), count));
-        match self {
-            Self::Steer { .. } => Reach::from(all),
-            Self::Judge { .. } | Self::Likelihood { .. } => all.into_iter().take(1).collect(),
-            // The verdicts are the same, whichever rates are made of them.
-            Self::AlpacaEval { .. } => {
-                let controlled = plan.recipe.alpaca_eval().is_some_and(|t| t.length_control);
-                Reach::from([("length_controlled".to_owned(), usize::from(controlled))])
-            }
-            _ => Reach::new(),
-        }
-    }
+/// What `[steer]` asks of a cell, one of `cells`: the cell with each seed, and on validation
+/// prompts with the first.
+fn asked_of(plan: &Plan, cell: &Cell, cells: &[Cell]) -> Vec<(Cell, u64)> {
+    let rows = plan.recipe.run.seeds.iter().map(|seed| (cell.clone(), *seed));
+    let choice = choice_cell(plan, cell, cells).map(|choice| (choice, plan.recipe.run.seed()));
+    rows.chain(choice).collect()
 }
 
 /// The task that trains the judge called `name`, where one of this plan does.

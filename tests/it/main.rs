@@ -93,6 +93,9 @@ mod ppo;
 /// Directly tuned bases learn the pairs, by weights, metrics and samples; what a changed setting
 /// redoes.
 mod direct;
+/// A guide pair's own gap, and the weight of EFT that validation prompts choose: before steering,
+/// resumed, in shards, without such prompts.
+mod guide_gap;
 /// `dpo.sweep`: several guides in one run.
 mod guide_sweep_run;
 /// The stage of PPO: killed and resumed bit for bit, other vocabularies, adapters, value model,

@@ -63,6 +63,11 @@ impl Method {
         self.search.kind().compares || self.proposal.tilt().is_some()
     }
 
+    /// Whether it is emulated fine-tuning, whose weight is the paper's 1/β.
+    pub fn is_eft(&self) -> bool {
+        self.proposal.tilt().is_some() && matches!(self.search, Search::Sample(_))
+    }
+
     /// Whether it cannot do with guides of another vocabulary than the base's.
     pub fn needs_one_vocabulary(&self) -> bool {
         self.search.kind().one_vocabulary || self.proposal.tilt().is_some()

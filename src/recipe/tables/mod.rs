@@ -23,8 +23,8 @@
 //!   The precision of weights is no such key: bf16 is not f32;
 //! - what is kept, and how often (`checkpoint_every`, `keep_checkpoints`, `checkpoints_gib`; PPO's
 //!   `eval_every`);
-//! - how far a task goes that can go on (`steer.prompts`, `steer.trace`, `run.seeds`): what is
-//!   missing is done, what is more stays;
+//! - how far a task goes that can go on (`steer.prompts`, `steer.validation_prompts`,
+//!   `steer.trace`, `run.seeds`): what is missing is done, what is more stays;
 //! - when to give up (`max_skips`).
 
 mod alpaca_eval;
@@ -75,6 +75,7 @@ mod sft;
 mod splits;
 mod steer;
 mod steer_memory;
+mod steer_validation;
 mod sweep;
 mod training;
 
@@ -120,6 +121,7 @@ pub(in crate::recipe) use served_guides::served_guides;
 pub use sft::{LossOn, Sft};
 pub use splits::{DataSplits, PairSplits, SplitNames};
 pub use steer::Steer;
+pub use steer_validation::MeasuredPair;
 pub use training::{Schedule, Training, TrainingTable};
 
 pub use crate::search::ChunkLen;

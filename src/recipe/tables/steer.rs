@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::super::guide_pairs::{GuidePairSource, GuideSet};
-use super::super::memory::{StageMemory, largest};
+use super::super::memory::{StageMemory, judge_parts, largest};
 use super::super::plan::Plan;
 use super::super::rules::Rules;
 use super::super::stage::{StageTable, Texts};
 use super::super::words::{grouped, product};
-use super::Recipe;
 use super::guide::{GuideTable, pair_rules};
 use super::method::Proposal;
 use super::method_spelling::{MethodRow, MethodTable};
 use super::sampling::{Answering, SamplingTable};
+use super::{GOLD, Recipe};
 use crate::search::Semantics;
 
 /// Answers prompts of the test split by each method, for each base and each of `run.seeds`.
@@ -41,6 +41,13 @@ pub struct Steer {
     /// Prompts of the test split to answer.
     #[schemars(example = 100)]
     pub prompts: usize,
+    /// Prompts of the validation split that say, by the gold, what the guides are worth before they
+    /// steer, and which weight of `eft` is best without a look at the test prompts. They are those
+    /// that fit the models, and all there are where they are fewer. Without `data.validation` the
+    /// guides answer as many test prompts, and no weight is chosen. 0 does neither, as no `[gold]`
+    /// does.
+    #[serde(default = "sixty_four")]
+    pub validation_prompts: usize,
     /// Tokens of a response, at most. With its prompt it must fit what is sampled: the bases, and
     /// the guides of `eft`, `tilt`, `tuned` and `untuned`. Guides that only score need room for the
     /// prompt and one token: of a longer response they score the beginning.
@@ -81,6 +88,7 @@ impl Steer {
             untuned: _,
             guide: _,
             prompts: _,
+            validation_prompts: _,
             max_new_tokens: _,
             sampling: _,
             stop: _,
@@ -155,8 +163,8 @@ impl Steer {
         self.bases.iter().map(String::as_str).collect()
     }
 
-    fn method_words<'a>(&'a self, plan: &Plan, out: &mut String) -> fmt::Result {
-        let mut all = 0_u64;
+    /// `all` are the tokens that are sampled beside those of the methods.
+    fn method_words<'a>(&'a self, plan: &Plan, mut all: u64, out: &mut String) -> fmt::Result {
         let rows = |method: &'a MethodTable| method.rows.iter().map(move |row| (method, row));
         for (method, row) in self.method.iter().flat_map(rows) {
             let sets = plan.guide_sets();
@@ -268,7 +276,8 @@ impl StageTable for Steer {
         let all = Answering { sampling, stop, max_new_tokens }.words();
         writeln!(out, "{all}; {trace}{semantics}")?;
         self.own_words(plan, out)?;
-        self.method_words(plan, out)
+        let validation = self.validation_words(plan, out)?;
+        self.method_words(plan, validation, out)
     }
 
     fn warnings(&self, plan: &Plan) -> Vec<String> {
@@ -300,11 +309,19 @@ impl StageTable for Steer {
             };
             models.into_iter().map(move |model| (row, model))
         });
-        largest(cells.filter_map(|(row, model)| {
+        let methods = cells.filter_map(|(row, model)| {
             let parts = self.method_memory(plan, row, model)?;
             Some(StageMemory { model: model.to_owned(), parts })
-        }))
+        });
+        // The gold judges the guides before there is a base.
+        let judge = plan.recipe.measures_guides().then(|| judge_parts(plan, GOLD)).flatten();
+        let judge = judge.map(|parts| StageMemory { model: GOLD.to_owned(), parts });
+        largest(methods.chain(judge))
     }
+}
+
+fn sixty_four() -> usize {
+    64
 }
 
 fn eight() -> usize {

@@ -132,6 +132,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("Steer.untuned", "the outcome of that model"),
     ("Steer.guide", "the outcomes and weights of the pairs"),
     ("Steer.prompts", "how far a task goes"),
+    ("Steer.validation_prompts", "how far a task goes"),
     ("Steer.method", "one by one"),
     // Of these `idle_keys` says the table that a recipe has for them.
     ("Run.threads", ""),

@@ -154,6 +154,9 @@ fn a_second_judge_of_a_finished_run_steers_nothing_and_opens_no_model() {
     assert_eq!(project.redone(&[second[0], "judges.kind.text='{prompt} - {response}'"]), judged);
     let gold = set_of(&[
         "gold/accuracy",
+        "steer/gap/models.small/gold-validation-seed-1",
+        "steer/gap/models.other/gold-validation-seed-1",
+        "steer/gap",
         "evaluate/gold/base/base/seed-1",
         "evaluate/gold/base/best_of_n/seed-1",
         "evaluate",

@@ -59,8 +59,18 @@ fn guided_methods_run_with_each_guide_and_others_once() {
     };
     assert_eq!(names(Stage::Sft), ["sft"]);
     assert_eq!(names(Stage::Dpo), ["dpo/beta-0.1", "dpo/beta-0.2"]);
+    let steered = names(Stage::Steer);
+    let (alone, steered): (Vec<String>, _) =
+        steered.into_iter().partition(|name| name.starts_with("steer/gap"));
+    let (chosen, steered): (Vec<String>, Vec<String>) =
+        steered.into_iter().partition(|name| name.contains("/validation-"));
+    let [first, second] = ["dpo-beta-0.1", "dpo-beta-0.2"];
+    let samples = |guide: &str| format!("steer/gap/{guide}/validation-seed-1");
+    assert_eq!(alone[..3], [first, "sft", second].map(samples), "each guide once");
+    assert_eq!((alone.len(), alone[6].as_str()), (7, "steer/gap"));
+    assert_eq!(chosen.len(), 4, "both weights with either guide");
     assert_eq!(
-        names(Stage::Steer),
+        steered,
         [
             "steer/base/base/seed-1",
             "steer/base/best_of_n-beta-0.1/seed-1",

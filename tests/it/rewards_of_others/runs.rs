@@ -168,7 +168,7 @@ fn a_program_labels_watches_and_judges_also_in_a_run_that_is_killed() {
     let untouched = project(&by_letters("0"));
     success(&mut run(&untouched, &[]));
     assert_judged(&untouched.path("out"), &["gold", "second"]);
-    assert_eq!(untouched.lines("pids").len(), 5, "once for each stage and judge");
+    assert_eq!(untouched.lines("pids").len(), 6, "once for each stage and judge");
 
     let bench = project(&by_letters("0.02"));
     kill_when(&mut run(&bench, &[]), "preferences", || bench.lines("asked").len() > 5);

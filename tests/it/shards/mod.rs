@@ -98,7 +98,7 @@ fn journals(out: &Path) -> Vec<String> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else {
+            } else if path.extension().is_some_and(|extension| extension == "jsonl") {
                 found.insert(path.strip_prefix(&steer).unwrap().display().to_string());
             }
         }

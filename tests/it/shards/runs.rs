@@ -67,7 +67,7 @@ fn a_trained_run_in_shards_is_the_unsharded_one() {
         "{unfinished}"
     );
     assert!(
-        unfinished.contains(" of 12 tasks lack some; shards that have not finished: 1 of 3 (2)\n"),
+        unfinished.contains(" of 14 tasks lack some; shards that have not finished: 1 of 3 (2)\n"),
         "{unfinished}"
     );
 
@@ -116,7 +116,7 @@ fn layouts_mix_and_a_run_answers_the_rest() {
             "{log}"
         );
         let error = "error: `steer/base/base/seed-1` lacks the answers to 1 of 7 prompts, and 4 of \
-                     4 tasks lack some; shards that have not finished: 1 of 2 (2), 1 of 4 \
+                     6 tasks lack some; shards that have not finished: 1 of 2 (2), 1 of 4 \
                      (4)\n\nhint: run these shards again";
         assert!(log.contains(error), "{log}");
     }
