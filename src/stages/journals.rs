@@ -5,11 +5,19 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use super::judging::JudgeLine;
 use crate::artifacts::journal;
 use crate::engine::SteerLine;
 use crate::error::{Error, Result};
+
+/// One line of a judge's journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JudgeLine {
+    /// The prompt's.
+    pub id: String,
+    pub reward: f64,
+}
 
 /// A line that tells of one prompt.
 pub trait OfPrompt: DeserializeOwned {

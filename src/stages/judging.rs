@@ -4,13 +4,11 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use serde::{Deserialize, Serialize};
-
 use super::applicable::not_applicable;
 use super::cell_prompts::CellPrompts;
 use super::cells::{Cell, Purpose};
 use super::context::Context;
-use super::journals::once_each;
+use super::journals::{JudgeLine, once_each};
 use crate::artifacts::{Journal, interrupt, journal};
 use crate::engine::SteerLine;
 use crate::error::{Error, Result};
@@ -28,14 +26,6 @@ const LONG_GROUP: usize = 1024;
 
 /// Texts of one forward pass, chosen by length among those of a group.
 const TEXTS: usize = 16;
-
-/// One line of a judge's journal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct JudgeLine {
-    /// The prompt's.
-    pub id: String,
-    pub reward: f64,
-}
 
 /// The judges at work: one is open at a time, for all that it has to say.
 pub struct Judging<'a> {
