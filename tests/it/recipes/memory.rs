@@ -40,7 +40,9 @@ fn judges_are_counted_where_they_are_loaded() {
         let plan = plan(more);
         memory_of(&plan, stage)
     };
-    let alone = of(&[], Stage::Evaluate);
+    // Nobody reads responses again here.
+    const SAMPLED: &str = "steer.method=[{kind='base'}]";
+    let alone = of(&[SAMPLED], Stage::Evaluate);
     assert_eq!((alone.model.as_str(), alone.least_bytes()), ("gold", 176_066 * 4));
     // As many texts at once as are sampled, of 25 + 36 tokens, and the widest of their activations.
     assert_eq!(alone.bytes() - alone.least_bytes(), 64 * (25 + 36) * 12 * 64 * 4);
@@ -51,10 +53,15 @@ fn judges_are_counted_where_they_are_loaded() {
     );
     assert_eq!(steering, of(&[&judge], Stage::Steer), "a judge is no part of the search");
     // One judge is open at a time, so the largest counts.
-    let small =
-        ["gold.scratch.dim=8", "gold.scratch.hidden_dim=8", "gold.scratch.vocab_size=100", &judge];
+    let small = [
+        "gold.scratch.dim=8",
+        "gold.scratch.hidden_dim=8",
+        "gold.scratch.vocab_size=100",
+        &judge,
+        SAMPLED,
+    ];
     assert_eq!(of(&small, Stage::Evaluate).model, "kind");
-    assert_eq!(of(&[&judge], Stage::Evaluate), alone);
+    assert_eq!(of(&[&judge, SAMPLED], Stage::Evaluate), alone);
 }
 
 #[test]
