@@ -12,7 +12,7 @@ use tracing::info;
 use super::alpaca_eval::{MODEL_OUTPUTS, Referenced, generator};
 use super::answered::Answered;
 use super::cells::{Cell, cells};
-use super::judging::JudgeLine;
+use super::journals::JudgeLine;
 use super::run::write_json;
 use super::tasks::Task;
 use crate::artifacts::journal;
