@@ -227,18 +227,25 @@ fn keys_that_change_no_result_do_nothing_anew_and_others_what_depends_on_them() 
         let tasks = ["steer", "evaluate/gold", "evaluate/kind"].into_iter().chain(read);
         tasks.map(|task| format!("{task}/{cell}/seed-{seed}")).collect()
     };
+    // Guides alone answer with the first seed.
+    let alone = ["dpo", "sft"].into_iter().flat_map(|guide| {
+        ["", "gold-"].map(|judge| format!("steer/gap/{guide}/{judge}validation-seed-1"))
+    });
+    let alone = alone.chain(["steer/gap".to_owned()]);
     let steered = |seed: usize| -> BTreeSet<String> {
         let cells = ["small/base", "small/best_of_n", "small/direct", "small/ppo", "base/tuned"];
         cells
             .iter()
             .flat_map(|cell| steered_by(cell, seed))
             .chain(["evaluate".to_owned()])
+            .chain(alone.clone().filter(|_| seed == 1))
             .collect()
     };
     let with = |tasks: &[&str], seed: usize| &set_of(tasks) | &steered(seed);
     assert_eq!(redone(&["steer.sampling.top_k=7"]), steered(1));
     let of_guide = |own: &BTreeSet<String>, is: bool| -> BTreeSet<String> {
-        own.iter().filter(|task| task.contains("base/tuned") == is).cloned().collect()
+        let is_of = |task: &String| task.contains("base/tuned") || task.starts_with("steer/gap");
+        own.iter().filter(|task| is_of(task) == is).cloned().collect()
     };
     let end = set_of(&["evaluate"]);
     assert_eq!(redone(&["models.base.max_new_tokens=4", "steer.sampling.top_k=7"]), {
