@@ -275,6 +275,8 @@ mod tests {
                 let steer = plan.recipe.steer.as_mut().unwrap();
                 steer.method = vec![table.clone()];
                 steer.bases = vec![base.to_owned()];
+                // The gold that judges guides is no part of a search.
+                steer.validation_prompts = 0;
                 let all = plan.memory().into_iter();
                 let (_, memory) = all.clone().find(|(stage, _)| *stage == Stage::Steer).unwrap();
                 let parts = |grows: bool| {
