@@ -107,6 +107,14 @@ impl Manifest {
         })
     }
 
+    /// The files of `task`, finished with this fingerprint, that are no longer as it left them.
+    pub fn changed(&self, task: &str, fingerprint: &str, hashes: &FileHashes) -> Vec<String> {
+        let outputs = self.finished(task, fingerprint).map_or(&[][..], |(outputs, _)| outputs);
+        let changed =
+            outputs.iter().filter(|it| !self.are_intact(std::slice::from_ref(it), hashes));
+        changed.map(|output| output.path.clone()).collect()
+    }
+
     fn finished(&self, task: &str, fingerprint: &str) -> Option<(&[Output], &Reach)> {
         match self.tasks.get(task)? {
             Task {

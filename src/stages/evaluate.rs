@@ -9,14 +9,14 @@ use super::alpaca_eval;
 use super::applicable::not_applicable;
 use super::cells::{Cell, cells};
 use super::context::Context;
-use super::judging::JudgeLine;
+use super::journals::{JudgeLine, check_whole, once_each};
 use super::ppo;
 use super::run::write_json;
 use super::served;
 use super::tasks::{self, GOLD_REPORT, PAGE, PAIRS_REPORT, SUMMARY, Task};
 use super::test_prompts::test_prompts;
 use super::tuning_plan::Pupil;
-use crate::artifacts::{atomic, journal};
+use crate::artifacts::atomic;
 use crate::engine::SteerLine;
 use crate::error::Result;
 use crate::recipe::{GOLD, Method, Proposal};
@@ -155,22 +155,22 @@ fn references(cells: &[Cell]) -> Vec<(String, String)> {
 }
 
 /// All responses of one cell to these prompts, seed after seed; the journal may hold more.
+///
+/// # Errors
+/// Where a journal lacks a prompt, or has it twice.
 fn answers(context: &Context, cell: &Cell, prompts: &HashSet<String>) -> Result<Vec<Answer>> {
     let mut all = Vec::new();
     let judges = context.recipe().judges();
+    let asked = || prompts.iter().map(String::as_str);
     for &seed in &context.recipe().run.seeds {
         let rewards = judges.iter().map(|judge| {
             let task = Task::Judge { judge: judge.name.to_owned(), cell: cell.clone(), seed };
-            let lines = journal::complete_lines::<JudgeLine>(
-                &context.run.path(&format!("{}.jsonl", task.name())),
-            )?;
-            Ok((
-                judge.name,
-                lines
-                    .into_iter()
-                    .map(|(line, _)| (line.id, line.reward))
-                    .collect::<HashMap<_, _>>(),
-            ))
+            let path = context.run.path(&format!("{}.jsonl", task.name()));
+            let lines = once_each::<JudgeLine>(&path)?;
+            let rewards: HashMap<String, f64> =
+                lines.into_iter().map(|(line, _)| (line.id, line.reward)).collect();
+            check_whole(&path, asked(), |id| rewards.contains_key(id))?;
+            Ok((judge.name, rewards))
         });
         let rewards = rewards.collect::<Result<Vec<_>>>()?;
         let of = |judge: &str, id: &str| {
@@ -180,10 +180,12 @@ fn answers(context: &Context, cell: &Cell, prompts: &HashSet<String>) -> Result<
             let further = rewards.iter().filter(|(name, _)| *name != GOLD);
             further.filter_map(|(name, _)| Some(((*name).to_owned(), of(name, id)?))).collect()
         };
-        let lines = journal::complete_lines::<SteerLine>(&context.run.path(&cell.journal(seed)))?
-            .into_iter()
-            .map(|(line, _)| line);
-        all.extend(lines.filter(|line| prompts.contains(&line.id)).map(|line| Answer {
+        let path = context.run.path(&cell.journal(seed));
+        let lines = once_each::<SteerLine>(&path)?.into_iter().map(|(line, _)| line);
+        let lines: Vec<SteerLine> = lines.filter(|line| prompts.contains(&line.id)).collect();
+        let known: HashSet<&str> = lines.iter().map(|line| line.id.as_str()).collect();
+        check_whole(&path, asked(), |id| known.contains(id))?;
+        all.extend(lines.into_iter().map(|line| Answer {
             seed,
             gold_reward: of(GOLD, &line.id),
             judges: further(&line.id),

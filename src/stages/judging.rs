@@ -4,11 +4,10 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use serde::{Deserialize, Serialize};
-
 use super::applicable::not_applicable;
 use super::cells::Cell;
 use super::context::Context;
+use super::journals::{JudgeLine, once_each};
 use super::test_prompts::test_prompts;
 use crate::artifacts::{Journal, interrupt, journal};
 use crate::engine::SteerLine;
@@ -26,14 +25,6 @@ const LONG_GROUP: usize = 1024;
 
 /// Texts of one forward pass, chosen by length among those of a group.
 const TEXTS: usize = 16;
-
-/// One line of a judge's journal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct JudgeLine {
-    /// The prompt's.
-    pub id: String,
-    pub reward: f64,
-}
 
 /// The judges at work: one is open at a time, for all that it has to say.
 pub struct Judging<'a> {
@@ -54,16 +45,16 @@ impl<'a> Judging<'a> {
         if not_applicable(self.context, cell)?.is_some() {
             return journal::replace(&file, []);
         }
-        let lines =
-            journal::complete_lines::<SteerLine>(&self.context.run.path(&cell.journal(seed)))?;
+        let lines = once_each::<SteerLine>(&self.context.run.path(&cell.journal(seed)))?;
         let responses: HashMap<String, String> =
             lines.into_iter().map(|(line, _)| (line.id, line.response)).collect();
         let prompts: Rc<[Prompt]> = match &self.prompts {
             Some(prompts) => prompts.clone(),
             None => self.prompts.insert(test_prompts(self.context)?.into()).clone(),
         };
-        let (mut journal, known) = Journal::<JudgeLine>::open(file)?;
-        let known: HashSet<String> = known.into_iter().map(|line| line.id).collect();
+        let known = once_each::<JudgeLine>(&file)?;
+        let known: HashSet<String> = known.into_iter().map(|(line, _)| line.id).collect();
+        let (mut journal, _) = Journal::<JudgeLine>::open(file)?;
         let reward = self.judge(judge)?;
         let mut progress = Progress::start(
             &format!("{judge} judges {} {} seed {seed}", cell.base, cell.method_name),

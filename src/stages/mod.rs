@@ -14,6 +14,7 @@ mod export;
 mod gold;
 mod gold_reward;
 mod inputs;
+mod journals;
 mod judging;
 mod lineage;
 mod models;
@@ -154,11 +155,17 @@ pub fn check_inputs(stages: &[Stage], context: &Context) -> Result<()> {
     }
     let with: BTreeSet<Stage> =
         needs::due_before(stages, context)?.into_iter().chain(stages.iter().copied()).collect();
-    Err(Error::failed(format!(
-        "stage `{stage}` reads the results of `{needed}`, and `{}` has not been done with these \
-         settings\n\n\
-         hint: run without --only, or with {}",
-        task.name(),
-        needs::alone(&with)
-    )))
+    let (name, alone) = (task.name(), needs::alone(&with));
+    let changed = context.run.changed(&context.job(&task)?);
+    Err(Error::failed(match changed.first() {
+        Some(file) => format!(
+            "stage `{stage}` reads the results of `{needed}`, and `{file}` is not as `{name}` left \
+             it\n\nhint: put it back as it was; without --only, or with {alone}, the task is done \
+             anew"
+        ),
+        None => format!(
+            "stage `{stage}` reads the results of `{needed}`, and `{name}` has not been done with \
+             these settings\n\nhint: run without --only, or with {alone}"
+        ),
+    }))
 }

@@ -69,6 +69,11 @@ impl Run {
         self.manifest.borrow().is_done(&job.name, &job.fingerprint, &job.reach, &self.hashes)
     }
 
+    /// The files of a job that was done which are no longer as it left them.
+    pub fn changed(&self, job: &Job) -> Vec<String> {
+        self.manifest.borrow().changed(&job.name, &job.fingerprint, &self.hashes)
+    }
+
     /// Whether what lies at the job's outputs is part of its work.
     pub fn continues(&self, job: &Job) -> bool {
         self.manifest.borrow().continues(&job.name, &job.fingerprint, &job.reach, &self.hashes)

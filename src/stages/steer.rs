@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::applicable::not_applicable;
 use super::cells::{Cell, Source, cells};
 use super::context::Context;
+use super::journals::once_each;
 use super::models::Opened;
 use super::prompt_room::{Asked, Model};
 use super::served::Servers;
@@ -185,7 +186,7 @@ pub fn answer(
         is_whole(line, engine.settings.trace) || !asked.contains(line.id.as_str())
     };
     let (whole, lacking): (Vec<_>, Vec<_>) =
-        journal::complete_lines::<SteerLine>(file)?.into_iter().partition(|(line, _)| stays(line));
+        once_each::<SteerLine>(file)?.into_iter().partition(|(line, _)| stays(line));
     if !lacking.is_empty() {
         journal::replace(file, whole.iter().map(|(_, bytes)| bytes))?;
     }

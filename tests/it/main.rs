@@ -109,6 +109,9 @@ mod rewards_of_others;
 // Whole runs.
 /// Win rates by the `alpaca_eval` package, and runs exported for it and for Inspect.
 mod alpaca_eval;
+/// Journals with a line too many, too few or half a line; the summary's numbers recomputed from the
+/// journals in Python.
+mod evaluation;
 /// What a changed key, moved files and more prompts do again, and what they do not; a project
 /// killed and moved again and again, bit for bit.
 mod lineage;

@@ -47,8 +47,11 @@ impl StageTable for Evaluate {
     }
 
     fn without(&self, needed: Stage, recipe: &Recipe) -> Option<(&'static str, &'static str)> {
-        let hint = "make one of `[judges]` the `[gold]`, whose rewards are compared";
-        (needed == Stage::Gold && !recipe.judges.is_empty()).then_some(("", hint))
+        let hint = match recipe.judges.is_empty() {
+            true => "add `[gold]`, the judge whose rewards are compared, or leave `[evaluate]` out",
+            false => "make one of `[judges]` the `[gold]`, whose rewards are compared",
+        };
+        (needed == Stage::Gold).then_some(("", hint))
     }
 
     fn rules(&self, rules: &mut Rules) {

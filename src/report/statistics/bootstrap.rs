@@ -55,8 +55,8 @@ impl Resampled {
 /// An index below `n` (at most 2³²): output number `count` of SplitMix64, its high half scaled.
 fn draw(count: u64, n: usize) -> usize {
     let mut z = count.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^= z >> 31;
-    ((z >> 32) * n as u64 >> 32) as usize
+    (((z >> 32) * n as u64) >> 32) as usize
 }

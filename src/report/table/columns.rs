@@ -11,13 +11,16 @@ pub struct OfRun<'a, T> {
     pub it: T,
 }
 
+/// What a column says of an item.
+type Cell<'a, T> = Box<dyn Fn(&T) -> Option<String> + 'a>;
+
 /// A header, and what stands below it.
 pub struct Column<'a, T> {
     header: String,
     alignment: CellAlignment,
     /// What stands where there is nothing to say.
     absent: &'static str,
-    cell: Box<dyn Fn(&T) -> Option<String> + 'a>,
+    cell: Cell<'a, T>,
 }
 
 impl<'a, T> Column<'a, T> {

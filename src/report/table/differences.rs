@@ -67,7 +67,8 @@ pub fn weak_to_strong_table(all: &[OfRun<&WeakToStrong>]) -> String {
         Of::words("method", |of| Some(of.it.method.clone())),
         Of::number("gold reward", |of| Some(fixed(of.it.gold_reward, 3))),
     ];
-    let over: [(&str, fn(&WeakToStrong) -> Option<Over>); 3] = [
+    type Gain = fn(&WeakToStrong) -> Option<Over>;
+    let over: [(&str, Gain); 3] = [
         ("over tuned guide", |row| row.over_tuned),
         ("over base", |row| row.over_base),
         ("over direct", |row| row.over_direct),

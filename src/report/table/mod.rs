@@ -160,34 +160,71 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::report::{Answer, Role};
+    use crate::report::{Answer, Chosen, Kl, KlKind, MultiplyAdds, Role};
+
+    fn answer(id: &str, reward: f64) -> Answer {
+        Answer {
+            seed: 1,
+            id: id.into(),
+            prompt: "p".into(),
+            response: "a b".into(),
+            complete: true,
+            score: Some(reward),
+            gold_reward: Some(reward),
+            judges: [("kind".to_owned(), reward)].into(),
+            base_logprob_per_token: Some(reward),
+            response_tokens: 2,
+            base_tokens: 2,
+            guide_tokens: 0,
+            seconds: 1.0,
+            guide_seconds: None,
+        }
+    }
+
+    fn summary(name: &str, rewards: [[f64; 2]; 3]) -> Summary {
+        let mut summary = Summary::new(name);
+        let rows =
+            [("m", "base", Role::Plain), ("m", "cbs", Role::Steered), ("g", "tuned", Role::Tuned)];
+        for ((base, method, role), [x, y]) in rows.into_iter().zip(rewards) {
+            summary.add(base, method, role, Value::Null, &[answer("x", x), answer("y", y)]);
+        }
+        summary.compare();
+        summary
+    }
 
     #[test]
     fn what_rounds_to_zero_has_no_sign() {
-        let mut summary = Summary::new("run");
-        for (method, reward) in [("base", 0.0001), ("cbs", -0.0001)] {
-            let answer = Answer {
-                seed: 1,
-                id: "x".into(),
-                prompt: "p".into(),
-                response: "a b".into(),
-                complete: true,
-                score: Some(reward),
-                gold_reward: Some(reward),
-                judges: [("kind".to_owned(), reward)].into(),
-                base_logprob_per_token: Some(reward),
-                response_tokens: 2,
-                base_tokens: 2,
-                guide_tokens: 0,
-                seconds: 1.0,
-                guide_seconds: None,
-            };
-            let answers = [answer.clone(), Answer { id: "y".into(), ..answer }];
-            summary.add("m", method, Role::Other, Value::Null, &answers);
-        }
-        summary.compare();
+        let summary = summary("run", [[0.0001; 2], [-0.0001; 2], [0.0; 2]]);
         let drawn = [table(&summary), compare(&[summary], None).unwrap()].concat();
         assert!(drawn.contains("|      0.000 | 0.000 … 0.000 |"), "{drawn}");
         assert!(!drawn.contains("-0.0") && !drawn.contains("+0.0"), "{drawn}");
+    }
+
+    #[test]
+    fn what_is_known_of_some_rows_has_a_column_and_what_is_known_of_none_has_not() {
+        let mut first = summary("first", [[0.0, 1.0], [2.0, 5.0], [1.0, 1.0]]);
+        let plain = table(&first);
+        for absent in ["KL", "best on", "mult-adds", "of them guides", "± seeds", "run", "direct"]
+        {
+            assert!(!plain.contains(absent), "{absent}\n{plain}");
+        }
+        let row = &mut first.rows[1];
+        row.kl = Some(Kl { per_token: 0.5, per_response: 10.0, kind: KlKind::UpperBound });
+        row.chosen = vec![Chosen::Test, Chosen::Validation];
+        row.multiply_adds = Some(MultiplyAdds { base: 2.5e9, guide: 5e8 });
+        row.guide_seconds = Some(0.25);
+        let drawn = compare(&[first.clone(), summary("second", [[0.0; 2]; 3])], None).unwrap();
+        for told in [
+            "| first  | m    | cbs    | test, validation |       3.500 | 2.000 … 5.000 |",
+            "≤ 0.500",
+            "|             2.50 |              0.50 |",
+            "|          0.250 |",
+            "| first  | m    | cbs    | base | gold  |     +3.000 | +2.000 … +4.000 |            2/0/0 |",
+            "| first  | m    | cbs    |       3.500 |           +2.500 | +1.000 … +4.000 |",
+        ] {
+            assert!(drawn.contains(told), "{told}\n{drawn}");
+        }
+        let from_tuned = compare(&[first], Some("tuned")).unwrap();
+        assert!(from_tuned.contains("| m    | cbs    | tuned of g | gold  |"), "{from_tuned}");
     }
 }

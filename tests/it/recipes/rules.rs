@@ -262,7 +262,8 @@ fn stages_need_what_comes_before_them() {
         "`[dpo]` needs `[preferences]`",
         "`[direct]` needs `[preferences]`",
         "`[evaluate]` needs `[steer]`",
-        "`[evaluate]` needs `[gold]`",
+        "`[evaluate]` needs `[gold]`\n\nhint: add `[gold]`, the judge whose rewards are compared, or \
+         leave `[evaluate]` out",
         "`[direct]` tunes `steer.bases`, and there is no `[steer]`\n\nhint: add `[steer]`, or name \
          models as `direct.models`",
     ];

@@ -22,12 +22,12 @@ const TIMES: [&str; 2] = ["seconds", "guide_seconds"];
 
 /// A recipe that steers one tiny model with two others and has a third judge it: nothing to train,
 /// two methods, two seeds.
-struct Tiny {
-    folder: tempfile::TempDir,
+pub(crate) struct Tiny {
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Tiny {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         for name in ["base", "tuned", "untuned"] {
             let weights = tiny_model(&folder.path().join(name)).join("model.safetensors");
@@ -72,11 +72,11 @@ impl Tiny {
         self.out(out)
     }
 
-    fn out(&self, name: &str) -> PathBuf {
+    pub(crate) fn out(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn run(&self, out: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn run(&self, out: &str, arguments: &[&str]) -> Command {
         let mut command = w2s();
         command
             .arg("run")
@@ -123,7 +123,7 @@ fn assert_same_answers(whole: &Path, merged: &Path) {
     }
 }
 
-fn assert_same_summary(whole: &str, merged: &str) {
+pub(crate) fn assert_same_summary(whole: &str, merged: &str) {
     let without_time = |text: &str| {
         let mut summary: Value = serde_json::from_str(text).unwrap();
         for row in summary["rows"].as_array_mut().unwrap() {
