@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::artifacts::journal;
+use super::journals::once_each;
 use crate::engine::SteerLine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::prompt::Prompt;
 
 /// At most so many missing prompts are named.
@@ -26,14 +26,9 @@ impl Answered {
     /// # Errors
     /// Where the journal cannot be read, or answers a prompt twice.
     pub fn read(journal: &Path, prompts: &[Prompt]) -> Result<Self> {
-        let mut found: HashMap<String, SteerLine> = HashMap::new();
-        let lines = journal::complete_lines::<SteerLine>(journal)?;
-        for (number, (line, _)) in lines.into_iter().enumerate() {
-            if let Some(twice) = found.insert(line.id.clone(), line) {
-                let what = format!("prompt `{}` has a response in an earlier line, too", twice.id);
-                return Err(Error::data(journal, Some(number + 1), what));
-            }
-        }
+        let lines = once_each::<SteerLine>(journal)?.into_iter();
+        let mut found: HashMap<String, SteerLine> =
+            lines.map(|(line, _)| (line.id.clone(), line)).collect();
         let (mut lines, mut missing) = (Vec::new(), Vec::new());
         for prompt in prompts {
             match found.remove(&prompt.id) {

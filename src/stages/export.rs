@@ -12,10 +12,9 @@ use tracing::info;
 use super::alpaca_eval::{MODEL_OUTPUTS, Referenced, generator};
 use super::answered::Answered;
 use super::cells::{Cell, cells};
-use super::journals::JudgeLine;
+use super::journals::{JudgeLine, once_each};
 use super::run::write_json;
 use super::tasks::Task;
-use crate::artifacts::journal;
 use crate::engine::SteerLine;
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;
@@ -183,7 +182,7 @@ impl<'a> Reading<'a> {
         for judge in self.plan.recipe.judges() {
             let task = Task::Judge { judge: judge.name.to_owned(), cell: cell.clone(), seed };
             let path = self.run.join(format!("{}.jsonl", task.name()));
-            let lines = journal::complete_lines::<JudgeLine>(&path)?.into_iter();
+            let lines = once_each::<JudgeLine>(&path)?.into_iter();
             let known = lines.map(|(line, _)| (line.id, line.reward)).collect();
             rewards.push((judge.name.to_owned(), known));
         }

@@ -1,5 +1,5 @@
-//! What a task's result depends on beside its inputs, and how far it goes. Made from the plan alone;
-//! what it reads is in `inputs.rs`.
+//! What a task's result depends on beside its inputs, and how far it goes. Made from the plan
+//! alone; what it reads is in `inputs.rs`.
 
 use serde_json::{Value, json};
 

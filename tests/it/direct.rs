@@ -110,7 +110,8 @@ fn bases_of_both_vocabularies_learn_the_pairs() {
     let out = scratch.path().join("run");
     let table = success(&mut run(&out, &[]));
     for (base, template) in [("base", "{prompt}"), ("other", OTHERS_PROMPT)] {
-        assert!(table.contains(&format!("{base}: direct − base = ")), "{table}");
+        let difference = format!("| {base:5} | direct | base |");
+        assert!(table.contains(&difference), "{table}");
         let weights =
             |folder: String| fs::read(out.join(folder).join("model.safetensors")).unwrap();
         let (untuned, sft, dpo) = (

@@ -183,7 +183,7 @@ fn what_comes_out_is_a_base_and_each_training_stands_for_itself() {
     assert!(
         table.contains("ppo-5")
             && table.contains("ppo-inf")
-            && table.contains("base: ppo-5 − base = "),
+            && table.contains("| base | ppo-5   | base |"),
         "{table}"
     );
     assert!(!out.join("steer/other/ppo-5").exists(), "only what `[ppo]` trained");

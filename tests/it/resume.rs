@@ -94,7 +94,12 @@ fn killed_runs_end_like_uninterrupted_ones() {
     }
     let mut journals = 0;
     for base in std::fs::read_dir(whole.join("steer")).unwrap() {
-        for method in std::fs::read_dir(base.unwrap().path()).unwrap() {
+        let base = base.unwrap();
+        // What guides answer alone has other prompts, and a report.
+        if base.file_name() == "gap" {
+            continue;
+        }
+        for method in std::fs::read_dir(base.path()).unwrap() {
             for journal in std::fs::read_dir(method.unwrap().path()).unwrap() {
                 let path = journal.unwrap().path();
                 let other = killed.join(path.strip_prefix(&whole).unwrap());

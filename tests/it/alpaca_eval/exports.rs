@@ -64,7 +64,7 @@ fn half_a_run_is_no_file_for_the_package_and_a_log_for_inspect() {
     project.write(JOURNAL, &format!("{kept}\n{}\n", lines[0]));
     let error = failure(&mut project.export(&["--format", "inspect"]), 1);
     assert!(
-        error.contains("seed-1.jsonl:4: prompt `") && error.contains("an earlier line"),
+        error.contains("seed-1.jsonl:4: prompt `") && error.contains("stands here a second time"),
         "{error}"
     );
     let error = failure(

@@ -56,7 +56,7 @@ fn more_prompts_and_traces_continue_and_fewer_are_left_out_of_the_summary() {
     let mut rows = [&project, &fresh].map(|project| project.summary()["rows"].clone());
     rows.iter_mut()
         .flat_map(|rows| rows.as_array_mut().unwrap())
-        .for_each(|row| drop(row.as_object_mut().unwrap().remove("seconds")));
+        .for_each(|row| row.as_object_mut().unwrap().retain(|key, _| !key.ends_with("seconds")));
     // Which texts a judge reads together shows in the last bits.
     let mut rewards = |row: usize| {
         let rewards = rows[row]
