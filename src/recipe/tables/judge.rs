@@ -9,7 +9,7 @@ use super::super::rules::Rules;
 use super::api::ApiLimits;
 use super::judge_source::{JudgeSource, OutsideKeys, one_origin};
 use super::run::Dtype;
-use super::{FIGURES, GOLD, LIKELIHOOD, Recipe};
+use super::{AlpacaEvalTable, FIGURES, GOLD, LIKELIHOOD, Recipe};
 
 /// A further judge that `[evaluate]` asks beside `[gold]` about every response: a sequence
 /// classifier, a reward model, a program of one's own or a server. One of `id`, `command` and
@@ -145,7 +145,7 @@ impl JudgeTable {
                 "give it another name",
             );
         }
-        if [LIKELIHOOD, FIGURES].contains(&name) {
+        if [LIKELIHOOD, FIGURES, AlpacaEvalTable::NAME].contains(&name) {
             rules.problem_hint(
                 format!("`judges.{name}` has the name of a folder that evaluation has of its own"),
                 "give it another name",

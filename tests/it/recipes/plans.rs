@@ -156,7 +156,7 @@ fn models_that_read_responses_again_count_for_evaluation() {
 
 #[test]
 fn a_judge_has_no_folder_of_evaluations_own() {
-    for name in ["likelihood", "figures"] {
+    for name in ["likelihood", "figures", "alpaca_eval"] {
         let said = problems(&[&format!("judges.{name}={{id='/nowhere'}}")]);
         let own = "has the name of a folder that evaluation has of its own";
         assert!(said.iter().any(|problem| problem.contains(own)), "{said:?}");
