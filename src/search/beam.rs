@@ -257,16 +257,7 @@ impl TokenSearch {
             proposer: node,
             scorer,
         };
-        let (sampled, cut) = (self.sampled, u64::from(is_cut));
-        Ok(Ask::Done(Found {
-            best,
-            trace: Vec::new(),
-            token_rewards: Vec::new(),
-            sampled,
-            fed,
-            cut,
-            seconds: 0.0,
-            guide_seconds: 0.0,
-        }))
+        let cost = [self.sampled, fed, u64::from(is_cut)];
+        Ok(Ask::Done(Found::of(best, Vec::new(), cost)))
     }
 }

@@ -347,17 +347,7 @@ impl ChunkSearch {
             .cloned()
             .ok_or_else(|| Error::failed("the search kept no hypothesis"))?;
         let trace = std::mem::take(&mut self.trace);
-        let (sampled, fed, cut) = (self.sampled, self.fed, self.cut);
-        Ok(Found {
-            best,
-            trace,
-            token_rewards: Vec::new(),
-            sampled,
-            fed,
-            cut,
-            seconds: 0.0,
-            guide_seconds: 0.0,
-        })
+        Ok(Found::of(best, trace, [self.sampled, self.fed, self.cut]))
     }
 }
 

@@ -38,6 +38,16 @@ pub struct Found {
     pub guide_seconds: f64,
 }
 
+impl Found {
+    /// What a search knows itself; `cost` is sampled, fed and cut. The rest is for the driver to
+    /// fill in.
+    pub fn of(best: Hypothesis, trace: Vec<TraceStep>, cost: [u64; 3]) -> Self {
+        let [sampled, fed, cut] = cost;
+        let (token_rewards, seconds, guide_seconds) = (Vec::new(), 0.0, 0.0);
+        Self { best, trace, token_rewards, sampled, fed, cut, seconds, guide_seconds }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TraceStep {
     pub candidates: Vec<TraceCandidate>,

@@ -373,17 +373,8 @@ impl GuidedSearch {
             return Err(Error::failed("the answer of a beam search was not scored"));
         };
         let trace = std::mem::take(&mut self.trace);
-        let (sampled, fed, cut) = (self.sampled, self.fed + fed, self.cut + u64::from(is_cut));
-        Ok(Ask::Done(Found {
-            best: Hypothesis { score, scorer, ..best },
-            trace,
-            token_rewards: Vec::new(),
-            sampled,
-            fed,
-            cut,
-            seconds: 0.0,
-            guide_seconds: 0.0,
-        }))
+        let cost = [self.sampled, self.fed + fed, self.cut + u64::from(is_cut)];
+        Ok(Ask::Done(Found::of(Hypothesis { score, scorer, ..best }, trace, cost)))
     }
 }
 
