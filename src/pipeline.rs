@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
-use crate::artifacts::{RunDir, Shard, atomic};
+use crate::artifacts::{Manifest, RunDir, Shard, atomic};
 use crate::error::{Error, Result};
 use crate::http::Secret;
 use crate::models::{self, check_lm_folder, check_resumes, tokenizer_and_context};
@@ -17,7 +17,7 @@ use crate::recipe::{
 };
 use crate::report::Summary;
 use crate::score::JudgeModel;
-use crate::stages::tasks::SUMMARY;
+use crate::stages::tasks::{SUMMARY, Task};
 use crate::stages::{self, Context, shards};
 use crate::text::{
     DataReport, LearnedPrompts, PairRow, PairRows, bos_problems, ends_otherwise, load_pair_rows,
@@ -327,6 +327,24 @@ pub fn read_summary(dir: &Path) -> Result<Option<Summary>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io(path, "reading")(error)),
     }
+}
+
+/// Warns where answers or verdicts were made anew since the summary of a run was.
+pub fn tell_outdated_summary(dir: &Path) -> Result<()> {
+    const NAMED: usize = 3;
+    let manifest = Manifest::load(dir)?;
+    let outdated = manifest.outdated_inputs(&Task::Evaluate.name());
+    if let Some(named) = outdated.get(..outdated.len().min(NAMED)).filter(|it| !it.is_empty()) {
+        let more = outdated.len() - named.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        warn!(
+            "{}: the summary is older than what it is of: {}{more}; `w2s run RECIPE --only \
+             evaluate` makes it anew",
+            dir.display(),
+            named.join(", ")
+        );
+    }
+    Ok(())
 }
 
 fn names(stages: &[Stage]) -> String {

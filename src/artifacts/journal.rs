@@ -111,7 +111,7 @@ fn read<T: DeserializeOwned>(
         }
         count += 1;
         let entry = serde_json::from_slice(&line).map_err(|error| {
-            let hint = "hint: move this file away to have its work done again";
+            let hint = "hint: remove this line to have its work done again, and that alone";
             Error::data(
                 path,
                 Some(count),

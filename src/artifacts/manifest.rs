@@ -246,6 +246,20 @@ impl Manifest {
         self.tasks.get(task).map_or(&Value::Null, |task| &task.origin)
     }
 
+    /// What a finished task was made from and is no longer there, or was made anew since; as far as
+    /// its origin says.
+    pub fn outdated_inputs(&self, task: &str) -> Vec<&str> {
+        let inputs = self.origin(task)["inputs"].as_object();
+        let is_outdated = |(name, made): &(&String, &Value)| {
+            let now = self.tasks.get(*name);
+            now.is_some_and(|now| {
+                let is_done = matches!(now.state, TaskState::Done { .. });
+                !is_done || made.as_str().is_some_and(|made| made != now.fingerprint)
+            })
+        };
+        inputs.into_iter().flatten().filter(is_outdated).map(|(name, _)| name.as_str()).collect()
+    }
+
     fn describe(&self, file: &Path, hashes: &FileHashes) -> Result<Output> {
         let path = self.folder.join(file);
         let bytes = fs::metadata(&path).map_err(Error::io(&path, "reading"))?.len();

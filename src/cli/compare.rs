@@ -1,12 +1,13 @@
 //! `w2s compare`: tables over runs. They are drawn by `report`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::{print, to_json};
 use crate::error::{Error, Result};
-use crate::pipeline::read_summary;
+use crate::pipeline::{read_summary, tell_outdated_summary};
 use crate::report::{compare, compared};
 
 #[derive(Debug, Args)]
@@ -26,6 +27,7 @@ pub struct CompareCommand {
 impl CompareCommand {
     pub fn execute(self) -> Result<()> {
         let summaries = self.runs.iter().map(|run| {
+            tell_outdated_summary(run)?;
             read_summary(run)?.ok_or_else(|| {
                 Error::failed(format!(
                     "{}: no evaluate/summary.json\n\nhint: finish the run with `w2s run`",
@@ -33,7 +35,14 @@ impl CompareCommand {
                 ))
             })
         });
-        let summaries = summaries.collect::<Result<Vec<_>>>()?;
+        let mut summaries = summaries.collect::<Result<Vec<_>>>()?;
+        let names: BTreeSet<String> = summaries.iter().map(|it| it.run.clone()).collect();
+        if names.len() < summaries.len() {
+            // Runs of one name are told apart by where they are.
+            for (summary, run) in summaries.iter_mut().zip(&self.runs) {
+                summary.run = run.display().to_string();
+            }
+        }
         let baseline = self.baseline.as_deref();
         print(&match self.json {
             true => to_json(&compared(&summaries, baseline)?)?,

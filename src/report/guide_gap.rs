@@ -80,8 +80,8 @@ impl GuideGap {
         let against = self.difference < 0.0 && self.guides.weight > 0.0;
         let prefers = match (self.holds_zero, against) {
             (true, _) => {
-                "which holds 0: the guides prefer nothing that the gold does; they will steer \
-                 nowhere or astray"
+                "which contains 0: it is not shown that the guides prefer what the gold does, and \
+                 such guides steer nowhere or astray"
             }
             (false, true) => {
                 "which lies below 0: the guides prefer what the gold does not; they will steer away \
@@ -137,7 +137,7 @@ mod tests {
             GuideGap::of(guides(weight), rewards).unwrap().warning().unwrap_or_default()
         };
         for nothing in [&[[1.0, 1.0], [2.0, 2.0]][..], &[[1.0, 0.0], [0.0, 1.1]]] {
-            assert!(warning(1.0, nothing).contains("which holds 0"), "{nothing:?}");
+            assert!(warning(1.0, nothing).contains("which contains 0"), "{nothing:?}");
         }
         let against = [[0.0, 1.0], [0.0, 1.5]];
         assert!(warning(0.5, &against).contains("which lies below 0"));

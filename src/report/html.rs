@@ -40,6 +40,9 @@ pub fn html(summary: &Summary, samples: &[Sample], ppo: &[PpoReport]) -> String 
     if let Some(gold) = summary.gold_accuracy() {
         let _ = writeln!(page, "<p>The gold reward model: {}.</p>", escape(&gold.words()));
     }
+    for gap in summary.gaps().iter().filter(|gap| gap.warning().is_none()) {
+        let _ = writeln!(page, "<p>The guides alone: {}.</p>", escape(&gap.words()));
+    }
     rewards(&mut page, "Gold reward", summary, |row| row.gold_reward.as_ref());
     let judges: BTreeSet<&String> = summary.rows.iter().flat_map(|row| row.judges.keys()).collect();
     for judge in judges {

@@ -23,8 +23,9 @@ pub fn measure(context: &Context) -> Result<()> {
         let GuidePairSource { tuned, untuned, .. } = &measured.pair;
         match &gap {
             None => warn!(
-                "steer: what the gold prefers of {tuned} over {untuned} is not measured, for fewer \
-                 than two prompts leave both of them room for `steer.max_new_tokens`"
+                "steer: what the gold prefers of {tuned} over {untuned} is not measured, for both \
+                 have answered fewer than two prompts: `steer.validation_prompts` asks for more, \
+                 and each needs room for `steer.max_new_tokens`"
             ),
             Some(gap) => match gap.warning() {
                 Some(warning) => warn!("steer: {warning}"),

@@ -106,14 +106,16 @@ impl Run {
         let continues = self.continues(job);
         if !continues {
             let manifest = self.manifest.borrow();
-            let is_same = manifest.fingerprint_of(name).as_ref() == Some(fingerprint);
-            let changed = if is_same {
-                "its own files".to_owned()
-            } else {
-                changes(manifest.origin(name), &job.origin)
-            };
+            let changed = changes(manifest.origin(name), &job.origin);
             let changed = if changed.is_empty() { changed } else { format!(" ({changed})") };
-            if manifest.was_done(name) {
+            let touched = manifest.changed(name, fingerprint, &self.hashes);
+            if !touched.is_empty() {
+                let kept = self.keep_aside(&touched, outputs)?;
+                warn!(
+                    "{name}: no longer as it was left: {}{kept}; its work is done again",
+                    touched.join(", ")
+                );
+            } else if manifest.was_done(name) {
                 warn!(
                     "{name}: was done with other settings, inputs or files{changed}; what it left \
                      is replaced"
@@ -138,6 +140,19 @@ impl Run {
         self.checkpoint(name).remove()?;
         info!("{name}: done in {:.1} s", started.elapsed().as_secs_f64());
         Ok(())
+    }
+
+    /// Moves files that somebody has changed out of the way of those that are made anew, and says
+    /// where they are; of a folder, all is made anew.
+    fn keep_aside(&self, touched: &[String], outputs: &[String]) -> Result<String> {
+        let is_kept = |file: &&String| outputs.contains(file) && self.path(file).is_file();
+        let mut kept = String::new();
+        for file in touched.iter().filter(is_kept) {
+            let (from, aside) = (self.path(file), format!("{file}.changed"));
+            std::fs::rename(&from, self.path(&aside)).map_err(Error::io(&from, "renaming"))?;
+            kept.push_str(&format!(", which is kept as {aside}"));
+        }
+        Ok(kept)
     }
 
     /// Where a training keeps its checkpoint while it runs.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::common::{failure, success, w2s};
+use crate::common::{failure, output, stderr, success, w2s};
 use crate::judge;
 use crate::shards::{Tiny, assert_same_summary};
 
@@ -82,6 +82,20 @@ fn a_finished_journal_that_lacks_a_prompt_is_not_averaged() {
     assert_eq!(fs::read_to_string(&journal).unwrap(), less);
     assert_same_summary(&summary, &success(&mut tiny.run("run", &["--json"])));
     assert_eq!(fs::read_to_string(&journal).unwrap().lines().count(), 7);
+    let aside = tiny.out("run").join(format!("{STEERED}.jsonl.changed"));
+    assert_eq!(fs::read_to_string(aside).unwrap(), less, "what somebody made of it is kept");
+}
+
+#[test]
+fn a_summary_older_than_its_answers_is_told() {
+    let (tiny, _) = finished();
+    let compare = || stderr(&output(w2s().arg("compare").arg(tiny.out("run"))));
+    assert!(!compare().contains("is older than"), "{}", compare());
+    let other = ["--only", "steer", "--set", "steer.sampling.temperature=0.5"];
+    success(&mut tiny.run("run", &other));
+    let told = compare();
+    assert!(told.contains("the summary is older than what it is of: "), "{told}");
+    assert!(told.contains("validation-seed-1, ") && told.contains(" more;"), "{told}");
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn a_pair_is_measured_before_it_steers_and_the_best_weights_are_marked() {
     let place = |what: &str| log.find(what).unwrap_or_else(|| panic!("{what}\n{log}"));
     assert!(place("steer/gap: done") < place("steer/base/base/seed-1: starting"), "{log}");
     assert!(log.contains("steer: the gold gives models.tuned's own answers "), "{log}");
-    assert!(!log.contains("which holds 0") && log.contains("12 validation prompts: a gap of +"));
+    assert!(!log.contains("which contains 0") && log.contains("12 validation prompts: a gap of +"));
     let summary = project.read("run/evaluate/summary.json");
     let gap = &summary["guide"]["gap"];
     assert_eq!(gap, &project.read("run/steer/gap/report.json"));
@@ -213,8 +213,8 @@ fn a_finished_run_is_measured_without_steering_anew_and_warned_of() {
     // Guides that are one model.
     let same = ["--set", "models.untuned.id=tuned", "--set", "models.untuned.max_new_tokens=8"];
     let (table, log) = project.done("same", &same);
-    let warning = "a gap of 0.000 (0.000 to 0.000 at 95 %), which holds 0: the guides prefer \
-                   nothing that the gold does; they will steer nowhere or astray";
+    let warning = "a gap of 0.000 (0.000 to 0.000 at 95 %), which contains 0: it is not shown \
+                   that the guides prefer what the gold does, and such guides steer nowhere or astray";
     assert_eq!((log.matches(warning).count(), table.matches(warning).count()), (1, 1), "{log}");
     let place = |what: &str| log.find(what).unwrap_or_else(|| panic!("{what}\n{log}"));
     assert!(place(warning) < place("steer/base/base/seed-1: starting"), "{log}");
@@ -286,7 +286,7 @@ fn guides_without_room_for_answers_are_not_measured_and_steer_all_the_same() {
     let project = Project::new(RECIPE);
     // 32 tokens hold prompt and answer of the base alone.
     let (_, log) = project.done("run", &["--set", "models.tuned.max_new_tokens=31"]);
-    assert!(log.contains("models.tuned over models.untuned is not measured, for fewer"), "{log}");
+    assert!(log.contains("models.tuned over models.untuned is not measured, for both"), "{log}");
     let summary = project.read("run/evaluate/summary.json");
     assert_eq!(summary["guide"]["gap"], json!([]));
     assert!(chosen(&summary).values().flatten().any(|by| *by == "validation"), "{summary}");

@@ -170,7 +170,10 @@ impl Steer {
 
     /// Models whose own settings nothing asks for.
     pub(super) fn idle_settings(&self, recipe: &Recipe) -> Vec<String> {
-        let answering = self.answering_models(recipe);
+        let mut answering = self.answering_models(recipe);
+        if recipe.measures_guides() {
+            answering.extend(recipe.guide_models());
+        }
         let own = recipe.models.iter().filter(|(_, model)| model.has_own_answers());
         let idle = own.filter(|(name, _)| !answering.contains(&name.as_str()));
         let warning = |(name, _): (&String, &Model)| {

@@ -105,10 +105,11 @@ impl Comparison {
         })
     }
 
-    /// By the bootstrap; a summary of before has the normal interval alone.
-    pub fn within(&self) -> [f64; 2] {
+    /// By the bootstrap; a summary of before has the normal interval alone, and one prompt none.
+    pub fn within(&self) -> Option<[f64; 2]> {
         let half = 1.96 * self.standard_error;
-        self.bootstrap95.unwrap_or([self.difference - half, self.difference + half])
+        let normal = [self.difference - half, self.difference + half];
+        self.bootstrap95.or((half > 0.0).then_some(normal))
     }
 
     /// The same of `b` minus `a`.

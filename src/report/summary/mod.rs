@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 
 use super::answer::Answer;
 use super::figure::Figure;
+use super::guide_gap::GuideGap;
 use super::length_control::{LengthControl, Responses};
 use super::pair_accuracy::PairAccuracy;
 use super::ppo::PpoRow;
@@ -169,6 +170,11 @@ impl Summary {
     /// How often the gold is right about held-out pairs, where it is a reward model of this run.
     pub fn gold_accuracy(&self) -> Option<PairAccuracy> {
         serde_json::from_value(self.gold.clone()).ok()
+    }
+
+    /// What each pair of guides prefers by itself, where that was measured.
+    pub fn gaps(&self) -> Vec<GuideGap> {
+        serde_json::from_value(self.guide["gap"].clone()).unwrap_or_default()
     }
 
     /// Compares all methods of `base` that were added with its method `reference`, at equal length;

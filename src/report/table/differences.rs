@@ -45,7 +45,7 @@ pub fn differences_table(all: &[OfRun<Comparison>]) -> String {
         Of::words("less", |of| Some(less(&of.it))),
         Of::words("judge", |of| has_judges.then(|| of.it.judge.clone())),
         Of::number("difference", |of| Some(signed(of.it.difference, 3))),
-        Of::number("95 %", |of| Some(interval(of.it.within(), true))),
+        Of::number("95 %", |of| Some(interval(of.it.within()?, true))),
         Of::number("wins/ties/losses", |of| {
             let Comparison { wins, ties, losses, .. } = of.it;
             (wins + ties + losses > 0).then(|| format!("{wins}/{ties}/{losses}"))

@@ -88,6 +88,9 @@ fn tables(summaries: &[Summary], baseline: Option<&str>) -> String {
         if let Some(gold) = summary.gold_accuracy() {
             text.push_str(&format!("\n\n{run}gold: {}", gold.words()));
         }
+        for gap in summary.gaps().iter().filter(|gap| gap.warning().is_none()) {
+            text.push_str(&format!("\n\n{run}guides: {}", gap.words()));
+        }
         for note in &summary.notes {
             text.push_str(&format!("\n\n{run}warning: {note}"));
         }

@@ -61,7 +61,13 @@ pub fn rewards(rows: &[RunRow]) -> String {
     columns.push(Of::number("KL/token", |of| {
         let kl = of.it.kl?;
         let bound = if kl.kind == DivergenceKind::UpperBound { "≤ " } else { "" };
-        Some(format!("{bound}{}", fixed(kl.per_token, 3)))
+        // What is little is not nothing, which the base has.
+        let is_little = kl.per_token > 0.0 && kl.per_token < 0.0005;
+        Some(if is_little {
+            "<0.001".to_owned()
+        } else {
+            format!("{bound}{}", fixed(kl.per_token, 3))
+        })
     }));
     columns.push(Of::number("prompts", |of| Some(of.it.prompts.to_string())));
     draw(&columns, rows)
@@ -103,7 +109,8 @@ fn names<'a>() -> Vec<Of<'a>> {
 /// By the bootstrap; a summary of before has the normal interval alone.
 pub fn within(reward: &Reward) -> Option<String> {
     let normal = [reward.mean - reward.ci95, reward.mean + reward.ci95];
-    Some(interval(reward.bootstrap95.unwrap_or(normal), false))
+    let normal = (reward.ci95 > 0.0).then_some(normal);
+    Some(interval(reward.bootstrap95.or(normal)?, false))
 }
 
 /// Billions.
