@@ -312,7 +312,7 @@ impl Rules<'_> {
         }
         if lengths.contains(&ChunkLen::Tokens(0)) {
             self.problem_hint(
-                format!("`{key}` contains 0, expected 1 or more"),
+                format!("`{key}` holds 0, expected 1 or more"),
                 "\"inf\" makes the whole response one chunk",
             );
         }

@@ -214,7 +214,8 @@ fn a_finished_run_is_measured_without_steering_anew_and_warned_of() {
     let same = ["--set", "models.untuned.id=tuned", "--set", "models.untuned.max_new_tokens=8"];
     let (table, log) = project.done("same", &same);
     let warning = "a gap of 0.000 (0.000 to 0.000 at 95 %), which contains 0: it is not shown \
-                   that the guides prefer what the gold does, and such guides steer nowhere or astray";
+                   that the guides prefer what the gold does, and such guides steer nowhere or \
+                   astray";
     assert_eq!((log.matches(warning).count(), table.matches(warning).count()), (1, 1), "{log}");
     let place = |what: &str| log.find(what).unwrap_or_else(|| panic!("{what}\n{log}"));
     assert!(place(warning) < place("steer/base/base/seed-1: starting"), "{log}");

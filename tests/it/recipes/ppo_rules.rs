@@ -32,7 +32,7 @@ fn chunk_lengths() {
     );
     only(
         &["ppo.chunk_len=[5,'inf',0]"],
-        "`ppo.chunk_len` contains 0, expected 1 or more\n\nhint: \"inf\" makes the whole response one \
+        "`ppo.chunk_len` holds 0, expected 1 or more\n\nhint: \"inf\" makes the whole response one \
          chunk",
     );
     only(&["ppo.chunk_len=[5,'inf',5]"], "`ppo.chunk_len` holds 5 twice");

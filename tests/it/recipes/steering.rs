@@ -101,7 +101,10 @@ fn a_base_has_settings_of_its_own() {
     let eft = ["steer.method.3={kind='eft',weights=[1]}", "models.guide.scratch.n_positions=60"];
     let told = problems(&[&eft[..], &["models.base.max_new_tokens=40"]].concat());
     assert!(told.iter().any(|told| told.contains("but `models.guide` sees 60")), "{told:#?}");
-    let idle = plan(&["models.guide.stop=['a']", "steer.method=[{kind='base'}]"]);
+    let idle = ["models.guide.stop=['a']", "steer.method=[{kind='base'}]"];
+    let measured = plan(&idle).warnings();
+    assert!(!measured.iter().any(|told| told.contains("its own `sampling`")), "{measured:#?}");
+    let idle = plan(&[&idle[..], &["steer.validation_prompts=0"]].concat());
     assert!(
         idle.warnings().iter().any(|told| told.starts_with("`models.guide`: its own `sampling`")),
         "{:#?}",

@@ -132,7 +132,7 @@ fn what_cannot_be_swept_is_told() {
     }
     told("{kind=cbs,chunk_len=5,sweep={chunk_len=[1]}}", "`chunk_len` is given beside the `sweep`");
     told("{kind='base',sweep={n=[1]}}", "`sweep` has `n`, which is no key of a method `base`");
-    only(&["steer.method.2.sweep.chunk_len=[0,1]"], "`steer.method.2.sweep.chunk_len` contains 0");
+    only(&["steer.method.2.sweep.chunk_len=[0,1]"], "`steer.method.2.sweep.chunk_len` holds 0");
     only(
         &["steer.method.2.sweep.chunk_len=[1]", "steer.method.3.name='cbs-1'"],
         "`steer.method.3`: a method before it has the name `cbs-1` too",
