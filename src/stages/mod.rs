@@ -18,6 +18,7 @@ mod gold;
 mod gold_reward;
 mod inputs;
 mod journals;
+mod judged;
 mod judging;
 mod likelihood;
 mod lineage;
