@@ -169,8 +169,8 @@ impl Manifest {
             .is_some_and(|task| task.fingerprint == fingerprint && task.state == TaskState::Begun)
     }
 
-    /// The fingerprint of what lies at the outputs of `task`: of an attempt under way, or of one that
-    /// was finished and whose files are as it left them.
+    /// The fingerprint of what lies at the outputs of `task`: of an attempt under way, or of one
+    /// that was finished and whose files are as it left them.
     pub fn holds(&self, task: &str, hashes: &FileHashes) -> Option<&str> {
         let Task { fingerprint, state, .. } = self.tasks.get(task)?;
         let is_own = match state {

@@ -61,11 +61,11 @@ fn half_a_run_is_no_file_for_the_package_and_a_log_for_inspect() {
     assert!(log["eval"]["metadata"]["settings"].is_object(), "{}", log["eval"]);
 
     let told = stderr(&output(&mut project.export(&["--format", "inspect"])));
-    let lines = told.lines().filter(|line| line.contains("steer/base/")).collect::<Vec<_>>();
+    let of_row = told.lines().filter(|line| line.contains("steer/base/")).collect::<Vec<_>>();
     assert!(
-        lines.len() == 1
-            && lines[0].contains("seed 1: 3 of 4 responses are there")
-            && lines[0].contains("seed-1.jsonl is not as the run left it"),
+        of_row.len() == 1
+            && of_row[0].contains("seed 1: 3 of 4 responses are there")
+            && of_row[0].contains("seed-1.jsonl is not as the run left it"),
         "{told}"
     );
 

@@ -54,6 +54,20 @@ fn what_a_run_has_is_printed_though_the_package_failed() {
 }
 
 #[test]
+fn where_the_package_comes_from_is_said_where_it_cannot_be_started() {
+    let project = Project::new(4);
+    project.write("package", "#!/nowhere/python\n");
+    let runs = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(project.path("package"), runs).unwrap();
+    let sets = ["evaluate.alpaca_eval.command=[\"./package\"]"];
+    let error = failure(&mut project.run(&sets), 1);
+    for told in ["cannot be started", "hint: `pip install alpaca-eval` puts it into a Python; the"]
+    {
+        assert!(error.contains(told), "{told}\n{error}");
+    }
+}
+
+#[test]
 fn no_key_for_a_judge_of_the_packages_is_said_ahead() {
     let project = Project::new(4);
     let without_key = |mut command: Command| {
