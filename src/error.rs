@@ -47,6 +47,10 @@ pub enum Error {
     #[error("{}\n\nhint: the same command asks for them again", .0.join("\n"))]
     Lost(Vec<String>),
 
+    /// A program that judges beside the run failed; the summary is there without what it says.
+    #[error("{0}")]
+    Unjudged(String),
+
     /// Anything else that one clear sentence can say.
     #[error("{0}")]
     Failed(String),

@@ -169,6 +169,18 @@ impl Manifest {
             .is_some_and(|task| task.fingerprint == fingerprint && task.state == TaskState::Begun)
     }
 
+    /// The fingerprint of what lies at the outputs of `task`: of an attempt under way, or of one
+    /// that was finished and whose files are as it left them.
+    pub fn holds(&self, task: &str, hashes: &FileHashes) -> Option<&str> {
+        let Task { fingerprint, state, .. } = self.tasks.get(task)?;
+        let is_own = match state {
+            TaskState::Begun => true,
+            TaskState::Forgotten => false,
+            TaskState::Done { outputs, .. } => self.are_intact(outputs, hashes),
+        };
+        is_own.then_some(fingerprint)
+    }
+
     /// Records `task` as begun: what lies at `owns`, paths relative to the run directory, is its
     /// own from now on. `origin` is what its fingerprint stands for, for people.
     pub fn begin(

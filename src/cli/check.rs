@@ -153,9 +153,10 @@ fn misread_prompts(
     problems.flatten().collect()
 }
 
-/// Why the reference outputs of `[evaluate.alpaca_eval]` are none for these prompts.
+/// Why the reference outputs of `[evaluate.alpaca_eval]` are none for these prompts. A file that is
+/// not there is told by the recipe's own rules.
 fn unlike_reference(recipe: &Recipe, prompts: Vec<Prompt>) -> Option<String> {
-    let file = Path::new(&recipe.alpaca_eval()?.reference);
+    let file = Some(Path::new(&recipe.alpaca_eval()?.reference)).filter(|file| file.is_file())?;
     let unlike = read_reference_outputs(file)
         .and_then(|reference| prompts_of_reference(file, &reference, &prompts));
     unlike.err().map(|error| format!("`evaluate.alpaca_eval.reference`: {error}"))

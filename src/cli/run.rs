@@ -12,7 +12,7 @@ use crate::hub::Files;
 use crate::machine::threads::Threads;
 use crate::pipeline::{self, RunOptions};
 use crate::recipe::{self, Plan, Stage};
-use crate::report::table;
+use crate::report::{Summary, table};
 
 #[derive(Debug, Args)]
 pub struct RunCommand {
@@ -80,9 +80,16 @@ impl RunCommand {
         info!("threads {}", Threads::set(plan.recipe.run.threads));
         interrupt::install()?;
         let options = RunOptions { only, from: self.from, fresh: self.fresh, shard: self.shard };
-        match pipeline::run(plan, &text, &dir, &options)? {
+        let show = |summary: Option<Summary>| match summary {
             Some(summary) => print(&if self.json { to_json(&summary)? } else { table(&summary) }),
             None => Ok(()),
+        };
+        match pipeline::run(plan, &text, &dir, &options) {
+            Err(error @ Error::Unjudged(_)) => {
+                show(pipeline::read_summary(&dir)?)?;
+                Err(error)
+            }
+            outcome => show(outcome?),
         }
     }
 }

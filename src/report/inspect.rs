@@ -26,6 +26,8 @@ pub struct InspectLog {
     pub dataset: String,
     /// Prompts that the recipe asks for.
     pub prompts: usize,
+    /// Judges that the recipe asks of each response.
+    pub judges: Vec<String>,
     /// One epoch each.
     pub seeds: Vec<u64>,
     /// When the last response was written.
@@ -67,9 +69,13 @@ impl InspectLog {
         let epochs = self.seeds.len();
         let all = self.prompts * epochs;
         let ids: Vec<&str> = self.first_epoch().map(|sample| sample.id.as_str()).collect();
-        let status = if self.samples.len() == all { "success" } else { "cancelled" };
+        let is_judged = |sample: &InspectSample| {
+            self.judges.iter().all(|judge| sample.scores.contains_key(judge))
+        };
+        let is_whole = self.samples.len() == all && self.samples.iter().all(is_judged);
+        let status = if is_whole { "success" } else { "cancelled" };
         let scorers: Vec<Value> = self
-            .judges()
+            .scorers()
             .iter()
             .map(|name| json!({ "name": name, "metrics": [{ "name": "mean" }] }))
             .collect();
@@ -103,7 +109,7 @@ impl InspectLog {
             "results": {
                 "total_samples": all,
                 "completed_samples": self.samples.len(),
-                "scores": self.judges().iter().map(|name| self.score(name)).collect::<Vec<_>>(),
+                "scores": self.scorers().iter().map(|name| self.score(name)).collect::<Vec<_>>(),
             },
             "stats": { "started_at": time, "completed_at": time, "model_usage": {} },
             "samples": self.samples.iter().map(|sample| self.sample(sample)).collect::<Vec<_>>(),
@@ -130,7 +136,8 @@ impl InspectLog {
         self.samples.iter().filter(move |sample| Some(sample.seed) == first)
     }
 
-    fn judges(&self) -> Vec<&str> {
+    /// The judges that have said something.
+    fn scorers(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self
             .samples
             .iter()
@@ -285,6 +292,7 @@ mod tests {
             method: "best_of_4".into(),
             dataset: "builtin:reviews".into(),
             prompts,
+            judges: Vec::new(),
             seeds: vec![7, 9],
             written: SystemTime::UNIX_EPOCH + Duration::from_secs(86_400),
             metadata: json!({ "settings": { "n": 4 } }),
@@ -312,6 +320,8 @@ mod tests {
     #[test]
     fn half_a_run_is_no_success_and_names_are_as_inspect_lists_them() {
         assert_eq!(log(2).value()["status"], "cancelled");
+        let unjudged = InspectLog { judges: vec!["gold".into()], ..log(1) };
+        assert_eq!(unjudged.value()["status"], "cancelled");
         let name = log(1).file_name();
         assert!(name.starts_with("1970-01-02T00-00-00+00-00_demo-m-best-of-4_"), "{name}");
         assert!(name.ends_with(".json"), "{name}");

@@ -63,14 +63,17 @@ pub struct AlpacaEval {
     pub length_controlled_standard_error: Option<f64>,
     /// Judgements of all seeds.
     pub judged: usize,
+    /// Responses of all seeds that were to be judged; 0 in a summary of before.
+    #[serde(default)]
+    pub asked: usize,
     pub annotators: String,
     /// The win rate of each seed.
     pub seeds: Vec<f64>,
 }
 
 impl AlpacaEval {
-    /// `None` without seeds.
-    pub fn of_seeds(seeds: &[WinRate]) -> Option<Self> {
+    /// Of `asked` responses; `None` without seeds.
+    pub fn of_seeds(seeds: &[WinRate], asked: usize) -> Option<Self> {
         let annotators = seeds.first()?.annotators.clone();
         let rates: Vec<f64> = seeds.iter().map(|seed| seed.win_rate).collect();
         let of_all = |value: fn(&WinRate) -> Option<f64>| {
@@ -88,9 +91,15 @@ impl AlpacaEval {
             length_controlled_win_rate: of_all(|seed| seed.length_controlled_win_rate),
             length_controlled_standard_error: of_all(|seed| seed.length_controlled_standard_error),
             judged: seeds.iter().map(|seed| seed.judged).sum(),
+            asked,
             annotators,
             seeds: rates,
         })
+    }
+
+    /// How many of how many responses have a verdict, where some have none.
+    pub fn part(&self) -> Option<String> {
+        (self.judged < self.asked).then(|| format!("{} of {}", self.judged, self.asked))
     }
 }
 
@@ -115,16 +124,18 @@ mod tests {
     #[test]
     fn one_seed_is_the_packages_own_and_prompts_are_the_units_of_several() {
         let first = seed(&[("a", 0.0), ("b", 1.0)], Some(40.0));
-        let one = AlpacaEval::of_seeds(std::slice::from_ref(&first)).unwrap();
+        let one = AlpacaEval::of_seeds(std::slice::from_ref(&first), 3).unwrap();
         assert_eq!((one.win_rate, one.standard_error), (50.0, first.standard_error));
         assert_eq!((one.length_controlled_win_rate, one.judged), (Some(40.0), 2));
+        assert_eq!(one.part().unwrap(), "2 of 3");
         let second = seed(&[("a", 1.0), ("b", 1.0)], None);
-        let both = AlpacaEval::of_seeds(&[first, second]).unwrap();
+        let both = AlpacaEval::of_seeds(&[first, second], 4).unwrap();
         // By prompt 0.5 and 1, whose standard error is 0.25.
         assert_eq!((both.win_rate, both.standard_error), (75.0, 25.0));
         assert_eq!((both.length_controlled_win_rate, both.judged), (None, 4));
+        assert_eq!(both.part(), None);
         assert_eq!(both.seeds, [50.0, 100.0]);
-        assert_eq!(AlpacaEval::of_seeds(&[]), None);
+        assert_eq!(AlpacaEval::of_seeds(&[], 4), None);
     }
 
     #[test]

@@ -128,9 +128,11 @@ impl<'a> AlpacaEvalProgram<'a> {
             let line = key.as_ref().map_or_else(|| line.to_owned(), |key| key.hide(line));
             debug!("{name}: {line}");
         };
-        let mut process =
-            Process::start_with(&words, self.folder, &self.environment(left), tell)
-                .map_err(|error| self.failed(outputs, &format!("cannot be started: {error}")))?;
+        let mut process = Process::start_with(&words, self.folder, &self.environment(left), tell)
+            .map_err(|error| {
+            let hint = "`pip install alpaca-eval` puts it into a Python; ";
+            self.failed(outputs, &format!("cannot be started: {error}"), hint)
+        })?;
         let mut progress =
             Progress::start(outputs.name, outputs.prompts.len() as u64, known as u64);
         let (mut seen, mut bytes) = (known, left.verdict_bytes());
@@ -157,13 +159,14 @@ impl<'a> AlpacaEvalProgram<'a> {
         let hidden =
             |line: &str| self.key.as_ref().map_or_else(|| line.to_owned(), |key| key.hide(line));
         let lines: Vec<String> = said(&lines).iter().map(|line| hidden(line)).collect();
-        Err(self.failed(outputs, &format!("{ended}{}", last_words(&lines))))
+        Err(self.failed(outputs, &format!("{ended}{}", last_words(&lines)), ""))
     }
 
-    fn failed(&self, outputs: &Outputs, what: &str) -> Error {
+    /// `hint` comes before that of all failures.
+    fn failed(&self, outputs: &Outputs, what: &str, hint: &str) -> Error {
         Error::failed(format!(
-            "{}: the program `{}` {what}\n\nhint: `pip install alpaca-eval` puts it into a Python; \
-             the same command goes on from the verdicts that are there",
+            "{}: the program `{}` {what}\n\nhint: {hint}the same command goes on from the \
+             verdicts that are there",
             outputs.name,
             self.table.command.join(" ")
         ))

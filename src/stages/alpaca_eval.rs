@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use serde_json::json;
+use tracing::warn;
 
 use super::annotators::annotator_files;
 use super::answered::Answered;
@@ -20,14 +21,20 @@ use crate::engine::SteerLine;
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;
 use crate::recipe::{AlpacaEvalTable, Plan, Stage};
-use crate::report::{AlpacaEval, ModelOutput, WinRate};
+use crate::report::{AlpacaEval, ModelOutput, Summary, SummaryRow, WinRate};
 use crate::score::{AlpacaEvalProgram, Outputs};
 use crate::text::{ReferenceOutput, prompts_of_reference, read_reference_outputs};
+
+/// The variables that tell the package of a key.
+const KEYS: [&str; 3] = ["OPENAI_API_KEY", "OPENAI_API_KEYS", "OPENAI_CLIENT_CONFIG_PATH"];
 
 /// The file of what is judged.
 pub const MODEL_OUTPUTS: &str = "model_outputs.json";
 /// The file of what came of it.
 const RESULT: &str = "result.json";
+
+/// So many lines of what the package failed of stand in a note: its end, and its last words' first.
+const TOLD_LINES: usize = 2;
 
 /// Reference outputs, and the prompts of the run in their order.
 pub struct Referenced {
@@ -131,7 +138,45 @@ impl<'a> Judging<'a> {
             true => String::new(),
             false => format!("\n\nnor did it work for {}", others.join(", ")),
         };
-        Err(Error::failed(format!("{first}{others}\n\nthe run's other results are there{skipped}")))
+        let rest = format!("the run's other results are there{skipped}");
+        Err(Error::Unjudged(format!("{first}{others}\n\n{rest}")))
+    }
+
+    /// Notes which of its rows have no win rate, or one of some responses alone.
+    pub fn note(&self, summary: &mut Summary) {
+        let recipe = self.context.recipe();
+        let Some(table) = recipe.alpaca_eval() else { return };
+        let seeds = &recipe.run.seeds;
+        for row in summary.rows.iter().filter(|row| row.not_applicable.is_none()) {
+            let SummaryRow { base, method, .. } = row;
+            if !seeds.iter().any(|seed| table.asks(base, method, *seed)) {
+                continue;
+            }
+            let note = match &row.alpaca_eval {
+                Some(found) => found.part().map(|part| {
+                    format!("{part} responses have a verdict; the same command asks for the others")
+                }),
+                None => Some(format!("has no win rate: {}", self.why(base, method))),
+            };
+            let note =
+                note.map(|note| format!("{}: {base} {method}: {note}", AlpacaEvalTable::NAME));
+            summary.notes.extend(note);
+        }
+    }
+
+    /// Why a row has no win rate, in one line.
+    fn why(&self, base: &str, method: &str) -> String {
+        let folder = format!("evaluate/{}/{base}/{method}/", AlpacaEvalTable::NAME);
+        let of_row = self.failures.iter().find(|(name, _)| name.starts_with(&folder));
+        match of_row {
+            Some((name, error)) => {
+                let told = error.to_string();
+                let told = told.split("\n\n").next().unwrap_or_default();
+                let told = told.strip_prefix(&format!("{name}: ")).unwrap_or(told);
+                told.lines().take(TOLD_LINES).map(str::trim).collect::<Vec<_>>().join(" ")
+            }
+            None => "the package failed of another row before, and was not asked".to_owned(),
+        }
     }
 
     fn forget_summary(&self) -> Result<()> {
@@ -187,32 +232,55 @@ pub fn judgements(plan: &Plan) -> Result<String> {
         return Ok(String::new());
     };
     let prompts = steer.prompts;
+    let unheard = plan.recipe.alpaca_eval().and_then(without_key);
+    let warning = unheard.map_or_else(String::new, |why| format!("  warning: {why}\n"));
     Ok(format!(
         "alpaca_eval\n  {asked} × {prompts} = {} judgements at most, a request each: those of a \
-         base, method and seed for each prompt\n",
+         base, method and seed for each prompt\n{warning}",
         asked * prompts
     ))
 }
 
 /// What keeps the package from judging, before anything is done: reference outputs for other
-/// instructions.
+/// instructions are refused, and no key is warned of.
 pub fn check_ahead(context: &Context) -> Result<()> {
-    match context.recipe().alpaca_eval() {
-        Some(table) => {
-            Referenced::read(Path::new(&table.reference), test_prompts(context)?).map(drop)
-        }
-        None => Ok(()),
+    let Some(table) = context.recipe().alpaca_eval() else { return Ok(()) };
+    Referenced::read(Path::new(&table.reference), test_prompts(context)?)?;
+    let asked = tasks(&context.plan, Stage::Evaluate)?;
+    let is_due = |task: &Task| {
+        matches!(task, Task::AlpacaEval { .. }) && !context.run.was_done(&task.name())
+    };
+    if let Some(why) = without_key(table).filter(|_| asked.iter().any(is_due)) {
+        warn!("{why}");
     }
+    Ok(())
+}
+
+/// Why the judge that the package knows by a name will refuse to answer, as far as the recipe and
+/// the environment tell.
+fn without_key(table: &AlpacaEvalTable) -> Option<String> {
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_named = table.url.is_some() || table.key.is_some() || table.has_own_annotators();
+    (!is_named && !KEYS.iter().any(|name| is_set(name))).then(|| {
+        format!(
+            "`evaluate.alpaca_eval` names no `key` and no `url`, and neither OPENAI_API_KEY nor \
+             OPENAI_CLIENT_CONFIG_PATH is set: the package can ask no judge of OpenAI's, which \
+             most of its annotators are (`{}`)",
+            table.annotators
+        )
+    })
 }
 
 /// What the package said of the responses of a cell, as far as it was asked with these settings.
 pub fn of_cell(context: &Context, cell: &Cell) -> Result<Option<AlpacaEval>> {
     let Some(table) = context.recipe().alpaca_eval() else { return Ok(None) };
-    let mut all = Vec::new();
+    let (mut all, mut asked) = (Vec::new(), 0);
+    let prompts = context.recipe().steer.as_ref().map_or(0, |steer| steer.prompts);
     for &seed in &context.recipe().run.seeds {
         if !table.asks(&cell.base, &cell.method_name, seed) {
             continue;
         }
+        asked += prompts;
         let task = Task::AlpacaEval { cell: cell.clone(), seed };
         let job = context.job(&task)?;
         // Without its length control a task is not done, and its win rate is there.
@@ -221,7 +289,7 @@ pub fn of_cell(context: &Context, cell: &Cell) -> Result<Option<AlpacaEval>> {
             all.extend(read_result(&path)?);
         }
     }
-    Ok(AlpacaEval::of_seeds(&all))
+    Ok(AlpacaEval::of_seeds(&all, asked))
 }
 
 fn read_result(path: &Path) -> Result<Option<WinRate>> {

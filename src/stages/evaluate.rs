@@ -26,7 +26,8 @@ use crate::recipe::{GOLD, Method, Proposal};
 use crate::report::{Answer, Figure, Role, Sample, Served, Summary, figures, html};
 use crate::search::Finish;
 
-pub fn run(context: &Context) -> Result<()> {
+/// What [`Judging`](alpaca_eval::Judging) failed of is noted.
+pub fn run(context: &Context, by_package: &alpaca_eval::Judging) -> Result<()> {
     let mut summary = Summary::new(&context.recipe().run.name);
     let mut samples = Vec::new();
     let planned = tasks::all(&context.plan)?;
@@ -96,6 +97,7 @@ pub fn run(context: &Context) -> Result<()> {
     }
     gap::add_to(context, &mut summary)?;
     choice::mark(context, &mut summary)?;
+    by_package.note(&mut summary);
     summary.direct = direct;
     let ppo = ppo::reports(context, tuned)?;
     summary.ppo = ppo.iter().flat_map(|ppo| ppo.rows.clone()).collect();

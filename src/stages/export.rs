@@ -2,23 +2,22 @@
 //! `alpaca_eval` package, and logs of Inspect. Reads the run directory and changes nothing there,
 //! so that the run may be at work; what the files say is told by `report`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::alpaca_eval::{MODEL_OUTPUTS, Referenced, generator};
 use super::answered::Answered;
 use super::cells::{Cell, cells};
-use super::journals::{JudgeLine, once_each};
+use super::judged::{Record, Rewards};
 use super::run::write_json;
-use super::tasks::Task;
 use crate::engine::SteerLine;
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;
-use crate::recipe::{Plan, Steer};
+use crate::recipe::{Plan, Stage, Steer};
 use crate::report::{InspectLog, InspectSample, ModelOutput};
 use crate::text::{LearnedPrompts, instruction, load_dataset};
 
@@ -62,6 +61,11 @@ pub fn export(
     which: &Exported,
 ) -> Result<Vec<PathBuf>> {
     let reading = Reading::open(run, which)?;
+    if format == ExportFormat::Inspect && which.reference.is_some() {
+        return Err(Error::recipe(
+            "`--reference` is for `--format alpaca-eval`: a log of Inspect has no reference outputs",
+        ));
+    }
     match format {
         ExportFormat::AlpacaEval => reading.alpaca_eval(to, which.reference.as_deref()),
         ExportFormat::Inspect => reading.inspect(to),
@@ -116,15 +120,26 @@ impl<'a> Reading<'a> {
     }
 
     fn inspect(&self, to: &Path) -> Result<Vec<PathBuf>> {
+        let record = Record::open(self.run)?;
         let mut written = Vec::new();
         for (cell, seeds) in &self.rows {
-            let mut samples = Vec::new();
+            let (mut samples, mut lacking) = (Vec::new(), Vec::new());
             for &seed in seeds {
-                samples.extend(self.samples(cell, seed)?);
+                let (of_seed, troubles) = self.samples(&record, cell, seed)?;
+                samples.extend(of_seed);
+                lacking.extend(troubles.into_iter().map(|it| format!("seed {seed}: {it}")));
             }
+            let name = format!("steer/{}/{}", cell.base, cell.method_name);
             if samples.is_empty() {
-                tell_empty(&format!("steer/{}/{}", cell.base, cell.method_name));
+                tell_empty(&name);
                 continue;
+            }
+            if !lacking.is_empty() {
+                warn!(
+                    "{name}: the log's status is `cancelled`: {}; `w2s run` with the same recipe \
+                     and --set makes what is missing",
+                    lacking.join(", ")
+                );
             }
             let log = self.log(cell, seeds, samples);
             let file = to.join(&cell.base).join(&cell.method_name).join(log.file_name());
@@ -159,6 +174,7 @@ impl<'a> Reading<'a> {
             method: cell.method_name.clone(),
             dataset: recipe.data.as_ref().map_or_else(String::new, |data| data.source.clone()),
             prompts: self.prompts.len(),
+            judges: self.judges().map(str::to_owned).collect(),
             seeds: seeds.to_vec(),
             written: times.max().unwrap_or(SystemTime::UNIX_EPOCH),
             metadata: json!({
@@ -175,24 +191,48 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The responses of one cell and seed that are there, with what judges say of them so far.
-    fn samples(&self, cell: &Cell, seed: u64) -> Result<Vec<InspectSample>> {
+    /// The judges that the run asks.
+    fn judges(&self) -> impl Iterator<Item = &str> {
+        let judges = self.plan.recipe.judges().into_iter().map(|judge| judge.name);
+        judges.filter(|_| self.plan.has(Stage::Evaluate))
+    }
+
+    /// The responses of one cell and seed that are there, with what judges say of them so far; and
+    /// what is missing, in words.
+    fn samples(
+        &self,
+        record: &Record,
+        cell: &Cell,
+        seed: u64,
+    ) -> Result<(Vec<InspectSample>, Vec<String>)> {
         let answered = Answered::read(&self.run.join(cell.journal(seed)), &self.prompts)?;
-        let mut rewards: Vec<(String, HashMap<String, f64>)> = Vec::new();
-        for judge in self.plan.recipe.judges() {
-            let task = Task::Judge { judge: judge.name.to_owned(), cell: cell.clone(), seed };
-            let path = self.run.join(format!("{}.jsonl", task.name()));
-            let lines = once_each::<JudgeLine>(&path)?.into_iter();
-            let known = lines.map(|(line, _)| (line.id, line.reward)).collect();
-            rewards.push((judge.name.to_owned(), known));
+        let (asked, count) = (self.prompts.len(), answered.lines.len());
+        let mut lacking = Vec::new();
+        if count < asked {
+            lacking.push(format!("{count} of {asked} responses are there"));
+        }
+        let mut rewards: Vec<(&str, Rewards)> = Vec::new();
+        for judge in self.judges() {
+            rewards.push((judge, record.rewards(judge, cell, seed)?));
+        }
+        for (judge, known) in rewards.iter().filter(|_| count > 0) {
+            let known = known.as_ref().map(|known| {
+                answered.lines.iter().filter(|line| known.contains_key(&line.id)).count()
+            });
+            match known {
+                Ok(known) if known == count => {}
+                Ok(known) => lacking.push(format!("{judge} has judged {known} of {count}")),
+                Err(why) => lacking.push(format!("no score of {judge}, for {why}")),
+            }
         }
         let scores = |id: &str| -> BTreeMap<String, f64> {
-            let of = |(name, known): &(String, HashMap<String, f64>)| {
-                Some((name.clone(), *known.get(id)?))
+            let of = |(judge, known): &(&str, Rewards)| {
+                Some(((*judge).to_owned(), *known.as_ref().ok()?.get(id)?))
             };
             rewards.iter().filter_map(of).collect()
         };
-        Ok(answered.lines.into_iter().map(|line| sample(line, seed, &scores)).collect())
+        let lines = answered.lines.into_iter();
+        Ok((lines.map(|line| sample(line, seed, &scores)).collect(), lacking))
     }
 }
 

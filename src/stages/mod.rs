@@ -18,6 +18,7 @@ mod gold;
 mod gold_reward;
 mod inputs;
 mod journals;
+mod judged;
 mod judging;
 mod likelihood;
 mod lineage;
@@ -99,7 +100,7 @@ pub fn run(stage: Stage, context: &Context) -> Result<()> {
             Task::Gap => gap::measure(context),
             Task::Likelihood { cell, seed } => likelihoods.run(cell, *seed, &job.name),
             Task::AlpacaEval { cell, seed } => alpaca_eval.run(cell, *seed, &job.name),
-            Task::Evaluate => evaluate::run(context),
+            Task::Evaluate => evaluate::run(context, &alpaca_eval),
         });
         let outcome = alpaca_eval.keep(&task, outcome);
         // What others have no answer to is no reason to answer nothing.

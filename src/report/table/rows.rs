@@ -50,8 +50,10 @@ pub fn rewards(rows: &[RunRow]) -> String {
         columns.push(Of::number("95 %", move |of| within(&said(of)?)));
     }
     columns.push(Of::number("win rate %", |of| {
-        let AlpacaEval { win_rate, standard_error, .. } = of.it.alpaca_eval.as_ref()?;
-        Some(format!("{} ± {}", fixed(*win_rate, 2), fixed(*standard_error, 2)))
+        let found = of.it.alpaca_eval.as_ref()?;
+        let AlpacaEval { win_rate, standard_error, .. } = found;
+        let part = found.part().map_or_else(String::new, |part| format!(" ({part})"));
+        Some(format!("{} ± {}{part}", fixed(*win_rate, 2), fixed(*standard_error, 2)))
     }));
     columns.push(Of::number("LC win rate %", |of| {
         Some(fixed(of.it.alpaca_eval.as_ref()?.length_controlled_win_rate?, 2))

@@ -1,10 +1,12 @@
 //! What goes wrong with the package, its judge or the reference: one clear message, and the run's
 //! other results are there.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use super::Project;
-use crate::common::{failure, success, w2s};
+use crate::common::{failure, output, stderr, stdout, success, w2s};
 
 #[test]
 fn a_package_that_fails_costs_the_run_nothing_else() {
@@ -15,13 +17,21 @@ fn a_package_that_fails_costs_the_run_nothing_else() {
     for told in [
         "evaluate/alpaca_eval/base/base/seed-1: the program `python3 fake.py` ended (exit status: \
          1); its last words:\n  AuthError: wrong key ***",
-        "hint: `pip install alpaca-eval`",
+        "hint: the same command goes on from the verdicts that are there",
         "the run's other results are there; what is left was not tried",
     ] {
         assert!(error.contains(told), "{told}\n{error}");
     }
     assert!(!error.contains("judge.py") && !error.contains("sk-secret"), "{error}");
+    assert!(!error.contains("pip install"), "{error}");
     assert_eq!(project.lines("calls").len(), 1);
+    let notes = [
+        "alpaca_eval: base base: has no win rate: the program `python3 fake.py` ended (exit status: \
+         1); its last words: AuthError: wrong key ***",
+        "alpaca_eval: base again: has no win rate: the package failed of another row before, and \
+         was not asked",
+    ];
+    assert_eq!(project.json("out/evaluate/summary.json")["notes"], json!(notes));
     let rates = project.rates();
     assert_eq!(rates, [("base".to_owned(), Value::Null), ("again".to_owned(), Value::Null)]);
 
@@ -29,6 +39,55 @@ fn a_package_that_fails_costs_the_run_nothing_else() {
     project.write("mode", "");
     success(project.run(&sets).env("W2S_TEST_JUDGE", "sk-secret"));
     assert_eq!(project.rates()[1].1["win_rate"], 25.0);
+    assert_eq!(project.json("out/evaluate/summary.json")["notes"], Value::Null);
+}
+
+#[test]
+fn what_a_run_has_is_printed_though_the_package_failed() {
+    let project = Project::new(4);
+    project.write("mode", "fails");
+    let ended = output(project.run(&[]).env("OPENAI_API_KEY", "sk-other"));
+    assert_eq!(ended.status.code(), Some(1));
+    let table = stdout(&ended);
+    assert!(table.contains("gold reward"), "{table}");
+    assert!(table.contains("warning: alpaca_eval: base again: has no win rate"), "{table}");
+}
+
+#[test]
+fn where_the_package_comes_from_is_said_where_it_cannot_be_started() {
+    let project = Project::new(4);
+    project.write("package", "#!/nowhere/python\n");
+    let runs = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(project.path("package"), runs).unwrap();
+    let sets = ["evaluate.alpaca_eval.command=[\"./package\"]"];
+    let error = failure(&mut project.run(&sets), 1);
+    for told in ["cannot be started", "hint: `pip install alpaca-eval` puts it into a Python; the"]
+    {
+        assert!(error.contains(told), "{told}\n{error}");
+    }
+}
+
+#[test]
+fn no_key_for_a_judge_of_the_packages_is_said_ahead() {
+    let project = Project::new(4);
+    let without_key = |mut command: Command| {
+        for name in ["OPENAI_API_KEY", "OPENAI_API_KEYS", "OPENAI_CLIENT_CONFIG_PATH"] {
+            command.env_remove(name);
+        }
+        command
+    };
+    let told = "neither OPENAI_API_KEY nor OPENAI_CLIENT_CONFIG_PATH is set";
+    let check = |key: Option<&str>| {
+        let mut check = without_key(w2s());
+        check.envs(key.map(|key| ("OPENAI_API_KEY", key)));
+        success(check.arg("check").arg(project.path("recipe.toml")))
+    };
+    assert!(check(None).contains(told), "{}", check(None));
+    assert!(!check(Some("sk-other")).contains(told));
+    let run = || stderr(&output(&mut without_key(project.run(&[]))));
+    let (first, again) = (run(), run());
+    assert!(first.find(told).unwrap() < first.find("steer/base/base").unwrap(), "{first}");
+    assert!(!again.contains(told), "all is judged: {again}");
 }
 
 #[test]
@@ -45,8 +104,15 @@ fn answers_that_are_no_verdicts_are_told_and_asked_for_again() {
     }
     assert_eq!(project.rates()[0].1["judged"], 3);
     assert_eq!(project.lines("asked").len(), 8);
+    let note = "alpaca_eval: base base: 3 of 4 responses have a verdict; the same command asks for \
+                the others";
+    assert_eq!(project.json("out/evaluate/summary.json")["notes"][0], note);
+    let summary = project.path("out");
+    let table = success(w2s().arg("compare").arg(&summary));
+    assert!(table.contains(" (3 of 4)"), "{table}");
     project.write("mode", "");
-    success(&mut project.run(&[]));
+    let table = success(&mut project.run(&[]));
+    assert!(!table.contains(" of 4)"), "{table}");
     assert_eq!(project.lines("asked").len(), 10, "the two that are missing");
     assert_eq!(project.rates()[0].1["judged"], 4);
 }
@@ -103,6 +169,7 @@ fn what_is_missing_is_said_before_anything_is_done() {
         ] {
             assert!(error.contains(told), "{told}\n{error}");
         }
+        assert_eq!(error.matches("nowhere.json").count(), 1, "{error}");
     }
     let key = ["evaluate.alpaca_eval.key=W2S_TEST_ABSENT"];
     let error = failure(&mut project.run(&key), 2);

@@ -128,8 +128,12 @@ impl Project {
         fs::write(self.path(name), text).unwrap();
     }
 
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
     fn json(&self, name: &str) -> Value {
-        let text = fs::read_to_string(self.path(name)).unwrap();
+        let text = self.text(name);
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}: {text}"))
     }
 
