@@ -261,7 +261,7 @@ pub fn check_ahead(context: &Context) -> Result<()> {
 fn without_key(table: &AlpacaEvalTable) -> Option<String> {
     let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_named = table.url.is_some() || table.key.is_some() || table.has_own_annotators();
-    (!is_named && !KEYS.iter().any(|name| is_set(name))).then(|| {
+    (!is_named && !KEYS.iter().any(is_set)).then(|| {
         format!(
             "`evaluate.alpaca_eval` names no `key` and no `url`, and neither OPENAI_API_KEY nor \
              OPENAI_CLIENT_CONFIG_PATH is set: the package can ask no judge of OpenAI's, which \
