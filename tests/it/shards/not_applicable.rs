@@ -95,7 +95,7 @@ fn check_says_it_before_a_run() {
     assert!(!text.contains("applicable to none"), "{text}");
     let none = check(&["steer.method.1.bases=['other']"]);
     assert!(none.contains("warning: eft-0.5, eft-2: applicable to none of its bases"), "{none}");
-    let own = check(&["models.tuned.stop=['x']"]);
+    let own = check(&["models.tuned.stop=['x']", "steer.validation_prompts=0"]);
     for told in ["     other: up to 6 new tokens; ", "`models.tuned`: its own `sampling`, `stop`"] {
         assert!(own.contains(told), "{own}");
     }
