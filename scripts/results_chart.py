@@ -27,11 +27,15 @@ WIDTH, LEFT, RIGHT, ROW = 760, 190, 50, 26
 
 
 def rows():
-    """(model, method, mean, half width of the interval) of the first table after the heading."""
+    """(model, method, mean, low and high of the interval) of the first table after the heading."""
     text = (DOCS / "results.md").read_text().split("## `demo.toml`")[1].split("```")[1]
-    lines = [line for line in text.splitlines() if line.startswith("| ")][1:]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return [(model, method, float(mean), float(half)) for model, method, _, mean, half, *_ in cells]
+    lines = [line for line in text.split("\n\n")[0].splitlines() if line.startswith("| ")]
+    head, *cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    found = []
+    for row in (dict(zip(head, row)) for row in cells):
+        low, high = map(float, row["95 %"].split(" … "))
+        found.append((row["base"], row["method"], float(row["gold reward"]), low, high))
+    return found
 
 
 def text(x, y, words, *, anchor="start", colour=COLOURS["text"], size=13, weight=400):
@@ -61,11 +65,11 @@ def chart(table):
             found = [row for row in table if row[:2] == (model, method)]
             if not found or (kind == "guide") != (model == "guide"):
                 continue
-            (_, _, mean, half), y, colour = found[0], y + ROW, COLOURS[colour]
+            (_, _, mean, least, most), y, colour = found[0], y + ROW, COLOURS[colour]
             parts.append(text(LEFT - 14, y + 4, label, anchor="end", colour=colour))
-            parts.append(line(place(mean - half), y, place(mean + half), y, colour, 3))
+            parts.append(line(place(least), y, place(most), y, colour, 3))
             parts.append(f'<circle cx="{place(mean):.1f}" cy="{y}" r="5.5" fill="{colour}"/>')
-            parts.append(text(place(mean + half) + 8, y + 4, f"{mean:.2f}", colour=colour))
+            parts.append(text(place(most) + 8, y + 4, f"{mean:.2f}", colour=colour))
         for value in range(low, high + 1):
             dash = "" if value == 0 else ' stroke-dasharray="2 4"'
             x = place(value)
