@@ -95,7 +95,8 @@ fn the_recipe_of_the_readme_is_one() {
 fn the_picture_shows_the_table_of_the_results() {
     let (results, picture) = (read("docs/results.md"), read("docs/demo.svg"));
     let demo = results.split("## `demo.toml`").nth(1).unwrap();
-    let table = demo.split("```").nth(1).unwrap();
+    // Rewards are the first of the tables.
+    let table = demo.split("```").nth(1).and_then(|text| text.split("\n\n").next()).unwrap();
     let cells = |row: &str| row.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
     let means = table.lines().map(cells).filter_map(|cells| cells.get(4)?.parse::<f64>().ok());
     let means: Vec<f64> = means.collect();
